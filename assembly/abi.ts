@@ -1,0 +1,199 @@
+// The one source of every number that crosses a boundary: core <-> ts, core -> shim.
+// `ts/` imports this file as it is; the C++ header is generated from it by the build.
+// Plain constants only: no types, no functions, no strings.
+
+/** Changes whenever anything below changes meaning; core, shim and ts refuse to meet otherwise. */
+export const ABI_VERSION = 1;
+
+// ---- Sizes and capacities ------------------------------------------------------------------
+
+/** Bytes. What is not a whole page is never mapped and has no slot: the guest traps there. */
+export const PAGE_SIZE = 4096;
+export const PAGE_SHIFT = 12;
+/** Records of each kind that can be alive at once. */
+export const MAX_REGIONS = 1048576;
+export const MAX_OBJECTS = 1048576;
+export const MAX_SPACES = 4096;
+export const MAX_SINKS = 1024;
+export const MAX_PARTITIONS = 256;
+/** Memory slots one partition may be given at most. */
+export const MAX_SLOTS = 65536;
+/** Containers and aliases on one path from a root to a byte. More is taken for a cycle. */
+export const MAX_DEPTH = 64;
+/** Regions looked at while one commit is resolved. More is refused, not waited for. */
+export const MAX_VISITS = 33554432;
+/** Transactions inside each other. */
+export const MAX_NESTING = 64;
+
+// ---- Region kinds and flags ----------------------------------------------------------------
+
+/** Memory, writable unless flagged. */
+export const KIND_RAM = 1;
+/** Memory that the guest never writes: a write traps. */
+export const KIND_ROM = 2;
+/** Memory that holds mappings which come and go: a BAR, a DAX window. */
+export const KIND_DEVICE = 3;
+/** Traps: no memory. */
+export const KIND_MMIO = 4;
+/** Shows nothing of its own: its holes show what is below. */
+export const KIND_CONTAINER = 5;
+/** A window onto a part of another region. */
+export const KIND_ALIAS = 6;
+
+/** Nothing is written through this region. */
+export const REGION_READONLY = 1;
+/** Contents survive power loss; inherited like READONLY, never changes what is visible. */
+export const REGION_NONVOLATILE = 2;
+/** Invisible, with everything under or behind it. */
+export const REGION_DISABLED = 4;
+/** Of size 0: never shows. Its `last` means nothing. */
+export const REGION_EMPTY = 8;
+
+// ---- Flat ranges ---------------------------------------------------------------------------
+
+export const FLAT_READONLY = 1;
+export const FLAT_NONVOLATILE = 2;
+
+// ---- Mappable objects ----------------------------------------------------------------------
+
+/** Mapped MAP_SHARED from a file descriptor: may be seen at any number of places. */
+export const OBJECT_SHARED = 1;
+/** Exists only as its mapping (anonymous or copy-on-write): moved between its home and one GPA, never copied. */
+export const OBJECT_PRIVATE = 2;
+
+/** Object flag: may be mapped writable. */
+export const OBJECT_WRITABLE = 1;
+
+export const MAPPING_WRITABLE = 1;
+
+// ---- Access --------------------------------------------------------------------------------
+
+export const ACCESS_READ = 1;
+export const ACCESS_WRITE = 2;
+export const ACCESS_EXECUTE = 4;
+export const ACCESS_ALL = 7;
+
+// ---- Sinks ---------------------------------------------------------------------------------
+
+export const SINK_VA = 1;
+export const SINK_PARTITION = 2;
+
+// ---- Overlap policies ----------------------------------------------------------------------
+
+export const POLICY_LAYERED = 0;
+export const POLICY_NESTED = 1;
+
+// ---- Commands ------------------------------------------------------------------------------
+//
+//    0         4         8                16               24               32
+//   +---------+---------+----------------+----------------+----------------+
+//   | op      | sink    | gpa            | length         | offset         |
+//   +---------+---------+----------------+----------------+----------------+
+//   | backing | access  | slot  | region | offsetInRegion | 0              |
+//   +---------+---------+-------+--------+----------------+----------------+
+//   32        36        40      44       48               56               64
+//
+// op        what to do
+// sink      the attachment it is done to
+// gpa       guest-physical address in the sink's own numbering: offset of the attachment included
+// length    bytes, whole pages, never 0
+// offset    VA commands: byte offset in the object; slot commands: byte offset of the HVA in the VA space
+// backing   VA commands: the object; slot commands: the VA sink whose HVAs are used
+// access    ACCESS_* that the result has
+// slot      slot commands: the number
+// region    whose memory this is, with the offset of `gpa` in it (for people and recorders)
+
+export const COMMAND_SIZE = 64;
+export const COMMAND_OP = 0;
+export const COMMAND_SINK = 4;
+export const COMMAND_GPA = 8;
+export const COMMAND_LENGTH = 16;
+export const COMMAND_OFFSET = 24;
+export const COMMAND_BACKING = 32;
+export const COMMAND_ACCESS = 36;
+export const COMMAND_SLOT = 40;
+export const COMMAND_REGION = 44;
+export const COMMAND_OFFSET_IN_REGION = 48;
+
+/** Put pages of an object at a GPA, over whatever is there, in one step. */
+export const OP_VA_MAP = 1;
+/** Give the range back to the reservation: no access. */
+export const OP_VA_UNMAP = 2;
+/** Change the protection of what is there. */
+export const OP_VA_PROTECT = 3;
+/** Move private pages home, contents kept; the range becomes reservation. */
+export const OP_VA_PARK = 4;
+/** Move private pages from home to the GPA, contents kept. */
+export const OP_VA_UNPARK = 5;
+/** Give the partition a memory slot. */
+export const OP_SLOT_ADD = 6;
+/** Take the memory slot away; the fields say what it was. */
+export const OP_SLOT_DELETE = 7;
+
+// ---- Disturbance classes -------------------------------------------------------------------
+
+/** Nothing valid before and after was ever absent. */
+export const CLASS_NONE = 0;
+/** Only bytes that changed were absent. */
+export const CLASS_CHANGED = 1;
+/** Bytes valid and the same before and after were absent for a moment. */
+export const CLASS_UNCHANGED_BYTES = 2;
+
+// ---- Rows that describe the state ----------------------------------------------------------
+//
+// Every row is the same 64 bytes; exports that describe fill as many as fit in the exchange buffer.
+//
+//    0         4         8                16               24               32
+//   +---------+---------+----------------+----------------+----------------+
+//   | id      | flags   | start          | last           | offset         |
+//   +---------+---------+----------------+----------------+----------------+
+//   | kind    | other   | priority | aux | offset2        | 0              |
+//   +---------+---------+----------+-----+----------------+----------------+
+//
+//             id      flags    start..last              offset          kind    other    priority aux
+// flat        region  FLAT_*   GPA                      in region       KIND_*           priority
+// mapping     object  MAPPING_ offset in region         in object
+// piece       object  ACCESS_  GPA                      in object
+// slot        region  ACCESS_  GPA in the address space in region       slot    VA sink
+// region      region  REGION_  offset..last in parent   in target       KIND_*  target   priority parent+1
+// explain     region  FLAT_*   the region's GPA extent* in region       KIND_*  via      priority depth
+//
+// * as seen at this byte: clipped by every container and alias on the way.
+
+export const ROW_SIZE = 64;
+export const ROW_ID = 0;
+export const ROW_FLAGS = 4;
+export const ROW_START = 8;
+export const ROW_LAST = 16;
+export const ROW_OFFSET = 24;
+export const ROW_KIND = 32;
+export const ROW_OTHER = 36;
+export const ROW_PRIORITY = 40;
+export const ROW_AUX = 44;
+/** Rows that fit in the exchange buffer. */
+export const ROW_CAPACITY = 512;
+
+// ---- Error codes: what a caller can do wrong ------------------------------------------------
+
+export const ERR_NO_MEMORY = -1;
+export const ERR_BAD_ID = -2;
+export const ERR_BAD_KIND = -3;
+export const ERR_BAD_FLAGS = -4;
+export const ERR_BAD_RANGE = -5;
+export const ERR_UNALIGNED = -6;
+export const ERR_CAPACITY = -7;
+export const ERR_PLACED = -8;
+export const ERR_NOT_PLACED = -9;
+export const ERR_IN_USE = -10;
+export const ERR_CYCLE = -11;
+export const ERR_TOO_COMPLEX = -12;
+export const ERR_OVERLAP = -13;
+export const ERR_NO_SLOTS = -14;
+export const ERR_PAST_LIMIT = -15;
+export const ERR_PRIVATE_TWICE = -16;
+export const ERR_READONLY_OBJECT = -17;
+export const ERR_NO_TRANSACTION = -18;
+export const ERR_NESTING = -19;
+export const ERR_PLAN_PENDING = -20;
+export const ERR_POISONED = -21;
+export const ERR_ATTACHMENT_OVERLAP = -22;

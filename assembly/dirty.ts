@@ -1,0 +1,117 @@
+// Pass 1, second half: which windows does a change touch? Found by walking upwards from the region that changed, through
+// the containers that hold it and the aliases that show it, to every address space that sees it.
+
+import { ERR_CYCLE, ERR_TOO_COMPLEX, MAX_DEPTH, MAX_VISITS, REGION_DISABLED, REGION_EMPTY, SINK_VA } from './abi';
+import { fail } from './failure';
+import { ensureStep } from './journal';
+import { LAST_BYTE, minusClipped, plusClipped, sumFits } from './range';
+import { changeSink, changeSpace, regionOf, sinkOf, spaceOf } from './records';
+import * as tree from './tree';
+import { VECTOR_SIZE, Vector } from './vector';
+
+/** What may be different in a window: which regions are seen there, or only what is mapped into them. */
+export const VIEW: u32 = 1;
+export const MAPPINGS: u32 = 2;
+
+/** Spaces and sinks that were given a window since they were last clean (u32 ids, perhaps twice, perhaps clean again). */
+export const dirtySpaces = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+export const dirtySinks = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+/** Aliases found on the way, a run for each region under way. */
+const found = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+/** Regions visited by this commit, upwards and downwards. */
+let visits: u32 = 0;
+/** The first error of the walk; 0 for none. */
+let walkError: i32 = 0;
+
+export function resetVisits(): void {
+  visits = 0;
+}
+
+/** Counts one region; false when there were too many. */
+export function visit(): bool {
+  return ++visits <= <u32>MAX_VISITS;
+}
+
+/** Marks bytes [start, last] of a region, wherever they are seen. Returns 0 or an error code. */
+export function markRegion(id: u32, start: u64, last: u64, what: u32): i32 {
+  walkError = 0;
+  if (!((regionOf(id).flags & REGION_DISABLED) != 0)) markSeen(id, start, last, what, 0);
+  return walkError;
+}
+
+/** The same for the whole of it, as if it were enabled: for a change of that very flag. */
+export function markWhole(id: u32): i32 {
+  walkError = 0;
+  const region = regionOf(id);
+  if (!(region.flags & REGION_EMPTY)) markSeen(id, 0, region.last, VIEW, 0);
+  return walkError;
+}
+
+/** Precondition: the region is enabled, or taken to be. */
+function markSeen(id: u32, start: u64, last: u64, what: u32, depth: u32): void {
+  if (walkError != 0) return;
+  const region = regionOf(id);
+  if (region.flags & REGION_EMPTY || start > region.last) return;
+  last = min(last, region.last);
+  if (depth == MAX_DEPTH) {
+    walkError = fail(ERR_CYCLE, id + 1);
+    return;
+  }
+  if (!visit()) {
+    walkError = fail(ERR_TOO_COMPLEX, id + 1);
+    return;
+  }
+  for (let space = region.spaces; space != 0; space = spaceOf(space - 1).nextOfRoot) {
+    const offset = spaceOf(space - 1).offset;
+    if (sumFits(start, offset)) markSpace(space - 1, start + offset, plusClipped(last, offset), what);
+  }
+  if (region.parent != 0 && sumFits(start, region.offset)) {
+    const parent = region.parent - 1;
+    if (!(regionOf(parent).flags & REGION_DISABLED)) {
+      markSeen(parent, start + region.offset, plusClipped(last, region.offset), what, depth + 1);
+    }
+  }
+  if (region.referrers == 0) return;
+  const mark = found.length;
+  tree.collect(region.referrersSlot, start, last, found);
+  const end = found.length;
+  for (let at = mark; at < end; at += 4) {
+    const aliasId = load<u32>(found.at(at));
+    const alias = regionOf(aliasId);
+    if (alias.flags & REGION_DISABLED) continue;
+    markSeen(aliasId, minusClipped(start, alias.targetOffset), last - alias.targetOffset, what, depth + 1);
+  }
+  found.shrink(end - mark);
+}
+
+function markSpace(id: u32, start: u64, last: u64, what: u32): void {
+  const space = spaceOf(id);
+  if (what == MAPPINGS) {
+    for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
+      if (sinkOf(sink - 1).kind == SINK_VA) markSink(sink - 1, start, last);
+    }
+    return;
+  }
+  if (!ensureStep() || !dirtySpaces.ensure(4)) return;
+  if (space.dirty == 0) dirtySpaces.push32(id);
+  addWindow(changeSpace(id).dirtySlot, start, last);
+}
+
+/** Marks a window of one sink. */
+export function markSink(id: u32, start: u64, last: u64): void {
+  if (!ensureStep() || !dirtySinks.ensure(4)) return;
+  if (sinkOf(id).dirty == 0) dirtySinks.push32(id);
+  addWindow(changeSink(id).dirtySlot, start, last);
+}
+
+export function markWholeSink(id: u32): void {
+  markSink(id, 0, LAST_BYTE);
+}
+
+/** Windows that touch or overlap become one. */
+function addWindow(slot: usize, start: u64, last: u64): void {
+  tree.erase(slot, start, last);
+  tree.put(slot, start, last, start, 0, 0);
+}

@@ -1,0 +1,240 @@
+// Pass 2: who is seen where? Only the marked windows of a space are resolved again: from the root downwards, highest
+// priority first, each region filling what is still empty.
+//
+//   A walk carries a region, the window [start, last] of it that is seen (counted from the region's start, clipped by
+//   everything on the way) and `gpa`, the address of `start`.
+
+import {
+  ERR_CYCLE,
+  ERR_TOO_COMPLEX,
+  FLAT_NONVOLATILE,
+  FLAT_READONLY,
+  KIND_ALIAS,
+  KIND_CONTAINER,
+  MAX_DEPTH,
+  REGION_DISABLED,
+  REGION_EMPTY,
+  REGION_NONVOLATILE,
+  REGION_READONLY,
+} from './abi';
+import { markSink, visit } from './dirty';
+import { fail } from './failure';
+import { ensureStep } from './journal';
+import { LAST_BYTE, plusClipped, sumFits } from './range';
+import { changeSpace, Region, regionOf, sinkOf, spaceOf } from './records';
+import * as tree from './tree';
+import { CURSOR_SIZE, Cursor, Span } from './tree';
+import { VECTOR_SIZE, Vector } from './vector';
+
+const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const windows = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+
+/** Children to be visited, a run for each region under way, each run in the order of the visits. */
+const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** What the window showed before: copies of spans, clipped to the window. */
+const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+const SPAN_BYTES: u32 = offsetof<Span>();
+
+// ---- Resolving -----------------------------------------------------------------------------
+
+/** Resolves every marked window of the space and marks the sinks where something is different. Returns 0 or a code. */
+export function resolve(id: u32): i32 {
+  runs.clear();
+  const space = spaceOf(id);
+  windows.seek(space.dirtySlot, 0);
+  for (let window = windows.span; window != null; window = windows.span) {
+    const error = resolveWindow(id, window.start, window.last);
+    if (error != 0) return error;
+    windows.next();
+  }
+  tree.clear(changeSpace(id).dirtySlot);
+  return 0;
+}
+
+function resolveWindow(id: u32, start: u64, last: u64): i32 {
+  if (!ensureStep()) return 0;
+  const space = changeSpace(id);
+  const slot = space.flatSlot;
+  if (!cut(slot, start, last)) return 0;
+  const root = space.root - 1;
+  const rootRegion = regionOf(root);
+  const rootLast = plusClipped(space.offset, rootRegion.last);
+  if (start <= rootLast && last >= space.offset) {
+    const from = max(start, space.offset);
+    const error = render(slot, root, from - space.offset, min(last, rootLast) - space.offset, from, 0, 0);
+    if (error != 0) return error;
+  }
+  if (isAsBefore(slot, start, last)) return 0;
+  for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) markSink(sink - 1, start, last);
+  return 0;
+}
+
+/** Moves the window's content from the tree to `before`. */
+function cut(slot: usize, start: u64, last: u64): bool {
+  before.clear();
+  cursor.seek(slot, start);
+  for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
+    if (!before.ensure(SPAN_BYTES)) return false;
+    const copy = changetype<Span>(before.extend(SPAN_BYTES));
+    const from = max(start, span.start);
+    copy.start = from;
+    copy.last = min(last, span.last);
+    copy.a = span.aAt(from);
+    copy.b = span.b;
+    copy.c = span.c;
+    cursor.next();
+  }
+  if (before.length != 0) tree.erase(slot, start, last);
+  return true;
+}
+
+function isAsBefore(slot: usize, start: u64, last: u64): bool {
+  let at: u32 = 0;
+  cursor.seek(slot, start);
+  for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
+    if (at == before.length) return false;
+    const old = changetype<Span>(before.at(at));
+    const from = max(start, span.start);
+    if (old.start != from || old.last != min(last, span.last)) return false;
+    if (old.a != span.aAt(from) || old.b != span.b || old.c != span.c) return false;
+    at += SPAN_BYTES;
+    cursor.next();
+  }
+  return at == before.length;
+}
+
+/** Fills the window of a region into the tree: what is there already was seen first, and stays. Returns 0 or a code. */
+export function render(slot: usize, id: u32, start: u64, last: u64, gpa: u64, flags: u32, depth: u32): i32 {
+  const region = regionOf(id);
+  if (region.flags & (REGION_DISABLED | REGION_EMPTY) || start > region.last) return 0;
+  if (depth == MAX_DEPTH) return fail(ERR_CYCLE, id + 1, 0, gpa);
+  if (!visit()) return fail(ERR_TOO_COMPLEX, id + 1, 0, gpa);
+  last = min(last, region.last);
+  flags |= inherited(region);
+  if (region.kind == KIND_ALIAS) {
+    if (!sumFits(start, region.targetOffset)) return 0;
+    return render(
+      slot,
+      region.target - 1,
+      start + region.targetOffset,
+      plusClipped(last, region.targetOffset),
+      gpa,
+      flags,
+      depth + 1,
+    );
+  }
+  const mark = runs.length;
+  const end = pushChildren(region, start, last);
+  for (let at = mark; at < end; at += 4) {
+    const childId = load<u32>(runs.at(at));
+    const child = regionOf(childId);
+    const from = max(start, child.offset);
+    const error = render(
+      slot,
+      childId,
+      from - child.offset,
+      last - child.offset,
+      gpa + (from - start),
+      flags,
+      depth + 1,
+    );
+    if (error != 0) return error;
+  }
+  runs.shrink(runs.length - mark);
+  if (region.kind != KIND_CONTAINER) fill(slot, gpa, gpa + (last - start), start, id, flags);
+  return 0;
+}
+
+/** FLAT_* that everything seen through this region has. */
+export function inherited(region: Region): u32 {
+  return (
+    (region.flags & REGION_READONLY ? FLAT_READONLY : 0) | (region.flags & REGION_NONVOLATILE ? FLAT_NONVOLATILE : 0)
+  );
+}
+
+/** Enters the region wherever [start, last] is still empty. */
+function fill(slot: usize, start: u64, last: u64, offset: u64, id: u32, flags: u32): void {
+  const origin = start;
+  while (true) {
+    cursor.seek(slot, start);
+    const span = cursor.span;
+    if (span == null || span.start > last) {
+      tree.put(slot, start, last, offset + (start - origin), id, flags);
+      return;
+    }
+    const after = span.last;
+    if (span.start > start) tree.put(slot, start, span.start - 1, offset + (start - origin), id, flags);
+    if (after >= last || !ensureStep()) return;
+    start = after + 1;
+  }
+}
+
+// ---- The order in which children are looked at ---------------------------------------------
+
+/** Appends the children that reach into the window to `runs`, in order of precedence; returns the end of the run. */
+export function pushChildren(region: Region, start: u64, last: u64): u32 {
+  const mark = runs.length;
+  tree.collect(region.childrenSlot, start, last, runs);
+  const end = runs.length;
+  if (overlap(mark, end)) sortRun(mark, end);
+  return end;
+}
+
+/** Child number `at` (in bytes) of the run. */
+export function childInRun(at: u32): u32 {
+  return load<u32>(runs.at(at));
+}
+
+export function dropRun(mark: u32): void {
+  runs.shrink(runs.length - mark);
+}
+
+export function runMark(): u32 {
+  return runs.length;
+}
+
+/** Whether two regions of the run, which is in order of offset, have a byte in common. */
+function overlap(mark: u32, end: u32): bool {
+  let reached: u64 = 0;
+  for (let at = mark; at < end; at += 4) {
+    const child = regionOf(load<u32>(runs.at(at)));
+    if (at != mark && child.offset <= reached) return true;
+    reached = plusClipped(child.offset, child.last);
+  }
+  return false;
+}
+
+function precedes(left: u32, right: u32): bool {
+  const a = regionOf(left);
+  const b = regionOf(right);
+  return a.priority != b.priority ? a.priority > b.priority : a.order < b.order;
+}
+
+/** Puts a run in order of precedence. Heap sort: in place, and never slow. */
+export function sortRun(mark: u32, end: u32): void {
+  const base = runs.at(mark);
+  const count = (end - mark) >> 2;
+  for (let i = count >> 1; i > 0; --i) sink(base, i - 1, count);
+  for (let i = count; i > 1; --i) {
+    const first = load<u32>(base);
+    store<u32>(base, load<u32>(base + ((i - 1) << 2)));
+    store<u32>(base + ((i - 1) << 2), first);
+    sink(base, 0, i - 1);
+  }
+}
+
+/** Moves item `i` down the heap until none below it comes later. */
+function sink(base: usize, i: u32, count: u32): void {
+  const item = load<u32>(base + (i << 2));
+  while (true) {
+    let below: u32 = 2 * i + 1;
+    if (below >= count) break;
+    if (below + 1 < count && precedes(load<u32>(base + (below << 2)), load<u32>(base + ((below + 1) << 2)))) ++below;
+    const other = load<u32>(base + (below << 2));
+    if (!precedes(item, other)) break;
+    store<u32>(base + (i << 2), other);
+    i = below;
+  }
+  store<u32>(base + (i << 2), item);
+}

@@ -1,0 +1,99 @@
+// The heap: blocks whose sizes are powers of two, one free list a size. Nothing is ever given back to the host.
+//
+// Running out must be an error code that changes nothing, and this language has no exceptions. So whoever is about
+// to allocate first calls `ensure` with all that it may need. Once `ensure` has said no, `exhausted` stays set: every
+// step that would write returns at once, and the export that is running rolls back and says ERR_NO_MEMORY.
+
+const MIN_SHIFT: u32 = 6;
+const MAX_SHIFT: u32 = 31;
+const WASM_PAGE_SHIFT: u32 = 16;
+
+/** Heads of the free lists, by shift; a free block's first word is the next one. */
+const heads: usize = memory.data(4 * 32, 16);
+
+let bump: usize = (__heap_base + 63) & ~63;
+let limit: usize = <usize>memory.size() << WASM_PAGE_SHIFT;
+let ceiling: u64 = 65535 << WASM_PAGE_SHIFT;
+let inUse: usize = 0;
+
+/** Set by the `ensure` that failed; cleared by the export that rolled back. */
+export let exhausted: bool = false;
+
+export function setCeiling(pages: u32): void {
+  ceiling = <u64>pages << WASM_PAGE_SHIFT;
+}
+
+export function clearExhausted(): void {
+  exhausted = false;
+}
+
+/** Makes sure that blocks of `bytes` bytes in all can be allocated; false, and `exhausted`, when they cannot. */
+// @ts-ignore: decorator
+@inline
+export function ensure(bytes: usize): bool {
+  return bytes <= limit - bump ? !exhausted : grow(bytes);
+}
+
+function grow(bytes: usize): bool {
+  if (exhausted) return false;
+  const needed = <u64>bump + bytes;
+  // An eighth more than is needed, so that growing stays rare; only what is needed when that is refused.
+  const wished = min(needed + (needed >> 3), ceiling);
+  if (needed > ceiling || !(growTo(wished) || growTo(needed))) {
+    exhausted = true;
+    return false;
+  }
+  return true;
+}
+
+function growTo(bytes: u64): bool {
+  const pages = <i32>((bytes + 0xffff) >> WASM_PAGE_SHIFT);
+  if (pages > 65535) return false;
+  const have = memory.size();
+  if (pages > have && memory.grow(pages - have) < 0) return false;
+  limit = <usize>memory.size() << WASM_PAGE_SHIFT;
+  return true;
+}
+
+/** The smallest block shift that holds `bytes`. */
+export function shiftFor(bytes: usize): u32 {
+  return max(MIN_SHIFT, 32 - <u32>clz<u32>(<u32>bytes - 1));
+}
+
+/** A block of `1 << shift` bytes with arbitrary contents, 64-byte aligned. Precondition: `ensure` said yes. */
+export function allocate(shift: u32): usize {
+  assert(shift >= MIN_SHIFT && shift <= MAX_SHIFT);
+  const size = <usize>1 << shift;
+  const head = heads + (shift << 2);
+  let block = load<usize>(head);
+  if (block != 0) {
+    store<usize>(head, load<usize>(block));
+  } else {
+    assert(size <= limit - bump);
+    block = bump;
+    bump += size;
+  }
+  inUse += size;
+  return block;
+}
+
+export function release(block: usize, shift: u32): void {
+  const head = heads + (shift << 2);
+  store<usize>(block, load<usize>(head));
+  store<usize>(head, block);
+  inUse -= <usize>1 << shift;
+}
+
+/** `bytes` bytes of zeroes that are never given back. Precondition: `ensure` said yes. */
+export function allocateForever(bytes: usize): usize {
+  const block = bump;
+  bump += (bytes + 63) & ~63;
+  assert(bump <= limit);
+  inUse += bytes;
+  return block;
+}
+
+/** Bytes that are allocated now. */
+export function heapInUse(): usize {
+  return inUse;
+}

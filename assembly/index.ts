@@ -1,0 +1,282 @@
+// THE CORE: everything that can be asked of it, and nothing else. Flat functions over numbers: a u64 comes as two u32
+// (low, high); a region's extent comes as its last byte, so that 2^64 fits. Results >= 0 are ids and counts, negative ones
+// the ERR_* of abi.ts.
+//
+//   abi         numbers that cross the boundary          flatten   pass 2: who is seen where
+//   range       address arithmetic                       walk      the merge-walk
+//   heap        memory blocks                            va        passes 3 and 4 for VA spaces
+//   vector      growable runs of bytes                   slots     passes 3 and 4 for partitions
+//   journal     savepoints and undo                      command   commands and the lists of a plan
+//   tree        span trees                               manager   transactions, adopt and unwind
+//   table       ids and records                          policy    the `nested` overlap policy
+//   records     the records themselves                   describe  rows that say what there is
+//   region, mapping, space, sink   pass 1: what is asked for
+//   dirty       which windows a change touches           verify    the invariants
+
+import * as describe from './describe';
+import * as failure from './failure';
+import * as heap from './heap';
+import * as manager from './manager';
+import * as mapping from './mapping';
+import * as policy from './policy';
+import * as region from './region';
+import * as sink from './sink';
+import * as slots from './slots';
+import * as space from './space';
+import { join64 } from './range';
+import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, POLICY_NESTED, SINK_PARTITION, SINK_VA } from './abi';
+import { defineTables, objectOf, objects, partitions, regions, sinkOf, sinks, spaces } from './records';
+import { fail } from './failure';
+import { verifyState } from './verify';
+
+export function abiVersion(): u32 {
+  return ABI_VERSION;
+}
+
+/** Once, before everything else. `maxPages`: Wasm pages (64 KiB) that the memory may grow to. */
+export function init(overlapPolicy: u32, maxPages: u32): i32 {
+  if (overlapPolicy > <u32>POLICY_NESTED) return fail(ERR_BAD_FLAGS);
+  defineTables();
+  policy.setPolicy(overlapPolicy);
+  heap.setCeiling(maxPages);
+  return 0;
+}
+
+// ---- Transactions and plans ----------------------------------------------------------------
+
+export function begin(): i32 {
+  return checked(manager.begin());
+}
+export function abort(): i32 {
+  return checked(manager.abort());
+}
+export function commit(): i32 {
+  return checked(manager.commit());
+}
+export function adopt(): i32 {
+  return checked(manager.adopt());
+}
+export function unwind(done: u32): i32 {
+  return manager.unwind(done);
+}
+export function unwound(): i32 {
+  return checked(manager.unwound());
+}
+export function poison(): i32 {
+  return manager.poison();
+}
+export function planPointer(): usize {
+  return manager.planPointer();
+}
+export function planClass(): u32 {
+  return manager.planClass;
+}
+
+// ---- Regions -------------------------------------------------------------------------------
+
+export function regionCreate(kind: u32, lastLow: u32, lastHigh: u32, flags: u32): i32 {
+  const refused = manager.beginOperation();
+  if (refused != 0) return refused;
+  return end(region.createRegion(kind, join64(lastLow, lastHigh), flags));
+}
+export function aliasCreate(target: u32, offsetLow: u32, offsetHigh: u32, lastLow: u32, lastHigh: u32, flags: u32): i32 {
+  const refused = manager.beginOperation();
+  if (refused != 0) return refused;
+  return end(region.createAlias(target, join64(offsetLow, offsetHigh), join64(lastLow, lastHigh), flags));
+}
+export function regionDestroy(id: u32): i32 {
+  const refused = beginOnRegion(id);
+  return refused != 0 ? refused : end(region.destroyRegion(id));
+}
+export function regionPlace(id: u32, parent: u32, offsetLow: u32, offsetHigh: u32, priority: i32): i32 {
+  const refused = beginOnRegion(id);
+  return refused != 0 ? refused : end(region.placeRegion(id, parent, join64(offsetLow, offsetHigh), priority));
+}
+export function regionRemove(id: u32): i32 {
+  const refused = beginOnRegion(id);
+  return refused != 0 ? refused : end(region.removeRegion(id));
+}
+export function regionMove(id: u32, offsetLow: u32, offsetHigh: u32): i32 {
+  const refused = beginOnRegion(id);
+  return refused != 0 ? refused : end(region.moveRegion(id, join64(offsetLow, offsetHigh)));
+}
+export function regionResize(id: u32, lastLow: u32, lastHigh: u32, empty: u32): i32 {
+  const refused = beginOnRegion(id);
+  return refused != 0 ? refused : end(region.resizeRegion(id, join64(lastLow, lastHigh), empty != 0));
+}
+export function regionSetPriority(id: u32, priority: i32): i32 {
+  const refused = beginOnRegion(id);
+  return refused != 0 ? refused : end(region.setPriority(id, priority));
+}
+export function regionSetFlags(id: u32, flags: u32): i32 {
+  const refused = beginOnRegion(id);
+  return refused != 0 ? refused : end(region.setFlags(id, flags));
+}
+export function aliasRetarget(id: u32, offsetLow: u32, offsetHigh: u32): i32 {
+  const refused = beginOnRegion(id);
+  return refused != 0 ? refused : end(region.retargetAlias(id, join64(offsetLow, offsetHigh)));
+}
+
+// ---- Address spaces ------------------------------------------------------------------------
+
+export function spaceCreate(root: u32, offsetLow: u32, offsetHigh: u32): i32 {
+  const refused = manager.beginOperation();
+  return refused != 0 ? refused : end(space.createSpace(root, join64(offsetLow, offsetHigh)));
+}
+export function spaceDestroy(id: u32): i32 {
+  const refused = manager.beginOperation();
+  if (refused != 0) return refused;
+  return end(spaces.isAlive(id) ? space.destroySpace(id) : fail(ERR_BAD_ID, id + 1));
+}
+
+// ---- Objects and mappings ------------------------------------------------------------------
+
+export function objectCreate(kind: u32, flags: u32, sizeLow: u32, sizeHigh: u32): i32 {
+  const refused = manager.beginOperation();
+  return refused != 0 ? refused : end(mapping.createObject(kind, flags, join64(sizeLow, sizeHigh)));
+}
+export function objectDestroy(id: u32): i32 {
+  const refused = manager.beginOperation();
+  if (refused != 0) return refused;
+  return end(objects.isAlive(id) ? mapping.destroyObject(id) : fail(ERR_BAD_ID, id + 1));
+}
+/** 1 while some region maps a page of it, else 0. */
+export function objectIsMapped(id: u32): i32 {
+  if (!objects.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
+  return objectOf(id).mappedPages != 0 ? 1 : 0;
+}
+export function map(
+  id: u32,
+  offsetLow: u32,
+  offsetHigh: u32,
+  lengthLow: u32,
+  lengthHigh: u32,
+  object: u32,
+  objectOffsetLow: u32,
+  objectOffsetHigh: u32,
+  flags: u32,
+): i32 {
+  const refused = beginOnRegion(id);
+  if (refused != 0) return refused;
+  const offset = join64(offsetLow, offsetHigh);
+  const length = join64(lengthLow, lengthHigh);
+  return end(mapping.mapObject(id, offset, length, object, join64(objectOffsetLow, objectOffsetHigh), flags));
+}
+export function unmap(id: u32, offsetLow: u32, offsetHigh: u32, lengthLow: u32, lengthHigh: u32): i32 {
+  const refused = beginOnRegion(id);
+  return refused != 0 ? refused : end(mapping.unmapObject(id, join64(offsetLow, offsetHigh), join64(lengthLow, lengthHigh)));
+}
+
+// ---- Sinks ---------------------------------------------------------------------------------
+
+export function vaAttach(spaceId: u32, sizeLow: u32, sizeHigh: u32): i32 {
+  const refused = manager.beginOperation();
+  return refused != 0 ? refused : end(sink.attachVa(spaceId, join64(sizeLow, sizeHigh)));
+}
+export function partitionCreate(slotLimit: u32): i32 {
+  const refused = manager.beginOperation();
+  return refused != 0 ? refused : end(slots.createPartition(slotLimit));
+}
+export function partitionDestroy(id: u32): i32 {
+  const refused = manager.beginOperation();
+  if (refused != 0) return refused;
+  return end(partitions.isAlive(id) ? sink.removePartition(id) : fail(ERR_BAD_ID, id + 1));
+}
+export function partitionAttach(
+  partition: u32,
+  spaceId: u32,
+  va: u32,
+  offsetLow: u32,
+  offsetHigh: u32,
+  lastGpaLow: u32,
+  lastGpaHigh: u32,
+): i32 {
+  const refused = manager.beginOperation();
+  if (refused != 0) return refused;
+  return end(sink.attachPartition(partition, spaceId, va, join64(offsetLow, offsetHigh), join64(lastGpaLow, lastGpaHigh)));
+}
+export function sinkDetach(id: u32): i32 {
+  const refused = beginOnSink(id);
+  return refused != 0 ? refused : end(sink.detachSink(id));
+}
+export function protect(id: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32, access: u32): i32 {
+  const refused = beginOnSink(id);
+  return refused != 0 ? refused : end(sink.protect(id, join64(startLow, startHigh), join64(lastLow, lastHigh), access));
+}
+
+// ---- What there is (outside of plans; rows at rowsPointer()) --------------------------------
+
+export function rowsPointer(): usize {
+  return describe.rows;
+}
+export function readFlat(id: u32, fromLow: u32, fromHigh: u32): i32 {
+  return spaces.isAlive(id) ? describe.readFlat(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+}
+export function readMappings(id: u32, fromLow: u32, fromHigh: u32): i32 {
+  return regions.isAlive(id) ? describe.readMappings(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+}
+export function readPieces(id: u32, fromLow: u32, fromHigh: u32): i32 {
+  return isSink(id, SINK_VA) ? describe.readPieces(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+}
+export function readSlots(id: u32, fromLow: u32, fromHigh: u32): i32 {
+  return isSink(id, SINK_PARTITION) ? describe.readSlots(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+}
+export function readProtections(id: u32, fromLow: u32, fromHigh: u32): i32 {
+  return sinks.isAlive(id) ? describe.readProtections(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+}
+export function readRegion(id: u32): i32 {
+  return regions.isAlive(id) ? describe.readRegion(id) : fail(ERR_BAD_ID, id + 1);
+}
+export function readChildren(id: u32, skip: u32): i32 {
+  return regions.isAlive(id) ? describe.readChildren(id, skip) : fail(ERR_BAD_ID, id + 1);
+}
+export function explain(id: u32, gpaLow: u32, gpaHigh: u32): i32 {
+  return spaces.isAlive(id) ? describe.explain(id, join64(gpaLow, gpaHigh)) : fail(ERR_BAD_ID, id + 1);
+}
+
+// ---- The last error; memory; invariants -----------------------------------------------------
+
+export function failedId(): u32 {
+  return failure.failedId;
+}
+export function otherId(): u32 {
+  return failure.otherId;
+}
+export function failedAddress(): u64 {
+  return failure.failedAddress;
+}
+/** Bytes of linear memory that hold something. */
+export function heapInUse(): usize {
+  return heap.heapInUse();
+}
+/** Checks every invariant of the whole state; what does not hold is an assertion. */
+export function verify(): void {
+  verifyState();
+}
+
+// ---- How every operation begins and ends ----------------------------------------------------
+
+function isSink(id: u32, kind: u32): bool {
+  return sinks.isAlive(id) && sinkOf(id).kind == kind;
+}
+
+function beginOnRegion(id: u32): i32 {
+  const refused = manager.beginOperation();
+  if (refused != 0) return refused;
+  return regions.isAlive(id) ? 0 : manager.endOperation(fail(ERR_BAD_ID, id + 1));
+}
+
+function beginOnSink(id: u32): i32 {
+  const refused = manager.beginOperation();
+  if (refused != 0) return refused;
+  return sinks.isAlive(id) ? 0 : manager.endOperation(fail(ERR_BAD_ID, id + 1));
+}
+
+function end(code: i32): i32 {
+  return checked(manager.endOperation(code));
+}
+
+function checked(code: i32): i32 {
+  if (DEBUG) verifyState();
+  return code;
+}

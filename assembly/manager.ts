@@ -1,0 +1,270 @@
+// Transactions: mutations gather inside one; the end of the outermost makes a plan of them. The plan is executed by
+// somebody else, who then says `adopt`, or how far he came: then everything is rolled back, and the commands that
+// take the executed part back are handed out.
+//
+//   idle --begin--> open --commit--> planned --adopt--> idle
+//                    |  \--abort--> idle     \--unwind--> unwinding --unwound--> idle
+//                    \-- (refused) --> idle                        \--poison--> poisoned
+
+import {
+  CLASS_NONE,
+  ERR_BAD_RANGE,
+  ERR_NESTING,
+  ERR_NO_MEMORY,
+  ERR_NO_TRANSACTION,
+  ERR_PLAN_PENDING,
+  ERR_POISONED,
+  MAX_NESTING,
+  OP_VA_MAP,
+  OP_VA_PROTECT,
+  OP_VA_UNPARK,
+  SINK_VA,
+} from './abi';
+import {
+  Command,
+  assemblePlan,
+  clearCommands,
+  commandAt,
+  commandCount,
+  emit,
+  inverseOp,
+  inversePlan,
+  plan,
+} from './command';
+import { dirtySinks, dirtySpaces, resetVisits } from './dirty';
+import { fail } from './failure';
+import { resolve } from './flatten';
+import { clearExhausted, exhausted } from './heap';
+import { keep, savepoint, undo } from './journal';
+import { checkPolicy, forgetChanged } from './policy';
+import { sinkOf, sinks, spaceOf, spaces } from './records';
+import { lastOf } from './range';
+import { removeSink } from './sink';
+import { beginSlots, diffSlots, planSlotAdditions, slotClass } from './slots';
+import { beginVa, diffVa, endVa, planVaAdditions, planVaRemovals, restoreAccess, restoreRange, vaClass } from './va';
+import { Vector } from './vector';
+
+const IDLE: u32 = 0;
+const OPEN: u32 = 1;
+const PLANNED: u32 = 2;
+const UNWINDING: u32 = 3;
+const POISONED: u32 = 4;
+
+let state: u32 = IDLE;
+/** Transactions inside each other now. */
+let nesting: u32 = 0;
+/** The disturbance class of the plan. */
+export let planClass: u32 = CLASS_NONE;
+
+function refusal(): i32 {
+  if (state == POISONED) return fail(ERR_POISONED);
+  return fail(state == PLANNED || state == UNWINDING ? ERR_PLAN_PENDING : ERR_NO_TRANSACTION);
+}
+
+// ---- Operations inside a transaction: each happens wholly or not at all ---------------------
+
+/** 0, or why no operation may be carried out now. */
+export function beginOperation(): i32 {
+  if (state != OPEN) return refusal();
+  return openSavepoint();
+}
+
+export function endOperation(code: i32): i32 {
+  if (exhausted) {
+    undo();
+    clearExhausted();
+    return fail(ERR_NO_MEMORY);
+  }
+  if (code < 0) undo();
+  else keep();
+  return code;
+}
+
+function openSavepoint(): i32 {
+  if (savepoint()) return 0;
+  clearExhausted();
+  return fail(ERR_NO_MEMORY);
+}
+
+// ---- Transactions --------------------------------------------------------------------------
+
+/** Opens a transaction; returns how many are open now. */
+export function begin(): i32 {
+  if (state != IDLE && state != OPEN) return refusal();
+  if (nesting == MAX_NESTING) return fail(ERR_NESTING);
+  const error = openSavepoint();
+  if (error != 0) return error;
+  state = OPEN;
+  return <i32>++nesting;
+}
+
+/** Undoes what the innermost transaction did, and ends it. */
+export function abort(): i32 {
+  if (state != OPEN) return refusal();
+  undo();
+  if (--nesting == 0) becomeIdle();
+  return 0;
+}
+
+/** Ends the innermost transaction. The outermost one makes the plan: returns how many commands it has. A plan that
+ *  cannot be made is refused with a code, and its transaction undone. */
+export function commit(): i32 {
+  if (state != OPEN) return refusal();
+  if (nesting > 1) {
+    keep();
+    --nesting;
+    return 0;
+  }
+  nesting = 0;
+  let error = checkPolicy();
+  if (error == 0) error = makePlan();
+  if (exhausted) {
+    clearExhausted();
+    error = fail(ERR_NO_MEMORY);
+  }
+  if (error != 0) {
+    undo();
+    becomeIdle();
+    return error;
+  }
+  state = PLANNED;
+  return <i32>commandCount(plan);
+}
+
+/** Whether no transaction is open and no plan is pending. */
+export function isIdle(): bool {
+  return state == IDLE;
+}
+
+function becomeIdle(): void {
+  state = IDLE;
+  dirtySpaces.clear();
+  dirtySinks.clear();
+  forgetChanged();
+}
+
+function makePlan(): i32 {
+  resetVisits();
+  clearCommands();
+  for (let at: u32 = 0; at < dirtySpaces.length; at += 4) {
+    const id = load<u32>(dirtySpaces.at(at));
+    if (!spaces.isAlive(id) || spaceOf(id).dirty == 0) continue;
+    const error = resolve(id);
+    if (error != 0) return error;
+  }
+  sortSinks();
+  beginVa();
+  let error = diffSinks(true);
+  if (error != 0) return error;
+  planVaRemovals();
+  error = planVaAdditions();
+  if (error != 0) return error;
+  beginSlots();
+  error = diffSinks(false);
+  if (error != 0) return error;
+  error = planSlotAdditions();
+  if (error != 0) return error;
+  endVa();
+  removeDetached();
+  assemblePlan();
+  planClass = max(vaClass, slotClass);
+  return 0;
+}
+
+function diffSinks(va: bool): i32 {
+  for (let at: u32 = 0; at < dirtySinks.length; at += 4) {
+    const id = load<u32>(dirtySinks.at(at));
+    if (!sinks.isAlive(id) || sinkOf(id).dirty == 0 || (sinkOf(id).kind == SINK_VA) != va) continue;
+    const error = va ? diffVa(id) : diffSlots(id);
+    if (error != 0) return error;
+  }
+  return 0;
+}
+
+/** In order of their ids, so that a plan does not depend on the order of the changes. */
+function sortSinks(): void {
+  for (let i: u32 = 4; i < dirtySinks.length; i += 4) {
+    const id = load<u32>(dirtySinks.at(i));
+    let at = i;
+    for (; at > 0 && load<u32>(dirtySinks.at(at - 4)) > id; at -= 4) store<u32>(dirtySinks.at(at), load<u32>(dirtySinks.at(at - 4)));
+    store<u32>(dirtySinks.at(at), id);
+  }
+}
+
+function removeDetached(): void {
+  for (let at: u32 = 0; at < dirtySinks.length; at += 4) {
+    const id = load<u32>(dirtySinks.at(at));
+    if (sinks.isAlive(id) && sinkOf(id).detaching && !exhausted) removeSink(id);
+  }
+}
+
+// ---- After the plan was executed, or was not ------------------------------------------------
+
+/** The plan was executed: what it made is what there is. */
+export function adopt(): i32 {
+  if (state != PLANNED) return refusal();
+  keep();
+  becomeIdle();
+  return 0;
+}
+
+/** Only the first `done` commands were executed. Everything is rolled back; returns how many commands take them back. */
+export function unwind(done: u32): i32 {
+  if (state != PLANNED) return refusal();
+  const count = commandCount(plan);
+  if (done > count) return fail(ERR_BAD_RANGE);
+  undo();
+  inversePlan.clear();
+  // A mapping that failed may have taken away what it was to replace: that one is put right too.
+  if (done < count && commandAt(plan, done).op == OP_VA_MAP) restore(commandAt(plan, done));
+  for (let i = done; i > 0; --i) takeBack(commandAt(plan, i - 1));
+  if (exhausted) {
+    state = POISONED;
+    return fail(ERR_NO_MEMORY);
+  }
+  state = UNWINDING;
+  return <i32>commandCount(inversePlan);
+}
+
+function takeBack(command: Command): void {
+  const op = inverseOp(command.op);
+  if (op == 0) {
+    restore(command);
+    return;
+  }
+  const inverse = emit(inversePlan, op, command.sink, command.gpa, command.length);
+  memory.copy(changetype<usize>(inverse), changetype<usize>(command), offsetof<Command>());
+  inverse.op = op;
+  // What was there before private pages came, and was mapped over.
+  if (command.op == OP_VA_UNPARK) restore(command);
+}
+
+function restore(command: Command): void {
+  if (!sinks.isAlive(command.sink)) return;
+  const last = lastOf(command.gpa, command.length);
+  if (command.op == OP_VA_PROTECT) restoreAccess(command.sink, command.gpa, last, inversePlan);
+  else restoreRange(command.sink, command.gpa, last, inversePlan);
+}
+
+/** The inverse was executed: nothing has happened. */
+export function unwound(): i32 {
+  if (state != UNWINDING) return refusal();
+  becomeIdle();
+  return 0;
+}
+
+/** The inverse failed too: nobody knows what there is. Every later change is refused. */
+export function poison(): i32 {
+  if (state != UNWINDING) return refusal();
+  state = POISONED;
+  return 0;
+}
+
+/** Where the commands are that are to be executed now. */
+export function planPointer(): usize {
+  return currentPlan().at(0);
+}
+
+function currentPlan(): Vector {
+  return state == UNWINDING ? inversePlan : plan;
+}

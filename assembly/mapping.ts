@@ -1,0 +1,107 @@
+// Pass 1 for what lies in regions: mappings of objects, which behave like mmap. A new one overwrites and splits old
+// ones, an unmap may cut one in two.
+
+import {
+  ERR_BAD_FLAGS,
+  ERR_BAD_ID,
+  ERR_BAD_KIND,
+  ERR_BAD_RANGE,
+  ERR_IN_USE,
+  ERR_READONLY_OBJECT,
+  ERR_UNALIGNED,
+  MAPPING_WRITABLE,
+  OBJECT_PRIVATE,
+  OBJECT_SHARED,
+  OBJECT_WRITABLE,
+  PAGE_SHIFT,
+  REGION_EMPTY,
+} from './abi';
+import { MAPPINGS, markRegion } from './dirty';
+import { fail } from './failure';
+import { exists, isPageAligned, LAST_BYTE, lastOf, lengthOf, pageLast } from './range';
+import { changeObject, changeRegion, isMemory, objectOf, objects, regionOf } from './records';
+import * as tree from './tree';
+import { CURSOR_SIZE, Cursor } from './tree';
+
+const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+
+export function createObject(kind: u32, flags: u32, size: u64): i32 {
+  if (kind != OBJECT_SHARED && kind != OBJECT_PRIVATE) return fail(ERR_BAD_KIND);
+  if (flags & ~OBJECT_WRITABLE) return fail(ERR_BAD_FLAGS);
+  if (size == 0) return fail(ERR_BAD_RANGE);
+  const id = objects.allocate();
+  if (id < 0) return fail(id);
+  const object = objectOf(id);
+  object.kind = <u8>kind;
+  object.flags = <u8>flags;
+  object.size = size;
+  return id;
+}
+
+/** Precondition: alive. */
+export function destroyObject(id: u32): i32 {
+  if (objectOf(id).mappedPages != 0) return fail(ERR_IN_USE, id + 1);
+  objects.release(id);
+  return 0;
+}
+
+/** Precondition of all below: the region is alive. */
+export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, objectOffset: u64, flags: u32): i32 {
+  const error = checkRange(id, offset, length);
+  if (error != 0) return error;
+  if (!objects.isAlive(objectId)) return fail(ERR_BAD_ID, objectId + 1);
+  if (flags & ~MAPPING_WRITABLE) return fail(ERR_BAD_FLAGS);
+  const object = objectOf(objectId);
+  if (!isPageAligned(objectOffset)) return fail(ERR_UNALIGNED, id + 1, 0, objectOffset);
+  if (!exists(objectOffset, length) || lastOf(objectOffset, length) > pageLast(object.size - 1)) {
+    return fail(ERR_BAD_RANGE, id + 1, objectId + 1, objectOffset);
+  }
+  if (flags & MAPPING_WRITABLE && !(object.flags & OBJECT_WRITABLE))
+    return fail(ERR_READONLY_OBJECT, id + 1, objectId + 1);
+  const last = lastOf(offset, length);
+  eraseMappings(id, offset, last);
+  changeObject(objectId).mappedPages += length >> PAGE_SHIFT;
+  tree.put(changeRegion(id).mappingsSlot, offset, last, objectOffset, objectId, flags);
+  return markRegion(id, offset, last, MAPPINGS);
+}
+
+export function unmapObject(id: u32, offset: u64, length: u64): i32 {
+  const error = checkRange(id, offset, length);
+  if (error != 0) return error;
+  const last = lastOf(offset, length);
+  eraseMappings(id, offset, last);
+  return markRegion(id, offset, last, MAPPINGS);
+}
+
+function checkRange(id: u32, offset: u64, length: u64): i32 {
+  const region = regionOf(id);
+  if (!isMemory(id)) return fail(ERR_BAD_KIND, id + 1);
+  if (!isPageAligned(offset)) return fail(ERR_UNALIGNED, id + 1, 0, offset);
+  if (!isPageAligned(length)) return fail(ERR_UNALIGNED, id + 1, 0, length);
+  // The last page may reach over the end of a region that ends inside it.
+  if (region.flags & REGION_EMPTY || !exists(offset, length) || lastOf(offset, length) > pageLast(region.last)) {
+    return fail(ERR_BAD_RANGE, id + 1, 0, offset);
+  }
+  return 0;
+}
+
+/** Takes [start, last] out of a region's mappings. Marks nothing. */
+export function eraseMappings(id: u32, start: u64, last: u64): void {
+  const slot = regionOf(id).mappingsSlot;
+  cursor.seek(slot, start);
+  let some = false;
+  for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
+    const pages = lengthOf(max(start, span.start), min(last, span.last)) >> PAGE_SHIFT;
+    changeObject(span.b).mappedPages -= pages;
+    some = true;
+    cursor.next();
+  }
+  if (some) tree.erase(changeRegion(id).mappingsSlot, start, last);
+}
+
+/** Takes out what lies past the region's end. Marks nothing. */
+export function truncateMappings(id: u32): void {
+  const region = regionOf(id);
+  if (region.flags & REGION_EMPTY) eraseMappings(id, 0, LAST_BYTE);
+  else if (pageLast(region.last) != LAST_BYTE) eraseMappings(id, pageLast(region.last) + 1, LAST_BYTE);
+}

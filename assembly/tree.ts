@@ -1,0 +1,599 @@
+// The span tree: a B+-tree of spans [start, last], each with three values, in order of (start, b). Everything ordered
+// in the core is one of these: a region's children and mappings, flat views, VA pieces, memory slots, protections,
+// windows to be looked at again.
+//
+//   leaf                                            inner node
+//    0     1     2     4        8      16            0 .. 16  as in a leaf
+//   +-----+-----+-----+--------+------+-----        +----------------------------------------------------+
+//   |level|shift|count| unused | stamp| spans       | children: start u64, maxLast u64, node u32, b u32  |
+//   +-----+-----+-----+--------+------+-----        +----------------------------------------------------+
+//   span: start u64, last u64, a u64, b u32, c u32
+//
+// A node is 512 bytes; only a root leaf may be smaller, so that the many trees of one span cost 64. `start` and `b` of a
+// child are those of its first span when the two were parted, and bound everything right of it; those of the first child are
+// never read. `maxLast` is the largest `last` below, so that spans which overlap can be found by what they cover.
+//
+// A tree is known by its slot: the address of the u32 that holds its root, 0 for an empty tree. Every change is journaled.
+
+import { allocateJournaled, ensureStep, releaseJournaled, saveImage, stampNow, touch } from './journal';
+import { Vector } from './vector';
+
+const HEADER: u32 = 16;
+const STAMP_AT: u32 = 8;
+const SPAN_SHIFT: u32 = 5;
+const SPAN_SIZE: u32 = 1 << SPAN_SHIFT;
+const CHILD_SIZE: u32 = 24;
+const FIRST_SHIFT: u32 = 6;
+const NODE_SHIFT: u32 = 9;
+const NODE_SIZE: u32 = 1 << NODE_SHIFT;
+const LEAF_CAPACITY: u32 = (NODE_SIZE - HEADER) / SPAN_SIZE;
+const INNER_CAPACITY: u32 = (NODE_SIZE - HEADER) / CHILD_SIZE;
+/** Nodes this full or emptier look for a neighbour to join. */
+const SPARSE: u32 = 6;
+const MAX_HEIGHT: i32 = 16;
+
+/** One stretch of addresses and what is said of it. In trees whose spans may be cut, `a` counts up with the address. */
+@unmanaged
+export class Span {
+  start: u64;
+  last: u64;
+  a: u64;
+  b: u32;
+  c: u32;
+
+  /** `a` at the address `at`, which lies in the span. */
+  // @ts-ignore: decorator
+  @inline
+  aAt(at: u64): u64 {
+    return this.a + (at - this.start);
+  }
+}
+
+@unmanaged
+class Node {
+  level: u8;
+  shift: u8;
+  count: u16;
+  unused: u32;
+  stamp: u64;
+}
+
+@unmanaged
+class Child {
+  start: u64;
+  maxLast: u64;
+  node: u32;
+  b: u32;
+}
+
+/** The way down to the leaf of the last search: one tree operation at a time uses it. */
+const pathNodes: usize = memory.data(4 * MAX_HEIGHT, 8);
+const pathIndexes: usize = memory.data(4 * MAX_HEIGHT, 8);
+
+// @ts-ignore: decorator
+@inline
+function spanAt(node: Node, index: u32): Span {
+  return changetype<Span>(changetype<usize>(node) + HEADER + (index << SPAN_SHIFT));
+}
+
+// @ts-ignore: decorator
+@inline
+function childAt(node: Node, index: u32): Child {
+  return changetype<Child>(changetype<usize>(node) + HEADER + index * CHILD_SIZE);
+}
+
+// @ts-ignore: decorator
+@inline
+function rootOf(slot: usize): Node {
+  return changetype<Node>(<usize>load<u32>(slot));
+}
+
+// @ts-ignore: decorator
+@inline
+function touchNode(node: Node): void {
+  touch(changetype<usize>(node), HEADER + <u32>node.count * (node.level == 0 ? SPAN_SIZE : CHILD_SIZE), STAMP_AT);
+}
+
+function setRoot(slot: usize, node: usize): void {
+  saveImage(slot & ~7, 8);
+  store<u32>(slot, <u32>node);
+}
+
+function newNode(level: u32, shift: u32): Node {
+  const node = changetype<Node>(allocateJournaled(shift));
+  node.level = <u8>level;
+  node.shift = <u8>shift;
+  node.count = 0;
+  node.stamp = stampNow();
+  return node;
+}
+
+function freeNode(node: Node): void {
+  releaseJournaled(changetype<usize>(node), node.shift);
+}
+
+/** Number of spans in the leaf that sort before (start, b): where that one is or belongs. */
+function positionInLeaf(node: Node, start: u64, b: u32): u32 {
+  let low: u32 = 0;
+  let high: u32 = node.count;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const span = spanAt(node, middle);
+    if (span.start < start || (span.start == start && span.b < b)) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** The child under which (start, b) is or belongs. */
+function positionInInner(node: Node, start: u64, b: u32): u32 {
+  let low: u32 = 1;
+  let high: u32 = node.count;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const child = childAt(node, middle);
+    if (child.start < start || (child.start == start && child.b <= b)) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+/** Fills the path from the root to the leaf of (start, b); returns the depth of the leaf. */
+function descend(slot: usize, start: u64, b: u32): i32 {
+  let node = rootOf(slot);
+  let depth = 0;
+  while (node.level != 0) {
+    const index = positionInInner(node, start, b);
+    store<u32>(pathNodes + (depth << 2), <u32>changetype<usize>(node));
+    store<u32>(pathIndexes + (depth << 2), index);
+    node = changetype<Node>(<usize>childAt(node, index).node);
+    ++depth;
+    assert(depth < MAX_HEIGHT);
+  }
+  store<u32>(pathNodes + (depth << 2), <u32>changetype<usize>(node));
+  return depth;
+}
+
+// @ts-ignore: decorator
+@inline
+function pathNode(depth: i32): Node {
+  return changetype<Node>(<usize>load<u32>(pathNodes + (depth << 2)));
+}
+
+// @ts-ignore: decorator
+@inline
+function pathIndex(depth: i32): u32 {
+  return load<u32>(pathIndexes + (depth << 2));
+}
+
+function maxLastOf(node: Node): u64 {
+  let result: u64 = 0;
+  const count = <u32>node.count;
+  if (node.level == 0) for (let i: u32 = 0; i < count; ++i) result = max(result, spanAt(node, i).last);
+  else for (let i: u32 = 0; i < count; ++i) result = max(result, childAt(node, i).maxLast);
+  return result;
+}
+
+// ---- Insert --------------------------------------------------------------------------------
+
+/** Adds a span that is not in the tree; does nothing once memory has run out. */
+export function insert(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  if (!ensureStep()) return;
+  if (load<u32>(slot) == 0) {
+    const leaf = newNode(0, FIRST_SHIFT);
+    setRoot(slot, changetype<usize>(leaf));
+    placeSpan(leaf, 0, start, last, a, b, c);
+    return;
+  }
+  const depth = descend(slot, start, b);
+  let leaf = pathNode(depth);
+  const position = positionInLeaf(leaf, start, b);
+  const capacity = ((<u32>1 << leaf.shift) - HEADER) >> SPAN_SHIFT;
+  let split = changetype<Node>(0);
+  if (leaf.count == capacity) {
+    if (leaf.shift < NODE_SHIFT) {
+      leaf = enlarge(slot, leaf);
+    } else {
+      // A span at the very end leaves the node full: trees that are filled in order stay dense.
+      const keep = position == LEAF_CAPACITY ? LEAF_CAPACITY : LEAF_CAPACITY / 2;
+      split = splitNode(leaf, keep, SPAN_SIZE);
+      if (position >= keep) {
+        placeSpan(split, position - keep, start, last, a, b, c);
+        leaf = changetype<Node>(0);
+      }
+    }
+  }
+  if (changetype<usize>(leaf) != 0) {
+    touchNode(leaf);
+    placeSpan(leaf, position, start, last, a, b, c);
+  }
+  if (changetype<usize>(split) != 0) {
+    const first = spanAt(split, 0);
+    propagateSplit(slot, depth, split, first.start, first.b);
+  } else {
+    raiseMaxLast(depth, last);
+  }
+}
+
+function placeSpan(leaf: Node, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  const span = spanAt(leaf, position);
+  const at = changetype<usize>(span);
+  memory.copy(at + SPAN_SIZE, at, (leaf.count - position) << SPAN_SHIFT);
+  span.start = start;
+  span.last = last;
+  span.a = a;
+  span.b = b;
+  span.c = c;
+  leaf.count += 1;
+}
+
+/** Replaces a full root leaf by one of twice the size. */
+function enlarge(slot: usize, leaf: Node): Node {
+  const larger = newNode(0, leaf.shift + 1);
+  larger.count = leaf.count;
+  memory.copy(changetype<usize>(larger) + HEADER, changetype<usize>(leaf) + HEADER, <u32>leaf.count << SPAN_SHIFT);
+  freeNode(leaf);
+  setRoot(slot, changetype<usize>(larger));
+  return larger;
+}
+
+/** Moves all items from `keep` on into a new right neighbour. */
+function splitNode(node: Node, keep: u32, itemSize: u32): Node {
+  const right = newNode(node.level, NODE_SHIFT);
+  touchNode(node);
+  const moved = node.count - keep;
+  memory.copy(changetype<usize>(right) + HEADER, changetype<usize>(node) + HEADER + keep * itemSize, moved * itemSize);
+  right.count = <u16>moved;
+  node.count = <u16>keep;
+  return right;
+}
+
+/** Enters `right`, split off from the node at `depth`, above it, as far up as nodes split. */
+function propagateSplit(slot: usize, depth: i32, right: Node, start: u64, b: u32): void {
+  while (true) {
+    const left = pathNode(depth);
+    if (depth == 0) {
+      const root = newNode(left.level + 1, NODE_SHIFT);
+      placeChild(root, 0, left, start, b);
+      placeChild(root, 1, right, start, b);
+      setRoot(slot, changetype<usize>(root));
+      return;
+    }
+    --depth;
+    const parent = pathNode(depth);
+    const index = pathIndex(depth);
+    touchNode(parent);
+    childAt(parent, index).maxLast = maxLastOf(left);
+    if (parent.count < INNER_CAPACITY) {
+      placeChild(parent, index + 1, right, start, b);
+      // The new span may have raised the largest `last` of all nodes above.
+      raiseMaxLast(depth, childAt(parent, index).maxLast);
+      raiseMaxLast(depth, childAt(parent, index + 1).maxLast);
+      return;
+    }
+    const keep = index + 1 == INNER_CAPACITY ? INNER_CAPACITY - 1 : INNER_CAPACITY / 2;
+    const parentSplit = splitNode(parent, keep, CHILD_SIZE);
+    if (index + 1 >= keep + 1) placeChild(parentSplit, index + 1 - keep, right, start, b);
+    else placeChild(parent, index + 1, right, start, b);
+    const first = childAt(parentSplit, 0);
+    right = parentSplit;
+    start = first.start;
+    b = first.b;
+  }
+}
+
+function placeChild(node: Node, position: u32, below: Node, start: u64, b: u32): void {
+  const child = childAt(node, position);
+  const at = changetype<usize>(child);
+  memory.copy(at + CHILD_SIZE, at, (node.count - position) * CHILD_SIZE);
+  child.start = start;
+  child.b = b;
+  child.maxLast = maxLastOf(below);
+  child.node = <u32>changetype<usize>(below);
+  node.count += 1;
+}
+
+/** Makes `maxLast` of every child on the path above `depth` at least `last`. */
+function raiseMaxLast(depth: i32, last: u64): void {
+  while (--depth >= 0) {
+    const parent = pathNode(depth);
+    const child = childAt(parent, pathIndex(depth));
+    if (child.maxLast >= last) return;
+    touchNode(parent);
+    childAt(parent, pathIndex(depth)).maxLast = last;
+  }
+}
+
+// ---- Remove --------------------------------------------------------------------------------
+
+/** Takes out the span (start, b), which is in the tree; does nothing once memory has run out. */
+export function remove(slot: usize, start: u64, b: u32): void {
+  if (!ensureStep()) return;
+  let depth = descend(slot, start, b);
+  const leaf = pathNode(depth);
+  const position = positionInLeaf(leaf, start, b);
+  const span = spanAt(leaf, position);
+  assert(position < leaf.count && span.start == start && span.b == b);
+  touchNode(leaf);
+  takeItem(leaf, position, SPAN_SIZE);
+  // Upwards: what got sparse joins a neighbour, what got empty goes, and `maxLast` is made right again.
+  for (; depth > 0; --depth) {
+    const node = pathNode(depth);
+    const parent = pathNode(depth - 1);
+    const index = pathIndex(depth - 1);
+    if (node.count <= SPARSE && joinWithNeighbour(parent, index)) continue;
+    if (node.count == 0) {
+      touchNode(parent);
+      takeItem(parent, index, CHILD_SIZE);
+      freeNode(node);
+    } else {
+      const maxLast = maxLastOf(node);
+      const child = childAt(parent, index);
+      if (child.maxLast == maxLast) break;
+      touchNode(parent);
+      child.maxLast = maxLast;
+    }
+  }
+  shortenRoot(slot);
+}
+
+function takeItem(node: Node, position: u32, itemSize: u32): void {
+  const at = changetype<usize>(node) + HEADER + position * itemSize;
+  memory.copy(at, at + itemSize, (node.count - position - 1) * itemSize);
+  node.count -= 1;
+}
+
+/** Joins child `index` of `parent` with the one beside it if both fit into one node. */
+function joinWithNeighbour(parent: Node, index: u32): bool {
+  if (parent.count < 2) return false;
+  const leftIndex = index + 1 < parent.count ? index : index - 1;
+  const left = changetype<Node>(<usize>childAt(parent, leftIndex).node);
+  const right = changetype<Node>(<usize>childAt(parent, leftIndex + 1).node);
+  const itemSize = left.level == 0 ? SPAN_SIZE : CHILD_SIZE;
+  const capacity = left.level == 0 ? LEAF_CAPACITY : INNER_CAPACITY;
+  if (<u32>left.count + right.count > capacity) return false;
+  touchNode(parent);
+  touchNode(left);
+  const items = changetype<usize>(left) + HEADER + left.count * itemSize;
+  memory.copy(items, changetype<usize>(right) + HEADER, right.count * itemSize);
+  if (left.level != 0 && right.count != 0) {
+    // The right node's first child gets the bound that its parent kept for it.
+    const bound = childAt(parent, leftIndex + 1);
+    const first = changetype<Child>(items);
+    first.start = bound.start;
+    first.b = bound.b;
+  }
+  left.count += right.count;
+  freeNode(right);
+  takeItem(parent, leftIndex + 1, CHILD_SIZE);
+  childAt(parent, leftIndex).maxLast = maxLastOf(left);
+  return true;
+}
+
+/** A root with one child gives way to it, an empty one to nothing. */
+function shortenRoot(slot: usize): void {
+  let root = rootOf(slot);
+  while (root.level != 0 && root.count == 1) {
+    const below = <usize>childAt(root, 0).node;
+    freeNode(root);
+    setRoot(slot, below);
+    root = changetype<Node>(below);
+  }
+  if (root.count == 0) {
+    freeNode(root);
+    setRoot(slot, 0);
+  }
+}
+
+/** Empties the tree. */
+export function clear(slot: usize): void {
+  if (load<u32>(slot) == 0) return;
+  if (!ensureStep()) return;
+  freeBelow(rootOf(slot));
+  setRoot(slot, 0);
+}
+
+function freeBelow(node: Node): void {
+  if (!ensureStep()) return;
+  if (node.level != 0) {
+    for (let i: u32 = 0; i < node.count; ++i) freeBelow(changetype<Node>(<usize>childAt(node, i).node));
+  }
+  freeNode(node);
+}
+
+// ---- Read ----------------------------------------------------------------------------------
+
+/** A place in a tree. Any change of that tree makes it stale: seek again. */
+@unmanaged
+export class Cursor {
+  private slot: usize;
+  /** The span it stands at; null past the end. */
+  span: Span | null;
+  private leafEnd: usize;
+
+  /** To the first span of a tree of disjoint spans whose last byte is at or after `at`. */
+  seek(slot: usize, at: u64): void {
+    this.slot = slot;
+    this.find(at, 0, true);
+  }
+
+  /** To the next span in order. */
+  // @ts-ignore: decorator
+  @inline
+  next(): void {
+    const after = changetype<usize>(this.span) + SPAN_SIZE;
+    if (after < this.leafEnd) this.span = changetype<Span>(after);
+    else this.nextLeaf();
+  }
+
+  private nextLeaf(): void {
+    const span = changetype<Span>(this.span);
+    if (span.b == u32.MAX_VALUE) this.find(span.start + 1, 0, false);
+    else this.find(span.start, span.b + 1, false);
+  }
+
+  /** To the first span at or after (start, b); with `covering`, to the one before if that still reaches `start`. */
+  private find(start: u64, b: u32, covering: bool): void {
+    this.span = null;
+    if (load<u32>(this.slot) == 0) return;
+    let node = rootOf(this.slot);
+    // The leaf to go on with when this one ends too early: under the nearest right neighbour of the way down.
+    let right: usize = 0;
+    while (node.level != 0) {
+      const index = positionInInner(node, start, b);
+      if (index + 1 < node.count) right = <usize>childAt(node, index + 1).node;
+      node = changetype<Node>(<usize>childAt(node, index).node);
+    }
+    let position = positionInLeaf(node, start, b);
+    if (covering && position > 0 && spanAt(node, position - 1).last >= start) --position;
+    if (position == node.count) {
+      if (right == 0) return;
+      node = changetype<Node>(right);
+      while (node.level != 0) node = changetype<Node>(<usize>childAt(node, 0).node);
+      position = 0;
+    }
+    this.span = spanAt(node, position);
+    this.leafEnd = changetype<usize>(spanAt(node, node.count));
+  }
+}
+
+/** Bytes of a Cursor: each lives in static memory, as `changetype<Cursor>(memory.data(CURSOR_SIZE, 8))`. */
+export const CURSOR_SIZE: i32 = 12;
+
+/** Appends to `out` the `b` (u32) of every span that has a byte in [start, last], in order; the spans may overlap each other. */
+export function collect(slot: usize, start: u64, last: u64, out: Vector): void {
+  if (load<u32>(slot) != 0) collectBelow(rootOf(slot), start, last, out);
+}
+
+function collectBelow(node: Node, start: u64, last: u64, out: Vector): void {
+  const count = <u32>node.count;
+  if (!out.ensure(count << 2)) return;
+  if (node.level == 0) {
+    for (let i: u32 = 0; i < count; ++i) {
+      const span = spanAt(node, i);
+      if (span.start > last) return;
+      if (span.last >= start) out.push32(span.b);
+    }
+    return;
+  }
+  for (let i: u32 = 0; i < count; ++i) {
+    const child = childAt(node, i);
+    if (i != 0 && child.start > last) return;
+    if (child.maxLast >= start) collectBelow(changetype<Node>(<usize>child.node), start, last, out);
+  }
+}
+
+// ---- Trees of disjoint spans ---------------------------------------------------------------
+
+const edit = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+
+/** Whether a span may be one with `right`, which begins behind its last byte: `a` counts on, and the rest is the same. */
+// @ts-ignore: decorator
+@inline
+function canJoin(start: u64, a: u64, b: u32, c: u32, rightStart: u64, rightA: u64, rightB: u32, rightC: u32): bool {
+  return b == rightB && c == rightC && rightA == a + (rightStart - start);
+}
+
+/** Enters [start, last], of which nothing is in the tree yet, joined with its neighbours where that is possible. */
+export function put(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  edit.seek(slot, start == 0 ? 0 : start - 1);
+  let span = edit.span;
+  let leftStart = start;
+  let leftA = a;
+  if (span != null && span.last < start) {
+    if (canJoin(span.start, span.a, span.b, span.c, start, a, b, c)) {
+      leftStart = span.start;
+      leftA = span.a;
+    }
+    edit.next();
+    span = edit.span;
+  }
+  let rightLast = last;
+  if (span != null && span.start - 1 == last && canJoin(start, a, b, c, span.start, span.a, span.b, span.c)) {
+    rightLast = span.last;
+  }
+  if (leftStart != start) remove(slot, leftStart, b);
+  if (rightLast != last) remove(slot, last + 1, b);
+  insert(slot, leftStart, rightLast, leftA, b, c);
+}
+
+/** Takes [start, last] out of every span: cuts those that reach over its ends. */
+export function erase(slot: usize, start: u64, last: u64): void {
+  while (true) {
+    edit.seek(slot, start);
+    const span = edit.span;
+    if (span == null || span.start > last) return;
+    const spanStart = span.start;
+    const spanLast = span.last;
+    const a = span.a;
+    const b = span.b;
+    const c = span.c;
+    if (!ensureStep()) return;
+    remove(slot, spanStart, b);
+    if (spanStart < start) insert(slot, spanStart, start - 1, a, b, c);
+    if (spanLast > last) {
+      insert(slot, last + 1, spanLast, a + (last + 1 - spanStart), b, c);
+      return;
+    }
+    if (spanLast == last) return;
+  }
+}
+
+// ---- Invariants ----------------------------------------------------------------------------
+
+/** What a tree's spans promise: nothing; not to overlap; also not to stand beside what they could be joined with. */
+export const ANY: u32 = 0;
+export const DISJOINT: u32 = 1;
+export const JOINED: u32 = 2;
+
+let checked: Span | null = null;
+
+/** Asserts that the tree is well-formed and keeps its promise; returns how many spans it has. */
+export function verifyTree(slot: usize, promise: u32): u32 {
+  checked = null;
+  if (load<u32>(slot) == 0) return 0;
+  const root = rootOf(slot);
+  assert(root.count > 0 && (root.level == 0 || root.count > 1));
+  return verifyNode(root, root.level, promise);
+}
+
+function verifyNode(node: Node, level: u32, promise: u32): u32 {
+  assert(node.level == level);
+  const count = <u32>node.count;
+  if (level == 0) {
+    assert(count > 0 && HEADER + count * SPAN_SIZE <= <u32>1 << node.shift);
+    for (let i: u32 = 0; i < count; ++i) verifySpan(spanAt(node, i), promise);
+    return count;
+  }
+  assert(count > 0 && count <= INNER_CAPACITY && node.shift == NODE_SHIFT);
+  let spans: u32 = 0;
+  for (let i: u32 = 0; i < count; ++i) {
+    const child = childAt(node, i);
+    const below = changetype<Node>(<usize>child.node);
+    assert(child.maxLast == maxLastOf(below));
+    const before = checked;
+    if (i > 0 && before != null) assert(before.start < child.start || (before.start == child.start && before.b < child.b));
+    const first = firstBelow(below);
+    if (i > 0) assert(child.start < first.start || (child.start == first.start && child.b <= first.b));
+    spans += verifyNode(below, level - 1, promise);
+  }
+  return spans;
+}
+
+function firstBelow(node: Node): Span {
+  while (node.level != 0) node = changetype<Node>(<usize>childAt(node, 0).node);
+  return spanAt(node, 0);
+}
+
+function verifySpan(span: Span, promise: u32): void {
+  assert(span.start <= span.last);
+  const before = checked;
+  if (before != null) {
+    assert(before.start < span.start || (before.start == span.start && before.b < span.b));
+    if (promise >= DISJOINT) assert(before.last < span.start);
+    if (promise == JOINED && before.last + 1 == span.start) {
+      assert(!canJoin(before.start, before.a, before.b, before.c, span.start, span.a, span.b, span.c));
+    }
+  }
+  checked = span;
+}

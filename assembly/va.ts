@@ -1,0 +1,334 @@
+// Passes 3 and 4 for VA spaces: what should be mapped where, what is, and the commands in between.
+//
+// A piece is a stretch of whole pages that show one object. What should be there follows from the flat view, the
+// mappings of the regions seen in it and the sink's protections; what is there is the sink's state tree, and stays the
+// truth for everything outside the windows that are looked at.
+
+import {
+  ACCESS_ALL,
+  ACCESS_READ,
+  ACCESS_WRITE,
+  CLASS_CHANGED,
+  CLASS_NONE,
+  ERR_PAST_LIMIT,
+  ERR_PRIVATE_TWICE,
+  MAPPING_WRITABLE,
+  OBJECT_PRIVATE,
+  OP_VA_MAP,
+  OP_VA_PARK,
+  OP_VA_PROTECT,
+  OP_VA_UNMAP,
+  OP_VA_UNPARK,
+} from './abi';
+import { emitVa, vaAdditions, vaRemovals } from './command';
+import { fail } from './failure';
+import { ensureStep } from './journal';
+import { Sink, changeObject, changeSink, isMemory, isWritable, objectOf, regionOf, sinkOf, spaceOf } from './records';
+import { LAST_BYTE, hasWholePage, isPageAligned, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
+import * as tree from './tree';
+import { CURSOR_SIZE, Cursor, Span } from './tree';
+import { VECTOR_SIZE, Vector } from './vector';
+import { WALK_SIZE, Walk } from './walk';
+
+/** A span of GPAs with a = offset in object, b = object, c = access, and whose memory it is. */
+@unmanaged
+export class Piece extends Span {
+  region: u32;
+  unused: u32;
+  offsetInRegion: u64;
+}
+
+/** A stretch whose piece is not what it was. */
+@unmanaged
+class Change {
+  sink: u32;
+  hadPiece: bool;
+  hasPiece: bool;
+  oldAccess: u8;
+  newAccess: u8;
+  start: u64;
+  last: u64;
+  oldOffset: u64;
+  newOffset: u64;
+  oldObject: u32;
+  newObject: u32;
+  region: u32;
+  unused: u32;
+  offsetInRegion: u64;
+
+  get sameBytes(): bool {
+    return this.hadPiece && this.hasPiece && this.oldObject == this.newObject && this.oldOffset == this.newOffset;
+  }
+}
+
+const SPAN_BYTES: u32 = offsetof<Span>();
+const PIECE_BYTES: u32 = offsetof<Piece>();
+const CHANGE_BYTES: u32 = offsetof<Change>();
+
+const windows = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const flat = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const mappings = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const state = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const limits = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
+
+const current = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const changes = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+/** Slot of a journaled tree that lives while a plan is made: where bytes got different ones. b = VA sink. */
+const replaced: usize = memory.data(8, 8);
+
+/** How much VA spaces themselves disturb the guest by this plan. */
+export let vaClass: u32 = CLASS_NONE;
+
+export function beginVa(): void {
+  changes.clear();
+  vaClass = CLASS_NONE;
+}
+
+// ---- What should be there ------------------------------------------------------------------
+
+/** The access of a page seen at `gpa` that `access` is left of; how far that holds is `protectionLast`. */
+export let protectionLast: u64 = 0;
+
+export function protectedAccess(sink: Sink, gpa: u64, access: u32): u32 {
+  protectionLast = LAST_BYTE;
+  if (sink.protections == 0) return access;
+  limits.seek(sink.protectionsSlot, gpa);
+  const span = limits.span;
+  if (span == null) return access;
+  if (span.start > gpa) {
+    protectionLast = span.start - 1;
+    return access;
+  }
+  protectionLast = span.last;
+  return access & span.c;
+}
+
+/** Appends the pieces that the sink should have in [start, last], which are whole pages, to `out`. */
+export function wantedPieces(sink: Sink, start: u64, last: u64, out: Vector): void {
+  if (sink.detaching) return;
+  flat.seek(spaceOf(sink.space - 1).flatSlot, start);
+  for (let range = flat.span; range != null && range.start <= last; range = flat.span) {
+    if (isMemory(range.b) && isPageAligned(range.a - range.start) && hasWholePage(range.start, range.last)) {
+      const from = max(start, wholeStart(range.start));
+      const to = min(last, wholeLast(range.last));
+      if (from <= to) piecesOfRange(sink, range, from, to, out);
+    }
+    flat.next();
+  }
+}
+
+/** The pieces of one flat range between `from` and `to`. */
+function piecesOfRange(sink: Sink, range: Span, from: u64, to: u64, out: Vector): void {
+  // Offset in region - GPA, which may wrap.
+  const delta = range.a - range.start;
+  mappings.seek(regionOf(range.b).mappingsSlot, from + delta);
+  for (let mapping = mappings.span; mapping != null && mapping.start <= to + delta; mapping = mappings.span) {
+    let access: u32 = ACCESS_READ;
+    if (mapping.c & MAPPING_WRITABLE && isWritable(range.b, range.c)) access |= ACCESS_WRITE;
+    let gpa = max(from + delta, mapping.start) - delta;
+    const pieceLast = min(to + delta, mapping.last) - delta;
+    while (true) {
+      const left = protectedAccess(sink, gpa, access);
+      const partLast = min(pieceLast, protectionLast);
+      if (left & ACCESS_READ) {
+        if (!out.ensure(PIECE_BYTES)) return;
+        const piece = changetype<Piece>(out.extend(PIECE_BYTES));
+        piece.start = gpa;
+        piece.last = partLast;
+        piece.a = mapping.aAt(gpa + delta);
+        piece.b = mapping.b;
+        piece.c = left;
+        piece.region = range.b;
+        piece.offsetInRegion = gpa + delta;
+      }
+      if (partLast == pieceLast) break;
+      gpa = partLast + 1;
+    }
+    mappings.next();
+  }
+}
+
+// ---- The difference ------------------------------------------------------------------------
+
+/** Notes what is to change in the marked windows of one VA sink. Returns 0 or a code. */
+export function diffVa(id: u32): i32 {
+  const sink = sinkOf(id);
+  windows.seek(sink.dirtySlot, 0);
+  let reached: u64 = 0;
+  for (let window = windows.span; window != null; window = windows.span) {
+    const start = max(reached, pageStart(window.start));
+    const last = pageLast(window.last);
+    if (start <= last) {
+      const error = diffWindow(id, start, last);
+      if (error != 0) return error;
+    }
+    if (last == LAST_BYTE) break;
+    reached = last + 1;
+    windows.next();
+  }
+  tree.clear(changeSink(id).dirtySlot);
+  return 0;
+}
+
+function diffWindow(id: u32, start: u64, last: u64): i32 {
+  const sink = sinkOf(id);
+  wanted.clear();
+  wantedPieces(sink, start, last, wanted);
+  if (wanted.length != 0) {
+    const end = changetype<Piece>(wanted.end - PIECE_BYTES);
+    if (end.last > sink.last) return fail(ERR_PAST_LIMIT, end.region + 1, id + 1, end.last);
+  }
+  copySpans(sink.stateSlot, start, last, current);
+  walk.begin(current.at(0), current.end, wanted.at(0), wanted.end, PIECE_BYTES);
+  while (walk.next()) {
+    const had = walk.inLeft;
+    const has = changetype<Piece | null>(walk.inRight);
+    if (had != null && has != null && had.b == has.b && had.aAt(walk.start) == has.aAt(walk.start) && had.c == has.c) continue;
+    if (!changes.ensure(CHANGE_BYTES)) return 0;
+    const change = changetype<Change>(changes.extend(CHANGE_BYTES));
+    memory.fill(changetype<usize>(change), 0, CHANGE_BYTES);
+    change.sink = id;
+    change.start = walk.start;
+    change.last = walk.last;
+    if (had != null) {
+      change.hadPiece = true;
+      change.oldAccess = <u8>had.c;
+      change.oldObject = had.b;
+      change.oldOffset = had.aAt(walk.start);
+    }
+    if (has != null) {
+      change.hasPiece = true;
+      change.newAccess = <u8>has.c;
+      change.newObject = has.b;
+      change.newOffset = has.aAt(walk.start);
+      change.region = has.region;
+      change.offsetInRegion = has.offsetInRegion + (walk.start - has.start);
+    }
+  }
+  return 0;
+}
+
+/** Copies of the tree's spans in [start, last], clipped to it. */
+export function copySpans(slot: usize, start: u64, last: u64, out: Vector): void {
+  out.clear();
+  state.seek(slot, start);
+  for (let span = state.span; span != null && span.start <= last; span = state.span) {
+    if (!out.ensure(SPAN_BYTES)) return;
+    const copy = changetype<Span>(out.extend(SPAN_BYTES));
+    copy.start = max(start, span.start);
+    copy.last = min(last, span.last);
+    copy.a = span.aAt(copy.start);
+    copy.b = span.b;
+    copy.c = span.c;
+    state.next();
+  }
+}
+
+// ---- The commands --------------------------------------------------------------------------
+
+/** Commands for everything that goes. What is mapped over directly needs none, unless its bytes must be kept. */
+export function planVaRemovals(): void {
+  for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
+    if (!ensureStep()) return;
+    const change = changetype<Change>(changes.at(at));
+    if (!change.hadPiece) continue;
+    const length = lengthOf(change.start, change.last);
+    if (!change.sameBytes) {
+      if (objectOf(change.oldObject).kind == OBJECT_PRIVATE) {
+        emitVa(vaRemovals, OP_VA_PARK, change.sink, change.start, length, change.oldObject, change.oldOffset, change.oldAccess);
+        tree.erase(changeObject(change.oldObject).shownSlot, change.oldOffset, change.oldOffset + (length - 1));
+        if (change.hasPiece) vaClass = CLASS_CHANGED;
+      } else if (!change.hasPiece) {
+        emitVa(vaRemovals, OP_VA_UNMAP, change.sink, change.start, length, change.oldObject, change.oldOffset, 0);
+      }
+      if (change.hasPiece) {
+        tree.erase(replaced, change.start, change.last);
+        tree.put(replaced, change.start, change.last, change.start, change.sink, 0);
+      }
+    }
+    tree.erase(changeSink(change.sink).stateSlot, change.start, change.last);
+  }
+}
+
+/** Commands for everything that comes. Returns 0 or a code. */
+export function planVaAdditions(): i32 {
+  for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
+    if (!ensureStep()) return 0;
+    const change = changetype<Change>(changes.at(at));
+    if (!change.hasPiece) continue;
+    const length = lengthOf(change.start, change.last);
+    let op = OP_VA_MAP;
+    if (change.sameBytes) {
+      op = OP_VA_PROTECT;
+    } else if (objectOf(change.newObject).kind == OBJECT_PRIVATE) {
+      op = OP_VA_UNPARK;
+      const shown = changeObject(change.newObject).shownSlot;
+      state.seek(shown, change.newOffset);
+      const span = state.span;
+      if (span != null && span.start <= change.newOffset + (length - 1)) {
+        return fail(ERR_PRIVATE_TWICE, change.region + 1, change.newObject + 1, change.start);
+      }
+      tree.put(shown, change.newOffset, change.newOffset + (length - 1), change.start, change.sink, 0);
+    }
+    const command = emitVa(vaAdditions, op, change.sink, change.start, length, change.newObject, change.newOffset, change.newAccess);
+    if (command.length == length) {
+      command.region = change.region;
+      command.offsetInRegion = change.offsetInRegion;
+    }
+    tree.put(changeSink(change.sink).stateSlot, change.start, change.last, change.newOffset, change.newObject, change.newAccess);
+  }
+  return 0;
+}
+
+export function endVa(): void {
+  tree.clear(replaced);
+}
+
+/** Whether some byte in [start, last] of the VA sink is mapped and was the same before. Precondition: the plan's VA part is made. */
+export function keepsBytes(va: u32, start: u64, last: u64): bool {
+  const sink = sinkOf(va);
+  let at = start;
+  while (true) {
+    state.seek(sink.stateSlot, at);
+    const piece = state.span;
+    if (piece == null || piece.start > last) return false;
+    at = max(at, piece.start);
+    limits.seek(replaced, at);
+    // Where two VA sinks changed at one GPA, only the later is on record: the answer is then "kept", on the safe side.
+    const other = limits.span;
+    if (other == null || other.start > at || other.b != va) return true;
+    if (other.last >= last) return false;
+    at = other.last + 1;
+  }
+}
+
+/** Appends commands that make [start, last] what the state tree says; used after a rollback. Private pieces come by their own. */
+export function restoreRange(id: u32, start: u64, last: u64, out: Vector): void {
+  let at = start;
+  state.seek(sinkOf(id).stateSlot, start);
+  for (let piece = state.span; piece != null && piece.start <= last; piece = state.span) {
+    if (objectOf(piece.b).kind != OBJECT_PRIVATE) {
+      const from = max(start, piece.start);
+      const to = min(last, piece.last);
+      if (at < from) emitVa(out, OP_VA_UNMAP, id, at, from - at, 0, 0, 0);
+      emitVa(out, OP_VA_MAP, id, from, lengthOf(from, to), piece.b, piece.aAt(from), piece.c);
+      if (to == last) return;
+      at = to + 1;
+    }
+    state.next();
+  }
+  emitVa(out, OP_VA_UNMAP, id, at, lengthOf(at, last), 0, 0, 0);
+}
+
+/** Appends commands that give every piece in [start, last] the access that the state tree says. */
+export function restoreAccess(id: u32, start: u64, last: u64, out: Vector): void {
+  state.seek(sinkOf(id).stateSlot, start);
+  for (let piece = state.span; piece != null && piece.start <= last; piece = state.span) {
+    const from = max(start, piece.start);
+    emitVa(out, OP_VA_PROTECT, id, from, lengthOf(from, min(last, piece.last)), piece.b, piece.aAt(from), piece.c);
+    state.next();
+  }
+}

@@ -1,0 +1,215 @@
+// The invariants, checked over the whole state: around every export in the debug build. Between transactions what
+// follows from what was asked for is worked out anew and compared: flat views, VA pieces, memory slots.
+
+import { ACCESS_ALL, KIND_ALIAS, KIND_CONTAINER, OBJECT_PRIVATE, PAGE_SHIFT, REGION_EMPTY, SINK_PARTITION, SINK_VA } from './abi';
+import { resetVisits } from './dirty';
+import { render } from './flatten';
+import { exhausted } from './heap';
+import { savepoint, undo } from './journal';
+import { isIdle } from './manager';
+import { objectOf, objects, partitionOf, partitions, regionOf, regions, sinkOf, sinks, spaceOf, spaces } from './records';
+import { LAST_BYTE, lengthOf, pageLast, plusClipped } from './range';
+import { slotAccess, slotIsTaken, slotNumber, wantedSlots } from './slots';
+import { ANY, CURSOR_SIZE, Cursor, DISJOINT, JOINED, Span, verifyTree } from './tree';
+import { Piece, wantedPieces } from './va';
+import { VECTOR_SIZE, Vector } from './vector';
+
+const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const other = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** Slot of the tree that a flat view is worked out in. */
+const fresh: usize = memory.data(8, 8);
+
+export function verifyState(): void {
+  for (let id: u32 = 0; id < regions.count; ++id) if (regions.isAlive(id)) verifyRegion(id);
+  for (let id: u32 = 0; id < objects.count; ++id) if (objects.isAlive(id)) verifyObject(id);
+  for (let id: u32 = 0; id < spaces.count; ++id) if (spaces.isAlive(id)) verifySpace(id);
+  for (let id: u32 = 0; id < sinks.count; ++id) if (sinks.isAlive(id)) verifySink(id);
+  for (let id: u32 = 0; id < partitions.count; ++id) if (partitions.isAlive(id)) verifyPartition(id);
+}
+
+// ---- What is asked for -------------------------------------------------------------------------
+
+function verifyRegion(id: u32): void {
+  const region = regionOf(id);
+  assert((region.kind == <u8>KIND_ALIAS) == (region.target != 0));
+  let uses: u32 = 0;
+  for (let space = region.spaces; space != 0; space = spaceOf(space - 1).nextOfRoot) {
+    assert(spaces.isAlive(space - 1) && spaceOf(space - 1).root == id + 1);
+    ++uses;
+  }
+  // Those of size 0 are in no tree, but are counted.
+  for (let i: u32 = 0; i < regions.count; ++i) {
+    if (!regions.isAlive(i)) continue;
+    if (regionOf(i).parent == id + 1) ++uses;
+    if (regionOf(i).target == id + 1) ++uses;
+  }
+  assert(uses == region.uses);
+  verifyTree(region.childrenSlot, ANY);
+  cursor.seek(region.childrenSlot, 0);
+  for (let span = cursor.span; span != null; span = cursor.span) {
+    const child = regionOf(span.b);
+    assert(regions.isAlive(span.b) && child.parent == id + 1 && !(child.flags & REGION_EMPTY));
+    assert(span.start == child.offset && span.last == plusClipped(child.offset, child.last));
+    cursor.next();
+  }
+  verifyTree(region.referrersSlot, ANY);
+  cursor.seek(region.referrersSlot, 0);
+  for (let span = cursor.span; span != null; span = cursor.span) {
+    const alias = regionOf(span.b);
+    assert(regions.isAlive(span.b) && alias.target == id + 1 && !(alias.flags & REGION_EMPTY));
+    assert(span.start == alias.targetOffset && span.last == plusClipped(alias.targetOffset, alias.last));
+    cursor.next();
+  }
+  verifyTree(region.mappingsSlot, JOINED);
+  cursor.seek(region.mappingsSlot, 0);
+  for (let span = cursor.span; span != null; span = cursor.span) {
+    assert(objects.isAlive(span.b) && span.last <= pageLast(region.last) && !(region.flags & REGION_EMPTY));
+    assert(span.aAt(span.last) <= pageLast(objectOf(span.b).size - 1));
+    cursor.next();
+  }
+}
+
+function verifyObject(id: u32): void {
+  let pages: u64 = 0;
+  for (let i: u32 = 0; i < regions.count; ++i) {
+    if (!regions.isAlive(i)) continue;
+    cursor.seek(regionOf(i).mappingsSlot, 0);
+    for (let span = cursor.span; span != null; span = cursor.span) {
+      if (span.b == id) pages += lengthOf(span.start, span.last) >> PAGE_SHIFT;
+      cursor.next();
+    }
+  }
+  const object = objectOf(id);
+  assert(object.mappedPages == pages);
+  verifyTree(object.shownSlot, JOINED);
+  assert(object.kind == <u8>OBJECT_PRIVATE || object.shown == 0);
+}
+
+// ---- What follows from it ----------------------------------------------------------------------
+
+function verifySpace(id: u32): void {
+  const space = spaceOf(id);
+  assert(regions.isAlive(space.root - 1));
+  verifyTree(space.flatSlot, JOINED);
+  verifyTree(space.dirtySlot, JOINED);
+  for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
+    assert(sinks.isAlive(sink - 1) && sinkOf(sink - 1).space == id + 1);
+  }
+  if (!isIdle() || exhausted) return;
+  assert(space.dirty == 0);
+  cursor.seek(space.flatSlot, 0);
+  for (let span = cursor.span; span != null; span = cursor.span) {
+    const region = regionOf(span.b);
+    assert(regions.isAlive(span.b) && region.kind < <u8>KIND_CONTAINER && span.aAt(span.last) <= region.last);
+    cursor.next();
+  }
+  if (!savepoint()) return;
+  resetVisits();
+  const root = space.root - 1;
+  const last = plusClipped(space.offset, regionOf(root).last);
+  assert(render(fresh, root, 0, last - space.offset, space.offset, 0, 0) == 0);
+  cursor.seek(space.flatSlot, 0);
+  other.seek(fresh, 0);
+  while (cursor.span != null && other.span != null) {
+    verifySame(changetype<Span>(cursor.span), changetype<Span>(other.span));
+    cursor.next();
+    other.next();
+  }
+  assert(cursor.span == null && other.span == null);
+  undo();
+}
+
+function verifySame(a: Span, b: Span): void {
+  assert(a.start == b.start && a.last == b.last && a.a == b.a && a.b == b.b && a.c == b.c);
+}
+
+function verifySink(id: u32): void {
+  const sink = sinkOf(id);
+  assert(spaces.isAlive(sink.space - 1));
+  verifyTree(sink.dirtySlot, JOINED);
+  verifyTree(sink.protectionsSlot, JOINED);
+  verifyTree(sink.stateSlot, sink.kind == <u8>SINK_VA ? JOINED : DISJOINT);
+  if (sink.kind == <u8>SINK_VA) verifyUsers(id);
+  if (!isIdle()) return;
+  assert(sink.dirty == 0 && !sink.detaching);
+  wanted.clear();
+  if (sink.kind == <u8>SINK_VA) verifyPieces(id);
+  else verifySlots(id);
+}
+
+function verifyUsers(id: u32): void {
+  let users: u32 = 0;
+  for (let i: u32 = 0; i < sinks.count; ++i) {
+    if (sinks.isAlive(i) && sinkOf(i).va == id + 1 && !sinkOf(i).detaching) ++users;
+  }
+  assert(users == sinkOf(id).users);
+}
+
+/** The pieces are those that there should be, joined where they can be; private ones are known to their objects. */
+function verifyPieces(id: u32): void {
+  const sink = sinkOf(id);
+  wantedPieces(sink, 0, LAST_BYTE, wanted);
+  let at: u32 = 0;
+  cursor.seek(sink.stateSlot, 0);
+  for (let span = cursor.span; span != null; span = cursor.span) {
+    let gpa = span.start;
+    while (true) {
+      assert(at < wanted.length);
+      const piece = changetype<Piece>(wanted.at(at));
+      at += offsetof<Piece>();
+      assert(piece.start == gpa && piece.last <= span.last && piece.b == span.b && piece.a == span.aAt(gpa) && piece.c == span.c);
+      if (piece.last == span.last) break;
+      gpa = piece.last + 1;
+    }
+    const object = objectOf(span.b);
+    if (object.kind == <u8>OBJECT_PRIVATE) {
+      other.seek(object.shownSlot, span.a);
+      const shown = other.span;
+      assert(shown != null && shown.start <= span.a && shown.last >= span.aAt(span.last));
+      if (shown != null) assert(shown.b == id && shown.aAt(span.a) == span.start);
+    }
+    cursor.next();
+  }
+  assert(at == wanted.length);
+}
+
+/** The slots are those that there should be, each with a number of its own. */
+function verifySlots(id: u32): void {
+  const sink = sinkOf(id);
+  const partition = sink.partition - 1;
+  wantedSlots(sink, 0, LAST_BYTE, wanted);
+  let at: u32 = 0;
+  cursor.seek(sink.stateSlot, 0);
+  for (let span = cursor.span; span != null; span = cursor.span) {
+    assert(at < wanted.length);
+    const slot = changetype<Span>(wanted.at(at));
+    at += offsetof<Span>();
+    assert(slot.start == span.start && slot.last == span.last && slot.a == span.a && slot.b == span.b);
+    assert(slot.c == slotAccess(span.c) && slot.c != 0 && slot.c <= <u32>ACCESS_ALL);
+    assert(slotNumber(span.c) < partitionOf(partition).slotLimit && slotIsTaken(partition, slotNumber(span.c)));
+    cursor.next();
+  }
+  assert(at == wanted.length);
+}
+
+function verifyPartition(id: u32): void {
+  const partition = partitionOf(id);
+  let taken: u32 = 0;
+  let lowestFree = partition.slotLimit;
+  for (let slot: u32 = 0; slot < partition.slotLimit; ++slot) {
+    if (slotIsTaken(id, slot)) ++taken;
+    else lowestFree = min(lowestFree, slot);
+  }
+  assert(taken == partition.slotsUsed && partition.lowestFree <= lowestFree);
+  let attached: u32 = 0;
+  let slots: u32 = 0;
+  for (let sink: u32 = 0; sink < sinks.count; ++sink) {
+    if (!sinks.isAlive(sink) || sinkOf(sink).partition != id + 1) continue;
+    ++attached;
+    cursor.seek(sinkOf(sink).stateSlot, 0);
+    for (; cursor.span != null; cursor.next()) ++slots;
+  }
+  // As many slots as numbers, and each number taken: so no two slots have the same.
+  assert(attached == partition.uses && slots == taken);
+}

@@ -1,0 +1,242 @@
+#include "executor.h"
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstring>
+
+#include "abi.h"
+
+namespace membacking {
+
+static_assert(sizeof(Command) == abi::COMMAND_SIZE && offsetof(Command, op) == abi::COMMAND_OP &&
+              offsetof(Command, sink) == abi::COMMAND_SINK && offsetof(Command, gpa) == abi::COMMAND_GPA &&
+              offsetof(Command, length) == abi::COMMAND_LENGTH && offsetof(Command, offset) == abi::COMMAND_OFFSET &&
+              offsetof(Command, backing) == abi::COMMAND_BACKING &&
+              offsetof(Command, access) == abi::COMMAND_ACCESS && offsetof(Command, slot) == abi::COMMAND_SLOT &&
+              offsetof(Command, region) == abi::COMMAND_REGION &&
+              offsetof(Command, offsetInRegion) == abi::COMMAND_OFFSET_IN_REGION);
+static_assert(kPageSize == abi::PAGE_SIZE);
+
+namespace {
+
+constexpr Failure invalid(const char* reason) { return {EINVAL, "plan", reason}; }
+
+/// Guests execute through their own page tables: the VMM's mapping is never executable.
+int protectionOf(uint32_t access) {
+  return (access & abi::ACCESS_READ ? PROT_READ : 0) | (access & abi::ACCESS_WRITE ? PROT_WRITE : 0);
+}
+
+bool isInside(uint64_t offset, uint64_t length, uint64_t size) { return offset < size && length <= size - offset; }
+
+}  // namespace
+
+uint32_t Executor::run(const uint8_t* records, uint32_t count, Failure& failure) {
+  for (uint32_t done = 0; done != count; done++) {
+    Command command;
+    // SAFETY: the caller has checked that `count` records lie in its buffer. Copied once, so that what is checked is
+    // what is carried out.
+    std::memcpy(&command, records + static_cast<size_t>(done) * sizeof command, sizeof command);
+    failure = execute(command);
+    if (failure) return done;
+  }
+  return count;
+}
+
+Failure Executor::execute(const Command& command) {
+  if (command.length == 0) return invalid("the length is 0");
+  if (command.gpa % kPageSize != 0 || command.length % kPageSize != 0) return invalid("the range is not whole pages");
+  if ((command.access & ~static_cast<uint32_t>(abi::ACCESS_ALL)) != 0) return invalid("there is no such access");
+  switch (command.op) {
+    case abi::OP_VA_MAP:
+    case abi::OP_VA_UNMAP:
+    case abi::OP_VA_PROTECT:
+    case abi::OP_VA_PARK:
+    case abi::OP_VA_UNPARK:
+      return executeVa(command);
+    case abi::OP_SLOT_ADD:
+    case abi::OP_SLOT_DELETE:
+      return executeSlot(command);
+    default:
+      return invalid("there is no such operation");
+  }
+}
+
+Failure Executor::executeVa(const Command& command) {
+  const std::shared_ptr<Reservation>* reservation = vaSpace(command.sink);
+  if (reservation == nullptr) return invalid("the sink is no VA space");
+  Mapping& space = (*reservation)->mapping();
+  if (!space.contains(command.gpa, command.length)) return invalid("the range is not inside its VA space");
+  switch (command.op) {
+    case abi::OP_VA_UNMAP:
+      return space.clear(command.gpa, command.length);
+    case abi::OP_VA_PROTECT: {
+      const Backing* backing = object(command.backing);
+      if (backing == nullptr) return invalid("there is no such object");
+      if ((command.access & abi::ACCESS_WRITE) != 0 && !backing->isWritable) return invalid("the object is read-only");
+      return space.protect(command.gpa, command.length, protectionOf(command.access));
+    }
+    case abi::OP_VA_MAP:
+      return mapShared(command, space);
+    case abi::OP_VA_PARK:
+      return park(command, space);
+    default:
+      return unpark(command, space);
+  }
+}
+
+Failure Executor::mapShared(const Command& command, Mapping& space) {
+  const Backing* backing = object(command.backing);
+  if (backing == nullptr) return invalid("there is no such object");
+  if (!backing->isShared) return invalid("private memory is not mapped, it is moved");
+  if (!isInside(command.offset, command.length, backing->size)) return invalid("the range is not inside the object");
+  // The kernel would round the length of a huge page mapping up, beyond what was checked.
+  if (((command.gpa | command.length | command.offset) & (backing->granularity - 1)) != 0) {
+    return invalid("the range is not whole pages of the object");
+  }
+  if ((command.access & abi::ACCESS_WRITE) != 0 && !backing->isWritable) return invalid("the object is read-only");
+  return space.mapShared(command.gpa, command.length, protectionOf(command.access), backing->fd.get(), command.offset);
+}
+
+Failure Executor::findPrivate(const Command& command, Backing*& backing) const {
+  backing = object(command.backing);
+  if (backing == nullptr) return invalid("there is no such object");
+  if (backing->isShared) return invalid("only private memory is parked");
+  if (!backing->home.contains(command.offset, command.length)) return invalid("the range is not inside the object");
+  if (command.offset % kPageSize != 0) return invalid("the offset is not a whole page");
+  return kDone;
+}
+
+Failure Executor::park(const Command& command, Mapping& space) {
+  Backing* backing = nullptr;
+  if (const Failure failure = findPrivate(command, backing)) return failure;
+  // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
+  Failure failure = space.protect(command.gpa, command.length, PROT_NONE);
+  if (!failure) failure = space.moveTo(backing->home, command.offset, command.gpa, command.length);
+  if (!failure) return kDone;
+  if (space.protect(command.gpa, command.length, protectionOf(command.access))) {
+    return {failure.error, "undo", "a range was left without access"};
+  }
+  return failure;
+}
+
+Failure Executor::unpark(const Command& command, Mapping& space) {
+  Backing* backing = nullptr;
+  if (const Failure failure = findPrivate(command, backing)) return failure;
+  if (const Failure failure = backing->home.moveTo(space, command.gpa, command.offset, command.length)) return failure;
+  const Failure failure = space.protect(command.gpa, command.length, protectionOf(command.access));
+  if (!failure) return kDone;
+  if (space.protect(command.gpa, command.length, PROT_NONE) ||
+      space.moveTo(backing->home, command.offset, command.gpa, command.length)) {
+    return {failure.error, "undo", "private memory was left at its GPA"};
+  }
+  return failure;
+}
+
+Failure Executor::executeSlot(const Command& command) {
+  Vm* vm = partition(command.sink);
+  if (vm == nullptr) return invalid("the sink is no partition");
+  const std::shared_ptr<Reservation>* reservation = vaSpace(command.backing);
+  if (reservation == nullptr) return invalid("the backing is no VA space");
+  if (command.offset % kPageSize != 0) return invalid("the offset is not a whole page");
+  if (!(*reservation)->mapping().contains(command.offset, command.length)) {
+    return invalid("the range is not inside its VA space");
+  }
+  if (command.slot >= vm->slotLimit()) return invalid("the partition has no such slot");
+  if (command.op == abi::OP_SLOT_DELETE) {
+    return vm->hasSlot(command.slot) ? vm->deleteSlot(command.slot) : invalid("the slot is empty");
+  }
+  if (vm->hasSlot(command.slot)) return invalid("the slot is in use");
+  if ((command.access & abi::ACCESS_READ) == 0) return invalid("a slot is at least readable");
+  const bool isReadOnly = (command.access & abi::ACCESS_WRITE) == 0;
+  return vm->addSlot(command.slot, command.gpa, command.length, *reservation, command.offset, isReadOnly);
+}
+
+const std::shared_ptr<Reservation>* Executor::vaSpace(uint32_t sink) const {
+  return sink < sinks_.size() && sinks_[sink].vaSpace ? &sinks_[sink].vaSpace : nullptr;
+}
+
+Vm* Executor::partition(uint32_t sink) const { return sink < sinks_.size() ? sinks_[sink].partition.get() : nullptr; }
+
+Backing* Executor::object(uint32_t id) const { return id < objects_.size() ? objects_[id].get() : nullptr; }
+
+void Executor::setVaSpace(uint32_t sink, std::shared_ptr<Reservation> reservation) {
+  if (sink >= sinks_.size()) sinks_.resize(sink + 1);
+  sinks_[sink] = {std::move(reservation), nullptr};
+}
+
+void Executor::setPartition(uint32_t sink, std::shared_ptr<Vm> vm) {
+  if (sink >= sinks_.size()) sinks_.resize(sink + 1);
+  sinks_[sink] = {nullptr, std::move(vm)};
+}
+
+void Executor::setObject(uint32_t object, std::shared_ptr<Backing> backing) {
+  if (object >= objects_.size()) objects_.resize(object + 1);
+  objects_[object] = std::move(backing);
+}
+
+void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
+  Handle::define(env, exports,
+                 {
+                     StaticMethod<&ExecutorHandle::create>("create"),
+                     InstanceMethod<&ExecutorHandle::setVaSpace>("setVaSpace"),
+                     InstanceMethod<&ExecutorHandle::setPartition>("setPartition"),
+                     InstanceMethod<&ExecutorHandle::clearSink>("clearSink"),
+                     InstanceMethod<&ExecutorHandle::setObject>("setObject"),
+                     InstanceMethod<&ExecutorHandle::clearObject>("clearObject"),
+                     InstanceMethod<&ExecutorHandle::run>("run"),
+                     InstanceAccessor<&ExecutorHandle::failure>("failure"),
+                     InstanceMethod<&ExecutorHandle::close>("close"),
+                 });
+}
+
+Napi::Value ExecutorHandle::create(const Napi::CallbackInfo& info) {
+  return wrap(info.Env(), std::make_shared<Executor>());
+}
+
+/// Ids in records begin at 0 or 1, as the core likes; the largest is the capacity.
+static uint32_t toSink(const Napi::Value& value) { return toU32(value, "sink", abi::MAX_SINKS); }
+static uint32_t toObject(const Napi::Value& value) { return toU32(value, "object", abi::MAX_OBJECTS); }
+
+void ExecutorHandle::setVaSpace(const Napi::CallbackInfo& info) {
+  const uint32_t sink = toSink(info[0]);
+  core(info).setVaSpace(sink, ReservationHandle::from(info[1], "reservation"));
+}
+
+void ExecutorHandle::setPartition(const Napi::CallbackInfo& info) {
+  const uint32_t sink = toSink(info[0]);
+  core(info).setPartition(sink, VmHandle::from(info[1], "vm"));
+}
+
+void ExecutorHandle::clearSink(const Napi::CallbackInfo& info) { core(info).setVaSpace(toSink(info[0]), nullptr); }
+
+void ExecutorHandle::setObject(const Napi::CallbackInfo& info) {
+  const uint32_t object = toObject(info[0]);
+  core(info).setObject(object, BackingHandle::from(info[1], "backing"));
+}
+
+void ExecutorHandle::clearObject(const Napi::CallbackInfo& info) { core(info).setObject(toObject(info[0]), nullptr); }
+
+Napi::Value ExecutorHandle::run(const Napi::CallbackInfo& info) {
+  Executor& executor = core(info);
+  if (!info[0].IsArrayBuffer()) throwType(info.Env(), "memory", "an ArrayBuffer");
+  Napi::ArrayBuffer memory = info[0].As<Napi::ArrayBuffer>();
+  const uint64_t pointer = toU32(info[1], "pointer");
+  const uint32_t count = toU32(info[2], "count");
+  // Two 32-bit numbers and a small factor: nothing overflows 64 bits.
+  if (pointer + uint64_t{count} * sizeof(Command) > memory.ByteLength()) {
+    throwRange(info.Env(), "count", "no more records than are in the memory");
+  }
+  failure_ = kDone;
+  // SAFETY: the whole range is inside the buffer (above); JavaScript cannot run, so the buffer stays, until the end.
+  const uint32_t done = executor.run(static_cast<const uint8_t*>(memory.Data()) + pointer, count, failure_);
+  return Napi::Number::New(info.Env(), done);
+}
+
+Napi::Value ExecutorHandle::failure(const Napi::CallbackInfo& info) {
+  return failure_ ? systemError(info.Env(), failure_).Value() : info.Env().Undefined();
+}
+
+void ExecutorHandle::close(const Napi::CallbackInfo&) { release(); }
+
+}  // namespace membacking

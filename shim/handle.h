@@ -1,0 +1,77 @@
+// What every object handed to JavaScript has in common. A handle holds a share of a core object; close() gives
+// the share up, and the garbage collector and the end of the environment do so too. The core object goes when
+// the last holder has let go: a handle, an executor's table, a memory slot, a vCPU.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "args.h"
+#include "sys_error.h"
+
+namespace membacking {
+
+/// One per environment (main thread or worker).
+struct AddonData {
+  /// By the class's type tag.
+  std::unordered_map<const napi_type_tag*, Napi::FunctionReference> constructors;
+  /// The core object that the constructor running now is to take. Empty when JavaScript itself said `new`.
+  std::shared_ptr<void> pending;
+};
+
+/// `Derived` has a `static constexpr napi_type_tag kTag` and a `static constexpr const char* kName`.
+template <typename Derived, typename Core>
+class Handle : public Napi::ObjectWrap<Derived> {
+ public:
+  explicit Handle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Derived>(info) {
+    std::shared_ptr<void> pending = std::move(data(info.Env()).pending);
+    if (!pending) throwType(info.Env(), Derived::kName, "made by its own static functions, not by new");
+    core_ = std::static_pointer_cast<Core>(std::move(pending));
+    info.This().template As<Napi::Object>().TypeTag(&Derived::kTag);
+  }
+
+  /// The JavaScript object for `core`.
+  static Napi::Object wrap(Napi::Env env, std::shared_ptr<Core> core) {
+    data(env).pending = std::move(core);
+    return data(env).constructors.at(&Derived::kTag).New({});
+  }
+
+  /// The core object behind an argument. Throws unless it is an open handle of this class.
+  static std::shared_ptr<Core> from(const Napi::Value& value, const char* name) {
+    if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&Derived::kTag)) {
+      throwType(value.Env(), name, (std::string("a ") + Derived::kName).c_str());
+    }
+    // SAFETY: only the constructor above puts this tag on an object, and it wraps a Derived.
+    Derived* handle = Napi::ObjectWrap<Derived>::Unwrap(value.As<Napi::Object>());
+    return handle->shared(value.Env());
+  }
+
+ protected:
+  static void define(Napi::Env env, Napi::Object exports,
+                     const std::vector<typename Napi::ObjectWrap<Derived>::PropertyDescriptor>& members) {
+    Napi::Function constructor = Napi::ObjectWrap<Derived>::DefineClass(env, Derived::kName, members);
+    data(env).constructors.emplace(&Derived::kTag, Napi::Persistent(constructor));
+    exports.Set(Derived::kName, constructor);
+  }
+
+  const std::shared_ptr<Core>& shared(Napi::Env env) const {
+    if (!core_) throwCoded(env, "ERR_CLOSED", std::string("This ") + Derived::kName + " is closed");
+    return core_;
+  }
+
+  Core& core(const Napi::CallbackInfo& info) const { return *shared(info.Env()); }
+
+  bool isOpen() const { return core_ != nullptr; }
+  void release() { core_.reset(); }
+
+ private:
+  static AddonData& data(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }
+
+  std::shared_ptr<Core> core_;
+};
+
+}  // namespace membacking

@@ -1,0 +1,220 @@
+// The whole of memory management in its most naive form: small worlds, counted in pages, every question answered by
+// looking at one page from the root down. Slow and obvious on purpose; it shares nothing with the core.
+
+export type ModelKind = 'ram' | 'rom' | 'device' | 'mmio' | 'container' | 'alias';
+
+export interface ModelFlags {
+  enabled: boolean;
+  readonly: boolean;
+  nonvolatile: boolean;
+}
+
+interface ObjectPage {
+  readonly object: number;
+  readonly page: number;
+  readonly writable: boolean;
+}
+
+interface Region extends ModelFlags {
+  readonly id: number;
+  readonly kind: ModelKind;
+  size: number;
+  /** Of an alias: what it shows, from which page on. */
+  readonly target: Region | undefined;
+  targetOffset: number;
+  parent: Region | undefined;
+  offset: number;
+  priority: number;
+  /** In the order in which they were placed. */
+  readonly children: Region[];
+  /** What is mapped, by page. */
+  readonly mapped: Map<number, ObjectPage>;
+}
+
+/** What one page of an address space shows. */
+export interface Seen {
+  readonly region: number;
+  readonly offsetInRegion: number;
+  readonly readonly: boolean;
+  readonly nonvolatile: boolean;
+}
+
+/** What a page of a VA space must be: `access` is `r` or `rw`. */
+export interface VaPage {
+  readonly object: number;
+  readonly page: number;
+  readonly access: string;
+}
+
+/** Takes rights away from pages of one sink: a subset of `rwx` by page; pages that are not in it keep all. */
+export type Protections = ReadonlyMap<number, string>;
+
+const UNPROTECTED: Protections = new Map();
+
+export class Model {
+  readonly #regions = new Map<number, Region>();
+
+  // ---- Changes. Preconditions: ids exist, and the change is legal ------------------------------
+
+  region(id: number, kind: Exclude<ModelKind, 'alias'>, size: number, flags: Partial<ModelFlags> = {}): void {
+    this.#create(id, kind, size, flags, undefined, 0);
+  }
+
+  alias(id: number, target: number, targetOffset: number, size: number, flags: Partial<ModelFlags> = {}): void {
+    this.#create(id, 'alias', size, flags, this.#get(target), targetOffset);
+  }
+
+  /** Precondition: not placed, without children, and no alias shows it. */
+  destroy(id: number): void {
+    this.#regions.delete(id);
+  }
+
+  place(id: number, parent: number, offset: number, priority = 0): void {
+    const region = this.#get(id);
+    region.parent = this.#get(parent);
+    region.parent.children.push(region);
+    region.offset = offset;
+    region.priority = priority;
+  }
+
+  remove(id: number): void {
+    const region = this.#get(id);
+    const siblings = (region.parent as Region).children;
+    siblings.splice(siblings.indexOf(region), 1);
+    region.parent = undefined;
+  }
+
+  move(id: number, offset: number): void {
+    this.#get(id).offset = offset;
+  }
+
+  /** Mappings past the new end are gone. */
+  resize(id: number, size: number): void {
+    const region = this.#get(id);
+    region.size = size;
+    for (const page of [...region.mapped.keys()]) if (page >= size) region.mapped.delete(page);
+  }
+
+  setPriority(id: number, priority: number): void {
+    this.#get(id).priority = priority;
+  }
+
+  setFlags(id: number, flags: Partial<ModelFlags>): void {
+    Object.assign(this.#get(id), flags);
+  }
+
+  retarget(id: number, targetOffset: number): void {
+    this.#get(id).targetOffset = targetOffset;
+  }
+
+  /** Overwrites what was mapped there. */
+  map(id: number, offset: number, length: number, object: number, objectPage: number, writable: boolean): void {
+    for (let i = 0; i < length; i++) {
+      this.#get(id).mapped.set(offset + i, { object, page: objectPage + i, writable });
+    }
+  }
+
+  unmap(id: number, offset: number, length: number): void {
+    for (let i = 0; i < length; i++) this.#get(id).mapped.delete(offset + i);
+  }
+
+  // ---- Questions -------------------------------------------------------------------------------
+
+  /** Whether `id` is `other`, or `other` stands somewhere under or behind it: placing it there would make a circle. */
+  reaches(id: number, other: number): boolean {
+    const region = this.#get(id);
+    if (id === other) return true;
+    const next = region.target === undefined ? region.children : [region.target];
+    return next.some((each) => this.reaches(each.id, other));
+  }
+
+  /** What an address space whose root stands at `rootOffset` shows at a page; undefined for nothing. */
+  visibleAt(root: number, page: number, rootOffset = 0): Seen | undefined {
+    return seen(this.#get(root), page - rootOffset, false, false);
+  }
+
+  /** What a VA space must have at a page; undefined for nothing but the reservation. */
+  vaPage(root: number, page: number, rootOffset = 0, protections = UNPROTECTED): VaPage | undefined {
+    const visible = this.visibleAt(root, page, rootOffset);
+    if (visible === undefined) return undefined;
+    const mapped = this.#get(visible.region).mapped.get(visible.offsetInRegion);
+    if (mapped === undefined) return undefined;
+    const access = left(mapped.writable && !visible.readonly ? 'rw' : 'r', page, protections);
+    return access.includes('r') ? { object: mapped.object, page: mapped.page, access } : undefined;
+  }
+
+  /** The access of a partition's slot at a page, `rx` or `rwx` or less of it; undefined for no slot. */
+  slotAccess(root: number, page: number, rootOffset = 0, protections = UNPROTECTED): string | undefined {
+    const visible = this.visibleAt(root, page, rootOffset);
+    if (visible === undefined || this.#get(visible.region).kind === 'mmio') return undefined;
+    const access = left(visible.readonly ? 'rx' : 'rwx', page, protections);
+    return access.includes('r') ? access : undefined;
+  }
+
+  /** Pages 0 to `count`, equal neighbours joined: `0-3 ram 1+0 ro va 7+0 r slot rx`. */
+  lines(root: number, count: number, rootOffset = 0, protections = UNPROTECTED): string[] {
+    const runs: { from: number; page: number; describe: (from: number) => string }[] = [];
+    for (let page = 0; page < count; page++) {
+      const visible = this.visibleAt(root, page, rootOffset);
+      if (visible === undefined) continue;
+      const va = this.vaPage(root, page, rootOffset, protections);
+      const slot = this.slotAccess(root, page, rootOffset, protections);
+      const describe = (from: number): string =>
+        [
+          `${this.#get(visible.region).kind} ${visible.region}+${visible.offsetInRegion - (page - from)}`,
+          visible.readonly ? 'ro' : 'rw',
+          ...(visible.nonvolatile ? ['nv'] : []),
+          ...(va === undefined ? [] : [`va ${va.object}+${va.page - (page - from)} ${va.access}`]),
+          ...(slot === undefined ? [] : [`slot ${slot}`]),
+        ].join(' ');
+      const run = runs.at(-1);
+      if (run !== undefined && run.page === page - 1 && run.describe(run.from) === describe(run.from)) run.page = page;
+      else runs.push({ from: page, page, describe });
+    }
+    return runs.map(({ from, page, describe }) => `${from}-${page} ${describe(from)}`);
+  }
+
+  #create(
+    id: number,
+    kind: ModelKind,
+    size: number,
+    flags: Partial<ModelFlags>,
+    target: Region | undefined,
+    targetOffset: number,
+  ): void {
+    const all: ModelFlags = { enabled: true, readonly: false, nonvolatile: false, ...flags };
+    const placed = { parent: undefined, offset: 0, priority: 0, children: [], mapped: new Map() };
+    this.#regions.set(id, { id, kind, size, target, targetOffset, ...all, ...placed });
+  }
+
+  #get(id: number): Region {
+    const region = this.#regions.get(id);
+    if (region === undefined) throw new Error(`the model has no region ${id}`);
+    return region;
+  }
+}
+
+/** What shows at a page of a region, counted from the region's start. */
+function seen(region: Region, page: number, readonly: boolean, nonvolatile: boolean): Seen | undefined {
+  if (!region.enabled || page < 0 || page >= region.size) return undefined;
+  const isReadonly = readonly || region.readonly;
+  const isNonvolatile = nonvolatile || region.nonvolatile;
+  if (region.target !== undefined) return seen(region.target, page + region.targetOffset, isReadonly, isNonvolatile);
+  for (const child of byPrecedence(region.children)) {
+    const found = seen(child, page - child.offset, isReadonly, isNonvolatile);
+    if (found !== undefined) return found;
+  }
+  if (region.kind === 'container') return undefined;
+  const { id, kind } = region;
+  return { region: id, offsetInRegion: page, readonly: isReadonly || kind === 'rom', nonvolatile: isNonvolatile };
+}
+
+/** Highest priority first; among equals the one that was placed first. */
+function byPrecedence(children: readonly Region[]): Region[] {
+  return [...children].sort((a, b) => b.priority - a.priority);
+}
+
+function left(access: string, page: number, protections: Protections): string {
+  const most = protections.get(page) ?? 'rwx';
+  return [...access].filter((right) => most.includes(right)).join('');
+}

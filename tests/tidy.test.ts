@@ -1,0 +1,251 @@
+// What keeps the tree readable, as ordinary tests: the message of a failure is the remedy.
+
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { ENTRIES } from '../ts/dev/build.mjs';
+
+/** Each source, by its path from the project's root. */
+const sources = new Map(
+  ['assembly', 'shim', 'ts', 'tests', '.ci']
+    .flatMap((folder) => readdirSync(folder, { recursive: true }).map((path) => `${folder}/${path}`))
+    .filter((path) => /\.(ts|mjs|cc|h|json)$|^\.ci\/run$/.test(path) && !path.startsWith('tests/fixtures/'))
+    .concat(['package.json', 'asconfig.json', '.npmrc', 'README.md', 'CHANGELOG.md'].filter((path) => existsSync(path)))
+    .map((path) => [path, readFileSync(path, 'utf8')]),
+);
+
+function within(pattern: RegExp): [path: string, text: string][] {
+  return [...sources].filter(([path]) => pattern.test(path));
+}
+
+/** `path:line: text` of every line that matches. */
+function lines(files: [string, string][], pattern: RegExp): string[] {
+  return files.flatMap(([path, text]) =>
+    text.split('\n').flatMap((line, index) => (pattern.test(line) ? [`${path}:${index + 1}: ${line.trim()}`] : [])),
+  );
+}
+
+function none(t: ExecutionContext, found: string[], remedy: string): void {
+  t.deepEqual(found, [], remedy);
+}
+
+// ---- Imports -----------------------------------------------------------------------------------
+
+const IMPORT =
+  /(?:^|[\s;])(?:import|export)\s(?<clause>[^'";]*?from\s*)?'(?<target>\.[^']*)'|import\('(?<late>\.[^']*)'\)/g;
+
+interface Import {
+  from: string;
+  to: string;
+  typeOnly: boolean;
+}
+
+const imports: Import[] = within(/\.(ts|mjs)$/).flatMap(([from, text]) =>
+  [...text.matchAll(IMPORT)].map(({ groups }) => {
+    const path = normalize(join(dirname(from), (groups?.target ?? groups?.late) as string));
+    return {
+      from,
+      to: sources.has(path) ? path : `${path}.ts`,
+      typeOnly: groups?.clause?.startsWith('type ') ?? false,
+    };
+  }),
+);
+
+function importing(from: RegExp, unless: RegExp): string[] {
+  return imports
+    .filter((each) => from.test(each.from) && !unless.test(each.to))
+    .map(({ from, to }) => `${from} -> ${to}`);
+}
+
+test('every import leads to a file', (t) => {
+  none(t, importing(/./, new RegExp(`^(${[...sources.keys()].join('|')})$`)), 'Name the file with its extension.');
+});
+
+test('the core knows nothing but itself', (t) => {
+  none(
+    t,
+    importing(/^assembly\//, /^assembly\//),
+    'Hand it over as an argument; the core imports only from assembly/.',
+  );
+});
+
+test('of the core, the rest knows only the numbers', (t) => {
+  none(t, importing(/^(ts|tests)\//, /^(ts|tests)\/|^assembly\/abi\.ts$/), 'Only assembly/abi.ts is for everybody.');
+});
+
+test('the product knows neither its tests nor its build', (t) => {
+  none(t, importing(/^ts\/(?!dev\/)/, /^ts\/(?!dev\/)|^assembly\//), 'Move what is needed into ts/.');
+});
+
+test('the command uses what every user can', (t) => {
+  none(
+    t,
+    importing(/^ts\/cli\//, /^ts\/(cli\/.*|index\.ts)$/),
+    'Export it from ts/index.ts, and import it from there.',
+  );
+});
+
+test('nothing inside imports the face', (t) => {
+  const found = imports.filter(({ from, to }) => /^ts\/(?!cli\/)/.test(from) && /^ts\/(index\.ts|cli\/)/.test(to));
+  none(
+    t,
+    found.map(({ from, to }) => `${from} -> ${to}`),
+    'Import from the file that defines it: imports go one way.',
+  );
+});
+
+test('one file touches the Wasm memory, one loads the addon', (t) => {
+  const product = within(/^ts\/(?!dev\/)/);
+  none(
+    t,
+    lines(
+      product.filter(([path]) => path !== 'ts/core.ts'),
+      /\bWebAssembly\./,
+    ),
+    'That is for ts/core.ts alone.',
+  );
+  none(
+    t,
+    lines(
+      product.filter(([path]) => path !== 'ts/native.ts'),
+      /\.node['"`]/,
+    ),
+    'That is for ts/native.ts alone.',
+  );
+});
+
+test('imports go one way: no file imports itself by a detour', (t) => {
+  const targets = new Map<string, string[]>();
+  for (const { from, to, typeOnly } of imports) if (!typeOnly) targets.set(from, [...(targets.get(from) ?? []), to]);
+  const done = new Set<string>();
+  const cycles: string[] = [];
+  const visit = (file: string, path: string[]) => {
+    if (path.includes(file)) cycles.push([...path.slice(path.indexOf(file)), file].join(' -> '));
+    else if (!done.has(file)) for (const next of targets.get(file) ?? []) visit(next, [...path, file]);
+    done.add(file);
+  };
+  for (const file of targets.keys()) visit(file, []);
+  none(t, cycles, 'Move what both need into a file below both.');
+});
+
+test('every file is used', (t) => {
+  const scripts = [...sources.values()].flatMap((text) => text.match(/\bts\/dev\/[\w-]+\.mjs\b/g) ?? []);
+  const entries = [...Object.values(ENTRIES), 'assembly/index.ts', 'assembly/abi.ts', ...scripts];
+  const used = new Set([...entries, ...within(/^tests\/.*\.(test|bench)\.ts$/).map(([path]) => path)]);
+  for (const file of used) {
+    for (const { from, to } of imports)
+      if (from === file && !(to.startsWith('ts/') && file.startsWith('tests/'))) used.add(to);
+  }
+  const unused = within(/^(assembly|ts|tests)\/.*\.(ts|mjs)$/)
+    .map(([path]) => path)
+    .filter((path) => !used.has(path));
+  none(t, unused, 'Nothing that is shipped (or, in tests/, no test) reaches these files: delete them.');
+});
+
+// ---- The shim ----------------------------------------------------------------------------------
+
+test('the shim includes its own headers, the numbers, Node-API and the system', (t) => {
+  const found = lines(within(/^shim\//), /^\s*#\s*include\s*"/).filter((line) => {
+    const name = /"(.*)"/.exec(line)?.[1];
+    return name !== 'abi.h' && !sources.has(`shim/${name}`);
+  });
+  none(t, found, 'The shim knows neither assembly/ nor ts/: take it as a checked number.');
+});
+
+test('memory is mapped in one file of the shim', (t) => {
+  const found = lines(within(/^shim\/(?!mapping\.)/), /\b(mmap|mremap|munmap|mprotect)\(|\bMAP_FIXED/);
+  none(t, found, 'Add what is missing to shim/mapping.cc, where every range is proved to be owned.');
+});
+
+test('a SAFETY sentence stands above each pointer operation', (t) => {
+  const operation = /\b(mmap|mremap|munmap|mprotect|memcpy|memmove|memset)\(|\breinterpret_cast<[^>]*\*>/;
+  const found = within(/^shim\//).flatMap(([path, text]) => {
+    const all = text.split('\n');
+    return all.flatMap((line, index) => {
+      if (!operation.test(line.replace(/\/\/.*/, ''))) return [];
+      const paragraph = all.slice(all.lastIndexOf('', index) + 1, index + 1);
+      return paragraph.some((above) => above.includes('SAFETY:')) ? [] : [`${path}:${index + 1}: ${line.trim()}`];
+    });
+  });
+  none(
+    t,
+    found,
+    'Say in a comment above, in the same paragraph, `SAFETY:` and who guarantees that the memory is there.',
+  );
+});
+
+// ---- Everything --------------------------------------------------------------------------------
+
+test('types, style and formatting hold', (t) => {
+  try {
+    execFileSync(process.execPath, ['ts/dev/task.mjs', 'check'], { encoding: 'utf8', stdio: 'pipe' });
+    t.pass();
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    t.fail(`npm run format mends most of it; npm run check shows the rest:\n${stdout}${stderr}`);
+  }
+});
+
+test('nothing is left for later', (t) => {
+  const words = ['TO' + 'DO', 'FIX' + 'ME', 'X' + 'XX', 'HA' + 'CK'];
+  none(
+    t,
+    lines([...sources], new RegExp(`\\b(${words.join('|')})\\b`)),
+    'Finish it, or write it where work is planned.',
+  );
+});
+
+test('nothing points at one machine', (t) => {
+  const path = /\/(?:work|farm|root|home\/\w+)\//;
+  none(t, lines([...sources], path), 'Say it relative to the project, or take it from the environment.');
+  const hosts = /"resolved": "https?:\/\/(?!registry\.npmjs\.org\/)|^registry\s*=/;
+  const lockfile: [string, string] = ['package-lock.json', readFileSync('package-lock.json', 'utf8')];
+  none(
+    t,
+    lines([lockfile, ...sources], hosts),
+    'Leave registry hosts out: npm install, with the .npmrc of the project.',
+  );
+});
+
+test('no file is longer than a stranger can follow', (t) => {
+  const long = within(/\.(ts|mjs|cc|h)$/).filter(([, text]) => text.split('\n').length > 700);
+  none(
+    t,
+    long.map(([path]) => path),
+    'Divide it where the subject changes: 700 lines at most.',
+  );
+});
+
+test('the top level holds what a newcomer needs to see', (t) => {
+  const allowed =
+    /^(\..*|package(-lock)?\.json|asconfig\.json|assembly|shim|ts|build|tests|node_modules|README\.md|LICENSE|CHANGELOG\.md)$/;
+  none(
+    t,
+    readdirSync('.').filter((name) => !allowed.test(name)),
+    'Move it into the folder that it belongs to.',
+  );
+});
+
+test('every test runs, or says in its title why not', (t) => {
+  const tests = within(/^tests\/(?!tidy)/);
+  none(t, lines(tests, /\.(only|todo|failing)\(/), 'Finish the test, or take it out.');
+  none(t, lines(tests, /\.skip\((?!.*: )/), 'End the title with a colon and the reason.');
+});
+
+test('ava finds the snapshots of every test file', (t) => {
+  const found = within(/^tests\/[^/]*\.test\.ts$/).filter(([, text]) =>
+    /^import[^;]*from '\./m.test(text.split(/from '[^.]/, 1)[0] as string),
+  );
+  none(
+    t,
+    found.map(([path]) => path),
+    "Import 'ava' before anything of the project: the first source in the source map names the snapshot.",
+  );
+});
+
+test('the README tells how to run and how to test', (t) => {
+  const readme = sources.get('README.md') ?? '';
+  t.regex(readme, /\bnpm start\b/, 'Name the command that runs it: npm start.');
+  t.regex(readme, /\bnpm test\b/, 'Name the command that tests it: npm test.');
+});

@@ -1,0 +1,49 @@
+// Guest addresses and lengths in JavaScript: a number as long as it is exact, a bigint above.
+
+/** A safe integer or a bigint; what this package returns is a number up to Number.MAX_SAFE_INTEGER, a bigint above. */
+export type Address = number | bigint;
+
+/** The last byte there is. */
+export const LAST_ADDRESS: Address = 0xffff_ffff_ffff_ffffn;
+/** Every byte there is. */
+export const WHOLE_SPACE: Address = 0x1_0000_0000_0000_0000n;
+
+/** The one form of a value that is at least 0. */
+export function toAddress(value: bigint): Address {
+  return value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
+}
+
+/** "0x1000" */
+export function formatHex(value: Address): string {
+  return `0x${value.toString(16)}`;
+}
+
+/** Bits 0 to 31. Precondition: 0 <= value < 2^64. */
+export function low(value: Address): number {
+  return typeof value === 'number' ? value >>> 0 : Number(BigInt.asUintN(32, value));
+}
+
+/** Bits 32 to 63. */
+export function high(value: Address): number {
+  return typeof value === 'number' ? Math.floor(value / 0x1_0000_0000) : Number(value >> 32n);
+}
+
+/** The last byte of `size` bytes from 0. Precondition: size > 0. */
+export function lastByte(size: Address): Address {
+  return typeof size === 'number' ? size - 1 : toAddress(size - 1n);
+}
+
+/** start + length, exact. */
+export function sum(start: Address, length: Address): Address {
+  if (typeof start === 'number' && typeof length === 'number') {
+    const result = start + length;
+    if (result <= Number.MAX_SAFE_INTEGER) return result;
+  }
+  return toAddress(BigInt(start) + BigInt(length));
+}
+
+/** Bytes in [start, last]. */
+export function lengthOf(start: Address, last: Address): Address {
+  if (typeof start === 'number' && typeof last === 'number') return last - start + 1;
+  return toAddress(BigInt(last) - BigInt(start) + 1n);
+}

@@ -1,0 +1,9 @@
+// Where the build put what is loaded at run time.
+
+/** The way from the bundle's folder to build/; defined by the build. */
+declare const TO_BUILD: string;
+
+/** The file `name` of build/. */
+export function artefact(name: string): URL {
+  return new URL(TO_BUILD + name, import.meta.url);
+}

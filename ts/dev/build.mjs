@@ -1,0 +1,186 @@
+// What is made from what, and how. Every output lies in build/.
+//
+// Code finds what it loads by TO_BUILD, the way from its bundle's folder to build/, which is defined here:
+// new URL(`${TO_BUILD}core.wasm`, import.meta.url).
+
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { abiHeader } from './abi-header.mjs';
+import { execute, filesUnder, perform, StepError, together } from './steps.mjs';
+
+const ABI = 'assembly/abi.ts';
+const HEADER = 'build/abi.h';
+/** Every step depends on the versions of the tools. */
+const TOOLS = 'package-lock.json';
+
+// ---- The core ----------------------------------------------------------------------------------
+
+/** @param {string} target of asconfig.json @param {string} output that it names */
+export function core(target, output) {
+  return perform({
+    name: output,
+    from: [TOOLS, 'asconfig.json', ...filesUnder('assembly', '.ts')],
+    to: [output],
+    run: () => execute(process.execPath, 'node_modules/assemblyscript/bin/asc.js', '--target', target),
+  });
+}
+
+// ---- The addon ---------------------------------------------------------------------------------
+
+const COMPILER = process.env.CXX ?? 'c++';
+const COMPILE = words(
+  '-std=c++17 -O2 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -DNAPI_VERSION=8 -I build',
+  '-isystem node_modules/node-api-headers/include -isystem node_modules/node-addon-api',
+);
+const LINK = words('-shared -Wl,-z,nodelete');
+
+export async function addon() {
+  await header();
+  const compiler = compilerVersion();
+  const headers = [HEADER, ...filesUnder('shim', '.h')];
+  const objects = filesUnder('shim', '.cc').map((source) => ({ source, object: `build/obj/${basename(source)}.o` }));
+  const produce = (name, from, output, args) =>
+    perform({ name, from, to: [output], key: [compiler, args], run: () => execute(COMPILER, ...args, '-o', output) });
+  await together(
+    ...objects.map(({ source, object }) =>
+      produce(source, [TOOLS, source, ...headers], object, [...COMPILE, '-c', source]),
+    ),
+  );
+  const inputs = objects.map(({ object }) => object);
+  await produce('build/membacking.node', inputs, 'build/membacking.node', [...LINK, ...inputs]);
+}
+
+function header() {
+  return perform({
+    name: HEADER,
+    from: [ABI, 'ts/dev/abi-header.mjs'],
+    to: [HEADER],
+    run: () => writeFileSync(HEADER, abiHeader(readFileSync(ABI, 'utf8'))),
+  });
+}
+
+function compilerVersion() {
+  const { stdout, error } = spawnSync(COMPILER, ['--version'], { encoding: 'utf8' });
+  if (!error) return stdout;
+  throw new StepError(
+    `A C++17 compiler is needed, and "${COMPILER}" does not start (${error.code}).\n` +
+      'Install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; Alpine: apk add g++),\n' +
+      'or say in the environment variable CXX where it is.',
+  );
+}
+
+// ---- The bundles -------------------------------------------------------------------------------
+
+export const ENTRIES = { index: 'ts/index.ts', cli: 'ts/cli/main.ts' };
+
+/** The package's own modules: the API and the command, with what they share in chunks beside them. */
+export function library() {
+  const names = Object.keys(ENTRIES).filter((name) => existsSync(ENTRIES[name]));
+  return bundle({
+    name: 'build/*.js',
+    from: packageSources(),
+    to: names.map((name) => `build/${name}.js`),
+    clear: () => {
+      for (const file of readdirSync('build')) if (/\.js(\.map)?$/.test(file)) rmSync(`build/${file}`);
+    },
+    options: {
+      entryPoints: Object.fromEntries(names.map((name) => [name, ENTRIES[name]])),
+      outdir: 'build',
+      splitting: true,
+      define: { TO_BUILD: '"./"' },
+    },
+  });
+}
+
+/** Bundles that stand alone, one for each source: tests, benchmarks. @param {string} folder right below build/ */
+export function programs(folder, sources) {
+  return bundle({
+    name: `${folder}/*.js`,
+    from: [...packageSources(), ...filesUnder('tests', '.ts')],
+    to: sources.map((path) => `${folder}/${basename(path, '.ts')}.js`),
+    clear: () => rmSync(folder, { recursive: true, force: true }),
+    options: {
+      entryPoints: sources,
+      outdir: folder,
+      entryNames: '[name]',
+      packages: 'external',
+      define: { TO_BUILD: '"../"' },
+    },
+  });
+}
+
+function bundle({ name, from, to, clear, options }) {
+  const all = { bundle: true, format: 'esm', platform: 'node', target: 'node20', sourcemap: 'linked', ...options };
+  const run = async () => {
+    clear();
+    const esbuild = await import('esbuild');
+    try {
+      await esbuild.build({ ...all, logLevel: 'silent' });
+    } catch ({ errors }) {
+      throw new StepError((await esbuild.formatMessages(errors, { kind: 'error' })).join(''));
+    }
+    for (const path of to) if (readFileSync(path, 'utf8').startsWith('#!')) chmodSync(path, 0o755);
+  };
+  return perform({ name, from: [TOOLS, ...from], to, key: all, run });
+}
+
+function packageSources() {
+  return [ABI, ...filesUnder('ts', '.ts')];
+}
+
+// ---- Types and style ---------------------------------------------------------------------------
+
+/** The declarations that the package's users see. */
+export function declarations() {
+  return perform({
+    name: 'build/types',
+    from: [TOOLS, 'ts/tsconfig.json', ...packageSources()],
+    to: ['build/types/ts/index.d.ts'],
+    run: () => {
+      rmSync('build/types', { recursive: true, force: true });
+      const emit = words('--noEmit false --declaration --emitDeclarationOnly --stripInternal --outDir build/types');
+      return tsc('ts/tsconfig.json', ...emit);
+    },
+  });
+}
+
+export function checkTypes() {
+  return perform({
+    name: 'types',
+    from: [TOOLS, 'ts/tsconfig.json', 'tests/tsconfig.json', ...packageSources(), ...filesUnder('tests', '.ts')],
+    to: [],
+    run: () => tsc('tests/tsconfig.json'),
+  });
+}
+
+export function checkStyle() {
+  return perform({
+    name: 'style',
+    from: [
+      ...[TOOLS, '.biome.jsonc', 'package.json', 'asconfig.json'],
+      ...filesUnder('assembly', '.ts', '.json'),
+      ...filesUnder('ts', '.ts', '.mjs', '.json'),
+      ...filesUnder('tests', '.ts', '.json'),
+    ],
+    to: [],
+    run: () => biome('--error-on-warnings'),
+  });
+}
+
+/** Formats, sorts imports and mends what can be mended; what is left is an error. */
+export function fixStyle() {
+  return biome('--write', '--error-on-warnings');
+}
+
+function tsc(project, ...args) {
+  return execute(process.execPath, 'node_modules/typescript/bin/tsc', '-p', project, ...args);
+}
+
+function biome(...args) {
+  return execute(process.execPath, 'node_modules/@biomejs/biome/bin/biome', 'check', '--max-diagnostics=50', ...args);
+}
+
+function words(...lines) {
+  return lines.join(' ').split(' ');
+}

@@ -1,0 +1,89 @@
+// The one door to building and testing: `node ts/dev/task.mjs COMMAND`, behind every script of package.json.
+// Installs what is missing, then does only the steps whose inputs have changed.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { addon, checkStyle, checkTypes, core, declarations, fixStyle, library, programs } from './build.mjs';
+import { runTests } from './run-tests.mjs';
+import { digest, filesUnder, StepError, together } from './steps.mjs';
+
+const commands = {
+  /** What `npm start` and a user's program need. */
+  async build() {
+    install();
+    await together(core('release', 'build/core.wasm'), addon(), library());
+  },
+
+  /** @param {string[]} args handed to ava */
+  async test(args) {
+    try {
+      await commands.build();
+      await together(core('debug', 'build/core.debug.wasm'), programs('build/tests', filesUnder('tests', '.test.ts')));
+    } catch (error) {
+      explain(error);
+      console.log('0 passed, 1 failed');
+      return 1;
+    }
+    return runTests(args);
+  },
+
+  async check() {
+    install();
+    await together(checkTypes(), checkStyle());
+  },
+
+  async format() {
+    install();
+    await fixStyle();
+  },
+
+  /** @param {string[]} names of the benchmarks to run; none means all */
+  async bench(names) {
+    await commands.build();
+    const sources = filesUnder('tests/bench', '.bench.ts');
+    await programs('build/bench', sources);
+    for (const name of sources.map((path) => basename(path, '.bench.ts'))) {
+      if (names.length > 0 && !names.includes(name)) continue;
+      const args = ['--expose-gc', '--enable-source-maps', `build/bench/${name}.bench.js`];
+      if (spawnSync(process.execPath, args, { stdio: 'inherit' }).status !== 0) return 1;
+    }
+  },
+
+  /** What `npm pack` needs. */
+  async package() {
+    await commands.build();
+    await declarations();
+  },
+};
+
+/** Makes node_modules what package-lock.json says, unless it is already. */
+function install() {
+  const mark = 'node_modules/.membacking-lock';
+  const lock = digest(readFileSync('package-lock.json'));
+  if (existsSync(mark) && readFileSync(mark, 'utf8') === lock) return;
+  console.log('npm ci');
+  const stdio = ['ignore', 'inherit', 'inherit'];
+  const { status, error } = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], { stdio });
+  if (status !== 0) throw new StepError(`npm ci failed${error ? `: ${error.message}` : ''}`);
+  writeFileSync(mark, lock);
+}
+
+function explain(error) {
+  console.error(error instanceof StepError ? error.message : error);
+}
+
+process.chdir(fileURLToPath(new URL('../..', import.meta.url)));
+const [name, ...args] = process.argv.slice(2);
+if (Object.hasOwn(commands, name ?? '')) {
+  try {
+    process.exitCode = (await commands[name](args)) ?? 0;
+  } catch (error) {
+    explain(error);
+    process.exitCode = 1;
+  }
+} else {
+  console.error(`usage: node ts/dev/task.mjs ${Object.keys(commands).join(' | ')}`);
+  process.exitCode = 2;
+}

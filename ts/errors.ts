@@ -1,0 +1,89 @@
+// The one error class. Codes are API: stable, and never reused for something else.
+// Messages are for people and say what to do.
+
+import * as abi from '../assembly/abi.ts';
+
+/** What a caller can do wrong in the core's eyes, as its negative results say it. */
+export const CORE_ERRORS = {
+  [abi.ERR_NO_MEMORY]: 'NO_MEMORY',
+  [abi.ERR_BAD_ID]: 'BAD_ID',
+  [abi.ERR_BAD_KIND]: 'BAD_KIND',
+  [abi.ERR_BAD_FLAGS]: 'BAD_FLAGS',
+  [abi.ERR_BAD_RANGE]: 'BAD_RANGE',
+  [abi.ERR_UNALIGNED]: 'UNALIGNED',
+  [abi.ERR_CAPACITY]: 'CAPACITY',
+  [abi.ERR_PLACED]: 'PLACED',
+  [abi.ERR_NOT_PLACED]: 'NOT_PLACED',
+  [abi.ERR_IN_USE]: 'IN_USE',
+  [abi.ERR_CYCLE]: 'CYCLE',
+  [abi.ERR_TOO_COMPLEX]: 'TOO_COMPLEX',
+  [abi.ERR_OVERLAP]: 'OVERLAP',
+  [abi.ERR_NO_SLOTS]: 'NO_SLOTS',
+  [abi.ERR_PAST_LIMIT]: 'PAST_LIMIT',
+  [abi.ERR_PRIVATE_TWICE]: 'PRIVATE_TWICE',
+  [abi.ERR_READONLY_OBJECT]: 'READONLY_OBJECT',
+  [abi.ERR_NO_TRANSACTION]: 'NO_TRANSACTION',
+  [abi.ERR_NESTING]: 'NESTING',
+  [abi.ERR_PLAN_PENDING]: 'PLAN_PENDING',
+  [abi.ERR_POISONED]: 'POISONED',
+  [abi.ERR_ATTACHMENT_OVERLAP]: 'ATTACHMENT_OVERLAP',
+} as const satisfies Record<number, string>;
+
+export type CoreErrorCode = (typeof CORE_ERRORS)[keyof typeof CORE_ERRORS];
+
+export type ErrorCode =
+  | CoreErrorCode
+  /** The core stopped at a bug of its own. */
+  | 'CORE_TRAPPED'
+  /** Parts of the package do not belong together. */
+  | 'VERSION_MISMATCH'
+  /** A command of a plan failed; it was taken back. `cause` is the system's error. */
+  | 'PLAN_FAILED'
+  /** A handle is used after it was closed. */
+  | 'CLOSED'
+  /** An argument or option is not what it must be. */
+  | 'INVALID_ARGUMENT'
+  /** The system refused. `cause` is its error. */
+  | 'SYSTEM'
+  /** There is no addon for this machine. */
+  | 'NATIVE_MISSING'
+  /** Guest memory that is not there, or may not be written. */
+  | 'GUEST_ACCESS'
+  /** The input is no trace: its first line is not a trace header. */
+  | 'TRACE_HEADER'
+  /** A trace of a version that this package does not read. */
+  | 'TRACE_VERSION'
+  /** A line is not one JSON object in UTF-8. */
+  | 'TRACE_SYNTAX'
+  /** An operation that does not exist, or whose fields are not as the format wants them. */
+  | 'TRACE_OPERATION'
+  /** A line is longer than the format allows. */
+  | 'TRACE_LINE_TOO_LONG'
+  /** Compressed input is damaged or ends too early. */
+  | 'INPUT_DAMAGED'
+  /** The input cannot be read. `cause` is the system's error. */
+  | 'INPUT_UNREADABLE'
+  /** The input is larger than this kind of input can be. */
+  | 'INPUT_TOO_LARGE'
+  /** A QEMU map is not as its format wants it. */
+  | 'QEMU_MAP'
+  /** Several QEMU maps are not moments of one machine. */
+  | 'QEMU_MAP_MISMATCH';
+
+/** What every function of this package throws. Nothing is half done after it. */
+export class MembackingError extends Error {
+  override readonly name = 'MembackingError';
+  readonly code: ErrorCode;
+  /** Plain values that the message mentions: line numbers, names, addresses. */
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    { details = {}, cause }: { details?: Record<string, unknown>; cause?: unknown } = {},
+  ) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.details = details;
+  }
+}

@@ -1,0 +1,399 @@
+// QEMU maps as a trace. Every map becomes one tree of regions with its address spaces; maps of the same address spaces
+// are moments of one tree, and only what changed between two of them is said. Maps of different address spaces share
+// nothing. One moment is one transaction.
+
+import * as abi from '../../assembly/abi.ts';
+import { MembackingError } from '../errors.ts';
+import { toAddress } from '../address.ts';
+import type { RegionKind } from '../kinds.ts';
+import type { TraceOperation } from './format.ts';
+import { parseQemuMap, type QemuKind, type QemuMap, type QemuRegion } from './qemu-format.ts';
+import { matchRegions } from './qemu-match.ts';
+
+export interface QemuMapFile {
+  /** For messages, and for the map's name if the text gives none. */
+  readonly name: string;
+  readonly text: string;
+}
+
+export interface QemuImport {
+  readonly operations: readonly TraceOperation[];
+  readonly moments: readonly QemuMoment[];
+}
+
+/** What the maps say of one moment. */
+export interface QemuMoment {
+  readonly snapshot: string;
+  /** Operations from the start of the trace up to the end of this moment. */
+  readonly end: number;
+  /** The maps taken at this moment. */
+  readonly maps: readonly QemuMap[];
+  /** For each map: the ids in the trace of its regions and of its address spaces, by their position in the map. */
+  readonly ids: readonly { readonly regions: readonly number[]; readonly spaces: readonly number[] }[];
+}
+
+/** Smallest VA space that is made: one that a process can reserve and that holds any ordinary guest. */
+const MIN_VA_SIZE = 1n << 40n;
+/** Slots that KVM has. */
+const KVM_SLOTS = 32764;
+
+const KINDS: Readonly<Record<Exclude<QemuKind, 'alias'>, RegionKind>> = {
+  container: 'container',
+  ram: 'ram',
+  rom: 'rom',
+  romd: 'rom',
+  ramd: 'device',
+  'i/o': 'mmio',
+};
+
+/**
+ * The trace of maps of one machine, in the order in which they were taken. Throws QEMU_MAP for a map that is wrong in
+ * itself, QEMU_MAP_MISMATCH for maps that cannot be moments of one machine.
+ */
+export function importQemuMaps(files: readonly QemuMapFile[]): TraceOperation[] {
+  return [...importQemuMoments(files).operations];
+}
+
+/** The same, with what was visible at each moment. */
+export function importQemuMoments(files: readonly QemuMapFile[]): QemuImport {
+  const maps = files.map((file) => parseQemuMap(file.text, file.name));
+  const writer = new Writer();
+  const moments: QemuMoment[] = [];
+  const tracks = new Set<Track>();
+  for (const together of momentsOf(maps)) {
+    writer.add({ op: 'begin' });
+    const ids = together.map((map) => {
+      const track = trackOf(map, tracks) ?? new Track(writer);
+      tracks.add(track);
+      track.advance(map);
+      return { regions: track.regionIds(), spaces: track.spaces.map((space) => space.id) };
+    });
+    if (moments.length === 0) writer.addSinks(vaSize(maps, maps[0] as QemuMap));
+    writer.add({ op: 'commit' });
+    const { snapshot } = together[0] as QemuMap;
+    moments.push({ snapshot, end: writer.operations.length, maps: together, ids });
+  }
+  return { operations: writer.operations, moments };
+}
+
+/** The tree that this map is a later moment of. */
+function trackOf(map: QemuMap, tracks: ReadonlySet<Track>): Track | undefined {
+  const [track, other] = [...tracks].filter(({ spaces }) =>
+    spaces.some(({ name }) => map.addressSpaces.includes(name)),
+  );
+  if (other === undefined) return track;
+  throw new MembackingError('QEMU_MAP_MISMATCH', `${map.name}: its address spaces had different roots before`, {
+    details: { next: map.name },
+  });
+}
+
+/** Neighbours with the same snapshot are one moment, unless they show the same address space twice. */
+function momentsOf(maps: readonly QemuMap[]): QemuMap[][] {
+  const moments: QemuMap[][] = [];
+  for (const map of maps) {
+    const now = moments.at(-1);
+    if (now?.every((other) => other.snapshot === map.snapshot && !sharesSpace(other, map))) now.push(map);
+    else moments.push([map]);
+  }
+  return moments;
+}
+
+/** A power of two that covers all memory ever seen in the first map's address spaces. */
+function vaSize(maps: readonly QemuMap[], first: QemuMap): bigint {
+  let size = MIN_VA_SIZE;
+  for (const map of maps) {
+    if (!sharesSpace(map, first)) continue;
+    for (const row of map.flat) {
+      if (isMemory(map.regions[row.region] as QemuRegion)) while (size <= row.end) size *= 2n;
+    }
+  }
+  return size;
+}
+
+function sharesSpace(a: QemuMap, b: QemuMap): boolean {
+  return a.addressSpaces.some((space) => b.addressSpaces.includes(space));
+}
+
+/** The trace so far, and the ids given out in it. */
+class Writer {
+  readonly operations: TraceOperation[] = [];
+  #regions = 0;
+  #spaces = 0;
+  #objects = 0;
+
+  add(operation: TraceOperation): void {
+    this.operations.push(operation);
+  }
+
+  newRegion(): number {
+    return this.#regions++;
+  }
+
+  newSpace(): number {
+    return this.#spaces++;
+  }
+
+  newObject(): number {
+    return this.#objects++;
+  }
+
+  /** A VA space and a partition for the first address space of all. */
+  addSinks(size: bigint): void {
+    this.add({ op: 'va', id: 0, space: 0, size: toAddress(size) });
+    this.add({ op: 'partition', id: 0, slots: KVM_SLOTS });
+    this.add({
+      op: 'attach',
+      id: 1,
+      partition: 0,
+      space: 0,
+      va: 0,
+      gpaOffset: 0,
+      lastGpa: toAddress((1n << 64n) - 1n),
+    });
+  }
+}
+
+interface NamedSpace {
+  readonly name: string;
+  readonly id: number;
+}
+
+/** One tree of regions in the trace, as the last of its maps showed it. */
+class Track {
+  /** In the order of the last map's names. */
+  spaces: readonly NamedSpace[] = [];
+  readonly #writer: Writer;
+  #map: QemuMap | undefined;
+  /** Id in the trace of each region that exists, in the order in which they were made: targets before their aliases. */
+  #ids = new Map<QemuRegion, number>();
+  /** The object mapped in a region, by the region's id. */
+  readonly #objects = new Map<number, number>();
+  /** Children in the order in which they were placed, by the parent's id. */
+  readonly #placed = new Map<number, number[]>();
+
+  constructor(writer: Writer) {
+    this.#writer = writer;
+  }
+
+  /** By position in the last map. */
+  regionIds(): number[] {
+    return (this.#map as QemuMap).regions.map((region) => this.#id(region));
+  }
+
+  /** Says what must be done for the trace to show this map. */
+  advance(next: QemuMap): void {
+    const last = this.#map;
+    const lastOf = last === undefined ? new Map<QemuRegion, QemuRegion>() : matchRegions(last, next);
+    if (last !== undefined) this.#checkSameMachine(last, next, lastOf);
+    const lastIds = this.#ids;
+    const survivors = new Map([...lastOf].map(([region, before]) => [before, region]));
+
+    const kept = this.#keptInPlace(next, lastOf);
+    for (const [before, id] of lastIds) {
+      const region = survivors.get(before);
+      if (before.parent !== undefined && (region === undefined || !kept.has(region))) {
+        this.#remove(id, lastIds.get((last as QemuMap).regions[before.parent] as QemuRegion) as number);
+      }
+    }
+    for (const [before, id] of [...lastIds].reverse()) {
+      if (!survivors.has(before)) this.#destroy(before, id);
+    }
+    this.#ids = new Map();
+    for (const [before, id] of lastIds) {
+      const region = survivors.get(before);
+      if (region !== undefined) this.#ids.set(region, id);
+    }
+    this.#create(next);
+    for (const [region, before] of lastOf) this.#change(before, region, kept.has(region));
+    for (const parent of next.regions) {
+      for (const child of parent.children) {
+        const region = next.regions[child] as QemuRegion;
+        if (!kept.has(region)) this.#place(region, this.#id(parent));
+      }
+    }
+    this.#map = next;
+    this.#matchSpaces(next);
+  }
+
+  #id(region: QemuRegion): number {
+    return this.#ids.get(region) as number;
+  }
+
+  #checkSameMachine(last: QemuMap, next: QemuMap, lastOf: Map<QemuRegion, QemuRegion>): void {
+    const mismatch = (problem: string) =>
+      new MembackingError(
+        'QEMU_MAP_MISMATCH',
+        `${last.name} and ${next.name} are not moments of one machine: ${problem}`,
+        {
+          details: { last: last.name, next: next.name },
+        },
+      );
+    if (!lastOf.has(next.root)) throw mismatch('their roots differ in name, kind or size');
+    if (last.root.offset !== next.root.offset) throw mismatch('their roots stand at different offsets');
+    const first = last.addressSpaces[0] as string;
+    if (!next.addressSpaces.includes(first)) throw mismatch(`only the first has the address space "${first}"`);
+  }
+
+  /**
+   * The regions that stay placed where they are. The others are taken out and placed again, behind all that stay: those
+   * of another parent, and those that come later than another one that they overlap but were placed before it.
+   */
+  #keptInPlace(next: QemuMap, lastOf: Map<QemuRegion, QemuRegion>): Set<QemuRegion> {
+    const kept = new Set<QemuRegion>();
+    for (const parent of next.regions) {
+      const parentBefore = lastOf.get(parent);
+      if (parentBefore === undefined) continue;
+      const placed = this.#placed.get(this.#ids.get(parentBefore) as number) ?? [];
+      const order = new Map(placed.map((id, i) => [id, i]));
+      const candidates = parent.children.map((child) => {
+        const region = next.regions[child] as QemuRegion;
+        const before = lastOf.get(region);
+        const stays = before !== undefined && before.parent === parentBefore.id;
+        return { region, before, order: stays ? order.get(this.#ids.get(before) as number) : undefined };
+      });
+      for (const equals of runsOf(candidates, (a, b) => a.region.priority === b.region.priority)) {
+        const alone = equals.filter((each) => each.order !== undefined).length === 1;
+        const again: QemuRegion[] = [];
+        const stayed: { region: QemuRegion; order: number }[] = [];
+        let latest = -1;
+        for (const { region, before, order } of equals) {
+          const stays =
+            order !== undefined &&
+            (alone || before?.priority === region.priority) &&
+            !again.some((other) => overlap(other, region)) &&
+            (order > latest || !stayed.some((other) => other.order > order && overlap(other.region, region)));
+          if (!stays) {
+            again.push(region);
+            continue;
+          }
+          kept.add(region);
+          stayed.push({ region, order });
+          latest = Math.max(latest, order);
+        }
+      }
+    }
+    return kept;
+  }
+
+  #remove(id: number, parent: number): void {
+    this.#writer.add({ op: 'remove', id });
+    const siblings = this.#placed.get(parent) as number[];
+    siblings.splice(siblings.indexOf(id), 1);
+  }
+
+  #destroy(region: QemuRegion, id: number): void {
+    const object = this.#objects.get(id);
+    if (object !== undefined) {
+      this.#writer.add({ op: 'unmap', region: id, offset: 0, length: toAddress(wholePages(region)) });
+    }
+    this.#writer.add({ op: 'destroy', id });
+    if (object !== undefined) this.#writer.add({ op: 'object-close', id: object });
+    this.#objects.delete(id);
+    this.#placed.delete(id);
+  }
+
+  /** What is new, targets before their aliases, and the memory of it. */
+  #create(next: QemuMap): void {
+    const created = next.regions.filter((region) => !this.#ids.has(region));
+    const newIds = new Map(created.map((region) => [region, this.#writer.newRegion()]));
+    const create = (region: QemuRegion, target?: QemuRegion) => {
+      const id = newIds.get(region) as number;
+      this.#ids.set(region, id);
+      this.#writer.add(creation(region, id, target === undefined ? 0 : this.#id(target)));
+    };
+    for (const region of created) if (region.target === undefined) create(region);
+    for (const alias of created) {
+      const chain: QemuRegion[] = [];
+      for (let at = alias; !this.#ids.has(at); at = targetOf(next, at)) chain.push(at);
+      for (const each of chain.reverse()) create(each, targetOf(next, each));
+    }
+    for (const region of created) this.#back(region);
+  }
+
+  #back(region: QemuRegion): void {
+    const length = toAddress(wholePages(region));
+    if (!isMemory(region) || length === 0) return;
+    const id = this.#id(region);
+    const object = this.#writer.newObject();
+    const writable = region.kind === 'ram' || region.kind === 'ramd';
+    this.#objects.set(id, object);
+    this.#writer.add({ op: 'object', id: object, name: region.name, kind: 'shared', size: length, writable: true });
+    this.#writer.add({ op: 'map', region: id, offset: 0, length, object, objectOffset: 0, writable });
+  }
+
+  /** Brings a region that stays up to date. */
+  #change(before: QemuRegion, region: QemuRegion, kept: boolean): void {
+    const id = this.#id(region);
+    const add = (operation: TraceOperation) => this.#writer.add(operation);
+    if (before.size !== region.size) add({ op: 'resize', id, size: toAddress(region.size) });
+    const flags = {
+      ...(before.readonly === region.readonly ? {} : { readonly: region.readonly }),
+      ...(before.nonvolatile === region.nonvolatile ? {} : { nonvolatile: region.nonvolatile }),
+      ...(before.enabled === region.enabled ? {} : { enabled: region.enabled }),
+    };
+    if (Object.keys(flags).length > 0) add({ op: 'flags', id, ...flags });
+    if (before.targetStart !== region.targetStart) add({ op: 'retarget', id, offset: toAddress(region.targetStart) });
+    if (!kept) return;
+    if (before.offset !== region.offset) add({ op: 'move', id, offset: toAddress(region.offset) });
+    if (before.priority !== region.priority) add({ op: 'priority', id, priority: region.priority });
+  }
+
+  #place(region: QemuRegion, parent: number): void {
+    const id = this.#id(region);
+    this.#writer.add({ op: 'place', id, parent, offset: toAddress(region.offset), priority: region.priority });
+    const siblings = this.#placed.get(parent);
+    if (siblings === undefined) this.#placed.set(parent, [id]);
+    else siblings.push(id);
+  }
+
+  #matchSpaces(next: QemuMap): void {
+    const open = [...this.spaces];
+    const offset = toAddress(next.root.offset);
+    this.spaces = next.addressSpaces.map((name) => {
+      const at = open.findIndex((space) => space.name === name);
+      if (at >= 0) return open.splice(at, 1)[0] as NamedSpace;
+      const id = this.#writer.newSpace();
+      this.#writer.add({ op: 'space', id, name, root: this.#id(next.root), offset });
+      return { name, id };
+    });
+    for (const { id } of open) this.#writer.add({ op: 'space-close', id });
+  }
+}
+
+function targetOf(map: QemuMap, alias: QemuRegion): QemuRegion {
+  return map.regions[alias.target as number] as QemuRegion;
+}
+
+function creation(region: QemuRegion, id: number, target: number): TraceOperation {
+  const { name, readonly, nonvolatile, enabled } = region;
+  const size = toAddress(region.size);
+  if (region.kind === 'alias') {
+    const offset = toAddress(region.targetStart);
+    return { op: 'alias', id, name, target, offset, size, readonly, nonvolatile, enabled };
+  }
+  return { op: 'region', id, name, kind: KINDS[region.kind], size, readonly, nonvolatile, enabled };
+}
+
+function isMemory(region: QemuRegion): boolean {
+  return region.kind === 'ram' || region.kind === 'rom' || region.kind === 'romd' || region.kind === 'ramd';
+}
+
+/** Bytes of a region that can be mapped. */
+function wholePages(region: QemuRegion): bigint {
+  return region.size - (region.size % BigInt(abi.PAGE_SIZE));
+}
+
+function overlap(a: QemuRegion, b: QemuRegion): boolean {
+  return a.size > 0n && b.size > 0n && a.offset < b.offset + b.size && b.offset < a.offset + a.size;
+}
+
+/** Neighbours that belong together. */
+function runsOf<Item>(items: readonly Item[], together: (a: Item, b: Item) => boolean): Item[][] {
+  const runs: Item[][] = [];
+  for (const item of items) {
+    const run = runs.at(-1);
+    if (run !== undefined && together(run[0] as Item, item)) run.push(item);
+    else runs.push([item]);
+  }
+  return runs;
+}

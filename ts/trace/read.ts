@@ -1,0 +1,154 @@
+// From the bytes of a trace to its operations, holding one chunk and one unfinished line at a time.
+
+import { isUtf8 } from 'node:buffer';
+import { MembackingError } from '../errors.ts';
+import { parseHeader, parseOperation, type TraceHeader, type TraceOperation } from './format.ts';
+
+/** Bytes in one line, its end not counted. */
+export const MAX_LINE_BYTES = 1024 * 1024;
+
+const NEWLINE = 0x0a;
+
+export interface TraceStream {
+  readonly header: TraceHeader;
+  /** All operations, some hundred at a time. Operation n (from 0) of the trace stands on line n + 2. */
+  readonly batches: AsyncIterable<readonly TraceOperation[]>;
+}
+
+/** A trace from chunks of its plain bytes, such as `readChunks` gives. Throws the TRACE_ codes, here and while iterating. */
+export async function openTrace(chunks: AsyncIterable<Uint8Array>): Promise<TraceStream> {
+  const decoder = new TraceDecoder();
+  const batches = decodeAll(decoder, chunks);
+  const first = await batches.next(); // not before the header is known
+  const header = decoder.header as TraceHeader;
+  return { header, batches: first.done ? batches : resumed(first.value, batches) };
+}
+
+/** A whole trace that is in memory. Throws the TRACE_ codes. */
+export function parseTrace(text: string): { header: TraceHeader; operations: TraceOperation[] } {
+  const decoder = new TraceDecoder();
+  const operations = decoder.decode(Buffer.from(text)).concat(decoder.finish());
+  return { header: decoder.header as TraceHeader, operations };
+}
+
+/** The work itself: bytes in, operations out. After an error it is of no further use. */
+export class TraceDecoder {
+  #header: TraceHeader | undefined;
+  #line = 0;
+  /** The line that the last chunk left unfinished. */
+  #unfinished: Uint8Array[] = [];
+  #unfinishedBytes = 0;
+
+  /** Known as soon as line 1 was read. */
+  get header(): TraceHeader | undefined {
+    return this.#header;
+  }
+
+  /** The operations on the lines that end in this chunk. */
+  decode(chunk: Uint8Array): TraceOperation[] {
+    const end = chunk.lastIndexOf(NEWLINE) + 1;
+    if (end === 0) {
+      this.#keep(chunk);
+      return [];
+    }
+    const operations: TraceOperation[] = [];
+    let start = 0;
+    if (this.#unfinishedBytes > 0) {
+      start = chunk.indexOf(NEWLINE) + 1;
+      this.#keep(chunk.subarray(0, start));
+      this.#lines(this.#takeUnfinished(), operations);
+    }
+    this.#lines(chunk.subarray(start, end), operations);
+    if (end < chunk.length) this.#keep(chunk.subarray(end));
+    return operations;
+  }
+
+  /** The operation on a last line without an end. Throws TRACE_HEADER if there was no line at all. */
+  finish(): TraceOperation[] {
+    const operations: TraceOperation[] = [];
+    if (this.#unfinishedBytes > 0) {
+      this.#keep(Uint8Array.of(NEWLINE));
+      this.#lines(this.#takeUnfinished(), operations);
+    }
+    if (this.#header === undefined) parseHeader(undefined);
+    return operations;
+  }
+
+  /** Whole lines, the last with its end. */
+  #lines(bytes: Uint8Array, operations: TraceOperation[]): void {
+    if (!isUtf8(bytes))
+      throw new MembackingError('TRACE_SYNTAX', `line ${this.#firstNotUtf8(bytes)} is not UTF-8 text`);
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+    for (let start = 0; start < text.length; ) {
+      const end = text.indexOf('\n', start);
+      this.#line++;
+      if (end - start > MAX_LINE_BYTES) throw this.#tooLong();
+      const value = this.#json(text.slice(start, end));
+      if (this.#header === undefined) this.#header = parseHeader(value);
+      else operations.push(parseOperation(value, this.#line));
+      start = end + 1;
+    }
+  }
+
+  #json(text: string): unknown {
+    try {
+      return JSON.parse(text);
+    } catch (cause) {
+      const line = this.#line;
+      if (line === 1) parseHeader(undefined);
+      const problem = text.trim() === '' ? 'is empty' : 'is not a JSON object: it is broken or cut off';
+      throw new MembackingError('TRACE_SYNTAX', `line ${line} ${problem}`, { details: { line }, cause });
+    }
+  }
+
+  #firstNotUtf8(bytes: Uint8Array): number {
+    let line = this.#line + 1;
+    for (let start = 0; ; line++) {
+      const end = bytes.indexOf(NEWLINE, start) + 1;
+      if (!isUtf8(bytes.subarray(start, end))) return line;
+      start = end;
+    }
+  }
+
+  #keep(part: Uint8Array): void {
+    this.#unfinished.push(part);
+    this.#unfinishedBytes += part.length;
+    if (this.#unfinishedBytes > MAX_LINE_BYTES + 1) {
+      this.#line++;
+      throw this.#tooLong();
+    }
+  }
+
+  #takeUnfinished(): Uint8Array {
+    const line = Buffer.concat(this.#unfinished);
+    this.#unfinished = [];
+    this.#unfinishedBytes = 0;
+    return line;
+  }
+
+  #tooLong(): MembackingError {
+    const line = this.#line;
+    return new MembackingError('TRACE_LINE_TOO_LONG', `line ${line} is longer than ${MAX_LINE_BYTES} bytes`, {
+      details: { line },
+    });
+  }
+}
+
+async function* decodeAll(
+  decoder: TraceDecoder,
+  chunks: AsyncIterable<Uint8Array>,
+): AsyncGenerator<readonly TraceOperation[]> {
+  for await (const chunk of chunks) {
+    const operations = decoder.decode(chunk);
+    if (decoder.header !== undefined) yield operations;
+  }
+  yield decoder.finish();
+}
+
+async function* resumed(
+  first: readonly TraceOperation[],
+  rest: AsyncGenerator<readonly TraceOperation[]>,
+): AsyncGenerator<readonly TraceOperation[]> {
+  yield first;
+  yield* rest;
+}

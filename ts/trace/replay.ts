@@ -1,0 +1,219 @@
+// Applies the operations of a trace to a core. Ids of the trace become ids of the core. Where the plans go is the
+// runner's business: nowhere, for a replay.
+
+import * as abi from '../../assembly/abi.ts';
+import { type Address, sum } from '../address.ts';
+import type { PlanRunner } from '../apply.ts';
+import type { Core } from '../core.ts';
+import { MembackingError } from '../errors.ts';
+import { accessNumber, objectKindNumber, regionFlags, regionKindNumber } from '../kinds.ts';
+import type { Names } from '../names.ts';
+import type { TraceOperation } from './format.ts';
+
+/** Told of what a trace makes outside the core, before the transaction that it is made in ends. */
+export interface ReplayHooks {
+  object?(id: number, operation: TraceOperation & { op: 'object' }): void;
+  va?(sink: number, operation: TraceOperation & { op: 'va' }): void;
+  attach?(sink: number, operation: TraceOperation & { op: 'attach' }): void;
+}
+
+type Table = 'region' | 'space' | 'object' | 'partition' | 'sink';
+
+export class Replayer {
+  readonly #core: Core;
+  readonly #runner: PlanRunner;
+  readonly #names: Names;
+  readonly #hooks: ReplayHooks;
+  /** Id in the trace -> id in the core. */
+  readonly #ids: Record<Table, Map<number, number>> = {
+    region: new Map(),
+    space: new Map(),
+    object: new Map(),
+    partition: new Map(),
+    sink: new Map(),
+  };
+  /** Ids made or ended by open transactions, to be taken back if they are aborted: a list for each transaction. */
+  readonly #changes: (() => void)[][] = [];
+
+  constructor(core: Core, runner: PlanRunner, names: Names, hooks: ReplayHooks = {}) {
+    this.#core = core;
+    this.#runner = runner;
+    this.#names = names;
+    this.#hooks = hooks;
+  }
+
+  /** The core's id of what the trace calls `id`. Throws BAD_ID. */
+  id(table: Table, id: number): number {
+    const found = this.#ids[table].get(id);
+    if (found === undefined) {
+      throw new MembackingError('BAD_ID', `the trace has no ${table} ${id}, or has closed it`, { details: { [table]: id } });
+    }
+    return found;
+  }
+
+  /** Carries out one operation. Throws what the core throws; the operation then has not happened. */
+  apply(operation: TraceOperation): void {
+    switch (operation.op) {
+      case 'begin':
+        return this.#begin();
+      case 'commit':
+        return this.#commit();
+      case 'abort':
+        this.#core.abort();
+        return this.#takeBack();
+    }
+    if (this.#core.open > 0) return this.#mutate(operation);
+    this.#begin();
+    try {
+      this.#mutate(operation);
+    } catch (error) {
+      this.#core.abort();
+      this.#takeBack();
+      throw error;
+    }
+    this.#commit();
+  }
+
+  /** Aborts what the trace left open. */
+  finish(): void {
+    while (this.#core.open > 0) this.apply({ op: 'abort' });
+  }
+
+  #begin(): void {
+    this.#core.begin();
+    this.#changes.push([]);
+  }
+
+  #commit(): void {
+    try {
+      this.#runner.commit();
+    } catch (error) {
+      if (this.#changes.length > 0) this.#takeBack();
+      throw error;
+    }
+    const done = this.#changes.pop()!;
+    this.#changes.at(-1)?.push(...done);
+  }
+
+  #takeBack(): void {
+    for (const undo of this.#changes.pop()!.reverse()) undo();
+  }
+
+  #made(table: Table, id: number, made: number, name: string): void {
+    const ids = this.#ids[table];
+    const names = this.#names[`${table}s`];
+    const before = names.get(made);
+    ids.set(id, made);
+    names.set(made, name);
+    this.#changes.at(-1)!.push(() => {
+      ids.delete(id);
+      if (before === undefined) names.delete(made);
+      else names.set(made, before);
+    });
+  }
+
+  #ended(table: Table, id: number): void {
+    const ids = this.#ids[table];
+    const made = ids.get(id)!;
+    ids.delete(id);
+    this.#changes.at(-1)!.push(() => ids.set(id, made));
+  }
+
+  #fresh(table: Table, id: number): void {
+    if (this.#ids[table].has(id)) {
+      throw new MembackingError('TRACE_OPERATION', `the trace has a ${table} ${id} already`, { details: { [table]: id } });
+    }
+  }
+
+  #mutate(operation: Exclude<TraceOperation, { op: 'begin' | 'commit' | 'abort' }>): void {
+    const core = this.#core;
+    switch (operation.op) {
+      case 'map': {
+        const { region, offset, length, object, objectOffset, writable } = operation;
+        const flags = writable ? abi.MAPPING_WRITABLE : 0;
+        return core.map(this.id('region', region), offset, length, this.id('object', object), objectOffset, flags);
+      }
+      case 'unmap':
+        return core.unmap(this.id('region', operation.region), operation.offset, operation.length);
+      case 'flags': {
+        const region = this.id('region', operation.id);
+        return core.setFlags(region, regionFlags(operation, core.region(region).flags));
+      }
+      case 'move':
+        return core.move(this.id('region', operation.id), operation.offset);
+      case 'place': {
+        const { id, parent, offset, priority } = operation;
+        return core.place(this.id('region', id), this.id('region', parent), offset, priority);
+      }
+      case 'remove':
+        return core.remove(this.id('region', operation.id));
+      case 'resize':
+        return core.resize(this.id('region', operation.id), operation.size);
+      case 'priority':
+        return core.setPriority(this.id('region', operation.id), operation.priority);
+      case 'retarget':
+        return core.retarget(this.id('region', operation.id), operation.offset);
+      case 'region': {
+        this.#fresh('region', operation.id);
+        const kind = regionKindNumber(operation.kind);
+        return this.#made('region', operation.id, core.createRegion(kind, operation.size, regionFlags(operation)), operation.name);
+      }
+      case 'alias': {
+        this.#fresh('region', operation.id);
+        const { id, name, target, offset, size } = operation;
+        return this.#made('region', id, core.createAlias(this.id('region', target), offset, size, regionFlags(operation)), name);
+      }
+      case 'destroy':
+        core.destroyRegion(this.id('region', operation.id));
+        return this.#ended('region', operation.id);
+      case 'space': {
+        this.#fresh('space', operation.id);
+        const { id, name, root, offset } = operation;
+        return this.#made('space', id, core.createSpace(this.id('region', root), offset), name);
+      }
+      case 'space-close':
+        core.destroySpace(this.id('space', operation.id));
+        return this.#ended('space', operation.id);
+      case 'object': {
+        this.#fresh('object', operation.id);
+        const { id, name, kind, writable, size } = operation;
+        const made = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size);
+        this.#made('object', id, made, name);
+        return this.#hooks.object?.(made, operation);
+      }
+      case 'object-close':
+        core.destroyObject(this.id('object', operation.id));
+        return this.#ended('object', operation.id);
+      case 'va': {
+        this.#fresh('sink', operation.id);
+        const made = core.attachVa(this.id('space', operation.space), operation.size);
+        this.#made('sink', operation.id, made, `va ${operation.id}`);
+        return this.#hooks.va?.(made, operation);
+      }
+      case 'partition':
+        this.#fresh('partition', operation.id);
+        return this.#made('partition', operation.id, core.createPartition(operation.slots), `partition ${operation.id}`);
+      case 'attach': {
+        this.#fresh('sink', operation.id);
+        const { id, partition, space, va, gpaOffset, lastGpa } = operation;
+        const ids = [this.id('partition', partition), this.id('space', space), this.id('sink', va)] as const;
+        const made = core.attachPartition(...ids, gpaOffset, lastGpa);
+        this.#made('sink', id, made, `partition ${partition}`);
+        return this.#hooks.attach?.(made, operation);
+      }
+      case 'detach':
+        core.detach(this.id('sink', operation.id));
+        return this.#ended('sink', operation.id);
+      case 'protect': {
+        const { sink, start, length, access } = operation;
+        return core.protect(this.id('sink', sink), start, lastOf(start, length), accessNumber(access));
+      }
+    }
+  }
+}
+
+/** The last byte; a length of 0 gives a range that the core refuses. */
+function lastOf(start: Address, length: Address): Address {
+  const end = BigInt(sum(start, length)) - 1n;
+  return BigInt.asUintN(64, end);
+}

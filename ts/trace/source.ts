@@ -1,0 +1,82 @@
+// Bytes of a file or of standard input, decompressed when they are gzip, without ever holding the whole of it.
+
+import { createReadStream } from 'node:fs';
+import { pipeline, Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { MembackingError } from '../errors.ts';
+
+/** Largest input that `readText` takes, in bytes after decompression. */
+export const MAX_TEXT_BYTES = 64 * 1024 * 1024;
+
+const READ_BYTES = 256 * 1024;
+
+/** Chunks of `source`, a path or `-` for standard input. Throws INPUT_UNREADABLE or INPUT_DAMAGED. */
+export async function* readChunks(source: string): AsyncGenerator<Uint8Array> {
+  const input: Readable = source === '-' ? process.stdin : createReadStream(source, { highWaterMark: READ_BYTES });
+  try {
+    yield* decompressed(input);
+  } catch (error) {
+    throw explained(error, source);
+  } finally {
+    input.destroy();
+  }
+}
+
+/** The whole of `source` as text, for inputs that are one value. Throws also INPUT_TOO_LARGE and INPUT_DAMAGED. */
+export async function readText(source: string): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of readChunks(source)) {
+    bytes += chunk.length;
+    if (bytes > MAX_TEXT_BYTES) {
+      throw new MembackingError('INPUT_TOO_LARGE', `${source}: more than ${MAX_TEXT_BYTES} bytes`, {
+        details: { source },
+      });
+    }
+    chunks.push(chunk);
+  }
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+  } catch (cause) {
+    throw new MembackingError('INPUT_DAMAGED', `${source}: this is not UTF-8 text`, { details: { source }, cause });
+  }
+}
+
+async function* decompressed(input: Readable): AsyncGenerator<Uint8Array> {
+  const chunks: AsyncIterator<Buffer> = input[Symbol.asyncIterator]();
+  let head: Buffer = Buffer.alloc(0);
+  while (head.length < 2) {
+    const next = await chunks.next();
+    if (next.done) break;
+    head = Buffer.concat([head, next.value]);
+  }
+  const whole = prefixed(head, chunks);
+  if (head[0] !== 0x1f || head[1] !== 0x8b) {
+    yield* whole;
+    return;
+  }
+  const gunzip = createGunzip({ chunkSize: READ_BYTES });
+  pipeline(Readable.from(whole, { objectMode: false }), gunzip, () => {}); // its errors come out of `gunzip`
+  yield* gunzip as AsyncIterable<Buffer>;
+}
+
+async function* prefixed(head: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+  if (head.length > 0) yield head;
+  for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
+}
+
+function explained(error: unknown, source: string): unknown {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === undefined || error instanceof MembackingError) return error;
+  const details = { source };
+  if (code === 'Z_BUF_ERROR') {
+    return new MembackingError('INPUT_DAMAGED', `${source}: the gzip data is cut off`, { details, cause: error });
+  }
+  if (code.startsWith('Z_')) {
+    return new MembackingError('INPUT_DAMAGED', `${source}: the gzip data is damaged`, {
+      details,
+      cause: error,
+    });
+  }
+  return new MembackingError('INPUT_UNREADABLE', `${source}: cannot be read: ${message}`, { details, cause: error });
+}
