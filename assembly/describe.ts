@@ -9,7 +9,7 @@ import {
   ROW_CAPACITY,
   ROW_SIZE,
 } from './abi';
-import { visit } from './dirty';
+import { resetVisits, visit } from './dirty';
 import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './flatten';
 import { regionOf, sinkOf, spaceOf } from './records';
 import { LAST_BYTE, plusClipped, sumFits } from './range';
@@ -131,6 +131,7 @@ function describeRegion(id: u32): void {
 /** Every region that would be seen at the address, in order: the first row is, the others are hidden. */
 export function explain(space: u32, gpa: u64): i32 {
   filled = 0;
+  resetVisits();
   const record = spaceOf(space);
   const root = record.root - 1;
   if (gpa < record.offset || gpa - record.offset > regionOf(root).last) return 0;

@@ -20,7 +20,7 @@ export const dirtySinks = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Aliases found on the way, a run for each region under way. */
 const found = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** Regions visited by this commit, upwards and downwards. */
+/** Regions visited by this operation upwards, or by this commit downwards. */
 let visits: u32 = 0;
 /** The first error of the walk; 0 for none. */
 let walkError: i32 = 0;
@@ -37,6 +37,7 @@ export function visit(): bool {
 /** Marks bytes [start, last] of a region, wherever they are seen. Returns 0 or an error code. */
 export function markRegion(id: u32, start: u64, last: u64, what: u32): i32 {
   walkError = 0;
+  resetVisits();
   if (!((regionOf(id).flags & REGION_DISABLED) != 0)) markSeen(id, start, last, what, 0);
   return walkError;
 }
@@ -44,6 +45,7 @@ export function markRegion(id: u32, start: u64, last: u64, what: u32): i32 {
 /** The same for the whole of it, as if it were enabled: for a change of that very flag. */
 export function markWhole(id: u32): i32 {
   walkError = 0;
+  resetVisits();
   const region = regionOf(id);
   if (!(region.flags & REGION_EMPTY)) markSeen(id, 0, region.last, VIEW, 0);
   return walkError;

@@ -14,7 +14,8 @@ const heads: usize = memory.data(4 * 32, 16);
 let bump: usize = (__heap_base + 63) & ~63;
 let limit: usize = <usize>memory.size() << WASM_PAGE_SHIFT;
 let ceiling: u64 = 65535 << WASM_PAGE_SHIFT;
-let inUse: usize = 0;
+/** Bytes given out for ever. */
+let permanent: usize = 0;
 
 /** Set by the `ensure` that failed; cleared by the export that rolled back. */
 export let exhausted: bool = false;
@@ -73,7 +74,6 @@ export function allocate(shift: u32): usize {
     block = bump;
     bump += size;
   }
-  inUse += size;
   return block;
 }
 
@@ -81,7 +81,6 @@ export function release(block: usize, shift: u32): void {
   const head = heads + (shift << 2);
   store<usize>(block, load<usize>(head));
   store<usize>(head, block);
-  inUse -= <usize>1 << shift;
 }
 
 /** `bytes` bytes of zeroes that are never given back. Precondition: `ensure` said yes. */
@@ -89,11 +88,11 @@ export function allocateForever(bytes: usize): usize {
   const block = bump;
   bump += (bytes + 63) & ~63;
   assert(bump <= limit);
-  inUse += bytes;
+  permanent += bytes;
   return block;
 }
 
-/** Bytes that are allocated now. */
-export function heapInUse(): usize {
-  return inUse;
+/** Bytes that were given out for ever. */
+export function bytesForever(): usize {
+  return permanent;
 }

@@ -16,6 +16,7 @@
 import * as describe from './describe';
 import * as failure from './failure';
 import * as heap from './heap';
+import * as journal from './journal';
 import * as manager from './manager';
 import * as mapping from './mapping';
 import * as policy from './policy';
@@ -245,9 +246,9 @@ export function otherId(): u32 {
 export function failedAddress(): u64 {
   return failure.failedAddress;
 }
-/** Bytes of linear memory that hold something. */
+/** Bytes of linear memory that records, trees and tables take; scratch lists and the journal come on top. */
 export function heapInUse(): usize {
-  return heap.heapInUse();
+  return heap.bytesForever() + journal.bytesHeld();
 }
 /** Checks every invariant of the whole state; what does not hold is an assertion. */
 export function verify(): void {

@@ -2,19 +2,24 @@
 // last savepoint, its bytes are copied here; undoing copies them back, last first. So no mutation has an inverse of
 // its own, and what a rollback leaves is what was there.
 //
-//   entries grow upwards; each ends in a trailer, so that they can be read backwards:
-//
-//        0        size       size+4            size+8
-//       +-- ... --+----------+-----------------+
-//       | image   | address  | size or shift   |      size 0..: image of `size` bytes (multiple of 8) at address
-//       +-- ... --+----------+-----------------+      ALLOCATED | shift: a block that was allocated
+//    0         4         8                8 + size
+//   +---------+---------+----- ... -------+------+--------+
+//   | address | info    | image           | info | unused |     one entry; the trailer lets them be read backwards
+//   +---------+---------+----- ... -------+------+--------+
+//   info: size (a multiple of 8) | 0 an image, 1 one with its stamp at 0, 2 one with its stamp at 8
+//         shift << 3 | 3 a block that was allocated: no image
 //
 // Freed blocks wait in a list of their own until the outermost transaction ends: a rollback needs their contents.
 
 import { allocate, ensure, exhausted, release } from './heap';
 import { VECTOR_SIZE, Vector } from './vector';
 
-const ALLOCATED: u32 = 0x80000000;
+const KIND_MASK: u32 = 7;
+const PLAIN: u32 = 0;
+const STAMPED_AT_0: u32 = 1;
+const STAMPED_AT_8: u32 = 2;
+const ALLOCATED: u32 = 3;
+const HEADER: u32 = 8;
 const TRAILER: u32 = 8;
 
 /** Enough for what any one step writes, images included: a path of nodes and their neighbours, or a few records. */
@@ -28,16 +33,17 @@ const savepoints = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 let savepointStamp: u64 = 0;
 /** The highest number given so far. */
 let newestStamp: u64 = 0;
+let held: usize = 0;
 
-/** Makes sure that one step (see STEP_BYTES) can be journaled and carried out; false when memory has run out. */
+/** Makes sure that one step (see STEP_BYTES), and some records besides, can be journaled and carried out; false when memory has run out. */
 export function ensureStep(): bool {
   if (exhausted) return false;
   return entries.ensure(STEP_BYTES) && freed.ensure(STEP_BYTES >> 3) && ensure(STEP_BYTES);
 }
 
-/** Opens a savepoint; false when memory has run out. */
+/** Opens a savepoint, with room for a first step; false when memory has run out. */
 export function savepoint(): bool {
-  if (!savepoints.ensure(16)) return false;
+  if (!ensureStep() || !savepoints.ensure(16)) return false;
   savepoints.push32(entries.length);
   savepoints.push32(freed.length);
   savepoints.push64(savepointStamp);
@@ -47,35 +53,64 @@ export function savepoint(): bool {
 
 /** Ends the last savepoint and keeps what was done: it is now undone with the one around it, or never. */
 export function keep(): void {
-  savepointStamp = load<u64>(savepoints.end - 8);
+  const at = savepoints.end - 16;
+  const start = load<u32>(at);
+  savepointStamp = load<u64>(at, 8);
   savepoints.shrink(16);
-  if (savepoints.length != 0) return;
+  if (savepoints.length != 0) {
+    dropDoubles(start);
+    return;
+  }
   entries.clear();
   while (freed.length != 0) {
-    const at = freed.end - 8;
-    release(load<u32>(at), load<u32>(at, 4));
+    const block = freed.end - 8;
+    releaseCounted(load<u32>(block), load<u32>(block, 4));
     freed.shrink(8);
   }
+}
+
+/** Drops the images that the savepoint around has already, from the entry at `start` on. */
+function dropDoubles(start: u32): void {
+  let to = start;
+  let from = start;
+  while (from < entries.length) {
+    const entry = entries.at(from);
+    const size = entrySize(load<u32>(entry, 4));
+    if (!isDouble(entry)) {
+      if (to != from) memory.copy(entries.at(to), entry, size);
+      to += size;
+    }
+    from += size;
+  }
+  entries.shrink(from - to);
+}
+
+function entrySize(info: u32): u32 {
+  return HEADER + TRAILER + ((info & KIND_MASK) == ALLOCATED ? 0 : info & ~KIND_MASK);
+}
+
+function isDouble(entry: usize): bool {
+  const kind = load<u32>(entry, 4) & KIND_MASK;
+  if (kind == STAMPED_AT_0) return load<u64>(entry, HEADER) >= savepointStamp;
+  if (kind == STAMPED_AT_8) return load<u64>(entry, HEADER + 8) >= savepointStamp;
+  return false;
 }
 
 /** Undoes everything since the last savepoint, and ends it. */
 export function undo(): void {
   const at = savepoints.end - 16;
-  const length = load<u32>(at);
+  const start = load<u32>(at);
   freed.shrink(freed.length - load<u32>(at, 4));
   savepointStamp = load<u64>(at, 8);
   savepoints.shrink(16);
-  while (entries.length > length) {
-    const trailer = entries.end - TRAILER;
-    const address = load<u32>(trailer);
-    const size = load<u32>(trailer, 4);
-    if (size & ALLOCATED) {
-      release(address, size & ~ALLOCATED);
-      entries.shrink(TRAILER);
-    } else {
-      memory.copy(address, trailer - size, size);
-      entries.shrink(TRAILER + size);
-    }
+  while (entries.length > start) {
+    const info = load<u32>(entries.end - TRAILER);
+    const size = entrySize(info);
+    const entry = entries.end - size;
+    const address = load<u32>(entry);
+    if ((info & KIND_MASK) == ALLOCATED) releaseCounted(address, info >> 3);
+    else memory.copy(address, entry + HEADER, info & ~KIND_MASK);
+    entries.shrink(size);
   }
 }
 
@@ -84,32 +119,36 @@ export function isOpen(): bool {
   return savepoints.length != 0;
 }
 
-/** Before writing to the stamped record or node of `size` bytes (multiple of 8) whose stamp is at `address + stampAt`. */
-// @ts-ignore: decorator
-@inline
+/** Before writing to the stamped record or node of `size` bytes (multiple of 8) whose stamp is at `address + stampAt`, 0 or 8. */
 export function touch(address: usize, size: u32, stampAt: u32): void {
-  if (load<u64>(address + stampAt) < savepointStamp) {
-    saveImage(address, size);
-    store<u64>(address + stampAt, newestStamp);
-  }
+  if (load<u64>(address + stampAt) >= savepointStamp) return;
+  append(address, size, stampAt == 0 ? STAMPED_AT_0 : STAMPED_AT_8);
+  store<u64>(address + stampAt, newestStamp);
 }
 
 /** Before writing to `size` bytes (multiple of 8) that carry no stamp. */
 export function saveImage(address: usize, size: u32): void {
+  append(address, size, PLAIN);
+}
+
+function append(address: usize, size: u32, kind: u32): void {
   assert(isOpen());
-  const at = entries.extend(size + TRAILER);
-  memory.copy(at, address, size);
-  store<u32>(at + size, <u32>address);
-  store<u32>(at + size, size, 4);
+  const entry = entries.extend(HEADER + size + TRAILER);
+  store<u32>(entry, <u32>address);
+  store<u32>(entry, size | kind, 4);
+  memory.copy(entry + HEADER, address, size);
+  store<u32>(entry + HEADER + size, size | kind);
 }
 
 /** A block that a rollback frees again; its owner stamps it with `stampNow()`. */
 export function allocateJournaled(shift: u32): usize {
   assert(isOpen());
   const block = allocate(shift);
-  const at = entries.extend(TRAILER);
-  store<u32>(at, <u32>block);
-  store<u32>(at, ALLOCATED | shift, 4);
+  held += <usize>1 << shift;
+  const entry = entries.extend(HEADER + TRAILER);
+  store<u32>(entry, <u32>block);
+  store<u32>(entry, (shift << 3) | ALLOCATED, 4);
+  store<u32>(entry + HEADER, (shift << 3) | ALLOCATED);
   return block;
 }
 
@@ -119,7 +158,17 @@ export function releaseJournaled(block: usize, shift: u32): void {
   freed.push32(shift);
 }
 
+function releaseCounted(block: usize, shift: u32): void {
+  release(block, shift);
+  held -= <usize>1 << shift;
+}
+
 /** The stamp of something that was made since the last savepoint. */
 export function stampNow(): u64 {
   return newestStamp;
+}
+
+/** Bytes in journaled blocks: everything that is kept but the records themselves. */
+export function bytesHeld(): usize {
+  return held;
 }

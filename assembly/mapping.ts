@@ -18,6 +18,7 @@ import {
 } from './abi';
 import { MAPPINGS, markRegion } from './dirty';
 import { fail } from './failure';
+import { ensureStep } from './journal';
 import { exists, isPageAligned, LAST_BYTE, lastOf, lengthOf, pageLast } from './range';
 import { changeObject, changeRegion, isMemory, objectOf, objects, regionOf } from './records';
 import * as tree from './tree';
@@ -91,6 +92,7 @@ export function eraseMappings(id: u32, start: u64, last: u64): void {
   cursor.seek(slot, start);
   let some = false;
   for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
+    if (!ensureStep()) return;
     const pages = lengthOf(max(start, span.start), min(last, span.last)) >> PAGE_SHIFT;
     changeObject(span.b).mappedPages -= pages;
     some = true;

@@ -22,6 +22,13 @@ namespace membacking {
   throw error;
 }
 
+/// Any double; NaN too.
+inline double toDouble(const Napi::Value& value, const char* name) {
+  double number = 0;
+  if (napi_get_value_double(value.Env(), value, &number) != napi_ok) throwType(value.Env(), name, "a number");
+  return number;
+}
+
 /// A non-negative safe integer or a bigint below 2^64.
 inline uint64_t toU64(const Napi::Value& value, const char* name) {
   constexpr double kMaxSafeInteger = 9007199254740991.0;
@@ -32,7 +39,7 @@ inline uint64_t toU64(const Napi::Value& value, const char* name) {
     return result;
   }
   if (!value.IsNumber()) throwType(value.Env(), name, "a number or a bigint");
-  const double number = value.As<Napi::Number>().DoubleValue();
+  const double number = toDouble(value, name);
   // The comparison is false for NaN, so NaN is refused here too.
   if (!(number >= 0 && number <= kMaxSafeInteger) || number != std::floor(number)) {
     throwRange(value.Env(), name, "a whole number from 0 to 2^53 - 1 (use a bigint for more)");
@@ -42,8 +49,7 @@ inline uint64_t toU64(const Napi::Value& value, const char* name) {
 
 /// A whole number from 0 to `max`.
 inline uint32_t toU32(const Napi::Value& value, const char* name, uint32_t max = UINT32_MAX) {
-  if (!value.IsNumber()) throwType(value.Env(), name, "a number");
-  const double number = value.As<Napi::Number>().DoubleValue();
+  const double number = toDouble(value, name);
   if (!(number >= 0 && number <= max) || number != std::floor(number)) {
     throwRange(value.Env(), name, ("a whole number from 0 to " + std::to_string(max)).c_str());
   }

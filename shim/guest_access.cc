@@ -63,10 +63,8 @@ template <typename Copy>
 AccessResult GuestWindow::copy(uint64_t gpa, size_t length, bool isWrite, Copy copy) const {
   if (gpa > size) return {AccessError::kOutside, gpa};
   const uint64_t inside = std::min<uint64_t>(length, size - gpa);
-  // SAFETY: `copy` touches [base + gpa, base + gpa + inside), which is inside the reservation, and the caller's
-  // buffer, which is as long as `length`.
   const uint64_t hva = base + gpa;
-  if (runGuarded(hva, hva + inside, [&] { copy(0, inside); }) != 0) {
+  if (inside != 0 && runGuarded(hva, hva + inside, [&] { copy(0, inside); }) != 0) {
     // memcpy goes in any order: do it again page by page, so that what is done ends exactly at the fault.
     for (uint64_t done = 0; done != inside;) {
       const uint64_t step = std::min(inside - done, kPageSize - (hva + done) % kPageSize);
@@ -79,14 +77,16 @@ AccessResult GuestWindow::copy(uint64_t gpa, size_t length, bool isWrite, Copy c
 }
 
 AccessResult GuestWindow::read(uint64_t gpa, uint8_t* into, size_t length) const {
-  return copy(gpa, length, false, [=, this_base = base](uint64_t done, uint64_t step) {
-    std::memcpy(into + done, reinterpret_cast<const void*>(this_base + gpa + done), step);
+  return copy(gpa, length, false, [=, hva = base + gpa](uint64_t done, uint64_t step) {
+    // SAFETY: copy() keeps [done, done + step) inside the reservation and inside `length`, and guards the access.
+    std::memcpy(into + done, reinterpret_cast<const void*>(hva + done), step);
   });
 }
 
 AccessResult GuestWindow::write(uint64_t gpa, const uint8_t* from, size_t length) const {
-  return copy(gpa, length, true, [=, this_base = base](uint64_t done, uint64_t step) {
-    std::memcpy(reinterpret_cast<void*>(this_base + gpa + done), from + done, step);
+  return copy(gpa, length, true, [=, hva = base + gpa](uint64_t done, uint64_t step) {
+    // SAFETY: as in read().
+    std::memcpy(reinterpret_cast<void*>(hva + done), from + done, step);
   });
 }
 

@@ -127,7 +127,9 @@ static Napi::Value readExtension(const Napi::CallbackInfo& info, int fd) {
   return Napi::Number::New(info.Env(), result);
 }
 
-Napi::Value KvmHandle::checkExtension(const Napi::CallbackInfo& info) { return readExtension(info, core(info).fd.get()); }
+Napi::Value KvmHandle::checkExtension(const Napi::CallbackInfo& info) {
+  return readExtension(info, core(info).fd.get());
+}
 
 Napi::Value KvmHandle::createVm(const Napi::CallbackInfo& info) {
   std::shared_ptr<Vm> vm;

@@ -54,6 +54,7 @@ class Mapping {
   Mapping(uint64_t base, uint64_t size, uint64_t mappedSize)
       : base_(base), size_(size), mappedSize_(mappedSize) {}
 
+  // SAFETY: no more than an address: who touches it has proved the range first.
   void* at(uint64_t offset) const { return reinterpret_cast<void*>(base_ + offset); }
   void proveInside(uint64_t offset, uint64_t length) const;
   Failure replace(uint64_t offset, uint64_t length, int protection, int flags, int fd, uint64_t fileOffset);

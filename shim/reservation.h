@@ -5,8 +5,7 @@
 
 #include <memory>
 
-#include "exchange.h"
-#include "guest_access.h"
+#include "guest_calls.h"
 #include "handle.h"
 #include "mapping.h"
 #include "registry.h"
@@ -33,6 +32,7 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   static constexpr const char* kName = "Reservation";
 
   explicit ReservationHandle(const Napi::CallbackInfo& info);
+  ~ReservationHandle() override;
   static void define(Napi::Env env, Napi::Object exports);
 
  private:
@@ -42,20 +42,9 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   Napi::Value base(const Napi::CallbackInfo& info);
   Napi::Value size(const Napi::CallbackInfo& info);
   Napi::Value token(const Napi::CallbackInfo& info);
-  Napi::Value facts(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
-  Napi::Value read(const Napi::CallbackInfo& info);
-  Napi::Value write(const Napi::CallbackInfo& info);
-  Napi::Value load(const Napi::CallbackInfo& info);
-  Napi::Value store(const Napi::CallbackInfo& info);
-  Napi::Value compareExchange(const Napi::CallbackInfo& info);
-
-  GuestWindow window(const Napi::CallbackInfo& info) const;
-  Napi::Value report(const Napi::CallbackInfo& info, const AccessResult& result, double value);
-
-  std::shared_ptr<AccessFacts> facts_ = std::make_shared<AccessFacts>();
-  Napi::Reference<Napi::Float64Array> factsArray_;
+  std::shared_ptr<GuestCalls> calls_ = std::make_shared<GuestCalls>();
 };
 
 }  // namespace membacking

@@ -62,7 +62,7 @@ void unblockKickSignal() {
   static_cast<void>(once);
 }
 
-/// The pages of kvm_run behind the struct hold the data of port exits: one page.
+// SAFETY: the pages that KVM maps behind the struct hold the data of port exits, one page of it at data_offset.
 uint8_t* portData(kvm_run& run) { return reinterpret_cast<uint8_t*>(&run) + run.io.data_offset; }
 
 uint32_t portBytes(const kvm_run& run) {
@@ -105,13 +105,14 @@ void Vcpu::answer(const ExitFacts& facts) {
   }
 }
 
-Failure Vcpu::run() {
+Failure Vcpu::enter(bool onlyFinish) {
   if (vm_->isShutDown()) return {EBADF, "KVM_RUN", "the VM is closed"};
   unblockKickSignal();
   {
     std::lock_guard lock(mutex_);
     isRunning_ = true;
     runner_ = ::pthread_self();
+    if (onlyFinish) setImmediateExit(true);
   }
   const int error = ::ioctl(fd(), KVM_RUN, 0) < 0 ? errno : 0;
   endedBy_ = 0;
@@ -120,21 +121,25 @@ Failure Vcpu::run() {
   isRunning_ = false;
   if (error == EINTR) {
     endedBy_ = KVM_EXIT_INTR;
-    isKicked_ = shared().immediate_exit != 0;
-    shared().immediate_exit = 0;
+    if (!onlyFinish) isKicked_ = std::exchange(isKickWanted_, false);
   } else if (error == EFAULT || error == EHWPOISON) {
     endedBy_ = KVM_EXIT_MEMORY_FAULT;
-  } else if (error != 0) {
-    return {error, "KVM_RUN", nullptr};
   }
-  return kDone;
+  setImmediateExit(isKickWanted_);
+  return error == 0 || endedBy_ != 0 ? kDone : Failure{error, "KVM_RUN", nullptr};
 }
 
 void Vcpu::kick() {
   std::lock_guard lock(mutex_);
-  // A run that has not reached the guest sees this; one that is in the guest is brought out by the signal.
-  __atomic_store_n(&shared().immediate_exit, 1, __ATOMIC_SEQ_CST);
+  // A run that has not reached the guest sees the flag; one that is in the guest is brought out by the signal.
+  isKickWanted_ = true;
+  setImmediateExit(true);
   if (isRunning_) ::pthread_kill(runner_, kickSignal());
+}
+
+/// KVM reads it when a run begins. With the mutex.
+void Vcpu::setImmediateExit(bool isWanted) {
+  __atomic_store_n(&shared().immediate_exit, static_cast<uint8_t>(isWanted), __ATOMIC_SEQ_CST);
 }
 
 void Vcpu::readExit(ExitFacts& facts) {
@@ -191,7 +196,8 @@ void Vcpu::readExit(ExitFacts& facts) {
 class VcpuHandle::Claim {
  public:
   Claim(Napi::Env env, Vcpu& vcpu) : vcpu_(vcpu) {
-    if (!vcpu.claim()) throwCoded(env, "ERR_VCPU_RUNNING", "This Vcpu is running; kick() it and wait for the run to end");
+    if (vcpu.claim()) return;
+    throwCoded(env, "ERR_VCPU_RUNNING", "This Vcpu is running; kick() it and wait for the run to end");
   }
   ~Claim() { vcpu_.unclaim(); }
   Claim(const Claim&) = delete;
@@ -213,6 +219,7 @@ void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&VcpuHandle::token>("token"),
                      InstanceAccessor<&VcpuHandle::exchange>("exchange"),
                      InstanceMethod<&VcpuHandle::run>("run"),
+                     InstanceMethod<&VcpuHandle::finish>("finish"),
                      InstanceMethod<&VcpuHandle::runAsync>("runAsync"),
                      InstanceMethod<&VcpuHandle::kick>("kick"),
                      InstanceMethod<&VcpuHandle::readRegisters>("readRegisters"),
@@ -236,14 +243,18 @@ Napi::Value VcpuHandle::token(const Napi::CallbackInfo& info) {
 
 Napi::Value VcpuHandle::exchange(const Napi::CallbackInfo&) { return exchange_.Value(); }
 
-Napi::Value VcpuHandle::run(const Napi::CallbackInfo& info) {
+Napi::Value VcpuHandle::enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)()) {
   Vcpu& vcpu = core(info);
   Claim claim(info.Env(), vcpu);
   vcpu.answer(*facts_);
-  check(info.Env(), vcpu.run());
+  check(info.Env(), (vcpu.*method)());
   vcpu.readExit(*facts_);
   return Napi::Number::New(info.Env(), facts_->reason);
 }
+
+Napi::Value VcpuHandle::run(const Napi::CallbackInfo& info) { return enter(info, &Vcpu::run); }
+
+Napi::Value VcpuHandle::finish(const Napi::CallbackInfo& info) { return enter(info, &Vcpu::finish); }
 
 Napi::Value VcpuHandle::runAsync(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Vcpu>& vcpu = shared(info.Env());

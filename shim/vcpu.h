@@ -63,7 +63,10 @@ class Vcpu {
   /// Gives the guest the answer in `facts`, if it was `facts` that had the question.
   void answer(const ExitFacts& facts);
   /// Runs until an exit. On failure there was none.
-  Failure run();
+  Failure run() { return enter(false); }
+  /// Only finishes the instruction that the last exit interrupted; KVM_EXIT_INTR when that is done. Another exit when
+  /// the instruction has more to ask or to say.
+  Failure finish() { return enter(true); }
   void readExit(ExitFacts& facts);
 
   /// From any thread: makes the run that is going on, or else the next one, end with KVM_EXIT_INTR. Several before
@@ -72,6 +75,8 @@ class Vcpu {
 
  private:
   kvm_run& shared() const;
+  Failure enter(bool onlyFinish);
+  void setImmediateExit(bool isWanted);
 
   std::shared_ptr<Vm> vm_;
   FileDescriptor fd_;
@@ -86,6 +91,7 @@ class Vcpu {
 
   /// Guards what follows, and that `runner_` is inside run() while it gets a signal.
   std::mutex mutex_;
+  bool isKickWanted_ = false;
   bool isRunning_ = false;
   pthread_t runner_ = {};
 };
@@ -110,6 +116,7 @@ class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
   Napi::Value token(const Napi::CallbackInfo& info);
   Napi::Value exchange(const Napi::CallbackInfo& info);
   Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value finish(const Napi::CallbackInfo& info);
   Napi::Value runAsync(const Napi::CallbackInfo& info);
   void kick(const Napi::CallbackInfo& info);
   void readRegisters(const Napi::CallbackInfo& info);
@@ -119,6 +126,7 @@ class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
   void setSupportedCpuid(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
+  Napi::Value enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)());
   void transfer(const Napi::CallbackInfo& info, unsigned long request, size_t size, const char* name);
 
   std::shared_ptr<ExitFacts> facts_ = std::make_shared<ExitFacts>();

@@ -1,5 +1,6 @@
 // Reading and writing guest memory: every bad access is a code and a GPA, never the end of the process.
 
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { ftruncateSync, openSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -157,12 +158,19 @@ test('taking the facts away harms nobody', (t) => {
 test('a fault in WebAssembly is still its own', async (t) => {
   makeWorld().close(); // the handlers are installed
   // (module (memory 1) (func (export "load") (param i32) (result i32) local.get 0 i32.load))
-  const source =
-    '0061736d0100000001060160017f017f030201000503010001070801046c6f616400000a0901070020002802000b';
+  const source = '0061736d0100000001060160017f017f030201000503010001070801046c6f616400000a0901070020002802000b';
   const { instance } = await WebAssembly.instantiate(Buffer.from(source, 'hex'));
   const load = instance.exports.load as (at: number) => number;
   t.is(load(0), 0);
   t.throws(() => load(0x10000), { instanceOf: WebAssembly.RuntimeError });
+});
+
+test('a signal that is not about guest memory ends the process as ever', (t) => {
+  const addon = artefact('membacking.node').pathname;
+  for (const signal of ['SIGSEGV', 'SIGBUS']) {
+    const script = `require('${addon}').Reservation.create(4096); process.kill(process.pid, '${signal}'); for (;;);`;
+    t.is(spawnSync(process.execPath, ['-e', script], { timeout: 10_000 }).signal, signal);
+  }
 });
 
 // ---- While the map changes ---------------------------------------------------------------------

@@ -16,7 +16,6 @@ import {
   PARTITION,
   PRIVATE,
   READ,
-  READ_WRITE,
   SHARED,
   spaceMaps,
   VA,
@@ -322,11 +321,12 @@ function randomFrom(seed: number): () => number {
 }
 
 worldTest('random and mutated plans do no harm', (t, world) => {
-  const seed = Number(process.env.SEED ?? (Date.now() & 0xffffff));
+  const seed = Number(process.env.SEED ?? Date.now() & 0xffffff);
   t.log(`SEED=${seed}`);
   const random = randomFrom(seed);
   const below = (limit: number) => random() % limit;
-  const outside = () => mapsOf(world.space.base - 0x1000n, 0x1000n).concat(mapsOf(world.space.base + 0x41000n, 0x1000n));
+  const outside = () =>
+    mapsOf(world.space.base - 0x1000n, 0x1000n).concat(mapsOf(world.space.base + 0x41000n, 0x1000n));
   const before = outside();
 
   for (let round = 0; round < 3000; round++) {

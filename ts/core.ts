@@ -300,7 +300,10 @@ export class Core {
   detach(sink: number): void {
     this.#check(this.#wasm.sinkDetach(sink));
   }
-  protect(sink: number, start: Address, last: Address, access: number): void {
+  /** Precondition: length > 0. */
+  protect(sink: number, start: Address, length: Address, access: number): void {
+    // Past 2^64 it wraps, which the core refuses.
+    const last = BigInt.asUintN(64, BigInt(start) + BigInt(length) - 1n);
     this.#check(this.#wasm.protect(sink, low(start), high(start), low(last), high(last), access));
   }
 

@@ -119,7 +119,10 @@ export interface Vcpu extends Handle {
   readonly exchange: ArrayBuffer;
   /** Runs on this thread until an exit, and returns its reason: KVM_EXIT. Only another thread can kick it. */
   run(): number;
-  /** The same on a thread of its own. */
+  /** Finishes the instruction that the last exit interrupted and does not go on: KVM_EXIT.INTR, or another exit if the
+   * instruction has more to ask or to say. Before that, registers are those of an instruction half done. */
+  finish(): number;
+  /** As run(), on a thread of its own. */
   runAsync(): Promise<number>;
   /** From any thread: the run that is going on, or else the next, ends with KVM_EXIT.INTR. */
   kick(): void;

@@ -41,16 +41,11 @@ export const PROGRAMS = {
   /** Sends the RCX bytes at RSI to port DX with one instruction, and then nothing more: it spins. */
   send: [0xf3, 0x6e, 0xeb, 0xfe],
   spin: [0xeb, 0xfe],
+  /** Does what no CPU can, without a handler for it. */
+  fall: [0x0f, 0x0b],
 } as const;
 
 export type Program = keyof typeof PROGRAMS;
-
-const PORTS: Partial<Record<Program, number>> = { read: 0x10, write: 0x11, watch: 0x12, echo: 0x14 };
-
-/** The port that the program reports to. */
-export function portOf(program: Program): number | undefined {
-  return PORTS[program];
-}
 
 const programAt = Object.fromEntries(
   Object.keys(PROGRAMS).map((program, index) => [program, PROGRAM_AT + index * 0x20]),
@@ -100,8 +95,9 @@ export interface Inputs {
   rsi?: number;
 }
 
-/** The next run starts the program from its beginning. */
+/** The next run starts the program from its beginning. What an exit before interrupted is finished first. */
 export function start(vcpu: Vcpu, program: Program, inputs: Inputs = {}): void {
+  while (vcpu.finish() !== KVM_EXIT.INTR);
   const values = { rax: 0, rbx: 0, rcx: 0, rdx: 0, rsi: 0, ...inputs };
   const registers = Object.fromEntries(Object.entries(values).map(([name, value]) => [name, BigInt(value)]));
   const portsForAll = 0x3002n; // IOPL 3

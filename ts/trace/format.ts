@@ -140,7 +140,7 @@ export interface ProtectOperation {
 
 /** Operations that say only whom they are done to. */
 export interface IdOperation {
-  readonly op: 'remove' | 'destroy' | 'space-close' | 'object-close' | 'detach';
+  readonly op: 'remove' | 'destroy' | 'space-close' | 'object-close' | 'partition-close' | 'detach';
   readonly id: number;
 }
 
@@ -191,6 +191,7 @@ const FIELDS = new Map<unknown, ReadonlySet<string>>(
     unmap: ['region', 'offset', 'length'],
     va: ['id', 'space', 'size'],
     partition: ['id', 'slots'],
+    'partition-close': ['id'],
     attach: ['id', 'partition', 'space', 'va', 'gpaOffset', 'lastGpa'],
     detach: ['id'],
     protect: ['sink', 'start', 'length', 'access'],
@@ -339,6 +340,7 @@ function operation(value: unknown): TraceOperation {
     case 'destroy':
     case 'space-close':
     case 'object-close':
+    case 'partition-close':
     case 'detach':
       return { op: o.op, id: id(o.id, 'id') };
     case 'space':

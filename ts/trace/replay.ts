@@ -2,7 +2,6 @@
 // runner's business: nowhere, for a replay.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, sum } from '../address.ts';
 import type { PlanRunner } from '../apply.ts';
 import type { Core } from '../core.ts';
 import { MembackingError } from '../errors.ts';
@@ -193,6 +192,9 @@ export class Replayer {
       case 'partition':
         this.#fresh('partition', operation.id);
         return this.#made('partition', operation.id, core.createPartition(operation.slots), `partition ${operation.id}`);
+      case 'partition-close':
+        core.destroyPartition(this.id('partition', operation.id));
+        return this.#ended('partition', operation.id);
       case 'attach': {
         this.#fresh('sink', operation.id);
         const { id, partition, space, va, gpaOffset, lastGpa } = operation;
@@ -206,14 +208,8 @@ export class Replayer {
         return this.#ended('sink', operation.id);
       case 'protect': {
         const { sink, start, length, access } = operation;
-        return core.protect(this.id('sink', sink), start, lastOf(start, length), accessNumber(access));
+        return core.protect(this.id('sink', sink), start, length, accessNumber(access));
       }
     }
   }
-}
-
-/** The last byte; a length of 0 gives a range that the core refuses. */
-function lastOf(start: Address, length: Address): Address {
-  const end = BigInt(sum(start, length)) - 1n;
-  return BigInt.asUintN(64, end);
 }

@@ -53,6 +53,7 @@ function fields(o: TraceOperation): string {
     case 'destroy':
     case 'space-close':
     case 'object-close':
+    case 'partition-close':
     case 'detach':
       return number('id', o.id);
     case 'space':

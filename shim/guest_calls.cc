@@ -1,0 +1,106 @@
+#include "guest_calls.h"
+
+#include "args.h"
+#include "exchange.h"
+#include "reservation.h"
+#include "sys_error.h"
+
+namespace membacking {
+namespace {
+
+// SAFETY: defineGuestCalls() gave each function this pointer, and a share of what is behind it.
+GuestCalls& callsOf(const Napi::CallbackInfo& info) { return *static_cast<GuestCalls*>(info.Data()); }
+
+GuestWindow window(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Reservation>& reservation = callsOf(info).reservation;
+  if (!reservation) throwCoded(info.Env(), "ERR_CLOSED", "This Reservation is closed");
+  return {reservation->mapping().base(), reservation->mapping().size()};
+}
+
+void tell(const Napi::CallbackInfo& info, uint64_t value) {
+  callsOf(info).facts.low = static_cast<uint32_t>(value);
+  callsOf(info).facts.high = static_cast<uint32_t>(value >> 32);
+}
+
+/// A GPA as a double, which is exact as far as any reservation reaches. What is no address lies outside of every
+/// window.
+uint64_t toGpa(const Napi::Value& value) {
+  const double gpa = toDouble(value, "gpa");
+  constexpr double kTooLarge = 9007199254740992.0;
+  if (!(gpa >= 0 && gpa < kTooLarge)) return UINT64_MAX;
+  return static_cast<uint64_t>(gpa);
+}
+
+uint32_t toWidth(const Napi::Value& value) {
+  const uint32_t bytes = toU32(value, "width");
+  if (bytes != 1 && bytes != 2 && bytes != 4 && bytes != 8) throwRange(value.Env(), "width", "1, 2, 4 or 8");
+  return bytes;
+}
+
+uint64_t toWide(const Napi::Value& low, const Napi::Value& high) {
+  return toU32(low, "low") | static_cast<uint64_t>(toU32(high, "high")) << 32;
+}
+
+Napi::Value report(const Napi::CallbackInfo& info, const AccessResult& result, double value) {
+  if (result.error == AccessError::kNone) return Napi::Number::New(info.Env(), value);
+  callsOf(info).facts.gpa = static_cast<double>(result.gpa);
+  return Napi::Number::New(info.Env(), static_cast<int32_t>(result.error));
+}
+
+Napi::Value read(const Napi::CallbackInfo& info) {
+  const uint64_t gpa = toGpa(info[0]);
+  Napi::Uint8Array bytes = toBytes(info[1], "into");
+  return report(info, window(info).read(gpa, bytes.Data(), bytes.ByteLength()), 0);
+}
+
+Napi::Value write(const Napi::CallbackInfo& info) {
+  const uint64_t gpa = toGpa(info[0]);
+  Napi::Uint8Array bytes = toBytes(info[1], "from");
+  return report(info, window(info).write(gpa, bytes.Data(), bytes.ByteLength()), 0);
+}
+
+Napi::Value load(const Napi::CallbackInfo& info) {
+  uint64_t value = 0;
+  const AccessResult result = window(info).load(toGpa(info[0]), toWidth(info[1]), value);
+  tell(info, value);
+  return report(info, result, static_cast<uint32_t>(value));
+}
+
+Napi::Value store(const Napi::CallbackInfo& info) {
+  const uint64_t value = toWide(info[2], info[3]);
+  return report(info, window(info).store(toGpa(info[0]), toWidth(info[1]), value), 0);
+}
+
+Napi::Value compareExchange(const Napi::CallbackInfo& info) {
+  const uint32_t bytes = toWidth(info[1]);
+  const uint64_t mask = bytes == 8 ? UINT64_MAX : (uint64_t{1} << bytes * 8) - 1;
+  const uint64_t expected = toWide(info[2], info[3]) & mask;
+  uint64_t found = expected;
+  const AccessResult result =
+      window(info).compareExchange(toGpa(info[0]), bytes, found, toWide(info[4], info[5]));
+  tell(info, found);
+  return report(info, result, found == expected ? 1 : 0);
+}
+
+template <Napi::Value (*call)(const Napi::CallbackInfo&)>
+void define(Napi::Object handle, const char* name, const std::shared_ptr<GuestCalls>& calls) {
+  Napi::Function function = Napi::Function::New<call>(handle.Env(), name, calls.get());
+  function.AddFinalizer([](Napi::BasicEnv, std::shared_ptr<GuestCalls>* share) { delete share; },
+                        new std::shared_ptr<GuestCalls>(calls));
+  handle.Set(name, function);
+}
+
+}  // namespace
+
+void defineGuestCalls(Napi::Object handle, const std::shared_ptr<GuestCalls>& calls) {
+  define<read>(handle, "read", calls);
+  define<write>(handle, "write", calls);
+  define<load>(handle, "load", calls);
+  define<store>(handle, "store", calls);
+  define<compareExchange>(handle, "compareExchange", calls);
+  const std::shared_ptr<AccessFacts> facts(calls, &calls->facts);
+  constexpr size_t kNumbers = sizeof(AccessFacts) / sizeof(double);
+  handle.Set("facts", Napi::Float64Array::New(handle.Env(), kNumbers, exchangeBuffer(handle.Env(), facts), 0));
+}
+
+}  // namespace membacking

@@ -1,0 +1,25 @@
+// The access functions of a Reservation handle. They are functions of their own that carry what they work on, because
+// finding it through `this` costs more than all the rest of a call.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "guest_access.h"
+
+namespace membacking {
+
+class Reservation;
+
+/// Shared by a handle and its functions, which may outlive it.
+struct GuestCalls {
+  /// Null when the handle is closed.
+  std::shared_ptr<Reservation> reservation;
+  AccessFacts facts;
+};
+
+/// Puts `read`, `write`, `load`, `store`, `compareExchange` and the `facts` that they leave on a handle.
+void defineGuestCalls(Napi::Object handle, const std::shared_ptr<GuestCalls>& calls);
+
+}  // namespace membacking

@@ -1,0 +1,400 @@
+// Doubles for what is behind a plan. The recorder is every sink at once, counted in pages: it keeps what each command
+// makes, refuses what the real ones would refuse, and watches which bytes were absent meanwhile. FailAfter fails.
+
+import * as abi from '../../assembly/abi.ts';
+import { type Address, toAddress } from '../../ts/address.ts';
+import type { Executor } from '../../ts/apply.ts';
+import type { Command, Core } from '../../ts/core.ts';
+import { accessName } from '../../ts/kinds.ts';
+
+interface RecordedObject {
+  readonly isPrivate: boolean;
+  readonly isWritable: boolean;
+  readonly pages: number;
+  /** Private: what is at home now. The number of a page is also what is written on it. */
+  readonly home: Map<number, number>;
+}
+
+/** A page of a VA space. */
+interface Mapped {
+  readonly object: number;
+  readonly page: number;
+  readonly access: number;
+  /** Private: what is written on it. */
+  readonly content: number | undefined;
+}
+
+interface Slot {
+  readonly number: number;
+  readonly sink: number;
+  readonly va: number;
+  /** Pages of the partition's own addresses, and of the VA space. */
+  readonly start: number;
+  readonly pages: number;
+  readonly vaStart: number;
+  readonly access: number;
+}
+
+interface Partition {
+  readonly limit: number;
+  readonly slots: Map<number, Slot>;
+}
+
+interface Attachment {
+  readonly partition: Partition;
+  readonly va: number;
+  readonly offset: number;
+}
+
+/** Where a command stands in a plan: removals before additions, in the order of their sinks. */
+const ORDER: Readonly<{ [op: number]: number }> = {
+  [abi.OP_SLOT_DELETE]: 0,
+  [abi.OP_VA_UNMAP]: 1,
+  [abi.OP_VA_PARK]: 1,
+  [abi.OP_VA_MAP]: 2,
+  [abi.OP_VA_PROTECT]: 2,
+  [abi.OP_VA_UNPARK]: 2,
+  [abi.OP_SLOT_ADD]: 3,
+};
+
+export class Recorder implements Executor {
+  readonly failure = new Error('the recorder never fails');
+  readonly #objects = new Map<number, RecordedObject>();
+  readonly #vas = new Map<number, { pages: number; mapped: Map<number, Mapped> }>();
+  readonly #partitions = new Map<number, Partition>();
+  readonly #attachments = new Map<number, Attachment>();
+
+  /** Commands that take back others may come in any order, and give slots their old numbers. */
+  #takingBack = false;
+  #order = 0;
+  /** By VA sink and page: what was there before the plan, and whether it was absent meanwhile. */
+  readonly #touched = new Map<number, Map<number, Mapped | undefined>>();
+  readonly #vaAbsent = new Map<number, Set<number>>();
+  /** Slots that the plan has deleted. */
+  readonly #deleted: Slot[] = [];
+
+  // ---- What there is ---------------------------------------------------------------------------
+
+  addObject(id: number, isPrivate: boolean, isWritable: boolean, size: Address): void {
+    const pages = pageOf(toAddress(BigInt(size) + 4095n));
+    const home = new Map<number, number>();
+    if (isPrivate) for (let page = 0; page < pages; page++) home.set(page, page);
+    this.#objects.set(id, { isPrivate, isWritable, pages, home });
+  }
+
+  addVa(sink: number, size: Address): void {
+    this.#vas.set(sink, { pages: pageOf(size), mapped: new Map() });
+  }
+
+  addPartition(id: number, limit: number): void {
+    this.#partitions.set(id, { limit, slots: new Map() });
+  }
+
+  attach(sink: number, partition: number, va: number, gpaOffset: Address): void {
+    this.#attachments.set(sink, { partition: this.#partitions.get(partition)!, va, offset: pageOf(gpaOffset) });
+  }
+
+  vas(): number[] {
+    return [...this.#vas.keys()];
+  }
+
+  attachments(): number[] {
+    return [...this.#attachments.keys()];
+  }
+
+  /** What a page of a VA space shows. */
+  vaPage(sink: number, page: number): { object: number; page: number; access: string } | undefined {
+    const mapped = this.#va(sink).mapped.get(page);
+    return mapped && { object: mapped.object, page: mapped.page, access: accessName(mapped.access) };
+  }
+
+  /** The same for all of it: pages that go on where the one before ends are joined. */
+  pieces(sink: number): { start: number; last: number; object: number; page: number; access: string }[] {
+    const runs: { start: number; last: number; object: number; page: number; access: string }[] = [];
+    for (const [at, { object, page, access }] of [...this.#va(sink).mapped].sort(([a], [b]) => a - b)) {
+      const run = runs.at(-1);
+      const next = { start: at, last: at, object, page, access: accessName(access) };
+      const joins = run?.last === at - 1 && run.object === object && run.access === next.access;
+      if (run !== undefined && joins && page - run.page === at - run.start) run.last = at;
+      else runs.push(next);
+    }
+    return runs;
+  }
+
+  /** The slots of an attachment, in pages of its address space, by start. */
+  slots(sink: number): { number: number; start: number; last: number; access: string }[] {
+    const { partition, offset } = this.#attachment(sink);
+    return [...partition.slots.values()]
+      .filter((slot) => slot.sink === sink)
+      .map(({ number, start, pages, access }) => {
+        return { number, start: start - offset, last: start - offset + pages - 1, access: accessName(access) };
+      })
+      .sort((a, b) => a.start - b.start);
+  }
+
+  /** Everything, as text. */
+  lines(): string[] {
+    const lines: string[] = [];
+    for (const [sink, { mapped }] of this.#vas) {
+      for (const [page, { object, page: inObject, access, content }] of [...mapped].sort(([a], [b]) => a - b)) {
+        const written = content === undefined ? '' : ` "${content}"`;
+        lines.push(`va ${sink} page ${page}: object ${object} page ${inObject}${written} ${accessName(access)}`);
+      }
+    }
+    for (const [id, { slots }] of this.#partitions) {
+      for (const slot of [...slots.values()].sort((a, b) => a.number - b.number)) {
+        lines.push(`partition ${id} ${JSON.stringify(slot)}`);
+      }
+    }
+    for (const [id, { isPrivate, home }] of this.#objects) {
+      const pages = [...home].sort(([a], [b]) => a - b).map(([page, content]) => `${page}:"${content}"`);
+      if (isPrivate) lines.push(`object ${id} at home ${pages.join(' ')}`);
+    }
+    return lines;
+  }
+
+  /** Throws if a private page is gone, is there twice, or is not what it was. */
+  checkContents(): void {
+    for (const [id, { isPrivate, pages, home }] of this.#objects) {
+      if (!isPrivate) continue;
+      const found = new Map(home);
+      let count = home.size;
+      for (const { mapped } of this.#vas.values()) {
+        for (const each of mapped.values()) {
+          if (each.object !== id) continue;
+          found.set(each.page, each.content as number);
+          count++;
+        }
+      }
+      if (count !== pages || found.size !== pages) fail(`object ${id} has ${count} of its ${pages} pages`);
+      for (const [page, content] of found) if (page !== content) fail(`object ${id} page ${page} shows "${content}"`);
+    }
+  }
+
+  // ---- Plans -----------------------------------------------------------------------------------
+
+  beginPlan(): void {
+    this.#takingBack = false;
+    this.#order = 0;
+    this.#touched.clear();
+    this.#vaAbsent.clear();
+    this.#deleted.length = 0;
+  }
+
+  takeBack(): void {
+    this.#takingBack = true;
+  }
+
+  execute(core: Core, first: number, count: number): number {
+    for (let i = first; i < first + count; i++) this.#carryOut(core.command(i));
+    return count;
+  }
+
+  /**
+   * What the plan did to bytes that were valid before and after it: CLASS_UNCHANGED_BYTES if one that stayed the same
+   * was absent meanwhile, CLASS_CHANGED if only such as changed were, else CLASS_NONE. A byte is there for the VMM
+   * where the VA space has it, for the guest where a slot shows it besides.
+   */
+  disturbance(): number {
+    let result: number = abi.CLASS_NONE;
+    const look = (before: Mapped | undefined, after: Mapped | undefined) => {
+      if (before === undefined || after === undefined) return;
+      const same = before.object === after.object && before.page === after.page;
+      result = Math.max(result, same ? abi.CLASS_UNCHANGED_BYTES : abi.CLASS_CHANGED);
+    };
+    for (const [sink, pages] of this.#vaAbsent) {
+      for (const page of pages) look(this.#touched.get(sink)?.get(page), this.#vas.get(sink)?.mapped.get(page));
+    }
+    for (const slot of this.#deleted) {
+      const { partition } = this.#attachment(slot.sink);
+      for (const now of partition.slots.values()) {
+        if (now.sink !== slot.sink) continue;
+        const from = Math.max(slot.vaStart, now.vaStart);
+        const to = Math.min(slot.vaStart + slot.pages, now.vaStart + now.pages);
+        for (let page = from; page < to; page++) {
+          const touched = this.#touched.get(slot.va);
+          const after = this.#va(slot.va).mapped.get(page);
+          look(touched?.has(page) ? touched.get(page) : after, after);
+        }
+      }
+    }
+    return result;
+  }
+
+  /** A command of the plan failed half way: what it was to replace is gone. */
+  spoil(command: Command): void {
+    const va = this.#vas.get(command.sink);
+    if (va === undefined || command.op === abi.OP_VA_PARK) return;
+    const [start, pages] = [pageOf(command.gpa), pageOf(command.length)];
+    for (let page = start; page < start + pages; page++) {
+      const mapped = va.mapped.get(page);
+      if (mapped === undefined) continue;
+      if (command.op === abi.OP_VA_PROTECT) {
+        va.mapped.set(page, { ...mapped, access: command.access });
+        return;
+      }
+      if (mapped.content === undefined) va.mapped.delete(page);
+    }
+  }
+
+  #carryOut(command: Command): void {
+    if (!this.#takingBack) {
+      const order = ORDER[command.op] as number;
+      if (order < this.#order) fail('a removal comes after an addition');
+      this.#order = order;
+    }
+    if (command.length === 0 || (BigInt(command.gpa) | BigInt(command.length)) & 4095n) fail('not whole pages');
+    if (command.op === abi.OP_SLOT_ADD) this.#addSlot(command);
+    else if (command.op === abi.OP_SLOT_DELETE) this.#deleteSlot(command);
+    else this.#changeVa(command);
+  }
+
+  #changeVa(command: Command): void {
+    const va = this.#va(command.sink);
+    const [start, pages, offset] = [pageOf(command.gpa), pageOf(command.length), pageOf(command.offset)];
+    if (start + pages > va.pages) fail('outside of the reservation');
+    for (let i = 0; i < pages; i++) this.#changePage(command, va.mapped, start + i, offset + i);
+  }
+
+  #changePage(
+    { op, sink, backing, access }: Command,
+    mapped: Map<number, Mapped>,
+    page: number,
+    inObject: number,
+  ): void {
+    const had = mapped.get(page);
+    const object = this.#objects.get(backing);
+    const touched = memberOf(this.#touched, sink, () => new Map<number, Mapped | undefined>());
+    if (!touched.has(page)) touched.set(page, had);
+    const expect = (truth: unknown, problem: string) => {
+      if (!truth) fail(`${problem} at page ${page} of va ${sink}`);
+    };
+    const usable = (isPrivate: boolean) => {
+      expect(object && object.isPrivate === isPrivate && inObject < object.pages, 'no such page of an object');
+      expect(access & abi.ACCESS_READ && !(access & abi.ACCESS_EXECUTE), 'no such protection');
+      expect(object?.isWritable || !(access & abi.ACCESS_WRITE), 'a read-only object is mapped writable');
+    };
+    const isThere = () => expect(had && had.object === backing && had.page === inObject, 'something else is there');
+    switch (op) {
+      case abi.OP_VA_MAP:
+        usable(false);
+        expect(had?.content === undefined, 'private contents are mapped over');
+        mapped.set(page, { object: backing, page: inObject, access, content: undefined });
+        return;
+      case abi.OP_VA_UNPARK: {
+        usable(true);
+        expect(had?.content === undefined, 'private contents are moved over');
+        const content = object?.home.get(inObject);
+        expect(content !== undefined, 'the private page is not at home');
+        object?.home.delete(inObject);
+        mapped.set(page, { object: backing, page: inObject, access, content });
+        return;
+      }
+      case abi.OP_VA_PARK:
+        usable(true);
+        isThere();
+        object?.home.set(inObject, had?.content as number);
+        break;
+      case abi.OP_VA_UNMAP:
+        expect(had?.content === undefined, 'private contents are unmapped');
+        expect(had !== undefined || this.#takingBack, 'nothing is there');
+        break;
+      case abi.OP_VA_PROTECT:
+        usable(object?.isPrivate as boolean);
+        isThere();
+        mapped.set(page, { ...(had as Mapped), access });
+        return;
+      default:
+        fail(`no such operation as ${op}`);
+    }
+    mapped.delete(page);
+    memberOf(this.#vaAbsent, sink, () => new Set<number>()).add(page);
+  }
+
+  #addSlot(command: Command): void {
+    const slot = this.#slotOf(command);
+    const { limit, slots } = this.#attachment(command.sink).partition;
+    if (slot.number >= limit) fail(`slot ${slot.number} is past the limit of ${limit}`);
+    if (slots.has(slot.number)) fail(`slot ${slot.number} is in use`);
+    for (let lower = 0; !this.#takingBack && lower < slot.number; lower++) {
+      if (!slots.has(lower)) fail(`slot ${slot.number} is given out, and ${lower} is free`);
+    }
+    for (const other of slots.values()) {
+      if (slot.start < other.start + other.pages && other.start < slot.start + slot.pages) fail('slots overlap');
+    }
+    slots.set(slot.number, slot);
+  }
+
+  #deleteSlot(command: Command): void {
+    const slot = this.#slotOf(command);
+    const { slots } = this.#attachment(command.sink).partition;
+    if (JSON.stringify(slots.get(slot.number)) !== JSON.stringify(slot)) fail(`slot ${slot.number} is another one`);
+    slots.delete(slot.number);
+    this.#deleted.push(slot);
+  }
+
+  #slotOf({ sink, backing, gpa, length, offset, access, slot }: Command): Slot {
+    const attachment = this.#attachment(sink);
+    const [start, pages, vaStart] = [pageOf(gpa), pageOf(length), pageOf(offset)];
+    if (attachment.va !== backing) fail('the slot lies in another VA space');
+    if (start !== vaStart + attachment.offset) fail('the slot is not where its bytes are');
+    if (vaStart + pages > this.#va(backing).pages) fail('the slot reaches over the end of the VA space');
+    if (!(access & abi.ACCESS_READ)) fail('nothing may be done in the slot');
+    return { number: slot, sink, va: backing, start, pages, vaStart, access };
+  }
+
+  #va(sink: number): { pages: number; mapped: Map<number, Mapped> } {
+    return this.#vas.get(sink) ?? fail(`sink ${sink} is no VA space`);
+  }
+
+  #attachment(sink: number): Attachment {
+    return this.#attachments.get(sink) ?? fail(`sink ${sink} is no attachment`);
+  }
+}
+
+/** Lets commands through until it is to fail. */
+export class FailAfter implements Executor {
+  readonly failure = new Error('told to fail');
+  readonly #recorder: Recorder;
+  /** How many commands succeed before the next failure, and before the one after that. */
+  #schedule: number[] = [];
+
+  constructor(recorder: Recorder) {
+    this.#recorder = recorder;
+  }
+
+  plan(...schedule: number[]): void {
+    this.#schedule = schedule;
+  }
+
+  execute(core: Core, first: number, count: number): number {
+    const left = this.#schedule[0] ?? Number.POSITIVE_INFINITY;
+    if (left >= count) {
+      this.#schedule[0] = left - count;
+      return this.#recorder.execute(core, first, count);
+    }
+    this.#recorder.execute(core, first, left);
+    this.#recorder.spoil(core.command(first + left));
+    this.#recorder.takeBack();
+    this.#schedule.shift();
+    return left;
+  }
+}
+
+function memberOf<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Value): Value {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = make();
+    map.set(key, value);
+  }
+  return value;
+}
+
+/** Number of the page that starts at an address; exact up to 2^64. */
+function pageOf(address: Address): number {
+  return typeof address === 'number' ? Math.floor(address / 4096) : Number(address >> 12n);
+}
+
+function fail(problem: string): never {
+  throw new Error(`the plan is wrong: ${problem}`);
+}

@@ -1,0 +1,255 @@
+// A core whose sinks record, spoken to in the words of script.ts and answering in lines of text.
+
+import * as abi from '../../assembly/abi.ts';
+import { type Address, formatHex } from '../../ts/address.ts';
+import { COMMAND_NAMES, type Executor, type Pausable, PlanRunner } from '../../ts/apply.ts';
+import { type Command, Core, type CoreOptions, type Row } from '../../ts/core.ts';
+import { accessName, DISTURBANCES, type Disturbance } from '../../ts/kinds.ts';
+import { Names } from '../../ts/names.ts';
+import type { TraceOperation } from '../../ts/trace/format.ts';
+import { Replayer } from '../../ts/trace/replay.ts';
+import { FailAfter, Recorder } from './recorder.ts';
+import { Script, type Table } from './script.ts';
+import { alignRows, parseTable } from './table.ts';
+
+export const BUILDS = ['release', 'debug'] as const;
+export type Build = (typeof BUILDS)[number];
+
+export class World {
+  readonly core: Core;
+  readonly names = new Names();
+  readonly runner: PlanRunner;
+  readonly recorder = new Recorder();
+  readonly failing = new FailAfter(this.recorder);
+  /** The bytes of the last plan, and the same as text. */
+  plan = new Uint8Array();
+  planLines: readonly string[] = [];
+  /** Of the last plan. */
+  disturbance: Disturbance = 'none';
+  /** Of sinks made from now on: who carries out their commands, and whom to hold around plans that need it. */
+  executor: Executor = this.failing;
+  pausable: Pausable | undefined;
+  readonly #script = new Script();
+  readonly #replayer: Replayer;
+
+  constructor(build: Build = 'release', options: CoreOptions = {}) {
+    this.core = new Core({ ...options, debug: build === 'debug', explain: this.names.explain });
+    this.runner = new PlanRunner(this.core);
+    this.runner.observer = (core, { commands, disturbance }) => {
+      this.recorder.beginPlan();
+      this.plan = core.planBytes(commands).slice();
+      this.planLines = alignRows(Array.from({ length: commands }, (_, i) => this.#commandCells(core.command(i))));
+      this.disturbance = DISTURBANCES[disturbance] as Disturbance;
+    };
+    this.#replayer = new Replayer(this.core, this.runner, this.names, {
+      object: (id, { kind, writable, size }) => this.recorder.addObject(id, kind === 'private', writable, size),
+      va: (sink, { id, size }) => {
+        this.recorder.addVa(sink, size);
+        this.#connect(sink, id);
+      },
+      attach: (sink, { id, partition, va, gpaOffset }) => {
+        const ids = [this.#replayer.id('partition', partition), this.#replayer.id('sink', va)] as const;
+        this.recorder.attach(sink, ...ids, gpaOffset);
+        this.#connect(sink, id);
+      },
+    });
+  }
+
+  #connect(sink: number, id: number): void {
+    this.runner.connect(sink, this.executor, this.pausable);
+    const name = this.#script.nameOf('sink', id);
+    if (name !== undefined) this.names.sinks.set(sink, name);
+  }
+
+  // ---- Changes ---------------------------------------------------------------------------------
+
+  /** All lines as one transaction. What it throws has changed nothing. */
+  change(script: string): this {
+    return this.run(`begin\n${script}\ncommit`);
+  }
+
+  /** Line by line: outside of begin and commit each is a transaction of its own. What is open after an error is aborted. */
+  run(script: string): this {
+    try {
+      for (const line of script.split('\n')) if (line.trim() !== '') this.do(line);
+    } catch (error) {
+      this.#replayer.finish();
+      throw error;
+    }
+    return this;
+  }
+
+  /** One line. */
+  do(line: string): void {
+    this.apply(this.#script.parse(line));
+  }
+
+  /** A table of regions, each made and placed: name, kind, size, in, at, priority, flags; an alias `shows` NAME+OFFSET. */
+  place(table: string): this {
+    const lines = parseTable(table).map(
+      ({ name, kind, size, shows = '', flags = '', at = '0', priority = '0', ...row }) => {
+        const [target, offset = '0'] = shows.split('+');
+        const window = kind === 'alias' ? `of ${target} at ${offset}` : '';
+        const where = row.in === undefined ? '' : `place ${name} in ${row.in} at ${at} priority ${priority}`;
+        return `${kind} ${name} ${size} ${window} ${flags}\n${where}`;
+      },
+    );
+    return this.change(lines.join('\n'));
+  }
+
+  /** One operation; where it ends a transaction, what the plan did is held against what it says. */
+  apply(operation: TraceOperation): void {
+    this.#replayer.apply(operation);
+    if (operation.op === 'partition') {
+      this.recorder.addPartition(this.#replayer.id('partition', operation.id), operation.slots);
+    }
+    if (this.core.open > 0 || operation.op === 'abort') return;
+    const truth = DISTURBANCES[this.recorder.disturbance()];
+    if (truth !== this.disturbance) throw new Error(`the plan says "${this.disturbance}", and it is "${truth}"`);
+    this.recorder.checkContents();
+  }
+
+  /** Aborts what is open. */
+  finish(): void {
+    this.#replayer.finish();
+  }
+
+  // ---- What there is ---------------------------------------------------------------------------
+
+  /** The core's id. */
+  id(table: Table, name: string): number {
+    return this.#replayer.id(table, this.#script.id(table, name));
+  }
+
+  /** The core's id of what operations call `id`. */
+  idOf(table: Table, id: number): number {
+    return this.#replayer.id(table, id);
+  }
+
+  /** The flat view: range, region+offset, flags. */
+  flat(space = 'memory'): string[] {
+    return alignRows(
+      this.core
+        .flat(this.id('space', space))
+        .map((row) => [
+          rangeOf(row),
+          placeIn(this.names.regions, row),
+          `${row.flags & abi.FLAT_READONLY ? 'readonly ' : ''}${row.flags & abi.FLAT_NONVOLATILE ? 'nonvolatile' : ''}`,
+        ]),
+    );
+  }
+
+  /** What is mapped in a region: range, object+offset, access. */
+  mappings(region: string): string[] {
+    return alignRows(
+      this.core
+        .mappings(this.id('region', region))
+        .map((row) => [rangeOf(row), placeIn(this.names.objects, row), row.flags & abi.MAPPING_WRITABLE ? 'rw' : 'r']),
+    );
+  }
+
+  /** What a VA space has: range, object+offset, access. */
+  pieces(va: string): string[] {
+    return alignRows(
+      this.core
+        .pieces(this.id('sink', va))
+        .map((row) => [rangeOf(row), placeIn(this.names.objects, row), accessName(row.flags)]),
+    );
+  }
+
+  /** The slots of an attachment: number, range, region+offset, access. */
+  slots(sink: string): string[] {
+    return alignRows(
+      this.core
+        .slots(this.id('sink', sink))
+        .map((row) => [`${row.kind}`, rangeOf(row), placeIn(this.names.regions, row), accessName(row.flags)]),
+    );
+  }
+
+  /** Everything that the core can tell and the recorder has. */
+  describe(): string[] {
+    const { core, names } = this;
+    const lines: string[] = [];
+    const tell = (what: string, read: () => unknown) => {
+      try {
+        const hexadecimal = (_: string, value: unknown) => (typeof value === 'bigint' ? formatHex(value) : value);
+        lines.push(`${what} ${JSON.stringify(read(), hexadecimal)}`);
+      } catch (error) {
+        lines.push(`${what}: ${(error as Error).message}`);
+      }
+    };
+    // One more of each than there are: nothing is gone, and nothing is left behind.
+    for (let id = 0; id <= names.regions.size; id++) {
+      tell(`region ${id}`, () => core.region(id));
+      tell(`region ${id} children`, () => core.children(id));
+      tell(`region ${id} mappings`, () => core.mappings(id));
+    }
+    for (let id = 0; id <= names.objects.size; id++) tell(`object ${id} mapped`, () => core.objectIsMapped(id));
+    for (let id = 0; id <= names.spaces.size; id++) tell(`space ${id}`, () => core.flat(id));
+    for (let id = 0; id <= names.sinks.size; id++) {
+      tell(`sink ${id} pieces`, () => core.pieces(id));
+      tell(`sink ${id} slots`, () => core.slots(id));
+      tell(`sink ${id} protections`, () => core.protections(id));
+    }
+    return [...lines, ...this.recorder.lines()];
+  }
+
+  /** Throws where a sink has something else than the core says. */
+  checkSinks(): void {
+    const { core, recorder } = this;
+    for (const sink of recorder.vas())
+      compare(sink, recorder.pieces(sink), rowsOf(() => core.pieces(sink)).map(pieceOf));
+    for (const sink of recorder.attachments())
+      compare(sink, recorder.slots(sink), rowsOf(() => core.slots(sink)).map(slotOf));
+  }
+
+  #commandCells({ op, sink, gpa, length, offset, backing, access, slot, region, offsetInRegion }: Command): string[] {
+    const { names } = this;
+    const range = `${gpa.toString(16)}+${length.toString(16)}`;
+    const cells = [COMMAND_NAMES[op] as string, names.sinks.get(sink) ?? `${sink}`, range];
+    if (op === abi.OP_VA_UNMAP) return cells;
+    if (op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE) {
+      return [
+        ...cells,
+        `${names.regions.get(region)}+${offsetInRegion.toString(16)}`,
+        accessName(access),
+        `slot ${slot}`,
+      ];
+    }
+    return [...cells, `${names.objects.get(backing)}+${offset.toString(16)}`, accessName(access)];
+  }
+}
+
+/** A sink that is gone has nothing. */
+function rowsOf(read: () => Row[]): Row[] {
+  try {
+    return read();
+  } catch {
+    return [];
+  }
+}
+
+function compare(sink: number, recorded: readonly unknown[], said: readonly unknown[]): void {
+  if (JSON.stringify(recorded) === JSON.stringify(said)) return;
+  throw new Error(`sink ${sink} has ${JSON.stringify(recorded)}, and the core says ${JSON.stringify(said)}`);
+}
+
+function pieceOf({ start, last, id, offset, flags }: Row): object {
+  return { start: page(start), last: page(last), object: id, page: page(offset), access: accessName(flags) };
+}
+
+function slotOf({ start, last, kind, flags }: Row): object {
+  return { number: kind, start: page(start), last: page(last), access: accessName(flags) };
+}
+
+function page(address: Address): number {
+  return typeof address === 'number' ? Math.floor(address / abi.PAGE_SIZE) : Number(address >> BigInt(abi.PAGE_SHIFT));
+}
+
+function rangeOf({ start, last }: Row): string {
+  return `${start.toString(16)}-${last.toString(16)}`;
+}
+
+function placeIn(names: ReadonlyMap<number, string>, { id, offset }: Row): string {
+  return `${names.get(id)}+${offset.toString(16)}`;
+}

@@ -1,0 +1,147 @@
+// Mappable objects: what regions are backed with.
+
+import type { Address } from './address.ts';
+import { toAddress } from './address.ts';
+import { MembackingError } from './errors.ts';
+import { Handle } from './handle.ts';
+import type { ObjectKind } from './kinds.ts';
+import { type Backing, native } from './native.ts';
+import { fileSize, systemError } from './system.ts';
+import * as validate from './validate.ts';
+
+/** Told when a handle of the object is closed: what still maps it keeps its contents. */
+type CloseListener = (object: MemoryObject) => void;
+
+/** Memory that can be mapped into regions: shared (a file) or private (exists only as its mapping). */
+export abstract class MemoryObject extends Handle {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: Address;
+  /** Whether it may be mapped writable. */
+  readonly writable: boolean;
+  abstract readonly kind: ObjectKind;
+  /** @internal */
+  readonly backing: Backing;
+  readonly #listeners = new Set<CloseListener>();
+
+  /** @internal */
+  constructor(name: string, backing: Backing) {
+    super();
+    this.name = name;
+    this.backing = backing;
+    this.size = toAddress(backing.size);
+    this.writable = backing.writable;
+  }
+
+  protected override get what(): string {
+    return `memory object "${this.name}"`;
+  }
+
+  /** Bytes of memory or disk space in use; undefined for private memory. */
+  get allocatedBytes(): Address | undefined {
+    this.checkOpen();
+    const bytes = this.backing.allocatedBytes;
+    return bytes === undefined ? undefined : toAddress(bytes);
+  }
+
+  /** @internal Throws CLOSED. */
+  use(): Backing {
+    this.checkOpen();
+    return this.backing;
+  }
+
+  /** @internal */
+  onClose(listener: CloseListener): void {
+    this.#listeners.add(listener);
+  }
+  /** @internal */
+  offClose(listener: CloseListener): void {
+    this.#listeners.delete(listener);
+  }
+
+  protected override release(): void {
+    for (const listener of [...this.#listeners]) listener(this);
+    this.backing.close();
+  }
+}
+
+export interface SharedMemoryOptions {
+  /** For people: in messages, in /proc. Default "memory". */
+  readonly name?: string;
+  /** Bytes of a hugetlb page, such as 2 MiB; without it, ordinary pages. */
+  readonly hugePageSize?: number;
+}
+
+export interface FileMemoryOptions {
+  readonly name?: string;
+  /** Bytes that may be mapped from the file's start. Default: the whole file. */
+  readonly size?: Address;
+  /** Default true: the descriptor must then be open for writing. */
+  readonly writable?: boolean;
+}
+
+/** A file: memory that any number of places, guests and processes may see. */
+export class SharedMemory extends MemoryObject {
+  override readonly kind = 'shared';
+
+  /** New memory of `size` bytes, zeroed; its size never changes. Throws SYSTEM (ENOMEM, EMFILE). */
+  static create(size: Address, options?: SharedMemoryOptions): SharedMemory {
+    const { name = 'memory', hugePageSize } = validate.options(options, ['name', 'hugePageSize'], 'SharedMemory.create');
+    const bytes = validate.length(size, 'size');
+    const checkedName = validate.text(name, 'name');
+    const pageSize = hugePageSize === undefined ? 0 : validate.integer(hugePageSize, 'hugePageSize', 1, 2 ** 40);
+    return new SharedMemory(
+      checkedName,
+      systemError(`memory of ${bytes} bytes cannot be had`, () => native().Backing.memfd(checkedName, bytes, pageSize)),
+    );
+  }
+
+  /** A file of the caller's: its descriptor is duplicated, and stays the caller's to close. Throws SYSTEM: EACCES (not
+   *  open for what is asked), ENODEV (no such thing can be mapped), ENXIO (the file is shorter than `size`). */
+  static fromFd(fd: number, options?: FileMemoryOptions): SharedMemory {
+    const { name = `fd ${fd}`, size, writable = true } = validate.options(options, ['name', 'size', 'writable'], 'SharedMemory.fromFd');
+    const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);
+    const checkedName = validate.text(name, 'name');
+    const mayWrite = validate.flag(writable, 'writable');
+    return new SharedMemory(
+      checkedName,
+      systemError(`descriptor ${checkedFd} cannot be mapped`, () =>
+        native().Backing.fromFd(checkedFd, size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'), mayWrite),
+      ),
+    );
+  }
+
+  /** The file itself, to hand to another process; it is this object's to close. */
+  get fd(): number {
+    return this.use().fd!;
+  }
+}
+
+/** Memory without a file: seen at one place of one VA space at a time, kept while it is hidden. */
+export class PrivateMemory extends MemoryObject {
+  override readonly kind = 'private';
+
+  /** New memory of `size` bytes, zeroed. Throws SYSTEM. */
+  static create(size: Address, options?: { readonly name?: string }): PrivateMemory {
+    const { name = 'private memory' } = validate.options(options, ['name'], 'PrivateMemory.create');
+    const bytes = validate.length(size, 'size');
+    const checkedName = validate.text(name, 'name');
+    return new PrivateMemory(
+      checkedName,
+      systemError(`memory of ${bytes} bytes cannot be had`, () => native().Backing.privateMemory(bytes)),
+    );
+  }
+
+  /** A copy-on-write image of a file: writes stay here, the file stays as it is. Throws SYSTEM. */
+  static fromFile(fd: number, options?: { readonly name?: string; readonly size?: Address }): PrivateMemory {
+    const { name = `copy of fd ${fd}`, size } = validate.options(options, ['name', 'size'], 'PrivateMemory.fromFile');
+    const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);
+    const checkedName = validate.text(name, 'name');
+    return new PrivateMemory(
+      checkedName,
+      systemError(`descriptor ${checkedFd} cannot be mapped`, () =>
+        native().Backing.privateFile(checkedFd, size === undefined ? fileSize(checkedFd) : validate.length(size, 'size')),
+      ),
+    );
+  }
+}

@@ -1,0 +1,236 @@
+// Regions: a fixed length with a name, placed and mapped as the monitor likes.
+
+import * as abi from '../assembly/abi.ts';
+import { type Address, formatHex, lengthOf } from './address.ts';
+import type { Context } from './context.ts';
+import { MembackingError } from './errors.ts';
+import { Handle } from './handle.ts';
+import { type RegionFlags, type RegionKind, regionFlags, regionKindName } from './kinds.ts';
+import type { MemoryObject } from './object.ts';
+import type { ObjectTable } from './object-table.ts';
+import * as validate from './validate.ts';
+
+export interface PlaceOptions {
+  /** Of the region's first byte, in the container. Default 0. */
+  readonly offset?: Address;
+  /** Signed, 32 bits: the higher one is seen; at equal priority, the one that was placed first. Default 0. */
+  readonly priority?: number;
+}
+
+export interface MapOptions {
+  /** Where in the region. Default 0. A multiple of the page size. */
+  readonly offset?: Address;
+  readonly object: MemoryObject;
+  /** Where in the object. Default 0. A multiple of the page size. */
+  readonly objectOffset?: Address;
+  /** Bytes, whole pages. Default: from `objectOffset` to the end of the object. */
+  readonly length?: Address;
+  /** Whether the guest may write. Default: whether the object may be written. */
+  readonly writable?: boolean;
+}
+
+/** One stretch of a region that shows a part of an object. */
+export interface Mapping {
+  readonly offset: Address;
+  readonly length: Address;
+  readonly object: MemoryObject;
+  readonly objectOffset: Address;
+  readonly writable: boolean;
+}
+
+const FLAG_NAMES = ['readonly', 'nonvolatile', 'enabled'] as const;
+
+/** A region. Its changes are transactions of their own, or part of the one that is open; each throws what the core
+ *  refuses (see ErrorCode) and PLAN_FAILED, and has then changed nothing. */
+export class Region extends Handle {
+  readonly name: string;
+  readonly kind: RegionKind | 'alias';
+  /** @internal */
+  readonly id: number;
+  /** @internal */
+  readonly context: Context;
+  readonly #objects: ObjectTable;
+
+  /** @internal Made by MemoryMap. */
+  constructor(context: Context, objects: ObjectTable, id: number, name: string, kind: RegionKind | 'alias') {
+    super();
+    this.context = context;
+    this.#objects = objects;
+    this.id = id;
+    this.name = name;
+    this.kind = kind;
+  }
+
+  protected override get what(): string {
+    return `region "${this.name}"`;
+  }
+
+  /** @internal Throws CLOSED, and INVALID_ARGUMENT for a region of another map. */
+  idIn(context: Context): number {
+    this.#checkUsable();
+    if (this.context !== context) throw validate.invalid(`${this.what} belongs to another memory map`);
+    return this.id;
+  }
+
+  #checkUsable(): void {
+    this.context.checkOpen();
+    this.checkOpen();
+  }
+
+  /** Bytes. */
+  get size(): Address {
+    this.#checkUsable();
+    const row = this.context.core.region(this.id);
+    return row.flags & abi.REGION_EMPTY ? 0 : lengthOf(0, row.last);
+  }
+
+  /** Puts the region into a container (any region that is no alias). Throws PLACED, CYCLE. */
+  place(parent: Region, options?: PlaceOptions): this {
+    this.#checkUsable();
+    const { offset = 0, priority = 0 } = validate.options(options, ['offset', 'priority'], 'place');
+    const parentId = validate.instance(Region, parent, 'the container').idIn(this.context);
+    const at = validate.address(offset, 'offset');
+    const level = validate.integer(priority, 'priority', -0x80000000, 0x7fffffff);
+    this.context.perform(() => {
+      this.context.core.place(this.id, parentId, at, level);
+      this.context.recorder?.record({ op: 'place', id: this.id, parent: parentId, offset: at, priority: level });
+    });
+    return this;
+  }
+
+  /** Takes the region out of its container. Throws NOT_PLACED. */
+  remove(): void {
+    this.#checkUsable();
+    this.context.perform(() => {
+      this.context.core.remove(this.id);
+      this.context.recorder?.record({ op: 'remove', id: this.id });
+    });
+  }
+
+  /** To another offset in its container; its rank among equals stays. Throws NOT_PLACED. */
+  move(offset: Address): void {
+    this.#checkUsable();
+    const to = validate.address(offset, 'offset');
+    this.context.perform(() => {
+      this.context.core.move(this.id, to);
+      this.context.recorder?.record({ op: 'move', id: this.id, offset: to });
+    });
+  }
+
+  /** Bytes are added or taken at the end; mappings past the new end are gone. */
+  resize(size: Address): void {
+    this.#checkUsable();
+    const bytes = validate.size(size, 'size');
+    this.context.perform(() => {
+      this.context.core.resize(this.id, bytes);
+      this.context.recorder?.record({ op: 'resize', id: this.id, size: bytes });
+    });
+  }
+
+  /** Throws NOT_PLACED. */
+  setPriority(priority: number): void {
+    this.#checkUsable();
+    const level = validate.integer(priority, 'priority', -0x80000000, 0x7fffffff);
+    this.context.perform(() => {
+      this.context.core.setPriority(this.id, level);
+      this.context.recorder?.record({ op: 'priority', id: this.id, priority: level });
+    });
+  }
+
+  /** What is left out stays as it is. */
+  setFlags(flags: RegionFlags): void {
+    this.#checkUsable();
+    const checked = checkedFlags(flags, 'setFlags');
+    this.context.perform(() => {
+      const { core, recorder } = this.context;
+      core.setFlags(this.id, regionFlags(checked, core.region(this.id).flags));
+      recorder?.record({ op: 'flags', id: this.id, ...checked });
+    });
+  }
+
+  /** Alias: shows the target from another offset. Throws BAD_KIND for other regions. */
+  retarget(offset: Address): void {
+    this.#checkUsable();
+    const to = validate.address(offset, 'offset');
+    this.context.perform(() => {
+      this.context.core.retarget(this.id, to);
+      this.context.recorder?.record({ op: 'retarget', id: this.id, offset: to });
+    });
+  }
+
+  /** Shows a part of an object, over whatever was mapped there: in one step that nobody sees half of. Throws BAD_KIND
+   *  for regions that hold no memory, BAD_RANGE, UNALIGNED, READONLY_OBJECT; PRIVATE_TWICE. */
+  map(options: MapOptions): void {
+    this.#checkUsable();
+    const { offset = 0, object, objectOffset = 0, length, writable } = validate.options(
+      options,
+      ['offset', 'object', 'objectOffset', 'length', 'writable'],
+      'map',
+    );
+    const at = validate.address(offset, 'offset');
+    const from = validate.address(objectOffset, 'objectOffset');
+    const bytes = length === undefined ? this.#objects.wholePagesFrom(object, from) : validate.length(length, 'length');
+    const mayWrite = writable === undefined ? object.writable : validate.flag(writable, 'writable');
+    // An object that is new to the map is entered with its mapping, or not at all.
+    const change = () => {
+      const objectId = this.#objects.idOf(object);
+      this.context.core.map(this.id, at, bytes, objectId, from, mayWrite ? abi.MAPPING_WRITABLE : 0);
+      this.context.recorder?.record({
+        op: 'map',
+        region: this.id,
+        ...{ offset: at, length: bytes, object: objectId, objectOffset: from, writable: mayWrite },
+      });
+    };
+    if (this.#objects.knows(object)) this.context.perform(change);
+    else this.context.transaction(change);
+  }
+
+  /** Takes away what is mapped in a range; where nothing is, nothing happens. Throws BAD_KIND, BAD_RANGE, UNALIGNED. */
+  unmap(offset: Address, length: Address): void {
+    this.#checkUsable();
+    const at = validate.address(offset, 'offset');
+    const bytes = validate.length(length, 'length');
+    this.context.perform(() => {
+      this.context.core.unmap(this.id, at, bytes);
+      this.context.recorder?.record({ op: 'unmap', region: this.id, offset: at, length: bytes });
+    });
+  }
+
+  /** What is mapped, in order of offset. */
+  mappings(): Mapping[] {
+    this.#checkUsable();
+    return this.context.core.mappings(this.id).map((row) => ({
+      offset: row.start,
+      length: lengthOf(row.start, row.last),
+      object: this.#objects.objectOf(row.id),
+      objectOffset: row.offset,
+      writable: (row.flags & abi.MAPPING_WRITABLE) !== 0,
+    }));
+  }
+
+  /** Throws PLACED while it is in a container, IN_USE while something refers to it. */
+  protected override release(): void {
+    const { context, id } = this;
+    if (context.closed) return;
+    context.perform(() => {
+      context.core.destroyRegion(id);
+      context.recorder?.record({ op: 'destroy', id });
+      context.onUndo(() => this.setClosed(false));
+    });
+  }
+
+  override toString(): string {
+    return `${this.kind} "${this.name}"`;
+  }
+}
+
+/** Throws INVALID_ARGUMENT. */
+export function checkedFlags(flags: RegionFlags, name: string): RegionFlags {
+  const checked: { -readonly [Name in keyof RegionFlags]: RegionFlags[Name] } = {};
+  const given = validate.options(flags, FLAG_NAMES, name);
+  for (const key of FLAG_NAMES) {
+    const value = given[key];
+    if (value !== undefined) checked[key] = validate.flag(value, key);
+  }
+  return checked;
+}

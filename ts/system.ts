@@ -1,0 +1,28 @@
+// Errors of the operating system and of the addon, as errors of this package.
+
+import { fstatSync } from 'node:fs';
+import type { Address } from './address.ts';
+import { MembackingError } from './errors.ts';
+import type { SystemError } from './native.ts';
+
+/** Calls the addon; what it throws becomes `cause` of an error that says `what`. */
+export function systemError<Result>(what: string, call: () => Result): Result {
+  try {
+    return call();
+  } catch (error) {
+    throw wrapped(what, error);
+  }
+}
+
+export function wrapped(what: string, error: unknown): MembackingError {
+  if (error instanceof MembackingError) return error;
+  const { code, errno, syscall, message } = error as Partial<SystemError> & Error;
+  if (code === 'ERR_CLOSED') return new MembackingError('CLOSED', `${what}: ${message}`, { cause: error });
+  const details = syscall === undefined ? {} : { errno, syscall, code };
+  return new MembackingError('SYSTEM', `${what}: ${message}`, { details, cause: error });
+}
+
+/** Bytes in the file. Throws SYSTEM. */
+export function fileSize(fd: number): Address {
+  return systemError(`descriptor ${fd} cannot be read`, () => fstatSync(fd).size);
+}

@@ -1,0 +1,79 @@
+// What a caller hands in is checked here, once, at the door; everything inside trusts its input. Each check returns the
+// value in its one form, or throws INVALID_ARGUMENT with a message that says what it must be.
+
+import { type Address, toAddress, WHOLE_SPACE } from './address.ts';
+import { MembackingError } from './errors.ts';
+
+export function invalid(message: string): MembackingError {
+  return new MembackingError('INVALID_ARGUMENT', message);
+}
+
+/** A value for a message, short and in one line. */
+function shown(value: unknown): string {
+  if (typeof value === 'number' && Number.isSafeInteger(value)) return value < 0 ? `${value}` : `0x${value.toString(16)}`;
+  if (typeof value === 'bigint') return value < 0n ? `${value}n` : `0x${value.toString(16)}`;
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 37)}…` : value);
+  if (typeof value === 'object' && value !== null) return `an object (${value.constructor?.name ?? 'null prototype'})`;
+  return typeof value === 'function' ? 'a function' : String(value);
+}
+
+function mustBe(name: string, what: string, value: unknown): MembackingError {
+  return invalid(`${name} must be ${what}, not ${shown(value)}`);
+}
+
+/** From 0 to 2^64 - 1. */
+export function address(value: unknown, name: string): Address {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
+  if (typeof value === 'bigint' && value >= 0n && value < WHOLE_SPACE) return toAddress(value);
+  throw mustBe(name, 'a safe integer or a bigint from 0 to 2^64 - 1', value);
+}
+
+/** From 0 to 2^64. */
+export function size(value: unknown, name: string): Address {
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
+  if (typeof value === 'bigint' && value >= 0n && value <= WHOLE_SPACE) return toAddress(value);
+  throw mustBe(name, 'a safe integer or a bigint from 0 to 2^64', value);
+}
+
+/** From 1 to 2^64. */
+export function length(value: unknown, name: string): Address {
+  const checked = size(value, name);
+  if (checked === 0) throw mustBe(name, 'at least 1', value);
+  return checked;
+}
+
+/** A whole number in [least, most]. */
+export function integer(value: unknown, name: string, least: number, most: number): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value;
+  throw mustBe(name, `a whole number from ${least} to ${most}`, value);
+}
+
+export function flag(value: unknown, name: string): boolean {
+  if (typeof value === 'boolean') return value;
+  throw mustBe(name, 'true or false', value);
+}
+
+export function text(value: unknown, name: string): string {
+  if (typeof value === 'string' && value !== '') return value;
+  throw mustBe(name, 'a string that is not empty', value);
+}
+
+export function oneOf<Value extends string>(values: readonly Value[], value: unknown, name: string): Value {
+  if ((values as readonly unknown[]).includes(value)) return value as Value;
+  throw mustBe(name, `one of ${values.join(', ')}`, value);
+}
+
+export function instance<Class>(type: abstract new (...args: never[]) => Class, value: unknown, name: string): Class {
+  if (value instanceof type) return value;
+  throw mustBe(name, `a ${type.name}`, value);
+}
+
+/** An object of options of which none is unknown; undefined is no options. */
+export function options<Options extends object>(value: Options | undefined, known: readonly (keyof Options & string)[], name: string): Options {
+  if (value === undefined) return {} as Options;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw mustBe(name, 'an object', value);
+  for (const key in value) {
+    if (!known.includes(key)) throw invalid(`${name} has no option ${shown(key)}; there are ${known.join(', ')}`);
+  }
+  return value;
+}
