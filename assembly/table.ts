@@ -35,7 +35,7 @@ export class Table {
 
   /** Precondition: `chunks` is 4 bytes for each 256 of `capacity`, zeroed. */
   define(recordSize: u32, capacity: u32, chunks: usize): void {
-    this.recordSize = recordSize;
+    this.recordSize = (recordSize + 7) & ~7;
     this.capacity = capacity;
     this.chunks = chunks;
   }
