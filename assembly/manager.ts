@@ -17,6 +17,7 @@ import {
   MAX_NESTING,
   OP_VA_MAP,
   OP_VA_PROTECT,
+  OP_VA_UNMAP,
   OP_VA_UNPARK,
   SINK_VA,
 } from './abi';
@@ -27,6 +28,7 @@ import {
   commandAt,
   commandCount,
   emit,
+  emitVa,
   inverseOp,
   inversePlan,
   plan,
@@ -37,11 +39,11 @@ import { resolve } from './flatten';
 import { clearExhausted, exhausted } from './heap';
 import { keep, savepoint, undo } from './journal';
 import { checkPolicy, forgetChanged } from './policy';
-import { sinkOf, sinks, spaceOf, spaces } from './records';
+import { recycleTables, sinkOf, sinks, spaceOf, spaces } from './records';
 import { lastOf } from './range';
 import { removeSink } from './sink';
 import { beginSlots, diffSlots, planSlotAdditions, slotClass } from './slots';
-import { beginVa, diffVa, endVa, planVaAdditions, planVaRemovals, restoreAccess, restoreRange, vaClass } from './va';
+import { beginVa, diffVa, planVaAdditions, planVaRemovals, restoreAccess, restoreRange, vaClass } from './va';
 import { Vector } from './vector';
 
 const IDLE: u32 = 0;
@@ -164,7 +166,6 @@ function makePlan(): i32 {
   if (error != 0) return error;
   error = planSlotAdditions();
   if (error != 0) return error;
-  endVa();
   removeDetached();
   assemblePlan();
   planClass = max(vaClass, slotClass);
@@ -204,6 +205,7 @@ function removeDetached(): void {
 export function adopt(): i32 {
   if (state != PLANNED) return refusal();
   keep();
+  recycleTables();
   becomeIdle();
   return 0;
 }
@@ -215,8 +217,8 @@ export function unwind(done: u32): i32 {
   if (done > count) return fail(ERR_BAD_RANGE);
   undo();
   inversePlan.clear();
-  // A mapping that failed may have taken away what it was to replace: that one is put right too.
-  if (done < count && commandAt(plan, done).op == OP_VA_MAP) restore(commandAt(plan, done));
+  // A command that failed may have taken away what it was to replace: that is put right too.
+  if (done < count && mayHaveSpoiled(commandAt(plan, done).op)) restore(commandAt(plan, done));
   for (let i = done; i > 0; --i) takeBack(commandAt(plan, i - 1));
   if (exhausted) {
     state = POISONED;
@@ -224,6 +226,11 @@ export function unwind(done: u32): i32 {
   }
   state = UNWINDING;
   return <i32>commandCount(inversePlan);
+}
+
+/** Whether a failed command may have done a part: parking moves all or nothing, and a slot comes or goes as a whole. */
+function mayHaveSpoiled(op: u32): bool {
+  return op == OP_VA_MAP || op == OP_VA_UNMAP || op == OP_VA_PROTECT || op == OP_VA_UNPARK;
 }
 
 function takeBack(command: Command): void {
@@ -240,7 +247,11 @@ function takeBack(command: Command): void {
 }
 
 function restore(command: Command): void {
-  if (!sinks.isAlive(command.sink)) return;
+  // A sink that came with the transaction had nothing.
+  if (!sinks.isAlive(command.sink)) {
+    emitVa(inversePlan, OP_VA_UNMAP, command.sink, command.gpa, command.length, 0, 0, 0);
+    return;
+  }
   const last = lastOf(command.gpa, command.length);
   if (command.op == OP_VA_PROTECT) restoreAccess(command.sink, command.gpa, last, inversePlan);
   else restoreRange(command.sink, command.gpa, last, inversePlan);

@@ -144,6 +144,15 @@ export function defineTables(): void {
   partitions.define(offsetof<Partition>(), MAX_PARTITIONS, memory.data(8, 8));
 }
 
+/** When the outermost transaction has ended. */
+export function recycleTables(): void {
+  regions.recycle();
+  spaces.recycle();
+  objects.recycle();
+  sinks.recycle();
+  partitions.recycle();
+}
+
 // @ts-ignore: decorator
 @inline
 export function regionOf(id: u32): Region {

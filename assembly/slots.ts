@@ -8,7 +8,6 @@ import {
   ACCESS_ALL,
   ACCESS_READ,
   ACCESS_WRITE,
-  CLASS_CHANGED,
   CLASS_NONE,
   CLASS_UNCHANGED_BYTES,
   ERR_BAD_RANGE,
@@ -27,7 +26,7 @@ import { Sink, changePartition, changeSink, isMemory, isWritable, partitionOf, p
 import { LAST_BYTE, hasWholePage, isPageAligned, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
 import * as tree from './tree';
 import { CURSOR_SIZE, Cursor, Span } from './tree';
-import { keepsBytes, protectedAccess, protectionLast } from './va';
+import { bytesKept, protectedAccess, protectionLast } from './va';
 import { VECTOR_SIZE, Vector } from './vector';
 import { WALK_SIZE, Walk } from './walk';
 
@@ -252,7 +251,7 @@ function noteDisturbance(sink: Sink, firstRemoved: u32, firstAdded: u32): void {
   walk.begin(removed.at(firstRemoved), removed.end, added.at(firstAdded), added.end, SPAN_BYTES);
   while (slotClass != CLASS_UNCHANGED_BYTES && walk.next()) {
     if (walk.inLeft == null || walk.inRight == null) continue;
-    slotClass = keepsBytes(sink.va - 1, walk.start, walk.last) ? CLASS_UNCHANGED_BYTES : CLASS_CHANGED;
+    slotClass = max(slotClass, bytesKept(sink.va - 1, walk.start, walk.last));
   }
 }
 

@@ -1,11 +1,12 @@
-// Tables of records: a small number, the id, names a record until it is freed; freed ids are given out again, the
-// last one first. Records live in chunks that never move.
+// Tables of records: a small number, the id, names a record until it is freed. Freed ids are given out again, the last
+// one first, but only by later transactions: two things of one id would look like one that did not change. Records live
+// in chunks that never move.
 //
 // Every record begins with two words that belong to the table and the journal:
 //
 //    0       8        12
 //   +-------+--------+------------
-//   | stamp | life   | fields ...      life: ALIVE, or the next free id + 1
+//   | stamp | life   | fields ...      life: ALIVE, or the next free (or freed) id + 1
 //   +-------+--------+------------
 
 import { ERR_CAPACITY, ERR_NO_MEMORY } from './abi';
@@ -25,10 +26,12 @@ export class Entry {
 /** Lives in static memory, as `changetype<Table>(memory.data(TABLE_SIZE, 8))`, and is then `define`d. */
 @unmanaged
 export class Table {
-  /** Ids given out so far; behind it, in the same journaled word, the first free id + 1. */
+  /** Ids given out so far; then, in the same journaled words, id + 1 of the first that is free, and of the first that was
+   *  freed by the running transaction. */
   count: u32;
   free: u32;
-  private alive: u64;
+  private freed: u32;
+  private alive: u32;
   private recordSize: u32;
   private capacity: u32;
   private chunks: usize;
@@ -42,7 +45,7 @@ export class Table {
 
   /** How many records are alive. */
   get size(): u32 {
-    return <u32>this.alive;
+    return this.alive;
   }
 
   // @ts-ignore: decorator
@@ -101,9 +104,19 @@ export class Table {
   /** Precondition: alive. */
   release(id: u32): void {
     saveImage(changetype<usize>(this), 16);
-    changetype<Entry>(this.touch(id)).life = this.free;
-    this.free = id + 1;
+    changetype<Entry>(this.touch(id)).life = this.freed;
+    this.freed = id + 1;
     this.alive -= 1;
+  }
+
+  /** The transaction has ended: what it freed may be given out again. */
+  recycle(): void {
+    if (this.freed == 0) return;
+    let last = changetype<Entry>(this.address(this.freed - 1));
+    while (last.life != 0) last = changetype<Entry>(this.address(last.life - 1));
+    last.life = this.free;
+    this.free = this.freed;
+    this.freed = 0;
   }
 }
 

@@ -403,6 +403,11 @@ function freeBelow(node: Node): void {
 
 // ---- Read ----------------------------------------------------------------------------------
 
+function lastLeafBelow(node: Node): Node {
+  while (node.level != 0) node = changetype<Node>(<usize>childAt(node, node.count - 1).node);
+  return node;
+}
+
 /** A place in a tree. Any change of that tree makes it stale: seek again. */
 @unmanaged
 export class Cursor {
@@ -437,14 +442,24 @@ export class Cursor {
     this.span = null;
     if (load<u32>(this.slot) == 0) return;
     let node = rootOf(this.slot);
-    // The leaf to go on with when this one ends too early: under the nearest right neighbour of the way down.
+    // The nearest neighbours of the way down: where it goes on when the leaf ends too early, and where a span that reaches
+    // into this leaf may be when the leaf begins too late.
+    let left: usize = 0;
     let right: usize = 0;
     while (node.level != 0) {
       const index = positionInInner(node, start, b);
+      if (index > 0) left = <usize>childAt(node, index - 1).node;
       if (index + 1 < node.count) right = <usize>childAt(node, index + 1).node;
       node = changetype<Node>(<usize>childAt(node, index).node);
     }
     let position = positionInLeaf(node, start, b);
+    if (covering && position == 0 && left != 0) {
+      const before = lastLeafBelow(changetype<Node>(left));
+      if (spanAt(before, before.count - 1).last >= start) {
+        node = before;
+        position = before.count;
+      }
+    }
     if (covering && position > 0 && spanAt(node, position - 1).last >= start) --position;
     if (position == node.count) {
       if (right == 0) return;

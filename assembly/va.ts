@@ -10,6 +10,7 @@ import {
   ACCESS_WRITE,
   CLASS_CHANGED,
   CLASS_NONE,
+  CLASS_UNCHANGED_BYTES,
   ERR_PAST_LIMIT,
   ERR_PRIVATE_TWICE,
   MAPPING_WRITABLE,
@@ -75,9 +76,6 @@ const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
 const current = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const changes = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-
-/** Slot of a journaled tree that lives while a plan is made: where bytes got different ones. b = VA sink. */
-const replaced: usize = memory.data(8, 8);
 
 /** How much VA spaces themselves disturb the guest by this plan. */
 export let vaClass: u32 = CLASS_NONE;
@@ -244,10 +242,6 @@ export function planVaRemovals(): void {
       } else if (!change.hasPiece) {
         emitVa(vaRemovals, OP_VA_UNMAP, change.sink, change.start, length, change.oldObject, change.oldOffset, 0);
       }
-      if (change.hasPiece) {
-        tree.erase(replaced, change.start, change.last);
-        tree.put(replaced, change.start, change.last, change.start, change.sink, 0);
-      }
     }
     tree.erase(changeSink(change.sink).stateSlot, change.start, change.last);
   }
@@ -283,26 +277,43 @@ export function planVaAdditions(): i32 {
   return 0;
 }
 
-export function endVa(): void {
-  tree.clear(replaced);
+/**
+ * What of [start, last] of a VA sink is mapped before and after the plan: CLASS_UNCHANGED_BYTES if some byte of it stays
+ * the same, CLASS_CHANGED if all of it changes, CLASS_NONE if there is none. Precondition: the plan's VA part is made.
+ */
+export function bytesKept(va: u32, start: u64, last: u64): u32 {
+  let result: u32 = CLASS_NONE;
+  let at = start;
+  let index = firstChange(va, start);
+  while (true) {
+    const change = changetype<Change>(changes.at(index));
+    const isLast = index == changes.length || change.sink != va || change.start > last;
+    // Up to the next change everything is as it was.
+    if (isLast || change.start > at) {
+      state.seek(sinkOf(va).stateSlot, at);
+      const piece = state.span;
+      if (piece != null && piece.start <= (isLast ? last : change.start - 1)) return CLASS_UNCHANGED_BYTES;
+    }
+    if (isLast) return result;
+    if (change.sameBytes) return CLASS_UNCHANGED_BYTES;
+    if (change.hadPiece && change.hasPiece) result = CLASS_CHANGED;
+    if (change.last >= last) return result;
+    at = change.last + 1;
+    index += CHANGE_BYTES;
+  }
 }
 
-/** Whether some byte in [start, last] of the VA sink is mapped and was the same before. Precondition: the plan's VA part is made. */
-export function keepsBytes(va: u32, start: u64, last: u64): bool {
-  const sink = sinkOf(va);
-  let at = start;
-  while (true) {
-    state.seek(sink.stateSlot, at);
-    const piece = state.span;
-    if (piece == null || piece.start > last) return false;
-    at = max(at, piece.start);
-    limits.seek(replaced, at);
-    // Where two VA sinks changed at one GPA, only the later is on record: the answer is then "kept", on the safe side.
-    const other = limits.span;
-    if (other == null || other.start > at || other.b != va) return true;
-    if (other.last >= last) return false;
-    at = other.last + 1;
+/** Where in `changes`, which are in order of sink and address, the first is that ends at or after `at`. */
+function firstChange(va: u32, at: u64): u32 {
+  let low: u32 = 0;
+  let high: u32 = changes.length / CHANGE_BYTES;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const change = changetype<Change>(changes.at(middle * CHANGE_BYTES));
+    if (change.sink < va || (change.sink == va && change.last < at)) low = middle + 1;
+    else high = middle;
   }
+  return low * CHANGE_BYTES;
 }
 
 /** Appends commands that make [start, last] what the state tree says; used after a rollback. Private pieces come by their own. */

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "abi.h"
+#include "headroom.h"
 
 namespace membacking {
 
@@ -114,6 +115,7 @@ Failure Executor::park(const Command& command, Mapping& space) {
   Failure failure = space.protect(command.gpa, command.length, PROT_NONE);
   if (!failure) failure = space.moveTo(backing->home, command.offset, command.gpa, command.length);
   if (!failure) return kDone;
+  const Headroom headroom;
   if (space.protect(command.gpa, command.length, protectionOf(command.access))) {
     return {failure.error, "undo", "a range was left without access"};
   }
@@ -126,6 +128,7 @@ Failure Executor::unpark(const Command& command, Mapping& space) {
   if (const Failure failure = backing->home.moveTo(space, command.gpa, command.offset, command.length)) return failure;
   const Failure failure = space.protect(command.gpa, command.length, protectionOf(command.access));
   if (!failure) return kDone;
+  const Headroom headroom;
   if (space.protect(command.gpa, command.length, PROT_NONE) ||
       space.moveTo(backing->home, command.offset, command.gpa, command.length)) {
     return {failure.error, "undo", "private memory was left at its GPA"};
@@ -185,12 +188,14 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ExecutorHandle::setObject>("setObject"),
                      InstanceMethod<&ExecutorHandle::clearObject>("clearObject"),
                      InstanceMethod<&ExecutorHandle::run>("run"),
+                     InstanceMethod<&ExecutorHandle::unwind>("unwind"),
                      InstanceAccessor<&ExecutorHandle::failure>("failure"),
                      InstanceMethod<&ExecutorHandle::close>("close"),
                  });
 }
 
 Napi::Value ExecutorHandle::create(const Napi::CallbackInfo& info) {
+  Headroom::prepare();
   return wrap(info.Env(), std::make_shared<Executor>());
 }
 
@@ -216,6 +221,11 @@ void ExecutorHandle::setObject(const Napi::CallbackInfo& info) {
 }
 
 void ExecutorHandle::clearObject(const Napi::CallbackInfo& info) { core(info).setObject(toObject(info[0]), nullptr); }
+
+Napi::Value ExecutorHandle::unwind(const Napi::CallbackInfo& info) {
+  const Headroom headroom;
+  return run(info);
+}
 
 Napi::Value ExecutorHandle::run(const Napi::CallbackInfo& info) {
   Executor& executor = core(info);

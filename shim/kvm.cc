@@ -87,14 +87,33 @@ Failure Vm::deleteSlot(uint32_t slot) {
 Failure Vm::createVcpu(uint32_t id, std::shared_ptr<Vcpu>& result) {
   if (const Failure failure = Vcpu::create(shared_from_this(), id, result)) return failure;
   vcpus_.push_back(result);
+  if (isPaused()) result->hold();
   return kDone;
+}
+
+template <typename Do>
+void Vm::forEachVcpu(Do what) const {
+  for (const std::weak_ptr<Vcpu>& weak : vcpus_) {
+    if (const std::shared_ptr<Vcpu> vcpu = weak.lock()) what(*vcpu);
+  }
+}
+
+void Vm::pause() {
+  if (pauses_++ != 0) return;
+  pauser_ = ::pthread_self();
+  // All are called before any is waited for.
+  forEachVcpu([](Vcpu& vcpu) { vcpu.hold(); });
+  forEachVcpu([](Vcpu& vcpu) { vcpu.waitUntilHeld(); });
+}
+
+void Vm::resume() {
+  if (--pauses_ != 0) return;
+  forEachVcpu([](Vcpu& vcpu) { vcpu.letGo(); });
 }
 
 void Vm::shutDown() {
   isShutDown_ = true;
-  for (const std::weak_ptr<Vcpu>& weak : vcpus_) {
-    if (const std::shared_ptr<Vcpu> vcpu = weak.lock()) vcpu->kick();
-  }
+  forEachVcpu([](Vcpu& vcpu) { vcpu.kick(); });
   for (uint32_t slot = 0; slot != slots_.size(); slot++) {
     if (!hasSlot(slot)) continue;
     if (const Failure failure = deleteSlot(slot)) {
@@ -150,6 +169,8 @@ void VmHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&VmHandle::createIrqchip>("createIrqchip"),
                      InstanceMethod<&VmHandle::createPit>("createPit"),
                      InstanceMethod<&VmHandle::irqLine>("irqLine"),
+                     InstanceMethod<&VmHandle::pause>("pause"),
+                     InstanceMethod<&VmHandle::resume>("resume"),
                      InstanceMethod<&VmHandle::close>("close"),
                  });
 }
@@ -188,6 +209,13 @@ void VmHandle::irqLine(const Napi::CallbackInfo& info) {
   level.irq = toU32(info[0], "gsi");
   level.level = toBool(info[1], "level");
   CALL(KVM_IRQ_LINE, argumentOf(level));
+}
+
+void VmHandle::pause(const Napi::CallbackInfo& info) { core(info).pause(); }
+
+void VmHandle::resume(const Napi::CallbackInfo& info) {
+  if (!core(info).isPaused()) throwCoded(info.Env(), "ERR_NOT_PAUSED", "This Vm is not paused");
+  core(info).resume();
 }
 
 void VmHandle::close(const Napi::CallbackInfo& info) {

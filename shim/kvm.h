@@ -2,6 +2,7 @@
 #pragma once
 
 #include <napi.h>
+#include <pthread.h>
 
 #include <atomic>
 #include <memory>
@@ -45,6 +46,13 @@ class Vm : public std::enable_shared_from_this<Vm> {
 
   Failure createVcpu(uint32_t id, std::shared_ptr<Vcpu>& result);
 
+  /// Brings all vCPUs out of the guest and keeps them out; returns when they are. Runs wait meanwhile, unless they are
+  /// kicked, or are this thread's: those fail with EBUSY. As many resume() as pause() let them go on.
+  void pause();
+  void resume();
+  bool isPaused() const { return pauses_ != 0; }
+  bool isPausedBy(pthread_t thread) const { return ::pthread_equal(pauser_, thread) != 0; }
+
   /// Takes all memory away from the guest and makes running vCPUs return. Ends the process if memory cannot be taken
   /// away: a guest that keeps access to memory which is used for something else is worse.
   void shutDown();
@@ -54,9 +62,15 @@ class Vm : public std::enable_shared_from_this<Vm> {
   FileDescriptor fd_;
   uint32_t slotLimit_ = 0;
   std::atomic<bool> isShutDown_ = false;
+  uint32_t pauses_ = 0;
+  /// Meant while there are pauses.
+  std::atomic<pthread_t> pauser_ = {};
   /// By slot number: whose memory it shows; null for a free one.
   std::vector<std::shared_ptr<Reservation>> slots_;
   std::vector<std::weak_ptr<Vcpu>> vcpus_;
+
+  template <typename Do>
+  void forEachVcpu(Do what) const;
 };
 
 /// Kvm in JavaScript.
@@ -93,6 +107,8 @@ class VmHandle : public Handle<VmHandle, Vm> {
   void createIrqchip(const Napi::CallbackInfo& info);
   void createPit(const Napi::CallbackInfo& info);
   void irqLine(const Napi::CallbackInfo& info);
+  void pause(const Napi::CallbackInfo& info);
+  void resume(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   void call(const Napi::CallbackInfo& info, unsigned long request, unsigned long argument, const char* name);

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "headroom.h"
+
 // Newer than some of the system headers this builds with.
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -29,6 +31,7 @@ Mapping::Mapping(Mapping&& other) noexcept
       size_(std::exchange(other.size_, 0)),
       mappedSize_(std::exchange(other.mappedSize_, 0)) {}
 
+// What this one owned goes with `other`.
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   std::swap(base_, other.base_);
   std::swap(size_, other.size_);
@@ -104,6 +107,7 @@ Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset,
   if (moved == length) failure = clear(offset, length);
   if (!failure) return kDone;
 
+  const Headroom headroom;
   if (moved != length) target.closeHole(targetOffset + moved, piece);
   for (uint64_t back = 0; back != moved; back += piece) {
     piece = target.lengthOfOnePiece(targetOffset + back, moved - back);

@@ -106,35 +106,67 @@ void Vcpu::answer(const ExitFacts& facts) {
 }
 
 Failure Vcpu::enter(bool onlyFinish) {
-  if (vm_->isShutDown()) return {EBADF, "KVM_RUN", "the VM is closed"};
   unblockKickSignal();
-  {
-    std::lock_guard lock(mutex_);
-    isRunning_ = true;
-    runner_ = ::pthread_self();
-    if (onlyFinish) setImmediateExit(true);
-  }
-  const int error = ::ioctl(fd(), KVM_RUN, 0) < 0 ? errno : 0;
   endedBy_ = 0;
   isKicked_ = false;
-  std::lock_guard lock(mutex_);
-  isRunning_ = false;
+  int error = 0;
+  std::unique_lock lock(mutex_);
+  do {
+    if (isHeld_ && vm_->isPausedBy(::pthread_self())) return {EBUSY, "KVM_RUN", "this thread has paused the VM"};
+    changed_.wait(lock, [this] { return !isHeld_ || isKickWanted_; });
+    if (vm_->isShutDown()) return {EBADF, "KVM_RUN", "the VM is closed"};
+    if (isHeld_) {
+      error = EINTR;
+      break;
+    }
+    isRunning_ = true;
+    runner_ = ::pthread_self();
+    setImmediateExit(onlyFinish || isKickWanted_);
+    lock.unlock();
+    error = ::ioctl(fd(), KVM_RUN, 0) < 0 ? errno : 0;
+    lock.lock();
+    isRunning_ = false;
+    if (isHeld_) changed_.notify_all();
+  } while (error == EINTR && isHeld_ && !isKickWanted_);
   if (error == EINTR) {
     endedBy_ = KVM_EXIT_INTR;
     if (!onlyFinish) isKicked_ = std::exchange(isKickWanted_, false);
   } else if (error == EFAULT || error == EHWPOISON) {
     endedBy_ = KVM_EXIT_MEMORY_FAULT;
   }
-  setImmediateExit(isKickWanted_);
   return error == 0 || endedBy_ != 0 ? kDone : Failure{error, "KVM_RUN", nullptr};
 }
 
 void Vcpu::kick() {
   std::lock_guard lock(mutex_);
-  // A run that has not reached the guest sees the flag; one that is in the guest is brought out by the signal.
   isKickWanted_ = true;
+  leaveGuest();
+  changed_.notify_all();
+}
+
+void Vcpu::hold() {
+  std::lock_guard lock(mutex_);
+  isHeld_ = true;
+  leaveGuest();
+}
+
+void Vcpu::waitUntilHeld() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return !isRunning_; });
+}
+
+void Vcpu::letGo() {
+  std::lock_guard lock(mutex_);
+  isHeld_ = false;
+  changed_.notify_all();
+}
+
+/// Brings the thread that is in KVM_RUN out of it. With the mutex.
+void Vcpu::leaveGuest() {
+  if (!isRunning_) return;
+  // A thread that has not reached the guest yet sees the flag; one that is there is brought out by the signal.
   setImmediateExit(true);
-  if (isRunning_) ::pthread_kill(runner_, kickSignal());
+  ::pthread_kill(runner_, kickSignal());
 }
 
 /// KVM reads it when a run begins. With the mutex.

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 
@@ -62,7 +63,7 @@ class Vcpu {
 
   /// Gives the guest the answer in `facts`, if it was `facts` that had the question.
   void answer(const ExitFacts& facts);
-  /// Runs until an exit. On failure there was none.
+  /// Runs until an exit. On failure there was none. While the VM is paused, both wait.
   Failure run() { return enter(false); }
   /// Only finishes the instruction that the last exit interrupted; KVM_EXIT_INTR when that is done. Another exit when
   /// the instruction has more to ask or to say.
@@ -73,9 +74,15 @@ class Vcpu {
   /// that count as one.
   void kick();
 
+  // For Vm::pause(). A run that is held is out of the guest, and goes on when it is let go: nobody is told.
+  void hold();
+  void waitUntilHeld();
+  void letGo();
+
  private:
   kvm_run& shared() const;
   Failure enter(bool onlyFinish);
+  void leaveGuest();
   void setImmediateExit(bool isWanted);
 
   std::shared_ptr<Vm> vm_;
@@ -91,7 +98,10 @@ class Vcpu {
 
   /// Guards what follows, and that `runner_` is inside run() while it gets a signal.
   std::mutex mutex_;
+  std::condition_variable changed_;
   bool isKickWanted_ = false;
+  bool isHeld_ = false;
+  /// A thread is in KVM_RUN.
   bool isRunning_ = false;
   pthread_t runner_ = {};
 };

@@ -167,7 +167,7 @@ test('a fault in WebAssembly is still its own', async (t) => {
 
 test('a signal that is not about guest memory ends the process as ever', (t) => {
   const addon = artefact('membacking.node').pathname;
-  for (const signal of ['SIGSEGV', 'SIGBUS']) {
+  for (const signal of ['SIGSEGV', 'SIGBUS'] as const) {
     const script = `require('${addon}').Reservation.create(4096); process.kill(process.pid, '${signal}'); for (;;);`;
     t.is(spawnSync(process.execPath, ['-e', script], { timeout: 10_000 }).signal, signal);
   }

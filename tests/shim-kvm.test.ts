@@ -281,7 +281,7 @@ machineTest('a guest runs in the background while JavaScript goes on', async (t,
   t.throws(() => vcpu.run(), { code: 'ERR_VCPU_RUNNING' });
   t.throws(() => vcpu.runAsync(), { code: 'ERR_VCPU_RUNNING' });
   t.throws(() => getRegisters(vcpu), { code: 'ERR_VCPU_RUNNING' });
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await sleep(20);
   space.store(0x3000, 4, 0x55, 0);
   t.is(await run, KVM_EXIT.IO);
   t.is(inWords(exit), 'out 12 = 55');
@@ -315,6 +315,52 @@ machineTest('two vCPUs run at once and see each other', async (t, { vm, vcpu, sp
   t.is(await watching, KVM_EXIT.IO);
   t.is(inWords(new VcpuExit(vcpu)), 'out 12 = 99');
   t.is(space.load(0x3000, 4), 0x99);
+  second.close();
+});
+
+// ---- Pauses ------------------------------------------------------------------------------------
+
+const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+machineTest('a paused guest stands still, and goes on without an exit', async (t, { vm, vcpu, space, ...machine }) => {
+  start(vcpu, 'count', { rbx: 0x3000 });
+  const run = vcpu.runAsync();
+  const system = { sink: PARTITION, backing: VA, length: GUEST_SIZE };
+  for (let round = 0; round < 50; round++) {
+    while (space.load(0x3000, 4) < round + 1) await sleep(1);
+    vm.pause();
+    const counted = space.load(0x3000, 4);
+    machine.run({ op: OP_SLOT_DELETE, ...system }, { op: OP_SLOT_ADD, ...system });
+    if (round === 0) await sleep(20);
+    t.is(space.load(0x3000, 4), counted);
+    space.store(0x3000, 4, round, 0);
+    vm.resume();
+  }
+  vcpu.kick();
+  t.is(await run, KVM_EXIT.INTR);
+  t.true(new VcpuExit(vcpu).isKicked);
+});
+
+machineTest('pauses nest, and hold runs that begin later', async (t, { vm, vcpu }) => {
+  vm.pause();
+  vm.pause();
+  t.throws(() => vcpu.run(), { code: 'EBUSY', message: /paused/ });
+  vm.resume();
+  let ended = false;
+  const second = vm.createVcpu(1);
+  const run = second.runAsync().then(() => {
+    ended = true;
+  });
+  await sleep(20);
+  t.false(ended);
+  vm.resume();
+  await run;
+  t.throws(() => vm.resume(), { code: 'ERR_NOT_PAUSED' });
+  vm.pause();
+  const held = second.runAsync();
+  second.kick();
+  t.is(await held, KVM_EXIT.INTR, 'a kick ends what is held');
+  vm.resume();
   second.close();
 });
 

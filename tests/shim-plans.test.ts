@@ -1,10 +1,12 @@
 // The shim's plan reader, against the real kernel: /proc/self/maps is the witness.
 
+import { spawnSync } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
+import { artefact } from '../ts/artefact.ts';
 import { native, type SystemError } from '../ts/native.ts';
 import {
   type Command,
@@ -355,6 +357,40 @@ worldTest('random and mutated plans do no harm', (t, world) => {
   t.is(covered, pages(64), 'no hole is left in the reservation');
   world.run({ op: OP_VA_UNMAP, gpa: 0, length: pages(64) });
   t.deepEqual(spaceMaps(world), EMPTY);
+});
+
+// ---- At the limit ----------------------------------------------------------------------------------
+
+/** Maps every second page until the kernel has had enough, and then takes one page back. */
+const EXHAUST = `
+const { Reservation, Backing, Executor } = require(process.argv[1]);
+const plan = Buffer.from(process.argv[2], 'base64');
+const length = 200000;
+const executor = Executor.create();
+executor.setVaSpace(1, Reservation.create(length * 8192));
+executor.setObject(1, Backing.memfd('limit', 4096, 0));
+const [map, unmap] = [plan.subarray(0, 64), plan.subarray(64)];
+const all = Buffer.alloc(length * 64);
+for (let index = 0; index < length; index++) {
+  map.copy(all, index * 64);
+  all.writeBigUInt64LE(BigInt(index * 8192), index * 64 + 8);
+}
+const one = unmap.buffer.slice(unmap.byteOffset, unmap.byteOffset + 64);
+const done = executor.run(all.buffer, 0, length);
+const why = executor.failure.code;
+console.log(JSON.stringify({ full: done < length, why, takenBack: executor.unwind(one, 0, 1) }));
+`;
+
+test('what was done can be taken back when the process has all the mappings that it may have', (t) => {
+  const plan = Buffer.from(
+    encode([
+      { op: OP_VA_MAP, backing: SHARED },
+      { op: OP_VA_UNMAP, gpa: pages(2) },
+    ]),
+  );
+  const args = ['-e', EXHAUST, artefact('membacking.node').pathname, plan.toString('base64')];
+  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 30_000 });
+  t.deepEqual(JSON.parse(stdout || '{}'), { full: true, why: 'ENOMEM', takenBack: 1 }, stderr);
 });
 
 // ---- Closing -----------------------------------------------------------------------------------

@@ -31,8 +31,35 @@ export const CORE_ERRORS = {
 
 export type CoreErrorCode = (typeof CORE_ERRORS)[keyof typeof CORE_ERRORS];
 
+/** Why guest memory cannot be built. */
+export type BuildErrorCode =
+  | 'RAM_EMPTY'
+  | 'RAM_UNALIGNED'
+  | 'RAM_OVERLAP'
+  /** Past the highest address. */
+  | 'RAM_TOO_LARGE'
+  /** Not enough below 1 MiB and from there on for legacy x86. */
+  | 'RAM_TOO_LOW'
+  /** The VTL0 alias map does not lie above all RAM. */
+  | 'ALIAS_MAP_MISFIT'
+  | 'HUGE_PAGE_SIZE'
+  /** Fewer huge pages are free than are needed. */
+  | 'HUGE_PAGES_MISSING'
+  | 'NUMA_NODE_ABSENT'
+  /** The system refused. `cause` is its error. */
+  | 'ALLOCATION_FAILED';
+
 export type ErrorCode =
   | CoreErrorCode
+  | BuildErrorCode
+  /** A partition could not be attached. `cause` says why. */
+  | 'ATTACH_FAILED'
+  /** No piece of RAM can be switched by itself there. */
+  | 'NOT_CONTROLLABLE'
+  /** A backing that is handed over has no such memory. */
+  | 'MISSING_BACKING'
+  /** Memory is in use: `details.leases` says by whom. */
+  | 'LEASED'
   /** The core stopped at a bug of its own. */
   | 'CORE_TRAPPED'
   /** Parts of the package do not belong together. */

@@ -12,6 +12,10 @@ export class NativeExecutor implements Executor {
     return this.#addon.run(core.memory.buffer, core.planPointer() + first * abi.COMMAND_SIZE, count);
   }
 
+  unwind(core: Core, first: number, count: number): number {
+    return this.#addon.unwind(core.memory.buffer, core.planPointer() + first * abi.COMMAND_SIZE, count);
+  }
+
   get failure(): unknown {
     return this.#addon.failure;
   }

@@ -88,7 +88,10 @@ export interface Executor extends Handle {
   clearObject(object: number): void;
   /** Carries out `count` records at byte `pointer` of `memory`, in order, until one fails. How many were done. */
   run(memory: ArrayBuffer, pointer: number, count: number): number;
-  /** Why the last run stopped early. */
+  /** The same for a plan that takes back what was done: it succeeds also where the process has as many mappings as it
+   * may have, and run() fails for that. */
+  unwind(memory: ArrayBuffer, pointer: number, count: number): number;
+  /** Why the last of either stopped early. */
   readonly failure: SystemError | undefined;
 }
 
@@ -109,6 +112,11 @@ export interface Vm extends Handle {
   createIrqchip(): void;
   createPit(): void;
   irqLine(gsi: number, level: boolean): void;
+  /** Brings all vCPUs out of the guest and returns when they are. Their runs, and those that begin now, go on at
+   * resume() as if nothing had been; a kick ends them. This thread's own runs are refused with EBUSY. Pauses nest. */
+  pause(): void;
+  /** Takes one pause back. ERR_NOT_PAUSED when there is none. */
+  resume(): void;
 }
 
 /** A vCPU. One thread at a time runs it or reads its registers: another gets ERR_VCPU_RUNNING. */

@@ -17,6 +17,7 @@ export function systemError<Result>(what: string, call: () => Result): Result {
 export function wrapped(what: string, error: unknown): MembackingError {
   if (error instanceof MembackingError) return error;
   const { code, errno, syscall, message } = error as Partial<SystemError> & Error;
+  if (code === 'NATIVE_MISSING' || code === 'NATIVE_MISMATCH') return new MembackingError('NATIVE_MISSING', message!, { cause: error });
   if (code === 'ERR_CLOSED') return new MembackingError('CLOSED', `${what}: ${message}`, { cause: error });
   const details = syscall === undefined ? {} : { errno, syscall, code };
   return new MembackingError('SYSTEM', `${what}: ${message}`, { details, cause: error });

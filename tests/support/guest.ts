@@ -41,6 +41,8 @@ export const PROGRAMS = {
   /** Sends the RCX bytes at RSI to port DX with one instruction, and then nothing more: it spins. */
   send: [0xf3, 0x6e, 0xeb, 0xfe],
   spin: [0xeb, 0xfe],
+  /** Counts the 32 bits at RBX up. */
+  count: [0xff, 0x03, 0xeb, 0xfc],
   /** Does what no CPU can, without a handler for it. */
   fall: [0x0f, 0x0b],
 } as const;

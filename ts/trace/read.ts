@@ -3,6 +3,7 @@
 import { isUtf8 } from 'node:buffer';
 import { MembackingError } from '../errors.ts';
 import { parseHeader, parseOperation, type TraceHeader, type TraceOperation } from './format.ts';
+import { OperationScanner } from './scan.ts';
 
 /** Bytes in one line, its end not counted. */
 export const MAX_LINE_BYTES = 1024 * 1024;
@@ -33,6 +34,7 @@ export function parseTrace(text: string): { header: TraceHeader; operations: Tra
 
 /** The work itself: bytes in, operations out. After an error it is of no further use. */
 export class TraceDecoder {
+  readonly #scanner = new OperationScanner();
   #header: TraceHeader | undefined;
   #line = 0;
   /** The line that the last chunk left unfinished. */
@@ -78,12 +80,18 @@ export class TraceDecoder {
   #lines(bytes: Uint8Array, operations: TraceOperation[]): void {
     if (!isUtf8(bytes))
       throw new MembackingError('TRACE_SYNTAX', `line ${this.#firstNotUtf8(bytes)} is not UTF-8 text`);
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     for (let start = 0; start < text.length; ) {
-      const end = text.indexOf('\n', start);
       this.#line++;
+      const scanned = this.#header === undefined ? undefined : this.#scanner.scan(text, start);
+      if (scanned !== undefined) {
+        operations.push(scanned);
+        start = this.#scanner.end;
+        continue;
+      }
+      const end = text.indexOf(NEWLINE, start);
       if (end - start > MAX_LINE_BYTES) throw this.#tooLong();
-      const value = this.#json(text.slice(start, end));
+      const value = this.#json(text.toString('utf8', start, end));
       if (this.#header === undefined) this.#header = parseHeader(value);
       else operations.push(parseOperation(value, this.#line));
       start = end + 1;

@@ -31,8 +31,10 @@ export class Replayer {
     partition: new Map(),
     sink: new Map(),
   };
-  /** Ids made or ended by open transactions, to be taken back if they are aborted: a list for each transaction. */
-  readonly #changes: (() => void)[][] = [];
+  /** Takes back what open transactions did to the ids, in the order in which it was done. */
+  readonly #undo: (() => void)[] = [];
+  /** Where in `#undo` each open transaction begins. */
+  readonly #marks: number[] = [];
 
   constructor(core: Core, runner: PlanRunner, names: Names, hooks: ReplayHooks = {}) {
     this.#core = core;
@@ -45,23 +47,36 @@ export class Replayer {
   id(table: Table, id: number): number {
     const found = this.#ids[table].get(id);
     if (found === undefined) {
-      throw new MembackingError('BAD_ID', `the trace has no ${table} ${id}, or has closed it`, { details: { [table]: id } });
+      throw new MembackingError('BAD_ID', `the trace has no ${table} ${id}, or has closed it`, {
+        details: { [table]: id },
+      });
     }
     return found;
+  }
+
+  /** The core's ids of everything of a kind that the trace has made and not ended, in the order in which it was made. */
+  live(table: Table): Iterable<number> {
+    return this.#ids[table].values();
   }
 
   /** Carries out one operation. Throws what the core throws; the operation then has not happened. */
   apply(operation: TraceOperation): void {
     switch (operation.op) {
       case 'begin':
-        return this.#begin();
+        this.#begin();
+        return;
       case 'commit':
-        return this.#commit();
+        this.#commit();
+        return;
       case 'abort':
         this.#core.abort();
-        return this.#takeBack();
+        this.#takeBack();
+        return;
     }
-    if (this.#core.open > 0) return this.#mutate(operation);
+    if (this.#core.open > 0) {
+      this.#mutate(operation);
+      return;
+    }
     this.#begin();
     try {
       this.#mutate(operation);
@@ -80,22 +95,23 @@ export class Replayer {
 
   #begin(): void {
     this.#core.begin();
-    this.#changes.push([]);
+    this.#marks.push(this.#undo.length);
   }
 
   #commit(): void {
     try {
       this.#runner.commit();
     } catch (error) {
-      if (this.#changes.length > 0) this.#takeBack();
+      if (this.#marks.length > 0) this.#takeBack();
       throw error;
     }
-    const done = this.#changes.pop()!;
-    this.#changes.at(-1)?.push(...done);
+    this.#marks.pop();
+    if (this.#marks.length === 0) this.#undo.length = 0;
   }
 
   #takeBack(): void {
-    for (const undo of this.#changes.pop()!.reverse()) undo();
+    const mark = this.#marks.pop()!;
+    while (this.#undo.length > mark) this.#undo.pop()!();
   }
 
   #made(table: Table, id: number, made: number, name: string): void {
@@ -104,7 +120,7 @@ export class Replayer {
     const before = names.get(made);
     ids.set(id, made);
     names.set(made, name);
-    this.#changes.at(-1)!.push(() => {
+    this.#undo.push(() => {
       ids.delete(id);
       if (before === undefined) names.delete(made);
       else names.set(made, before);
@@ -115,12 +131,14 @@ export class Replayer {
     const ids = this.#ids[table];
     const made = ids.get(id)!;
     ids.delete(id);
-    this.#changes.at(-1)!.push(() => ids.set(id, made));
+    this.#undo.push(() => ids.set(id, made));
   }
 
   #fresh(table: Table, id: number): void {
     if (this.#ids[table].has(id)) {
-      throw new MembackingError('TRACE_OPERATION', `the trace has a ${table} ${id} already`, { details: { [table]: id } });
+      throw new MembackingError('TRACE_OPERATION', `the trace has a ${table} ${id} already`, {
+        details: { [table]: id },
+      });
     }
   }
 
@@ -130,85 +148,117 @@ export class Replayer {
       case 'map': {
         const { region, offset, length, object, objectOffset, writable } = operation;
         const flags = writable ? abi.MAPPING_WRITABLE : 0;
-        return core.map(this.id('region', region), offset, length, this.id('object', object), objectOffset, flags);
+        core.map(this.id('region', region), offset, length, this.id('object', object), objectOffset, flags);
+        break;
       }
       case 'unmap':
-        return core.unmap(this.id('region', operation.region), operation.offset, operation.length);
+        core.unmap(this.id('region', operation.region), operation.offset, operation.length);
+        break;
       case 'flags': {
         const region = this.id('region', operation.id);
-        return core.setFlags(region, regionFlags(operation, core.region(region).flags));
+        core.setFlags(region, regionFlags(operation, core.region(region).flags));
+        break;
       }
       case 'move':
-        return core.move(this.id('region', operation.id), operation.offset);
+        core.move(this.id('region', operation.id), operation.offset);
+        break;
       case 'place': {
         const { id, parent, offset, priority } = operation;
-        return core.place(this.id('region', id), this.id('region', parent), offset, priority);
+        core.place(this.id('region', id), this.id('region', parent), offset, priority);
+        break;
       }
       case 'remove':
-        return core.remove(this.id('region', operation.id));
+        core.remove(this.id('region', operation.id));
+        break;
       case 'resize':
-        return core.resize(this.id('region', operation.id), operation.size);
+        core.resize(this.id('region', operation.id), operation.size);
+        break;
       case 'priority':
-        return core.setPriority(this.id('region', operation.id), operation.priority);
+        core.setPriority(this.id('region', operation.id), operation.priority);
+        break;
       case 'retarget':
-        return core.retarget(this.id('region', operation.id), operation.offset);
+        core.retarget(this.id('region', operation.id), operation.offset);
+        break;
       case 'region': {
         this.#fresh('region', operation.id);
         const kind = regionKindNumber(operation.kind);
-        return this.#made('region', operation.id, core.createRegion(kind, operation.size, regionFlags(operation)), operation.name);
+        this.#made(
+          'region',
+          operation.id,
+          core.createRegion(kind, operation.size, regionFlags(operation)),
+          operation.name,
+        );
+        break;
       }
       case 'alias': {
         this.#fresh('region', operation.id);
         const { id, name, target, offset, size } = operation;
-        return this.#made('region', id, core.createAlias(this.id('region', target), offset, size, regionFlags(operation)), name);
+        this.#made(
+          'region',
+          id,
+          core.createAlias(this.id('region', target), offset, size, regionFlags(operation)),
+          name,
+        );
+        break;
       }
       case 'destroy':
         core.destroyRegion(this.id('region', operation.id));
-        return this.#ended('region', operation.id);
+        this.#ended('region', operation.id);
+        break;
       case 'space': {
         this.#fresh('space', operation.id);
         const { id, name, root, offset } = operation;
-        return this.#made('space', id, core.createSpace(this.id('region', root), offset), name);
+        this.#made('space', id, core.createSpace(this.id('region', root), offset), name);
+        break;
       }
       case 'space-close':
         core.destroySpace(this.id('space', operation.id));
-        return this.#ended('space', operation.id);
+        this.#ended('space', operation.id);
+        break;
       case 'object': {
         this.#fresh('object', operation.id);
         const { id, name, kind, writable, size } = operation;
         const made = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size);
         this.#made('object', id, made, name);
-        return this.#hooks.object?.(made, operation);
+        this.#hooks.object?.(made, operation);
+        break;
       }
       case 'object-close':
         core.destroyObject(this.id('object', operation.id));
-        return this.#ended('object', operation.id);
+        this.#ended('object', operation.id);
+        break;
       case 'va': {
         this.#fresh('sink', operation.id);
         const made = core.attachVa(this.id('space', operation.space), operation.size);
         this.#made('sink', operation.id, made, `va ${operation.id}`);
-        return this.#hooks.va?.(made, operation);
+        this.#hooks.va?.(made, operation);
+        break;
       }
       case 'partition':
         this.#fresh('partition', operation.id);
-        return this.#made('partition', operation.id, core.createPartition(operation.slots), `partition ${operation.id}`);
+        this.#made('partition', operation.id, core.createPartition(operation.slots), `partition ${operation.id}`);
+        break;
       case 'partition-close':
         core.destroyPartition(this.id('partition', operation.id));
-        return this.#ended('partition', operation.id);
+        this.#ended('partition', operation.id);
+        break;
       case 'attach': {
         this.#fresh('sink', operation.id);
         const { id, partition, space, va, gpaOffset, lastGpa } = operation;
         const ids = [this.id('partition', partition), this.id('space', space), this.id('sink', va)] as const;
         const made = core.attachPartition(...ids, gpaOffset, lastGpa);
         this.#made('sink', id, made, `partition ${partition}`);
-        return this.#hooks.attach?.(made, operation);
+        this.#hooks.attach?.(made, operation);
+        break;
       }
       case 'detach':
         core.detach(this.id('sink', operation.id));
-        return this.#ended('sink', operation.id);
+        this.#ended('sink', operation.id);
+        break;
       case 'protect': {
         const { sink, start, length, access } = operation;
-        return core.protect(this.id('sink', sink), start, length, accessNumber(access));
+        core.protect(this.id('sink', sink), start, length, accessNumber(access));
+        break;
       }
     }
   }

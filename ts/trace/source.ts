@@ -23,10 +23,15 @@ export async function* readChunks(source: string): AsyncGenerator<Uint8Array> {
 }
 
 /** The whole of `source` as text, for inputs that are one value. Throws also INPUT_TOO_LARGE and INPUT_DAMAGED. */
-export async function readText(source: string): Promise<string> {
+export function readText(source: string): Promise<string> {
+  return decodeText(readChunks(source), source);
+}
+
+/** The same from chunks of `source` that were read already. */
+export async function decodeText(input: AsyncIterable<Uint8Array>, source: string): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
-  for await (const chunk of readChunks(source)) {
+  for await (const chunk of input) {
     bytes += chunk.length;
     if (bytes > MAX_TEXT_BYTES) {
       throw new MembackingError('INPUT_TOO_LARGE', `${source}: more than ${MAX_TEXT_BYTES} bytes`, {

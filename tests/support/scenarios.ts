@@ -1,0 +1,158 @@
+// Changes of one small machine, each of which makes a plan: what monitors and their guests do to a memory map.
+
+/** RAM with a ROM that may cover it, a BAR, a DAX window and private memory; a VA space and a partition see it. */
+export const MACHINE = {
+  regions: `
+    name    kind       size    in      at     priority  flags
+    system  container  200000
+    ram     ram        40000   system  0      -1
+    rom     rom        4000    system  8000   1         disabled
+    bar     device     8000    system  60000
+    dax     device     20000   system  80000
+    anon    ram        8000    system  c0000
+    cover   ram        2000    system  c2000  1         disabled
+    uart    mmio       1000    system  f0000
+    spare   ram        4000
+  `,
+  memory: `
+    object ram.mem 40000
+    object rom.mem 4000
+    object bar.mem 8000
+    object file 100000
+    object secret 10000 private
+    map ram 0 40000 ram.mem 0
+    map rom 0 4000 rom.mem 0
+    map bar 0 4000 bar.mem 0
+    map dax 0 4000 file 8000
+    map dax 8000 8000 file 20000
+    map anon 0 8000 secret 0
+    map cover 0 2000 file 0
+    map spare 0 4000 secret 8000
+    space memory root system
+    va va 400000 of memory
+    partition vm 16
+    attach vtl0 of vm to memory through va end 3fffff
+  `,
+};
+
+export interface Scenario {
+  readonly title: string;
+  /** One line, or one transaction, that makes the machine ready. */
+  readonly ready?: string;
+  readonly change: string;
+}
+
+export const SCENARIOS: readonly Scenario[] = [
+  { title: 'a ROM is put over RAM', change: 'set rom enabled' },
+  { title: 'a ROM is taken off RAM', ready: 'set rom enabled', change: 'set rom disabled' },
+  {
+    title: 'a ROM over RAM becomes another one, in place',
+    ready: 'set rom enabled',
+    change: 'map rom 0 4000 file 40000',
+  },
+  { title: 'RAM becomes read-only', change: 'set ram readonly' },
+  { title: 'RAM becomes writable again', ready: 'set ram readonly', change: 'set ram writable' },
+  { title: 'a BAR is moved', change: 'move bar to 70000' },
+  { title: 'a BAR is moved by a part of itself', change: 'move bar to 62000' },
+  { title: 'a BAR is moved over RAM, and RAM loses', change: 'move bar to 10000' },
+  { title: 'a BAR is hidden', change: 'set bar disabled' },
+  { title: 'a BAR that nobody has filled is moved', ready: 'unmap bar 0 8000', change: 'move bar to 70000' },
+  { title: 'a DAX window maps a part of its file', change: 'map dax 10000 4000 file 0' },
+  { title: 'a DAX window maps over what is there', change: 'map dax 0 4000 file c000' },
+  { title: 'a DAX window maps over parts of two mappings', change: 'map dax 2000 8000 file 50000' },
+  { title: 'a DAX window drops a mapping', change: 'unmap dax 0 4000' },
+  { title: 'a DAX window drops the middle of a mapping', change: 'unmap dax a000 2000' },
+  { title: 'a DAX mapping becomes read-only', change: 'map dax 8000 4000 file 20000 readonly' },
+  { title: 'a DAX window shrinks and loses what was past its end', change: 'resize dax to a000' },
+  {
+    title: 'PAM: four segments of RAM become what they were not',
+    ready: `
+      alias pam0 1000 of ram at 20000 readonly
+      alias pam1 1000 of rom at 0
+      alias pam2 1000 of ram at 22000
+      alias pam3 1000 of uart at 0
+      place pam0 in system at 20000 priority 2
+      place pam1 in system at 21000 priority 2
+      place pam2 in system at 22000 priority 2
+      place pam3 in system at 23000 priority 2
+      set rom enabled
+      move rom to 30000
+    `,
+    change: `
+      set pam0 writable
+      set pam1 readonly
+      set pam2 readonly
+      set pam3 disabled
+    `,
+  },
+  { title: 'private memory is hidden', change: 'set anon disabled' },
+  { title: 'private memory comes back', ready: 'set anon disabled', change: 'set anon enabled' },
+  { title: 'private memory is covered in the middle', change: 'set cover enabled' },
+  { title: 'private memory is uncovered in the middle', ready: 'set cover enabled', change: 'set cover disabled' },
+  { title: 'private memory is moved', change: 'move anon to d0000' },
+  { title: 'private memory is moved by a page, over itself', change: 'move anon to c1000' },
+  {
+    title: 'private memory takes the place of other private memory',
+    change: 'remove anon\nplace spare in system at c0000',
+  },
+  { title: 'private memory takes the place of shared memory', change: 'place spare in system at 10000 priority 1' },
+  { title: 'private memory becomes read-only', change: 'set anon readonly' },
+  {
+    title: 'a second VA space and a second partition are attached late',
+    ready: 'remove anon\nremove cover',
+    change: 'va late 400000 of memory\npartition more 16\nattach late of more to memory through late',
+  },
+  {
+    title: 'VTL2 gets the same memory by a second attachment, at an offset',
+    change: 'attach vtl2 of vm to memory through va at 1000000 end 13fffff',
+  },
+  {
+    title: 'an attachment is taken away, and a change comes along',
+    ready: 'attach vtl2 of vm to memory through va at 1000000 end 13fffff',
+    change: 'detach vtl0\nset rom enabled',
+  },
+  { title: 'everything is detached', change: 'detach vtl0\ndetach va' },
+  { title: 'a partition loses the right to write some of RAM', change: 'protect vtl0 10000 8000 rx' },
+  { title: 'a partition loses every right to some of RAM', change: 'protect vtl0 10000 8000 none' },
+  {
+    title: 'a partition gets its rights back',
+    ready: 'protect vtl0 10000 8000 rx',
+    change: 'protect vtl0 10000 8000 rwx',
+  },
+  { title: 'the VMM loses the right to write some of everything', change: 'protect va 0 400000 r' },
+  { title: 'the VMM loses every right to private memory', change: 'protect va c0000 8000 none' },
+  {
+    title: 'two VA spaces show one map, and it changes',
+    ready:
+      'remove anon\nva second 300000 of memory\npartition other 16\nattach third of other to memory through second',
+    change: 'set rom enabled\nmap dax 0 4000 file 0\nmove bar to 64000\nset cover enabled',
+  },
+  {
+    title: 'one space is the mirror of another, somewhere else',
+    ready: `
+      container outer 400000
+      alias mirror 100000 of system at 0
+      place mirror in outer at 100000
+      remove anon
+      space mirrored root outer
+      va third 400000 of mirrored
+      attach vtl1 of vm to mirrored through third at 2000000 end 2ffffff
+    `,
+    change: 'set rom enabled\nmove bar to 28000',
+  },
+  {
+    title: 'a batch: a BAR goes, a ROM comes, a window fills, private memory moves',
+    change: `
+      remove bar
+      set rom enabled
+      map dax 10000 8000 file 80000
+      map dax 18000 8000 file 90000 readonly
+      move anon to e0000
+      set cover enabled
+      ram more 8000
+      object more.mem 8000
+      map more 0 8000 more.mem 0
+      place more in system at 100000
+    `,
+  },
+];

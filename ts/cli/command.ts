@@ -1,0 +1,36 @@
+// What a subcommand is, and how it says what went wrong.
+
+import type { ParseArgsConfig } from 'node:util';
+
+export const EXIT = {
+  done: 0,
+  /** What was handed in is wrong, or what the system does not give. */
+  wrongInput: 1,
+  wrongUsage: 2,
+  /** The command itself is wrong. */
+  bug: 70,
+} as const;
+
+export interface Arguments {
+  /** Options by name. */
+  readonly options: Readonly<Record<string, boolean | undefined>>;
+  readonly operands: readonly string[];
+}
+
+export interface Command {
+  /** Everything that `--help` prints. */
+  readonly help: string;
+  /** Besides `--help`. */
+  readonly options: NonNullable<ParseArgsConfig['options']>;
+  /** Does it, and gives the exit code. Throws UsageError and MembackingError. */
+  run(given: Arguments): Promise<number>;
+}
+
+/** What the user typed cannot be meant. */
+export class UsageError extends Error {}
+
+/** At least one file, standard input at most once. */
+export function checkFiles(files: readonly string[]): void {
+  if (files.length === 0) throw new UsageError('name at least one FILE, or - for standard input');
+  if (files.filter((file) => file === '-').length > 1) throw new UsageError('standard input (-) can be read only once');
+}

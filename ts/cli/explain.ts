@@ -1,0 +1,57 @@
+import { type Address, type Explanation, formatHex, parseHex, renderExplanation } from '../index.ts';
+import { type Command, EXIT, UsageError } from './command.ts';
+import { jsonLine } from './json.ts';
+import { print, printLines } from './output.ts';
+import { replayFile } from './source.ts';
+
+const HELP = `usage: membacking explain FILE GPA [--json]
+
+Says why a byte of guest memory is what it is, in each address space: the region that is visible there, those
+that it hides, in order, the memory that is mapped there, and the memory slots that show it.
+
+  FILE       a trace or a map of QEMU, plain or gzipped; - for standard input
+  GPA        the guest-physical address: 0xc8000, or decimal
+  --json     one line per address space
+  --help     print this
+`;
+
+export const explainCommand: Command = {
+  help: HELP,
+  options: { json: { type: 'boolean' } },
+  async run({ options, operands: [file, address, ...more] }) {
+    if (file === undefined || address === undefined || more.length > 0)
+      throw new UsageError('name one FILE and one GPA');
+    const explanations = (await replayFile(file)).explain(addressFrom(address));
+    if (options.json) {
+      for (const explanation of explanations) await print(jsonLine(explanationJson(file, explanation)));
+    } else {
+      await printLines(explanations.flatMap(renderExplanation));
+    }
+    return EXIT.done;
+  },
+};
+
+function addressFrom(text: string): Address {
+  const value = /^\d{1,20}$/.test(text) ? BigInt(text) : parseHex(text);
+  if (value !== undefined && value < 2n ** 64n) return BigInt(value) <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
+  throw new UsageError(`the GPA must be an address below 2^64 such as 0xc8000, not "${text}"`);
+}
+
+function explanationJson(file: string, { space, gpa, visible, hidden, mapping, slots, next }: Explanation): object {
+  return {
+    file,
+    addressSpace: space,
+    gpa: formatHex(gpa),
+    visible: visible === undefined ? null : regionJson(visible),
+    hidden: hidden.map(regionJson),
+    mapping: mapping === undefined ? null : { ...mapping, offset: formatHex(mapping.offset) },
+    slots: slots.map(({ sink, slot, start, last, access }) => ({
+      ...{ sink, slot, start: formatHex(start), end: formatHex(last), access },
+    })),
+    next: next === undefined ? null : { name: next.name, start: formatHex(next.start) },
+  };
+}
+
+function regionJson({ start, last, offset, ...region }: NonNullable<Explanation['visible']>): object {
+  return { ...region, start: formatHex(start), end: formatHex(last), offsetInRegion: formatHex(offset) };
+}

@@ -1,0 +1,38 @@
+// What --json prints: addresses are hexadecimal strings, ends are included.
+
+import { type Address, formatHex, type TraceFlatRange, type TraceFlatView, type TracePlan } from '../index.ts';
+
+export function flatViewsJson(views: readonly TraceFlatView[]): object {
+  return { addressSpaces: views.map(({ name, ranges }) => ({ name, ranges: ranges.map(rangeJson) })) };
+}
+
+/** `kind` is `rom` wherever nothing can be written, as QEMU's maps have it. */
+function rangeJson({ gpa, length, name, kind, offsetInRegion, readonly }: TraceFlatRange): object {
+  return {
+    ...extentJson(gpa, length),
+    name,
+    kind: readonly ? 'rom' : kind,
+    offsetInRegion: formatHex(offsetInRegion),
+    readonly,
+  };
+}
+
+export function planJson(plan: TracePlan, number: number): object {
+  return {
+    plan: number,
+    disturbance: plan.disturbance,
+    commands: plan.commands().map(({ op, sink, gpa, length, access, slot, object, objectOffset }) => ({
+      ...{ op, sink, ...extentJson(gpa, length), access, slot, object },
+      objectOffset: objectOffset === undefined ? undefined : formatHex(objectOffset),
+    })),
+  };
+}
+
+function extentJson(start: Address, length: Address): object {
+  return { start: formatHex(start), end: formatHex(BigInt(start) + BigInt(length) - 1n) };
+}
+
+/** One line of output. */
+export function jsonLine(value: object): string {
+  return `${JSON.stringify(value)}\n`;
+}

@@ -1,0 +1,69 @@
+import { createHash } from 'node:crypto';
+import type { TracePlan } from '../index.ts';
+import { type Command, checkFiles, EXIT, UsageError } from './command.ts';
+import { flatViewsJson, jsonLine, planJson } from './json.ts';
+import { print, printLines } from './output.ts';
+import { replayFile } from './source.ts';
+import { ReplayStatistics } from './statistics.ts';
+
+const HELP = `usage: membacking replay TRACE [--plan] [--stats] [--plan-hash] [--json]
+
+Carries out a trace in the core alone: no privileges, no memory of the machine. Prints what each address
+space shows at the end; or, if any of the following is given, that instead:
+
+  --plan       every plan, as it is made: command, sink, address range, length, access, memory, region
+  --stats      counts of operations, plans and commands, disturbance classes, slots, memory of the core
+  --plan-hash  one SHA-256 over the bytes of all plans; the same trace has the same hash everywhere
+
+  TRACE        a trace (or a map of QEMU), plain or gzipped; - for standard input
+  --json       a line for each plan; a last line with everything else
+  --help       print this
+`;
+
+export const replayCommand: Command = {
+  help: HELP,
+  options: {
+    plan: { type: 'boolean' },
+    stats: { type: 'boolean' },
+    'plan-hash': { type: 'boolean' },
+    json: { type: 'boolean' },
+  },
+  async run({ options: { plan: plans, stats, 'plan-hash': hashed, json }, operands: files }) {
+    checkFiles(files);
+    const [file, another] = files;
+    if (file === undefined || another !== undefined) throw new UsageError('name one TRACE');
+    const hash = createHash('sha256');
+    const statistics = new ReplayStatistics();
+    let pending: string[] = [];
+    const onPlan = (plan: TracePlan) => {
+      if (hashed) hash.update(plan.bytes);
+      statistics.addPlan(plan, stats === true);
+      if (!plans) return;
+      if (json) pending.push(jsonLine(planJson(plan, statistics.plans)));
+      else pending.push(`${statistics.plans}: ${plan.render().join('\n')}\n`);
+    };
+    const replay = await replayFile(file, {
+      ...((plans || stats || hashed) && { onPlan }),
+      onBatch: async (operations) => {
+        if (stats) statistics.addOperations(operations);
+        const text = pending.join('');
+        pending = [];
+        await print(text);
+      },
+    });
+    const views = !(plans || stats || hashed);
+    if (json) {
+      const facts = {
+        ...(views && flatViewsJson(replay.flatViews())),
+        ...(stats && { stats: statistics.json(replay.coreMemory) }),
+        ...(hashed && { planHash: hash.digest('hex') }),
+      };
+      if (Object.keys(facts).length > 0) await print(jsonLine({ file, ...facts }));
+      return EXIT.done;
+    }
+    if (views) await printLines(replay.renderFlatViews());
+    if (stats) await printLines(statistics.lines(replay.coreMemory));
+    if (hashed) await printLines([hash.digest('hex')]);
+    return EXIT.done;
+  },
+};

@@ -1,0 +1,65 @@
+// A file's operations through the core, with errors that say where in the file.
+
+import {
+  MembackingError,
+  openOperations,
+  type TraceOperation,
+  TraceReplay,
+  type TraceReplayOptions,
+} from '../index.ts';
+import { complain } from './output.ts';
+
+export interface ReplayFileOptions extends Pick<TraceReplayOptions, 'onPlan'> {
+  /** Whether an operation is carried out; all are, without it. */
+  readonly wanted?: (operation: TraceOperation) => boolean;
+  /** After every some hundred operations, with how many there were: to print what has come up. */
+  readonly onBatch?: (operations: readonly TraceOperation[]) => Promise<void>;
+}
+
+/** Replays a trace or a map. Throws MembackingError with the file, and the line where there is one. */
+export async function replayFile(file: string, options: ReplayFileOptions = {}): Promise<TraceReplay> {
+  const { kind, header, batches } = await named(file, () => openOperations(file));
+  const replay = new TraceReplay({ policy: header.policy, ...(options.onPlan && { onPlan: options.onPlan }) });
+  let line = 1;
+  const iterator = batches[Symbol.asyncIterator]();
+  for (
+    let next = await named(file, () => iterator.next());
+    !next.done;
+    next = await named(file, () => iterator.next())
+  ) {
+    for (const operation of next.value) {
+      line++;
+      if (options.wanted !== undefined && !options.wanted(operation)) continue;
+      try {
+        replay.apply(operation);
+      } catch (error) {
+        throw located(error, kind === 'trace' ? `${file}: line ${line}: "${operation.op}"` : file);
+      }
+    }
+    await options.onBatch?.(next.value);
+  }
+  const open = replay.finish();
+  if (open > 0) complain('note', `${file}: ends inside a transaction; what that had begun is taken back`);
+  return replay;
+}
+
+/** Whether an error is the input's fault, so that the next file may be right. */
+export function isUserError(error: unknown): error is MembackingError {
+  return error instanceof MembackingError && error.code !== 'CORE_TRAPPED' && error.code !== 'VERSION_MISMATCH';
+}
+
+/** Puts the file's name before messages that do not have it. */
+async function named<Result>(file: string, action: () => Promise<Result>): Promise<Result> {
+  try {
+    return await action();
+  } catch (error) {
+    throw error instanceof MembackingError && error.code.startsWith('TRACE_') && !error.message.startsWith(file)
+      ? located(error, file)
+      : error;
+  }
+}
+
+function located(error: unknown, where: string): unknown {
+  if (!(error instanceof MembackingError)) return error;
+  return new MembackingError(error.code, `${where}: ${error.message}`, { details: error.details, cause: error });
+}

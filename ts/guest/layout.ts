@@ -1,0 +1,76 @@
+// Where RAM lies: ranges checked, sorted, and cut where legacy x86 firmware switches them one by one.
+
+import { type Address, formatHex, lastByte, sum } from '../address.ts';
+import * as abi from '../../assembly/abi.ts';
+import { MemoryBuildError } from './errors.ts';
+
+/** A stretch of guest-physical addresses. */
+export interface GpaRange {
+  /** First address; a multiple of the page size. */
+  readonly gpa: Address;
+  /** Bytes, whole pages. */
+  readonly length: Address;
+}
+
+export interface RamPiece {
+  readonly gpa: Address;
+  readonly length: Address;
+  /** Where it begins in its backing. */
+  readonly backingOffset: Address;
+}
+
+const KIB = 1024;
+/** Where the i440FX and its successors switch RAM: from the VGA hole to 1 MiB, PAM registers 59 to 5f. */
+const X86_CUTS: readonly number[] = [
+  0xa0000,
+  ...Array.from({ length: 12 }, (_, i) => 0xc0000 + i * 16 * KIB),
+  0xf0000,
+  0x100000,
+];
+
+/** The pieces of one backing's ranges, in order of the ranges. Throws MemoryBuildError: RAM_UNALIGNED, RAM_EMPTY,
+ *  RAM_TOO_LARGE. */
+export function cutRam(ranges: readonly GpaRange[], x86: boolean, maxAddress: Address): RamPiece[] {
+  const pieces: RamPiece[] = [];
+  let backingOffset: Address = 0;
+  for (const { gpa, length } of ranges) {
+    if (length === 0) throw new MemoryBuildError('RAM_EMPTY', `the RAM range at ${formatHex(gpa)} is empty`);
+    if (BigInt(gpa) % BigInt(abi.PAGE_SIZE) !== 0n || BigInt(length) % BigInt(abi.PAGE_SIZE) !== 0n) {
+      const message = `the RAM range at ${formatHex(gpa)} of ${formatHex(length)} bytes is not whole pages of 0x1000`;
+      throw new MemoryBuildError('RAM_UNALIGNED', message);
+    }
+    const last = sum(gpa, lastByte(length));
+    if (last > maxAddress) {
+      const message = `RAM up to ${formatHex(last)} is past the highest address, ${formatHex(maxAddress)}`;
+      throw new MemoryBuildError('RAM_TOO_LARGE', message, { last, maxAddress });
+    }
+    let start = BigInt(gpa);
+    const end = start + BigInt(length);
+    const cuts = x86 ? X86_CUTS.map(BigInt).filter((cut) => cut > start && cut < end) : [];
+    for (const next of [...cuts, end]) {
+      const bytes = sum(0, next - start);
+      pieces.push({ gpa: sum(0, start), length: bytes, backingOffset });
+      backingOffset = sum(backingOffset, bytes);
+      start = next;
+    }
+  }
+  return pieces;
+}
+
+/** Throws MemoryBuildError: RAM_OVERLAP. */
+export function checkDisjoint(ranges: readonly GpaRange[]): void {
+  const sorted = [...ranges].sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
+  for (let i = 1; i < sorted.length; i++) {
+    const [before, after] = [sorted[i - 1]!, sorted[i]!];
+    if (sum(before.gpa, before.length) > after.gpa) {
+      throw new MemoryBuildError('RAM_OVERLAP', `RAM at ${formatHex(after.gpa)} is given twice`);
+    }
+  }
+}
+
+/** Legacy x86 needs RAM from 0 to 640 KiB and from 1 MiB on. Throws MemoryBuildError: RAM_TOO_LOW. */
+export function checkX86(ranges: readonly GpaRange[]): void {
+  const covers = (gpa: number) => ranges.some((range) => range.gpa <= gpa && sum(range.gpa, range.length) > gpa);
+  if (covers(0) && covers(0x9ffff) && covers(0x100000)) return;
+  throw new MemoryBuildError('RAM_TOO_LOW', 'legacy x86 needs RAM from 0 to beyond 1 MiB (0x100000)');
+}

@@ -1,0 +1,63 @@
+// RAM that is handed on: to a new manager of the same process, or by descriptors to another one.
+
+import type { Address } from '../address.ts';
+import { MembackingError } from '../errors.ts';
+import { Handle } from '../handle.ts';
+import { SharedMemory } from '../object.ts';
+import * as validate from '../validate.ts';
+
+/** One memory of a backing: its name in the manager, the descriptor to pass on, its size in bytes. */
+export interface SharedMemoryPart {
+  readonly name: string;
+  readonly fd: number;
+  readonly size: Address;
+}
+
+/** The shared RAM of a manager, kept beyond its end: the bytes stay as long as this handle, or a manager, is open. */
+export class SharedMemoryBacking extends Handle {
+  readonly #memories: ReadonlyMap<string, SharedMemory>;
+
+  /** @internal See `fromParts` and `GuestMemoryManager.sharedMemory`. */
+  constructor(memories: ReadonlyMap<string, SharedMemory>) {
+    super();
+    this.#memories = memories;
+  }
+
+  /** From descriptors of another process; they are duplicated. Throws SYSTEM. */
+  static fromParts(parts: readonly SharedMemoryPart[]): SharedMemoryBacking {
+    const memories = new Map<string, SharedMemory>();
+    try {
+      for (const part of parts) {
+        const { name, fd, size } = validate.options(part, ['name', 'fd', 'size'], 'a part');
+        memories.set(validate.text(name, 'name'), SharedMemory.fromFd(fd, { name, size, writable: true }));
+      }
+      return new SharedMemoryBacking(memories);
+    } catch (error) {
+      for (const memory of memories.values()) memory.close();
+      throw error;
+    }
+  }
+
+  protected override get what(): string {
+    return 'the shared memory backing';
+  }
+
+  /** What to pass to another process. The descriptors stay this handle's to close. */
+  parts(): SharedMemoryPart[] {
+    this.checkOpen();
+    return [...this.#memories].map(([name, memory]) => ({ name, fd: memory.fd, size: memory.size }));
+  }
+
+  /** @internal Throws MISSING_BACKING. */
+  memory(name: string): SharedMemory {
+    this.checkOpen();
+    const memory = this.#memories.get(name);
+    if (memory !== undefined) return memory;
+    const known = [...this.#memories.keys()].map((each) => `"${each}"`).join(', ') || 'none';
+    throw new MembackingError('MISSING_BACKING', `the backing has no memory "${name}"; it has ${known}`);
+  }
+
+  protected override release(): void {
+    for (const memory of this.#memories.values()) memory.close();
+  }
+}
