@@ -10,8 +10,8 @@ import { MembackingError } from './errors.ts';
 export interface Executor {
   /** Commands `first` to `first + count - 1`, in order, up to the first that fails. Returns how many were done. */
   execute(core: Core, first: number, count: number): number;
-  /** The same for commands that take others back: with everything that was kept in reserve for that. */
-  unwind(core: Core, first: number, count: number): number;
+  /** The same for commands that take others back, with everything that was kept in reserve for that. Default: `execute`. */
+  unwind?(core: Core, first: number, count: number): number;
   /** Why the last one failed. */
   readonly failure: unknown;
 }
@@ -107,7 +107,7 @@ export class PlanRunner {
   }
 
   #executeOrUnwind(commands: number): void {
-    const failure = this.#run('execute', commands);
+    const failure = this.#run(commands, execute);
     if (failure === undefined) return;
     const command = this.#core.command(failure.done);
     this.#unwind(failure.done);
@@ -119,7 +119,7 @@ export class PlanRunner {
   /** Takes the first `done` commands back. */
   #unwind(done: number): void {
     const inverse = this.#core.unwind(done);
-    const failure = this.#run('unwind', inverse);
+    const failure = this.#run(inverse, unwind);
     if (failure === undefined) {
       this.#core.unwound();
       return;
@@ -130,22 +130,27 @@ export class PlanRunner {
   }
 
   /** Executes the commands that the core now shows; undefined, or where it stopped and why. */
-  #run(method: 'execute' | 'unwind', count: number): { done: number; cause: unknown } | undefined {
+  #run(count: number, run: Run): { done: number; cause: unknown } | undefined {
     if (this.#only !== undefined) {
-      const done = this.#only[method](this.#core, 0, count);
+      const done = run(this.#only, this.#core, 0, count);
       return done === count ? undefined : { done, cause: this.#only.failure };
     }
     for (let first = 0; first < count; ) {
       const executor = this.#executors.get(this.#core.commandSink(first));
       let end = first + 1;
       while (end < count && this.#executors.get(this.#core.commandSink(end)) === executor) end++;
-      const done = executor?.[method](this.#core, first, end - first) ?? end - first;
+      const done = executor === undefined ? end - first : run(executor, this.#core, first, end - first);
       if (done < end - first) return { done: first + done, cause: executor!.failure };
       first = end;
     }
     return undefined;
   }
 }
+
+type Run = (executor: Executor, core: Core, first: number, count: number) => number;
+const execute: Run = (executor, core, first, count) => executor.execute(core, first, count);
+const unwind: Run = (executor, core, first, count) =>
+  executor.unwind === undefined ? executor.execute(core, first, count) : executor.unwind(core, first, count);
 
 const NOTHING: PlanFacts = { commands: 0, disturbance: abi.CLASS_NONE };
 

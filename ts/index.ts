@@ -8,7 +8,25 @@ export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind }
 
 // ---- A live memory map -------------------------------------------------------------------------
 
-export { artefact } from './artefact.ts';
+export { GuestMemory } from './guest-memory.ts';
+export { Handle } from './handle.ts';
+export { KvmPartition, Vcpu } from './kvm.ts';
+export {
+  type AddressSpaceOptions,
+  type AliasOptions,
+  type AttachOptions,
+  MemoryMap,
+  type MemoryMapOptions,
+  type RegionOptions,
+  type VaSpaceOptions,
+} from './map.ts';
+export { type Exit, KVM_EXIT, type Registers, type SpecialRegisters } from './native.ts';
+export { MemoryObject, PrivateMemory, SharedMemory } from './object.ts';
+export { type AttachedSlot, Attachment, type MemorySlot, type Partition, type PartitionFacts } from './partition.ts';
+export type { ProtectOptions } from './protection.ts';
+export { type MapOptions, type Mapping, type PlaceOptions, Region } from './region.ts';
+export { AddressSpace, type FlatRange, type SeenRegion } from './space.ts';
+export { type VaPiece, VaSpace } from './va-space.ts';
 
 // ---- Traces ------------------------------------------------------------------------------------
 
@@ -24,6 +42,7 @@ export { parseHex, type TraceHeader, type TraceOperation } from './trace/format.
 export { type OperationStream, openOperations } from './trace/input.ts';
 export { importQemuMaps, type QemuMapFile } from './trace/qemu-map.ts';
 export { MAX_LINE_BYTES, openTrace, parseTrace, type TraceStream } from './trace/read.ts';
+export { sampleTrace } from './trace/sample.ts';
 export { readChunks, readText } from './trace/source.ts';
 export { formatHeader, formatOperation, formatTrace } from './trace/write.ts';
 

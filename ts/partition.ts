@@ -46,10 +46,6 @@ export class PartitionExecutor implements Executor {
     this.#base = base;
   }
 
-  unwind(core: Core, first: number, count: number): number {
-    return this.execute(core, first, count);
-  }
-
   execute(core: Core, first: number, count: number): number {
     for (let done = 0; done < count; done++) {
       const { op, slot, gpa, length, offset, access } = core.command(first + done);

@@ -12,6 +12,9 @@ interface CoreMemory {
   readonly inUse: number;
 }
 
+/** Kinds that a line names. */
+const LISTED = 7;
+
 export class ReplayStatistics {
   /** Plans that have commands. */
   plans = 0;
@@ -93,9 +96,10 @@ function sorted(counts: ReadonlyMap<string, number>): Record<string, number> {
   return Object.fromEntries([...counts].sort());
 }
 
+/** The most frequent by name, the others together. */
 function listed(counts: ReadonlyMap<string, number>): string {
-  return [...counts]
-    .sort(([, a], [, b]) => b - a)
-    .map(([what, count]) => `${what} ${count}`)
-    .join(', ');
+  const descending = [...counts].sort(([, a], [, b]) => b - a);
+  const others = descending.slice(LISTED).reduce((sum, [, count]) => sum + count, 0);
+  const named = descending.slice(0, LISTED).map(([what, count]) => `${what} ${count}`);
+  return [...named, ...(others > 0 ? [`others ${others}`] : [])].join(', ');
 }

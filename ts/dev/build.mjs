@@ -4,7 +4,7 @@
 // new URL(`${TO_BUILD}core.wasm`, import.meta.url).
 
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { abiHeader } from './abi-header.mjs';
 import { execute, filesUnder, perform, StepError, together } from './steps.mjs';
@@ -127,6 +127,22 @@ function bundle({ name, from, to, clear, options }) {
 
 function packageSources() {
   return [ABI, ...filesUnder('ts', '.ts')];
+}
+
+// ---- What is shipped as it is ------------------------------------------------------------------
+
+/** Traces that the package brings along. */
+export function samples() {
+  const sources = filesUnder('ts/trace/samples', '.jsonl');
+  const target = (path) => `build/samples/${basename(path)}`;
+  return perform({
+    name: 'build/samples',
+    from: sources,
+    to: sources.map(target),
+    run: () => {
+      for (const path of sources) copyFileSync(path, target(path));
+    },
+  });
 }
 
 // ---- Types and style ---------------------------------------------------------------------------

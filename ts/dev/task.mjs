@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { addon, checkStyle, checkTypes, core, declarations, fixStyle, library, programs } from './build.mjs';
+import { addon, checkStyle, checkTypes, core, declarations, fixStyle, library, programs, samples } from './build.mjs';
 import { runTests } from './run-tests.mjs';
 import { digest, filesUnder, StepError, together } from './steps.mjs';
 
@@ -13,7 +13,7 @@ const commands = {
   /** What `npm start` and a user's program need. */
   async build() {
     install();
-    await together(core('release', 'build/core.wasm'), addon(), library());
+    await together(core('release', 'build/core.wasm'), addon(), library(), samples());
   },
 
   /** @param {string[]} args handed to ava */
