@@ -11,6 +11,7 @@ import {
   OP_VA_UNMAP,
   OP_VA_UNPARK,
 } from './abi';
+import { copyWords, zeroWords } from './bytes';
 import { VECTOR_SIZE, Vector } from './vector';
 
 /** The record of abi.ts. */
@@ -59,7 +60,7 @@ export function assemblePlan(): void {
 
 function append(list: Vector): void {
   if (list.length == 0 || !plan.ensure(list.length)) return;
-  memory.copy(plan.extend(list.length), list.at(0), list.length);
+  copyWords(plan.extend(list.length), list.at(0), list.length);
 }
 
 export function commandCount(list: Vector): u32 {
@@ -73,7 +74,7 @@ export function commandAt(list: Vector, index: u32): Command {
 /** A new command at the end of the list, all fields but these 0. */
 export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): Command {
   const at = list.ensure(COMMAND_SIZE) ? list.extend(COMMAND_SIZE) : nowhere;
-  memory.fill(at, 0, COMMAND_SIZE);
+  zeroWords(at, COMMAND_SIZE);
   const command = changetype<Command>(at);
   command.op = op;
   command.sink = sink;

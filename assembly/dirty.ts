@@ -3,22 +3,21 @@
 
 import { ERR_CYCLE, ERR_TOO_COMPLEX, MAX_DEPTH, MAX_VISITS, REGION_DISABLED, REGION_EMPTY, SINK_VA } from './abi';
 import { fail } from './failure';
-import { ensureStep } from './journal';
-import { LAST_BYTE, minusClipped, plusClipped, sumFits } from './range';
-import { changeSink, changeSpace, regionOf, sinkOf, spaceOf } from './records';
+import { minusClipped, plusClipped, sumFits } from './range';
+import { regionOf, sinkOf, spaceOf } from './records';
 import * as tree from './tree';
 import { VECTOR_SIZE, Vector } from './vector';
+import { addWindow, sinkWindows, viewWindows } from './windows';
 
 /** What may be different in a window: which regions are seen there, or only what is mapped into them. */
 export const VIEW: u32 = 1;
 export const MAPPINGS: u32 = 2;
 
-/** Spaces and sinks that were given a window since they were last clean (u32 ids, perhaps twice, perhaps clean again). */
-export const dirtySpaces = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-export const dirtySinks = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-
 /** Aliases found on the way, a run for each region under way. */
 const found = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+/** Whether a mapping has changed since the last commit: then what looks as before may show other bytes. */
+export let mappingsChanged: bool = false;
 
 /** Regions visited by this operation upwards, or by this commit downwards. */
 let visits: u32 = 0;
@@ -27,6 +26,14 @@ let walkError: i32 = 0;
 
 export function resetVisits(): void {
   visits = 0;
+}
+
+export function noteMappings(): void {
+  mappingsChanged = true;
+}
+
+export function forgetMappings(): void {
+  mappingsChanged = false;
 }
 
 /** Counts one region; false when there were too many. */
@@ -89,31 +96,11 @@ function markSeen(id: u32, start: u64, last: u64, what: u32, depth: u32): void {
 }
 
 function markSpace(id: u32, start: u64, last: u64, what: u32): void {
-  const space = spaceOf(id);
-  if (what == MAPPINGS) {
-    for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-      if (sinkOf(sink - 1).kind == SINK_VA) markSink(sink - 1, start, last);
-    }
+  if (what == VIEW) {
+    addWindow(viewWindows, id, start, last);
     return;
   }
-  if (!ensureStep() || !dirtySpaces.ensure(4)) return;
-  if (space.dirty == 0) dirtySpaces.push32(id);
-  addWindow(changeSpace(id).dirtySlot, start, last);
-}
-
-/** Marks a window of one sink. */
-export function markSink(id: u32, start: u64, last: u64): void {
-  if (!ensureStep() || !dirtySinks.ensure(4)) return;
-  if (sinkOf(id).dirty == 0) dirtySinks.push32(id);
-  addWindow(changeSink(id).dirtySlot, start, last);
-}
-
-export function markWholeSink(id: u32): void {
-  markSink(id, 0, LAST_BYTE);
-}
-
-/** Windows that touch or overlap become one. */
-function addWindow(slot: usize, start: u64, last: u64): void {
-  tree.erase(slot, start, last);
-  tree.put(slot, start, last, start, 0, 0);
+  for (let sink = spaceOf(id).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
+    if (sinkOf(sink - 1).kind == SINK_VA) addWindow(sinkWindows, sink - 1, start, last);
+  }
 }

@@ -16,18 +16,20 @@ import {
   REGION_EMPTY,
   REGION_NONVOLATILE,
   REGION_READONLY,
+  SINK_VA,
 } from './abi';
-import { markSink, visit } from './dirty';
+import { mappingsChanged, visit } from './dirty';
 import { fail } from './failure';
 import { ensureStep } from './journal';
 import { LAST_BYTE, plusClipped, sumFits } from './range';
 import { changeSpace, Region, regionOf, sinkOf, spaceOf } from './records';
 import * as tree from './tree';
 import { CURSOR_SIZE, Cursor, Span } from './tree';
+import { sort } from './sort';
 import { VECTOR_SIZE, Vector } from './vector';
+import { addWindow, sinkWindows } from './windows';
 
 const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const windows = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 
 /** Children to be visited, a run for each region under way, each run in the order of the visits. */
 const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -38,22 +40,10 @@ const SPAN_BYTES: u32 = offsetof<Span>();
 
 // ---- Resolving -----------------------------------------------------------------------------
 
-/** Resolves every marked window of the space and marks the sinks where something is different. Returns 0 or a code. */
-export function resolve(id: u32): i32 {
-  runs.clear();
-  const space = spaceOf(id);
-  windows.seek(space.dirtySlot, 0);
-  for (let window = windows.span; window != null; window = windows.span) {
-    const error = resolveWindow(id, window.start, window.last);
-    if (error != 0) return error;
-    windows.next();
-  }
-  tree.clear(changeSpace(id).dirtySlot);
-  return 0;
-}
-
-function resolveWindow(id: u32, start: u64, last: u64): i32 {
+/** Resolves a window of the space, and marks it in the sinks if something is different. Returns 0 or a code. */
+export function resolve(id: u32, start: u64, last: u64): i32 {
   if (!ensureStep()) return 0;
+  runs.clear();
   const space = changeSpace(id);
   const slot = space.flatSlot;
   if (!cut(slot, start, last)) return 0;
@@ -65,8 +55,10 @@ function resolveWindow(id: u32, start: u64, last: u64): i32 {
     const error = render(slot, root, from - space.offset, min(last, rootLast) - space.offset, from, 0, 0);
     if (error != 0) return error;
   }
-  if (isAsBefore(slot, start, last)) return 0;
-  for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) markSink(sink - 1, start, last);
+  const isChanged = !isAsBefore(slot, start, last);
+  for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
+    if (isChanged || (mappingsChanged && sinkOf(sink - 1).kind == SINK_VA)) addWindow(sinkWindows, sink - 1, start, last);
+  }
   return 0;
 }
 
@@ -205,36 +197,11 @@ function overlap(mark: u32, end: u32): bool {
   return false;
 }
 
-function precedes(left: u32, right: u32): bool {
-  const a = regionOf(left);
-  const b = regionOf(right);
-  return a.priority != b.priority ? a.priority > b.priority : a.order < b.order;
-}
-
-/** Puts a run in order of precedence. Heap sort: in place, and never slow. */
+/** Puts a run in order of precedence. */
 export function sortRun(mark: u32, end: u32): void {
-  const base = runs.at(mark);
-  const count = (end - mark) >> 2;
-  for (let i = count >> 1; i > 0; --i) sink(base, i - 1, count);
-  for (let i = count; i > 1; --i) {
-    const first = load<u32>(base);
-    store<u32>(base, load<u32>(base + ((i - 1) << 2)));
-    store<u32>(base + ((i - 1) << 2), first);
-    sink(base, 0, i - 1);
-  }
-}
-
-/** Moves item `i` down the heap until none below it comes later. */
-function sink(base: usize, i: u32, count: u32): void {
-  const item = load<u32>(base + (i << 2));
-  while (true) {
-    let below: u32 = 2 * i + 1;
-    if (below >= count) break;
-    if (below + 1 < count && precedes(load<u32>(base + (below << 2)), load<u32>(base + ((below + 1) << 2)))) ++below;
-    const other = load<u32>(base + (below << 2));
-    if (!precedes(item, other)) break;
-    store<u32>(base + (i << 2), other);
-    i = below;
-  }
-  store<u32>(base + (i << 2), item);
+  sort(runs.at(mark), (end - mark) >> 2, 4, (left, right) => {
+    const a = regionOf(load<u32>(left));
+    const b = regionOf(load<u32>(right));
+    return a.priority != b.priority ? a.priority > b.priority : a.order < b.order;
+  });
 }

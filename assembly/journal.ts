@@ -11,6 +11,7 @@
 //
 // Freed blocks wait in a list of their own until the outermost transaction ends: a rollback needs their contents.
 
+import { copyWords } from './bytes';
 import { allocate, ensure, exhausted, release } from './heap';
 import { VECTOR_SIZE, Vector } from './vector';
 
@@ -136,7 +137,7 @@ function append(address: usize, size: u32, kind: u32): void {
   const entry = entries.extend(HEADER + size + TRAILER);
   store<u32>(entry, <u32>address);
   store<u32>(entry, size | kind, 4);
-  memory.copy(entry + HEADER, address, size);
+  copyWords(entry + HEADER, address, size);
   store<u32>(entry + HEADER + size, size | kind);
 }
 

@@ -19,6 +19,7 @@ import {
   OP_VA_PROTECT,
   OP_VA_UNMAP,
   OP_VA_UNPARK,
+  SINK_PARTITION,
   SINK_VA,
 } from './abi';
 import {
@@ -33,18 +34,19 @@ import {
   inversePlan,
   plan,
 } from './command';
-import { dirtySinks, dirtySpaces, resetVisits } from './dirty';
+import { forgetMappings, resetVisits } from './dirty';
 import { fail } from './failure';
 import { resolve } from './flatten';
 import { clearExhausted, exhausted } from './heap';
 import { keep, savepoint, undo } from './journal';
 import { checkPolicy, forgetChanged } from './policy';
-import { recycleTables, sinkOf, sinks, spaceOf, spaces } from './records';
+import { recycleTables, sinkOf, sinks, spaces } from './records';
 import { lastOf } from './range';
 import { removeSink } from './sink';
 import { beginSlots, diffSlots, planSlotAdditions, slotClass } from './slots';
 import { beginVa, diffVa, planVaAdditions, planVaRemovals, restoreAccess, restoreRange, vaClass } from './va';
 import { Vector } from './vector';
+import { runEnd, settle, sinkWindows, viewWindows, WINDOW_BYTES, windowAt } from './windows';
 
 const IDLE: u32 = 0;
 const OPEN: u32 = 1;
@@ -140,29 +142,32 @@ export function isIdle(): bool {
 
 function becomeIdle(): void {
   state = IDLE;
-  dirtySpaces.clear();
-  dirtySinks.clear();
+  viewWindows.clear();
+  sinkWindows.clear();
   forgetChanged();
+  forgetMappings();
 }
 
 function makePlan(): i32 {
   resetVisits();
   clearCommands();
-  for (let at: u32 = 0; at < dirtySpaces.length; at += 4) {
-    const id = load<u32>(dirtySpaces.at(at));
-    if (!spaces.isAlive(id) || spaceOf(id).dirty == 0) continue;
-    const error = resolve(id);
+  settle(viewWindows);
+  for (let at: u32 = 0; at < viewWindows.length; at += WINDOW_BYTES) {
+    const window = windowAt(viewWindows, at);
+    if (!spaces.isAlive(window.owner)) continue;
+    const error = resolve(window.owner, window.start, window.last);
     if (error != 0) return error;
   }
-  sortSinks();
+  // Sinks come in order of their ids, so that a plan does not depend on the order of the changes.
+  settle(sinkWindows);
   beginVa();
-  let error = diffSinks(true);
+  let error = diffSinks(SINK_VA);
   if (error != 0) return error;
   planVaRemovals();
   error = planVaAdditions();
   if (error != 0) return error;
   beginSlots();
-  error = diffSinks(false);
+  error = diffSinks(SINK_PARTITION);
   if (error != 0) return error;
   error = planSlotAdditions();
   if (error != 0) return error;
@@ -172,29 +177,22 @@ function makePlan(): i32 {
   return 0;
 }
 
-function diffSinks(va: bool): i32 {
-  for (let at: u32 = 0; at < dirtySinks.length; at += 4) {
-    const id = load<u32>(dirtySinks.at(at));
-    if (!sinks.isAlive(id) || sinkOf(id).dirty == 0 || (sinkOf(id).kind == SINK_VA) != va) continue;
-    const error = va ? diffVa(id) : diffSlots(id);
-    if (error != 0) return error;
+function diffSinks(kind: u32): i32 {
+  for (let at: u32 = 0; at < sinkWindows.length; ) {
+    const id = windowAt(sinkWindows, at).owner;
+    const end = runEnd(sinkWindows, at);
+    if (sinks.isAlive(id) && sinkOf(id).kind == kind) {
+      const error = kind == SINK_VA ? diffVa(id, at, end) : diffSlots(id, at, end);
+      if (error != 0) return error;
+    }
+    at = end;
   }
   return 0;
 }
 
-/** In order of their ids, so that a plan does not depend on the order of the changes. */
-function sortSinks(): void {
-  for (let i: u32 = 4; i < dirtySinks.length; i += 4) {
-    const id = load<u32>(dirtySinks.at(i));
-    let at = i;
-    for (; at > 0 && load<u32>(dirtySinks.at(at - 4)) > id; at -= 4) store<u32>(dirtySinks.at(at), load<u32>(dirtySinks.at(at - 4)));
-    store<u32>(dirtySinks.at(at), id);
-  }
-}
-
 function removeDetached(): void {
-  for (let at: u32 = 0; at < dirtySinks.length; at += 4) {
-    const id = load<u32>(dirtySinks.at(at));
+  for (let at: u32 = 0; at < sinkWindows.length; at = runEnd(sinkWindows, at)) {
+    const id = windowAt(sinkWindows, at).owner;
     if (sinks.isAlive(id) && sinkOf(id).detaching && !exhausted) removeSink(id);
   }
 }

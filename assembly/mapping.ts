@@ -16,7 +16,7 @@ import {
   PAGE_SHIFT,
   REGION_EMPTY,
 } from './abi';
-import { MAPPINGS, markRegion } from './dirty';
+import { MAPPINGS, markRegion, noteMappings } from './dirty';
 import { fail } from './failure';
 import { ensureStep } from './journal';
 import { exists, isPageAligned, LAST_BYTE, lastOf, lengthOf, pageLast } from './range';
@@ -63,6 +63,7 @@ export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, obje
   eraseMappings(id, offset, last);
   changeObject(objectId).mappedPages += length >> PAGE_SHIFT;
   tree.put(changeRegion(id).mappingsSlot, offset, last, objectOffset, objectId, flags);
+  noteMappings();
   return markRegion(id, offset, last, MAPPINGS);
 }
 
@@ -98,7 +99,9 @@ export function eraseMappings(id: u32, start: u64, last: u64): void {
     some = true;
     cursor.next();
   }
-  if (some) tree.erase(changeRegion(id).mappingsSlot, start, last);
+  if (!some) return;
+  tree.erase(changeRegion(id).mappingsSlot, start, last);
+  noteMappings();
 }
 
 /** Takes out what lies past the region's end. Marks nothing. */

@@ -50,16 +50,11 @@ export class Space extends Entry {
   nextOfRoot: u32;
   /** The flat view. Span tree: GPA -> a = offset in region, b = region, c = FLAT_*. */
   flat: u32;
-  /** Span tree of the windows that must be resolved again. */
-  dirty: u32;
   /** First sink that is attached here. */
   sinks: u32;
 
   get flatSlot(): usize {
     return changetype<usize>(this) + offsetof<Space>('flat');
-  }
-  get dirtySlot(): usize {
-    return changetype<usize>(this) + offsetof<Space>('dirty');
   }
 }
 
@@ -99,17 +94,12 @@ export class Sink extends Entry {
   /** What it has, keyed by GPA of the space. VA: a = offset in object, b = object, c = access.
    *  Partition: a = offset in region, b = region, c = slot << 8 | access. */
   state: u32;
-  /** Span tree of the windows in which what it has may differ from what it should have. */
-  dirty: u32;
   /** Span tree: GPA -> a = GPA, c = access that is left; nothing said means all. */
   protections: u32;
   padding: u32;
 
   get stateSlot(): usize {
     return changetype<usize>(this) + offsetof<Sink>('state');
-  }
-  get dirtySlot(): usize {
-    return changetype<usize>(this) + offsetof<Sink>('dirty');
   }
   get protectionsSlot(): usize {
     return changetype<usize>(this) + offsetof<Sink>('protections');

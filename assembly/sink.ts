@@ -13,12 +13,12 @@ import {
   SINK_PARTITION,
   SINK_VA,
 } from './abi';
-import { markSink, markWholeSink } from './dirty';
 import { fail } from './failure';
 import { changePartition, changeSink, changeSpace, partitionOf, partitions, sinkOf, sinks, spaceOf, spaces } from './records';
 import { LAST_BYTE, isPageAligned } from './range';
 import { destroyPartition } from './slots';
 import * as tree from './tree';
+import { addWindow, sinkWindows } from './windows';
 
 /** A linear reservation of `size` bytes that mirrors the space from GPA 0; 0 stands for 2^64. */
 export function attachVa(space: u32, size: u64): i32 {
@@ -61,7 +61,7 @@ function newSink(kind: u32, space: u32): i32 {
   sink.space = space + 1;
   sink.nextOfSpace = spaceOf(space).sinks;
   changeSpace(space).sinks = id + 1;
-  markWholeSink(id);
+  addWindow(sinkWindows, id, 0, LAST_BYTE);
   return id;
 }
 
@@ -72,7 +72,7 @@ export function detachSink(id: u32): i32 {
   if (sink.users != 0) return fail(ERR_IN_USE, 0, id + 1);
   changeSink(id).detaching = true;
   if (sink.va != 0) changeSink(sink.va - 1).users -= 1;
-  markWholeSink(id);
+  addWindow(sinkWindows, id, 0, LAST_BYTE);
   return 0;
 }
 
@@ -110,6 +110,6 @@ export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
   const slot = changeSink(id).protectionsSlot;
   tree.erase(slot, start, last);
   if (access != ACCESS_ALL) tree.put(slot, start, last, start, 0, access);
-  markSink(id, start, last);
+  addWindow(sinkWindows, id, start, last);
   return 0;
 }

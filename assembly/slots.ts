@@ -29,12 +29,12 @@ import { CURSOR_SIZE, Cursor, Span } from './tree';
 import { bytesKept, protectedAccess, protectionLast } from './va';
 import { VECTOR_SIZE, Vector } from './vector';
 import { WALK_SIZE, Walk } from './walk';
+import { sinkWindows, WINDOW_BYTES, windowAt } from './windows';
 
 const SPAN_BYTES: u32 = offsetof<Span>();
 const ACCESS_BITS: u32 = 8;
 const ACCESS_MASK: u32 = (1 << ACCESS_BITS) - 1;
 
-const windows = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const flat = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const state = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
@@ -155,15 +155,13 @@ export function beginSlots(): void {
   slotClass = CLASS_NONE;
 }
 
-/** Notes what goes and what comes in the marked windows of one partition sink. Returns 0 or a code. */
-export function diffSlots(id: u32): i32 {
+/** Notes what goes and what comes in the partition sink's windows, a run of `sinkWindows`. Returns 0 or a code. */
+export function diffSlots(id: u32, from: u32, end: u32): i32 {
   const sink = sinkOf(id);
   const firstRemoved = removed.length;
   const firstAdded = added.length;
   renamed.clear();
-  windows.seek(sink.dirtySlot, 0);
-  while (windows.span != null && ensureStep()) diffStretch(sink);
-  tree.clear(changeSink(id).dirtySlot);
+  for (let at = from; at < end && ensureStep(); ) at = diffStretch(sink, at, end);
   planRemovals(id, firstRemoved);
   applyRenames(id);
   noteDisturbance(sink, firstRemoved, firstAdded);
@@ -172,35 +170,36 @@ export function diffSlots(id: u32): i32 {
   runs.push32(firstAdded);
   runs.push32(added.length);
   const highest = changetype<Span>(added.end - SPAN_BYTES);
-  return highest.last > sink.last ? fail(ERR_PAST_LIMIT, highest.b + 1, id + 1, highest.last) : 0;
+  return highest.last > min(sink.last, sinkOf(sink.va - 1).last) ? fail(ERR_PAST_LIMIT, highest.b + 1, id + 1, highest.last) : 0;
 }
 
-/** Compares a window, extended to the whole of every slot that it touches, with what should be there; goes on to the next. */
-function diffStretch(sink: Sink): void {
-  let window = changetype<Span>(windows.span);
+/** Compares a window, extended to the whole of every slot that it touches, with what should be there. Returns the next. */
+function diffStretch(sink: Sink, at: u32, end: u32): u32 {
+  let window = windowAt(sinkWindows, at);
   let start = pageStart(window.start);
   let last = pageLast(window.last);
-  windows.next();
+  at += WINDOW_BYTES;
   // A slot that ends just before the window may go on in it now, and one just behind may begin in it.
   current.clear();
   state.seek(sink.stateSlot, start == 0 ? 0 : start - 1);
   while (true) {
     for (let span = state.span; span != null && (span.start <= last || span.start - 1 == last); span = state.span) {
-      if (!current.ensure(SPAN_BYTES)) return;
+      if (!current.ensure(SPAN_BYTES)) return end;
       memory.copy(current.extend(SPAN_BYTES), changetype<usize>(span), SPAN_BYTES);
       start = min(start, span.start);
       last = max(last, span.last);
       state.next();
     }
-    if (windows.span == null) break;
-    window = changetype<Span>(windows.span);
+    if (at == end) break;
+    window = windowAt(sinkWindows, at);
     if (last != LAST_BYTE && pageStart(window.start) > last + 1) break;
     last = max(last, pageLast(window.last));
-    windows.next();
+    at += WINDOW_BYTES;
   }
   wanted.clear();
   wantedSlots(sink, start, last, wanted);
   compare();
+  return at;
 }
 
 /** Walks over both lists; slots are the same only as wholes. */

@@ -38,7 +38,6 @@ export function destroySpace(id: u32): i32 {
   }
   const changed = changeSpace(id);
   tree.clear(changed.flatSlot);
-  tree.clear(changed.dirtySlot);
   spaces.release(id);
   return 0;
 }

@@ -1,6 +1,5 @@
 // The span tree: a B+-tree of spans [start, last], each with three values, in order of (start, b). Everything ordered
-// in the core is one of these: a region's children and mappings, flat views, VA pieces, memory slots, protections,
-// windows to be looked at again.
+// in the core is one of these: a region's children and mappings, flat views, VA pieces, memory slots, protections.
 //
 //   leaf                                            inner node
 //    0     1     2     4        8      16            0 .. 16  as in a leaf
@@ -15,6 +14,7 @@
 //
 // A tree is known by its slot: the address of the u32 that holds its root, 0 for an empty tree. Every change is journaled.
 
+import { moveWords } from './bytes';
 import { allocateJournaled, ensureStep, releaseJournaled, saveImage, stampNow, touch } from './journal';
 import { Vector } from './vector';
 
@@ -28,6 +28,8 @@ const NODE_SHIFT: u32 = 9;
 const NODE_SIZE: u32 = 1 << NODE_SHIFT;
 const LEAF_CAPACITY: u32 = (NODE_SIZE - HEADER) / SPAN_SIZE;
 const INNER_CAPACITY: u32 = (NODE_SIZE - HEADER) / CHILD_SIZE;
+/** Free places that two leaves must have together to share their spans. */
+const SHARED: u32 = 4;
 /** Nodes this full or emptier look for a neighbour to join. */
 const SPARSE: u32 = 6;
 const MAX_HEIGHT: i32 = 16;
@@ -186,13 +188,20 @@ export function insert(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u3
     return;
   }
   const depth = descend(slot, start, b);
+  insertAt(slot, depth, positionInLeaf(pathNode(depth), start, b), start, last, a, b, c);
+}
+
+/** At a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
+function insertAt(slot: usize, depth: i32, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   let leaf = pathNode(depth);
-  const position = positionInLeaf(leaf, start, b);
   const capacity = ((<u32>1 << leaf.shift) - HEADER) >> SPAN_SHIFT;
   let split = changetype<Node>(0);
   if (leaf.count == capacity) {
     if (leaf.shift < NODE_SHIFT) {
       leaf = enlarge(slot, leaf);
+    } else if (position != LEAF_CAPACITY && shareLeaf(depth)) {
+      insert(slot, start, last, a, b, c);
+      return;
     } else {
       // A span at the very end leaves the node full: trees that are filled in order stay dense.
       const keep = position == LEAF_CAPACITY ? LEAF_CAPACITY : LEAF_CAPACITY / 2;
@@ -218,13 +227,51 @@ export function insert(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u3
 function placeSpan(leaf: Node, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   const span = spanAt(leaf, position);
   const at = changetype<usize>(span);
-  memory.copy(at + SPAN_SIZE, at, (leaf.count - position) << SPAN_SHIFT);
+  moveWords(at + SPAN_SIZE, at, (<u32>leaf.count - position) << SPAN_SHIFT);
   span.start = start;
   span.last = last;
   span.a = a;
   span.b = b;
   span.c = c;
   leaf.count += 1;
+}
+
+/** Gives spans of the full leaf at the end of the path to a neighbour; false if neither has room for some. */
+function shareLeaf(depth: i32): bool {
+  if (depth == 0) return false;
+  const parent = pathNode(depth - 1);
+  const index = pathIndex(depth - 1);
+  return (index + 1 < parent.count && evenOut(parent, index)) || (index > 0 && evenOut(parent, index - 1));
+}
+
+/** Moves spans between the leaves `index` and `index + 1` until both have the same number; false if both are nearly full. */
+function evenOut(parent: Node, index: u32): bool {
+  const left = changetype<Node>(<usize>childAt(parent, index).node);
+  const right = changetype<Node>(<usize>childAt(parent, index + 1).node);
+  const total = <u32>left.count + right.count;
+  if (total > 2 * LEAF_CAPACITY - SHARED) return false;
+  touchNode(parent);
+  touchNode(left);
+  touchNode(right);
+  const half = total >> 1;
+  const first = changetype<usize>(spanAt(right, 0));
+  if (left.count > half) {
+    const moved = (left.count - half) << SPAN_SHIFT;
+    moveWords(first + moved, first, <u32>right.count << SPAN_SHIFT);
+    moveWords(first, changetype<usize>(spanAt(left, half)), moved);
+  } else {
+    const moved = (half - left.count) << SPAN_SHIFT;
+    moveWords(changetype<usize>(spanAt(left, left.count)), first, moved);
+    moveWords(first, first + moved, ((<u32>right.count << SPAN_SHIFT) - moved));
+  }
+  left.count = <u16>half;
+  right.count = <u16>(total - half);
+  childAt(parent, index).maxLast = maxLastOf(left);
+  const bound = childAt(parent, index + 1);
+  bound.start = spanAt(right, 0).start;
+  bound.b = spanAt(right, 0).b;
+  bound.maxLast = maxLastOf(right);
+  return true;
 }
 
 /** Replaces a full root leaf by one of twice the size. */
@@ -339,7 +386,7 @@ export function remove(slot: usize, start: u64, b: u32): void {
 
 function takeItem(node: Node, position: u32, itemSize: u32): void {
   const at = changetype<usize>(node) + HEADER + position * itemSize;
-  memory.copy(at, at + itemSize, (node.count - position - 1) * itemSize);
+  moveWords(at, at + itemSize, (<u32>node.count - position - 1) * itemSize);
   node.count -= 1;
 }
 
@@ -511,6 +558,32 @@ function canJoin(start: u64, a: u64, b: u32, c: u32, rightStart: u64, rightA: u6
 
 /** Enters [start, last], of which nothing is in the tree yet, joined with its neighbours where that is possible. */
 export function put(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  if (load<u32>(slot) == 0) {
+    insert(slot, start, last, a, b, c);
+    return;
+  }
+  if (!ensureStep()) return;
+  // Nearly always both neighbours are in one leaf, and neither can be joined: then one search is enough.
+  const depth = descend(slot, start, b);
+  const leaf = pathNode(depth);
+  const position = positionInLeaf(leaf, start, b);
+  const hasLeft = position != 0;
+  const hasRight = position != leaf.count;
+  if (depth == 0 || (hasLeft && hasRight)) {
+    const left = spanAt(leaf, position - 1);
+    const right = spanAt(leaf, position);
+    const joins =
+      (hasLeft && left.last == start - 1 && canJoin(left.start, left.a, left.b, left.c, start, a, b, c)) ||
+      (hasRight && right.start - 1 == last && canJoin(start, a, b, c, right.start, right.a, right.b, right.c));
+    if (!joins) {
+      insertAt(slot, depth, position, start, last, a, b, c);
+      return;
+    }
+  }
+  putJoined(slot, start, last, a, b, c);
+}
+
+function putJoined(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   edit.seek(slot, start == 0 ? 0 : start - 1);
   let span = edit.span;
   let leftStart = start;

@@ -21,6 +21,7 @@ import {
   OP_VA_UNMAP,
   OP_VA_UNPARK,
 } from './abi';
+import { zeroWords } from './bytes';
 import { emitVa, vaAdditions, vaRemovals } from './command';
 import { fail } from './failure';
 import { ensureStep } from './journal';
@@ -30,6 +31,7 @@ import * as tree from './tree';
 import { CURSOR_SIZE, Cursor, Span } from './tree';
 import { VECTOR_SIZE, Vector } from './vector';
 import { WALK_SIZE, Walk } from './walk';
+import { sinkWindows, WINDOW_BYTES, windowAt } from './windows';
 
 /** A span of GPAs with a = offset in object, b = object, c = access, and whose memory it is. */
 @unmanaged
@@ -66,7 +68,6 @@ const SPAN_BYTES: u32 = offsetof<Span>();
 const PIECE_BYTES: u32 = offsetof<Piece>();
 const CHANGE_BYTES: u32 = offsetof<Change>();
 
-const windows = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const flat = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const mappings = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const state = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
@@ -151,12 +152,11 @@ function piecesOfRange(sink: Sink, range: Span, from: u64, to: u64, out: Vector)
 
 // ---- The difference ------------------------------------------------------------------------
 
-/** Notes what is to change in the marked windows of one VA sink. Returns 0 or a code. */
-export function diffVa(id: u32): i32 {
-  const sink = sinkOf(id);
-  windows.seek(sink.dirtySlot, 0);
+/** Notes what is to change in the VA sink's windows, a run of `sinkWindows`. Returns 0 or a code. */
+export function diffVa(id: u32, from: u32, end: u32): i32 {
   let reached: u64 = 0;
-  for (let window = windows.span; window != null; window = windows.span) {
+  for (let at = from; at < end; at += WINDOW_BYTES) {
+    const window = windowAt(sinkWindows, at);
     const start = max(reached, pageStart(window.start));
     const last = pageLast(window.last);
     if (start <= last) {
@@ -165,9 +165,7 @@ export function diffVa(id: u32): i32 {
     }
     if (last == LAST_BYTE) break;
     reached = last + 1;
-    windows.next();
   }
-  tree.clear(changeSink(id).dirtySlot);
   return 0;
 }
 
@@ -187,7 +185,7 @@ function diffWindow(id: u32, start: u64, last: u64): i32 {
     if (had != null && has != null && had.b == has.b && had.aAt(walk.start) == has.aAt(walk.start) && had.c == has.c) continue;
     if (!changes.ensure(CHANGE_BYTES)) return 0;
     const change = changetype<Change>(changes.extend(CHANGE_BYTES));
-    memory.fill(changetype<usize>(change), 0, CHANGE_BYTES);
+    zeroWords(changetype<usize>(change), CHANGE_BYTES);
     change.sink = id;
     change.start = walk.start;
     change.last = walk.last;

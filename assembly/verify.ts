@@ -92,12 +92,10 @@ function verifySpace(id: u32): void {
   const space = spaceOf(id);
   assert(regions.isAlive(space.root - 1));
   verifyTree(space.flatSlot, JOINED);
-  verifyTree(space.dirtySlot, JOINED);
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
     assert(sinks.isAlive(sink - 1) && sinkOf(sink - 1).space == id + 1);
   }
   if (!isIdle() || exhausted) return;
-  assert(space.dirty == 0);
   cursor.seek(space.flatSlot, 0);
   for (let span = cursor.span; span != null; span = cursor.span) {
     const region = regionOf(span.b);
@@ -127,12 +125,11 @@ function verifySame(a: Span, b: Span): void {
 function verifySink(id: u32): void {
   const sink = sinkOf(id);
   assert(spaces.isAlive(sink.space - 1));
-  verifyTree(sink.dirtySlot, JOINED);
   verifyTree(sink.protectionsSlot, JOINED);
   verifyTree(sink.stateSlot, sink.kind == <u8>SINK_VA ? JOINED : DISJOINT);
   if (sink.kind == <u8>SINK_VA) verifyUsers(id);
   if (!isIdle()) return;
-  assert(sink.dirty == 0 && !sink.detaching);
+  assert(!sink.detaching);
   wanted.clear();
   if (sink.kind == <u8>SINK_VA) verifyPieces(id);
   else verifySlots(id);

@@ -273,11 +273,10 @@ export class Core {
     return this.#check(this.#wasm.objectIsMapped(id)) !== 0;
   }
   map(region: number, offset: Address, length: Address, object: number, objectOffset: Address, flags: number): void {
+    const from = low(objectOffset);
+    const fromHigh = high(objectOffset);
     this.#check(
-      this.#wasm.map(
-        ...([region, low(offset), high(offset), low(length), high(length)] as const),
-        ...([object, low(objectOffset), high(objectOffset), flags] as const),
-      ),
+      this.#wasm.map(region, low(offset), high(offset), low(length), high(length), object, from, fromHigh, flags),
     );
   }
   unmap(region: number, offset: Address, length: Address): void {

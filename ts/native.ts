@@ -60,6 +60,16 @@ export interface Reservation extends Handle {
     low: number,
     high: number,
   ): number;
+
+  /** Gives the private memory shown in the range back to the machine: it reads as zeroes, or as its file, from now on.
+   * Whole pages. Returns the bytes freed. */
+  discardPrivate(gpa: U64, length: U64): bigint;
+  /** The memory itself, up to 4 GiB, as long as nobody detaches it. The caller sees to it that all of the range is
+   * mapped, readable and writable until detachView: touching what is not there ends the process. */
+  view(gpa: U64, length: U64): ArrayBuffer;
+  /** From now on nobody reaches the memory through this view. ERR_DETACHED when it is detached already: unless
+   * detachView did that, the view was transferred, and its memory cannot be taken back from who has it now. */
+  detachView(view: ArrayBuffer): void;
 }
 
 export const FACT_LOW = 0;
@@ -77,6 +87,26 @@ export interface Backing extends Handle {
   readonly fd: number | undefined;
   /** Memory or disk space in use. Private: undefined. */
   readonly allocatedBytes: bigint | undefined;
+  /** Whether the file behind it can become shorter, so that memory that was there is gone. */
+  readonly isShrinkable: boolean;
+
+  // Ranges are inside the object, and whole pages of it, or else EINVAL. Of private memory, these reach what is at
+  // home: shown nowhere.
+
+  /** Gives memory back to the machine: it reads as zeroes from now on (the copy of a file: as the file). Returns the
+   * bytes freed. */
+  discard(offset: U64, length: U64): bigint;
+  /** Makes all of the range resident now, in the background; several calls go on at once. Contents stay. EBUSY: a part of
+   * the private memory is not at home; EFAULT, ENOMEM: there is not enough. */
+  populate(offset: U64, length: U64): Promise<void>;
+  /** What becomes resident from now on comes from this NUMA node alone. EINVAL: there is no such node. */
+  setNumaNode(node: number): void;
+  /** Asks for transparent huge pages, wherever it will be shown. True: what is touched from now on gets them. False:
+   * this machine gives them to no such memory when it is touched; populate still tries to. EINVAL: never (hugetlb). */
+  adviseHugePages(): boolean;
+  /** Makes all of it resident, and never swapped, until it is closed. As slow as the memory is large, unless it was
+   * populated before. EBUSY as for populate; ENOMEM, EPERM, EAGAIN: not allowed (RLIMIT_MEMLOCK), or not enough. */
+  pin(): void;
 }
 
 /** Carries out plans. */
@@ -149,8 +179,8 @@ export interface Native {
   /** Byte offsets in `Vcpu.exchange`. */
   readonly exitLayout: Readonly<Record<ExitFact, number>>;
   readonly Reservation: {
-    /** Address space without memory. Whole pages. */
-    create(size: U64): Reservation;
+    /** Address space without memory. Whole pages. /proc/self/maps shows it as "membacking:va NAME". */
+    create(size: U64, name?: string): Reservation;
     fromToken(token: number): Reservation;
   };
   readonly Backing: {
@@ -159,7 +189,8 @@ export interface Native {
     /** A file of the caller's: its descriptor is duplicated. EACCES, ENODEV, ENXIO: access mode, kind or size will
      * not do. */
     fromFd(fd: number, size: U64, writable: boolean): Backing;
-    privateMemory(size: U64): Backing;
+    /** /proc/self/maps shows it as "membacking:ram NAME". */
+    privateMemory(size: U64, name?: string): Backing;
     /** A copy-on-write image of the file's start. */
     privateFile(fd: number, size: U64): Backing;
   };

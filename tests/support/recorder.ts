@@ -299,11 +299,14 @@ export class Recorder implements Executor {
         expect(had?.content === undefined, 'private contents are unmapped');
         expect(had !== undefined || this.#takingBack, 'nothing is there');
         break;
-      case abi.OP_VA_PROTECT:
-        usable(object?.isPrivate as boolean);
-        isThere();
+      case abi.OP_VA_PROTECT: {
+        // One command may reach over several objects.
+        expect(had !== undefined, 'nothing is there');
+        const isWritable = this.#objects.get((had as Mapped).object)?.isWritable;
+        expect(isWritable || !(access & abi.ACCESS_WRITE), 'a read-only object becomes writable');
         mapped.set(page, { ...(had as Mapped), access });
         return;
+      }
       default:
         fail(`no such operation as ${op}`);
     }
@@ -328,7 +331,15 @@ export class Recorder implements Executor {
   #deleteSlot(command: Command): void {
     const slot = this.#slotOf(command);
     const { slots } = this.#attachment(command.sink).partition;
-    if (JSON.stringify(slots.get(slot.number)) !== JSON.stringify(slot)) fail(`slot ${slot.number} is another one`);
+    const had = slots.get(slot.number);
+    const isSame =
+      had?.sink === slot.sink &&
+      had.va === slot.va &&
+      had.start === slot.start &&
+      had.pages === slot.pages &&
+      had.vaStart === slot.vaStart &&
+      had.access === slot.access;
+    if (!isSame) fail(`slot ${slot.number} is another one`);
     slots.delete(slot.number);
     this.#deleted.push(slot);
   }

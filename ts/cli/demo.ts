@@ -57,7 +57,10 @@ export const demoCommand: Command = {
       const { va, attachment } = machine;
       await printLines([
         `  VA space      ${va.pieces().length} pieces of memory, from ${formatHex(va.base)} on in this process`,
-        `  partition     ${attachment.slots().length} memory slots ${partition === undefined ? `for nobody: ${missing}` : 'of a KVM guest'}`,
+        `  partition     ${attachment.slots().length} memory slots ${partition === undefined ? 'for nobody' : 'of a KVM guest'}`,
+        ...(missing === undefined
+          ? []
+          : [`  no guest      KVM cannot be used here (${missing}): the monitor does what the guest would`]),
       ]);
       await heading(`A ROM is put over RAM at ${formatHex(LOOK_AT)}, and taken off again`);
       await overlay(map, machine, partition);
@@ -120,7 +123,8 @@ function openPartition(): { partition?: KvmPartition; missing?: string } {
   try {
     return { partition: KvmPartition.open() };
   } catch (error) {
-    if (error instanceof MembackingError && error.code === 'SYSTEM') return { missing: error.message };
+    if (error instanceof MembackingError && error.code === 'SYSTEM')
+      return { missing: String(error.details.code ?? error.message) };
     throw error;
   }
 }

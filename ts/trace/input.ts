@@ -23,7 +23,11 @@ export async function openOperations(source: string): Promise<OperationStream> {
   if (head.length === 0)
     throw new MembackingError('TRACE_HEADER', `${source}: there is nothing in it`, { details: { source } });
   if (looksLikeTrace(head)) return { kind: 'trace', ...(await openTrace(rest)) };
-  const operations: TraceOperation[] = importQemuMaps([{ name: source, text: await decodeText(rest, source) }]);
+  if (!/^\s*\{/.test(head.toString('latin1'))) {
+    const problem = 'this is neither a trace nor a map of QEMU: both begin with {';
+    throw new MembackingError('TRACE_HEADER', `${source}: ${problem}`, { details: { source } });
+  }
+  const operations = importQemuMaps([{ name: source, text: await decodeText(rest, source) }]);
   return { kind: 'qemu-map', header: { version: 1, policy: 'layered' }, batches: only(operations) };
 }
 

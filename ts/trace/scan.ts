@@ -4,7 +4,8 @@
 
 import { MAX_TRACE_ID, type TraceOperation } from './format.ts';
 
-const [ZERO, NINE, A, F, MINUS] = [0x30, 0x39, 0x61, 0x66, 0x2d];
+const [ZERO, NINE, A, F] = [0x30, 0x39, 0x61, 0x66];
+const [MINUS, QUOTE, BRACE, NEWLINE] = [0x2d, 0x22, 0x7d, 0x0a];
 /** Digits that a double holds exactly. */
 const MAX_HEX_DIGITS = 13;
 const MAX_DIGITS = 10;
@@ -12,8 +13,6 @@ const MAX_DIGITS = 10;
 const ABSENT = -1;
 
 const OPERATION = literal('{"op":"');
-const END = literal('}\n');
-const STRING_END = literal('"');
 const TRUE = literal('true');
 const FALSE = literal('false');
 
@@ -36,12 +35,23 @@ const ENABLED = literal(',"enabled":');
 const BEGIN = literal('begin"');
 const COMMIT = literal('commit"');
 
-function literal(text: string): Uint8Array {
-  return new TextEncoder().encode(text);
+/** Text that is compared four bytes at a time; the last four overlap the word before them. */
+interface Literal {
+  readonly length: number;
+  readonly words: Uint32Array;
+  readonly last: number;
+}
+
+/** Precondition: at least four characters, ASCII. */
+function literal(text: string): Literal {
+  const view = new DataView(new TextEncoder().encode(text).buffer);
+  const words = Uint32Array.from({ length: text.length >> 2 }, (_, i) => view.getUint32(i * 4, true));
+  return { length: text.length, words, last: view.getUint32(text.length - 4, true) };
 }
 
 export class OperationScanner {
   #bytes: Uint8Array = new Uint8Array();
+  #view: DataView = new DataView(new ArrayBuffer(0));
   #at = 0;
 
   /** Where the next line begins, after `scan` gave an operation. */
@@ -51,11 +61,16 @@ export class OperationScanner {
 
   /** The operation on the line at `start`, or undefined if it is not one that is known here. */
   scan(bytes: Uint8Array, start: number): TraceOperation | undefined {
-    this.#bytes = bytes;
+    if (bytes !== this.#bytes) {
+      this.#bytes = bytes;
+      this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    }
     this.#at = start;
     if (!this.#skip(OPERATION)) return undefined;
     const operation = this.#operation();
-    return operation !== undefined && this.#skip(END) ? operation : undefined;
+    if (bytes[this.#at] !== BRACE || bytes[this.#at + 1] !== NEWLINE) return undefined;
+    this.#at += 2;
+    return operation;
   }
 
   #operation(): TraceOperation | undefined {
@@ -129,11 +144,15 @@ export class OperationScanner {
 
   // ---- One field: its value, or ABSENT -------------------------------------------------------------
 
-  #skip(expected: Uint8Array): boolean {
-    const bytes = this.#bytes;
+  #skip(expected: Literal): boolean {
+    const view = this.#view;
     const at = this.#at;
-    for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false;
-    this.#at = at + expected.length;
+    const end = at + expected.length;
+    if (end > view.byteLength) return false;
+    const { words, last } = expected;
+    for (let i = 0; i < words.length; i++) if (view.getUint32(at + i * 4, true) !== words[i]) return false;
+    if (view.getUint32(end - 4, true) !== last) return false;
+    this.#at = end;
     return true;
   }
 
@@ -162,12 +181,12 @@ export class OperationScanner {
       else if (byte >= A && byte <= F) value = value * 16 + (byte - A + 10);
       else break;
     }
-    this.#at = at;
-    return at > start && at - start <= MAX_HEX_DIGITS && this.#skip(STRING_END) ? value : ABSENT;
+    this.#at = at + 1;
+    return at > start && at - start <= MAX_HEX_DIGITS && bytes[at] === QUOTE ? value : ABSENT;
   }
 
   /** `name` and true or false; undefined, with nothing skipped, if that does not stand here. */
-  #flag(name: Uint8Array): boolean | undefined {
+  #flag(name: Literal): boolean | undefined {
     const start = this.#at;
     if (this.#skip(name)) {
       if (this.#skip(TRUE)) return true;

@@ -1,0 +1,155 @@
+// Every world that is small: what is shown, and what the sinks are given, against a model that looks at one page at a
+// time. The sinks record; every plan is executed on them, and its disturbance class is held against what they saw.
+
+import test, { type ExecutionContext } from 'ava';
+import {
+  type Answer,
+  type Arrangement,
+  type Inhabitant,
+  type Place,
+  range,
+  rankings,
+  SmallWorld,
+  stretches,
+} from './support/small-world.ts';
+import { BUILDS } from './support/world.ts';
+
+const PAGES = range(4);
+const PRIVATE_RAM: Inhabitant = { kind: 'ram', memory: 'private', pages: PAGES };
+const RAM: Inhabitant = { kind: 'ram', memory: 'shared', pages: PAGES };
+const ROM: Inhabitant = { kind: 'rom', memory: 'shared', pages: PAGES };
+const MMIO: Inhabitant = { kind: 'mmio', memory: 'none', pages: [] };
+/** Mapped at every other page. */
+const DEVICE: Inhabitant = { kind: 'device', memory: 'shared', pages: [1, 3] };
+const CONTAINER: Inhabitant = { kind: 'container', memory: 'none', pages: [] };
+
+type Shape = Pick<Place, 'start' | 'size'> & Partial<Place>;
+
+/** Every choice of a shape (or none) for each region, in every ranking of those that stand somewhere. */
+function arrangements(count: number, shapes: readonly (Shape | undefined)[]): Arrangement[] {
+  let choices: (readonly (Shape | undefined)[])[] = [[]];
+  for (let i = 0; i < count; i++) choices = choices.flatMap((chosen) => shapes.map((shape) => [...chosen, shape]));
+  return choices.flatMap((chosen) => {
+    const standing = chosen.filter((shape) => shape !== undefined).length;
+    return rankings(standing).map((ranks) => {
+      const left = [...ranks];
+      return chosen.map(
+        (shape) =>
+          shape && { enabled: true, readonly: false, holes: 0, ...shape, priority: (left.shift() as number) - 1 },
+      );
+    });
+  });
+}
+
+/** A world that is held against the model wherever it goes. */
+class Checked {
+  readonly #world: SmallWorld;
+  readonly #expected: readonly Answer[];
+  readonly #arrangements: readonly Arrangement[];
+  changes = 0;
+
+  constructor(world: SmallWorld, all: readonly Arrangement[]) {
+    this.#world = world;
+    this.#arrangements = all;
+    this.#expected = all.map((each) => world.expected(each));
+  }
+
+  go(index: number): void {
+    const next = this.#arrangements[index] as Arrangement;
+    this.#world.become(next);
+    this.changes++;
+    const answer = this.#world.answer();
+    const expected = this.#expected[index] as Answer;
+    for (let i = 0; i < answer.length; i++) {
+      if (answer[i] !== expected[i]) throw new Error(`${JSON.stringify(next)} shows ${answer}, and should ${expected}`);
+    }
+  }
+}
+
+/** From each arrangement to each other that is wished for, and back. */
+function everyChange(
+  t: ExecutionContext,
+  world: SmallWorld,
+  all: readonly Arrangement[],
+  isWished: (from: Arrangement, to: Arrangement) => boolean = () => true,
+): void {
+  const checked = new Checked(world, all);
+  for (const [i, from] of all.entries()) {
+    checked.go(i);
+    for (let j = i + 1; j < all.length; j++) {
+      if (!isWished(from, all[j] as Arrangement)) continue;
+      checked.go(j);
+      checked.go(i);
+    }
+  }
+  t.log(`${all.length} worlds, ${checked.changes} changes`);
+}
+
+/** Whether only one region is another one, or only the ranking is. */
+function isOneStep(from: Arrangement, to: Arrangement): boolean {
+  let different = 0;
+  let reranked = false;
+  for (const [i, a] of from.entries()) {
+    const b = to[i];
+    if (a?.start !== b?.start || a?.size !== b?.size) different++;
+    else if (a?.priority !== b?.priority) reranked = true;
+  }
+  return different === 0 || (different === 1 && !reranked);
+}
+
+test('every arrangement of up to three regions over four pages, in every ranking: 13 931 worlds', (t) => {
+  const all = arrangements(3, stretches(4));
+  t.is(all.length, 1000 * 13 + 3 * 100 * 3 + 3 * 10 + 1);
+  for (const inhabitants of [
+    [PRIVATE_RAM, RAM, ROM],
+    [MMIO, DEVICE, RAM],
+  ]) {
+    const checked = new Checked(new SmallWorld(4, inhabitants), all);
+    for (const i of all.keys()) checked.go(i);
+    // Once more, from one far away each time.
+    for (const i of all.keys()) checked.go((i * 5003) % all.length);
+    t.is(checked.changes, 2 * all.length);
+  }
+});
+
+test('every change from one arrangement of up to two regions over four pages to any other: 321 worlds', (t) => {
+  const all = arrangements(2, stretches(4));
+  t.is(all.length, 321);
+  everyChange(t, new SmallWorld(4, [PRIVATE_RAM, ROM]), all);
+});
+
+test('every change from one arrangement of up to three regions over two pages to any other: 442 worlds', (t) => {
+  const all = arrangements(3, stretches(2));
+  t.is(all.length, 27 * 13 + 3 * 9 * 3 + 3 * 3 + 1);
+  everyChange(t, new SmallWorld(2, [RAM, PRIVATE_RAM, MMIO]), all);
+});
+
+test('every change of one of up to three regions over three pages, or of their ranking: 3 151 worlds', (t) => {
+  const all = arrangements(3, stretches(3));
+  t.is(all.length, 216 * 13 + 3 * 36 * 3 + 3 * 6 + 1);
+  everyChange(t, new SmallWorld(3, [DEVICE, PRIVATE_RAM, ROM]), all, isOneStep);
+});
+
+test('every arrangement of up to three containers with any holes over three pages, in every ranking: 55 857 worlds', (t) => {
+  const shapes = stretches(3).flatMap((stretch) => {
+    if (stretch === undefined) return [undefined];
+    // Not all of it is hole: that would be no container at all.
+    return range(2 ** stretch.size - 1).map((holes) => ({ ...stretch, holes }));
+  });
+  const all = arrangements(3, shapes);
+  t.is(all.length, 16 ** 3 * 13 + 3 * 16 ** 2 * 3 + 3 * 16 + 1);
+  const checked = new Checked(new SmallWorld(3, [CONTAINER, CONTAINER, CONTAINER]), all);
+  for (const i of all.keys()) checked.go(i);
+});
+
+for (const build of BUILDS) {
+  test(`every change of what is hidden or read-only, of two regions over two pages: 457 worlds (${build})`, (t) => {
+    const flags = [true, false].flatMap((enabled) => [true, false].map((readonly) => ({ enabled, readonly })));
+    const shapes = stretches(2).flatMap((stretch) => stretch && flags.map((each) => ({ ...stretch, ...each })));
+    const all = arrangements(2, shapes);
+    t.is(all.length, 12 ** 2 * 3 + 2 * 12 + 1);
+    everyChange(t, new SmallWorld(2, [RAM, PRIVATE_RAM], build === 'debug'), all, (from, to) =>
+      from.every((a, i) => a?.start === to[i]?.start && a?.size === to[i]?.size && a?.priority === to[i]?.priority),
+    );
+  });
+}

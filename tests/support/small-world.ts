@@ -1,0 +1,251 @@
+// Up to three regions over four pages, in a core with recording sinks and in the model. A world is a number: it can be
+// gone to from any other, by the changes that lead there, all in one transaction.
+
+import * as abi from '../../assembly/abi.ts';
+import { PlanRunner } from '../../ts/apply.ts';
+import { Core } from '../../ts/core.ts';
+import { accessName } from '../../ts/kinds.ts';
+import { Model } from './model.ts';
+import { Recorder } from './recorder.ts';
+
+const PAGE = abi.PAGE_SIZE;
+
+/** Where a region stands, in pages. */
+export interface Place {
+  readonly start: number;
+  readonly size: number;
+  readonly priority: number;
+  readonly enabled: boolean;
+  readonly readonly: boolean;
+  /** Of a container: the pages, one bit each, at which it has no memory. */
+  readonly holes: number;
+}
+
+/** What each region is, by its number; undefined: it stands nowhere. They are placed in this order. */
+export type Arrangement = readonly (Place | undefined)[];
+
+export interface Inhabitant {
+  readonly kind: 'ram' | 'rom' | 'device' | 'mmio' | 'container';
+  readonly memory: 'shared' | 'private' | 'none';
+  /** Pages at which memory is mapped. A container has a region of RAM at each of its pages. */
+  readonly pages: readonly number[];
+}
+
+/** Every stretch of `pages` pages, and nowhere. */
+export function stretches(pages: number): ({ start: number; size: number } | undefined)[] {
+  const all: ({ start: number; size: number } | undefined)[] = [undefined];
+  for (let start = 0; start < pages; start++)
+    for (let size = 1; start + size <= pages; size++) all.push({ start, size });
+  return all;
+}
+
+/** Every way in which `count` things can be of higher, equal or lower rank, as ranks from 0 on without gaps. */
+export function rankings(count: number): number[][] {
+  const all: number[][] = [[]];
+  for (let i = 0; i < count; i++)
+    all.push(...all.splice(0).flatMap((ranks) => range(count).map((rank) => [...ranks, rank])));
+  return all.filter((ranks) => range(Math.max(...ranks) + 1).every((rank) => ranks.includes(rank)));
+}
+
+export function range(count: number): number[] {
+  return Array.from({ length: count }, (_, i) => i);
+}
+
+const KINDS = {
+  ram: abi.KIND_RAM,
+  rom: abi.KIND_ROM,
+  device: abi.KIND_DEVICE,
+  mmio: abi.KIND_MMIO,
+  container: abi.KIND_CONTAINER,
+} as const;
+
+/** What an arrangement shows: three numbers a page, for the flat view, the VA space and the slots; 0 for nothing. */
+export type Answer = Int32Array;
+
+const ACCESS_CODES = new Map(range(8).map((access) => [accessName(access) as string, access]));
+
+export class SmallWorld {
+  readonly #pages: number;
+  readonly #inhabitants: readonly Inhabitant[];
+  readonly #core: Core;
+  readonly #recorder = new Recorder();
+  readonly #runner: PlanRunner;
+  readonly #space: number;
+  readonly #va: number;
+  readonly #slots: number;
+  /** The core's ids. The root is region 0. */
+  readonly #regions: number[] = [];
+  readonly #children: (readonly number[])[] = [];
+  readonly #sizes: number[] = [];
+  readonly #holes: number[] = [];
+  /** By the id of a container's child. */
+  readonly #objectOf = new Map<number, number>();
+  readonly #objects: (number | undefined)[] = [];
+  #now: Arrangement = [];
+  #class = 0;
+
+  constructor(pages: number, inhabitants: readonly Inhabitant[], debug = false) {
+    this.#pages = pages;
+    this.#inhabitants = inhabitants;
+    const core = new Core({ debug });
+    const runner = new PlanRunner(core);
+    this.#core = core;
+    this.#runner = runner;
+    runner.observer = (_, { disturbance }) => {
+      this.#recorder.beginPlan();
+      this.#class = disturbance;
+    };
+    core.begin();
+    core.createRegion(abi.KIND_CONTAINER, pages * PAGE, 0);
+    for (const { kind, memory, pages: mapped } of inhabitants) {
+      const id = core.createRegion(KINDS[kind], pages * PAGE, 0);
+      this.#regions.push(id);
+      this.#sizes.push(pages);
+      this.#holes.push(0);
+      this.#children.push(kind === 'container' ? this.#fill(id) : []);
+      if (memory === 'none') {
+        this.#objects.push(undefined);
+        continue;
+      }
+      const object = core.createObject(memory === 'private' ? abi.OBJECT_PRIVATE : abi.OBJECT_SHARED, 1, pages * PAGE);
+      this.#recorder.addObject(object, memory === 'private', true, pages * PAGE);
+      this.#objects.push(object);
+      for (const page of mapped) if (page < pages) this.#map(id, page, object);
+    }
+    this.#space = core.createSpace(0, 0);
+    this.#va = core.attachVa(this.#space, pages * PAGE);
+    const partition = core.createPartition(pages);
+    this.#slots = core.attachPartition(partition, this.#space, this.#va, 0, pages * PAGE - 1);
+    this.#recorder.addVa(this.#va, pages * PAGE);
+    this.#recorder.addPartition(partition, pages);
+    this.#recorder.attach(this.#slots, partition, this.#va, 0);
+    runner.connect(this.#va, this.#recorder);
+    runner.connect(this.#slots, this.#recorder);
+    runner.commit();
+    this.#now = inhabitants.map(() => undefined);
+  }
+
+  #map(region: number, page: number, object: number): void {
+    this.#core.map(region, page * PAGE, PAGE, object, page * PAGE, abi.MAPPING_WRITABLE);
+  }
+
+  /** A region of RAM for each page of a container. */
+  #fill(container: number): number[] {
+    const core = this.#core;
+    return range(this.#pages).map((page) => {
+      const id = core.createRegion(abi.KIND_RAM, PAGE, 0);
+      const object = core.createObject(abi.OBJECT_SHARED, abi.OBJECT_WRITABLE, PAGE);
+      this.#recorder.addObject(object, false, true, PAGE);
+      this.#objectOf.set(id, object);
+      core.map(id, 0, PAGE, object, 0, abi.MAPPING_WRITABLE);
+      core.place(id, container, page * PAGE, 0);
+      return id;
+    });
+  }
+
+  /** Whatever leads from the arrangement that there is to this one. */
+  become(next: Arrangement): void {
+    const core = this.#core;
+    core.begin();
+    let isReordered = false;
+    for (const [i, id] of this.#regions.entries()) {
+      const [had, has] = [this.#now[i], next[i]];
+      if (had !== undefined && (has === undefined || isReordered)) core.remove(id);
+      if (has === undefined) continue;
+      this.#resize(i, has.size);
+      if (had?.enabled !== has.enabled || had.readonly !== has.readonly) {
+        core.setFlags(id, (has.enabled ? 0 : abi.REGION_DISABLED) | (has.readonly ? abi.REGION_READONLY : 0));
+      }
+      for (const [page, child] of (this.#children[i] as readonly number[]).entries()) {
+        if (((this.#holes[i] as number) ^ has.holes) & (1 << page)) {
+          core.setFlags(child, has.holes & (1 << page) ? abi.REGION_DISABLED : 0);
+        }
+      }
+      this.#holes[i] = has.holes;
+      if (had === undefined || isReordered) {
+        // Those behind it are placed again too: it is seen before them as it was.
+        core.place(id, 0, has.start * PAGE, has.priority);
+        isReordered = true;
+        continue;
+      }
+      if (had.start !== has.start) core.move(id, has.start * PAGE);
+      if (had.priority !== has.priority) core.setPriority(id, has.priority);
+    }
+    this.#runner.commit();
+    this.#now = next;
+    if (this.#class !== this.#recorder.disturbance()) {
+      throw new Error(`the plan says class ${this.#class}, and it is ${this.#recorder.disturbance()}`);
+    }
+  }
+
+  /** What is new at the end is mapped; what is gone there was unmapped with it. */
+  #resize(index: number, size: number): void {
+    const before = this.#sizes[index] as number;
+    if (size === before) return;
+    const id = this.#regions[index] as number;
+    this.#core.resize(id, size * PAGE);
+    this.#sizes[index] = size;
+    const { pages } = this.#inhabitants[index] as Inhabitant;
+    const object = this.#objects[index];
+    if (object === undefined) return;
+    for (const page of pages) {
+      if (page >= before && page < size) this.#map(id, page, object);
+    }
+  }
+
+  /** What the core and the sinks show now. */
+  answer(): Answer {
+    const answer = new Int32Array(this.#pages * 3);
+    for (const { start, last, id, offset, flags, kind } of this.#core.flat(this.#space)) {
+      const isReadonly = kind === abi.KIND_ROM || flags & abi.FLAT_READONLY ? 1 : 0;
+      const first = (start as number) / PAGE;
+      for (let page = first; page * PAGE <= last; page++) {
+        answer[page] = (id << 8) | (((offset as number) / PAGE + page - first) << 1) | isReadonly;
+      }
+    }
+    for (let page = 0; page < this.#pages; page++) {
+      const mapped = this.#recorder.vaPage(this.#va, page);
+      if (mapped !== undefined) {
+        answer[this.#pages + page] =
+          ((mapped.object + 1) << 8) | (mapped.page << 3) | (ACCESS_CODES.get(mapped.access) as number);
+      }
+    }
+    for (const { start, last, access } of this.#recorder.slots(this.#slots)) {
+      for (let page = start; page <= last; page++) answer[2 * this.#pages + page] = ACCESS_CODES.get(access) as number;
+    }
+    return answer;
+  }
+
+  /** What the model says of an arrangement. */
+  expected(arrangement: Arrangement): Answer {
+    const model = new Model();
+    model.region(0, 'container', this.#pages);
+    for (const [i, { kind, memory, pages: mapped }] of this.#inhabitants.entries()) {
+      const place = arrangement[i];
+      if (place === undefined) continue;
+      const { start, size, priority, enabled, readonly, holes } = place;
+      const id = this.#regions[i] as number;
+      model.region(id, kind, size, { enabled, readonly });
+      const object = this.#objects[i];
+      if (memory !== 'none') for (const page of mapped) model.map(id, page, 1, object as number, page, true);
+      for (const [page, child] of (this.#children[i] as readonly number[]).entries()) {
+        model.region(child, 'ram', 1, { enabled: !(holes & (1 << page)) });
+        model.map(child, 0, 1, this.#objectOf.get(child) as number, 0, true);
+        model.place(child, id, page);
+      }
+      model.place(id, 0, start, priority);
+    }
+    const answer = new Int32Array(this.#pages * 3);
+    for (let page = 0; page < this.#pages; page++) {
+      const seen = model.visibleAt(0, page);
+      if (seen !== undefined) answer[page] = (seen.region << 8) | (seen.offsetInRegion << 1) | (seen.readonly ? 1 : 0);
+      const va = model.vaPage(0, page);
+      if (va !== undefined) {
+        answer[this.#pages + page] = ((va.object + 1) << 8) | (va.page << 3) | (ACCESS_CODES.get(va.access) as number);
+      }
+      const slot = model.slotAccess(0, page);
+      if (slot !== undefined) answer[2 * this.#pages + page] = ACCESS_CODES.get(slot) as number;
+    }
+    return answer;
+  }
+}
