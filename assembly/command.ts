@@ -84,11 +84,23 @@ export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): C
 }
 
 /** A VA command that goes on where the last one of the list ends, with the same object, makes it longer instead. */
-export function emitVa(list: Vector, op: u32, sink: u32, gpa: u64, length: u64, object: u32, offset: u64, access: u32): Command {
+export function emitVa(
+  list: Vector,
+  op: u32,
+  sink: u32,
+  gpa: u64,
+  length: u64,
+  object: u32,
+  offset: u64,
+  access: u32,
+): Command {
   if (list.length != 0) {
     const last = changetype<Command>(list.end - COMMAND_SIZE);
     const joins = last.op == op && last.sink == sink && last.gpa + last.length == gpa && last.access == access;
-    if (joins && (op == OP_VA_UNMAP || op == OP_VA_PROTECT || (last.backing == object && last.offset + last.length == offset))) {
+    if (
+      joins &&
+      (op == OP_VA_UNMAP || op == OP_VA_PROTECT || (last.backing == object && last.offset + last.length == offset))
+    ) {
       last.length += length;
       return last;
     }

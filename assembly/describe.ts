@@ -1,18 +1,10 @@
 // What there is, as rows (see abi.ts): each read fills as many as fit, from the asked-for address on.
 
-import {
-  KIND_ALIAS,
-  KIND_CONTAINER,
-  MAX_DEPTH,
-  REGION_DISABLED,
-  REGION_EMPTY,
-  ROW_CAPACITY,
-  ROW_SIZE,
-} from './abi';
+import { KIND_ALIAS, KIND_CONTAINER, MAX_DEPTH, REGION_DISABLED, REGION_EMPTY, ROW_CAPACITY, ROW_SIZE } from './abi';
 import { resetVisits, visit } from './dirty';
 import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './flatten';
-import { regionOf, sinkOf, spaceOf } from './records';
 import { LAST_BYTE, plusClipped, sumFits } from './range';
+import { regionOf, sinkOf, spaceOf } from './records';
 import { slotAccess, slotNumber } from './slots';
 import { CURSOR_SIZE, Cursor } from './tree';
 
@@ -135,7 +127,16 @@ export function explain(space: u32, gpa: u64): i32 {
   const record = spaceOf(space);
   const root = record.root - 1;
   if (gpa < record.offset || gpa - record.offset > regionOf(root).last) return 0;
-  explainRegion(root, gpa - record.offset, record.offset, plusClipped(record.offset, regionOf(root).last), gpa, 0, 0, 0);
+  explainRegion(
+    root,
+    gpa - record.offset,
+    record.offset,
+    plusClipped(record.offset, regionOf(root).last),
+    gpa,
+    0,
+    0,
+    0,
+  );
   return <i32>filled;
 }
 

@@ -95,7 +95,8 @@ function markSeen(id: u32, start: u64, last: u64, what: u32, depth: u32): void {
   found.shrink(end - mark);
 }
 
-function markSpace(id: u32, start: u64, last: u64, what: u32): void {
+/** Marks a window of one address space. */
+export function markSpace(id: u32, start: u64, last: u64, what: u32): void {
   if (what == VIEW) {
     addWindow(viewWindows, id, start, last);
     return;

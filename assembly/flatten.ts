@@ -21,11 +21,11 @@ import {
 import { mappingsChanged, visit } from './dirty';
 import { fail } from './failure';
 import { ensureStep } from './journal';
-import { LAST_BYTE, plusClipped, sumFits } from './range';
-import { changeSpace, Region, regionOf, sinkOf, spaceOf } from './records';
+import { plusClipped, sumFits } from './range';
+import { changeSpace, Region, regionOf, sinkOf } from './records';
+import { sort } from './sort';
 import * as tree from './tree';
 import { CURSOR_SIZE, Cursor, Span } from './tree';
-import { sort } from './sort';
 import { VECTOR_SIZE, Vector } from './vector';
 import { addWindow, sinkWindows } from './windows';
 
@@ -57,7 +57,8 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
   }
   const isChanged = !isAsBefore(slot, start, last);
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-    if (isChanged || (mappingsChanged && sinkOf(sink - 1).kind == SINK_VA)) addWindow(sinkWindows, sink - 1, start, last);
+    if (isChanged || (mappingsChanged && sinkOf(sink - 1).kind == SINK_VA))
+      addWindow(sinkWindows, sink - 1, start, last);
   }
   return 0;
 }

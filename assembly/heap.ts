@@ -12,7 +12,7 @@ const WASM_PAGE_SHIFT: u32 = 16;
 const heads: usize = memory.data(4 * 32, 16);
 
 let bump: usize = (__heap_base + 63) & ~63;
-let limit: usize = <usize>memory.size() << WASM_PAGE_SHIFT;
+let limit: usize = (<usize>memory.size()) << WASM_PAGE_SHIFT;
 let ceiling: u64 = 65535 << WASM_PAGE_SHIFT;
 /** Bytes given out for ever. */
 let permanent: usize = 0;
@@ -21,7 +21,7 @@ let permanent: usize = 0;
 export let exhausted: bool = false;
 
 export function setCeiling(pages: u32): void {
-  ceiling = <u64>pages << WASM_PAGE_SHIFT;
+  ceiling = (<u64>pages) << WASM_PAGE_SHIFT;
 }
 
 export function clearExhausted(): void {
@@ -29,8 +29,6 @@ export function clearExhausted(): void {
 }
 
 /** Makes sure that blocks of `bytes` bytes in all can be allocated; false, and `exhausted`, when they cannot. */
-// @ts-ignore: decorator
-@inline
 export function ensure(bytes: usize): bool {
   return bytes <= limit - bump ? !exhausted : grow(bytes);
 }
@@ -52,7 +50,7 @@ function growTo(bytes: u64): bool {
   if (pages > 65535) return false;
   const have = memory.size();
   if (pages > have && memory.grow(pages - have) < 0) return false;
-  limit = <usize>memory.size() << WASM_PAGE_SHIFT;
+  limit = (<usize>memory.size()) << WASM_PAGE_SHIFT;
   return true;
 }
 
@@ -64,7 +62,7 @@ export function shiftFor(bytes: usize): u32 {
 /** A block of `1 << shift` bytes with arbitrary contents, 64-byte aligned. Precondition: `ensure` said yes. */
 export function allocate(shift: u32): usize {
   assert(shift >= MIN_SHIFT && shift <= MAX_SHIFT);
-  const size = <usize>1 << shift;
+  const size = (<usize>1) << shift;
   const head = heads + (shift << 2);
   let block = load<usize>(head);
   if (block != 0) {

@@ -13,21 +13,21 @@
 //   region, mapping, space, sink   pass 1: what is asked for
 //   dirty       which windows a change touches           verify    the invariants
 
+import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, POLICY_NESTED, SINK_PARTITION, SINK_VA } from './abi';
 import * as describe from './describe';
 import * as failure from './failure';
+import { fail } from './failure';
 import * as heap from './heap';
 import * as journal from './journal';
 import * as manager from './manager';
 import * as mapping from './mapping';
 import * as policy from './policy';
+import { join64 } from './range';
+import { defineTables, objectOf, objects, partitions, regions, sinkOf, sinks, spaces } from './records';
 import * as region from './region';
 import * as sink from './sink';
 import * as slots from './slots';
 import * as space from './space';
-import { join64 } from './range';
-import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, POLICY_NESTED, SINK_PARTITION, SINK_VA } from './abi';
-import { defineTables, objectOf, objects, partitions, regions, sinkOf, sinks, spaces } from './records';
-import { fail } from './failure';
 import { verifyState } from './verify';
 
 export function abiVersion(): u32 {
@@ -80,7 +80,14 @@ export function regionCreate(kind: u32, lastLow: u32, lastHigh: u32, flags: u32)
   if (refused != 0) return refused;
   return end(region.createRegion(kind, join64(lastLow, lastHigh), flags));
 }
-export function aliasCreate(target: u32, offsetLow: u32, offsetHigh: u32, lastLow: u32, lastHigh: u32, flags: u32): i32 {
+export function aliasCreate(
+  target: u32,
+  offsetLow: u32,
+  offsetHigh: u32,
+  lastLow: u32,
+  lastHigh: u32,
+  flags: u32,
+): i32 {
   const refused = manager.beginOperation();
   if (refused != 0) return refused;
   return end(region.createAlias(target, join64(offsetLow, offsetHigh), join64(lastLow, lastHigh), flags));
@@ -165,7 +172,9 @@ export function map(
 }
 export function unmap(id: u32, offsetLow: u32, offsetHigh: u32, lengthLow: u32, lengthHigh: u32): i32 {
   const refused = beginOnRegion(id);
-  return refused != 0 ? refused : end(mapping.unmapObject(id, join64(offsetLow, offsetHigh), join64(lengthLow, lengthHigh)));
+  return refused != 0
+    ? refused
+    : end(mapping.unmapObject(id, join64(offsetLow, offsetHigh), join64(lengthLow, lengthHigh)));
 }
 
 // ---- Sinks ---------------------------------------------------------------------------------
@@ -194,7 +203,9 @@ export function partitionAttach(
 ): i32 {
   const refused = manager.beginOperation();
   if (refused != 0) return refused;
-  return end(sink.attachPartition(partition, spaceId, va, join64(offsetLow, offsetHigh), join64(lastGpaLow, lastGpaHigh)));
+  return end(
+    sink.attachPartition(partition, spaceId, va, join64(offsetLow, offsetHigh), join64(lastGpaLow, lastGpaHigh)),
+  );
 }
 export function sinkDetach(id: u32): i32 {
   const refused = beginOnSink(id);

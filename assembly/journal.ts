@@ -145,7 +145,7 @@ function append(address: usize, size: u32, kind: u32): void {
 export function allocateJournaled(shift: u32): usize {
   assert(isOpen());
   const block = allocate(shift);
-  held += <usize>1 << shift;
+  held += (<usize>1) << shift;
   const entry = entries.extend(HEADER + TRAILER);
   store<u32>(entry, <u32>block);
   store<u32>(entry, (shift << 3) | ALLOCATED, 4);
@@ -161,7 +161,7 @@ export function releaseJournaled(block: usize, shift: u32): void {
 
 function releaseCounted(block: usize, shift: u32): void {
   release(block, shift);
-  held -= <usize>1 << shift;
+  held -= (<usize>1) << shift;
 }
 
 /** The stamp of something that was made since the last savepoint. */

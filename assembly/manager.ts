@@ -23,8 +23,8 @@ import {
   SINK_VA,
 } from './abi';
 import {
-  Command,
   assemblePlan,
+  Command,
   clearCommands,
   commandAt,
   commandCount,
@@ -40,8 +40,8 @@ import { resolve } from './flatten';
 import { clearExhausted, exhausted } from './heap';
 import { keep, savepoint, undo } from './journal';
 import { checkPolicy, forgetChanged } from './policy';
-import { recycleTables, sinkOf, sinks, spaces } from './records';
 import { lastOf } from './range';
+import { recycleTables, sinkOf, sinks, spaces } from './records';
 import { removeSink } from './sink';
 import { beginSlots, diffSlots, planSlotAdditions, slotClass } from './slots';
 import { beginVa, diffVa, planVaAdditions, planVaRemovals, restoreAccess, restoreRange, vaClass } from './va';

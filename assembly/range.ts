@@ -14,15 +14,11 @@ export function exists(start: u64, length: u64): bool {
 }
 
 /** Precondition: `exists(start, length)`. */
-// @ts-ignore: decorator
-@inline
 export function lastOf(start: u64, length: u64): u64 {
   return start + (length - 1);
 }
 
 /** Bytes in [start, last]; 0 stands for 2^64. */
-// @ts-ignore: decorator
-@inline
 export function lengthOf(start: u64, last: u64): u64 {
   return last - start + 1;
 }
@@ -74,8 +70,6 @@ export function wholeLast(last: u64): u64 {
 }
 
 /** `value` from the two halves that cross the boundary. */
-// @ts-ignore: decorator
-@inline
 export function join64(low: u32, high: u32): u64 {
-  return (<u64>low) | ((<u64>high) << 32);
+  return <u64>low | ((<u64>high) << 32);
 }

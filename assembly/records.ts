@@ -1,7 +1,16 @@
 // The records of what was asked for: regions, address spaces, mappable objects, sinks, partitions. References are
 // id + 1, so that 0 is none.
 
-import { FLAT_READONLY, KIND_DEVICE, KIND_ROM, MAX_OBJECTS, MAX_PARTITIONS, MAX_REGIONS, MAX_SINKS, MAX_SPACES } from './abi';
+import {
+  FLAT_READONLY,
+  KIND_DEVICE,
+  KIND_ROM,
+  MAX_OBJECTS,
+  MAX_PARTITIONS,
+  MAX_REGIONS,
+  MAX_SINKS,
+  MAX_SPACES,
+} from './abi';
 import { Entry, TABLE_SIZE, Table } from './table';
 
 @unmanaged
@@ -143,28 +152,18 @@ export function recycleTables(): void {
   partitions.recycle();
 }
 
-// @ts-ignore: decorator
-@inline
 export function regionOf(id: u32): Region {
   return changetype<Region>(regions.address(id));
 }
-// @ts-ignore: decorator
-@inline
 export function spaceOf(id: u32): Space {
   return changetype<Space>(spaces.address(id));
 }
-// @ts-ignore: decorator
-@inline
 export function objectOf(id: u32): MappableObject {
   return changetype<MappableObject>(objects.address(id));
 }
-// @ts-ignore: decorator
-@inline
 export function sinkOf(id: u32): Sink {
   return changetype<Sink>(sinks.address(id));
 }
-// @ts-ignore: decorator
-@inline
 export function partitionOf(id: u32): Partition {
   return changetype<Partition>(partitions.address(id));
 }

@@ -14,8 +14,18 @@ import {
   SINK_VA,
 } from './abi';
 import { fail } from './failure';
-import { changePartition, changeSink, changeSpace, partitionOf, partitions, sinkOf, sinks, spaceOf, spaces } from './records';
-import { LAST_BYTE, isPageAligned } from './range';
+import { isPageAligned, LAST_BYTE } from './range';
+import {
+  changePartition,
+  changeSink,
+  changeSpace,
+  partitionOf,
+  partitions,
+  sinkOf,
+  sinks,
+  spaceOf,
+  spaces,
+} from './records';
 import { destroyPartition } from './slots';
 import * as tree from './tree';
 import { addWindow, sinkWindows } from './windows';
@@ -39,7 +49,8 @@ export function attachPartition(partition: u32, space: u32, va: u32, offset: u64
   for (let other: u32 = 0; other < sinks.count; ++other) {
     if (!sinks.isAlive(other) || sinkOf(other).partition != partition + 1) continue;
     const existing = sinkOf(other);
-    if (offset <= existing.offset + existing.last && lastGpa >= existing.offset) return fail(ERR_ATTACHMENT_OVERLAP, 0, other + 1, offset);
+    if (offset <= existing.offset + existing.last && lastGpa >= existing.offset)
+      return fail(ERR_ATTACHMENT_OVERLAP, 0, other + 1, offset);
   }
   const id = newSink(SINK_PARTITION, space);
   if (id < 0) return id;

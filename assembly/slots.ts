@@ -20,10 +20,20 @@ import {
 } from './abi';
 import { emit, slotAdditions, slotRemovals } from './command';
 import { fail } from './failure';
-import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from './journal';
 import { ensure, shiftFor } from './heap';
-import { Sink, changePartition, changeSink, isMemory, isWritable, partitionOf, partitions, sinkOf, spaceOf } from './records';
-import { LAST_BYTE, hasWholePage, isPageAligned, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
+import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from './journal';
+import { hasWholePage, isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
+import {
+  changePartition,
+  changeSink,
+  isMemory,
+  isWritable,
+  partitionOf,
+  partitions,
+  Sink,
+  sinkOf,
+  spaceOf,
+} from './records';
 import * as tree from './tree';
 import { CURSOR_SIZE, Cursor, Span } from './tree';
 import { bytesKept, protectedAccess, protectionLast } from './va';
@@ -87,7 +97,7 @@ export function destroyPartition(id: u32): void {
 }
 
 export function slotIsTaken(id: u32, slot: u32): bool {
-  return (load<u64>(<usize>partitionOf(id).bitmap + ((slot >> 6) << 3)) & (<u64>1 << (slot & 63))) != 0;
+  return (load<u64>(<usize>partitionOf(id).bitmap + ((slot >> 6) << 3)) & ((<u64>1) << (slot & 63))) != 0;
 }
 
 /** The lowest free slot, now taken; -1 for none. */
@@ -98,7 +108,7 @@ function takeSlot(id: u32): i32 {
   while (load<u64>(word) == u64.MAX_VALUE) word += 8;
   const bit = <u32>ctz(~load<u64>(word));
   saveImage(word, 8);
-  store<u64>(word, load<u64>(word) | (<u64>1 << bit));
+  store<u64>(word, load<u64>(word) | ((<u64>1) << bit));
   const slot = ((<u32>(word - partition.bitmap)) << 3) + bit;
   assert(slot < partition.slotLimit);
   partition.slotsUsed += 1;
@@ -110,7 +120,7 @@ function giveSlot(id: u32, slot: u32): void {
   const partition = changePartition(id);
   const word = <usize>partition.bitmap + ((slot >> 6) << 3);
   saveImage(word, 8);
-  store<u64>(word, load<u64>(word) & ~(<u64>1 << (slot & 63)));
+  store<u64>(word, load<u64>(word) & ~((<u64>1) << (slot & 63)));
   partition.slotsUsed -= 1;
   partition.lowestFree = min(partition.lowestFree, slot);
 }
@@ -170,7 +180,9 @@ export function diffSlots(id: u32, from: u32, end: u32): i32 {
   runs.push32(firstAdded);
   runs.push32(added.length);
   const highest = changetype<Span>(added.end - SPAN_BYTES);
-  return highest.last > min(sink.last, sinkOf(sink.va - 1).last) ? fail(ERR_PAST_LIMIT, highest.b + 1, id + 1, highest.last) : 0;
+  return highest.last > min(sink.last, sinkOf(sink.va - 1).last)
+    ? fail(ERR_PAST_LIMIT, highest.b + 1, id + 1, highest.last)
+    : 0;
 }
 
 /** Compares a window, extended to the whole of every slot that it touches, with what should be there. Returns the next. */
@@ -278,7 +290,14 @@ export function planSlotAdditions(): i32 {
       const slot = takeSlot(sinkOf(id).partition - 1);
       if (slot < 0) return fail(ERR_NO_SLOTS, span.b + 1, id + 1, span.start);
       emitSlot(slotAdditions, OP_SLOT_ADD, id, span, slot, span.c);
-      tree.insert(changeSink(id).stateSlot, span.start, span.last, span.a, span.b, (<u32>slot << ACCESS_BITS) | span.c);
+      tree.insert(
+        changeSink(id).stateSlot,
+        span.start,
+        span.last,
+        span.a,
+        span.b,
+        ((<u32>slot) << ACCESS_BITS) | span.c,
+      );
     }
   }
   return 0;

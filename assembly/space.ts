@@ -1,9 +1,10 @@
 // Address spaces: what one observer sees of a root region.
 
 import { ERR_BAD_ID, ERR_IN_USE } from './abi';
-import { markWhole } from './dirty';
+import { markSpace, VIEW } from './dirty';
 import { fail } from './failure';
-import { changeRegion, changeSpace, regionOf, regions, spaceOf, spaces } from './records';
+import { plusClipped } from './range';
+import { changeRegion, changeSpace, regions, spaceOf, spaces } from './records';
 import * as tree from './tree';
 
 /** `offset`: the GPA at which the root's first byte is seen. */
@@ -18,8 +19,8 @@ export function createSpace(root: u32, offset: u64): i32 {
   space.nextOfRoot = region.spaces;
   region.spaces = id + 1;
   region.uses += 1;
-  const error = markWhole(root);
-  return error != 0 ? error : id;
+  markSpace(id, offset, plusClipped(offset, region.last), VIEW);
+  return id;
 }
 
 /** Precondition: alive. */

@@ -72,26 +72,18 @@ class Child {
 const pathNodes: usize = memory.data(4 * MAX_HEIGHT, 8);
 const pathIndexes: usize = memory.data(4 * MAX_HEIGHT, 8);
 
-// @ts-ignore: decorator
-@inline
 function spanAt(node: Node, index: u32): Span {
   return changetype<Span>(changetype<usize>(node) + HEADER + (index << SPAN_SHIFT));
 }
 
-// @ts-ignore: decorator
-@inline
 function childAt(node: Node, index: u32): Child {
   return changetype<Child>(changetype<usize>(node) + HEADER + index * CHILD_SIZE);
 }
 
-// @ts-ignore: decorator
-@inline
 function rootOf(slot: usize): Node {
   return changetype<Node>(<usize>load<u32>(slot));
 }
 
-// @ts-ignore: decorator
-@inline
 function touchNode(node: Node): void {
   touch(changetype<usize>(node), HEADER + <u32>node.count * (node.level == 0 ? SPAN_SIZE : CHILD_SIZE), STAMP_AT);
 }
@@ -156,14 +148,10 @@ function descend(slot: usize, start: u64, b: u32): i32 {
   return depth;
 }
 
-// @ts-ignore: decorator
-@inline
 function pathNode(depth: i32): Node {
   return changetype<Node>(<usize>load<u32>(pathNodes + (depth << 2)));
 }
 
-// @ts-ignore: decorator
-@inline
 function pathIndex(depth: i32): u32 {
   return load<u32>(pathIndexes + (depth << 2));
 }
@@ -194,7 +182,7 @@ export function insert(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u3
 /** At a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
 function insertAt(slot: usize, depth: i32, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   let leaf = pathNode(depth);
-  const capacity = ((<u32>1 << leaf.shift) - HEADER) >> SPAN_SHIFT;
+  const capacity = (((<u32>1) << leaf.shift) - HEADER) >> SPAN_SHIFT;
   let split = changetype<Node>(0);
   if (leaf.count == capacity) {
     if (leaf.shift < NODE_SHIFT) {
@@ -257,12 +245,12 @@ function evenOut(parent: Node, index: u32): bool {
   const first = changetype<usize>(spanAt(right, 0));
   if (left.count > half) {
     const moved = (left.count - half) << SPAN_SHIFT;
-    moveWords(first + moved, first, <u32>right.count << SPAN_SHIFT);
+    moveWords(first + moved, first, (<u32>right.count) << SPAN_SHIFT);
     moveWords(first, changetype<usize>(spanAt(left, half)), moved);
   } else {
     const moved = (half - left.count) << SPAN_SHIFT;
     moveWords(changetype<usize>(spanAt(left, left.count)), first, moved);
-    moveWords(first, first + moved, ((<u32>right.count << SPAN_SHIFT) - moved));
+    moveWords(first, first + moved, ((<u32>right.count) << SPAN_SHIFT) - moved);
   }
   left.count = <u16>half;
   right.count = <u16>(total - half);
@@ -278,7 +266,7 @@ function evenOut(parent: Node, index: u32): bool {
 function enlarge(slot: usize, leaf: Node): Node {
   const larger = newNode(0, leaf.shift + 1);
   larger.count = leaf.count;
-  memory.copy(changetype<usize>(larger) + HEADER, changetype<usize>(leaf) + HEADER, <u32>leaf.count << SPAN_SHIFT);
+  memory.copy(changetype<usize>(larger) + HEADER, changetype<usize>(leaf) + HEADER, (<u32>leaf.count) << SPAN_SHIFT);
   freeNode(leaf);
   setRoot(slot, changetype<usize>(larger));
   return larger;
@@ -550,8 +538,6 @@ function collectBelow(node: Node, start: u64, last: u64, out: Vector): void {
 const edit = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 
 /** Whether a span may be one with `right`, which begins behind its last byte: `a` counts on, and the rest is the same. */
-// @ts-ignore: decorator
-@inline
 function canJoin(start: u64, a: u64, b: u32, c: u32, rightStart: u64, rightA: u64, rightB: u32, rightC: u32): bool {
   return b == rightB && c == rightC && rightA == a + (rightStart - start);
 }
@@ -649,7 +635,7 @@ function verifyNode(node: Node, level: u32, promise: u32): u32 {
   assert(node.level == level);
   const count = <u32>node.count;
   if (level == 0) {
-    assert(count > 0 && HEADER + count * SPAN_SIZE <= <u32>1 << node.shift);
+    assert(count > 0 && HEADER + count * SPAN_SIZE <= (<u32>1) << node.shift);
     for (let i: u32 = 0; i < count; ++i) verifySpan(spanAt(node, i), promise);
     return count;
   }
@@ -660,7 +646,8 @@ function verifyNode(node: Node, level: u32, promise: u32): u32 {
     const below = changetype<Node>(<usize>child.node);
     assert(child.maxLast == maxLastOf(below));
     const before = checked;
-    if (i > 0 && before != null) assert(before.start < child.start || (before.start == child.start && before.b < child.b));
+    if (i > 0 && before != null)
+      assert(before.start < child.start || (before.start == child.start && before.b < child.b));
     const first = firstBelow(below);
     if (i > 0) assert(child.start < first.start || (child.start == first.start && child.b <= first.b));
     spans += verifyNode(below, level - 1, promise);

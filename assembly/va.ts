@@ -5,7 +5,6 @@
 // truth for everything outside the windows that are looked at.
 
 import {
-  ACCESS_ALL,
   ACCESS_READ,
   ACCESS_WRITE,
   CLASS_CHANGED,
@@ -25,8 +24,8 @@ import { zeroWords } from './bytes';
 import { emitVa, vaAdditions, vaRemovals } from './command';
 import { fail } from './failure';
 import { ensureStep } from './journal';
-import { Sink, changeObject, changeSink, isMemory, isWritable, objectOf, regionOf, sinkOf, spaceOf } from './records';
-import { LAST_BYTE, hasWholePage, isPageAligned, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
+import { hasWholePage, isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
+import { changeObject, changeSink, isMemory, isWritable, objectOf, regionOf, Sink, sinkOf, spaceOf } from './records';
 import * as tree from './tree';
 import { CURSOR_SIZE, Cursor, Span } from './tree';
 import { VECTOR_SIZE, Vector } from './vector';
@@ -182,7 +181,8 @@ function diffWindow(id: u32, start: u64, last: u64): i32 {
   while (walk.next()) {
     const had = walk.inLeft;
     const has = changetype<Piece | null>(walk.inRight);
-    if (had != null && has != null && had.b == has.b && had.aAt(walk.start) == has.aAt(walk.start) && had.c == has.c) continue;
+    if (had != null && has != null && had.b == has.b && had.aAt(walk.start) == has.aAt(walk.start) && had.c == has.c)
+      continue;
     if (!changes.ensure(CHANGE_BYTES)) return 0;
     const change = changetype<Change>(changes.extend(CHANGE_BYTES));
     zeroWords(changetype<usize>(change), CHANGE_BYTES);
@@ -234,7 +234,16 @@ export function planVaRemovals(): void {
     const length = lengthOf(change.start, change.last);
     if (!change.sameBytes) {
       if (objectOf(change.oldObject).kind == OBJECT_PRIVATE) {
-        emitVa(vaRemovals, OP_VA_PARK, change.sink, change.start, length, change.oldObject, change.oldOffset, change.oldAccess);
+        emitVa(
+          vaRemovals,
+          OP_VA_PARK,
+          change.sink,
+          change.start,
+          length,
+          change.oldObject,
+          change.oldOffset,
+          change.oldAccess,
+        );
         tree.erase(changeObject(change.oldObject).shownSlot, change.oldOffset, change.oldOffset + (length - 1));
         if (change.hasPiece) vaClass = CLASS_CHANGED;
       } else if (!change.hasPiece) {
@@ -265,12 +274,28 @@ export function planVaAdditions(): i32 {
       }
       tree.put(shown, change.newOffset, change.newOffset + (length - 1), change.start, change.sink, 0);
     }
-    const command = emitVa(vaAdditions, op, change.sink, change.start, length, change.newObject, change.newOffset, change.newAccess);
+    const command = emitVa(
+      vaAdditions,
+      op,
+      change.sink,
+      change.start,
+      length,
+      change.newObject,
+      change.newOffset,
+      change.newAccess,
+    );
     if (command.length == length) {
       command.region = change.region;
       command.offsetInRegion = change.offsetInRegion;
     }
-    tree.put(changeSink(change.sink).stateSlot, change.start, change.last, change.newOffset, change.newObject, change.newAccess);
+    tree.put(
+      changeSink(change.sink).stateSlot,
+      change.start,
+      change.last,
+      change.newOffset,
+      change.newObject,
+      change.newAccess,
+    );
   }
   return 0;
 }

@@ -1,14 +1,25 @@
 // The invariants, checked over the whole state: around every export in the debug build. Between transactions what
 // follows from what was asked for is worked out anew and compared: flat views, VA pieces, memory slots.
 
-import { ACCESS_ALL, KIND_ALIAS, KIND_CONTAINER, OBJECT_PRIVATE, PAGE_SHIFT, REGION_EMPTY, SINK_PARTITION, SINK_VA } from './abi';
+import { ACCESS_ALL, KIND_ALIAS, KIND_CONTAINER, OBJECT_PRIVATE, PAGE_SHIFT, REGION_EMPTY, SINK_VA } from './abi';
 import { resetVisits } from './dirty';
 import { render } from './flatten';
 import { exhausted } from './heap';
 import { savepoint, undo } from './journal';
 import { isIdle } from './manager';
-import { objectOf, objects, partitionOf, partitions, regionOf, regions, sinkOf, sinks, spaceOf, spaces } from './records';
 import { LAST_BYTE, lengthOf, pageLast, plusClipped } from './range';
+import {
+  objectOf,
+  objects,
+  partitionOf,
+  partitions,
+  regionOf,
+  regions,
+  sinkOf,
+  sinks,
+  spaceOf,
+  spaces,
+} from './records';
 import { slotAccess, slotIsTaken, slotNumber, wantedSlots } from './slots';
 import { ANY, CURSOR_SIZE, Cursor, DISJOINT, JOINED, Span, verifyTree } from './tree';
 import { Piece, wantedPieces } from './va';
@@ -155,7 +166,13 @@ function verifyPieces(id: u32): void {
       assert(at < wanted.length);
       const piece = changetype<Piece>(wanted.at(at));
       at += offsetof<Piece>();
-      assert(piece.start == gpa && piece.last <= span.last && piece.b == span.b && piece.a == span.aAt(gpa) && piece.c == span.c);
+      assert(
+        piece.start == gpa &&
+          piece.last <= span.last &&
+          piece.b == span.b &&
+          piece.a == span.aAt(gpa) &&
+          piece.c == span.c,
+      );
       if (piece.last == span.last) break;
       gpa = piece.last + 1;
     }

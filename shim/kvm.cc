@@ -201,6 +201,7 @@ void VmHandle::createIrqchip(const Napi::CallbackInfo& info) { CALL(KVM_CREATE_I
 
 void VmHandle::createPit(const Napi::CallbackInfo& info) {
   kvm_pit_config config = {};
+  config.flags = KVM_PIT_SPEAKER_DUMMY;
   CALL(KVM_CREATE_PIT2, argumentOf(config));
 }
 

@@ -64,7 +64,7 @@ export class PlanRunner {
   }
 
   /** Ends the core's innermost transaction; the outermost one's plan is executed. Throws what `Core.commit` throws,
-   *  PLAN_FAILED (nothing has happened) and POISONED. */
+   *  PLAN_FAILED (nothing has happened), POISONED, and RESUME_FAILED (it has happened). */
   commit(): PlanFacts {
     const core = this.#core;
     const commands = core.commit();
@@ -72,13 +72,16 @@ export class PlanRunner {
     const disturbance = commands === 0 ? abi.CLASS_NONE : core.planClass();
     const plan = { commands, disturbance };
     this.observer?.(core, plan);
-    if (commands !== 0 && this.#executors.size !== 0) this.#carryOut(plan);
-    core.adopt();
+    if (commands === 0 || this.#executors.size === 0) core.adopt();
+    else this.#carryOut(plan);
     return plan;
   }
 
   #carryOut({ commands, disturbance }: PlanFacts): void {
-    if (disturbance !== abi.CLASS_UNCHANGED_BYTES) return this.#executeOrUnwind(commands);
+    if (disturbance !== abi.CLASS_UNCHANGED_BYTES) {
+      this.#executeAndAdopt(commands);
+      return;
+    }
     const paused: Pausable[] = [];
     try {
       for (const pausable of this.#involved(commands)) {
@@ -86,15 +89,24 @@ export class PlanRunner {
         paused.push(pausable);
       }
     } catch (cause) {
-      for (const pausable of paused.reverse()) pausable.resume();
+      resume(paused);
       this.#unwind(0);
-      throw new MembackingError('PLAN_FAILED', 'a partition could not be paused for a change of its memory map; nothing was changed', { cause });
+      throw new MembackingError(
+        'PLAN_FAILED',
+        'a partition could not be paused for a change of its memory map; nothing was changed',
+        { cause },
+      );
     }
     try {
-      this.#executeOrUnwind(commands);
-    } finally {
-      for (const pausable of paused.reverse()) pausable.resume();
+      this.#executeAndAdopt(commands);
+    } catch (error) {
+      resume(paused);
+      throw error;
     }
+    const failure = resume(paused);
+    if (failure === undefined) return;
+    const message = `the memory map was changed, but a partition could not be resumed after it: ${reason(failure.cause)}`;
+    throw new MembackingError('RESUME_FAILED', message, failure);
   }
 
   #involved(commands: number): Set<Pausable> {
@@ -106,14 +118,21 @@ export class PlanRunner {
     return involved;
   }
 
-  #executeOrUnwind(commands: number): void {
+  /** Or unwinds. */
+  #executeAndAdopt(commands: number): void {
     const failure = this.#run(commands, execute);
-    if (failure === undefined) return;
+    if (failure === undefined) {
+      this.#core.adopt();
+      return;
+    }
     const command = this.#core.command(failure.done);
     this.#unwind(failure.done);
     const what = `${COMMAND_NAMES[command.op]} at ${`0x${command.gpa.toString(16)}`}`;
     const message = `command ${failure.done + 1} of ${commands} of the plan (${what}) failed: ${reason(failure.cause)}; nothing was changed`;
-    throw new MembackingError('PLAN_FAILED', message, { details: { done: failure.done, command }, cause: failure.cause });
+    throw new MembackingError('PLAN_FAILED', message, {
+      details: { done: failure.done, command },
+      cause: failure.cause,
+    });
   }
 
   /** Takes the first `done` commands back. */
@@ -145,6 +164,19 @@ export class PlanRunner {
     }
     return undefined;
   }
+}
+
+/** The last one that was paused first. What the first throws that does is returned. */
+function resume(paused: readonly Pausable[]): { cause: unknown } | undefined {
+  let failure: { cause: unknown } | undefined;
+  for (const pausable of paused.toReversed()) {
+    try {
+      pausable.resume();
+    } catch (cause) {
+      failure ??= { cause };
+    }
+  }
+  return failure;
 }
 
 type Run = (executor: Executor, core: Core, first: number, count: number) => number;

@@ -1,28 +1,38 @@
 // What all handles of one memory map share: the core, who runs its plans, the names, the trace that is recorded.
 
-import { Core } from './core.ts';
-import type { CoreOptions } from './core.ts';
-import { MembackingError } from './errors.ts';
 import { PlanRunner } from './apply.ts';
+import type { CoreOptions } from './core.ts';
+import { Core } from './core.ts';
+import { MembackingError } from './errors.ts';
 import { Names } from './names.ts';
 import { NativeExecutor } from './native-executor.ts';
+import { ObjectTable } from './object-table.ts';
+import { PartitionTable } from './partition-table.ts';
+import type { Region } from './region.ts';
+import type { Sink } from './sink.ts';
 import type { TraceRecorder } from './trace/recorder.ts';
 
-type Undo = () => void;
+type Action = () => void;
 
 export class Context {
   readonly names = new Names();
   readonly core: Core;
   readonly runner: PlanRunner;
+  readonly recorder: TraceRecorder | undefined;
+  /** By the core's number. One that was closed stays as long as it may be visible: to the end of the transaction. */
+  readonly regions = new Map<number, Region>();
+  readonly objects = new ObjectTable(this);
+  readonly partitions = new PartitionTable(this);
+  /** What is attached, in order. */
+  readonly sinks = new Set<Sink>();
   /** Made with the first sink of this machine: without one, the addon is not needed. */
   #native: NativeExecutor | undefined;
-  readonly recorder: TraceRecorder | undefined;
-  /** Called whenever an outermost transaction has ended well. */
-  onIdle: (() => void) | undefined;
-  /** What each open transaction did outside the core and must be undone with it. */
-  readonly #undo: Undo[][] = [];
-  /** Run when the outermost transaction has ended well. */
-  #after: Undo[] = [];
+  /** What open transactions did outside the core and must be undone with them, in the order in which it was done. */
+  readonly #undo: Action[] = [];
+  /** Where in `#undo` each open transaction begins. The outermost is open until its plan is carried out. */
+  readonly #marks: number[] = [];
+  /** To be done when the outermost transaction has ended well. */
+  #after: Action[] = [];
   #closed = false;
 
   constructor(options: Omit<CoreOptions, 'explain'>, recorder: TraceRecorder | undefined) {
@@ -40,12 +50,18 @@ export class Context {
     return this.#closed;
   }
 
+  /** Whether a transaction is open or its plan is being carried out. */
+  get isBusy(): boolean {
+    return this.#marks.length > 0;
+  }
+
   checkOpen(): void {
     if (this.#closed) throw new MembackingError('CLOSED', 'the memory map is closed');
   }
 
   close(): void {
     this.#closed = true;
+    this.objects.close();
     this.#native?.close();
   }
 
@@ -60,54 +76,85 @@ export class Context {
     this.checkOpen();
     this.core.begin();
     this.recorder?.begin();
-    this.#undo.push([]);
+    this.#marks.push(this.#undo.length);
     let result: Result;
     try {
       result = body();
-      if (result instanceof Promise) throw new MembackingError('INVALID_ARGUMENT', 'a transaction cannot wait: its function must not be async');
+      refusePromise(result);
     } catch (error) {
-      this.core.abort();
+      if (!this.core.isBroken) this.core.abort();
       this.#rollBack();
       throw error;
     }
     try {
       this.runner.commit();
     } catch (error) {
-      this.#rollBack();
+      if (hasHappened(error)) this.#keep();
+      else this.#rollBack();
       throw error;
     }
     this.#keep();
     return result;
   }
 
-  /** To be done if the innermost transaction comes to nothing. */
-  onUndo(undo: Undo): void {
-    this.#undo.at(-1)!.push(undo);
+  /** To be done if the innermost transaction comes to nothing. Precondition: one is open. */
+  onUndo(undo: Action): void {
+    this.#undo.push(undo);
   }
 
-  /** To be done when the outermost transaction has ended well. */
-  onDone(done: Undo): void {
+  /** To be done when the outermost transaction has ended well. Precondition: one is open. */
+  onDone(done: Action): void {
     this.#after.push(done);
     this.onUndo(() => {
       this.#after = this.#after.filter((other) => other !== done);
     });
   }
 
+  /** Enters something in a table, with the transaction that is open. */
+  enter<Value>(table: Map<number, Value>, id: number, value: Value): void {
+    table.set(id, value);
+    this.onUndo(() => table.delete(id));
+  }
+
+  /** Takes it out again when the transaction has ended. (The core gives out its number only after that.) */
+  leave(table: Map<number, unknown>, id: number): void {
+    this.onDone(() => table.delete(id));
+  }
+
   #rollBack(): void {
     this.recorder?.abort();
-    for (const undo of this.#undo.pop()!.reverse()) undo();
+    const mark = this.#marks.pop()!;
+    while (this.#undo.length > mark) this.#undo.pop()!();
   }
 
   #keep(): void {
-    this.recorder?.commit();
-    const undo = this.#undo.pop()!;
-    if (this.#undo.length > 0) {
-      this.#undo.at(-1)!.push(...undo);
-      return;
+    this.#marks.pop();
+    try {
+      this.recorder?.commit();
+    } finally {
+      if (!this.isBusy) this.#finish();
     }
-    const after = this.#after;
-    this.#after = [];
-    for (const done of after) done();
-    this.onIdle?.();
   }
+
+  #finish(): void {
+    this.#undo.length = 0;
+    if (this.#after.length > 0) {
+      const after = this.#after;
+      this.#after = [];
+      for (const done of after) done();
+    }
+    this.objects.sweep();
+  }
+}
+
+function hasHappened(error: unknown): boolean {
+  return error instanceof MembackingError && error.code === 'RESUME_FAILED';
+}
+
+/** What an async body does later would not be in the transaction. Throws INVALID_ARGUMENT. */
+function refusePromise(result: unknown): void {
+  if (!(result instanceof Promise)) return;
+  // Nobody else will hear of it when it fails.
+  result.catch(() => {});
+  throw new MembackingError('INVALID_ARGUMENT', 'a transaction cannot wait: its function must not be async');
 }

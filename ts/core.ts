@@ -93,6 +93,7 @@ export class Core {
   #view: DataView;
   #trap: unknown;
   #open = 0;
+  #isPoisoned = false;
 
   constructor({ policy = 'layered', maxMemory, debug = false, explain }: CoreOptions = {}) {
     const abort = (_message: number, _file: number, line: number, column: number) => {
@@ -185,7 +186,12 @@ export class Core {
   }
   /** They were not: no change is accepted any more. */
   poison(): void {
+    this.#isPoisoned = true;
     this.#check(this.#wasm.poison());
+  }
+  /** Whether every further change is refused, with POISONED or CORE_TRAPPED. */
+  get isBroken(): boolean {
+    return this.#isPoisoned || this.#trap !== undefined;
   }
   /** CLASS_* of the plan. */
   planClass(): number {

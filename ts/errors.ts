@@ -64,6 +64,12 @@ export type ErrorCode =
   | 'CORE_TRAPPED'
   /** Parts of the package do not belong together. */
   | 'VERSION_MISMATCH'
+  /** The change was made, but a partition's `resume` threw after it: its vCPUs may still be held. `cause` says why. */
+  | 'RESUME_FAILED'
+  /** A partition was resumed more often than paused. */
+  | 'NOT_PAUSED'
+  /** A vCPU is used by one thread at a time. */
+  | 'VCPU_RUNNING'
   /** A command of a plan failed; it was taken back. `cause` is the system's error. */
   | 'PLAN_FAILED'
   /** A handle is used after it was closed. */

@@ -1,13 +1,20 @@
 // Guest memory as the monitor reads and writes it: by guest-physical address, through a VA space. What is not there, or
 // not writable, is an error with its address, never a signal: not even while another thread changes the map.
 
-import { type Address, formatHex } from './address.ts';
+import { type Address, formatHex, high, low } from './address.ts';
 import { MembackingError } from './errors.ts';
-import { ACCESS_FAULTS, FACT_GPA, FACT_HIGH, FACT_LOW, type Reservation, type Width } from './native.ts';
-import { wrapped } from './system.ts';
-import { invalid } from './validate.ts';
+import {
+  ACCESS_FAULTS,
+  type AccessFault,
+  FACT_GPA,
+  FACT_HIGH,
+  FACT_LOW,
+  type Reservation,
+  type Width,
+} from './native.ts';
+import * as validate from './validate.ts';
 
-const FAULT_WORDS: Readonly<Record<string, string>> = {
+const FAULT_WORDS: Readonly<Record<AccessFault, string>> = {
   outside: 'is outside of the VA space',
   hole: 'has no memory',
   'read-only': 'is read-only',
@@ -15,27 +22,35 @@ const FAULT_WORDS: Readonly<Record<string, string>> = {
   misaligned: 'is not a multiple of its width',
 };
 
+const WIDTHS: readonly unknown[] = [1, 2, 4, 8] satisfies Width[];
+
 export class GuestMemory {
-  readonly #reservation: Reservation;
+  readonly #what: string;
+  #reservation: Reservation | undefined;
   readonly #facts: Float64Array;
 
-  /** @internal Made by VaSpace. */
-  constructor(reservation: Reservation) {
+  /** @internal Made by VaSpace: `what` it is, for messages. */
+  constructor(what: string, reservation: Reservation) {
+    this.#what = what;
     this.#reservation = reservation;
     this.#facts = reservation.facts;
   }
 
   /** Fills `into`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are read. */
   read(gpa: Address, into: Uint8Array): void {
-    this.#check(this.#call(() => this.#reservation.read(checked(gpa), into)), 'read');
+    const at = exact(gpa, 'read');
+    const bytes = validate.instance(Uint8Array, into, 'into');
+    this.#check(this.#open().read(at, bytes), 'read');
   }
 
   /** Writes all of `from`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are written. */
   write(gpa: Address, from: Uint8Array): void {
-    this.#check(this.#call(() => this.#reservation.write(checked(gpa), from)), 'write');
+    const at = exact(gpa, 'write');
+    const bytes = validate.instance(Uint8Array, from, 'from');
+    this.#check(this.#open().write(at, bytes), 'write');
   }
 
-  // Little-endian, at any alignment. Throw GUEST_ACCESS.
+  // Little-endian, at any alignment. Values are from 0 to all bits set. Throw GUEST_ACCESS.
 
   readU8(gpa: Address): number {
     return this.#load(gpa, 1);
@@ -48,66 +63,75 @@ export class GuestMemory {
   }
   readU64(gpa: Address): bigint {
     this.#load(gpa, 8);
-    return BigInt(this.#facts[FACT_LOW]!) | (BigInt(this.#facts[FACT_HIGH]!) << 32n);
+    return this.#wide();
   }
   writeU8(gpa: Address, value: number): void {
-    this.#store(gpa, 1, value, 0);
+    this.#store(gpa, 1, validate.integer(value, 'value', 0, 0xff), 0);
   }
   writeU16(gpa: Address, value: number): void {
-    this.#store(gpa, 2, value, 0);
+    this.#store(gpa, 2, validate.integer(value, 'value', 0, 0xffff), 0);
   }
   writeU32(gpa: Address, value: number): void {
-    this.#store(gpa, 4, value, 0);
+    this.#store(gpa, 4, validate.integer(value, 'value', 0, 0xffffffff), 0);
   }
-  writeU64(gpa: Address, value: bigint): void {
-    this.#store(gpa, 8, Number(BigInt.asUintN(32, value)), Number(BigInt.asUintN(32, value >> 32n)));
+  writeU64(gpa: Address, value: number | bigint): void {
+    const checked = validate.address(value, 'value');
+    this.#store(gpa, 8, low(checked), high(checked));
   }
 
   /** Stores `value` if `expected` is there, in one step that no vCPU and no thread sees half of. Returns what was there:
    *  `expected` if it was stored. `width`: bytes; the address must be a multiple. Throws GUEST_ACCESS. */
-  compareExchange(gpa: Address, width: Width, expected: bigint, value: bigint): bigint {
-    const halves = (of: bigint) => [Number(BigInt.asUintN(32, of)), Number(BigInt.asUintN(32, of >> 32n))] as const;
-    const result = this.#call(() =>
-      this.#reservation.compareExchange(checked(gpa), width, ...halves(expected), ...halves(value)),
-    );
+  compareExchange(gpa: Address, width: Width, expected: number | bigint, value: number | bigint): bigint {
+    const at = exact(gpa, 'compare-exchange');
+    if (!WIDTHS.includes(width)) throw validate.invalid('width must be 1, 2, 4 or 8');
+    const [old, next] = [fitting(expected, width, 'expected'), fitting(value, width, 'value')];
+    const result = this.#open().compareExchange(at, width, low(old), high(old), low(next), high(next));
     this.#check(result, 'compare-exchange');
-    return BigInt(this.#facts[FACT_LOW]!) | (BigInt(this.#facts[FACT_HIGH]!) << 32n);
+    return this.#wide();
+  }
+
+  /** The VA space is closed. @internal */
+  end(): void {
+    this.#reservation = undefined;
+  }
+
+  #open(): Reservation {
+    if (this.#reservation === undefined) throw new MembackingError('CLOSED', `${this.#what} is closed`);
+    return this.#reservation;
   }
 
   #load(gpa: Address, width: Width): number {
-    return this.#check(
-      this.#call(() => this.#reservation.load(checked(gpa), width)),
-      'read',
-    );
+    return this.#check(this.#open().load(exact(gpa, 'read'), width), 'read');
   }
 
-  #store(gpa: Address, width: Width, low: number, high: number): void {
-    if (!Number.isInteger(low)) throw invalid(`the value must be a whole number, not ${low}`);
-    this.#check(
-      this.#call(() => this.#reservation.store(checked(gpa), width, low, high)),
-      'write',
-    );
+  #store(gpa: Address, width: Width, lowHalf: number, highHalf: number): void {
+    this.#check(this.#open().store(exact(gpa, 'write'), width, lowHalf, highHalf), 'write');
   }
 
-  #call(access: () => number): number {
-    try {
-      return access();
-    } catch (error) {
-      throw wrapped('guest memory', error);
-    }
+  #wide(): bigint {
+    return BigInt(this.#facts[FACT_LOW]!) | (BigInt(this.#facts[FACT_HIGH]!) << 32n);
   }
 
   #check(result: number, what: string): number {
     if (result >= 0) return result;
-    const fault = ACCESS_FAULTS[-result]!;
-    const gpa = this.#facts[FACT_GPA]!;
-    const message = `${what} of guest memory: ${formatHex(gpa)} ${FAULT_WORDS[fault]}`;
-    throw new MembackingError('GUEST_ACCESS', message, { details: { gpa, fault } });
+    throw refused(what, this.#facts[FACT_GPA]!, ACCESS_FAULTS[-result] as AccessFault);
   }
 }
 
-/** The addon takes addresses as numbers: one above Number.MAX_SAFE_INTEGER is outside of every VA space. */
-function checked(gpa: Address): number {
-  if (typeof gpa === 'number' || typeof gpa === 'bigint') return Number(gpa);
-  throw invalid('gpa must be a number or a bigint');
+/** The addon takes addresses as numbers. One above Number.MAX_SAFE_INTEGER is outside of every VA space. */
+function exact(gpa: Address, what: string): number {
+  const at = validate.address(gpa, 'gpa');
+  if (typeof at === 'number') return at;
+  throw refused(what, at, 'outside');
+}
+
+function fitting(value: number | bigint, width: Width, name: string): Address {
+  const checked = validate.address(value, name);
+  if (BigInt(checked) >> BigInt(8 * width) === 0n) return checked;
+  throw validate.invalid(`${name} must fit in ${width} bytes, not ${formatHex(checked)}`);
+}
+
+function refused(what: string, gpa: Address, fault: AccessFault): MembackingError {
+  const message = `${what} of guest memory: ${formatHex(gpa)} ${FAULT_WORDS[fault]}`;
+  return new MembackingError('GUEST_ACCESS', message, { details: { gpa, fault } });
 }

@@ -13,7 +13,7 @@ export abstract class Handle implements Disposable {
 
   /** Ends the handle. What cannot be ended yet throws IN_USE, and stays open. */
   close(): void {
-    if (this.#closed) return;
+    if (this.closed) return;
     this.release();
     this.#closed = true;
   }

@@ -23,8 +23,8 @@ export {
 export { type Exit, KVM_EXIT, type Registers, type SpecialRegisters } from './native.ts';
 export { MemoryObject, PrivateMemory, SharedMemory } from './object.ts';
 export { type AttachedSlot, Attachment, type MemorySlot, type Partition, type PartitionFacts } from './partition.ts';
-export type { ProtectOptions } from './protection.ts';
 export { type MapOptions, type Mapping, type PlaceOptions, Region } from './region.ts';
+export type { ProtectOptions } from './sink.ts';
 export { AddressSpace, type FlatRange, type SeenRegion } from './space.ts';
 export { type VaPiece, VaSpace } from './va-space.ts';
 

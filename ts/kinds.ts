@@ -34,8 +34,7 @@ export interface RegionFlags {
 
 /** REGION_* of `changes`; what it leaves out stays as it is in `flags`. */
 export function regionFlags(changes: RegionFlags, flags = 0): number {
-  const bit = (value: boolean | undefined, mask: number) =>
-    value === undefined ? flags & mask : value ? mask : 0;
+  const bit = (value: boolean | undefined, mask: number) => (value === undefined ? flags & mask : value ? mask : 0);
   return (
     bit(changes.readonly, abi.REGION_READONLY) |
     bit(changes.nonvolatile, abi.REGION_NONVOLATILE) |
@@ -65,7 +64,9 @@ export function accessNumber(access: Access): number {
 
 export function accessName(access: number): Access {
   const letters =
-    (access & abi.ACCESS_READ ? 'r' : '') + (access & abi.ACCESS_WRITE ? 'w' : '') + (access & abi.ACCESS_EXECUTE ? 'x' : '');
+    (access & abi.ACCESS_READ ? 'r' : '') +
+    (access & abi.ACCESS_WRITE ? 'w' : '') +
+    (access & abi.ACCESS_EXECUTE ? 'x' : '');
   return (letters === '' ? 'none' : letters) as Access;
 }
 

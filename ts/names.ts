@@ -1,8 +1,8 @@
 // The names of what the core knows only by number: for messages and the text form.
 
 import { formatHex } from './address.ts';
-import type { CoreErrorCode } from './errors.ts';
 import type { CoreFailure } from './core.ts';
+import type { CoreErrorCode } from './errors.ts';
 
 export class Names {
   readonly regions = new Map<number, string>();
@@ -40,28 +40,37 @@ type Message = (names: Names, failure: CoreFailure & { at: string }, id?: number
 const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
   NO_MEMORY: () => 'the core may not use more memory: raise maxMemory, or close what is not needed',
   BAD_ID: (_, __, id) => `there is no ${id === undefined ? 'such thing' : `number ${id}`}, or it is closed`,
-  BAD_KIND: (names, _, id) => `${names.region(id)} is of a kind that this cannot be done to`,
+  BAD_KIND: (names, _, id, other) =>
+    id === undefined && other !== undefined
+      ? `${names.sink(other)} is not a VA space of this address space: attach one to it`
+      : `${names.region(id)} is of a kind that this cannot be done to`,
   BAD_FLAGS: () => 'there are no such flags',
-  BAD_RANGE: (names, { at }, id) => `the range at ${at} is empty or reaches past the end of ${names.region(id)}`,
-  UNALIGNED: (_, { at }) => `${at} is not a multiple of the page size, 0x1000`,
-  CAPACITY: () => 'there can be no more of these at once',
-  PLACED: (names, _, id) => `${names.region(id)} is placed already: remove it first`,
+  BAD_RANGE: (names, { at }, id, other) => {
+    const whole = id === undefined ? names.sink(other) : other === undefined ? names.region(id) : names.object(other);
+    return `the range at ${at} is not inside ${whole}: it must begin, end and be as long as that allows`;
+  },
+  UNALIGNED: (_, { at }) => `${at} is not a multiple of the page size, 0x1000: only whole pages can be mapped`,
+  CAPACITY: () => 'there can be no more of these at once: close some that are not needed',
+  PLACED: (names, _, id) => `${names.region(id)} is placed in a container: remove it first`,
   NOT_PLACED: (names, _, id) => `${names.region(id)} is not placed anywhere`,
-  IN_USE: (names, _, id) => `${id === undefined ? 'this' : names.region(id)} is still in use: something refers to it`,
+  IN_USE: (names, _, id) =>
+    `${id === undefined ? 'this' : names.region(id)} is still in use: close what refers to it or stands in it first`,
   CYCLE: (names, _, id) => `${names.region(id)} would be seen through itself`,
-  TOO_COMPLEX: (names, _, id) => `the map is seen in too many places to be resolved (at ${names.region(id)})`,
+  TOO_COMPLEX: (names, _, id) =>
+    `the map is seen in too many places to be resolved (at ${names.region(id)}): use fewer aliases of aliases`,
   OVERLAP: (names, { at }, id, other) =>
     `${names.region(id)} and ${names.region(other)} overlap at ${at}, which the policy "nested" does not allow`,
   NO_SLOTS: (names, { at }, id, other) =>
-    `${names.sink(other)} has no memory slot left for ${names.region(id)} at ${at}`,
+    `${names.sink(other)} has no memory slot left for ${names.region(id)} at ${at}: show less, or in fewer pieces`,
   PAST_LIMIT: (names, { at }, id, other) => `${names.region(id)} at ${at} is past the end of ${names.sink(other)}`,
   PRIVATE_TWICE: (names, { at }, id, other) =>
     `${names.object(other)} is private memory, and ${names.region(id)} would show the same part of it twice (at ${at})`,
   READONLY_OBJECT: (names, _, id, other) =>
     `${names.object(other)} cannot be written, so it cannot be mapped writable into ${names.region(id)}`,
   NO_TRANSACTION: () => 'there is no transaction to do this in',
-  NESTING: () => 'transactions are nested too deeply',
-  PLAN_PENDING: () => 'a plan is being executed',
-  POISONED: () => 'an earlier change failed and could not be taken back: no further change is accepted',
-  ATTACHMENT_OVERLAP: (names, _, __, other) => `the attachment overlaps ${names.sink(other)} in the same partition`,
+  NESTING: () => 'transactions are nested too deeply: 64 at most',
+  PLAN_PENDING: () => 'a plan is being executed: change the map when it is done',
+  POISONED: () => 'an earlier change failed and could not be taken back: no further change is accepted, close the map',
+  ATTACHMENT_OVERLAP: (names, _, __, other) =>
+    `the attachment overlaps ${names.sink(other)} in the same partition: give it another gpaOffset, or a lastGpa`,
 };

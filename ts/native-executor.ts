@@ -3,7 +3,7 @@
 import * as abi from '../assembly/abi.ts';
 import type { Executor } from './apply.ts';
 import type { Core } from './core.ts';
-import { type Backing, type Executor as AddonExecutor, native, type Reservation, type Vm } from './native.ts';
+import { type Executor as AddonExecutor, type Backing, native, type Reservation, type Vm } from './native.ts';
 
 export class NativeExecutor implements Executor {
   readonly #addon: AddonExecutor = native().Executor.create();

@@ -1,11 +1,9 @@
 // Which memory objects a map knows, by what number: entered when first mapped, gone when closed and mapped nowhere.
 
 import * as abi from '../assembly/abi.ts';
-import { type Address, toAddress } from './address.ts';
 import type { Context } from './context.ts';
 import { objectKindNumber } from './kinds.ts';
-import { MemoryObject } from './object.ts';
-import * as validate from './validate.ts';
+import type { MemoryObject } from './object.ts';
 
 export class ObjectTable {
   readonly #context: Context;
@@ -23,18 +21,14 @@ export class ObjectTable {
   idOf(object: MemoryObject): number {
     const known = this.#ids.get(object);
     if (known !== undefined && !object.closed) return known;
-    const backing = validate.instance(MemoryObject, object, 'object').use();
-    const { core, names, native, recorder } = this.#context;
+    const backing = object.use();
+    const { core, native, recorder } = this.#context;
     const { name, kind, size, writable } = object;
     const id = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size);
     native.setObject(id, backing);
     this.#enter(object, id);
     recorder?.record({ op: 'object', id, name, kind, size, writable });
-    names.objects.set(id, name);
-    this.#context.onUndo(() => {
-      this.#forget(object, id);
-      native.clearObject(id);
-    });
+    this.#context.onUndo(() => this.#forget(object, id));
     return id;
   }
 
@@ -46,18 +40,20 @@ export class ObjectTable {
     return this.#objects.get(id)!;
   }
 
-  /** Bytes from `offset` to the end of the object's last page. Throws INVALID_ARGUMENT. */
-  wholePagesFrom(object: MemoryObject, offset: Address): Address {
-    const size = BigInt(validate.instance(MemoryObject, object, 'object').size);
-    const page = BigInt(abi.PAGE_SIZE);
-    const end = ((size + page - 1n) / page) * page;
-    if (BigInt(offset) >= end) throw validate.invalid(`objectOffset is past the end of the object "${object.name}"`);
-    return toAddress(end - BigInt(offset));
-  }
-
-  /** Lets go of what was closed and is not mapped any more. */
+  /** Lets go of what was closed and is not mapped any more. Precondition: no transaction is open. */
   sweep(): void {
-    for (const object of [...this.#leaving]) this.#leave(object);
+    if (this.#leaving.size === 0) return;
+    const { core, recorder } = this.#context;
+    const gone = [...this.#leaving].filter((object) => !core.objectIsMapped(this.#ids.get(object)!));
+    if (gone.length === 0) return;
+    this.#context.transaction(() => {
+      for (const object of gone) {
+        const id = this.#ids.get(object)!;
+        core.destroyObject(id);
+        recorder?.record({ op: 'object-close', id });
+        this.#context.onDone(() => this.#forget(object, id));
+      }
+    });
   }
 
   close(): void {
@@ -67,6 +63,7 @@ export class ObjectTable {
   #enter(object: MemoryObject, id: number): void {
     this.#ids.set(object, id);
     this.#objects.set(id, object);
+    this.#context.names.objects.set(id, object.name);
     object.onClose(this.#onClose);
   }
 
@@ -75,21 +72,13 @@ export class ObjectTable {
     this.#leaving.delete(object);
     this.#ids.delete(object);
     this.#objects.delete(id);
+    this.#context.names.objects.delete(id);
+    this.#context.native.clearObject(id);
   }
 
+  /** Its owner has closed it: it goes when nothing shows it any more. */
   #leave(object: MemoryObject): void {
-    const id = this.#ids.get(object)!;
-    const { core, native, recorder } = this.#context;
-    this.#leaving.delete(object);
-    if (core.open > 0 || core.objectIsMapped(id)) {
-      this.#leaving.add(object);
-      return;
-    }
-    this.#context.perform(() => {
-      core.destroyObject(id);
-      recorder?.record({ op: 'object-close', id });
-    });
-    native.clearObject(id);
-    this.#forget(object, id);
+    this.#leaving.add(object);
+    if (!this.#context.isBusy && !this.#context.core.isBroken) this.sweep();
   }
 }

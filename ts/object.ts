@@ -2,7 +2,6 @@
 
 import type { Address } from './address.ts';
 import { toAddress } from './address.ts';
-import { MembackingError } from './errors.ts';
 import { Handle } from './handle.ts';
 import type { ObjectKind } from './kinds.ts';
 import { type Backing, native } from './native.ts';
@@ -86,7 +85,11 @@ export class SharedMemory extends MemoryObject {
 
   /** New memory of `size` bytes, zeroed; its size never changes. Throws SYSTEM (ENOMEM, EMFILE). */
   static create(size: Address, options?: SharedMemoryOptions): SharedMemory {
-    const { name = 'memory', hugePageSize } = validate.options(options, ['name', 'hugePageSize'], 'SharedMemory.create');
+    const { name = 'memory', hugePageSize } = validate.options(
+      options,
+      ['name', 'hugePageSize'],
+      'SharedMemory.create',
+    );
     const bytes = validate.length(size, 'size');
     const checkedName = validate.text(name, 'name');
     const pageSize = hugePageSize === undefined ? 0 : validate.integer(hugePageSize, 'hugePageSize', 1, 2 ** 40);
@@ -99,14 +102,19 @@ export class SharedMemory extends MemoryObject {
   /** A file of the caller's: its descriptor is duplicated, and stays the caller's to close. Throws SYSTEM: EACCES (not
    *  open for what is asked), ENODEV (no such thing can be mapped), ENXIO (the file is shorter than `size`). */
   static fromFd(fd: number, options?: FileMemoryOptions): SharedMemory {
-    const { name = `fd ${fd}`, size, writable = true } = validate.options(options, ['name', 'size', 'writable'], 'SharedMemory.fromFd');
+    const known = ['name', 'size', 'writable'] as const;
     const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);
+    const { name = `fd ${checkedFd}`, size, writable = true } = validate.options(options, known, 'SharedMemory.fromFd');
     const checkedName = validate.text(name, 'name');
     const mayWrite = validate.flag(writable, 'writable');
     return new SharedMemory(
       checkedName,
       systemError(`descriptor ${checkedFd} cannot be mapped`, () =>
-        native().Backing.fromFd(checkedFd, size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'), mayWrite),
+        native().Backing.fromFd(
+          checkedFd,
+          size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
+          mayWrite,
+        ),
       ),
     );
   }
@@ -134,13 +142,20 @@ export class PrivateMemory extends MemoryObject {
 
   /** A copy-on-write image of a file: writes stay here, the file stays as it is. Throws SYSTEM. */
   static fromFile(fd: number, options?: { readonly name?: string; readonly size?: Address }): PrivateMemory {
-    const { name = `copy of fd ${fd}`, size } = validate.options(options, ['name', 'size'], 'PrivateMemory.fromFile');
     const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);
+    const { name = `copy of fd ${checkedFd}`, size } = validate.options(
+      options,
+      ['name', 'size'],
+      'PrivateMemory.fromFile',
+    );
     const checkedName = validate.text(name, 'name');
     return new PrivateMemory(
       checkedName,
       systemError(`descriptor ${checkedFd} cannot be mapped`, () =>
-        native().Backing.privateFile(checkedFd, size === undefined ? fileSize(checkedFd) : validate.length(size, 'size')),
+        native().Backing.privateFile(
+          checkedFd,
+          size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
+        ),
       ),
     );
   }

@@ -5,10 +5,12 @@ import { type Address, lengthOf } from './address.ts';
 import type { Executor, Pausable } from './apply.ts';
 import type { Context } from './context.ts';
 import type { Core } from './core.ts';
-import { Handle } from './handle.ts';
+import { MembackingError } from './errors.ts';
 import { type Access, accessName } from './kinds.ts';
-import { protectSink, type ProtectOptions } from './protection.ts';
+import { KvmPartition } from './kvm.ts';
+import { Sink } from './sink.ts';
 import type { VaSpace } from './va-space.ts';
+import * as validate from './validate.ts';
 
 /** A memory slot as a hypervisor is given it. */
 export interface MemorySlot {
@@ -22,21 +24,40 @@ export interface MemorySlot {
   readonly access: Access;
 }
 
-/** What every partition says of itself. `pause` and `resume` hold its vCPUs around plans that would let them miss bytes. */
+/** What every partition says of itself. `pause` and `resume` (both or neither) hold its vCPUs around plans that would
+ *  let them miss bytes. A `pause` that throws stops the change; `resume` must not throw. */
 export interface PartitionFacts extends Partial<Pausable> {
   readonly name: string;
   /** Memory slots that it can have. */
   readonly slotLimit: number;
 }
 
-/** A monitor's own hypervisor. Its methods may throw: the plan is then taken back. */
+/** A monitor's own hypervisor. Its methods may throw: the plan is then taken back. They must not change the map. */
 export interface Partition extends PartitionFacts {
   addSlot(slot: MemorySlot): void;
   deleteSlot(slot: MemorySlot): void;
 }
 
-/** The commands of a plan, as calls. @internal */
-export class PartitionExecutor implements Executor {
+/** Throws INVALID_ARGUMENT, and CLOSED for one that is closed. */
+export function checkedPartition(partition: unknown, context: Context): KvmPartition | Partition {
+  if (partition instanceof KvmPartition) {
+    partition.checkAttachable(context);
+    return partition;
+  }
+  const { name, slotLimit, addSlot, deleteSlot, pause, resume } = (partition ?? {}) as Partial<Partition>;
+  if (typeof addSlot !== 'function' || typeof deleteSlot !== 'function') {
+    throw validate.invalid('a partition must be a KvmPartition or have the methods addSlot and deleteSlot');
+  }
+  if (typeof pause !== typeof resume || !['function', 'undefined'].includes(typeof pause)) {
+    throw validate.invalid('a partition must have both the methods pause and resume, or neither');
+  }
+  validate.text(name, 'the name of the partition');
+  validate.integer(slotLimit, 'slotLimit', 1, abi.MAX_SLOTS);
+  return partition as Partition;
+}
+
+/** The commands of a plan, as calls. */
+class PartitionExecutor implements Executor {
   readonly #partition: Partition;
   readonly #base: bigint;
   failure: unknown;
@@ -71,36 +92,38 @@ export interface AttachedSlot {
   readonly access: Access;
 }
 
-/** A partition's view of one address space. Closing it takes all its slots away. */
-export class Attachment extends Handle {
+/** A partition's view of one address space. Closing it takes all its slots away; it is closed with the partition. */
+export class Attachment extends Sink {
   readonly partition: PartitionFacts;
   readonly va: VaSpace;
   /** Added to a GPA of the address space to give the partition's own. */
   readonly gpaOffset: Address;
-  /** @internal */
-  readonly id: number;
-  readonly #context: Context;
-  readonly #onGone: (undone: boolean) => void;
 
   /** @internal Made by MemoryMap. */
-  constructor(context: Context, id: number, partition: PartitionFacts, va: VaSpace, gpaOffset: Address, onGone: (undone: boolean) => void) {
-    super();
-    this.#context = context;
-    this.#onGone = onGone;
-    this.id = id;
+  constructor(context: Context, id: number, partition: KvmPartition | Partition, va: VaSpace, gpaOffset: Address) {
+    super(context, id, partition.name);
     this.partition = partition;
     this.va = va;
     this.gpaOffset = gpaOffset;
+    // One object for all attachments of a partition: it is paused once.
+    const pausable = partition.pause === undefined ? undefined : (partition as Pausable);
+    if (partition instanceof KvmPartition) {
+      partition.attachments.add(this);
+      context.native.setPartition(id, partition.vm);
+      this.connect(context.native, pausable);
+    } else {
+      this.connect(new PartitionExecutor(partition, va.base), pausable);
+    }
   }
 
   protected override get what(): string {
     return `attachment of "${this.partition.name}"`;
   }
 
-  /** The memory slots that it has, in order of GPA. */
+  /** The memory slots that it has, in order of GPA. Inside a transaction: before it. */
   slots(): AttachedSlot[] {
-    this.#checkUsable();
-    return this.#context.core.slots(this.id).map((row) => ({
+    this.checkOpen();
+    return this.context.core.slots(this.id).map((row) => ({
       slot: row.kind,
       gpa: row.start,
       length: lengthOf(row.start, row.last),
@@ -108,33 +131,24 @@ export class Attachment extends Handle {
     }));
   }
 
-  /** Leaves of the partition's access to a range only what `access` says; `rwx` takes that back. Throws UNALIGNED,
-   *  BAD_RANGE, NO_SLOTS. */
-  protect(options: ProtectOptions): void {
-    this.#checkUsable();
-    protectSink(options, this.#context, this.id);
+  /** The partition is about to be closed. Throws IN_USE inside a transaction. @internal */
+  letGo(): void {
+    if (this.context.isBusy) {
+      const message = `partition "${this.name}" cannot be closed inside a transaction of the map that it is attached to`;
+      throw new MembackingError('IN_USE', message);
+    }
+    // A map that accepts no change any more loses its slots with the virtual machine.
+    if (!this.context.core.isBroken) this.close();
   }
 
-  #checkUsable(): void {
-    this.#context.checkOpen();
-    this.checkOpen();
+  protected override detached(): void {
+    super.detached();
+    this.context.partitions.leave(this.partition);
   }
 
-  protected override release(): void {
-    const context = this.#context;
-    if (context.closed) return;
-    context.perform(() => {
-      context.core.detach(this.id);
-      context.recorder?.record({ op: 'detach', id: this.id });
-      context.onUndo(() => this.setClosed(false));
-      context.onDone(() => this.discard(false));
-    });
-  }
-
-  /** @internal The sink is gone from the core; `undone`: it never came. */
-  discard(undone: boolean): void {
-    this.#context.runner.disconnect(this.id);
-    this.#context.names.sinks.delete(this.id);
-    this.#onGone(undone);
+  /** @internal */
+  override discard(): void {
+    super.discard();
+    if (this.partition instanceof KvmPartition) this.partition.attachments.delete(this);
   }
 }

@@ -1,13 +1,11 @@
 // Regions: a fixed length with a name, placed and mapped as the monitor likes.
 
 import * as abi from '../assembly/abi.ts';
-import { type Address, formatHex, lengthOf } from './address.ts';
+import { type Address, formatHex, lengthOf, toAddress } from './address.ts';
 import type { Context } from './context.ts';
-import { MembackingError } from './errors.ts';
-import { Handle } from './handle.ts';
-import { type RegionFlags, type RegionKind, regionFlags, regionKindName } from './kinds.ts';
-import type { MemoryObject } from './object.ts';
-import type { ObjectTable } from './object-table.ts';
+import { type RegionFlags, type RegionKind, regionFlags } from './kinds.ts';
+import { MapHandle } from './map-handle.ts';
+import { MemoryObject } from './object.ts';
 import * as validate from './validate.ts';
 
 export interface PlaceOptions {
@@ -38,56 +36,40 @@ export interface Mapping {
   readonly writable: boolean;
 }
 
+const PLACE_OPTIONS = ['offset', 'priority'] as const;
+const MAP_OPTIONS = ['offset', 'object', 'objectOffset', 'length', 'writable'] as const;
 const FLAG_NAMES = ['readonly', 'nonvolatile', 'enabled'] as const;
 
 /** A region. Its changes are transactions of their own, or part of the one that is open; each throws what the core
  *  refuses (see ErrorCode) and PLAN_FAILED, and has then changed nothing. */
-export class Region extends Handle {
+export class Region extends MapHandle {
   readonly name: string;
   readonly kind: RegionKind | 'alias';
-  /** @internal */
-  readonly id: number;
-  /** @internal */
-  readonly context: Context;
-  readonly #objects: ObjectTable;
 
   /** @internal Made by MemoryMap. */
-  constructor(context: Context, objects: ObjectTable, id: number, name: string, kind: RegionKind | 'alias') {
-    super();
-    this.context = context;
-    this.#objects = objects;
-    this.id = id;
+  constructor(context: Context, id: number, name: string, kind: RegionKind | 'alias') {
+    super(context, id);
     this.name = name;
     this.kind = kind;
+    context.enter(context.regions, id, this);
+    context.enter(context.names.regions, id, name);
   }
 
   protected override get what(): string {
     return `region "${this.name}"`;
   }
 
-  /** @internal Throws CLOSED, and INVALID_ARGUMENT for a region of another map. */
-  idIn(context: Context): number {
-    this.#checkUsable();
-    if (this.context !== context) throw validate.invalid(`${this.what} belongs to another memory map`);
-    return this.id;
-  }
-
-  #checkUsable(): void {
-    this.context.checkOpen();
-    this.checkOpen();
-  }
-
   /** Bytes. */
   get size(): Address {
-    this.#checkUsable();
+    this.checkOpen();
     const row = this.context.core.region(this.id);
     return row.flags & abi.REGION_EMPTY ? 0 : lengthOf(0, row.last);
   }
 
   /** Puts the region into a container (any region that is no alias). Throws PLACED, CYCLE. */
   place(parent: Region, options?: PlaceOptions): this {
-    this.#checkUsable();
-    const { offset = 0, priority = 0 } = validate.options(options, ['offset', 'priority'], 'place');
+    this.checkOpen();
+    const { offset = 0, priority = 0 } = validate.options(options, PLACE_OPTIONS, 'place');
     const parentId = validate.instance(Region, parent, 'the container').idIn(this.context);
     const at = validate.address(offset, 'offset');
     const level = validate.integer(priority, 'priority', -0x80000000, 0x7fffffff);
@@ -100,7 +82,7 @@ export class Region extends Handle {
 
   /** Takes the region out of its container. Throws NOT_PLACED. */
   remove(): void {
-    this.#checkUsable();
+    this.checkOpen();
     this.context.perform(() => {
       this.context.core.remove(this.id);
       this.context.recorder?.record({ op: 'remove', id: this.id });
@@ -109,7 +91,7 @@ export class Region extends Handle {
 
   /** To another offset in its container; its rank among equals stays. Throws NOT_PLACED. */
   move(offset: Address): void {
-    this.#checkUsable();
+    this.checkOpen();
     const to = validate.address(offset, 'offset');
     this.context.perform(() => {
       this.context.core.move(this.id, to);
@@ -119,7 +101,7 @@ export class Region extends Handle {
 
   /** Bytes are added or taken at the end; mappings past the new end are gone. */
   resize(size: Address): void {
-    this.#checkUsable();
+    this.checkOpen();
     const bytes = validate.size(size, 'size');
     this.context.perform(() => {
       this.context.core.resize(this.id, bytes);
@@ -129,7 +111,7 @@ export class Region extends Handle {
 
   /** Throws NOT_PLACED. */
   setPriority(priority: number): void {
-    this.#checkUsable();
+    this.checkOpen();
     const level = validate.integer(priority, 'priority', -0x80000000, 0x7fffffff);
     this.context.perform(() => {
       this.context.core.setPriority(this.id, level);
@@ -139,7 +121,7 @@ export class Region extends Handle {
 
   /** What is left out stays as it is. */
   setFlags(flags: RegionFlags): void {
-    this.#checkUsable();
+    this.checkOpen();
     const checked = checkedFlags(flags, 'setFlags');
     this.context.perform(() => {
       const { core, recorder } = this.context;
@@ -150,7 +132,7 @@ export class Region extends Handle {
 
   /** Alias: shows the target from another offset. Throws BAD_KIND for other regions. */
   retarget(offset: Address): void {
-    this.#checkUsable();
+    this.checkOpen();
     const to = validate.address(offset, 'offset');
     this.context.perform(() => {
       this.context.core.retarget(this.id, to);
@@ -161,33 +143,31 @@ export class Region extends Handle {
   /** Shows a part of an object, over whatever was mapped there: in one step that nobody sees half of. Throws BAD_KIND
    *  for regions that hold no memory, BAD_RANGE, UNALIGNED, READONLY_OBJECT; PRIVATE_TWICE. */
   map(options: MapOptions): void {
-    this.#checkUsable();
-    const { offset = 0, object, objectOffset = 0, length, writable } = validate.options(
-      options,
-      ['offset', 'object', 'objectOffset', 'length', 'writable'],
-      'map',
-    );
+    this.checkOpen();
+    const { offset = 0, object, objectOffset = 0, length, writable } = validate.options(options, MAP_OPTIONS, 'map');
+    const { context } = this;
     const at = validate.address(offset, 'offset');
     const from = validate.address(objectOffset, 'objectOffset');
-    const bytes = length === undefined ? this.#objects.wholePagesFrom(object, from) : validate.length(length, 'length');
-    const mayWrite = writable === undefined ? object.writable : validate.flag(writable, 'writable');
-    // An object that is new to the map is entered with its mapping, or not at all.
+    const { size, writable: isWritable } = validate.instance(MemoryObject, object, 'object');
+    const bytes = length === undefined ? pagesBehind(from, size, object.name) : validate.length(length, 'length');
+    const mayWrite = writable === undefined ? isWritable : validate.flag(writable, 'writable');
     const change = () => {
-      const objectId = this.#objects.idOf(object);
-      this.context.core.map(this.id, at, bytes, objectId, from, mayWrite ? abi.MAPPING_WRITABLE : 0);
-      this.context.recorder?.record({
+      const objectId = context.objects.idOf(object);
+      context.core.map(this.id, at, bytes, objectId, from, mayWrite ? abi.MAPPING_WRITABLE : 0);
+      context.recorder?.record({
         op: 'map',
         region: this.id,
         ...{ offset: at, length: bytes, object: objectId, objectOffset: from, writable: mayWrite },
       });
     };
-    if (this.#objects.knows(object)) this.context.perform(change);
-    else this.context.transaction(change);
+    // An object that is new to the map is entered with its mapping, or not at all.
+    if (context.objects.knows(object)) context.perform(change);
+    else context.transaction(change);
   }
 
   /** Takes away what is mapped in a range; where nothing is, nothing happens. Throws BAD_KIND, BAD_RANGE, UNALIGNED. */
   unmap(offset: Address, length: Address): void {
-    this.#checkUsable();
+    this.checkOpen();
     const at = validate.address(offset, 'offset');
     const bytes = validate.length(length, 'length');
     this.context.perform(() => {
@@ -198,11 +178,11 @@ export class Region extends Handle {
 
   /** What is mapped, in order of offset. */
   mappings(): Mapping[] {
-    this.#checkUsable();
+    this.checkOpen();
     return this.context.core.mappings(this.id).map((row) => ({
       offset: row.start,
       length: lengthOf(row.start, row.last),
-      object: this.#objects.objectOf(row.id),
+      object: this.context.objects.objectOf(row.id),
       objectOffset: row.offset,
       writable: (row.flags & abi.MAPPING_WRITABLE) !== 0,
     }));
@@ -211,10 +191,11 @@ export class Region extends Handle {
   /** Throws PLACED while it is in a container, IN_USE while something refers to it. */
   protected override release(): void {
     const { context, id } = this;
-    if (context.closed) return;
     context.perform(() => {
       context.core.destroyRegion(id);
       context.recorder?.record({ op: 'destroy', id });
+      context.leave(context.regions, id);
+      context.leave(context.names.regions, id);
       context.onUndo(() => this.setClosed(false));
     });
   }
@@ -224,8 +205,16 @@ export class Region extends Handle {
   }
 }
 
+/** Bytes from `offset` to the end of an object's last page. Throws INVALID_ARGUMENT. */
+function pagesBehind(offset: Address, size: Address, name: string): Address {
+  const page = BigInt(abi.PAGE_SIZE);
+  const end = ((BigInt(size) + page - 1n) / page) * page;
+  if (BigInt(offset) < end) return toAddress(end - BigInt(offset));
+  throw validate.invalid(`objectOffset ${formatHex(offset)} is past the end of "${name}", at ${formatHex(size)}`);
+}
+
 /** Throws INVALID_ARGUMENT. */
-export function checkedFlags(flags: RegionFlags, name: string): RegionFlags {
+function checkedFlags(flags: RegionFlags, name: string): RegionFlags {
   const checked: { -readonly [Name in keyof RegionFlags]: RegionFlags[Name] } = {};
   const given = validate.options(flags, FLAG_NAMES, name);
   for (const key of FLAG_NAMES) {

@@ -4,8 +4,8 @@ import * as abi from '../assembly/abi.ts';
 import { type Address, lengthOf } from './address.ts';
 import type { Context } from './context.ts';
 import type { Row } from './core.ts';
-import { Handle } from './handle.ts';
 import { regionKindName } from './kinds.ts';
+import { MapHandle } from './map-handle.ts';
 import type { Region } from './region.ts';
 import * as validate from './validate.ts';
 
@@ -28,60 +28,47 @@ export interface SeenRegion extends FlatRange {
   readonly via: Region | undefined;
 }
 
-export class AddressSpace extends Handle {
+/** Closing it throws IN_USE while something is attached. */
+export class AddressSpace extends MapHandle {
   readonly name: string;
-  /** @internal */
-  readonly id: number;
-  readonly #context: Context;
-  readonly #regions: ReadonlyMap<number, Region>;
 
   /** @internal Made by MemoryMap. */
-  constructor(context: Context, regions: ReadonlyMap<number, Region>, id: number, name: string) {
-    super();
-    this.#context = context;
-    this.#regions = regions;
-    this.id = id;
+  constructor(context: Context, id: number, name: string) {
+    super(context, id);
     this.name = name;
+    context.enter(context.names.spaces, id, name);
   }
 
   protected override get what(): string {
     return `address space "${this.name}"`;
   }
 
-  /** @internal Throws CLOSED, and INVALID_ARGUMENT for a space of another map. */
-  idIn(context: Context): number {
-    this.checkOpen();
-    context.checkOpen();
-    if (this.#context !== context) throw validate.invalid(`${this.what} belongs to another memory map`);
-    return this.id;
-  }
-
   /** What is visible, in order of address. Inside a transaction: before it. */
   flatView(): FlatRange[] {
-    const id = this.idIn(this.#context);
-    return this.#context.core.flat(id).map((row) => this.#range(row));
+    this.checkOpen();
+    return this.context.core.flat(this.id).map((row) => this.#range(row));
   }
 
   /** The flat range at an address; undefined where nothing is. */
   find(gpa: Address): FlatRange | undefined {
-    const id = this.idIn(this.#context);
+    this.checkOpen();
     const at = validate.address(gpa, 'gpa');
-    const row = this.#context.core.flatFrom(id, at);
+    const row = this.context.core.flatFrom(this.id, at);
     return row === undefined || row.start > at ? undefined : this.#range(row);
   }
 
   /** Everything that could be seen at an address, in order of precedence: the first is seen, the others are hidden. */
   explain(gpa: Address): SeenRegion[] {
-    const id = this.idIn(this.#context);
-    const rows = this.#context.core.explain(id, validate.address(gpa, 'gpa'));
+    this.checkOpen();
+    const rows = this.context.core.explain(this.id, validate.address(gpa, 'gpa'));
     return rows.map((row) => ({
       ...this.#range(row),
-      via: row.other === 0 ? undefined : this.#regions.get(row.other - 1),
+      via: row.other === 0 ? undefined : this.context.regions.get(row.other - 1),
     }));
   }
 
   #range(row: Row): FlatRange {
-    const region = this.#regions.get(row.id)!;
+    const region = this.context.regions.get(row.id)!;
     return {
       gpa: row.start,
       length: lengthOf(row.start, row.last),
@@ -93,13 +80,12 @@ export class AddressSpace extends Handle {
     };
   }
 
-  /** Throws IN_USE while something is attached. */
   protected override release(): void {
-    const context = this.#context;
-    if (context.closed) return;
+    const { context, id } = this;
     context.perform(() => {
-      context.core.destroySpace(this.id);
-      context.recorder?.record({ op: 'space-close', id: this.id });
+      context.core.destroySpace(id);
+      context.recorder?.record({ op: 'space-close', id });
+      context.leave(context.names.spaces, id);
       context.onUndo(() => this.setClosed(false));
     });
   }

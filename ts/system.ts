@@ -2,8 +2,17 @@
 
 import { fstatSync } from 'node:fs';
 import type { Address } from './address.ts';
-import { MembackingError } from './errors.ts';
+import { type ErrorCode, MembackingError } from './errors.ts';
 import type { SystemError } from './native.ts';
+
+/** What is not the system's word but the addon's own. */
+const ADDON_ERRORS: Readonly<Record<string, ErrorCode>> = {
+  ERR_CLOSED: 'CLOSED',
+  ERR_INVALID_ARG_TYPE: 'INVALID_ARGUMENT',
+  ERR_OUT_OF_RANGE: 'INVALID_ARGUMENT',
+  ERR_NOT_PAUSED: 'NOT_PAUSED',
+  ERR_VCPU_RUNNING: 'VCPU_RUNNING',
+};
 
 /** Calls the addon; what it throws becomes `cause` of an error that says `what`. */
 export function systemError<Result>(what: string, call: () => Result): Result {
@@ -17,8 +26,10 @@ export function systemError<Result>(what: string, call: () => Result): Result {
 export function wrapped(what: string, error: unknown): MembackingError {
   if (error instanceof MembackingError) return error;
   const { code, errno, syscall, message } = error as Partial<SystemError> & Error;
-  if (code === 'NATIVE_MISSING' || code === 'NATIVE_MISMATCH') return new MembackingError('NATIVE_MISSING', message!, { cause: error });
-  if (code === 'ERR_CLOSED') return new MembackingError('CLOSED', `${what}: ${message}`, { cause: error });
+  if (code === 'NATIVE_MISSING' || code === 'NATIVE_MISMATCH')
+    return new MembackingError('NATIVE_MISSING', message!, { cause: error });
+  const known = ADDON_ERRORS[code ?? ''];
+  if (known !== undefined) return new MembackingError(known, `${what}: ${message}`, { cause: error });
   const details = syscall === undefined ? {} : { errno, syscall, code };
   return new MembackingError('SYSTEM', `${what}: ${message}`, { details, cause: error });
 }

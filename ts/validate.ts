@@ -10,7 +10,8 @@ export function invalid(message: string): MembackingError {
 
 /** A value for a message, short and in one line. */
 function shown(value: unknown): string {
-  if (typeof value === 'number' && Number.isSafeInteger(value)) return value < 0 ? `${value}` : `0x${value.toString(16)}`;
+  if (typeof value === 'number' && Number.isSafeInteger(value))
+    return value < 0 ? `${value}` : `0x${value.toString(16)}`;
   if (typeof value === 'bigint') return value < 0n ? `${value}n` : `0x${value.toString(16)}`;
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 37)}…` : value);
   if (typeof value === 'object' && value !== null) return `an object (${value.constructor?.name ?? 'null prototype'})`;
@@ -42,6 +43,12 @@ export function length(value: unknown, name: string): Address {
   return checked;
 }
 
+/** A bigint from 0 to 2^64 - 1. */
+export function u64(value: unknown, name: string): bigint {
+  if (typeof value === 'bigint' && value >= 0n && value < WHOLE_SPACE) return value;
+  throw mustBe(name, 'a bigint from 0 to 2^64 - 1', value);
+}
+
 /** A whole number in [least, most]. */
 export function integer(value: unknown, name: string, least: number, most: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value;
@@ -69,7 +76,11 @@ export function instance<Class>(type: abstract new (...args: never[]) => Class, 
 }
 
 /** An object of options of which none is unknown; undefined is no options. */
-export function options<Options extends object>(value: Options | undefined, known: readonly (keyof Options & string)[], name: string): Options {
+export function options<Options extends object>(
+  value: Options | undefined,
+  known: readonly (keyof Options & string)[],
+  name: string,
+): Options {
   if (value === undefined) return {} as Options;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw mustBe(name, 'an object', value);
   for (const key in value) {

@@ -13,7 +13,7 @@ export const EXIT = {
 
 export interface Arguments {
   /** Options by name. */
-  readonly options: Readonly<Record<string, boolean | undefined>>;
+  readonly options: Readonly<Record<string, string | boolean | undefined>>;
   readonly operands: readonly string[];
 }
 

@@ -1,0 +1,154 @@
+// Mappings in a region behave like mmap: a new one overwrites and splits old ones, an unmap may cut one in two, and
+// nobody sees half of it.
+
+import test from 'ava';
+import { BUILDS, type Build, World } from './support/world.ts';
+
+function window(build: Build): World {
+  return new World(build)
+    .place(`
+      name    kind       size    in      at
+      system  container  100000
+      dax     device     10000   system  40000
+    `)
+    .change(`
+      space memory root system
+      object file 100000
+      object other 10000
+      object locked 10000 readonly
+      object secret 10000 private
+      va va 200000 of memory
+      partition vm 4
+      attach vtl0 of vm to memory through va
+    `);
+}
+
+/** Each: what is mapped, what is done, and what is mapped then. */
+const CASES: readonly (readonly [title: string, script: string, mappings: readonly string[]])[] = [
+  ['one mapping', 'map dax 2000 3000 file 8000', ['2000-4fff  file+8000  rw']],
+  [
+    'neighbours that go on in the same object become one',
+    'map dax 0 1000 file 4000\nmap dax 2000 1000 file 6000\nmap dax 1000 1000 file 5000',
+    ['0-2fff  file+4000  rw'],
+  ],
+  [
+    'neighbours that do not go on stay two',
+    'map dax 0 1000 file 4000\nmap dax 1000 1000 file 6000\nmap dax 2000 1000 other 7000',
+    ['0-fff      file+4000   rw', '1000-1fff  file+6000   rw', '2000-2fff  other+7000  rw'],
+  ],
+  [
+    'neighbours that may be written and may not stay two',
+    'map dax 0 1000 file 0\nmap dax 1000 1000 file 1000 readonly',
+    ['0-fff      file+0     rw', '1000-1fff  file+1000  r'],
+  ],
+  [
+    'a mapping over the same place replaces it',
+    'map dax 0 4000 file 0\nmap dax 0 4000 other 0',
+    ['0-3fff  other+0  rw'],
+  ],
+  [
+    'a mapping over the middle leaves both ends',
+    'map dax 0 6000 file 0\nmap dax 2000 2000 other 0',
+    ['0-1fff     file+0     rw', '2000-3fff  other+0    rw', '4000-5fff  file+4000  rw'],
+  ],
+  [
+    'a mapping over several takes what it covers of each',
+    'map dax 0 2000 file 0\nmap dax 2000 2000 file 8000\nmap dax 6000 4000 file 20000\nmap dax 1000 7000 other 0',
+    ['0-fff      file+0      rw', '1000-7fff  other+0     rw', '8000-9fff  file+22000  rw'],
+  ],
+  [
+    'the same mapping over a part of itself changes nothing',
+    'map dax 0 6000 file 0\nmap dax 2000 1000 file 2000',
+    ['0-5fff  file+0  rw'],
+  ],
+  [
+    'a part becomes read-only',
+    'map dax 0 6000 file 0\nmap dax 2000 1000 file 2000 readonly',
+    ['0-1fff     file+0     rw', '2000-2fff  file+2000  r', '3000-5fff  file+3000  rw'],
+  ],
+  ['an unmap of all of it', 'map dax 0 6000 file 0\nunmap dax 0 6000', []],
+  ['an unmap of the beginning', 'map dax 0 6000 file 0\nunmap dax 0 1000', ['1000-5fff  file+1000  rw']],
+  ['an unmap of the end', 'map dax 0 6000 file 0\nunmap dax 5000 1000', ['0-4fff  file+0  rw']],
+  [
+    'an unmap of the middle cuts it in two',
+    'map dax 0 6000 file 0\nunmap dax 2000 1000',
+    ['0-1fff     file+0     rw', '3000-5fff  file+3000  rw'],
+  ],
+  ['an unmap of nothing is nothing', 'unmap dax 0 10000', []],
+  [
+    'an unmap over several takes what it covers of each',
+    'map dax 0 2000 file 0\nmap dax 4000 2000 file 8000\nmap dax 8000 2000 file c000\nunmap dax 1000 8000',
+    ['0-fff      file+0     rw', '9000-9fff  file+d000  rw'],
+  ],
+  ['a read-only object may be mapped read-only', 'map dax 0 1000 locked 0 readonly', ['0-fff  locked+0  r']],
+  ['the last page of the region and of the object', 'map dax f000 1000 file ff000', ['f000-ffff  file+ff000  rw']],
+  [
+    'what is past the end of a region that shrinks is gone for good',
+    'map dax 0 10000 file 0\nresize dax to 3000\nresize dax to 10000',
+    ['0-2fff  file+0  rw'],
+  ],
+  [
+    'a region that ends inside of a page keeps the mapping of that page',
+    'map dax 0 10000 file 0\nresize dax to 2800',
+    ['0-2fff  file+0  rw'],
+  ],
+  ['a region of size 0 has no mappings', 'map dax 0 1000 file 0\nresize dax to 0\nresize dax to 10000', []],
+];
+
+for (const build of BUILDS) {
+  for (const [title, script, mappings] of CASES) {
+    test(`${title} (${build})`, (t) => {
+      const atOnce = window(build).change(script);
+      t.deepEqual(atOnce.mappings('dax'), mappings);
+      atOnce.checkSinks();
+      const step = window(build);
+      for (const line of script.split('\n')) {
+        step.change(line);
+        step.checkSinks();
+      }
+      t.deepEqual(step.mappings('dax'), mappings, 'the same, one by one');
+      t.deepEqual(step.pieces('va'), atOnce.pieces('va'));
+    });
+  }
+
+  test(`a mapping that changes costs the guest no slot, and is put over the old one directly (${build})`, (t) => {
+    const world = window(build).change('map dax 0 8000 file 0');
+    const slots = world.slots('vtl0');
+    world.change('map dax 1000 2000 other 0\nunmap dax 6000 1000');
+    t.deepEqual(world.planLines, ['va-unmap  va  46000+1000', 'va-map    va  41000+2000  other+0  rw']);
+    t.is(world.disturbance, 'none');
+    t.deepEqual(world.slots('vtl0'), slots);
+  });
+
+  test(`mappings in one transaction that go on in one object are one command (${build})`, (t) => {
+    const world = window(build);
+    world.change('map dax 0 1000 file 0\nmap dax 2000 1000 file 2000\nmap dax 1000 1000 file 1000');
+    t.deepEqual(world.planLines, ['va-map  va  40000+3000  file+0  rw']);
+  });
+
+  test(`private memory is moved from home and back, and never shown twice (${build})`, (t) => {
+    const world = window(build).change('map dax 0 4000 secret 0');
+    t.deepEqual(world.planLines, ['va-unpark  va  40000+4000  secret+0  rw']);
+    world.change('map dax 8000 2000 secret 2000\nunmap dax 2000 2000');
+    t.deepEqual(world.planLines, [
+      'va-park    va  42000+2000  secret+2000  rw',
+      'va-unpark  va  48000+2000  secret+2000  rw',
+    ]);
+    const before = world.describe();
+    t.throws(() => world.change('map dax c000 1000 secret 3000'), {
+      code: 'PRIVATE_TWICE',
+      message: '"secret" is private memory, and "dax" would show the same part of it twice (at 0x4c000)',
+    });
+    t.throws(() => world.change('alias mirror 1000 of dax at 8000\nplace mirror in system'), { code: 'PRIVATE_TWICE' });
+    t.throws(() => world.change('va late 200000 of memory'), { code: 'PRIVATE_TWICE' });
+    t.deepEqual(world.describe(), before);
+  });
+
+  test(`hidden private memory may be mapped at two places, as long as one is seen (${build})`, (t) => {
+    const world = window(build).change('map dax 0 2000 secret 0\nram ram 2000\nmap ram 0 2000 secret 0');
+    t.throws(() => world.change('place ram in system'), { code: 'PRIVATE_TWICE' });
+    world.change('place ram in system\nset dax disabled');
+    world.checkSinks();
+    t.deepEqual(world.pieces('va'), ['0-1fff  secret+0  rw']);
+  });
+}

@@ -1,0 +1,37 @@
+// Handles of what is inside a memory map: they end with it, and are good for no other map.
+
+import type { Context } from './context.ts';
+import { Handle } from './handle.ts';
+import * as validate from './validate.ts';
+
+export abstract class MapHandle extends Handle {
+  /** @internal */
+  readonly context: Context;
+  /** The core's number of it. @internal */
+  readonly id: number;
+
+  /** @internal Made by MemoryMap, in a transaction: it goes with that. */
+  constructor(context: Context, id: number) {
+    super();
+    this.context = context;
+    this.id = id;
+    context.onUndo(() => this.setClosed(true));
+  }
+
+  override get closed(): boolean {
+    return super.closed || this.context.closed;
+  }
+
+  protected override checkOpen(): void {
+    this.context.checkOpen();
+    super.checkOpen();
+  }
+
+  /** @internal Its number, for an operation on the map of `context`. Throws CLOSED, and INVALID_ARGUMENT for one of
+   *  another map. */
+  idIn(context: Context): number {
+    this.checkOpen();
+    if (this.context !== context) throw validate.invalid(`${this.what} belongs to another memory map`);
+    return this.id;
+  }
+}
