@@ -41,7 +41,7 @@ export function createObject(kind: u32, flags: u32, size: u64): i32 {
 
 /** Precondition: alive. */
 export function destroyObject(id: u32): i32 {
-  if (objectOf(id).mappedPages != 0) return fail(ERR_IN_USE, id + 1);
+  if (objectOf(id).mappedPages != 0) return fail(ERR_IN_USE, 0, id + 1);
   objects.release(id);
   return 0;
 }

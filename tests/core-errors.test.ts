@@ -1,0 +1,294 @@
+// Everything that a caller can do wrong, with what it is told. Nothing has happened afterwards.
+
+import test from 'ava';
+import * as abi from '../assembly/abi.ts';
+import { CORE_ERRORS, type CoreErrorCode, MembackingError } from '../ts/errors.ts';
+import { BUILDS, type Build, World } from './support/world.ts';
+
+function machine(build: Build): World {
+  return new World(build, { policy: 'nested' })
+    .place(`
+      name    kind       size    in      at     priority  shows
+      system  container  200000
+      ram     ram        10000   system  0
+      dax     device     10000   system  40000
+      uart    mmio       1000    system  60000
+      window  alias      4000    system  80000            ram
+      loose   ram        4000
+    `)
+    .change(`
+      space memory root system
+      object file 20000
+      object locked 10000 readonly
+      object secret 4000 private
+      map ram 0 10000 file 0
+      map dax 0 4000 secret 0
+      va va 100000 of memory
+      partition vm 4
+      attach vtl0 of vm to memory through va end fffff
+    `);
+}
+
+type Case = readonly [code: CoreErrorCode, change: string | ((world: World) => void), message: string];
+
+/** A change in words is a transaction of its own; a function is called inside of one. */
+const CASES: readonly Case[] = [
+  ['BAD_ID', ({ core }) => core.move(999, 0), 'there is no number 999, or it is closed'],
+  ['BAD_ID', ({ core }) => core.createSpace(4294967295, 0), 'there is no such thing, or it is closed'],
+  ['BAD_ID', ({ core }) => core.createAlias(999, 0, 4096, 0), 'there is no number 999, or it is closed'],
+  ['BAD_ID', ({ core }) => core.place(5, 999, 0, 0), 'there is no number 999, or it is closed'],
+  ['BAD_ID', ({ core }) => core.map(1, 0, 4096, 999, 0, 0), 'there is no number 999, or it is closed'],
+  ['BAD_ID', ({ core }) => core.destroyObject(999), 'there is no number 999, or it is closed'],
+  ['BAD_ID', ({ core }) => core.destroySpace(999), 'there is no number 999, or it is closed'],
+  ['BAD_ID', ({ core }) => core.destroyPartition(999), 'there is no number 999, or it is closed'],
+  ['BAD_ID', ({ core }) => core.detach(999), 'there is no number 999, or it is closed'],
+  ['BAD_ID', ({ core }) => core.protect(999, 0, 4095, 7), 'there is no number 999, or it is closed'],
+  ['BAD_ID', ({ core }) => core.attachVa(999, 4096), 'there is no such thing, or it is closed'],
+  ['BAD_ID', ({ core }) => core.attachPartition(999, 0, 0, 0, 4095), 'there is no such thing, or it is closed'],
+  ['BAD_ID', ({ core }) => [core.detach(1), core.detach(1)], 'there is no such thing, or it is closed'],
+  ['BAD_KIND', ({ core }) => core.createRegion(0, 4096, 0), 'region is of a kind that this cannot be done to'],
+  [
+    'BAD_KIND',
+    ({ core }) => core.createRegion(abi.KIND_ALIAS, 4096, 0),
+    'region is of a kind that this cannot be done to',
+  ],
+  ['BAD_KIND', ({ core }) => core.createObject(3, 0, 4096), 'region is of a kind that this cannot be done to'],
+  ['BAD_KIND', 'place loose in window', '"window" is of a kind that this cannot be done to'],
+  ['BAD_KIND', 'retarget ram to 1000', '"ram" is of a kind that this cannot be done to'],
+  ['BAD_KIND', 'map system 0 1000 file 0', '"system" is of a kind that this cannot be done to'],
+  ['BAD_KIND', 'map window 0 1000 file 0', '"window" is of a kind that this cannot be done to'],
+  ['BAD_KIND', 'unmap uart 0 1000', '"uart" is of a kind that this cannot be done to'],
+  [
+    'BAD_KIND',
+    ({ core }) => core.attachPartition(0, 0, 1, 1048576, 2097151),
+    'region is of a kind that this cannot be done to',
+  ],
+  ['BAD_FLAGS', ({ core }) => core.createRegion(abi.KIND_RAM, 4096, 128), 'there are no such flags'],
+  ['BAD_FLAGS', ({ core }) => core.createAlias(1, 0, 4096, 16), 'there are no such flags'],
+  ['BAD_FLAGS', ({ core }) => core.setFlags(1, abi.REGION_EMPTY), 'there are no such flags'],
+  ['BAD_FLAGS', ({ core }) => core.createObject(abi.OBJECT_SHARED, 2, 4096), 'there are no such flags'],
+  ['BAD_FLAGS', ({ core }) => core.map(1, 0, 4096, 0, 0, 2), 'there are no such flags'],
+  ['BAD_FLAGS', ({ core }) => core.protect(0, 0, 4095, 8), 'there are no such flags'],
+  [
+    'BAD_RANGE',
+    ({ core }) => core.createObject(abi.OBJECT_SHARED, 0, 0),
+    'the range at 0x0 is empty or reaches past the end of region',
+  ],
+  ['BAD_RANGE', 'map ram f000 2000 file 0', 'the range at 0xf000 is empty or reaches past the end of "ram"'],
+  ['BAD_RANGE', 'map ram 0 0 file 0', 'the range at 0x0 is empty or reaches past the end of "ram"'],
+  ['BAD_RANGE', 'map ram 0 2000 file 1f000', 'the range at 0x1f000 is empty or reaches past the end of "ram"'],
+  [
+    'BAD_RANGE',
+    'map ram 0 1000 file fffffffffffff000',
+    'the range at 0xfffffffffffff000 is empty or reaches past the end of "ram"',
+  ],
+  [
+    'BAD_RANGE',
+    'unmap ram fffffffffffff000 2000',
+    'the range at 0xfffffffffffff000 is empty or reaches past the end of "ram"',
+  ],
+  ['BAD_RANGE', 'protect va 0 0 r', 'the range at 0xffffffffffffffff is empty or reaches past the end of region'],
+  ['BAD_RANGE', 'protect va 0 101000 r', 'the range at 0x100fff is empty or reaches past the end of region'],
+  ['BAD_RANGE', ({ core }) => core.createPartition(0), 'the range at 0x0 is empty or reaches past the end of region'],
+  [
+    'BAD_RANGE',
+    ({ core }) => core.createPartition(abi.MAX_SLOTS + 1),
+    'the range at 0x0 is empty or reaches past the end of region',
+  ],
+  [
+    'BAD_RANGE',
+    'attach vtl1 of vm to memory through va at 200000 end 1fffff',
+    'the range at 0x1fffff is empty or reaches past the end of region',
+  ],
+  ['UNALIGNED', 'map ram 800 1000 file 0', '0x800 is not a multiple of the page size, 0x1000'],
+  ['UNALIGNED', 'map ram 0 800 file 0', '0x800 is not a multiple of the page size, 0x1000'],
+  ['UNALIGNED', 'map ram 0 1000 file 1', '0x1 is not a multiple of the page size, 0x1000'],
+  ['UNALIGNED', 'unmap ram 0 1001', '0x1001 is not a multiple of the page size, 0x1000'],
+  ['UNALIGNED', 'va late 100800 of memory', '0x100800 is not a multiple of the page size, 0x1000'],
+  [
+    'UNALIGNED',
+    'attach vtl1 of vm to memory through va at 100800',
+    '0x100800 is not a multiple of the page size, 0x1000',
+  ],
+  ['UNALIGNED', 'protect va 800 1000 r', '0x800 is not a multiple of the page size, 0x1000'],
+  ['UNALIGNED', 'protect va 1000 800 r', '0x17ff is not a multiple of the page size, 0x1000'],
+  ['PLACED', 'place ram in system', '"ram" is placed already: remove it first'],
+  ['PLACED', 'destroy dax', '"dax" is placed already: remove it first'],
+  ['NOT_PLACED', 'remove loose', '"loose" is not placed anywhere'],
+  ['NOT_PLACED', 'move loose to 1000', '"loose" is not placed anywhere'],
+  ['NOT_PLACED', 'priority loose 1', '"loose" is not placed anywhere'],
+  ['IN_USE', 'remove ram\ndestroy ram', '"ram" is still in use: something refers to it'],
+  ['IN_USE', 'destroy system', '"system" is still in use: something refers to it'],
+  ['IN_USE', 'close-object file', 'this is still in use: something refers to it'],
+  ['IN_USE', 'close-space memory', 'this is still in use: something refers to it'],
+  ['IN_USE', ({ core }) => core.destroyPartition(0), 'this is still in use: something refers to it'],
+  ['IN_USE', 'detach va', 'this is still in use: something refers to it'],
+  ['CYCLE', 'place system in ram', '"system" would be seen through itself'],
+  [
+    'OVERLAP',
+    'place loose in system at e000',
+    '"loose" and "ram" overlap at 0xe000, which the policy "nested" does not allow',
+  ],
+  [
+    'NO_SLOTS',
+    'protect vtl0 1000 1000 r\nprotect vtl0 3000 1000 r\nprotect vtl0 5000 1000 r',
+    '"vtl0" has no memory slot left for "ram" at 0x2000',
+  ],
+  ['PAST_LIMIT', 'move dax to f8000', '"dax" at 0x107fff is past the end of "vtl0"'],
+  [
+    'PAST_LIMIT',
+    'resize dax to 1000\nunmap dax 0 1000\nmap loose 0 4000 file 0\nplace loose in system at ff000 priority 1\nprotect vtl0 0 100000 none',
+    '"loose" at 0x102fff is past the end of "va"',
+  ],
+  [
+    'PRIVATE_TWICE',
+    'map ram 0 1000 secret 0',
+    '"secret" is private memory, and "ram" would show the same part of it twice (at 0x0)',
+  ],
+  [
+    'READONLY_OBJECT',
+    'map ram 0 1000 locked 0',
+    '"locked" cannot be written, so it cannot be mapped writable into "ram"',
+  ],
+  [
+    'NESTING',
+    ({ core }) => Array.from({ length: abi.MAX_NESTING }, () => core.begin()),
+    'transactions are nested too deeply',
+  ],
+  [
+    'ATTACHMENT_OVERLAP',
+    'attach vtl1 of vm to memory through va at ff000',
+    'the attachment overlaps "vtl0" in the same partition',
+  ],
+];
+
+/** Shown to be reachable elsewhere: by size (core-memory), by depth and number (core-picture), by state (below). */
+const ELSEWHERE: readonly CoreErrorCode[] = [
+  'NO_MEMORY',
+  'CAPACITY',
+  'TOO_COMPLEX',
+  'NO_TRANSACTION',
+  'PLAN_PENDING',
+  'POISONED',
+];
+
+test('every code of the core is here or named', (t) => {
+  const shown = new Set([...CASES.map(([code]) => code), ...ELSEWHERE]);
+  t.deepEqual([...shown].sort(), Object.values(CORE_ERRORS).sort());
+});
+
+function failure(attempt: () => void): string {
+  try {
+    attempt();
+    return 'nothing was thrown';
+  } catch (error) {
+    return error instanceof MembackingError ? `${error.code}: ${error.message}` : String(error);
+  }
+}
+
+for (const build of BUILDS) {
+  test(`a mistake is answered with its code and a sentence, and nothing has happened (${build})`, (t) => {
+    const world = machine(build);
+    const before = world.describe();
+    for (const [code, change, message] of CASES) {
+      const attempt = () => {
+        if (typeof change === 'string') return void world.change(change);
+        world.do('begin');
+        try {
+          change(world);
+          world.do('commit');
+        } finally {
+          world.finish();
+        }
+      };
+      t.is(failure(attempt), `${code}: ${message}`, String(change));
+      t.deepEqual(world.describe(), before, String(change));
+    }
+    t.notThrows(() => world.change('move dax to 50000'), 'and it goes on');
+  });
+
+  test(`a mistake in the middle of a transaction undoes itself alone (${build})`, (t) => {
+    const world = machine(build);
+    world.do('begin');
+    world.do('move dax to 50000');
+    t.throws(() => world.do('map ram f000 2000 file 0'), { code: 'BAD_RANGE' });
+    t.throws(() => world.do('place system in ram'), { code: 'CYCLE' });
+    world.do('move uart to 70000');
+    world.do('commit');
+    t.deepEqual(
+      world.planLines.map((line) => line.split(/ +/).slice(0, 3).join(' ')),
+      ['slot-delete vtl0 40000+10000', 'va-park va 40000+4000', 'va-unpark va 50000+4000', 'slot-add vtl0 50000+10000'],
+    );
+  });
+
+  test(`reads of what is not there are refused, in every way (${build})`, (t) => {
+    const { core } = machine(build);
+    for (const read of ['flat', 'mappings', 'pieces', 'slots', 'protections', 'region', 'children'] as const) {
+      for (const id of [999, 4294967295]) t.throws(() => core[read](id), { code: 'BAD_ID' }, read);
+    }
+    t.throws(() => core.explain(999, 0), { code: 'BAD_ID' });
+    t.throws(() => core.pieces(1), { code: 'BAD_ID' }, 'sink 1 is no VA space');
+    t.throws(() => core.slots(0), { code: 'BAD_ID' }, 'sink 0 is no partition');
+  });
+
+  test(`every change needs a transaction, and none is accepted while a plan is out (${build})`, (t) => {
+    const { core } = machine(build);
+    const changes: Record<string, () => unknown> = {
+      createRegion: () => core.createRegion(abi.KIND_RAM, 4096, 0),
+      createAlias: () => core.createAlias(1, 0, 4096, 0),
+      destroyRegion: () => core.destroyRegion(5),
+      place: () => core.place(5, 0, 0x70000, 0),
+      remove: () => core.remove(1),
+      move: () => core.move(1, 4096),
+      resize: () => core.resize(1, 4096),
+      setPriority: () => core.setPriority(1, 1),
+      setFlags: () => core.setFlags(1, 1),
+      retarget: () => core.retarget(4, 4096),
+      createSpace: () => core.createSpace(0, 0),
+      destroySpace: () => core.destroySpace(0),
+      createObject: () => core.createObject(abi.OBJECT_SHARED, 0, 4096),
+      destroyObject: () => core.destroyObject(1),
+      map: () => core.map(1, 0, 4096, 0, 0, 0),
+      unmap: () => core.unmap(1, 0, 4096),
+      attachVa: () => core.attachVa(0, 4096),
+      createPartition: () => core.createPartition(1),
+      destroyPartition: () => core.destroyPartition(0),
+      attachPartition: () => core.attachPartition(0, 0, 0, 1048576, 2097151),
+      detach: () => core.detach(1),
+      protect: () => core.protect(0, 0, 4095, 1),
+      commit: () => core.commit(),
+      abort: () => core.abort(),
+    };
+    for (const [name, change] of Object.entries(changes)) t.throws(change, { code: 'NO_TRANSACTION' }, name);
+    for (const end of [() => core.adopt(), () => core.unwind(0), () => core.unwound(), () => core.poison()]) {
+      t.throws(end, { code: 'NO_TRANSACTION' });
+    }
+    core.begin();
+    core.move(2, 0x50000);
+    t.true(core.commit() > 0);
+    for (const [name, change] of Object.entries(changes)) t.throws(change, { code: 'PLAN_PENDING' }, name);
+    t.throws(() => core.begin(), { code: 'PLAN_PENDING' });
+    t.throws(() => core.unwound(), { code: 'PLAN_PENDING' });
+    t.throws(() => core.unwind(100), { code: 'BAD_RANGE' }, 'so many commands the plan has not');
+    t.true(core.unwind(2) > 0);
+    for (const [name, change] of Object.entries(changes)) t.throws(change, { code: 'PLAN_PENDING' }, name);
+    core.poison();
+    for (const [name, change] of Object.entries(changes)) t.throws(change, { code: 'POISONED' }, name);
+    t.throws(() => core.begin(), { code: 'POISONED' });
+  });
+}
+
+test('there can be as many things as abi.ts says, and no more', (t) => {
+  const world = new World().change('container system 1000');
+  const { core } = world;
+  core.begin();
+  for (let i = 0; i < abi.MAX_SPACES; i++) core.createSpace(0, 0);
+  t.throws(() => core.createSpace(0, 0), { code: 'CAPACITY', message: 'there can be no more of these at once' });
+  for (let i = 0; i < abi.MAX_PARTITIONS; i++) core.createPartition(1);
+  t.throws(() => core.createPartition(1), { code: 'CAPACITY' });
+  for (let i = 0; i < abi.MAX_SINKS; i++) core.attachVa(0, 4096);
+  t.throws(() => core.attachVa(0, 4096), { code: 'CAPACITY' });
+  core.abort();
+  core.begin();
+  t.is(core.createSpace(0, 0), 0);
+});
