@@ -116,7 +116,7 @@ export function removePartition(id: u32): i32 {
 export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
   if (access & ~ACCESS_ALL) return fail(ERR_BAD_FLAGS, 0, id + 1);
   if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, id + 1, start);
-  if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last);
+  if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
   if (last < start || last > sinkOf(id).last) return fail(ERR_BAD_RANGE, 0, id + 1, last);
   const slot = changeSink(id).protectionsSlot;
   tree.erase(slot, start, last);

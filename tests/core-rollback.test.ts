@@ -66,7 +66,7 @@ for (const build of BUILDS) {
           world.failing.plan();
           t.throws(() => world.change('set ram disabled'), {
             code: 'POISONED',
-            message: 'an earlier change failed and could not be taken back: no further change is accepted',
+            message: /could not be taken back: no further change is accepted/,
           });
           t.deepEqual(world.flat(), flat, 'reads are answered');
           poisoned++;

@@ -81,13 +81,19 @@ test('the product knows neither its tests nor its build', (t) => {
 test('the command uses what every user can', (t) => {
   none(
     t,
-    importing(/^ts\/cli\//, /^ts\/(cli\/.*|index\.ts)$/),
+    importing(/^ts\/cli\//, /^ts\/(cli\/.*|index\.ts|vmm\/index\.ts)$/),
     'Export it from ts/index.ts, and import it from there.',
   );
 });
 
+test('the monitor uses what every user can', (t) => {
+  none(t, importing(/^ts\/vmm\//, /^ts\/(vmm\/.*|index\.ts)$/), 'Export it from ts/index.ts, and import it from there.');
+});
+
 test('nothing inside imports the face', (t) => {
-  const found = imports.filter(({ from, to }) => /^ts\/(?!cli\/)/.test(from) && /^ts\/(index\.ts|cli\/)/.test(to));
+  const found = imports.filter(
+    ({ from, to }) => /^ts\/(?!(cli|vmm)\/)/.test(from) && /^ts\/(index\.ts|cli\/|vmm\/)/.test(to),
+  );
   none(
     t,
     found.map(({ from, to }) => `${from} -> ${to}`),

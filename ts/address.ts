@@ -44,6 +44,7 @@ export function sum(start: Address, length: Address): Address {
 
 /** Bytes in [start, last]. */
 export function lengthOf(start: Address, last: Address): Address {
-  if (typeof start === 'number' && typeof last === 'number') return last - start + 1;
+  if (typeof start === 'number' && typeof last === 'number' && last - start < Number.MAX_SAFE_INTEGER)
+    return last - start + 1;
   return toAddress(BigInt(last) - BigInt(start) + 1n);
 }

@@ -328,8 +328,16 @@ export class Core {
   mappingFrom(region: number, offset: Address): Row | undefined {
     return this.#first(this.#wasm.readMappings(region, low(offset), high(offset)));
   }
+  /** Those that have a byte in [first, last]. */
+  mappingsIn(region: number, first: Address, last: Address): Row[] {
+    return this.#within(last, first, (from) => this.#wasm.readMappings(region, low(from), high(from)));
+  }
   pieces(va: number): Row[] {
     return this.#all((from) => this.#wasm.readPieces(va, low(from), high(from)));
+  }
+  /** Those that have a byte in [first, last]. */
+  piecesIn(va: number, first: Address, last: Address): Row[] {
+    return this.#within(last, first, (from) => this.#wasm.readPieces(va, low(from), high(from)));
   }
   slots(sink: number): Row[] {
     return this.#all((from) => this.#wasm.readSlots(sink, low(from), high(from)));
@@ -369,12 +377,21 @@ export class Core {
   }
 
   #all(read: (from: Address) => number): Row[] {
+    return this.#within(LAST_ADDRESS, 0, read);
+  }
+
+  /** The rows from `first` on that do not begin after `last`. */
+  #within(last: Address, first: Address, read: (from: Address) => number): Row[] {
     const rows: Row[] = [];
-    for (let from: Address = 0; ; ) {
+    for (let from = first; ; ) {
       const count = this.#check(read(from));
-      for (let i = 0; i < count; i++) rows.push(this.#row(i));
+      for (let i = 0; i < count; i++) {
+        const row = this.#row(i);
+        if (row.start > last) return rows;
+        rows.push(row);
+      }
       const end = rows.at(-1);
-      if (count < abi.ROW_CAPACITY || end === undefined || end.last === LAST_ADDRESS) return rows;
+      if (count < abi.ROW_CAPACITY || end === undefined || end.last >= last) return rows;
       from = sum(end.last, 1);
     }
   }

@@ -46,6 +46,8 @@ export type BuildErrorCode =
   /** Fewer huge pages are free than are needed. */
   | 'HUGE_PAGES_MISSING'
   | 'NUMA_NODE_ABSENT'
+  /** Two blocks of RAM with one name. */
+  | 'NAME_TAKEN'
   /** The system refused. `cause` is its error. */
   | 'ALLOCATION_FAILED';
 

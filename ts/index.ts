@@ -8,6 +8,25 @@ export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind }
 
 // ---- A live memory map -------------------------------------------------------------------------
 
+export { AttachedPartition } from './guest/attached-partition.ts';
+export type { RamBacking } from './guest/backing.ts';
+export { GuestMemoryBuilder, type GuestMemoryOptions } from './guest/builder.ts';
+export {
+  type DeviceMapping,
+  DeviceMemoryMapper,
+  DeviceRegionControl,
+  type DeviceRegionOptions,
+  type HolePolicy,
+  MappedRegion,
+} from './guest/device.ts';
+export { MemoryBuildError, PartitionAttachError } from './guest/errors.ts';
+export type { GpaRange } from './guest/layout.ts';
+export { AddedRam, GuestMemoryManager } from './guest/manager.ts';
+export { type RamVisibility, RamVisibilityControl, type VisibilityChange } from './guest/ram.ts';
+export type { RamOptions } from './guest/ram-options.ts';
+export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
+export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
+export type { Vtl } from './guest/vtl.ts';
 export { GuestMemory } from './guest-memory.ts';
 export { Handle } from './handle.ts';
 export { KvmPartition, Vcpu } from './kvm.ts';
@@ -42,6 +61,7 @@ export { parseHex, type TraceHeader, type TraceOperation } from './trace/format.
 export { type OperationStream, openOperations } from './trace/input.ts';
 export { importQemuMaps, type QemuMapFile } from './trace/qemu-map.ts';
 export { MAX_LINE_BYTES, openTrace, parseTrace, type TraceStream } from './trace/read.ts';
+export type { TraceOutput } from './trace/recorder.ts';
 export { sampleTrace } from './trace/sample.ts';
 export { readChunks, readText } from './trace/source.ts';
 export { formatHeader, formatOperation, formatTrace } from './trace/write.ts';

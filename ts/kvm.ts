@@ -81,6 +81,34 @@ export class KvmPartition extends Handle implements PartitionFacts {
     });
   }
 
+  // A PC's own devices, in the kernel: to be made before the first vCPU, in this order. Throw SYSTEM.
+
+  /** Where KVM puts three pages that it needs for itself, below 4 GiB, away from everything that is mapped. */
+  setTssAddress(gpa: number): void {
+    this.checkOpen();
+    systemError(this.what, () => this.vm.setTssAddress(validate.integer(gpa, 'gpa', 0, 0xffffffff)));
+  }
+
+  /** The interrupt controllers: PICs, I/O APIC, local APICs. */
+  createIrqchip(): void {
+    this.checkOpen();
+    systemError(this.what, () => this.vm.createIrqchip());
+  }
+
+  /** The timer, with the speaker's port that shows its output. */
+  createPit(): void {
+    this.checkOpen();
+    systemError(this.what, () => this.vm.createPit());
+  }
+
+  /** Raises or lowers an interrupt line of the controllers. */
+  setIrqLine(line: number, isRaised: boolean): void {
+    this.checkOpen();
+    systemError(this.what, () =>
+      this.vm.irqLine(validate.integer(line, 'line', 0, 0xffff), validate.flag(isRaised, 'isRaised')),
+    );
+  }
+
   /** Makes all its vCPUs stop running the guest, and waits until they have. Their runs go on at `resume`. Pauses nest. */
   pause(): void {
     this.checkOpen();

@@ -48,7 +48,10 @@ export class LeaseTable {
   add(entry: Entry): () => void {
     for (const range of this.#draining) {
       if (overlaps(range, entry)) {
-        throw new MembackingError('LEASED', `the memory at ${formatHex(entry.gpa)} is about to change: it is not leased any more`);
+        throw new MembackingError(
+          'LEASED',
+          `the memory at ${formatHex(entry.gpa)} is about to change: it is not leased any more`,
+        );
       }
     }
     this.#leases.add(entry);

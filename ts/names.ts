@@ -46,8 +46,12 @@ const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
       : `${names.region(id)} is of a kind that this cannot be done to`,
   BAD_FLAGS: () => 'there are no such flags',
   BAD_RANGE: (names, { at }, id, other) => {
-    const whole = id === undefined ? names.sink(other) : other === undefined ? names.region(id) : names.object(other);
-    return `the range at ${at} is not inside ${whole}: it must begin, end and be as long as that allows`;
+    if (id !== undefined) {
+      return `the range at ${at} is not wholly inside ${other === undefined ? names.region(id) : names.object(other)}`;
+    }
+    return other === undefined
+      ? `a range to ${at} is empty`
+      : `the range to ${at} is not wholly inside ${names.sink(other)}`;
   },
   UNALIGNED: (_, { at }) => `${at} is not a multiple of the page size, 0x1000: only whole pages can be mapped`,
   CAPACITY: () => 'there can be no more of these at once: close some that are not needed',

@@ -72,7 +72,9 @@ export function oneOf<Value extends string>(values: readonly Value[], value: unk
 
 export function instance<Class>(type: abstract new (...args: never[]) => Class, value: unknown, name: string): Class {
   if (value instanceof type) return value;
-  throw mustBe(name, `a ${type.name}`, value);
+  // Bundlers put an underscore before some.
+  const what = type.name.replace(/^_/, '');
+  throw mustBe(name, `${/^[AEIO]/.test(what) ? 'an' : 'a'} ${what}`, value);
 }
 
 /** An object of options of which none is unknown; undefined is no options. */
@@ -82,7 +84,9 @@ export function options<Options extends object>(
   name: string,
 ): Options {
   if (value === undefined) return {} as Options;
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw mustBe(name, 'an object', value);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalid(`${name} takes an object with ${known.join(', ')}, not ${shown(value)}`);
+  }
   for (const key in value) {
     if (!known.includes(key)) throw invalid(`${name} has no option ${shown(key)}; there are ${known.join(', ')}`);
   }

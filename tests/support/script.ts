@@ -16,6 +16,7 @@
 import { type Address, LAST_ADDRESS, toAddress, WHOLE_SPACE } from '../../ts/address.ts';
 import type { Access } from '../../ts/kinds.ts';
 import type { RegionOperation, TraceOperation } from '../../ts/trace/format.ts';
+import { parseTable } from './table.ts';
 
 export type Table = 'region' | 'space' | 'object' | 'partition' | 'sink';
 
@@ -140,6 +141,22 @@ export class Script {
     this.#ids.set(`${table} ${name}`, this.#count);
     return this.#count++;
   }
+}
+
+/**
+ * The lines that make and place each region of a table: name, kind, size, in, at, priority, flags; an alias `shows`
+ * NAME+OFFSET.
+ */
+export function regionLines(table: string): string {
+  const lines = parseTable(table).map(
+    ({ name, kind, size, shows = '', flags = '', at = '0', priority = '0', ...row }) => {
+      const [target, offset = '0'] = shows.split('+');
+      const window = kind === 'alias' ? `of ${target} at ${offset}` : '';
+      const where = row.in === undefined ? '' : `place ${name} in ${row.in} at ${at} priority ${priority}`;
+      return `${kind} ${name} ${size} ${window} ${flags}\n${where}`;
+    },
+  );
+  return lines.join('\n');
 }
 
 const UNITS: Readonly<{ [unit: string]: bigint }> = { K: 1n << 10n, M: 1n << 20n, G: 1n << 30n, T: 1n << 40n };

@@ -9,8 +9,8 @@ import { Names } from '../../ts/names.ts';
 import type { TraceOperation } from '../../ts/trace/format.ts';
 import { Replayer } from '../../ts/trace/replay.ts';
 import { FailAfter, Recorder } from './recorder.ts';
-import { Script, type Table } from './script.ts';
-import { alignRows, parseTable } from './table.ts';
+import { regionLines, Script, type Table } from './script.ts';
+import { alignRows } from './table.ts';
 
 export const BUILDS = ['release', 'debug'] as const;
 export type Build = (typeof BUILDS)[number];
@@ -84,17 +84,9 @@ export class World {
     this.apply(this.#script.parse(line));
   }
 
-  /** A table of regions, each made and placed: name, kind, size, in, at, priority, flags; an alias `shows` NAME+OFFSET. */
+  /** The regions of a table (see script.ts), in one transaction. */
   place(table: string): this {
-    const lines = parseTable(table).map(
-      ({ name, kind, size, shows = '', flags = '', at = '0', priority = '0', ...row }) => {
-        const [target, offset = '0'] = shows.split('+');
-        const window = kind === 'alias' ? `of ${target} at ${offset}` : '';
-        const where = row.in === undefined ? '' : `place ${name} in ${row.in} at ${at} priority ${priority}`;
-        return `${kind} ${name} ${size} ${window} ${flags}\n${where}`;
-      },
-    );
-    return this.change(lines.join('\n'));
+    return this.change(regionLines(table));
   }
 
   /** One operation; where it ends a transaction, what the plan did is held against what it says. */

@@ -24,6 +24,10 @@ const COMMANDS: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'why a byte of guest memory is what it is',
     load: async () => (await import('./explain.ts')).explainCommand,
   },
+  boot: {
+    summary: 'a small PC on KVM, on which firmware or a kernel starts',
+    load: async () => (await import('./boot.ts')).bootCommand,
+  },
   demo: {
     summary: "a recorded machine's map on real memory, seen by a real guest",
     load: async () => (await import('./demo.ts')).demoCommand,
@@ -61,7 +65,7 @@ function parse(command: Command, args: readonly string[]) {
   try {
     const options = { ...command.options, help: { type: 'boolean', short: 'h' } } as const;
     const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
-    return { options: values as Record<string, boolean | undefined>, operands: positionals };
+    return { options: values as Record<string, string | boolean | undefined>, operands: positionals };
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code?.startsWith('ERR_PARSE_ARGS')) throw new UsageError(message.replace(/\. To specify.*$/s, ''));

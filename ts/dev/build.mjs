@@ -72,7 +72,7 @@ function compilerVersion() {
 
 // ---- The bundles -------------------------------------------------------------------------------
 
-export const ENTRIES = { index: 'ts/index.ts', cli: 'ts/cli/main.ts' };
+export const ENTRIES = { index: 'ts/index.ts', vmm: 'ts/vmm/index.ts', cli: 'ts/cli/main.ts' };
 
 /** The package's own modules: the API and the command, with what they share in chunks beside them. */
 export function library() {

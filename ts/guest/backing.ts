@@ -5,10 +5,12 @@ import type { Address } from '../address.ts';
 import { type MemoryObject, PrivateMemory, SharedMemory } from '../object.ts';
 import { wrapped } from '../system.ts';
 import * as validate from '../validate.ts';
+import { checkHugePages } from './huge-pages.ts';
+import type { RamPiece } from './layout.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
 
 export type RamBacking =
-  /** New memory that other VMs and processes can be given. */
+  /** New memory that other VMs and processes can be given. `hugePageSize`: bytes of a hugetlb page, such as 2 MiB. */
   | { readonly kind: 'shared'; readonly hugePageSize?: number }
   /** New memory of this process alone. */
   | { readonly kind: 'private' }
@@ -18,12 +20,28 @@ export type RamBacking =
   /** Memory that another manager had or has. `copyOnWrite`: that one sees nothing of what this guest writes. */
   | { readonly kind: 'handed-over'; readonly backing: SharedMemoryBacking; readonly copyOnWrite?: boolean };
 
-/** The memory object of a backing of `bytes` bytes, and whether it is to be closed with the guest. Throws SYSTEM. */
-export function openBacking(backing: RamBacking, name: string, bytes: Address): { object: MemoryObject; isOwned: boolean } {
+export const BACKING_KINDS = ['shared', 'private', 'file', 'fd', 'handed-over'] as const;
+
+/** A backing's memory. */
+export interface OpenBacking {
+  readonly object: MemoryObject;
+  /** Whether it is to be closed with the guest. */
+  readonly isOwned: boolean;
+}
+
+/** The memory of a backing of `bytes` bytes that fill `pieces`. Throws SYSTEM and MemoryBuildError. */
+export function openBacking(
+  backing: RamBacking,
+  name: string,
+  bytes: Address,
+  pieces: readonly RamPiece[],
+): OpenBacking {
   switch (backing.kind) {
     case 'shared': {
       const { hugePageSize } = validate.options(backing, ['kind', 'hugePageSize'], 'backing');
-      return { object: SharedMemory.create(bytes, hugePageSize === undefined ? { name } : { name, hugePageSize }), isOwned: true };
+      if (hugePageSize !== undefined) checkHugePages(hugePageSize, bytes, pieces);
+      const options = hugePageSize === undefined ? { name } : { name, hugePageSize };
+      return { object: SharedMemory.create(bytes, options), isOwned: true };
     }
     case 'private':
       validate.options(backing, ['kind'], 'backing');
@@ -42,14 +60,11 @@ export function openBacking(backing: RamBacking, name: string, bytes: Address): 
       return { object: fromFd(fd, name, bytes, validate.flag(copyOnWrite, 'copyOnWrite')), isOwned: true };
     }
     case 'handed-over': {
-      const { backing: from, copyOnWrite = false } = validate.options(backing, ['kind', 'backing', 'copyOnWrite'], 'backing');
-      const memory = validate.instance(SharedMemoryBacking, from, 'backing').memory(name);
-      return validate.flag(copyOnWrite, 'copyOnWrite')
-        ? { object: fromFd(memory.fd, name, bytes, true), isOwned: true }
-        : { object: memory, isOwned: false };
+      const given = validate.options(backing, ['kind', 'backing', 'copyOnWrite'], 'backing');
+      const memory = validate.instance(SharedMemoryBacking, given.backing, 'backing').memory(name);
+      const object = fromFd(memory.fd, name, bytes, validate.flag(given.copyOnWrite ?? false, 'copyOnWrite'));
+      return { object, isOwned: true };
     }
-    default:
-      throw validate.invalid('backing.kind must be one of shared, private, file, fd, handed-over');
   }
 }
 

@@ -1,14 +1,17 @@
 // Device memory: BARs and DAX windows. A region that the device maps files into, and a control that the bus uses to place
 // it; both work in any order, and neither loses what the other did.
 
+import * as abi from '../../assembly/abi.ts';
 import type { Address } from '../address.ts';
 import { Handle } from '../handle.ts';
 import type { MemoryMap } from '../map.ts';
-import { SharedMemory } from '../object.ts';
 import type { Region } from '../region.ts';
 import * as validate from '../validate.ts';
+import { FileTable } from './files.ts';
+import { Zeroes } from './holes.ts';
 
-/** What the guest finds where nothing is mapped in a region that is placed: an exit, or zeroes that it cannot write. */
+/** What the guest finds where nothing is mapped in a region that is placed: an exit, or zeroes that it cannot write.
+ *  Zeroes cost memory once the guest has read them: 2 MiB at most, or a 1024th of a region above 2 GiB. */
 export const HOLE_POLICIES = ['exit', 'zero'] as const;
 export type HolePolicy = (typeof HOLE_POLICIES)[number];
 
@@ -19,38 +22,70 @@ export interface DeviceRegionOptions {
   readonly priority?: number;
 }
 
+/** One stretch of a device region that shows a file. */
+export interface DeviceMapping {
+  readonly offset: number;
+  readonly length: number;
+  readonly fileOffset: number;
+  readonly writable: boolean;
+}
+
+const MAX_LENGTH = 2 ** 52;
+
 /** Makes device regions of one guest. */
 export class DeviceMemoryMapper {
   readonly #map: MemoryMap;
   readonly #root: Region;
+  readonly #files: FileTable;
+  readonly #regions = new Set<MappedRegion>();
 
   /** @internal Made by GuestMemoryManager. */
   constructor(map: MemoryMap, root: Region) {
     this.#map = map;
     this.#root = root;
+    this.#files = new FileTable(map);
   }
 
-  /** A region of `length` bytes (whole pages) that is nowhere yet: who places it, and who fills it. */
-  newRegion(length: Address, name: string, options?: DeviceRegionOptions): { control: DeviceRegionControl; region: MappedRegion } {
+  /** A region of `length` bytes (whole pages, at most 2^52) that is nowhere yet: who places it, and who fills it. */
+  newRegion(
+    length: Address,
+    name: string,
+    options?: DeviceRegionOptions,
+  ): { control: DeviceRegionControl; region: MappedRegion } {
     const { holes = 'exit', priority = 0 } = validate.options(options, ['holes', 'priority'], 'newRegion');
     const policy = validate.oneOf(HOLE_POLICIES, holes, 'holes');
-    const bytes = validate.length(length, 'length');
+    const bytes = pages(length, 'length', MAX_LENGTH);
     const level = validate.integer(priority, 'priority', -0x80000000, 0x7fffffff);
-    const zeroes = policy === 'zero' ? SharedMemory.create(bytes, { name: `${name} holes` }) : undefined;
+    const checkedName = validate.text(name, 'name');
+    const zeroes = policy === 'zero' ? new Zeroes(bytes, checkedName) : undefined;
     try {
-      const region = this.#map.transaction(() => {
-        const made = this.#map.createRegion({ name, kind: 'device', size: bytes });
-        if (zeroes !== undefined) made.map({ object: zeroes, writable: false, length: bytes });
-        return made;
+      return this.#map.transaction(() => {
+        // Undone last: the map has then let go of them.
+        this.#map.context.onUndo(() => zeroes?.close());
+        const region = this.#map.createRegion({ name: checkedName, kind: 'device', size: bytes });
+        zeroes?.fill(this.#map, region, 0, bytes);
+        const mapped = new MappedRegion(this.#map, region, bytes, this.#files, zeroes, () =>
+          this.#regions.delete(mapped),
+        );
+        this.#regions.add(mapped);
+        this.#map.context.onUndo(() => mapped.discard());
+        return { control: new DeviceRegionControl(this.#root, region, level), region: mapped };
       });
-      return {
-        control: new DeviceRegionControl(this.#root, region, level),
-        region: new MappedRegion(this.#map, region, zeroes),
-      };
     } catch (error) {
       zeroes?.close();
       throw error;
     }
+  }
+
+  /** The regions that are open. */
+  get regions(): readonly MappedRegion[] {
+    return [...this.#regions];
+  }
+
+  /** @internal Precondition: the map is closed. */
+  close(): void {
+    for (const region of this.#regions) region.end();
+    this.#files.close();
   }
 }
 
@@ -59,7 +94,6 @@ export class DeviceRegionControl {
   readonly #root: Region;
   readonly #region: Region;
   readonly #priority: number;
-  #gpa: Address | undefined;
 
   /** @internal */
   constructor(root: Region, region: Region, priority: number) {
@@ -70,80 +104,126 @@ export class DeviceRegionControl {
 
   /** Where it is seen; undefined while it is not. */
   get gpa(): Address | undefined {
-    return this.#gpa;
+    return this.#region.offset;
   }
 
   /** Shows the region at `gpa`, from wherever it was. */
   mapToGuest(gpa: Address): void {
     const to = validate.address(gpa, 'gpa');
-    if (this.#gpa === undefined) this.#region.place(this.#root, { offset: to, priority: this.#priority });
-    else this.#region.move(to);
-    this.#gpa = to;
+    const now = this.gpa;
+    if (now === undefined) this.#region.place(this.#root, { offset: to, priority: this.#priority });
+    else if (now !== to) this.#region.move(to);
   }
 
   /** Hides it; what is mapped into it stays mapped. */
   unmapFromGuest(): void {
-    if (this.#gpa === undefined) return;
-    this.#region.remove();
-    this.#gpa = undefined;
+    if (this.gpa !== undefined) this.#region.remove();
   }
 }
 
 /** What a device shows in its region: files, or parts of them, as with mmap. */
 export class MappedRegion extends Handle {
+  /** The region in the memory map. */
+  readonly region: Region;
+  /** Bytes. */
+  readonly length: number;
   readonly #map: MemoryMap;
-  readonly #region: Region;
-  readonly #zeroes: SharedMemory | undefined;
+  readonly #files: FileTable;
+  readonly #zeroes: Zeroes | undefined;
+  readonly #onGone: () => void;
 
   /** @internal */
-  constructor(map: MemoryMap, region: Region, zeroes: SharedMemory | undefined) {
+  constructor(
+    map: MemoryMap,
+    region: Region,
+    length: number,
+    files: FileTable,
+    zeroes: Zeroes | undefined,
+    onGone: () => void,
+  ) {
     super();
     this.#map = map;
-    this.#region = region;
+    this.region = region;
+    this.length = length;
+    this.#files = files;
     this.#zeroes = zeroes;
+    this.#onGone = onGone;
   }
 
   protected override get what(): string {
-    return `device region "${this.#region.name}"`;
+    return `device region "${this.region.name}"`;
   }
 
-  /** The region in the memory map. */
-  get region(): Region {
-    return this.#region;
-  }
-
-  /** Shows `length` bytes of a file at `offset`, over whatever was there. The descriptor is duplicated: it may be closed
-   *  at once. All whole pages. Throws SYSTEM for a descriptor that will not do. */
+  /** Shows `length` bytes of a file at `offset`, over whatever was there. The descriptor is duplicated once for each file
+   *  and access: it may be closed at once. All whole pages. Throws SYSTEM for a descriptor that will not do, BAD_RANGE past
+   *  the end of the region or the file. */
   map(offset: Address, fd: number, fileOffset: Address, length: Address, writable = false): void {
     this.checkOpen();
-    const from = validate.address(fileOffset, 'fileOffset');
-    const bytes = validate.length(length, 'length');
-    const file = SharedMemory.fromFd(fd, { writable: validate.flag(writable, 'writable') });
-    // The map keeps the file as long as a page of it is mapped.
-    try {
-      this.#region.map({ offset, object: file, objectOffset: from, length: bytes, writable });
-    } finally {
-      file.close();
-    }
+    const bytes = pages(length, 'length', this.length);
+    const at = pages(offset, 'offset', this.length, 0);
+    const from = pages(fileOffset, 'fileOffset', MAX_LENGTH, 0);
+    const mayWrite = validate.flag(writable, 'writable');
+    this.#map.transaction(() => {
+      const before = this.region.objectsIn(at, bytes);
+      const object = this.#files.open(fd, from + bytes, mayWrite);
+      this.region.map({ offset: at, object, objectOffset: from, length: bytes, writable: mayWrite });
+      this.#files.letGo(before);
+    });
   }
 
   /** Takes away what is shown in a range: there the hole policy holds again. */
   unmap(offset: Address, length: Address): void {
     this.checkOpen();
-    if (this.#zeroes === undefined) this.#region.unmap(offset, length);
-    else this.#region.map({ offset, object: this.#zeroes, objectOffset: offset, length, writable: false });
+    const bytes = pages(length, 'length', this.length);
+    const at = pages(offset, 'offset', this.length, 0);
+    this.#map.transaction(() => {
+      const before = this.region.objectsIn(at, bytes);
+      if (this.#zeroes === undefined) this.region.unmap(at, bytes);
+      else this.#zeroes.fill(this.#map, this.region, at, bytes);
+      this.#files.letGo(before);
+    });
   }
 
   /** What is shown, in order of offset. */
-  mappings(): { offset: Address; length: Address; fileOffset: Address; writable: boolean }[] {
+  mappings(): DeviceMapping[] {
     this.checkOpen();
-    const shown = this.#region.mappings().filter((mapping) => mapping.object !== this.#zeroes);
-    return shown.map(({ offset, length, objectOffset, writable }) => ({ offset, length, fileOffset: objectOffset, writable }));
+    const shown = this.region.mappings().filter(({ object }) => this.#files.has(object));
+    return shown.map(({ offset, length, objectOffset, writable }) => ({
+      offset: Number(offset),
+      length: Number(length),
+      fileOffset: Number(objectOffset),
+      writable,
+    }));
   }
 
   /** Ends the region; it must not be seen any more. Throws PLACED. */
   protected override release(): void {
-    this.#map.transaction(() => this.#region.close());
+    if (this.#map.closed) return;
+    this.#map.transaction(() => {
+      const shown = this.region.objectsIn(0, this.length);
+      this.region.close();
+      this.#files.letGo(shown);
+      this.#map.context.onUndo(() => this.setClosed(false));
+      this.#map.context.onDone(() => this.end());
+    });
+  }
+
+  /** @internal The map has let go of what it showed. */
+  end(): void {
+    this.discard();
     this.#zeroes?.close();
   }
+
+  /** @internal The region is gone from the map. */
+  discard(): void {
+    this.setClosed(true);
+    this.#onGone();
+  }
+}
+
+/** Whole pages from `least` to `most` bytes. */
+function pages(value: Address, name: string, most: number, least = 1): number {
+  const bytes = validate.integer(Number(validate.size(value, name)), name, least, most);
+  if (bytes % abi.PAGE_SIZE !== 0) throw validate.invalid(`${name} must be whole pages of 0x1000 bytes`);
+  return bytes;
 }

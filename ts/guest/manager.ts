@@ -1,25 +1,23 @@
 // The guest memory of one virtual machine: RAM, devices, the partitions that see them.
 
-import { type Address, LAST_ADDRESS, sum } from '../address.ts';
+import type { Address } from '../address.ts';
+import type { GuestMemory } from '../guest-memory.ts';
 import { Handle } from '../handle.ts';
 import type { KvmPartition } from '../kvm.ts';
 import type { MemoryMap } from '../map.ts';
-import type { MemoryObject } from '../object.ts';
 import { SharedMemory } from '../object.ts';
-import type { Attachment, Partition } from '../partition.ts';
+import type { Partition } from '../partition.ts';
 import type { Region } from '../region.ts';
 import type { AddressSpace } from '../space.ts';
-import * as validate from '../validate.ts';
 import type { VaSpace } from '../va-space.ts';
-import type { GuestMemory } from '../guest-memory.ts';
+import * as validate from '../validate.ts';
+import { type AttachedPartition, attach } from './attached-partition.ts';
 import { DeviceMemoryMapper } from './device.ts';
-import { PartitionAttachError } from './errors.ts';
-import { type RamRegion, RamVisibilityControl } from './ram.ts';
+import { RamVisibilityControl } from './ram.ts';
+import { checkedRam, type RamOptions } from './ram-options.ts';
+import type { RamBlock, RamStore } from './ram-store.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
-
-/** Virtual trust levels: 0 is the guest, 2 what watches over it. */
-export const VTLS = [0, 2] as const;
-export type Vtl = (typeof VTLS)[number];
+import { VTLS, type Vtl } from './vtl.ts';
 
 /** @internal */
 export interface GuestMemoryParts {
@@ -27,42 +25,10 @@ export interface GuestMemoryParts {
   readonly root: Region;
   readonly space: AddressSpace;
   readonly va: VaSpace;
-  readonly ram: RamRegion[];
-  /** Memory that ends with the manager. */
-  readonly objects: MemoryObject[];
-  readonly aliasMap?: Address;
-  readonly slotBudget?: number;
-}
-
-/** One partition's part in the guest's memory. Closing it takes all its slots away. */
-export class AttachedPartition extends Handle {
-  readonly vtl: Vtl;
-  readonly #attachments: readonly Attachment[];
-  readonly #map: MemoryMap;
-
-  /** @internal */
-  constructor(map: MemoryMap, vtl: Vtl, attachments: readonly Attachment[]) {
-    super();
-    this.#map = map;
-    this.vtl = vtl;
-    this.#attachments = attachments;
-  }
-
-  protected override get what(): string {
-    return `partition "${this.#attachments[0]!.partition.name}"`;
-  }
-
-  /** The attachments to the guest's address space: its own, then the VTL0 alias map. */
-  get attachments(): readonly Attachment[] {
-    return this.#attachments;
-  }
-
-  protected override release(): void {
-    if (this.#map.closed) return;
-    this.#map.transaction(() => {
-      for (const attachment of this.#attachments) attachment.close();
-    });
-  }
+  readonly store: RamStore;
+  readonly maxAddress: Address;
+  readonly aliasMap: Address | undefined;
+  readonly slotBudget: number | undefined;
 }
 
 export class GuestMemoryManager extends Handle {
@@ -84,7 +50,7 @@ export class GuestMemoryManager extends Handle {
     this.root = parts.root;
     this.space = parts.space;
     this.va = parts.va;
-    this.ramVisibility = new RamVisibilityControl(parts.map, parts.ram);
+    this.ramVisibility = new RamVisibilityControl(parts.map, () => parts.store.pieces);
     this.deviceMapper = new DeviceMemoryMapper(parts.map, parts.root);
   }
 
@@ -102,31 +68,66 @@ export class GuestMemoryManager extends Handle {
    *  nothing. */
   attachPartition(partition: KvmPartition | Partition, options?: { readonly vtl?: Vtl }): AttachedPartition {
     this.checkOpen();
-    const vtl = validate.options(options, ['vtl'], 'attachPartition').vtl ?? 0;
+    const { vtl = 0 } = validate.options(options, ['vtl'], 'attachPartition');
     if (!VTLS.includes(vtl)) throw validate.invalid(`vtl must be one of ${VTLS.join(', ')}`);
-    const { map, space, va, aliasMap } = this.#parts;
-    const alias = vtl === 2 ? aliasMap : undefined;
-    try {
-      return map.transaction(() => {
-        const lastGpa = alias === undefined ? LAST_ADDRESS : sum(alias, -1n);
-        const attachments = [map.attachPartition(partition, { space, va, lastGpa })];
-        if (alias !== undefined) attachments.push(map.attachPartition(partition, { space, va, gpaOffset: alias }));
-        return new AttachedPartition(map, vtl, attachments);
-      });
-    } catch (cause) {
-      throw new PartitionAttachError(`partition "${partition?.name}" could not be attached: ${(cause as Error).message}`, cause);
-    }
+    return attach(this.#parts, partition, vtl);
+  }
+
+  /** RAM that comes while the guest runs, below `maxAddress`. Throws MemoryBuildError and what the map refuses, and has
+   *  then left nothing. */
+  addRam(options: RamOptions): AddedRam {
+    this.checkOpen();
+    const { store } = this.#parts;
+    return new AddedRam(this.map, store, store.add(checkedRam(options, `ram${store.blocks.length}`)));
   }
 
   /** The shared RAM, to be kept when this manager is closed, and handed to the next one. */
   sharedMemory(): SharedMemoryBacking {
     this.checkOpen();
-    const shared = this.#parts.objects.filter((object): object is SharedMemory => object instanceof SharedMemory);
-    return SharedMemoryBacking.fromParts(shared.map(({ name, fd, size }) => ({ name, fd, size })));
+    const shared = this.#parts.store.blocks.filter(({ object }) => object instanceof SharedMemory);
+    return SharedMemoryBacking.fromParts(
+      shared.map(({ name, object }) => ({ name, fd: (object as SharedMemory).fd, size: object.size })),
+    );
   }
 
   protected override release(): void {
     this.map.close();
-    for (const object of this.#parts.objects) object.close();
+    this.deviceMapper.close();
+    this.#parts.store.close();
+  }
+}
+
+/** RAM that was added while the guest ran. Closing it takes it from the guest and gives it back: ask the guest before. */
+export class AddedRam extends Handle {
+  readonly #map: MemoryMap;
+  readonly #store: RamStore;
+  readonly #block: RamBlock;
+
+  /** @internal Made by GuestMemoryManager. */
+  constructor(map: MemoryMap, store: RamStore, block: RamBlock) {
+    super();
+    this.#map = map;
+    this.#store = store;
+    this.#block = block;
+  }
+
+  protected override get what(): string {
+    return `RAM "${this.name}"`;
+  }
+
+  get name(): string {
+    return this.#block.name;
+  }
+
+  /** The same as `close`. */
+  remove(): void {
+    this.close();
+  }
+
+  protected override release(): void {
+    if (this.#map.closed) return;
+    this.#store.remove(this.#block);
+    // Taken back with the transaction that it may be in.
+    if (this.#map.context.core.open > 0) this.#map.context.onUndo(() => this.setClosed(false));
   }
 }

@@ -15,20 +15,32 @@ export const RAM_PRIORITY = 255;
 export const RAM_VISIBILITIES = ['unmapped', 'read-only', 'read-write'] as const;
 export type RamVisibility = (typeof RAM_VISIBILITIES)[number];
 
-export interface RamRegion extends GpaRange {
+export interface RamRegion extends RamPiece {
   readonly region: Region;
-  visibility: RamVisibility;
 }
 
 /** Places the pieces of one backing. Inside a transaction. */
-export function placeRam(map: MemoryMap, parent: Region, name: string, object: MemoryObject, pieces: readonly RamPiece[]): RamRegion[] {
-  return pieces.map(({ gpa, length, backingOffset }) => {
+export function placeRam(
+  map: MemoryMap,
+  parent: Region,
+  name: string,
+  object: MemoryObject,
+  pieces: readonly RamPiece[],
+): RamRegion[] {
+  return pieces.map((piece) => {
+    const { gpa, length, backingOffset } = piece;
     const pieceName = pieces.length === 1 ? name : `${name}@${gpa.toString(16)}`;
     const region = map.createRegion({ name: pieceName, kind: 'ram', size: length });
     region.map({ object, objectOffset: backingOffset, length });
     region.place(parent, { offset: gpa, priority: RAM_PRIORITY });
-    return { gpa, length, region, visibility: 'read-write' };
+    return { ...piece, region };
   });
+}
+
+export function visibilityOf({ region }: RamRegion): RamVisibility {
+  const { enabled, readonly } = region.flags;
+  if (!enabled) return 'unmapped';
+  return readonly ? 'read-only' : 'read-write';
 }
 
 export interface VisibilityChange extends GpaRange {
@@ -38,24 +50,24 @@ export interface VisibilityChange extends GpaRange {
 /** Switches whole pieces of RAM, as chipsets do: with legacy x86 support, those that PAM registers control. */
 export class RamVisibilityControl {
   readonly #map: MemoryMap;
-  readonly #ram: RamRegion[];
+  readonly #ram: () => readonly RamRegion[];
 
-  /** @internal Made by GuestMemoryManager. */
-  constructor(map: MemoryMap, ram: RamRegion[]) {
+  /** @internal Made by GuestMemoryManager. `ram`: what there is now, in order of GPA. */
+  constructor(map: MemoryMap, ram: () => readonly RamRegion[]) {
     this.#map = map;
     this.#ram = ram;
   }
 
   /** The ranges that can be switched, in order of GPA, and how they are seen now. */
   ranges(): { gpa: Address; length: Address; visibility: RamVisibility }[] {
-    const all = this.#ram.map(({ gpa, length, visibility }) => ({ gpa, length, visibility }));
-    return all.sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
+    return this.#ram().map((ram) => ({ gpa: ram.gpa, length: ram.length, visibility: visibilityOf(ram) }));
   }
 
   /** How the RAM at an address is seen; undefined where there is no RAM. */
   at(gpa: Address): RamVisibility | undefined {
     const address = validate.address(gpa, 'gpa');
-    return this.#ram.find((ram) => ram.gpa <= address && sum(ram.gpa, lastByte(ram.length)) >= address)?.visibility;
+    const found = this.#ram().find((ram) => ram.gpa <= address && sum(ram.gpa, lastByte(ram.length)) >= address);
+    return found === undefined ? undefined : visibilityOf(found);
   }
 
   /** Switches one range: exactly one of `ranges()`, or several that follow each other. Throws NOT_CONTROLLABLE. */
@@ -65,23 +77,24 @@ export class RamVisibilityControl {
 
   /** Switches several ranges in one step that no guest sees half of. Throws NOT_CONTROLLABLE and changes nothing. */
   setAll(changes: readonly VisibilityChange[]): void {
-    const wanted = changes.flatMap((change) => {
-      const { gpa, length, visibility } = validate.options(change, ['gpa', 'length', 'visibility'], 'a visibility change');
-      const to = validate.oneOf(RAM_VISIBILITIES, visibility, 'visibility');
-      const range = { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
+    if (!Array.isArray(changes)) throw validate.invalid('the changes must be a list');
+    const wanted = changes.flatMap((change: VisibilityChange) => {
+      const given = validate.options(change, ['gpa', 'length', 'visibility'], 'a visibility change');
+      const to = validate.oneOf(RAM_VISIBILITIES, given.visibility, 'visibility');
+      const range = { gpa: validate.address(given.gpa, 'gpa'), length: validate.length(given.length, 'length') };
       return this.#piecesOf(range).map((ram) => ({ ram, to }));
     });
-    const changed = wanted.filter(({ ram, to }) => ram.visibility !== to);
-    if (changed.length === 0) return;
     this.#map.transaction(() => {
-      for (const { ram, to } of changed) ram.region.setFlags({ enabled: to !== 'unmapped', readonly: to === 'read-only' });
+      for (const { ram, to } of wanted) {
+        if (visibilityOf(ram) === to) continue;
+        ram.region.setFlags({ enabled: to !== 'unmapped', readonly: to === 'read-only' });
+      }
     });
-    for (const { ram, to } of changed) ram.visibility = to;
   }
 
-  #piecesOf({ gpa, length }: GpaRange): RamRegion[] {
+  #piecesOf({ gpa, length }: GpaRange): readonly RamRegion[] {
     const end = sum(gpa, length);
-    const inside = this.#ram.filter((ram) => ram.gpa >= gpa && sum(ram.gpa, ram.length) <= end);
+    const inside = this.#ram().filter((ram) => ram.gpa >= gpa && sum(ram.gpa, ram.length) <= end);
     const covered = inside.reduce((bytes, ram) => sum(bytes, ram.length), 0 as Address);
     if (covered === length) return inside;
     const ranges = this.ranges().map((ram) => `${formatHex(ram.gpa)}-${formatHex(sum(ram.gpa, lastByte(ram.length)))}`);

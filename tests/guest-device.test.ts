@@ -1,0 +1,237 @@
+// Device memory: BARs and DAX windows as their devices and buses use them, with real guests.
+
+import { closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import type { GuestMemoryManager } from '../ts/guest/manager.ts';
+import { RecordingPartition } from '../ts/guest/recording-partition.ts';
+import { descriptors, footprint } from './support/footprint.ts';
+import { buildVm, got, MIB, vmTest, wrote } from './support/vm.ts';
+
+const PAGE = 0x1000;
+const BAR = 0x8000_0000;
+
+/** A file in which each page begins with its number plus `first`. The descriptor is the caller's to close. */
+function pagesFile(pages: number, first: number): number {
+  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+  const fd = openSync(join(folder, 'file'), 'w+');
+  rmSync(folder, { recursive: true });
+  const page = Buffer.alloc(PAGE);
+  for (let i = 0; i < pages; i++) {
+    page.writeUInt32LE(first + i);
+    writeSync(fd, page, 0, PAGE, i * PAGE);
+  }
+  return fd;
+}
+
+/** What the monitor reads at the start of each page; '-' where nothing is. */
+function seen(manager: GuestMemoryManager, gpa: number, pages: number): (number | string)[] {
+  return Array.from({ length: pages }, (_, i) => {
+    try {
+      return manager.guestMemory.readU32(gpa + i * PAGE);
+    } catch (error) {
+      return (error as { details: { fault: string } }).details.fault === 'hole' ? '-' : 'gone';
+    }
+  });
+}
+
+vmTest(
+  'a file mapped into a BAR is seen by the guest, before, while and after the BAR is placed',
+  {},
+  (t, manager, guest) => {
+    const { control, region } = manager.deviceMapper.newRegion(MIB, 'bar');
+    const fd = pagesFile(16, 0x100);
+    region.map(0, fd, 2 * PAGE, 2 * PAGE, true);
+    t.is(guest.read(BAR), 'mmio read 80000000', 'not placed yet');
+    control.mapToGuest(BAR);
+    t.is(guest.read(BAR), got(0x102));
+    t.is(guest.read(BAR + PAGE), got(0x103));
+    t.is(guest.read(BAR + 2 * PAGE), 'memory-fault', 'nothing is mapped there');
+    region.map(2 * PAGE, fd, 0, PAGE);
+    closeSync(fd);
+    t.is(guest.read(BAR + 2 * PAGE), got(0x100));
+    t.is(guest.write(BAR, 0xfeed), wrote(0xfeed));
+    control.unmapFromGuest();
+    t.is(guest.read(BAR), 'mmio read 80000000');
+    region.unmap(PAGE, PAGE);
+    control.mapToGuest(BAR);
+    t.is(guest.read(BAR), got(0xfeed));
+    t.is(guest.read(BAR + PAGE), 'memory-fault');
+    t.is(guest.read(BAR + 2 * PAGE), got(0x100));
+  },
+);
+
+vmTest('a DAX window overwrites and splits like mmap', {}, (t, manager, guest) => {
+  const { control, region } = manager.deviceMapper.newRegion(8 * PAGE, 'dax');
+  control.mapToGuest(BAR);
+  const [a, b] = [pagesFile(8, 0xa0), pagesFile(8, 0xb0)];
+  region.map(0, a, 0, 8 * PAGE);
+  t.deepEqual(seen(manager, BAR, 8), [0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7]);
+  region.map(3 * PAGE, b, 6 * PAGE, 2 * PAGE);
+  region.unmap(6 * PAGE, PAGE);
+  t.deepEqual(seen(manager, BAR, 8), [0xa0, 0xa1, 0xa2, 0xb6, 0xb7, 0xa5, '-', 0xa7]);
+  t.deepEqual(
+    region.mappings().map(({ offset, length, fileOffset }) => [offset, length, fileOffset].map((each) => each / PAGE)),
+    [
+      [0, 3, 0],
+      [3, 2, 6],
+      [5, 1, 5],
+      [7, 1, 7],
+    ],
+  );
+  t.is(guest.read(BAR + 3 * PAGE), got(0xb6));
+  t.is(guest.read(BAR + 6 * PAGE), 'memory-fault');
+  t.is(guest.read(BAR + 7 * PAGE), got(0xa7));
+  for (const fd of [a, b]) closeSync(fd);
+});
+
+vmTest('a BAR that moves takes exactly its live mappings along', {}, (t, manager, guest) => {
+  const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'bar');
+  const fd = pagesFile(4, 0x50);
+  region.map(0, fd, 0, 4 * PAGE, true);
+  region.unmap(PAGE, PAGE);
+  control.mapToGuest(BAR);
+  t.is(guest.write(BAR + 8, 7), wrote(7));
+  const before = region.mappings();
+  control.mapToGuest(BAR + 16 * MIB);
+  t.deepEqual(region.mappings(), before);
+  t.is(control.gpa, BAR + 16 * MIB);
+  t.is(guest.read(BAR), 'mmio read 80000000');
+  t.is(guest.read(BAR + 16 * MIB + 8), got(7));
+  t.deepEqual(seen(manager, BAR + 16 * MIB, 4), [0x50, '-', 0x52, 0x53]);
+  control.mapToGuest(BAR + PAGE);
+  t.deepEqual(seen(manager, BAR, 5), ['-', 0x50, '-', 0x52, 0x53], 'to a place that overlaps the old one');
+  closeSync(fd);
+});
+
+vmTest(
+  'a guest that reads a DAX page whose file was truncated goes on when the page is there again',
+  {},
+  (t, manager, guest) => {
+    const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'dax');
+    control.mapToGuest(BAR);
+    const fd = pagesFile(4, 0x60);
+    region.map(0, fd, 0, 4 * PAGE, true);
+    t.is(guest.read(BAR + 2 * PAGE), got(0x62));
+    ftruncateSync(fd, PAGE);
+    t.is(guest.read(BAR + 2 * PAGE), 'memory-fault');
+    t.is(guest.write(BAR + 2 * PAGE, 1), 'memory-fault');
+    t.deepEqual(seen(manager, BAR, 4), [0x60, 'gone', 'gone', 'gone']);
+    t.is(guest.read(BAR), got(0x60));
+    ftruncateSync(fd, 4 * PAGE);
+    t.is(guest.read(BAR + 2 * PAGE), got(0), 'new pages of the file');
+    closeSync(fd);
+  },
+);
+
+vmTest('holes read as zeroes where that is the policy, and cannot be written', {}, (t, manager, guest) => {
+  const { control, region } = manager.deviceMapper.newRegion(8 * MIB, 'bar', { holes: 'zero' });
+  control.mapToGuest(BAR);
+  t.is(guest.read(BAR + 5 * MIB), got(0));
+  t.regex(guest.write(BAR + 5 * MIB, 1), /memory-fault|mmio write/);
+  const fd = pagesFile(2, 0x70);
+  region.map(5 * MIB, fd, 0, 2 * PAGE, true);
+  t.is(guest.read(BAR + 5 * MIB), got(0x70));
+  t.is(region.mappings().length, 1);
+  region.unmap(5 * MIB, PAGE);
+  t.deepEqual(seen(manager, BAR + 5 * MIB, 3), [0, 0x71, 0]);
+  closeSync(fd);
+});
+
+test('what is mapped in a region that stays in place costs no slot', (t) => {
+  const manager = buildVm();
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  const { control, region } = manager.deviceMapper.newRegion(64 * PAGE, 'dax');
+  control.mapToGuest(BAR);
+  const fd = pagesFile(64, 0);
+  const before = partition.events.length;
+  for (let i = 0; i < 32; i++) region.map(i * 2 * PAGE, fd, i * PAGE, PAGE, true);
+  region.map(0, fd, 0, 32 * PAGE);
+  region.unmap(3 * PAGE, 8 * PAGE);
+  t.is(partition.events.length, before);
+  closeSync(fd);
+  manager.close();
+  t.is(partition.slots.size, 0);
+});
+
+test('thousands of mappings of a few files need a few descriptors, and none when they are gone', (t) => {
+  const manager = buildVm({ debug: false });
+  const { control, region } = manager.deviceMapper.newRegion(64 * MIB, 'dax');
+  control.mapToGuest(BAR);
+  const files = [pagesFile(4, 0), pagesFile(4, 4), pagesFile(4, 8)];
+  const before = descriptors().length;
+  manager.map.transaction(() => {
+    for (let i = 0; i < 6000; i++) region.map(2 * i * PAGE, files[i % 3]!, (i % 4) * PAGE, PAGE, i % 2 === 0);
+  });
+  t.is(descriptors().length - before, 6, 'one for each file and access');
+  region.unmap(0, 2 * 5999 * PAGE);
+  t.is(region.mappings().length, 1);
+  t.is(descriptors().length - before, 1);
+  region.map(2 * 5999 * PAGE, files[0]!, 0, PAGE);
+  t.is(descriptors().length - before, 1, 'the file that was mapped over is let go');
+  control.unmapFromGuest();
+  region.close();
+  t.is(descriptors().length, before);
+  for (const fd of files) closeSync(fd);
+  manager.close();
+});
+
+test('a file that has grown shows its new part', (t) => {
+  const manager = buildVm();
+  const { control, region } = manager.deviceMapper.newRegion(8 * PAGE, 'dax');
+  control.mapToGuest(BAR);
+  const fd = pagesFile(1, 0x10);
+  region.map(0, fd, 0, PAGE);
+  ftruncateSync(fd, 2 * PAGE + 10);
+  writeSync(fd, new Uint8Array([0x22]), 0, 1, 2 * PAGE);
+  region.map(PAGE, fd, 0, 3 * PAGE);
+  t.deepEqual(seen(manager, BAR, 4), [0x10, 0x10, 0, 0x22]);
+  closeSync(fd);
+  manager.close();
+});
+
+test('what cannot be mapped changes nothing, and leaves no descriptor', (t) => {
+  const manager = buildVm();
+  const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'bar');
+  control.mapToGuest(BAR);
+  const fd = pagesFile(2, 0x30);
+  const other = pagesFile(2, 0x40);
+  const readOnly = openSync(`/proc/self/fd/${other}`, 'r');
+  region.map(0, fd, 0, 2 * PAGE);
+  const before = footprint();
+  const refused = (code: string, body: () => void) => {
+    t.throws(body, { code });
+    t.deepEqual(footprint(), before);
+    t.deepEqual(seen(manager, BAR, 4), [0x30, 0x31, '-', '-']);
+  };
+  refused('SYSTEM', () => region.map(0, 9999, 0, PAGE));
+  refused('SYSTEM', () => region.map(0, readOnly, 0, PAGE, true));
+  refused('INVALID_ARGUMENT', () => region.map(1, fd, 0, PAGE));
+  refused('INVALID_ARGUMENT', () => region.map(0, fd, 0, 0));
+  refused('INVALID_ARGUMENT', () => region.map(0, fd, -PAGE, PAGE));
+  refused('INVALID_ARGUMENT', () => region.map(0, fd, 0, 5 * PAGE));
+  refused('BAD_RANGE', () => region.map(3 * PAGE, other, 0, 2 * PAGE));
+  refused('PLACED', () => region.close());
+  refused('INVALID_ARGUMENT', () => manager.deviceMapper.newRegion(100, 'odd'));
+  refused('INVALID_ARGUMENT', () => manager.deviceMapper.newRegion(PAGE, 'odd', { holes: 'ones' as never }));
+  const error = new Error('taken back');
+  t.throws(
+    () =>
+      manager.map.transaction(() => {
+        region.map(PAGE, other, 0, PAGE);
+        manager.deviceMapper.newRegion(4 * MIB, 'never', { holes: 'zero' }).control.mapToGuest(BAR + MIB);
+        control.mapToGuest(BAR + 2 * MIB);
+        throw error;
+      }),
+    { is: error },
+  );
+  t.is(control.gpa, BAR);
+  t.deepEqual(footprint(), before);
+  t.deepEqual(seen(manager, BAR, 4), [0x30, 0x31, '-', '-']);
+  for (const each of [fd, other, readOnly]) closeSync(each);
+  t.throws(() => fstatSync(fd), { code: 'EBADF' });
+  manager.close();
+  t.true(region.closed);
+});

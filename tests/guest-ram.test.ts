@@ -1,0 +1,354 @@
+// RAM of a guest: what it is made of, where it lies, what the guest sees of it.
+
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import { GuestMemoryBuilder, type GuestMemoryOptions } from '../ts/guest/builder.ts';
+import { MemoryBuildError } from '../ts/guest/errors.ts';
+import type { RamOptions } from '../ts/guest/ram-options.ts';
+import { footprint } from './support/footprint.ts';
+import { guestImage } from './support/guest.ts';
+import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
+
+const PAGE = 0x1000;
+
+// ---- What the guest sees -----------------------------------------------------------------------
+
+vmTest(
+  'RAM is seen where its ranges are, and nowhere else',
+  {
+    ram: [
+      {
+        ranges: [
+          { gpa: 0, length: 2 * MIB },
+          { gpa: 16 * MIB, length: MIB },
+        ],
+      },
+      { name: 'high', ranges: [{ gpa: 1 * GIB, length: MIB }], backing: { kind: 'private' } },
+    ],
+  },
+  (t, manager, guest) => {
+    t.is(guest.write(16 * MIB, 0x1234), wrote(0x1234));
+    t.is(guest.read(16 * MIB), got(0x1234));
+    t.is(guest.write(GIB + 4, 0x77), wrote(0x77));
+    t.is(guest.read(2 * MIB), 'mmio read 200000');
+    t.is(guest.read(17 * MIB), 'mmio read 1100000');
+    t.is(manager.guestMemory.readU32(16 * MIB), 0x1234);
+    t.is(manager.guestMemory.readU32(GIB + 4), 0x77);
+    const ram = manager.sharedMemory();
+    const [part] = ram.parts();
+    t.is(part!.size, 3 * MIB, 'the second range follows the first in the backing');
+    ram.close();
+  },
+);
+
+vmTest(
+  'a PAM register hides RAM behind a ROM, write-protects it, and gives it back',
+  {
+    ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }] }],
+    x86LegacySupport: true,
+  },
+  (t, manager, guest) => {
+    const pam = manager.ramVisibility;
+    const segment = { gpa: 0xc8000, length: 0x4000 };
+    const rom = manager.map.createRegion({ name: 'rom', kind: 'rom', size: 0x40000 });
+    rom.place(manager.root, { offset: 0xc0000, priority: 0 });
+    t.is(guest.write(0xc8000, 0xabcd), wrote(0xabcd));
+
+    pam.set(segment, 'read-only');
+    t.is(guest.read(0xc8000), got(0xabcd));
+    t.is(guest.write(0xc8000, 1), 'mmio write c8000 = 1');
+    t.is(guest.write(0xcc000, 1), wrote(1), 'the next segment is not concerned');
+    t.is(pam.at(0xc8000), 'read-only');
+
+    pam.setAll([
+      { ...segment, visibility: 'unmapped' },
+      { gpa: 0xcc000, length: 0x4000, visibility: 'read-only' },
+    ]);
+    t.is(guest.read(0xc8000), 'memory-fault', 'the ROM is seen, and nothing is mapped into it');
+    t.is(guest.write(0xcc000, 2), 'mmio write cc000 = 2');
+
+    pam.set({ gpa: 0xc8000, length: 0x8000 }, 'read-write');
+    t.is(guest.read(0xc8000), got(0xabcd));
+    t.is(guest.write(0xc8000, 2), wrote(2));
+    t.deepEqual(
+      manager.ramVisibility.ranges().map(({ visibility }) => visibility),
+      Array.from({ length: 16 }, () => 'read-write'),
+    );
+  },
+);
+
+vmTest(
+  'private RAM that is hidden comes back unchanged',
+  {
+    ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind: 'private' } }],
+    x86LegacySupport: true,
+  },
+  (t, manager, guest) => {
+    const range = { gpa: 0xc0000, length: 0x4000 };
+    t.is(guest.write(0xc0010, 0x5a5a), wrote(0x5a5a));
+    for (let i = 0; i < 3; i++) {
+      manager.ramVisibility.set(range, 'unmapped');
+      t.is(guest.read(0xc0010), 'mmio read c0010');
+      t.throws(() => manager.guestMemory.readU32(0xc0010), { code: 'GUEST_ACCESS' });
+      manager.ramVisibility.set(range, 'read-write');
+      t.is(guest.read(0xc0010), got(0x5a5a));
+    }
+  },
+);
+
+test('what cannot be switched by itself is refused, with what can', (t) => {
+  const manager = buildVm({ x86LegacySupport: true });
+  const before = manager.ramVisibility.ranges();
+  for (const range of [
+    { gpa: 0xc8000, length: PAGE },
+    { gpa: 0xc2000, length: 0x4000 },
+    { gpa: 8 * MIB, length: PAGE },
+  ]) {
+    const change = { ...range, visibility: 'unmapped' as const };
+    const error = t.throws(
+      () => manager.ramVisibility.setAll([{ gpa: 0, length: 0xa0000, visibility: 'unmapped' }, change]),
+      {
+        code: 'NOT_CONTROLLABLE',
+      },
+    );
+    t.regex(error!.message, /0xc8000-0xcbfff/);
+  }
+  t.deepEqual(manager.ramVisibility.ranges(), before);
+  manager.close();
+});
+
+test('a visibility that is taken back with its transaction was never there', (t) => {
+  const manager = buildVm({ x86LegacySupport: true });
+  t.throws(() =>
+    manager.map.transaction(() => {
+      manager.ramVisibility.set({ gpa: 0xc8000, length: 0x4000 }, 'unmapped');
+      t.is(manager.ramVisibility.at(0xc8000), 'unmapped');
+      throw new Error('not so');
+    }),
+  );
+  t.is(manager.ramVisibility.at(0xc8000), 'read-write');
+  t.is(manager.ramVisibility.at(0x7fff_ffff), undefined);
+  manager.close();
+});
+
+test('legacy x86 cuts RAM at a0000, every 16 KiB from c0000 on, f0000 and 100000', (t) => {
+  const manager = buildVm({ x86LegacySupport: true });
+  t.deepEqual(
+    manager.ramVisibility.ranges().map(({ gpa, length }) => `${gpa.toString(16)}+${length.toString(16)}`),
+    [
+      ...['0+a0000', 'a0000+20000'],
+      ...Array.from({ length: 12 }, (_, i) => `${(0xc0000 + i * 0x4000).toString(16)}+4000`),
+      ...['f0000+10000', '100000+300000'],
+    ],
+  );
+  manager.close();
+});
+
+// ---- What it is made of ------------------------------------------------------------------------
+
+function inFolder(body: (path: (name: string) => string) => void): void {
+  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+  try {
+    body((name) => join(folder, name));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function ram(backing: RamOptions['backing']): RamOptions {
+  return { ranges: [{ gpa: 0, length: MIB }], ...(backing ? { backing } : {}) };
+}
+
+test('RAM can be a file, which keeps what the guest wrote', (t) => {
+  inFolder((path) => {
+    writeFileSync(path('ram'), Buffer.concat([guestImage(), Buffer.alloc(MIB - guestImage().length)]));
+    const first = buildVm({ ram: [ram({ kind: 'file', path: path('ram') })] });
+    first.guestMemory.writeU32(0x20000, 0x600d);
+    first.close();
+    t.is(readFileSync(path('ram')).readUInt32LE(0x20000), 0x600d);
+
+    const fd = openSync(path('ram'), 'r+');
+    const second = buildVm({ ram: [ram({ kind: 'fd', fd })] });
+    closeSync(fd);
+    t.is(second.guestMemory.readU32(0x20000), 0x600d);
+    second.close();
+  });
+});
+
+test('a copy-on-write guest leaves its file as it was', (t) => {
+  inFolder((path) => {
+    writeFileSync(path('ram'), Buffer.alloc(MIB, 7));
+    const manager = buildVm({ ram: [ram({ kind: 'file', path: path('ram'), copyOnWrite: true })] });
+    manager.guestMemory.writeU8(0x30000, 1);
+    t.is(manager.guestMemory.readU8(0x30001), 7);
+    manager.close();
+    t.is(readFileSync(path('ram'))[0x30000], 7);
+  });
+});
+
+test('RAM handed to a new manager has the same bytes, whoever closes first', (t) => {
+  const first = buildVm({ ram: [ram({ kind: 'shared' }), { name: 'more', ranges: [{ gpa: 16 * MIB, length: MIB }] }] });
+  first.guestMemory.writeU32(16 * MIB, 0xbeef);
+  const backing = first.sharedMemory();
+  first.close();
+  const handedOver = { kind: 'handed-over', backing } as const;
+  const second = buildVm({
+    ram: [
+      { ...ram(handedOver), name: 'ram' },
+      { name: 'more', ranges: [{ gpa: 32 * MIB, length: MIB }], backing: handedOver },
+    ],
+  });
+  t.is(second.guestMemory.readU32(32 * MIB), 0xbeef);
+  backing.close();
+  t.is(second.guestMemory.readU32(32 * MIB), 0xbeef);
+  second.close();
+});
+
+test('clones of one image see neither each other nor change the parent', (t) => {
+  const parent = buildVm();
+  parent.guestMemory.writeU32(0x100000, 1);
+  using backing = parent.sharedMemory();
+  const clone = () =>
+    buildVm({
+      ram: [
+        {
+          name: 'ram',
+          ranges: [{ gpa: 0, length: 4 * MIB }],
+          backing: { kind: 'handed-over', backing, copyOnWrite: true },
+        },
+      ],
+    });
+  const clones = [clone(), clone()] as const;
+  clones[0].guestMemory.writeU32(0x100000, 2);
+  t.is(clones[0].guestMemory.readU32(0x100000), 2);
+  t.is(clones[1].guestMemory.readU32(0x100000), 1);
+  t.is(parent.guestMemory.readU32(0x100000), 1);
+  for (const manager of [...clones, parent]) manager.close();
+});
+
+vmTest('two virtual machines on one memory see what the other writes', {}, (t, manager, guest) => {
+  const other = new Guest(manager);
+  t.is(guest.write(0x200000, 0x11), wrote(0x11));
+  t.is(other.read(0x200000), got(0x11));
+  const shared = manager.sharedMemory();
+  const second = buildVm({
+    ram: [{ name: 'ram', ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind: 'handed-over', backing: shared } }],
+  });
+  const third = new Guest(second);
+  t.is(third.read(0x200000), got(0x11));
+  t.is(third.write(0x200000, 0x22), wrote(0x22));
+  t.is(guest.read(0x200000), got(0x22));
+  second.close();
+  shared.close();
+  third.close();
+  other.close();
+});
+
+// ---- What does not fit -------------------------------------------------------------------------
+
+interface Misfit {
+  code: string;
+  options?: GuestMemoryOptions;
+  ram: RamOptions[];
+  message: RegExp;
+}
+
+const range = (gpa: number | bigint, length: number | bigint) => ({ ranges: [{ gpa, length }] });
+
+const MISFITS: Record<string, Misfit> = {
+  'an empty range': { code: 'RAM_EMPTY', ram: [range(0, 0)], message: /empty/ },
+  'half a page': { code: 'RAM_UNALIGNED', ram: [range(0, 0x800)], message: /0x800/ },
+  'an address within a page': { code: 'RAM_UNALIGNED', ram: [range(0x10, PAGE)], message: /0x10/ },
+  'two ranges at one address': {
+    code: 'RAM_OVERLAP',
+    ram: [range(0, MIB), range(MIB - PAGE, MIB)],
+    message: /0xff000/,
+  },
+  'RAM above the highest address': {
+    code: 'RAM_TOO_LARGE',
+    options: { maxAddress: GIB - 1 },
+    ram: [range(GIB - PAGE, 2 * PAGE)],
+    message: /0x3fffffff/,
+  },
+  'RAM up to the end of 2^64': {
+    code: 'RAM_TOO_LARGE',
+    ram: [range(2n ** 64n - 4096n, 4096n)],
+    message: /0xffffffffffffffff/,
+  },
+  'legacy x86 without low RAM': {
+    code: 'RAM_TOO_LOW',
+    options: { x86LegacySupport: true },
+    ram: [range(0, 0x100000)],
+    message: /0x100000/,
+  },
+  'an alias map within RAM': {
+    code: 'ALIAS_MAP_MISFIT',
+    options: { maxAddress: GIB - 1, vtl0AliasMap: 0x1000_0000 },
+    ram: [range(0, MIB)],
+    message: /0x10000000/,
+  },
+  'an alias map that ends past 2^64': {
+    code: 'ALIAS_MAP_MISFIT',
+    options: { maxAddress: GIB - 1, vtl0AliasMap: 2n ** 64n - 0x1000n },
+    ram: [range(0, MIB)],
+    message: /2\^64/,
+  },
+  'two blocks of one name': {
+    code: 'NAME_TAKEN',
+    ram: [
+      { ...range(0, MIB), name: 'a' },
+      { ...range(MIB, MIB), name: 'a' },
+    ],
+    message: /"a"/,
+  },
+  'a huge page size that no machine has': {
+    code: 'HUGE_PAGE_SIZE',
+    ram: [{ ...range(0, 3 * 0x3000), backing: { kind: 'shared', hugePageSize: 0x3000 } }],
+    message: /0x3000/,
+  },
+  'a file that is not there': {
+    code: 'ALLOCATION_FAILED',
+    ram: [{ ...range(0, MIB), backing: { kind: 'file', path: '/nonexistent/ram' } }],
+    message: /\/nonexistent\/ram/,
+  },
+  'a file that is too short': {
+    code: 'ALLOCATION_FAILED',
+    ram: [{ ...range(0, MIB), backing: { kind: 'file', path: '/proc/self/cmdline', copyOnWrite: true } }],
+    message: /shorter|cannot be mapped/,
+  },
+  'more address space than there is': {
+    code: 'ALLOCATION_FAILED',
+    options: { maxAddress: 2n ** 60n - 1n },
+    ram: [range(0, MIB)],
+    message: /reserved/,
+  },
+};
+
+for (const [name, { code, options, ram: blocks, message }] of Object.entries(MISFITS)) {
+  test(`${name} is refused with ${code}, and nothing is left behind`, (t) => {
+    const before = footprint();
+    const builder = new GuestMemoryBuilder({ maxAddress: 4 * GIB - 1, ...options });
+    // What comes before the misfit has to be given back.
+    const first: RamOptions[] = code === 'RAM_TOO_LOW' ? [] : [{ ...range(2 * GIB, MIB), name: 'first' }];
+    const all = options?.maxAddress === GIB - 1 ? blocks : [...first, ...blocks];
+    for (const block of all) builder.addRam(block);
+    const error = t.throws(() => builder.build(), { instanceOf: MemoryBuildError, message });
+    t.is(error!.code as string, code);
+    t.deepEqual(footprint(), before);
+  });
+}
+
+test('what is no option is refused before anything is done', (t) => {
+  const refuses = (body: () => unknown, message: RegExp) => t.throws(body, { code: 'INVALID_ARGUMENT', message });
+  refuses(() => new GuestMemoryBuilder({ size: 1 } as never), /no option "size"/);
+  refuses(() => new GuestMemoryBuilder({ maxAddress: 5000 }), /maxAddress/);
+  refuses(() => new GuestMemoryBuilder({ slotBudget: 0 }), /slotBudget/);
+  const builder = new GuestMemoryBuilder();
+  refuses(() => builder.addRam({ ranges: [] }), /at least one range/);
+  refuses(() => builder.addRam({ ranges: [{ gpa: -1, length: 1 }] }), /gpa/);
+  refuses(() => builder.addRam({ ranges: [{ gpa: 0, length: 1, size: 2 } as never] }), /no option "size"/);
+  refuses(() => builder.addRam({ ...range(0, PAGE), backing: { kind: 'tape' } as never }), /backing.kind/);
+  refuses(() => builder.addRam({ ...range(0, PAGE), backing: null as never }), /backing/);
+});

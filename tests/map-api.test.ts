@@ -1,0 +1,999 @@
+// The API by its word: each method in right use, and everything that can be handed to it wrongly.
+
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import {
+  type Attachment,
+  KvmPartition,
+  MembackingError,
+  MemoryMap,
+  PrivateMemory,
+  type Region,
+  SharedMemory,
+  Vcpu,
+} from '../ts/index.ts';
+import { kvmMissing, kvmTest } from './support/guest.ts';
+import { Machine, RecordingPartition, refusal, wordAt } from './support/map-state.ts';
+import { footprint, PAGE } from './support/shim-plan.ts';
+
+// ---- Right use ---------------------------------------------------------------------------------
+
+test('a region says what it is, and shows what is mapped', (t) => {
+  const machine = new Machine();
+  const { ram, memory, map, root } = machine;
+  t.is(`${ram}`, 'ram "ram"');
+  t.is(ram.kind, 'ram');
+  t.is(ram.size, 32 * PAGE);
+  t.deepEqual(ram.mappings(), [{ offset: 0, length: 32 * PAGE, object: memory, objectOffset: 0, writable: true }]);
+  ram.unmap(4 * PAGE, 4 * PAGE);
+  ram.map({ offset: 6 * PAGE, object: memory, objectOffset: 40 * PAGE, length: PAGE, writable: false });
+  t.deepEqual(
+    ram.mappings().map(({ offset, length, objectOffset, writable }) => [offset, length, objectOffset, writable]),
+    [
+      [0, 4 * PAGE, 0, true],
+      [6 * PAGE, PAGE, 40 * PAGE, false],
+      [8 * PAGE, 24 * PAGE, 8 * PAGE, true],
+    ],
+  );
+  ram.resize(7 * PAGE);
+  t.is(ram.mappings().length, 2, 'what is past the new end is gone');
+  t.is(map.createRegion({ name: 'nothing', kind: 'mmio', size: 0 }).size, 0);
+  t.is(map.createRegion({ name: 'all', kind: 'container', size: 2n ** 64n }).size, 2n ** 64n);
+  t.is(map.createRegion({ name: 'most', kind: 'container', size: 2n ** 53n }).size, 2n ** 53n);
+  t.is(map.createRegion({ name: 'big', kind: 'container', size: 12288n }).size, 0x3000, 'small bigints are numbers');
+  t.is(root.kind, 'container');
+  machine.end(t);
+});
+
+test('regions are placed, moved, hidden, shown and taken out', (t) => {
+  const machine = new Machine();
+  const { map, root, ram, space } = machine;
+  const shape = () =>
+    space.flatView().map((range) => {
+      const rights = `${range.readonly ? 'r' : 'rw'}${range.nonvolatile ? ' nv' : ''}`;
+      return `${range.gpa.toString(16)}+${range.length.toString(16)} ${range.name}@${range.offsetInRegion.toString(16)} ${rights}`;
+    });
+  const rom = map.createRegion({ name: 'rom', kind: 'rom', size: 4 * PAGE });
+  t.is(rom.place(root, { offset: 8 * PAGE, priority: 1 }), rom);
+  t.deepEqual(shape(), ['0+8000 ram@0 rw', '8000+4000 rom@0 r', 'c000+14000 ram@c000 rw']);
+  rom.move(30 * PAGE);
+  t.deepEqual(shape(), ['0+1e000 ram@0 rw', '1e000+4000 rom@0 r']);
+  rom.setPriority(-1);
+  t.deepEqual(shape(), ['0+20000 ram@0 rw', '20000+2000 rom@2000 r']);
+  rom.setFlags({ nonvolatile: true });
+  rom.setFlags({});
+  t.deepEqual(shape(), ['0+20000 ram@0 rw', '20000+2000 rom@2000 r nv'], 'what is left out stays');
+  rom.setFlags({ enabled: false });
+  t.deepEqual(shape(), ['0+20000 ram@0 rw']);
+  rom.setFlags({ enabled: true });
+  rom.remove();
+  const alias = map.createAlias({ name: 'mirror', target: ram, offset: PAGE, size: 2 * PAGE, readonly: true });
+  alias.place(root, { offset: 32 * PAGE });
+  t.deepEqual(shape(), ['0+20000 ram@0 rw', '20000+2000 ram@1000 r']);
+  alias.retarget(4 * PAGE);
+  t.deepEqual(shape(), ['0+20000 ram@0 rw', '20000+2000 ram@4000 r']);
+  t.is(space.find(32 * PAGE)?.region, ram);
+  t.is(space.find(40 * PAGE), undefined);
+  t.deepEqual(
+    space.explain(33 * PAGE).map(({ region, via, offsetInRegion }) => [region, via, offsetInRegion]),
+    [[ram, alias, 5 * PAGE]],
+  );
+  alias.remove();
+  alias.close();
+  rom.close();
+  t.true(alias.closed);
+  t.is(machine.context.regions.size, 2, 'what was closed is not kept');
+  const high = map.createAddressSpace({ name: 'high', root, offset: 2n ** 64n - 4096n });
+  t.deepEqual(
+    high.flatView().map(({ gpa, length }) => [gpa, length]),
+    [[0xffff_ffff_ffff_f000n, PAGE]],
+  );
+  high.close();
+  machine.end(t);
+});
+
+test('a VA space tells what is in it, and takes protections', (t) => {
+  const machine = new Machine();
+  const { va, memory } = machine;
+  t.is(va.size, 64 * PAGE);
+  t.is(typeof va.base, 'bigint');
+  t.deepEqual(va.pieces(), [{ gpa: 0, length: 32 * PAGE, object: memory, objectOffset: 0, access: 'rw' }]);
+  va.protect({ gpa: PAGE, length: PAGE, access: 'r' });
+  va.protect({ gpa: 2 * PAGE, length: PAGE, access: 'none' });
+  t.deepEqual(
+    va.pieces().map(({ gpa, length, access }) => [gpa, length, access]),
+    [
+      [0, PAGE, 'rw'],
+      [PAGE, PAGE, 'r'],
+      [3 * PAGE, 29 * PAGE, 'rw'],
+    ],
+  );
+  va.protect({ gpa: 0, length: 64 * PAGE, access: 'rwx' });
+  t.is(va.pieces().length, 1);
+  machine.end(t);
+});
+
+test('guest memory is read and written at every width', (t) => {
+  const machine = new Machine();
+  const { memory } = machine.va;
+  memory.writeU64(0x100, 0x1122334455667788n);
+  t.is(memory.readU64(0x100), 0x1122334455667788n);
+  t.deepEqual([memory.readU8(0x100), memory.readU16(0x101), memory.readU32(0x102)], [0x88, 0x6677, 0x33445566]);
+  memory.writeU8(0x100, 0xff);
+  memory.writeU16(0x1ff, 0xabcd);
+  memory.writeU32(PAGE - 2, 0xffffffff);
+  memory.writeU64(0x300, 7);
+  const bytes = new Uint8Array(4);
+  memory.read(PAGE - 2, bytes);
+  t.deepEqual([...bytes], [255, 255, 255, 255]);
+  memory.write(0n, Buffer.from('guest'));
+  memory.read(0, bytes);
+  t.is(Buffer.from(bytes).toString(), 'gues');
+  t.is(memory.compareExchange(0x300, 8, 7n, 2n ** 64n - 1n), 7n);
+  t.is(memory.compareExchange(0x300, 8, 7, 0), 2n ** 64n - 1n, 'something else was there');
+  t.is(memory.compareExchange(0x304, 4, 0xffffffff, 1), 0xffffffffn);
+  t.is(memory.readU64(0x300), 0x1_ffffffffn);
+  machine.end(t);
+});
+
+test('memory objects say what they are', (t) => {
+  const before = footprint();
+  const shared = SharedMemory.create(2 * PAGE);
+  t.deepEqual([shared.name, shared.kind, shared.size, shared.writable], ['memory', 'shared', 2 * PAGE, true]);
+  t.is(shared.allocatedBytes, 0);
+  const view = SharedMemory.fromFd(shared.fd, { writable: false });
+  t.deepEqual([view.name, view.size, view.writable], [`fd ${shared.fd}`, 2 * PAGE, false]);
+  const half = SharedMemory.fromFd(shared.fd, { name: 'half', size: PAGE });
+  t.deepEqual([half.name, half.size, half.writable], ['half', PAGE, true]);
+  const own = PrivateMemory.create(PAGE, { name: 'own' });
+  t.deepEqual(
+    [own.name, own.kind, own.size, own.writable, own.allocatedBytes],
+    ['own', 'private', PAGE, true, undefined],
+  );
+  const copy = PrivateMemory.fromFile(shared.fd);
+  t.deepEqual([copy.name, copy.size], [`copy of fd ${shared.fd}`, 2 * PAGE]);
+  for (const object of [copy, own, half, view, shared]) {
+    object.close();
+    object.close();
+    t.true(object.closed);
+  }
+  t.deepEqual(footprint(), before);
+});
+
+test('an object that its owner closes keeps its contents while it is mapped, and then goes', (t) => {
+  const machine = new Machine();
+  machine.fill();
+  const other = SharedMemory.create(PAGE, { name: 'other' });
+  machine.ram.map({ object: other });
+  machine.va.memory.writeU32(0, 77);
+  other.close();
+  machine.memory.close();
+  t.is(wordAt(machine.va, 0), 77);
+  t.is(wordAt(machine.va, PAGE), 1);
+  t.is(machine.ram.mappings()[0]?.object, other);
+  t.is(machine.context.names.objects.size, 2);
+  machine.map.transaction(() => {
+    machine.ram.unmap(0, 32 * PAGE);
+    t.is(machine.context.names.objects.size, 2, 'it stays to the end of the transaction');
+  });
+  t.is(machine.context.names.objects.size, 0);
+  t.false(footprint().some((line) => line.includes('memfd:other')));
+  machine.end(t);
+});
+
+// ---- Transactions ------------------------------------------------------------------------------
+
+test('a transaction that throws has not happened, whatever it did', (t) => {
+  const machine = new Machine();
+  const { map, root, ram, va, space } = machine;
+  const partition = new RecordingPartition();
+  const attachment = machine.attach(partition);
+  machine.fill();
+  const state = machine.state();
+  const contents = machine.contents();
+  const made: { closed: boolean }[] = [];
+  const other = SharedMemory.create(4 * PAGE, { name: 'other' });
+  const closed = [ram, va, attachment];
+  const error = t.throws(() =>
+    map.transaction(() => {
+      const rom = map.createRegion({ name: 'rom', kind: 'rom', size: 4 * PAGE }).place(root, { priority: 1 });
+      rom.map({ object: other, writable: false });
+      const space2 = map.createAddressSpace({ name: 'second', root });
+      const va2 = map.attachVaSpace(space2, { size: 64 * PAGE });
+      const late = map.attachPartition(new RecordingPartition('late'), { space: space2, va: va2 });
+      made.push(rom, space2, va2, late);
+      t.deepEqual(
+        made.map((handle) => handle.closed),
+        [false, false, false, false],
+      );
+      ram.unmap(0, PAGE);
+      for (const handle of [attachment, va]) handle.close();
+      t.throws(() => space.close(), { code: 'IN_USE' }, 'the VA space is attached to the end of the transaction');
+      ram.remove();
+      ram.close();
+      t.deepEqual(
+        closed.map((handle) => handle.closed),
+        [true, true, true],
+      );
+      t.throws(() => ram.size, { code: 'CLOSED' });
+      throw new Error('never mind');
+    }),
+  );
+  t.is(error?.message, 'never mind');
+  t.deepEqual(
+    made.map((handle) => handle.closed),
+    [true, true, true, true],
+    'what was made is closed',
+  );
+  t.deepEqual(
+    closed.map((handle) => handle.closed),
+    [false, false, false],
+    'what was closed is open',
+  );
+  t.deepEqual(machine.state(), state);
+  t.deepEqual(machine.contents(), contents);
+  t.false(machine.context.objects.knows(other));
+  other.close();
+  t.deepEqual(partition.calls, ['add 0: 0 + 20000 rwx']);
+  machine.end(t);
+});
+
+test('an inner transaction that throws takes back only its own', (t) => {
+  const machine = new Machine();
+  const { map, root, context } = machine;
+  const make = (name: string) => map.createRegion({ name, kind: 'mmio', size: PAGE });
+  const [first, lost, last] = map.transaction(() => {
+    const first = make('first').place(root, { offset: 40 * PAGE });
+    let lost: Region | undefined;
+    t.throws(() =>
+      map.transaction(() => {
+        lost = make('lost').place(root, { offset: 41 * PAGE });
+        map.transaction(() => make('lost too').place(root, { offset: 42 * PAGE }));
+        throw new Error('inner');
+      }),
+    );
+    t.throws(() => map.transaction(() => first.close()), { code: 'PLACED' });
+    return [first, lost!, make('last').place(root, { offset: 43 * PAGE })] as const;
+  });
+  t.deepEqual([first.closed, lost.closed, last.closed], [false, true, false]);
+  t.deepEqual([...context.names.regions.values()], ['system', 'ram', 'first', 'last']);
+  t.deepEqual(
+    machine.space.flatView().map(({ name }) => name),
+    ['ram', 'first', 'last'],
+  );
+  t.false(machine.text.join('').includes('lost'));
+  machine.end(t);
+});
+
+test('a refused change inside a transaction leaves the rest of it as it was', (t) => {
+  const machine = new Machine();
+  const { map, ram, root } = machine;
+  map.transaction(() => {
+    ram.unmap(0, PAGE);
+    t.throws(() => ram.place(root), { code: 'PLACED' });
+    t.throws(() => ram.unmap(1, PAGE), { code: 'UNALIGNED' });
+    t.throws(() => ram.map({ object: machine.memory, offset: 32 * PAGE }), { code: 'BAD_RANGE' });
+    ram.unmap(2 * PAGE, PAGE);
+  });
+  t.deepEqual(
+    ram.mappings().map(({ offset }) => offset),
+    [PAGE, 3 * PAGE],
+  );
+  t.deepEqual(machine.replay(), machine.plans);
+  machine.end(t);
+});
+
+test.serial('a transaction gives back what its body returns, and does not wait', async (t) => {
+  const machine = new Machine();
+  t.is(
+    machine.map.transaction(() => 7),
+    7,
+  );
+  const state = machine.state();
+  const bodies = [
+    async () => machine.ram.unmap(0, PAGE),
+    async () => {
+      machine.ram.unmap(0, PAGE);
+      throw new Error('nobody hears this');
+    },
+  ];
+  for (const body of bodies)
+    t.throws(() => machine.map.transaction(body), { code: 'INVALID_ARGUMENT', message: /async/ });
+  await new Promise(setImmediate);
+  t.deepEqual(machine.state(), state);
+  machine.end(t);
+});
+
+test('transactions nest 64 deep', (t) => {
+  const machine = new Machine();
+  const state = machine.state();
+  const nest = (depth: number): void =>
+    machine.map.transaction(() => (depth > 1 ? nest(depth - 1) : machine.ram.unmap(0, PAGE)));
+  t.throws(() => nest(65), { code: 'NESTING' });
+  t.deepEqual(machine.state(), state);
+  nest(64);
+  t.is(machine.ram.mappings()[0]?.offset, PAGE);
+  machine.end(t);
+});
+
+test('what a recorder throws comes out of the change that it was told of, which has happened', (t) => {
+  let isFull = false;
+  const record = {
+    write() {
+      if (isFull) throw new Error('disk full');
+    },
+  };
+  const map = new MemoryMap({ record });
+  const region = map.createRegion({ name: 'system', kind: 'container', size: PAGE });
+  isFull = true;
+  t.throws(() => region.resize(2 * PAGE), { message: 'disk full' });
+  isFull = false;
+  t.is(region.size, 2 * PAGE);
+  t.throws(() => map.transaction(() => map.transaction(() => region.resize('x' as never))), {
+    code: 'INVALID_ARGUMENT',
+  });
+  region.close();
+  map.close();
+});
+
+test('the recording of everything replays to the same plans', (t) => {
+  const machine = new Machine();
+  const { map, root, ram, space, va, memory } = machine;
+  const partition = new RecordingPartition('recorder', 32);
+  const attachment = map.attachPartition(partition, { space, va, lastGpa: 2 ** 20 - 1 });
+  const own = PrivateMemory.create(4 * PAGE);
+  const device = map
+    .createRegion({ name: 'window', kind: 'device', size: 8 * PAGE })
+    .place(root, { offset: 40 * PAGE });
+  device.map({ object: own, offset: 2 * PAGE });
+  t.throws(() => device.map({ object: own, offset: 6 * PAGE, length: PAGE }), { code: 'PRIVATE_TWICE' });
+  map.transaction(() => {
+    const rom = map.createRegion({ name: 'rom', kind: 'rom', size: 4 * PAGE, nonvolatile: true });
+    rom.place(root, { offset: 4 * PAGE, priority: 1 });
+    rom.map({ object: memory, objectOffset: 60 * PAGE, writable: false });
+    const closeAndUse = () => {
+      rom.remove();
+      rom.close();
+      return rom.size;
+    };
+    t.throws(() => map.transaction(closeAndUse), { code: 'CLOSED' });
+    rom.move(5 * PAGE);
+    rom.resize(3 * PAGE);
+  });
+  const second = map.createAddressSpace({ name: 'second', root, offset: 64 * PAGE });
+  t.throws(() => map.attachVaSpace(space), { code: 'PRIVATE_TWICE' }, 'private memory is in one VA space alone');
+  device.unmap(0, 8 * PAGE);
+  const va2 = map.attachVaSpace(space, { name: 'va2', size: 80 * PAGE });
+  const alias = map
+    .createAlias({ name: 'alias', target: ram, offset: 2 * PAGE, size: PAGE })
+    .place(root, { offset: 50 * PAGE });
+  va2.close();
+  t.throws(() => map.attachVaSpace(second, { size: PAGE }), { code: 'PAST_LIMIT' });
+  va.protect({ gpa: 8 * PAGE, length: PAGE, access: 'r' });
+  attachment.protect({ gpa: 8 * PAGE, length: PAGE, access: 'rx' });
+  alias.retarget(0);
+  alias.setFlags({ readonly: true });
+  alias.setPriority(5);
+  const twin = map.attachPartition(partition, { space, va, gpaOffset: 2 ** 20, lastGpa: 2 ** 21 });
+  attachment.close();
+  twin.close();
+  own.close();
+  alias.remove();
+  alias.close();
+  second.close();
+  map.close();
+  const plans = machine.replay();
+  t.deepEqual(plans, machine.plans);
+  t.true(plans.filter((plan) => plan !== '').length > 10);
+  machine.end(t);
+});
+
+// ---- Handles that are closed, and what they belong to ------------------------------------------
+
+test('a closed map is closed to everybody', (t) => {
+  const machine = new Machine();
+  const { map, root, ram, space, va, memory } = machine;
+  const attachment = machine.attach(new RecordingPartition());
+  map.close();
+  map.close();
+  const handles = { map, root, ram, space, va, attachment };
+  for (const [name, handle] of Object.entries(handles)) {
+    t.true(handle.closed, name);
+    handle.close();
+  }
+  const uses: (() => unknown)[] = [
+    () => map.transaction(() => {}),
+    () => map.createRegion({ name: 'x', kind: 'ram', size: PAGE }),
+    () => map.createAlias({ name: 'x', target: ram, size: PAGE }),
+    () => map.createAddressSpace({ name: 'x', root }),
+    () => map.attachVaSpace(space),
+    () => map.attachPartition(new RecordingPartition(), { space, va }),
+    () => ram.size,
+    () => ram.place(root),
+    () => ram.remove(),
+    () => ram.move(0),
+    () => ram.resize(0),
+    () => ram.setPriority(0),
+    () => ram.setFlags({}),
+    () => ram.retarget(0),
+    () => ram.map({ object: memory }),
+    () => ram.unmap(0, PAGE),
+    () => ram.mappings(),
+    () => space.flatView(),
+    () => space.find(0),
+    () => space.explain(0),
+    () => va.pieces(),
+    () => va.protect({ gpa: 0, length: PAGE, access: 'r' }),
+    () => va.memory.readU8(0),
+    () => va.memory.writeU64(0, 0),
+    () => va.memory.read(0, new Uint8Array(1)),
+    () => va.memory.compareExchange(0, 1, 0, 0),
+    () => attachment.slots(),
+    () => attachment.protect({ gpa: 0, length: PAGE, access: 'r' }),
+  ];
+  for (const use of uses) t.throws(use, { instanceOf: MembackingError, code: 'CLOSED' }, `${use}`);
+  machine.end(t);
+});
+
+test('a handle that is still needed refuses to be closed, and stays open', (t) => {
+  const machine = new Machine();
+  const { map, root, ram, space, va } = machine;
+  machine.attach(new RecordingPartition());
+  const state = machine.state();
+  const closeUnderAlias = () => {
+    ram.remove();
+    map.createAlias({ name: 'alias', target: ram, size: PAGE });
+    ram.close();
+  };
+  t.throws(() => ram.close(), { code: 'PLACED' });
+  t.throws(() => root.close(), { code: 'IN_USE' });
+  t.throws(() => space.close(), { code: 'IN_USE' });
+  t.throws(() => va.close(), { code: 'IN_USE' });
+  t.throws(() => map.transaction(closeUnderAlias), { code: 'IN_USE' });
+  t.throws(() => map.transaction(() => map.close()), { code: 'IN_USE' });
+  t.deepEqual(
+    [map, root, ram, space, va].map(({ closed }) => closed),
+    [false, false, false, false, false],
+  );
+  t.deepEqual(machine.state(), state);
+  machine.end(t);
+});
+
+test('handles are disposable', (t) => {
+  const machine = new Machine();
+  const region = machine.map.createRegion({ name: 'x', kind: 'ram', size: PAGE });
+  region[Symbol.dispose]();
+  t.true(region.closed);
+  machine.map[Symbol.dispose]();
+  machine.end(t);
+});
+
+// ---- Bad input ---------------------------------------------------------------------------------
+
+/** What is no address. */
+const NO_ADDRESSES = [
+  -1,
+  0.5,
+  Number.NaN,
+  Number.POSITIVE_INFINITY,
+  2 ** 53,
+  -1n,
+  2n ** 64n,
+  '0x1000',
+  null,
+  {},
+  true,
+  Symbol('a'),
+];
+
+/** A size may be 2^64. */
+const sizeLike = (bad: Anything) => (bad === 2n ** 64n ? 2n ** 64n + 1n : bad);
+
+/** Anything may be handed over by those who write JavaScript. */
+// biome-ignore lint/suspicious/noExplicitAny: that is the point
+type Anything = any;
+
+test('what is no address is refused by everything that takes one', (t) => {
+  const machine = new Machine();
+  const { map, root, ram, space, va, memory } = machine;
+  const attachment = machine.attach(new RecordingPartition());
+  const alias = map.createAlias({ name: 'alias', target: ram, size: PAGE });
+  const state = machine.state();
+  const takers: Readonly<Record<string, (bad: Anything) => unknown>> = {
+    'region size': (size) => map.createRegion({ name: 'x', kind: 'ram', size: sizeLike(size) }),
+    'alias offset': (offset) => map.createAlias({ name: 'x', target: ram, offset: offset ?? -1, size: PAGE }),
+    'alias size': (size) => map.createAlias({ name: 'x', target: ram, size: sizeLike(size) }),
+    'space offset': (offset) => map.createAddressSpace({ name: 'x', root, offset: offset ?? -1 }),
+    'va size': (size) => map.attachVaSpace(space, { size: sizeLike(size ?? -1) }),
+    gpaOffset: (gpaOffset) => map.attachPartition(new RecordingPartition(), { space, va, gpaOffset: gpaOffset ?? -1 }),
+    lastGpa: (lastGpa) => map.attachPartition(new RecordingPartition(), { space, va, lastGpa: lastGpa ?? -1 }),
+    'place offset': (offset) => alias.place(root, { offset }),
+    move: (offset) => ram.move(offset),
+    resize: (size) => ram.resize(sizeLike(size)),
+    retarget: (offset) => alias.retarget(offset),
+    'map offset': (offset) => ram.map({ object: memory, offset }),
+    'map objectOffset': (objectOffset) => ram.map({ object: memory, objectOffset }),
+    'map length': (length) => ram.map({ object: memory, length: sizeLike(length) }),
+    'unmap offset': (offset) => ram.unmap(offset, PAGE),
+    'unmap length': (length) => ram.unmap(0, sizeLike(length)),
+    find: (gpa) => space.find(gpa),
+    explain: (gpa) => space.explain(gpa),
+    'protect gpa': (gpa) => va.protect({ gpa, length: PAGE, access: 'r' }),
+    'protect length': (length) => attachment.protect({ gpa: 0, length: sizeLike(length), access: 'r' }),
+    readU8: (gpa) => va.memory.readU8(gpa),
+    readU64: (gpa) => va.memory.readU64(gpa),
+    read: (gpa) => va.memory.read(gpa, new Uint8Array(1)),
+    write: (gpa) => va.memory.write(gpa, new Uint8Array(1)),
+    writeU16: (gpa) => va.memory.writeU16(gpa, 1),
+    'exchange gpa': (gpa) => va.memory.compareExchange(gpa, 1, 0, 0),
+    'exchange expected': (value) => va.memory.compareExchange(0, 8, value, 0),
+    writeU64: (value) => va.memory.writeU64(0, value),
+    'shared size': (size) => SharedMemory.create(sizeLike(size)),
+    'private size': (size) => PrivateMemory.create(sizeLike(size)),
+    'file size': (size) => SharedMemory.fromFd(memory.fd, { size: sizeLike(size ?? -1) }),
+  };
+  for (const [what, take] of Object.entries(takers)) {
+    for (const bad of NO_ADDRESSES) {
+      const error = t.throws(
+        () => take(bad),
+        { instanceOf: MembackingError, code: 'INVALID_ARGUMENT' },
+        `${what} ${String(bad)}`,
+      );
+      t.regex(error?.message ?? '', /^[a-zA-Z]+ must be .*, not /, what);
+    }
+  }
+  t.deepEqual(machine.state(), state);
+  machine.end(t);
+});
+
+interface Fixture extends Machine {
+  readonly attachment: Attachment;
+  readonly elsewhere: Machine;
+  readonly folder: string;
+  readonly partition: RecordingPartition;
+}
+
+/** What is wrong, and how it is done: the answers are the snapshot. */
+const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] = [
+  ['map options of another type', () => new MemoryMap('layered' as Anything)],
+  ['an unknown option', () => new MemoryMap({ polcy: 'nested' } as Anything)],
+  ['an unknown policy', () => new MemoryMap({ policy: 'strict' as Anything })],
+  ['a recorder that cannot write', () => new MemoryMap({ record: {} as Anything })],
+  ['too little memory for the core', () => new MemoryMap({ maxMemory: 4096 })],
+  ['debug that is no boolean', () => new MemoryMap({ debug: 1 as Anything })],
+  ['a transaction without a function', ({ map }) => map.transaction('body' as Anything)],
+
+  ['no options for a region', ({ map }) => map.createRegion(undefined as Anything)],
+  ['null options for a region', ({ map }) => map.createRegion(null as Anything)],
+  ['a list of options', ({ map }) => map.createRegion([] as Anything)],
+  ['a region without a name', ({ map }) => map.createRegion({ name: '', kind: 'ram', size: PAGE })],
+  ['a region of an unknown kind', ({ map }) => map.createRegion({ name: 'x', kind: 'alias' as Anything, size: PAGE })],
+  [
+    'a region with a misspelt option',
+    ({ map }) => map.createRegion({ name: 'x', kind: 'ram', size: PAGE, readOnly: true } as Anything),
+  ],
+  [
+    'a flag that is no boolean',
+    ({ map }) => map.createRegion({ name: 'x', kind: 'ram', size: PAGE, readonly: 'yes' as Anything }),
+  ],
+  ['an alias of nothing', ({ map }) => map.createAlias({ name: 'x', target: undefined as Anything, size: PAGE })],
+  [
+    'an alias of another map',
+    ({ map, elsewhere }) => map.createAlias({ name: 'x', target: elsewhere.ram, size: PAGE }),
+  ],
+  ['an address space without a root', ({ map }) => map.createAddressSpace({ name: 'x', root: {} as Anything })],
+  ['an address space of another map', ({ map, elsewhere }) => map.attachVaSpace(elsewhere.space)],
+  ['a VA space of half a page', ({ map, space }) => map.attachVaSpace(space, { size: 2048 })],
+  ['a VA space larger than there are addresses', ({ map, space }) => map.attachVaSpace(space, { size: 2n ** 56n })],
+  ['a VA space that is too small for what is seen', ({ map, space }) => map.attachVaSpace(space, { size: PAGE })],
+
+  [
+    'a region placed in itself',
+    ({ map }) => {
+      const region = map.createRegion({ name: 'self', kind: 'container', size: PAGE });
+      try {
+        region.place(region);
+      } finally {
+        region.close();
+      }
+    },
+  ],
+  ['a region placed twice', ({ ram, root }) => ram.place(root)],
+  ['a region placed in another map', ({ ram, elsewhere }) => ram.place(elsewhere.root)],
+  ['a region placed in a number', ({ ram }) => ram.place(0 as Anything)],
+  ['a priority of 33 bits', ({ ram, root }) => ram.place(root, { priority: 2 ** 31 })],
+  ['a priority with a fraction', ({ ram }) => ram.setPriority(0.5)],
+  ['a region moved that is not placed', ({ root }) => root.move(PAGE)],
+  ['a region removed that is not placed', ({ root }) => root.remove()],
+  ['flags that do not exist', ({ ram }) => ram.setFlags({ visible: true } as Anything)],
+  ['a RAM region retargeted', ({ ram }) => ram.retarget(0)],
+
+  ['nothing mapped', ({ ram }) => ram.map({} as Anything)],
+  ['a number mapped', ({ ram }) => ram.map({ object: 3 as Anything, length: PAGE })],
+  ['a mapping into a container', ({ root, memory }) => root.map({ object: memory })],
+  ['a mapping at half a page', ({ ram, memory }) => ram.map({ object: memory, offset: 2048, length: PAGE })],
+  ['a mapping of half a page', ({ ram, memory }) => ram.map({ object: memory, length: 2048 })],
+  ['a mapping from half a page', ({ ram, memory }) => ram.map({ object: memory, objectOffset: 2048, length: PAGE })],
+  ['a mapping of nothing', ({ ram, memory }) => ram.map({ object: memory, length: 0 })],
+  [
+    'a mapping past the end of the region',
+    ({ ram, memory }) => ram.map({ object: memory, offset: 31 * PAGE, length: 2 * PAGE }),
+  ],
+  [
+    'a mapping past the end of the object',
+    ({ ram, memory }) => ram.map({ object: memory, objectOffset: 63 * PAGE, length: 2 * PAGE }),
+  ],
+  ['a mapping from behind the object', ({ ram, memory }) => ram.map({ object: memory, objectOffset: 64 * PAGE })],
+  [
+    'a mapping past 2^64',
+    ({ ram, memory }) => ram.map({ object: memory, offset: 2n ** 64n - 4096n, length: 2 * PAGE }),
+  ],
+  ['a mapping of 2^64 bytes', ({ ram, memory }) => ram.map({ object: memory, length: 2n ** 64n })],
+  [
+    'writable memory that is read-only',
+    ({ ram, memory }) => {
+      const view = SharedMemory.fromFd(memory.fd, { name: 'view', writable: false });
+      try {
+        ram.map({ object: view, writable: true, length: PAGE });
+      } finally {
+        view.close();
+      }
+    },
+  ],
+  [
+    'a closed object',
+    ({ ram }) => {
+      const object = SharedMemory.create(PAGE, { name: 'gone' });
+      object.close();
+      ram.map({ object });
+    },
+  ],
+  [
+    'private memory at two places',
+    ({ ram }) => {
+      const own = PrivateMemory.create(PAGE, { name: 'own' });
+      try {
+        ram.map({ object: own });
+        ram.map({ object: own, offset: PAGE });
+      } finally {
+        ram.map({ object: ram.mappings()[1]!.object, length: PAGE });
+        own.close();
+      }
+    },
+  ],
+  ['an unmap of half a page', ({ ram }) => ram.unmap(0, 2048)],
+  ['an unmap of nothing', ({ ram }) => ram.unmap(0, 0)],
+  ['an unmap past the end', ({ ram }) => ram.unmap(32 * PAGE, PAGE)],
+
+  ['a partition that is none', ({ map, space, va }) => map.attachPartition({ name: 'x' } as Anything, { space, va })],
+  ['a partition that is undefined', ({ map, space, va }) => map.attachPartition(undefined as Anything, { space, va })],
+  [
+    'a partition without a name',
+    ({ map, space, va }) => map.attachPartition(new RecordingPartition(''), { space, va }),
+  ],
+  [
+    'a partition without slots',
+    ({ map, space, va }) => map.attachPartition(new RecordingPartition('x', 0), { space, va }),
+  ],
+  [
+    'a partition that cannot resume',
+    ({ map, space, va }) =>
+      map.attachPartition({ name: 'x', slotLimit: 1, addSlot() {}, deleteSlot() {}, pause() {} }, { space, va }),
+  ],
+  [
+    'an attachment without a VA space',
+    ({ map, space, partition }) => map.attachPartition(partition, { space } as Anything),
+  ],
+  ['an attachment without options', ({ map, partition }) => map.attachPartition(partition, undefined as Anything)],
+  [
+    'a VA space of another map',
+    ({ map, space, partition, elsewhere }) => map.attachPartition(partition, { space, va: elsewhere.va }),
+  ],
+  [
+    'a VA space of another address space',
+    ({ map, root, va, partition }) => {
+      const other = map.createAddressSpace({ name: 'other', root });
+      try {
+        map.attachPartition(partition, { space: other, va });
+      } finally {
+        other.close();
+      }
+    },
+  ],
+  [
+    'an attachment at half a page',
+    ({ map, space, va, partition }) => map.attachPartition(partition, { space, va, gpaOffset: 2048 }),
+  ],
+  ['an attachment over another', ({ map, space, va, partition }) => map.attachPartition(partition, { space, va })],
+  [
+    'an attachment that ends before it begins',
+    ({ map, space, va }) =>
+      map.attachPartition(new RecordingPartition(), { space, va, gpaOffset: 2 * PAGE, lastGpa: PAGE }),
+  ],
+  [
+    'an attachment that what is seen does not fit in',
+    ({ map, space, va }) => map.attachPartition(new RecordingPartition('small'), { space, va, lastGpa: PAGE - 1 }),
+  ],
+  [
+    'a partition with too few slots',
+    ({ map, space, va, root }) =>
+      map.transaction(() => {
+        map.createRegion({ name: 'rom', kind: 'rom', size: PAGE }).place(root, { offset: PAGE, priority: 1 });
+        map.attachPartition(new RecordingPartition('poor', 2), { space, va });
+      }),
+  ],
+  [
+    'a hypervisor that refuses',
+    ({ map, space, va }) => {
+      const partition = new RecordingPartition('unwilling');
+      partition.failsAfter = 0;
+      map.attachPartition(partition, { space, va });
+    },
+  ],
+
+  ['a protection of half a page', ({ va }) => va.protect({ gpa: 0, length: 2048, access: 'r' })],
+  ['a protection from half a page', ({ attachment }) => attachment.protect({ gpa: 2048, length: PAGE, access: 'r' })],
+  ['a protection past the end', ({ va }) => va.protect({ gpa: 63 * PAGE, length: 2 * PAGE, access: 'r' })],
+  [
+    'a protection past 2^64',
+    ({ attachment }) => attachment.protect({ gpa: 2n ** 64n - 4096n, length: 2 * PAGE, access: 'r' }),
+  ],
+  ['a protection of nothing', ({ va }) => va.protect({ gpa: 0, length: 0, access: 'r' })],
+  ['an access that does not exist', ({ va }) => va.protect({ gpa: 0, length: PAGE, access: 'wr' as Anything })],
+  ['a protection without an access', ({ va }) => va.protect({ gpa: 0, length: PAGE } as Anything)],
+
+  ['a read of a hole', ({ va }) => va.memory.readU32(40 * PAGE)],
+  ['a read that runs into a hole', ({ va }) => va.memory.read(32 * PAGE - 2, new Uint8Array(4))],
+  ['a read past the end', ({ va }) => va.memory.readU64(64 * PAGE)],
+  ['a read far past the end', ({ va }) => va.memory.readU8(2n ** 64n - 1n)],
+  ['a write past the end', ({ va }) => va.memory.write(2 ** 53 - 1, new Uint8Array(1))],
+  ['a read into a list', ({ va }) => va.memory.read(0, [1, 2] as Anything)],
+  ['a read into other numbers', ({ va }) => va.memory.read(0, new Uint32Array(2) as Anything)],
+  ['a write of a string', ({ va }) => va.memory.write(0, 'guest' as Anything)],
+  ['a byte of 9 bits', ({ va }) => va.memory.writeU8(0, 256)],
+  ['a byte below 0', ({ va }) => va.memory.writeU8(0, -1)],
+  ['half a word', ({ va }) => va.memory.writeU16(0, 0.5)],
+  ['no number', ({ va }) => va.memory.writeU32(0, Number.NaN)],
+  ['a bigint for 32 bits', ({ va }) => va.memory.writeU32(0, 1n as Anything)],
+  ['an exchange of 3 bytes', ({ va }) => va.memory.compareExchange(0, 3 as Anything, 0, 0)],
+  ['an exchange of too large a value', ({ va }) => va.memory.compareExchange(0, 2, 0, 65536)],
+  ['an exchange at an odd address', ({ va }) => va.memory.compareExchange(1, 4, 0, 0)],
+
+  ['memory of nothing', () => SharedMemory.create(0)],
+  ['memory of half a page', () => SharedMemory.create(2048)],
+  ['memory of 2^63 bytes', () => SharedMemory.create(2n ** 63n)],
+  ['private memory of half a page', () => PrivateMemory.create(2048)],
+  ['more private memory than there are addresses', () => PrivateMemory.create(2n ** 60n)],
+  ['memory without a name', () => SharedMemory.create(PAGE, { name: '' })],
+  ['memory with an unknown option', () => SharedMemory.create(PAGE, { hugePages: true } as Anything)],
+  ['huge pages of an odd size', () => SharedMemory.create(PAGE, { hugePageSize: 5000 })],
+  ['a descriptor that is closed', () => SharedMemory.fromFd(1_000_000)],
+  ['a descriptor below 0', () => SharedMemory.fromFd(-1)],
+  ['a descriptor that is a name', () => SharedMemory.fromFd('/dev/null' as Anything)],
+  ['a descriptor that is a symbol', () => PrivateMemory.fromFile(Symbol('fd') as Anything)],
+  ['a folder', ({ folder }) => withFile(folder, 'r', (fd) => SharedMemory.fromFd(fd, { writable: false }))],
+  ['a folder to copy', ({ folder }) => withFile(folder, 'r', (fd) => PrivateMemory.fromFile(fd, { size: PAGE }))],
+  ['a device that is no memory', () => withFile('/dev/null', 'r+', (fd) => SharedMemory.fromFd(fd, { size: PAGE }))],
+  ['a file that is only read', ({ folder }) => withFile(join(folder, 'page'), 'r', (fd) => SharedMemory.fromFd(fd))],
+  [
+    'a file that is only written',
+    ({ folder }) => withFile(join(folder, 'page'), 'a', (fd) => SharedMemory.fromFd(fd, { writable: false })),
+  ],
+  ['an empty file', ({ folder }) => withFile(join(folder, 'empty'), 'r+', (fd) => SharedMemory.fromFd(fd))],
+  [
+    'a file that is too short',
+    ({ folder }) => withFile(join(folder, 'page'), 'r+', (fd) => SharedMemory.fromFd(fd, { size: 2 * PAGE })),
+  ],
+  [
+    'a file too short to copy',
+    ({ folder }) => withFile(join(folder, 'page'), 'r', (fd) => PrivateMemory.fromFile(fd, { size: 2 * PAGE })),
+  ],
+  ['a file of half a page more', ({ folder }) => withFile(join(folder, 'odd'), 'r+', (fd) => SharedMemory.fromFd(fd))],
+
+  ['a partition with an unknown option', () => KvmPartition.open({ slots: 4 } as Anything)],
+  ['a partition whose name is a number', () => KvmPartition.open({ name: 4 as Anything })],
+  ['a vCPU token that is none', () => Vcpu.fromToken(-1)],
+  ['a vCPU token of nobody', () => Vcpu.fromToken(4_000_000_000)],
+];
+
+function withFile(path: string, flags: string, use: (fd: number) => unknown): void {
+  const fd = openSync(path, flags);
+  try {
+    use(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+test('bad input is refused with a code and a reason, and changes nothing', (t) => {
+  const before = footprint();
+  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+  for (const [name, size] of [
+    ['page', PAGE],
+    ['empty', 0],
+    ['odd', PAGE + 2048],
+  ] as const) {
+    withFile(join(folder, name), 'w', (fd) => ftruncateSync(fd, size));
+  }
+  const machine = new Machine();
+  const elsewhere = new Machine();
+  const partition = new RecordingPartition();
+  const attachment = machine.attach(partition);
+  const fixture = Object.assign(machine, { elsewhere, folder, partition, attachment });
+  machine.fill();
+  const core = () => machine.state().filter((line) => !line.startsWith('{'));
+  const [state, contents, prints] = [core(), machine.contents(), footprint()];
+  const answers = BAD_INPUT.map(([title, attempt]) => {
+    const answer = refusal(() => attempt(fixture)).replace(/\bfd \d+|descriptor \d+/, (found) =>
+      found.replace(/\d+/, 'N'),
+    );
+    t.deepEqual(core(), state, title);
+    t.deepEqual(footprint(), prints, title);
+    return `${title}: ${answer}`;
+  });
+  t.deepEqual(machine.contents(), contents);
+  t.deepEqual(partition.calls, ['add 0: 0 + 20000 rwx']);
+  t.deepEqual(
+    answers.filter((answer) => !/: [A-Z_]{5,}: /.test(answer)),
+    [],
+    'all of them have a code',
+  );
+  t.snapshot(answers);
+  elsewhere.map.close();
+  elsewhere.memory.close();
+  machine.map.close();
+  machine.memory.close();
+  rmSync(folder, { recursive: true });
+  t.deepEqual(footprint(), before);
+});
+
+test('a closed handle of each kind is refused as an argument', (t) => {
+  const machine = new Machine();
+  const { map, root, ram, space, va } = machine;
+  const region = map.createRegion({ name: 'gone', kind: 'ram', size: PAGE });
+  const oldSpace = map.createAddressSpace({ name: 'gone', root });
+  const oldVa = map.attachVaSpace(space, { name: 'gone', size: 64 * PAGE });
+  for (const handle of [region, oldSpace, oldVa]) handle.close();
+  const state = machine.state();
+  const partition = new RecordingPartition();
+  t.deepEqual(
+    [
+      () => region.place(root),
+      () => ram.place(region),
+      () => map.createAlias({ name: 'x', target: region, size: PAGE }),
+      () => map.createAddressSpace({ name: 'x', root: region }),
+      () => map.attachVaSpace(oldSpace),
+      () => map.attachPartition(partition, { space: oldSpace, va }),
+      () => map.attachPartition(partition, { space, va: oldVa }),
+      () => oldVa.memory.readU8(0),
+    ].map(refusal),
+    [
+      'CLOSED: region "gone" is closed',
+      'CLOSED: region "gone" is closed',
+      'CLOSED: region "gone" is closed',
+      'CLOSED: region "gone" is closed',
+      'CLOSED: address space "gone" is closed',
+      'CLOSED: address space "gone" is closed',
+      'CLOSED: VA space "gone" is closed',
+      'CLOSED: VA space "gone" is closed',
+    ],
+  );
+  t.deepEqual(machine.state(), state);
+  machine.end(t);
+});
+
+// ---- KVM ---------------------------------------------------------------------------------------
+
+kvmTest('a KVM partition and its vCPUs refuse what is not theirs', (t) => {
+  const before = footprint();
+  const partition = KvmPartition.open({ name: 'vm' });
+  t.is(partition.name, 'vm');
+  t.true(partition.slotLimit > 0);
+  t.true(partition.checkExtension(10) > 0);
+  const vcpu = partition.createVcpu(0);
+  const second = Vcpu.fromToken(vcpu.token);
+  t.is(vcpu.id, 0);
+  t.is(second.id, undefined);
+  vcpu.registers = { rax: 5n, rip: 0x1000n };
+  t.is(second.registers.rax, 5n);
+  vcpu.specialRegisters = { cr2: 0x123n, cs: { ...vcpu.specialRegisters.cs, base: 0x10000n } };
+  t.is(vcpu.specialRegisters.cs.base, 0x10000n);
+  const registers = vcpu.registers;
+  const answers = [
+    () => partition.checkExtension(-1),
+    () => partition.createVcpu(0),
+    () => partition.createVcpu(-1),
+    () => partition.createVcpu('0' as Anything),
+    () => partition.resume(),
+    () => Object.assign(vcpu, { registers: { eax: 1n } }),
+    () => Object.assign(vcpu, { registers: { rax: 1 } }),
+    () => Object.assign(vcpu, { registers: { rax: 2n ** 64n } }),
+    () => Object.assign(vcpu, { registers: null }),
+    () => Object.assign(vcpu, { specialRegisters: { cs: { base: 0n } } }),
+    () => Object.assign(vcpu, { specialRegisters: { gdt: 5 } }),
+    () => Object.assign(vcpu, { specialRegisters: { cs: { ...vcpu.specialRegisters.cs, dpl: -1 } } }),
+  ].map(refusal);
+  t.snapshot(answers);
+  t.deepEqual(vcpu.registers, registers);
+  partition.pause();
+  partition.pause();
+  t.throws(() => vcpu.run(), { code: 'SYSTEM', message: /EBUSY/ });
+  partition.resume();
+  partition.resume();
+  vcpu.close();
+  vcpu.close();
+  for (const use of [
+    () => vcpu.run(),
+    () => vcpu.runToExit(),
+    () => vcpu.finish(),
+    () => vcpu.kick(),
+    () => vcpu.token,
+    () => vcpu.registers,
+    () => vcpu.specialRegisters,
+  ]) {
+    t.throws(use, { instanceOf: MembackingError, code: 'CLOSED' }, `${use}`);
+  }
+  partition.close();
+  partition.close();
+  t.throws(() => second.run(), { code: 'SYSTEM', message: /EBADF/ });
+  second.close();
+  for (const use of [
+    () => partition.createVcpu(1),
+    () => partition.checkExtension(1),
+    () => partition.pause(),
+    () => partition.resume(),
+  ]) {
+    t.throws(use, { instanceOf: MembackingError, code: 'CLOSED' }, `${use}`);
+  }
+  t.deepEqual(footprint(), before);
+});
+
+(kvmMissing ? test.skip : test.serial)(
+  'a run on a thread of its own says what went wrong as every other call does',
+  async (t) => {
+    const partition = KvmPartition.open();
+    const vcpu = partition.createVcpu(0);
+    const run = vcpu.runAsync();
+    await t.throwsAsync(vcpu.runAsync(), { code: 'VCPU_RUNNING' });
+    t.throws(() => vcpu.registers, { code: 'VCPU_RUNNING' });
+    vcpu.kick();
+    await run.catch((error) => t.is(error.code, 'SYSTEM'));
+    vcpu.close();
+    await t.throwsAsync(vcpu.runAsync(), { code: 'CLOSED' });
+    partition.close();
+  },
+);
+
+kvmTest('a closed partition, or one of another map, cannot be attached', (t) => {
+  const machine = new Machine();
+  const elsewhere = new Machine();
+  const partition = KvmPartition.open({ name: 'vm' });
+  const attach = ({ map, space, va }: Machine) => map.attachPartition(partition, { space, va });
+  const attachment = attach(machine);
+  t.is(
+    refusal(() => attach(elsewhere)),
+    'IN_USE: partition "vm" is attached to another memory map: close that attachment first',
+  );
+  t.throws(() => machine.map.transaction(() => partition.close()), { code: 'IN_USE' });
+  t.false(partition.closed);
+  attachment.close();
+  attach(elsewhere).close();
+  partition.close();
+  const state = machine.state();
+  t.is(
+    refusal(() => attach(machine)),
+    'CLOSED: partition "vm" is closed',
+  );
+  t.deepEqual(machine.state(), state);
+  elsewhere.map.close();
+  elsewhere.memory.close();
+  machine.end(t);
+});
+
+if (kvmMissing) {
+  test('where there is no KVM, opening a partition says so', (t) => {
+    t.throws(() => KvmPartition.open(), { code: 'SYSTEM' });
+  });
+}

@@ -1,0 +1,283 @@
+// Every command of every plan fails in turn, on real memory and under a real guest: afterwards nothing has happened.
+// What was done before the failure is really done, and really taken back.
+
+import test, { type ExecutionContext } from 'ava';
+import * as abi from '../assembly/abi.ts';
+import { KvmPartition, type MembackingError, PrivateMemory, type Region, SharedMemory } from '../ts/index.ts';
+import { native, type Vcpu } from '../ts/native.ts';
+import { Failing } from './support/failing.ts';
+import { enterUserMode, guestImage, kvmMissing, kvmTest, runOnce } from './support/guest.ts';
+import { Machine, mappingCount, RecordingPartition, refusal, wordAt } from './support/map-state.ts';
+import { encode, mapsOf, PAGE } from './support/shim-plan.ts';
+import { alignRows } from './support/table.ts';
+
+/** The guest itself has the first 24 pages, RAM ends at page 64. */
+const FIRST = 32;
+const PAGES = 128;
+
+/** RAM, a ROM at hand, a device with private memory at page 80, a second VA space, a guest where there is KVM. */
+class World extends Machine {
+  readonly other = SharedMemory.create(8 * PAGE, { name: 'other' });
+  readonly own = PrivateMemory.create(4 * PAGE, { name: 'own' });
+  readonly rom: Region;
+  readonly device: Region;
+  readonly failing: Failing;
+  readonly partition = kvmMissing ? undefined : KvmPartition.open();
+  readonly vcpu: Vcpu | undefined;
+  readonly attachment;
+
+  constructor() {
+    super({ pages: PAGES });
+    const { map, root } = this;
+    this.va.memory.write(0, guestImage());
+    this.fill(FIRST);
+    this.rom = map.createRegion({ name: 'rom', kind: 'rom', size: 4 * PAGE });
+    this.rom.map({ object: this.other, length: 4 * PAGE });
+    this.device = map
+      .createRegion({ name: 'device', kind: 'device', size: 8 * PAGE })
+      .place(root, { offset: 80 * PAGE });
+    this.device.map({ object: this.own, offset: PAGE });
+    for (let page = 0; page < 4; page++) this.va.memory.writeU32((81 + page) * PAGE, 0x900 + page);
+    this.attachment = this.attach(this.partition ?? new RecordingPartition('stand-in', 32));
+    this.failing = new Failing(this.context);
+    this.vcpu = this.partition?.vm.createVcpu(0);
+    if (this.vcpu) enterUserMode(this.vcpu);
+  }
+
+  /** What the guest sees when it reads each page, and when it writes there what it read. */
+  guestView(): string[] {
+    const { vcpu } = this;
+    if (vcpu === undefined) return [];
+    return Array.from({ length: PAGES - FIRST }, (_, index) => {
+      const rbx = (FIRST + index) * PAGE;
+      const read = runOnce(vcpu, 'read', { rbx });
+      return `${read}, ${runOnce(vcpu, 'write', { rbx, rax: Number.parseInt(read.split('= ')[1] ?? '0', 16) })}`;
+    });
+  }
+
+  /** All of it. */
+  view() {
+    return { state: this.state(), contents: this.contents().slice(FIRST), guest: this.guestView() };
+  }
+
+  close(t: ExecutionContext): void {
+    this.vcpu?.close();
+    this.partition?.close();
+    this.other.close();
+    this.own.close();
+    this.end(t);
+  }
+}
+
+/** One transaction each. */
+const SCENARIOS: Readonly<Record<string, (world: World) => unknown>> = {
+  'a ROM is put over RAM': ({ rom, root }) => rom.place(root, { offset: 40 * PAGE, priority: 1 }),
+  'a ROM is put over private memory': ({ rom, root }) => rom.place(root, { offset: 82 * PAGE, priority: 1 }),
+  'private memory moves': ({ device }) => device.move(82 * PAGE),
+  'private memory is cut in two and its rear end moves': ({ map, device, own }) =>
+    map.transaction(() => {
+      device.unmap(2 * PAGE, 3 * PAGE);
+      device.map({ offset: 6 * PAGE, object: own, objectOffset: 3 * PAGE });
+    }),
+  'private memory becomes read-only': ({ device }) => device.setFlags({ readonly: true }),
+  'a mapping is replaced in the middle': ({ ram, other }) =>
+    ram.map({ offset: 45 * PAGE, object: other, length: 3 * PAGE }),
+  'pages are swapped': ({ map, ram, memory }) =>
+    map.transaction(() => {
+      ram.map({ offset: 40 * PAGE, object: memory, objectOffset: 41 * PAGE, length: PAGE });
+      ram.map({ offset: 41 * PAGE, object: memory, objectOffset: 40 * PAGE, length: PAGE, writable: false });
+    }),
+  'a part is unmapped': ({ ram }) => ram.unmap(50 * PAGE, 2 * PAGE),
+  'all RAM goes': ({ ram }) => ram.remove(),
+  'all RAM moves': ({ ram }) => ram.move(16 * PAGE),
+  'RAM shrinks': ({ ram }) => ram.resize(34 * PAGE),
+  'RAM becomes read-only': ({ ram }) => ram.setFlags({ readonly: true }),
+  'the monitor loses access to a part': ({ va }) => va.protect({ gpa: 33 * PAGE, length: 2 * PAGE, access: 'r' }),
+  'the guest loses access to parts': ({ map, attachment }) =>
+    map.transaction(() => {
+      attachment.protect({ gpa: 33 * PAGE, length: 2 * PAGE, access: 'rx' });
+      attachment.protect({ gpa: 50 * PAGE, length: 2 * PAGE, access: 'none' });
+    }),
+  'a mirror of RAM is made': ({ map, ram, root, other }) =>
+    map.transaction(() => {
+      const mirror = map.createAlias({ name: 'mirror', target: ram, offset: FIRST * PAGE, size: 8 * PAGE });
+      mirror.place(root, { offset: 96 * PAGE });
+      ram.map({ offset: (FIRST + 1) * PAGE, object: other, length: PAGE });
+    }),
+  'a second VA space and a second partition': ({ map, space, device, va }) =>
+    map.transaction(() => {
+      device.unmap(0, 8 * PAGE);
+      map.attachVaSpace(space, { name: 'second', size: PAGES * PAGE });
+      map.attachPartition(new RecordingPartition('other'), { space, va, gpaOffset: 2 ** 21 });
+    }),
+  'the partition is detached': ({ attachment }) => attachment.close(),
+  'everything at once': ({ map, ram, rom, root, device, other, va, attachment }) =>
+    map.transaction(() => {
+      rom.place(root, { offset: 38 * PAGE, priority: 1 });
+      ram.map({ offset: 50 * PAGE, object: other, objectOffset: 4 * PAGE });
+      ram.unmap(60 * PAGE, PAGE);
+      device.move(100 * PAGE);
+      va.protect({ gpa: 37 * PAGE, length: 3 * PAGE, access: 'r' });
+      attachment.protect({ gpa: 45 * PAGE, length: PAGE, access: 'rx' });
+    }),
+};
+
+const behind = kvmMissing ? ` (without a guest: ${kvmMissing})` : '';
+
+test(`wherever a plan fails, nothing has happened${behind}`, (t) => {
+  const rows = [['', 'commands']];
+  for (const [title, change] of Object.entries(SCENARIOS)) {
+    const world = new World();
+    const before = world.view();
+    let after = 0;
+    for (; ; after++) {
+      world.failing.after = after;
+      const answer = refusal(() => change(world));
+      if (answer === 'nothing') break;
+      t.regex(answer, /^PLAN_FAILED: command \d+ of .*the test fails command \d+; nothing was changed$/, title);
+      t.deepEqual(world.view(), before, `${title}, after ${after} commands`);
+    }
+    world.failing.after = Number.POSITIVE_INFINITY;
+    t.true(after > 0, title);
+    t.notDeepEqual(world.state(), before.state, title);
+    rows.push([title, `${after}`]);
+    world.close(t);
+  }
+  for (const row of alignRows(rows)) t.log(row);
+});
+
+test('what fails while it is taken back is kept as it is, and said: the map accepts no further change', (t) => {
+  for (const [title, change] of Object.entries(SCENARIOS)) {
+    for (const unwindAfter of [0, 1]) {
+      const world = new World();
+      world.failing.after = 2;
+      world.failing.unwindAfter = unwindAfter;
+      const answer = refusal(() => change(world));
+      if (!answer.startsWith('POISONED')) {
+        t.is(answer, 'nothing', `${title}: the plan has no more than 2 commands, or no more than 1 to take back`);
+        world.failing.after = Number.POSITIVE_INFINITY;
+        world.close(t);
+        continue;
+      }
+      t.regex(
+        answer,
+        /^POISONED: a plan failed after 2 commands, and taking them back failed too \(the test fails command \d\)/,
+      );
+      const maps = mapsOf(world.va.base, BigInt(world.va.size));
+      const refused: (() => unknown)[] = [
+        () => world.ram.unmap(0, PAGE),
+        () => world.map.transaction(() => {}),
+        () => world.map.createRegion({ name: 'x', kind: 'ram', size: PAGE }),
+        () => world.attachment.close(),
+        () => world.va.close(),
+      ];
+      for (const use of refused) t.throws(use, { code: 'POISONED' }, title);
+      t.deepEqual(mapsOf(world.va.base, BigInt(world.va.size)), maps, 'what is mapped stays mapped');
+      t.true(world.space.flatView().length > 0, 'it still says what there is');
+      world.close(t);
+    }
+  }
+});
+
+test('a poisoned map is closed in any order', (t) => {
+  const poisoned = () => {
+    const world = new World();
+    world.failing.after = 1;
+    world.failing.unwindAfter = 0;
+    t.throws(() => world.ram.move(16 * PAGE), { code: 'POISONED' });
+    return world;
+  };
+  for (const order of [
+    ['map', 'partition', 'memory'],
+    ['partition', 'memory', 'map'],
+    ['memory', 'map', 'partition'],
+  ] as const) {
+    const world = poisoned();
+    for (const handle of order) world[handle]?.close();
+    t.true(world.map.closed);
+    world.close(t);
+  }
+});
+
+// ---- Failures of the system's own --------------------------------------------------------------
+
+test('an object that the machine has lost fails the plan, and nothing has happened', (t) => {
+  const world = new World();
+  const { context, ram, map, rom, root, other } = world;
+  ram.map({ offset: 45 * PAGE, object: other, length: PAGE });
+  const id = [...context.names.objects].find(([, name]) => name === 'other')![0];
+  const before = world.view();
+  context.native.clearObject(id);
+  const error = t.throws<MembackingError>(() =>
+    map.transaction(() => {
+      ram.unmap(60 * PAGE, PAGE);
+      rom.place(root, { offset: 50 * PAGE, priority: 1 });
+    }),
+  );
+  t.is(error?.code, 'PLAN_FAILED');
+  t.regex(
+    error?.message ?? '',
+    /va-map at 0x32000\) failed: EINVAL: there is no such object, plan; nothing was changed$/,
+  );
+  t.deepEqual(world.view(), before);
+  context.native.setObject(id, other.backing);
+  rom.place(root, { offset: 50 * PAGE, priority: 1 });
+  world.close(t);
+});
+
+kvmTest('a slot that somebody else gave the guest fails the plan, and nothing has happened', (t) => {
+  const world = new World();
+  const { map, ram, partition, device } = world;
+  const foreign = native().Executor.create();
+  const reservation = native().Reservation.create(PAGE);
+  foreign.setVaSpace(1, reservation);
+  foreign.setPartition(2, partition!.vm);
+  const slot = { sink: 2, backing: 1, gpa: 110 * PAGE, slot: 30, access: abi.ACCESS_ALL };
+  t.is(foreign.run(encode([{ op: abi.OP_SLOT_ADD, ...slot }]), 0, 1), 1);
+  const before = world.view();
+  const move = () =>
+    map.transaction(() => {
+      ram.unmap(60 * PAGE, PAGE);
+      device.move(106 * PAGE);
+    });
+  const error = t.throws<MembackingError>(move);
+  t.is(error?.code, 'PLAN_FAILED');
+  t.regex(
+    error?.message ?? '',
+    /slot-add at 0x6a000\) failed: EEXIST: File exists, KVM_SET_USER_MEMORY_REGION; nothing/,
+  );
+  t.like(error?.cause, { code: 'EEXIST' });
+  t.deepEqual(world.view(), before);
+  t.is(foreign.run(encode([{ op: abi.OP_SLOT_DELETE, ...slot }]), 0, 1), 1);
+  move();
+  t.is(wordAt(world.va, 107 * PAGE), 0x900);
+  foreign.close();
+  reservation.close();
+  world.close(t);
+});
+
+test('more mappings than a process may have fail the plan, and nothing has happened', (t) => {
+  const pages = 2 ** 17;
+  const machine = new Machine({ pages, debug: false });
+  const { map, ram, memory } = machine;
+  machine.va.memory.writeU32(PAGE, 5);
+  const [maps, mappings] = [mapsOf(machine.va.base, BigInt(machine.va.size)), mappingCount()];
+  const error = t.throws<MembackingError>(() =>
+    map.transaction(() => {
+      for (let page = 0; page < pages / 2; page += 2) {
+        ram.map({ offset: page * PAGE, object: memory, objectOffset: (pages - 1 - page) * PAGE, length: PAGE });
+      }
+    }),
+  );
+  t.is(error?.code, 'PLAN_FAILED');
+  t.like(error?.cause, { code: 'ENOMEM' });
+  const done = Number(error?.details.done);
+  t.log(`${done} commands were taken back; the process has ${mappings} mappings`);
+  t.true(done > 10_000);
+  t.deepEqual(mapsOf(machine.va.base, BigInt(machine.va.size)), maps);
+  t.is(ram.mappings().length, 1);
+  t.is(wordAt(machine.va, PAGE), 5);
+  ram.map({ offset: 0, object: memory, objectOffset: 9 * PAGE, length: PAGE });
+  t.is(wordAt(machine.va, PAGE), 5);
+  machine.end(t);
+});

@@ -1,0 +1,68 @@
+// A partition that sees the guest's memory, as one virtual trust level does.
+
+import { type Address, LAST_ADDRESS, sum } from '../address.ts';
+import { Handle } from '../handle.ts';
+import type { KvmPartition } from '../kvm.ts';
+import type { MemoryMap } from '../map.ts';
+import type { Attachment, Partition } from '../partition.ts';
+import type { AddressSpace } from '../space.ts';
+import type { VaSpace } from '../va-space.ts';
+import { PartitionAttachError } from './errors.ts';
+import type { Vtl } from './vtl.ts';
+
+/** What partitions are attached to. */
+interface Memory {
+  readonly map: MemoryMap;
+  readonly space: AddressSpace;
+  readonly va: VaSpace;
+  readonly aliasMap: Address | undefined;
+  readonly slotBudget: number | undefined;
+}
+
+/** One partition's part in the guest's memory. Closing it takes all its slots away. */
+export class AttachedPartition extends Handle {
+  readonly vtl: Vtl;
+  /** The attachments to the guest's address space: its own, then the VTL0 alias map. */
+  readonly attachments: readonly Attachment[];
+  readonly #map: MemoryMap;
+
+  /** @internal */
+  constructor(map: MemoryMap, vtl: Vtl, attachments: readonly Attachment[]) {
+    super();
+    this.#map = map;
+    this.vtl = vtl;
+    this.attachments = attachments;
+  }
+
+  protected override get what(): string {
+    return `partition "${this.attachments[0]!.partition.name}"`;
+  }
+
+  protected override release(): void {
+    if (this.#map.closed) return;
+    this.#map.transaction(() => {
+      for (const attachment of this.attachments) attachment.close();
+      this.#map.context.onUndo(() => this.setClosed(false));
+    });
+  }
+}
+
+/** Throws PartitionAttachError. */
+export function attach(memory: Memory, partition: KvmPartition | Partition, vtl: Vtl): AttachedPartition {
+  const { map, space, va, aliasMap, slotBudget } = memory;
+  const options = { space, va, ...(slotBudget === undefined ? {} : { slotLimit: slotBudget }) };
+  const alias = vtl === 2 ? aliasMap : undefined;
+  try {
+    return map.transaction(() => {
+      const lastGpa = alias === undefined ? LAST_ADDRESS : sum(alias, -1n);
+      const attachments = [map.attachPartition(partition, { ...options, lastGpa })];
+      if (alias !== undefined) attachments.push(map.attachPartition(partition, { ...options, gpaOffset: alias }));
+      const attached = new AttachedPartition(map, vtl, attachments);
+      map.context.onUndo(() => attached.setClosed(true));
+      return attached;
+    });
+  } catch (cause) {
+    const message = `partition "${partition?.name}" could not be attached: ${(cause as Error).message}`;
+    throw new PartitionAttachError(message, cause);
+  }
+}

@@ -1,0 +1,62 @@
+// The files that device regions show: one object for each file and access, however often it is mapped, and a descriptor
+// for as long as some page of it is.
+
+import { fstatSync } from 'node:fs';
+import * as abi from '../../assembly/abi.ts';
+import type { MemoryMap } from '../map.ts';
+import { type MemoryObject, SharedMemory } from '../object.ts';
+import { systemError } from '../system.ts';
+import * as validate from '../validate.ts';
+
+export class FileTable {
+  readonly #map: MemoryMap;
+  readonly #files = new Map<string, SharedMemory>();
+  readonly #keys = new Map<MemoryObject, string>();
+
+  constructor(map: MemoryMap) {
+    this.#map = map;
+  }
+
+  /** The object of a descriptor's file, which has at least `bytes` bytes. Inside the transaction that maps it. Throws
+   *  SYSTEM. */
+  open(fd: number, bytes: number, writable: boolean): SharedMemory {
+    validate.integer(fd, 'fd', 0, 0x7fffffff);
+    const { dev, ino, size } = systemError(`descriptor ${fd} cannot be mapped`, () => fstatSync(fd, { bigint: true }));
+    const key = `${dev}:${ino}:${writable}`;
+    const known = this.#files.get(key);
+    // A file that has grown since gets a new object; what shows the old one keeps it.
+    if (known !== undefined && known.size >= bytes) return known;
+    const page = BigInt(abi.PAGE_SIZE);
+    const mappable = ((size + page - 1n) / page) * page;
+    const file = SharedMemory.fromFd(fd, { name: `file ${ino}`, size: mappable, writable });
+    this.#files.set(key, file);
+    this.#keys.set(file, key);
+    this.#map.context.onUndo(() => this.#close(file, key));
+    return file;
+  }
+
+  has(object: MemoryObject): boolean {
+    return this.#keys.has(object);
+  }
+
+  /** When the open transaction has ended well, those of them are closed that are mapped nowhere any more. */
+  letGo(objects: Iterable<MemoryObject>): void {
+    this.#map.context.onDone(() => {
+      for (const object of objects) {
+        const key = this.#keys.get(object);
+        if (key !== undefined && !this.#map.context.objects.isMapped(object)) this.#close(object, key);
+      }
+    });
+  }
+
+  /** Precondition: the map is closed. */
+  close(): void {
+    for (const [object, key] of this.#keys) this.#close(object, key);
+  }
+
+  #close(object: MemoryObject, key: string): void {
+    object.close();
+    this.#keys.delete(object);
+    if (this.#files.get(key) === object) this.#files.delete(key);
+  }
+}

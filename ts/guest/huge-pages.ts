@@ -1,0 +1,34 @@
+// Whether memory of huge pages can be had: their size, whether RAM is made of whole ones, and how many are free.
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { type Address, formatHex } from '../address.ts';
+import * as validate from '../validate.ts';
+import { MemoryBuildError } from './errors.ts';
+import type { RamPiece } from './layout.ts';
+
+const POOLS = '/sys/kernel/mm/hugepages';
+
+/** Throws MemoryBuildError: HUGE_PAGE_SIZE, HUGE_PAGES_MISSING. */
+export function checkHugePages(pageSize: number, bytes: Address, pieces: readonly RamPiece[]): void {
+  validate.integer(pageSize, 'hugePageSize', 1, Number.MAX_SAFE_INTEGER);
+  const pool = `${POOLS}/hugepages-${pageSize / 1024}kB`;
+  if (!existsSync(pool)) {
+    const sizes = existsSync(POOLS) ? readdirSync(POOLS).map((name) => name.slice('hugepages-'.length)) : [];
+    const message = `this machine has no huge pages of ${formatHex(pageSize)} bytes; it has ${sizes.join(', ') || 'none'}`;
+    throw new MemoryBuildError('HUGE_PAGE_SIZE', message, { pageSize, sizes });
+  }
+  for (const { gpa, length, backingOffset } of pieces) {
+    if ([gpa, length, backingOffset].every((value) => BigInt(value) % BigInt(pageSize) === 0n)) continue;
+    const message = `RAM at ${formatHex(gpa)} of ${formatHex(length)} bytes is not made of whole huge pages of ${formatHex(pageSize)} bytes: put it into a backing of its own`;
+    throw new MemoryBuildError('HUGE_PAGE_SIZE', message, { pageSize, gpa, length });
+  }
+  const needed = Number(BigInt(bytes) / BigInt(pageSize));
+  const count = (name: string) => Number(readFileSync(`${pool}/${name}`, 'utf8'));
+  const free = count('free_hugepages') - count('resv_hugepages');
+  const available = free + Math.max(0, count('nr_overcommit_hugepages') - count('surplus_hugepages'));
+  if (available >= needed) return;
+  const missing = needed - available;
+  const enough = count('nr_hugepages') + missing;
+  const message = `${missing} huge pages of ${formatHex(pageSize)} bytes are missing (${needed} are needed, ${available} are free): as root, echo ${enough} > ${pool}/nr_hugepages`;
+  throw new MemoryBuildError('HUGE_PAGES_MISSING', message, { pageSize, needed, free: available, missing });
+}

@@ -1,0 +1,64 @@
+// A partition without a hypervisor: it remembers what it was given, and fails when it is told to.
+
+import type { MemorySlot, Partition } from '../partition.ts';
+import * as validate from '../validate.ts';
+
+export interface RecordingPartitionOptions {
+  readonly name?: string;
+  /** Default 509. */
+  readonly slotLimit?: number;
+  /** Whether access without execution can be expressed. Default true. */
+  readonly canExecuteProtect?: boolean;
+}
+
+export type RecordedEvent =
+  | ({ readonly event: 'add' | 'delete' } & MemorySlot)
+  | { readonly event: 'pause' | 'resume' };
+
+/** For tests of monitors: what a real partition would have been told, in order. */
+export class RecordingPartition implements Partition {
+  readonly name: string;
+  readonly slotLimit: number;
+  readonly canExecuteProtect: boolean;
+  /** Everything that it was told. */
+  readonly events: RecordedEvent[] = [];
+  /** What it has now, by number. */
+  readonly slots = new Map<number, MemorySlot>();
+  /** Slots that are still added or deleted before one is refused, once. */
+  failAfter = Number.POSITIVE_INFINITY;
+
+  constructor(options?: RecordingPartitionOptions) {
+    const known = ['name', 'slotLimit', 'canExecuteProtect'] as const;
+    const given = validate.options(options, known, 'RecordingPartition');
+    this.name = validate.text(given.name ?? 'recording', 'name');
+    this.slotLimit = validate.integer(given.slotLimit ?? 509, 'slotLimit', 1, 65536);
+    this.canExecuteProtect = validate.flag(given.canExecuteProtect ?? true, 'canExecuteProtect');
+  }
+
+  addSlot(slot: MemorySlot): void {
+    this.#step();
+    if (this.slots.has(slot.slot)) throw new Error(`slot ${slot.slot} is there already`);
+    this.slots.set(slot.slot, slot);
+    this.events.push({ event: 'add', ...slot });
+  }
+
+  deleteSlot(slot: MemorySlot): void {
+    this.#step();
+    if (!this.slots.delete(slot.slot)) throw new Error(`there is no slot ${slot.slot}`);
+    this.events.push({ event: 'delete', ...slot });
+  }
+
+  pause(): void {
+    this.events.push({ event: 'pause' });
+  }
+  resume(): void {
+    this.events.push({ event: 'resume' });
+  }
+
+  /** What takes the others back goes through. */
+  #step(): void {
+    if (this.failAfter-- > 0) return;
+    this.failAfter = Number.POSITIVE_INFINITY;
+    throw new Error('told to fail');
+  }
+}

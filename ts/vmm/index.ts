@@ -1,0 +1,20 @@
+// A small PC-style monitor: an example of what membacking is for, and a start for one's own. It uses what every user can.
+
+export { assemble, type CodePart } from './assemble.ts';
+export {
+  bootSector,
+  demoSector,
+  E820_TEXTS,
+  leave,
+  PRINT_E820,
+  PRINTING,
+  REAL_MODE_START,
+} from './boot-sector.ts';
+export { HostBridge, SEGMENTS } from './host-bridge.ts';
+export type { LinuxImage } from './linux.ts';
+export { Monitor, type MonitorOptions, type Stop } from './monitor.ts';
+export { type Bar, PciBus, PciFunction, type PciIdentity, portBar } from './pci.ts';
+export { PortBus, type PortClaim, type PortDevice } from './ports.ts';
+export { SerialPort, type SerialWires } from './serial.ts';
+export { SharedMemoryDevice } from './shared-memory-device.ts';
+export { type DiskImage, FileDisk, memoryDisk, SECTOR, VirtioBlock } from './virtio-block.ts';

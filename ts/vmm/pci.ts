@@ -1,0 +1,169 @@
+// PCI: configuration space behind ports cf8 and cfc, and functions whose BARs the guest places.
+
+import { bytesOf, littleEndian, type PortBus, type PortClaim, type PortDevice } from './ports.ts';
+
+/** What a function decodes at an address that the guest chooses. */
+export interface Bar {
+  readonly kind: 'io' | 'memory';
+  /** Bytes or ports: a power of two. */
+  readonly size: number;
+  /** Decodes at `at`, and nowhere else any more, until `hide`. */
+  show(at: number): void;
+  hide(): void;
+}
+
+export interface PciIdentity {
+  readonly vendor: number;
+  readonly device: number;
+  /** Class, subclass and interface, as in `0x060000`. */
+  readonly classCode: number;
+  readonly subsystem?: number;
+}
+
+const COMMAND = 0x04;
+const COMMAND_BITS = 0x07;
+const IO_ENABLED = 0x1;
+const MEMORY_ENABLED = 0x2;
+const FIRST_BAR = 0x10;
+const INTERRUPT_LINE = 0x3c;
+const INTERRUPT_PIN = 0x3d;
+const IO_SPACE = 0x1;
+const PREFETCHABLE = 0x8;
+
+/** 256 bytes of registers, of which the guest may change what a mask allows. That a BAR's low address bits cannot be
+ *  changed is all that it takes for the guest to find its size. */
+export class PciFunction {
+  readonly #registers = new Uint8Array(256);
+  readonly #writable = new Uint8Array(256);
+  readonly #bars: { readonly bar: Bar; readonly register: number; shownAt: number | undefined }[] = [];
+  #initial: Uint8Array = this.#registers;
+
+  constructor({ vendor, device, classCode, subsystem = 0 }: PciIdentity) {
+    this.define(0x00, 2, vendor);
+    this.define(0x02, 2, device);
+    this.define(COMMAND, 2, 0, COMMAND_BITS);
+    this.define(0x08, 4, classCode << 8);
+    this.define(0x2c, 4, subsystem * 0x10000 + vendor);
+    this.define(INTERRUPT_LINE, 1, 0, 0xff);
+  }
+
+  /** A register: its value after a reset, and the bits that the guest may change. */
+  protected define(register: number, size: number, value: number, writable = 0): void {
+    this.#registers.set(bytesOf(value, size), register);
+    this.#writable.set(bytesOf(writable, size), register);
+    this.#initial = this.#registers.slice();
+  }
+
+  protected addBar(index: number, bar: Bar): void {
+    const register = FIRST_BAR + 4 * index;
+    this.define(register, 4, bar.kind === 'io' ? IO_SPACE : PREFETCHABLE, -bar.size);
+    this.#bars.push({ bar, register, shownAt: undefined });
+  }
+
+  protected useInterruptPin(): void {
+    this.define(INTERRUPT_PIN, 1, 1);
+  }
+
+  /** The interrupt line that the firmware gave it; 0 for none. */
+  get interruptLine(): number {
+    return this.#registers[INTERRUPT_LINE]!;
+  }
+
+  /** Where each BAR is decoded now, in order of its number. */
+  get bars(): (number | undefined)[] {
+    return this.#bars.map(({ shownAt }) => shownAt);
+  }
+
+  register(at: number, size = 1): number {
+    return littleEndian(this.#registers.subarray(at, at + size));
+  }
+
+  /** What the guest writes. */
+  write(at: number, size: number, value: number): void {
+    for (const [i, byte] of bytesOf(value, size).entries()) this.setRegister(at + i, byte);
+    this.changed();
+    this.#placeBars();
+  }
+
+  /** One byte of a write. */
+  protected setRegister(at: number, byte: number): void {
+    const writable = this.#writable[at]!;
+    this.#registers[at] = (this.#registers[at]! & ~writable) | (byte & writable);
+  }
+
+  /** Called when registers have changed, before BARs follow. */
+  protected changed(): void {}
+
+  reset(): void {
+    this.#registers.set(this.#initial);
+    this.changed();
+    this.#placeBars();
+  }
+
+  #placeBars(): void {
+    const command = this.register(COMMAND);
+    for (const each of this.#bars) {
+      const { bar, register, shownAt } = each;
+      const isEnabled = (command & (bar.kind === 'io' ? IO_ENABLED : MEMORY_ENABLED)) !== 0;
+      const at = isEnabled ? (this.register(register, 4) & -bar.size) >>> 0 : undefined;
+      if (at === shownAt) continue;
+      if (at === undefined) bar.hide();
+      else bar.show(at);
+      each.shownAt = at;
+    }
+  }
+}
+
+/** Ports that a BAR places. */
+export function portBar(ports: PortBus, size: number, device: PortDevice): Bar {
+  let claim: PortClaim | undefined;
+  const hide = () => {
+    if (claim !== undefined) ports.release(claim);
+    claim = undefined;
+  };
+  const show = (at: number) => {
+    hide();
+    claim = ports.claim(at & 0xffff, size, device);
+  };
+  return { kind: 'io', size, show, hide };
+}
+
+const ENABLED = 0x8000_0000;
+
+/** Bus 0: function 0 of each of 32 devices. */
+export class PciBus {
+  readonly #functions: PciFunction[] = [];
+  #address = 0;
+
+  constructor(ports: PortBus) {
+    ports.claim(0xcf8, 4, {
+      widest: 4,
+      read: (_, size) => (size === 4 ? this.#address : 0xffff_ffff),
+      write: (_, size, value) => {
+        if (size === 4) this.#address = value;
+      },
+    });
+    ports.claim(0xcfc, 4, {
+      widest: 4,
+      read: (offset, size) => this.#target?.register((this.#address & 0xfc) + offset, size) ?? 0xffff_ffff,
+      write: (offset, size, value) => this.#target?.write((this.#address & 0xfc) + offset, size, value),
+    });
+  }
+
+  /** Puts a function into the next free slot. */
+  add<Added extends PciFunction>(added: Added): Added {
+    this.#functions.push(added);
+    return added;
+  }
+
+  reset(): void {
+    this.#address = 0;
+    for (const each of this.#functions) each.reset();
+  }
+
+  get #target(): PciFunction | undefined {
+    const device = (this.#address >>> 11) & 0x1f;
+    const busAndFunction = this.#address & 0x00ff_0700;
+    return this.#address >= ENABLED && busAndFunction === 0 ? this.#functions[device] : undefined;
+  }
+}
