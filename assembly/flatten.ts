@@ -46,7 +46,8 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
   runs.clear();
   const space = changeSpace(id);
   const slot = space.flatSlot;
-  if (!cut(slot, start, last)) return 0;
+  before.clear();
+  tree.take(slot, start, last, before);
   const root = space.root - 1;
   const rootRegion = regionOf(root);
   const rootLast = plusClipped(space.offset, rootRegion.last);
@@ -61,25 +62,6 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
       addWindow(sinkWindows, sink - 1, start, last);
   }
   return 0;
-}
-
-/** Moves the window's content from the tree to `before`. */
-function cut(slot: usize, start: u64, last: u64): bool {
-  before.clear();
-  cursor.seek(slot, start);
-  for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
-    if (!before.ensure(SPAN_BYTES)) return false;
-    const copy = changetype<Span>(before.extend(SPAN_BYTES));
-    const from = max(start, span.start);
-    copy.start = from;
-    copy.last = min(last, span.last);
-    copy.a = span.aAt(from);
-    copy.b = span.b;
-    copy.c = span.c;
-    cursor.next();
-  }
-  if (before.length != 0) tree.erase(slot, start, last);
-  return true;
 }
 
 function isAsBefore(slot: usize, start: u64, last: u64): bool {

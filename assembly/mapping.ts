@@ -22,9 +22,13 @@ import { ensureStep } from './journal';
 import { exists, isPageAligned, LAST_BYTE, lastOf, lengthOf, pageLast } from './range';
 import { changeObject, changeRegion, isMemory, objectOf, objects, regionOf } from './records';
 import * as tree from './tree';
-import { CURSOR_SIZE, Cursor } from './tree';
+import { Span } from './tree';
+import { VECTOR_SIZE, Vector } from './vector';
 
-const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const SPAN_BYTES: u32 = offsetof<Span>();
+
+/** Spans that were just taken out. */
+const erased = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 export function createObject(kind: u32, flags: u32, size: u64): i32 {
   if (kind != OBJECT_SHARED && kind != OBJECT_PRIVATE) return fail(ERR_BAD_KIND);
@@ -89,19 +93,15 @@ function checkRange(id: u32, offset: u64, length: u64): i32 {
 
 /** Takes [start, last] out of a region's mappings. Marks nothing. */
 export function eraseMappings(id: u32, start: u64, last: u64): void {
-  const slot = regionOf(id).mappingsSlot;
-  cursor.seek(slot, start);
-  let some = false;
-  for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
+  if (regionOf(id).mappings == 0) return;
+  erased.clear();
+  tree.take(changeRegion(id).mappingsSlot, start, last, erased);
+  for (let at: u32 = 0; at < erased.length; at += SPAN_BYTES) {
     if (!ensureStep()) return;
-    const pages = lengthOf(max(start, span.start), min(last, span.last)) >> PAGE_SHIFT;
-    changeObject(span.b).mappedPages -= pages;
-    some = true;
-    cursor.next();
+    const span = changetype<Span>(erased.at(at));
+    changeObject(span.b).mappedPages -= lengthOf(span.start, span.last) >> PAGE_SHIFT;
+    noteMappings();
   }
-  if (!some) return;
-  tree.erase(changeRegion(id).mappingsSlot, start, last);
-  noteMappings();
 }
 
 /** Takes out what lies past the region's end. Marks nothing. */

@@ -344,11 +344,17 @@ function raiseMaxLast(depth: i32, last: u64): void {
 /** Takes out the span (start, b), which is in the tree; does nothing once memory has run out. */
 export function remove(slot: usize, start: u64, b: u32): void {
   if (!ensureStep()) return;
-  let depth = descend(slot, start, b);
+  const depth = descend(slot, start, b);
   const leaf = pathNode(depth);
   const position = positionInLeaf(leaf, start, b);
   const span = spanAt(leaf, position);
   assert(position < leaf.count && span.start == start && span.b == b);
+  removeAt(slot, depth, position);
+}
+
+/** At a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
+function removeAt(slot: usize, depth: i32, position: u32): void {
+  const leaf = pathNode(depth);
   touchNode(leaf);
   takeItem(leaf, position, SPAN_SIZE);
   // Upwards: what got sparse joins a neighbour, what got empty goes, and `maxLast` is made right again.
@@ -593,24 +599,76 @@ function putJoined(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): 
 
 /** Takes [start, last] out of every span: cuts those that reach over its ends. */
 export function erase(slot: usize, start: u64, last: u64): void {
-  while (true) {
-    edit.seek(slot, start);
-    const span = edit.span;
-    if (span == null || span.start > last) return;
+  eraseInto(slot, start, last, null);
+}
+
+/** The same; copies of what was there, clipped to [start, last], are appended to `out`, as Spans. */
+export function take(slot: usize, start: u64, last: u64, out: Vector): void {
+  eraseInto(slot, start, last, out);
+}
+
+function eraseInto(slot: usize, start: u64, last: u64, out: Vector | null): void {
+  while (load<u32>(slot) != 0 && ensureStep()) {
+    const depth = descendToCovering(slot, start);
+    const leaf = pathNode(depth);
+    if (covering == leaf.count) return;
+    const span = spanAt(leaf, covering);
+    if (span.start > last) return;
+    if (out != null && !appendClipped(span, start, last, out)) return;
     const spanStart = span.start;
     const spanLast = span.last;
     const a = span.a;
     const b = span.b;
     const c = span.c;
-    if (!ensureStep()) return;
-    remove(slot, spanStart, b);
+    removeAt(slot, depth, covering);
     if (spanStart < start) insert(slot, spanStart, start - 1, a, b, c);
-    if (spanLast > last) {
-      insert(slot, last + 1, spanLast, a + (last + 1 - spanStart), b, c);
-      return;
-    }
-    if (spanLast == last) return;
+    if (spanLast > last) insert(slot, last + 1, spanLast, a + (last + 1 - spanStart), b, c);
+    if (spanLast >= last) return;
   }
+}
+
+/** A copy of the part of the span that lies in [start, last]; false when memory has run out. */
+export function appendClipped(span: Span, start: u64, last: u64, out: Vector): bool {
+  if (!out.ensure(SPAN_SIZE)) return false;
+  const copy = changetype<Span>(out.extend(SPAN_SIZE));
+  copy.start = max(start, span.start);
+  copy.last = min(last, span.last);
+  copy.a = span.aAt(copy.start);
+  copy.b = span.b;
+  copy.c = span.c;
+  return true;
+}
+
+/** Where `descendToCovering` has found it: a position in the leaf; the leaf's number of spans if there is none. */
+let covering: u32 = 0;
+
+/** Fills the path to the first of disjoint spans whose last byte is at or after `at`; returns the depth of its leaf. */
+function descendToCovering(slot: usize, at: u64): i32 {
+  const depth = descend(slot, at, u32.MAX_VALUE);
+  let leaf = pathNode(depth);
+  // How many spans of the leaf begin at or before `at`: only the last of them can reach it.
+  covering = positionInLeaf(leaf, at, u32.MAX_VALUE);
+  if (covering == 0 && stepPath(depth, false)) {
+    leaf = pathNode(depth);
+    covering = leaf.count;
+  }
+  if (covering != 0 && spanAt(leaf, covering - 1).last >= at) --covering;
+  else if (covering == leaf.count && stepPath(depth, true)) covering = 0;
+  return depth;
+}
+
+/** Moves the path to the next leaf, or to the one before; false at the end of the tree: the path stays. */
+function stepPath(depth: i32, right: bool): bool {
+  let up = depth - 1;
+  while (up >= 0 && pathIndex(up) == (right ? <u32>pathNode(up).count - 1 : 0)) --up;
+  if (up < 0) return false;
+  store<u32>(pathIndexes + (up << 2), right ? pathIndex(up) + 1 : pathIndex(up) - 1);
+  for (; up < depth; ++up) {
+    const below = changetype<Node>(<usize>childAt(pathNode(up), pathIndex(up)).node);
+    store<u32>(pathNodes + ((up + 1) << 2), <u32>changetype<usize>(below));
+    if (up + 1 < depth) store<u32>(pathIndexes + ((up + 1) << 2), right ? 0 : below.count - 1);
+  }
+  return true;
 }
 
 // ---- Invariants ----------------------------------------------------------------------------

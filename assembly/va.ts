@@ -212,13 +212,7 @@ export function copySpans(slot: usize, start: u64, last: u64, out: Vector): void
   out.clear();
   state.seek(slot, start);
   for (let span = state.span; span != null && span.start <= last; span = state.span) {
-    if (!out.ensure(SPAN_BYTES)) return;
-    const copy = changetype<Span>(out.extend(SPAN_BYTES));
-    copy.start = max(start, span.start);
-    copy.last = min(last, span.last);
-    copy.a = span.aAt(copy.start);
-    copy.b = span.b;
-    copy.c = span.c;
+    if (!tree.appendClipped(span, start, last, out)) return;
     state.next();
   }
 }

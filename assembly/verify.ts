@@ -4,7 +4,7 @@
 import { ACCESS_ALL, KIND_ALIAS, KIND_CONTAINER, OBJECT_PRIVATE, PAGE_SHIFT, REGION_EMPTY, SINK_VA } from './abi';
 import { resetVisits } from './dirty';
 import { render } from './flatten';
-import { exhausted } from './heap';
+import { clearExhausted, exhausted } from './heap';
 import { savepoint, undo } from './journal';
 import { isIdle } from './manager';
 import { LAST_BYTE, lengthOf, pageLast, plusClipped } from './range';
@@ -113,12 +113,21 @@ function verifySpace(id: u32): void {
     assert(regions.isAlive(span.b) && region.kind < <u8>KIND_CONTAINER && span.aAt(span.last) <= region.last);
     cursor.next();
   }
-  if (!savepoint()) return;
+  if (!savepoint()) {
+    clearExhausted();
+    return;
+  }
   resetVisits();
   const root = space.root - 1;
   const last = plusClipped(space.offset, regionOf(root).last);
   assert(render(fresh, root, 0, last - space.offset, space.offset, 0, 0) == 0);
-  cursor.seek(space.flatSlot, 0);
+  if (!exhausted) verifyFlat(id);
+  undo();
+  clearExhausted();
+}
+
+function verifyFlat(id: u32): void {
+  cursor.seek(spaceOf(id).flatSlot, 0);
   other.seek(fresh, 0);
   while (cursor.span != null && other.span != null) {
     verifySame(changetype<Span>(cursor.span), changetype<Span>(other.span));
@@ -126,7 +135,6 @@ function verifySpace(id: u32): void {
     other.next();
   }
   assert(cursor.span == null && other.span == null);
-  undo();
 }
 
 function verifySame(a: Span, b: Span): void {
@@ -142,7 +150,10 @@ function verifySink(id: u32): void {
   if (!isIdle()) return;
   assert(!sink.detaching);
   wanted.clear();
-  if (sink.kind == <u8>SINK_VA) verifyPieces(id);
+  if (sink.kind == <u8>SINK_VA) wantedPieces(sink, 0, LAST_BYTE, wanted);
+  else wantedSlots(sink, 0, LAST_BYTE, wanted);
+  if (exhausted) clearExhausted();
+  else if (sink.kind == <u8>SINK_VA) verifyPieces(id);
   else verifySlots(id);
 }
 
@@ -157,7 +168,6 @@ function verifyUsers(id: u32): void {
 /** The pieces are those that there should be, joined where they can be; private ones are known to their objects. */
 function verifyPieces(id: u32): void {
   const sink = sinkOf(id);
-  wantedPieces(sink, 0, LAST_BYTE, wanted);
   let at: u32 = 0;
   cursor.seek(sink.stateSlot, 0);
   for (let span = cursor.span; span != null; span = cursor.span) {
@@ -192,7 +202,6 @@ function verifyPieces(id: u32): void {
 function verifySlots(id: u32): void {
   const sink = sinkOf(id);
   const partition = sink.partition - 1;
-  wantedSlots(sink, 0, LAST_BYTE, wanted);
   let at: u32 = 0;
   cursor.seek(sink.stateSlot, 0);
   for (let span = cursor.span; span != null; span = cursor.span) {

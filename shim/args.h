@@ -66,6 +66,11 @@ inline std::string toString(const Napi::Value& value, const char* name) {
   return value.As<Napi::String>().Utf8Value();
 }
 
+/// `kind`, or "kind NAME" when there is a name.
+inline std::string toFullName(const char* kind, const Napi::Value& name) {
+  return name.IsUndefined() ? kind : kind + (" " + toString(name, "name"));
+}
+
 inline Napi::Uint8Array toBytes(const Napi::Value& value, const char* name) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
     throwType(value.Env(), name, "a Uint8Array");

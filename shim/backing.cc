@@ -56,11 +56,21 @@ Failure checkAccessMode(int fd, bool isWritable) {
   return kDone;
 }
 
-/// The page size of a hugetlb file; 4096 of any other.
-Failure readGranularity(int fd, uint64_t& granularity) {
+/// Who gives it its pages, and how large they are.
+Failure readFileKind(int fd, Backing& backing) {
   struct statfs facts;
   if (::fstatfs(fd, &facts) != 0) return failedCall("fstatfs");
-  if (facts.f_type == HUGETLBFS_MAGIC) granularity = static_cast<uint64_t>(facts.f_bsize);
+  switch (facts.f_type) {
+    case HUGETLBFS_MAGIC:
+      backing.fileKind = FileKind::kHugePages;
+      backing.granularity = static_cast<uint64_t>(facts.f_bsize);
+      break;
+    case TMPFS_MAGIC:
+      backing.fileKind = FileKind::kMemory;
+      break;
+    default:
+      backing.fileKind = FileKind::kOther;
+  }
   return kDone;
 }
 
@@ -68,7 +78,7 @@ Failure adopt(int fd, uint64_t size, bool isWritable, Backing& backing) {
   uint64_t mappable = 0;
   if (const Failure failure = checkAccessMode(fd, isWritable)) return failure;
   if (const Failure failure = readMappableSize(fd, mappable)) return failure;
-  if (const Failure failure = readGranularity(fd, backing.granularity)) return failure;
+  if (const Failure failure = readFileKind(fd, backing)) return failure;
   if (size > mappable) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
   if (size % backing.granularity != 0) return {EINVAL, "fstat", "the size is no multiple of the file's page size"};
   backing.fd = FileDescriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
@@ -87,6 +97,7 @@ Failure Backing::memfd(const std::string& name, uint64_t size, uint64_t hugePage
   backing->isShared = true;
   backing->size = size;
   backing->granularity = hugePageSize != 0 ? hugePageSize : kPageSize;
+  backing->fileKind = hugePageSize != 0 ? FileKind::kHugePages : FileKind::kMemory;
   backing->fd = FileDescriptor(::memfd_create(name.c_str(), flags));
   const int fd = backing->fd.get();
   if (fd < 0) return failedCall("memfd_create");
@@ -111,11 +122,11 @@ Failure Backing::fromFd(int fd, uint64_t size, bool isWritable, std::shared_ptr<
   return kDone;
 }
 
-Failure Backing::privateMemory(uint64_t size, std::shared_ptr<Backing>& result) {
+Failure Backing::privateMemory(uint64_t size, const std::string& name, std::shared_ptr<Backing>& result) {
   auto backing = std::make_shared<Backing>();
   backing->size = size;
-  if (const Failure failure = Mapping::reserve(size, backing->home)) return failure;
-  backing->home.name("membacking private");
+  if (const Failure failure = Mapping::reserve(size, name, backing->home)) return failure;
+  if (const Failure failure = backing->home.protect(0, size, PROT_READ | PROT_WRITE)) return failure;
   result = std::move(backing);
   return kDone;
 }
@@ -124,7 +135,7 @@ Failure Backing::privateFile(int fd, uint64_t size, std::shared_ptr<Backing>& re
   auto backing = std::make_shared<Backing>();
   if (const Failure failure = adopt(fd, size, false, *backing)) return failure;
   if (backing->granularity != kPageSize) return {ENODEV, "fstatfs", "huge pages cannot be mapped privately"};
-  if (const Failure failure = Mapping::reserve(size, backing->home)) return failure;
+  if (const Failure failure = Mapping::reserve(size, "membacking:ram", backing->home)) return failure;
   if (const Failure failure = backing->home.mapCopyOnWrite(0, size, backing->fd.get())) return failure;
   result = std::move(backing);
   return kDone;
@@ -143,6 +154,12 @@ void BackingHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&BackingHandle::granularity>("granularity"),
                      InstanceAccessor<&BackingHandle::fd>("fd"),
                      InstanceAccessor<&BackingHandle::allocatedBytes>("allocatedBytes"),
+                     InstanceAccessor<&BackingHandle::isShrinkable>("isShrinkable"),
+                     InstanceMethod<&BackingHandle::discard>("discard"),
+                     InstanceMethod<&BackingHandle::populate>("populate"),
+                     InstanceMethod<&BackingHandle::setNumaNode>("setNumaNode"),
+                     InstanceMethod<&BackingHandle::adviseHugePages>("adviseHugePages"),
+                     InstanceMethod<&BackingHandle::pin>("pin"),
                      InstanceMethod<&BackingHandle::close>("close"),
                  });
 }
@@ -180,7 +197,7 @@ Napi::Value BackingHandle::fromFd(const Napi::CallbackInfo& info) {
 
 Napi::Value BackingHandle::privateMemory(const Napi::CallbackInfo& info) {
   std::shared_ptr<Backing> backing;
-  check(info.Env(), Backing::privateMemory(toSize(info[0]), backing));
+  check(info.Env(), Backing::privateMemory(toSize(info[0]), toFullName("membacking:ram", info[1]), backing));
   return wrap(info.Env(), std::move(backing));
 }
 
@@ -220,6 +237,72 @@ Napi::Value BackingHandle::allocatedBytes(const Napi::CallbackInfo& info) {
   constexpr uint64_t kBlock = 512;
   return Napi::BigInt::New(info.Env(), static_cast<uint64_t>(facts.st_blocks) * kBlock);
 }
+
+Napi::Value BackingHandle::isShrinkable(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), core(info).isShrinkable());
+}
+
+Napi::Value BackingHandle::discard(const Napi::CallbackInfo& info) {
+  uint64_t freed = 0;
+  check(info.Env(), core(info).discard(toU64(info[0], "offset"), toU64(info[1], "length"), freed));
+  return Napi::BigInt::New(info.Env(), freed);
+}
+
+/// Populates on a thread of the pool; it has its own share of the object.
+class Populating : public Napi::AsyncWorker {
+ public:
+  Populating(Napi::Env env, std::shared_ptr<Backing> backing, uint64_t offset, uint64_t length)
+      : AsyncWorker(env, "membacking.populate"),
+        promise_(Napi::Promise::Deferred::New(env)),
+        backing_(std::move(backing)),
+        offset_(offset),
+        length_(length) {}
+
+  Napi::Promise promise() const { return promise_.Promise(); }
+
+ private:
+  void Execute() override { failure_ = backing_->populate(offset_, length_); }
+
+  void OnOK() override {
+    try {
+      if (failure_) {
+        promise_.Reject(systemError(Env(), failure_).Value());
+      } else {
+        promise_.Resolve(Env().Undefined());
+      }
+    } catch (const Napi::Error&) {
+      // The environment is at its end, and nobody waits any more.
+    }
+  }
+
+  Napi::Promise::Deferred promise_;
+  std::shared_ptr<Backing> backing_;
+  uint64_t offset_;
+  uint64_t length_;
+  Failure failure_;
+};
+
+Napi::Value BackingHandle::populate(const Napi::CallbackInfo& info) {
+  const uint64_t offset = toU64(info[0], "offset");
+  const uint64_t length = toU64(info[1], "length");
+  // It deletes itself when it is done.
+  auto* work = new Populating(info.Env(), shared(info.Env()), offset, length);
+  const Napi::Promise promise = work->promise();
+  work->Queue();
+  return promise;
+}
+
+void BackingHandle::setNumaNode(const Napi::CallbackInfo& info) {
+  check(info.Env(), core(info).setNode(toU32(info[0], "node")));
+}
+
+Napi::Value BackingHandle::adviseHugePages(const Napi::CallbackInfo& info) {
+  bool atTouch = false;
+  check(info.Env(), core(info).adviseHugePages(atTouch));
+  return Napi::Boolean::New(info.Env(), atTouch);
+}
+
+void BackingHandle::pin(const Napi::CallbackInfo& info) { check(info.Env(), core(info).pin()); }
 
 void BackingHandle::close(const Napi::CallbackInfo&) { release(); }
 

@@ -21,14 +21,15 @@ static_assert(kPageSize == abi::PAGE_SIZE);
 
 namespace {
 
+/// The access of private pages that are at home.
+constexpr int kReadWrite = PROT_READ | PROT_WRITE;
+
 constexpr Failure invalid(const char* reason) { return {EINVAL, "plan", reason}; }
 
 /// Guests execute through their own page tables: the VMM's mapping is never executable.
 int protectionOf(uint32_t access) {
   return (access & abi::ACCESS_READ ? PROT_READ : 0) | (access & abi::ACCESS_WRITE ? PROT_WRITE : 0);
 }
-
-bool isInside(uint64_t offset, uint64_t length, uint64_t size) { return offset < size && length <= size - offset; }
 
 }  // namespace
 
@@ -90,13 +91,17 @@ Failure Executor::mapShared(const Command& command, Mapping& space) {
   const Backing* backing = object(command.backing);
   if (backing == nullptr) return invalid("there is no such object");
   if (!backing->isShared) return invalid("private memory is not mapped, it is moved");
-  if (!isInside(command.offset, command.length, backing->size)) return invalid("the range is not inside the object");
+  if (!backing->contains(command.offset, command.length)) return invalid("the range is not inside the object");
   // The kernel would round the length of a huge page mapping up, beyond what was checked.
   if (((command.gpa | command.length | command.offset) & (backing->granularity - 1)) != 0) {
     return invalid("the range is not whole pages of the object");
   }
   if ((command.access & abi::ACCESS_WRITE) != 0 && !backing->isWritable) return invalid("the object is read-only");
-  return space.mapShared(command.gpa, command.length, protectionOf(command.access), backing->fd.get(), command.offset);
+  const int protection = protectionOf(command.access);
+  const int fd = backing->fd.get();
+  if (const Failure failure = space.mapShared(command.gpa, command.length, protection, fd, command.offset)) return failure;
+  backing->prepare(space, command.gpa, command.length);
+  return kDone;
 }
 
 Failure Executor::findPrivate(const Command& command, Backing*& backing) const {
@@ -111,12 +116,19 @@ Failure Executor::findPrivate(const Command& command, Backing*& backing) const {
 Failure Executor::park(const Command& command, Mapping& space) {
   Backing* backing = nullptr;
   if (const Failure failure = findPrivate(command, backing)) return failure;
+  Mapping& home = backing->home;
   // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
   Failure failure = space.protect(command.gpa, command.length, PROT_NONE);
-  if (!failure) failure = space.moveTo(backing->home, command.offset, command.gpa, command.length);
+  bool isHome = false;
+  if (!failure) {
+    failure = backing->move(space, command.gpa, home, command.offset, command.length);
+    isHome = !failure;
+  }
+  if (!failure) failure = home.protect(command.offset, command.length, kReadWrite);
   if (!failure) return kDone;
   const Headroom headroom;
-  if (space.protect(command.gpa, command.length, protectionOf(command.access))) {
+  if ((isHome && backing->move(home, command.offset, space, command.gpa, command.length)) ||
+      space.protect(command.gpa, command.length, protectionOf(command.access))) {
     return {failure.error, "undo", "a range was left without access"};
   }
   return failure;
@@ -125,13 +137,14 @@ Failure Executor::park(const Command& command, Mapping& space) {
 Failure Executor::unpark(const Command& command, Mapping& space) {
   Backing* backing = nullptr;
   if (const Failure failure = findPrivate(command, backing)) return failure;
-  if (const Failure failure = backing->home.moveTo(space, command.gpa, command.offset, command.length)) return failure;
-  const Failure failure = space.protect(command.gpa, command.length, protectionOf(command.access));
+  Mapping& home = backing->home;
+  // First with the access that it is to have, so that the guest finds either what was there or this.
+  Failure failure = home.protect(command.offset, command.length, protectionOf(command.access));
+  if (!failure) failure = backing->move(home, command.offset, space, command.gpa, command.length);
   if (!failure) return kDone;
   const Headroom headroom;
-  if (space.protect(command.gpa, command.length, PROT_NONE) ||
-      space.moveTo(backing->home, command.offset, command.gpa, command.length)) {
-    return {failure.error, "undo", "private memory was left at its GPA"};
+  if (home.protect(command.offset, command.length, kReadWrite)) {
+    return {failure.error, "undo", "private memory was left with another access"};
   }
   return failure;
 }

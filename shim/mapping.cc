@@ -5,8 +5,10 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 
+#include "fd.h"
 #include "headroom.h"
 
 // Newer than some of the system headers this builds with.
@@ -21,49 +23,70 @@
 namespace membacking {
 namespace {
 
-constexpr uint64_t kHugePageSize = 2 * 1024 * 1024;
+constexpr uint64_t kGiantPageSize = 1024 * 1024 * 1024;
 constexpr int kReservationFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+/// Whether this kernel shows names of anonymous memory: it is asked to name nothing.
+bool canName() {
+  static const bool can = ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, 0, 0, nullptr) == 0;
+  return can;
+}
+
+/// What every kernel takes for a name.
+std::string toName(std::string text) {
+  constexpr size_t kLongest = 79;
+  for (char& letter : text) {
+    if (letter < ' ' || letter > '~' || std::strchr("\\`$[]", letter) != nullptr) letter = '_';
+  }
+  return text.substr(0, kLongest);
+}
 
 }  // namespace
 
 Mapping::Mapping(Mapping&& other) noexcept
     : base_(std::exchange(other.base_, 0)),
       size_(std::exchange(other.size_, 0)),
-      mappedSize_(std::exchange(other.mappedSize_, 0)) {}
+      mappedSize_(std::exchange(other.mappedSize_, 0)),
+      name_(std::move(other.name_)) {}
 
 // What this one owned goes with `other`.
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   std::swap(base_, other.base_);
   std::swap(size_, other.size_);
   std::swap(mappedSize_, other.mappedSize_);
+  std::swap(name_, other.name_);
   return *this;
 }
 
 Mapping::~Mapping() {
   // SAFETY: this object made the range and nobody else unmaps in it. A failure (the process is at its limit of
   // mappings) leaks address space, which harms nobody: its memory slots are gone, they hold a share of it.
-  if (mappedSize_ != 0) ::munmap(at(0), mappedSize_);
+  if (mappedSize_ != 0) ::munmap(reinterpret_cast<void*>(base_), mappedSize_);
 }
 
-Failure Mapping::reserve(uint64_t size, Mapping& result) {
+Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result) {
+  const uint64_t alignment = size < kGiantPageSize ? kHugePageSize : kGiantPageSize;
   // One page more than asked for stays behind the range: see lengthOfOnePiece.
   uint64_t mapped = 0;
   uint64_t padded = 0;
-  if (__builtin_add_overflow(size, kPageSize, &mapped) ||
-      __builtin_add_overflow(mapped, kHugePageSize, &padded)) {
+  if (__builtin_add_overflow(size, kPageSize, &mapped) || __builtin_add_overflow(mapped, alignment, &padded)) {
     return {ENOMEM, "mmap", nullptr};
   }
   // SAFETY: without MAP_FIXED the kernel picks a free range.
   void* address = ::mmap(nullptr, padded, PROT_NONE, kReservationFlags, -1, 0);
   if (address == MAP_FAILED) return failedCall("mmap");
   const uint64_t start = reinterpret_cast<uint64_t>(address);
-  const uint64_t base = (start + kHugePageSize - 1) & ~(kHugePageSize - 1);
+  const uint64_t base = (start + alignment - 1) & ~(alignment - 1);
   const uint64_t before = base - start;
   const uint64_t after = padded - before - mapped;
   // SAFETY: both ends lie inside the range that was just made, outside of what is kept.
   if (before != 0) ::munmap(address, before);
   if (after != 0) ::munmap(reinterpret_cast<void*>(base + mapped), after);
-  result = Mapping(base, size, mapped);
+  Mapping reserved(base, size, mapped);
+  reserved.name_ = toName(name);
+  if (const Failure failure = reserved.nameEnd()) return failure;
+  reserved.nameRange(0, size);
+  result = std::move(reserved);
   return kDone;
 }
 
@@ -80,23 +103,22 @@ Failure Mapping::mapShared(uint64_t offset, uint64_t length, int protection, int
 }
 
 Failure Mapping::mapCopyOnWrite(uint64_t offset, uint64_t length, int fd) {
-  return replace(offset, length, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+  return replace(offset, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
 }
 
 Failure Mapping::clear(uint64_t offset, uint64_t length) {
-  return replace(offset, length, PROT_NONE, kReservationFlags, -1, 0);
+  if (const Failure failure = replace(offset, length, PROT_NONE, kReservationFlags, -1, 0)) return failure;
+  nameRange(offset, length);
+  return kDone;
 }
 
 Failure Mapping::protect(uint64_t offset, uint64_t length, int protection) {
-  proveInside(offset, length);
-  // SAFETY: the range is inside what this object owns (above).
-  if (::mprotect(at(offset), length, protection) != 0) return failedCall("mprotect");
+  // SAFETY: the range is inside what this object owns, as at() proves.
+  if (::mprotect(at(offset, length), length, protection) != 0) return failedCall("mprotect");
   return kDone;
 }
 
 Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
-  proveInside(offset, length);
-  target.proveInside(targetOffset, length);
   uint64_t moved = 0;
   uint64_t piece = 0;
   Failure failure;
@@ -120,23 +142,36 @@ Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset,
   return failure;
 }
 
-void Mapping::name(const char* name) {
-  // An old kernel, or one built without it, says EINVAL: the name is for people only.
-  ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base_, size_, name);
-}
-
-void Mapping::proveInside(uint64_t offset, uint64_t length) const {
-  if (contains(offset, length) && offset % kPageSize == 0 && length % kPageSize == 0) return;
+void* Mapping::at(uint64_t offset, uint64_t length) const {
+  if (contains(offset, length) && offset % kPageSize == 0 && length % kPageSize == 0) {
+    // SAFETY: inside what this object owns (above).
+    return reinterpret_cast<void*>(base_ + offset);
+  }
   std::fprintf(stderr, "membacking: a range outside of its mapping reached the last check\n");
   std::abort();
 }
 
+/// The page behind the range becomes one of an empty file that has the name.
+Failure Mapping::nameEnd() const {
+  const FileDescriptor nameplate(::memfd_create(name_.c_str(), MFD_CLOEXEC));
+  // The name is for people only.
+  if (!nameplate.isOpen()) return kDone;
+  // SAFETY: the page is this object's own, and nobody else's business.
+  void* address = ::mmap(reinterpret_cast<void*>(base_ + size_), kPageSize, PROT_NONE,
+                         MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, nameplate.get(), 0);
+  return address == MAP_FAILED ? failedCall("mmap") : kDone;
+}
+
+/// Without the same name, neighbours that are equal else would not become one piece.
+void Mapping::nameRange(uint64_t offset, uint64_t length) const {
+  if (canName()) ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base_ + offset, length, name_.c_str());
+}
+
 Failure Mapping::replace(uint64_t offset, uint64_t length, int protection, int flags, int fd,
                          uint64_t fileOffset) {
-  proveInside(offset, length);
-  // SAFETY: MAP_FIXED hits only what this object owns (above).
+  // SAFETY: MAP_FIXED hits only what this object owns, as at() proves.
   void* address =
-      ::mmap(at(offset), length, protection, flags | MAP_FIXED, fd, static_cast<off_t>(fileOffset));
+      ::mmap(at(offset, length), length, protection, flags | MAP_FIXED, fd, static_cast<off_t>(fileOffset));
   if (address != MAP_FAILED) return kDone;
   const Failure failure = failedCall("mmap");
   closeHole(offset, length);
@@ -145,12 +180,10 @@ Failure Mapping::replace(uint64_t offset, uint64_t length, int protection, int f
 
 /// `offset..offset + length` of this mapping is one piece. Its pages go, a mapping without pages stays.
 Failure Mapping::moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
-  proveInside(offset, length);
-  target.proveInside(targetOffset, length);
-  // SAFETY: source and destination are inside what the two objects own (above), and MREMAP_DONTUNMAP leaves no hole
-  // at the source.
-  void* address = ::mremap(at(offset), length, length, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
-                           target.at(targetOffset));
+  // SAFETY: source and destination are inside what the two objects own, as at() proves, and MREMAP_DONTUNMAP leaves no
+  // hole at the source.
+  void* address = ::mremap(at(offset, length), length, length, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+                           target.at(targetOffset, length));
   return address == MAP_FAILED ? failedCall("mremap") : kDone;
 }
 
@@ -158,7 +191,7 @@ Failure Mapping::moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t o
 /// the rest. A hole could be taken by any other thread, so it is made reservation at once.
 void Mapping::closeHole(uint64_t offset, uint64_t length) {
   // SAFETY: MAP_FIXED_NOREPLACE replaces nothing: it succeeds exactly if the whole range is a hole.
-  ::mmap(at(offset), length, PROT_NONE, kReservationFlags | MAP_FIXED_NOREPLACE, -1, 0);
+  ::mmap(at(offset, length), length, PROT_NONE, kReservationFlags | MAP_FIXED_NOREPLACE, -1, 0);
 }
 
 /// How many bytes from `offset` on (at most `length`) the kernel keeps as one piece (VMA). Only such a piece may be
@@ -168,7 +201,7 @@ uint64_t Mapping::lengthOfOnePiece(uint64_t offset, uint64_t length) const {
   // page), and it fails with EFAULT if the range is more than one piece, otherwise with something else.
   const auto isOnePiece = [&](uint64_t tried) {
     // SAFETY: without MREMAP_MAYMOVE nothing moves, and nothing grows (above).
-    return ::mremap(at(offset), tried, tried + kPageSize, 0) == MAP_FAILED && errno != EFAULT;
+    return ::mremap(at(offset, tried), tried, tried + kPageSize, 0) == MAP_FAILED && errno != EFAULT;
   };
   if (isOnePiece(length)) return length;
   uint64_t piece = kPageSize;

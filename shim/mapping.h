@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "failure.h"
 
@@ -10,6 +11,8 @@ namespace membacking {
 
 /// In bytes. Host page and granularity of every command.
 inline constexpr uint64_t kPageSize = 4096;
+/// In bytes, of a page that the CPU maps by one entry of a page directory.
+inline constexpr uint64_t kHugePageSize = 2 * 1024 * 1024;
 
 class Mapping {
  public:
@@ -18,8 +21,10 @@ class Mapping {
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
 
-  /// `size` bytes of address space without memory or access, 2 MiB-aligned. `size` is whole pages, not 0.
-  static Failure reserve(uint64_t size, Mapping& result);
+  /// `size` bytes of address space without memory or access; aligned for every huge page that fits in. `size` is whole
+  /// pages, not 0. /proc/self/maps shows `name` where the range ends, and at all of its anonymous memory where the
+  /// kernel can.
+  static Failure reserve(uint64_t size, const std::string& name, Mapping& result);
   /// The first `size` bytes of what `fd` shows, readable and writable.
   static Failure shareWhole(int fd, uint64_t size, Mapping& result);
 
@@ -35,7 +40,7 @@ class Mapping {
 
   /// Replaces the range by `fd` from `fileOffset` on, shared, in one step.
   Failure mapShared(uint64_t offset, uint64_t length, int protection, int fd, uint64_t fileOffset);
-  /// Replaces the range by a copy-on-write image of `fd` from its start, without access.
+  /// Replaces the range by a copy-on-write image of `fd` from its start, readable and writable.
   Failure mapCopyOnWrite(uint64_t offset, uint64_t length, int fd);
   /// Makes the range plain reservation again: no memory, no access.
   Failure clear(uint64_t offset, uint64_t length);
@@ -47,25 +52,26 @@ class Mapping {
   /// they were, and the destination is as it was if it was plain reservation.
   Failure moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
 
-  /// Shows `name` (a string literal) in /proc/self/maps for anonymous memory, where the kernel can.
-  void name(const char* name);
+  /// The address of a range that is not empty, in whole pages. Ends the process unless it lies inside.
+  void* at(uint64_t offset, uint64_t length) const;
 
  private:
   Mapping(uint64_t base, uint64_t size, uint64_t mappedSize)
       : base_(base), size_(size), mappedSize_(mappedSize) {}
 
-  // SAFETY: no more than an address: who touches it has proved the range first.
-  void* at(uint64_t offset) const { return reinterpret_cast<void*>(base_ + offset); }
-  void proveInside(uint64_t offset, uint64_t length) const;
   Failure replace(uint64_t offset, uint64_t length, int protection, int flags, int fd, uint64_t fileOffset);
   Failure moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
   void closeHole(uint64_t offset, uint64_t length);
   uint64_t lengthOfOnePiece(uint64_t offset, uint64_t length) const;
+  Failure nameEnd() const;
+  void nameRange(uint64_t offset, uint64_t length) const;
 
   uint64_t base_ = 0;
   uint64_t size_ = 0;
   /// `size_` and the guard page behind a reservation.
   uint64_t mappedSize_ = 0;
+  /// Of a reservation.
+  std::string name_;
 };
 
 }  // namespace membacking

@@ -14,7 +14,7 @@ namespace membacking {
 
 class Reservation {
  public:
-  static Failure create(uint64_t size, std::shared_ptr<Reservation>& result);
+  static Failure create(uint64_t size, const std::string& name, std::shared_ptr<Reservation>& result);
   ~Reservation();
 
   Mapping& mapping() { return mapping_; }
@@ -42,6 +42,9 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   Napi::Value base(const Napi::CallbackInfo& info);
   Napi::Value size(const Napi::CallbackInfo& info);
   Napi::Value token(const Napi::CallbackInfo& info);
+  Napi::Value discardPrivate(const Napi::CallbackInfo& info);
+  Napi::Value view(const Napi::CallbackInfo& info);
+  void detachView(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<GuestCalls> calls_ = std::make_shared<GuestCalls>();

@@ -176,7 +176,7 @@ export class MemoryMap extends Handle {
     const size = validate.length(given.size ?? DEFAULT_VA_SIZE, 'size');
     const { core, recorder } = this.#context;
     const what = `a VA space of ${formatHex(size)} bytes cannot be reserved`;
-    const reservation = systemError(what, () => native().Reservation.create(size));
+    const reservation = systemError(what, () => native().Reservation.create(size, name));
     try {
       return this.#context.transaction(() => {
         const id = core.attachVa(spaceId, size);

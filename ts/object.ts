@@ -136,7 +136,7 @@ export class PrivateMemory extends MemoryObject {
     const checkedName = validate.text(name, 'name');
     return new PrivateMemory(
       checkedName,
-      systemError(`memory of ${bytes} bytes cannot be had`, () => native().Backing.privateMemory(bytes)),
+      systemError(`memory of ${bytes} bytes cannot be had`, () => native().Backing.privateMemory(bytes, checkedName)),
     );
   }
 

@@ -54,7 +54,7 @@ export class RecordingPartition implements Partition {
   readonly slots = new Map<number, MemorySlot>();
   /** What was called, in order. */
   readonly calls: string[] = [];
-  /** What is called throws, from the call on that makes this 0. */
+  /** Slots given and taken until one call throws. */
   failsAfter = Number.POSITIVE_INFINITY;
 
   constructor(name = 'recorder', slotLimit = 8) {
@@ -82,7 +82,7 @@ export class RecordingPartition implements Partition {
   }
 
   #call(what: string): void {
-    if (this.failsAfter-- <= 0) throw new Error(`the hypervisor refuses to ${what}`);
+    if (this.failsAfter-- === 0) throw new Error(`the hypervisor refuses to ${what}`);
     this.calls.push(what);
   }
 }

@@ -92,7 +92,8 @@ export function makeWorld({ size = 64 * PAGE, objectSize = 32 * PAGE } = {}): Wo
   };
 }
 
-/** What is mapped in `[base, base + size)`, one line a piece: offset, length, access, and what it is. */
+/** What is mapped in `[base, base + size)`, one line a piece: offset, length, access, and what it is; the names that
+ * some kernels show for anonymous memory are left out. */
 export function mapsOf(base: bigint, size: bigint): string[] {
   return readFileSync('/proc/self/maps', 'utf8')
     .split('\n')
@@ -104,7 +105,8 @@ export function mapsOf(base: bigint, size: bigint): string[] {
       if (end <= base || start >= base + size) return [];
       const from = start > base ? start : base;
       const to = end < base + size ? end : base + size;
-      const what = fields[5] === '0' ? fields[6] : `${fields[6]}+${fields[4]?.replace(/^0+/, '') || 0}`;
+      const what =
+        fields[5] === '0' ? fields[6]!.replace(/^\[anon:.*/, '') : `${fields[6]}+${fields[4]?.replace(/^0+/, '') || 0}`;
       return [`${(from - base).toString(16)} ${(to - from).toString(16)} ${fields[3]} ${what}`.trim()];
     });
 }
@@ -115,7 +117,7 @@ export function spaceMaps(world: World): string[] {
 
 /** Everything of this process that a leak would show in: mappings of ours, descriptors of ours. */
 export function footprint(): string[] {
-  const maps = readFileSync('/proc/self/maps', 'utf8').match(/.*(memfd:|membacking private|kvm-vcpu).*/g) ?? [];
+  const maps = readFileSync('/proc/self/maps', 'utf8').match(/.*(memfd:(?!membacking:headroom)|kvm-vcpu).*/g) ?? [];
   const fds = readdirSync('/proc/self/fd').flatMap((fd) => {
     try {
       return [`${fd} ${readlinkSync(`/proc/self/fd/${fd}`)}`];

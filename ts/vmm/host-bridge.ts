@@ -11,6 +11,7 @@ const SMRAM_DEFAULT = 0x02;
 const SMRAM_OPEN = 0x40;
 const SMRAM_LOCKED = 0x10;
 const SMRAM_ENABLED = 0x08;
+const SMRAM_SEES_RAM = SMRAM_OPEN | SMRAM_ENABLED;
 
 interface Segment {
   readonly gpa: number;
@@ -36,6 +37,7 @@ const WRITE_ONLY = 2;
 export class HostBridge extends PciFunction {
   readonly #ram: RamVisibilityControl;
   readonly #vgaWindow: Region;
+  #isSmramOpen = false;
 
   constructor(ram: RamVisibilityControl, vgaWindow: Region) {
     super({ vendor: 0x8086, device: 0x1237, classCode: 0x060000 });
@@ -60,8 +62,10 @@ export class HostBridge extends PciFunction {
         visibility: VISIBILITIES[(this.register(register) >> shift) & 3]!,
       })),
     );
-    const seesRam = SMRAM_OPEN | SMRAM_ENABLED;
-    this.#vgaWindow.setFlags({ enabled: (this.register(SMRAM) & seesRam) !== seesRam });
+    const isOpen = (this.register(SMRAM) & SMRAM_SEES_RAM) === SMRAM_SEES_RAM;
+    if (isOpen === this.#isSmramOpen) return;
+    this.#vgaWindow.setFlags({ enabled: !isOpen });
+    this.#isSmramOpen = isOpen;
   }
 
   /** Whether a write at this address is to RAM that reads do not see: then the exit has to do it. */

@@ -1,0 +1,81 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { membacking, withFiles } from './support/cli.ts';
+import { kvmTest } from './support/guest.ts';
+import { bzImage } from './support/pc-guests.ts';
+
+kvmTest(
+  'boot starts a kernel, shows the map before and after, and writes a trace that replays to the same map',
+  (t) => {
+    withFiles({ kernel: bzImage(), initrd: 'INITRD' }, (folder) => {
+      const at = (name: string) => join(folder, name);
+      const { code, out, err } = membacking(
+        ['boot', '--kernel', at('kernel'), '--initrd', at('initrd'), '--append', 'hello', '--memory', '8M'].concat([
+          '--map',
+          '--trace',
+          at('trace'),
+          '--timeout',
+          '60',
+        ]),
+      );
+      t.is(code, 0, err);
+      t.is(err, '');
+      t.regex(out, /com1 \| hello/);
+      const [before, after] = out.split('The memory map as the guest ends');
+      t.notRegex(before!, /shared memory$/m);
+      t.regex(after!, /^ {2}d0000000-d00fffff {2}device {2}rw {2}shared memory$/m);
+      const replayed = membacking(['replay', at('trace')]);
+      t.is(replayed.code, 0, replayed.err);
+      t.true(after!.includes(replayed.out.trimEnd()), replayed.out);
+      t.regex(readFileSync(at('trace'), 'latin1'), /"op":"move"/);
+    });
+  },
+);
+
+kvmTest('boot ends with 1 for a guest that fails or cannot go on, and with 124 when the time is up', (t) => {
+  const atReset = (...code: number[]) => {
+    const firmware = Buffer.alloc(0x10000);
+    firmware.set(code, 0xfff0);
+    return firmware;
+  };
+  const files = {
+    halts: atReset(0xf4, 0xeb, 0xfd), // hlt; jmp to it
+    fails: atReset(0xb0, 3, 0xe6, 0xf4), // mov al, 3; out f4, al
+    leaps: atReset(0xea, 0, 0, 0, 0xd0), // jmp d000:0, where nothing is
+  };
+  withFiles(files, (folder) => {
+    const boot = (name: string, seconds: number) =>
+      membacking(['boot', '--firmware', join(folder, name), '--timeout', String(seconds)]);
+    const late = boot('halts', 0.3);
+    t.is(late.code, 124, late.err);
+    t.regex(late.err, /the time was up/);
+    const failed = boot('fails', 30);
+    t.is(failed.code, 1);
+    t.regex(failed.err, /says that it failed: 3/);
+    const crashed = boot('leaps', 30);
+    t.is(crashed.code, 1, crashed.err);
+    t.regex(crashed.err, /^membacking: [^\n]{10,}\n$/);
+  });
+});
+
+test('boot says what is wrong with what was typed, or handed in', (t) => {
+  const cases: [string[], number, RegExp][] = [
+    [['disk.img'], 2, /named with options/],
+    [['--memory', 'much'], 2, /a size such as 64M, not "much"/],
+    [['--timeout', '-1'], 2, /timeout/],
+    [['--timeout', 'soon'], 2, /a number of seconds, not "soon"/],
+    [['--append', 'x'], 2, /are for a --kernel/],
+    [['--kernel', 'a', '--firmware', 'b'], 2, /not both/],
+    [['--kernel', 'nowhere'], 1, /nowhere cannot be read/],
+    [['--firmware', 'package.json'], 1, /whole 64 KiB/],
+    [['--firmware', 'package.json', '--memory', '1M'], 1, /whole MiB, from 4 MiB/],
+    [['--firmware', 'package.json', '--disk', 'nowhere'], 1, /nowhere cannot be opened/],
+    [['--firmware', 'package.json', '--trace', 'nowhere/trace'], 1, /cannot be written/],
+  ];
+  for (const [args, expected, message] of cases) {
+    const { code, err } = membacking(['boot', ...args]);
+    t.is(code, expected, `${args.join(' ')}: ${err}`);
+    t.regex(err, message);
+  }
+});

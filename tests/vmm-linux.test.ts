@@ -1,0 +1,64 @@
+// A kernel starts without firmware, by the 64-bit boot protocol of Linux; this one is a few bytes of ours.
+
+import { readSync } from 'node:fs';
+import test from 'ava';
+import { Monitor } from '../ts/vmm/index.ts';
+import { kvmTest } from './support/guest.ts';
+import { bzImage, KERNEL_LEAVES } from './support/pc-guests.ts';
+
+kvmTest('a bzImage gets its command line, initrd and memory map, and moves a BAR', async (t) => {
+  const sent: number[] = [];
+  const commandLine = 'console=ttyS0 quiet';
+  const monitor = new Monitor({
+    memory: 0xd000_0000, // more than lies below PCI's addresses
+    start: { linux: { kernel: bzImage(), initrd: Buffer.from('INITRD'), commandLine } },
+    onSerial: (byte) => sent.push(byte),
+  });
+  const timer = setTimeout(() => monitor.stop(), 30_000);
+  try {
+    t.deepEqual(await monitor.run(), { kind: 'exit', status: 0 });
+    const bytes = Buffer.from(sent);
+    const table = bytes.subarray(commandLine.length + 1);
+    t.is(bytes.toString('latin1', 0, commandLine.length + 1), `${commandLine}\0`);
+    const entries = Array.from({ length: table[0]! }, (_, i) => ({
+      gpa: Number(table.readBigUInt64LE(1 + i * 20)),
+      length: Number(table.readBigUInt64LE(9 + i * 20)),
+      type: table.readUInt32LE(17 + i * 20),
+    }));
+    t.deepEqual(entries, [
+      { gpa: 0, length: 0xa0000, type: 1 },
+      { gpa: 0x10_0000, length: 0xbff0_0000, type: 1 },
+      { gpa: 0x1_0000_0000, length: 0x1000_0000, type: 1 },
+    ]);
+    const rest = table.subarray(1 + entries.length * 20);
+    t.is(rest.toString('latin1', 0, 4), 'INIT');
+    t.is(rest.readUInt32LE(4), KERNEL_LEAVES.word, 'the BAR shows the same memory where it was moved to');
+
+    t.deepEqual(monitor.sharedMemoryDevice.bars, [KERNEL_LEAVES.bar]);
+    t.is(monitor.memory.guestMemory.readU8(0xb8000), KERNEL_LEAVES.letter);
+    const word = Buffer.alloc(4);
+    readSync(monitor.sharedMemory.fd, word, 0, 4, 0);
+    t.is(word.readUInt32LE(), KERNEL_LEAVES.word);
+  } finally {
+    clearTimeout(timer);
+    monitor.close();
+  }
+});
+
+kvmTest('what is no kernel, or does not fit, is refused in words', (t) => {
+  const start =
+    (kernel: Uint8Array, more: object = {}) =>
+    () => {
+      new Monitor({ memory: 0x400_0000, start: { linux: { kernel, ...more } } }).close();
+    };
+  t.throws(start(new Uint8Array(0x2000)), { code: 'INVALID_ARGUMENT', message: /no Linux kernel/ });
+  t.throws(start(bzImage({ hasEntry64: false })), { message: /no 64-bit entry/ });
+  t.throws(start(bzImage(), { initrd: new Uint8Array(0x400_0000) }), { message: /more memory/ });
+  t.throws(start(bzImage(), { commandLine: 'x'.repeat(256) }), { message: /command line has 256 bytes/ });
+  t.throws(() => new Monitor({ memory: 0x100001, start: { linux: { kernel: bzImage() } } }), { message: /whole MiB/ });
+  t.throws(() => new Monitor({ start: { firmware: new Uint8Array(100) } }), { message: /whole 64 KiB/ });
+});
+
+test('the kernel of these tests is as small as it looks', (t) => {
+  t.true(bzImage().length < 8192);
+});
