@@ -63,7 +63,6 @@ class Change {
   }
 }
 
-const SPAN_BYTES: u32 = offsetof<Span>();
 const PIECE_BYTES: u32 = offsetof<Piece>();
 const CHANGE_BYTES: u32 = offsetof<Change>();
 
