@@ -11,7 +11,9 @@
 //   table       ids and records                          policy    the `nested` overlap policy
 //   records     the records themselves                   describe  rows that say what there is
 //   region, mapping, space, sink   pass 1: what is asked for
-//   dirty       which windows a change touches           verify    the invariants
+//   dirty       which windows a change touches           verify, tree-verify   the invariants
+//   windows     the windows, in order                    bytes, sort   moving and sorting in place
+//   failure     what an error is about
 
 import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, POLICY_NESTED, SINK_PARTITION, SINK_VA } from './abi';
 import * as describe from './describe';

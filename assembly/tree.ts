@@ -18,16 +18,16 @@ import { moveWords } from './bytes';
 import { allocateJournaled, ensureStep, releaseJournaled, saveImage, stampNow, touch } from './journal';
 import { Vector } from './vector';
 
-const HEADER: u32 = 16;
+export const HEADER: u32 = 16;
 const STAMP_AT: u32 = 8;
 const SPAN_SHIFT: u32 = 5;
-const SPAN_SIZE: u32 = 1 << SPAN_SHIFT;
+export const SPAN_SIZE: u32 = 1 << SPAN_SHIFT;
 const CHILD_SIZE: u32 = 24;
 const FIRST_SHIFT: u32 = 6;
-const NODE_SHIFT: u32 = 9;
+export const NODE_SHIFT: u32 = 9;
 const NODE_SIZE: u32 = 1 << NODE_SHIFT;
 const LEAF_CAPACITY: u32 = (NODE_SIZE - HEADER) / SPAN_SIZE;
-const INNER_CAPACITY: u32 = (NODE_SIZE - HEADER) / CHILD_SIZE;
+export const INNER_CAPACITY: u32 = (NODE_SIZE - HEADER) / CHILD_SIZE;
 /** Free places that two leaves must have together to share their spans. */
 const SHARED: u32 = 4;
 /** Nodes this full or emptier look for a neighbour to join. */
@@ -52,7 +52,7 @@ export class Span {
 }
 
 @unmanaged
-class Node {
+export class Node {
   level: u8;
   shift: u8;
   count: u16;
@@ -61,7 +61,7 @@ class Node {
 }
 
 @unmanaged
-class Child {
+export class Child {
   start: u64;
   maxLast: u64;
   node: u32;
@@ -72,15 +72,15 @@ class Child {
 const pathNodes: usize = memory.data(4 * MAX_HEIGHT, 8);
 const pathIndexes: usize = memory.data(4 * MAX_HEIGHT, 8);
 
-function spanAt(node: Node, index: u32): Span {
+export function spanAt(node: Node, index: u32): Span {
   return changetype<Span>(changetype<usize>(node) + HEADER + (index << SPAN_SHIFT));
 }
 
-function childAt(node: Node, index: u32): Child {
+export function childAt(node: Node, index: u32): Child {
   return changetype<Child>(changetype<usize>(node) + HEADER + index * CHILD_SIZE);
 }
 
-function rootOf(slot: usize): Node {
+export function rootOf(slot: usize): Node {
   return changetype<Node>(<usize>load<u32>(slot));
 }
 
@@ -156,7 +156,7 @@ function pathIndex(depth: i32): u32 {
   return load<u32>(pathIndexes + (depth << 2));
 }
 
-function maxLastOf(node: Node): u64 {
+export function maxLastOf(node: Node): u64 {
   let result: u64 = 0;
   const count = <u32>node.count;
   if (node.level == 0) for (let i: u32 = 0; i < count; ++i) result = max(result, spanAt(node, i).last);
@@ -544,7 +544,16 @@ function collectBelow(node: Node, start: u64, last: u64, out: Vector): void {
 const edit = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 
 /** Whether a span may be one with `right`, which begins behind its last byte: `a` counts on, and the rest is the same. */
-function canJoin(start: u64, a: u64, b: u32, c: u32, rightStart: u64, rightA: u64, rightB: u32, rightC: u32): bool {
+export function canJoin(
+  start: u64,
+  a: u64,
+  b: u32,
+  c: u32,
+  rightStart: u64,
+  rightA: u64,
+  rightB: u32,
+  rightC: u32,
+): bool {
   return b == rightB && c == rightC && rightA == a + (rightStart - start);
 }
 
@@ -669,64 +678,4 @@ function stepPath(depth: i32, right: bool): bool {
     if (up + 1 < depth) store<u32>(pathIndexes + ((up + 1) << 2), right ? 0 : below.count - 1);
   }
   return true;
-}
-
-// ---- Invariants ----------------------------------------------------------------------------
-
-/** What a tree's spans promise: nothing; not to overlap; also not to stand beside what they could be joined with. */
-export const ANY: u32 = 0;
-export const DISJOINT: u32 = 1;
-export const JOINED: u32 = 2;
-
-let checked: Span | null = null;
-
-/** Asserts that the tree is well-formed and keeps its promise; returns how many spans it has. */
-export function verifyTree(slot: usize, promise: u32): u32 {
-  checked = null;
-  if (load<u32>(slot) == 0) return 0;
-  const root = rootOf(slot);
-  assert(root.count > 0 && (root.level == 0 || root.count > 1));
-  return verifyNode(root, root.level, promise);
-}
-
-function verifyNode(node: Node, level: u32, promise: u32): u32 {
-  assert(node.level == level);
-  const count = <u32>node.count;
-  if (level == 0) {
-    assert(count > 0 && HEADER + count * SPAN_SIZE <= (<u32>1) << node.shift);
-    for (let i: u32 = 0; i < count; ++i) verifySpan(spanAt(node, i), promise);
-    return count;
-  }
-  assert(count > 0 && count <= INNER_CAPACITY && node.shift == NODE_SHIFT);
-  let spans: u32 = 0;
-  for (let i: u32 = 0; i < count; ++i) {
-    const child = childAt(node, i);
-    const below = changetype<Node>(<usize>child.node);
-    assert(child.maxLast == maxLastOf(below));
-    const before = checked;
-    if (i > 0 && before != null)
-      assert(before.start < child.start || (before.start == child.start && before.b < child.b));
-    const first = firstBelow(below);
-    if (i > 0) assert(child.start < first.start || (child.start == first.start && child.b <= first.b));
-    spans += verifyNode(below, level - 1, promise);
-  }
-  return spans;
-}
-
-function firstBelow(node: Node): Span {
-  while (node.level != 0) node = changetype<Node>(<usize>childAt(node, 0).node);
-  return spanAt(node, 0);
-}
-
-function verifySpan(span: Span, promise: u32): void {
-  assert(span.start <= span.last);
-  const before = checked;
-  if (before != null) {
-    assert(before.start < span.start || (before.start == span.start && before.b < span.b));
-    if (promise >= DISJOINT) assert(before.last < span.start);
-    if (promise == JOINED && before.last + 1 == span.start) {
-      assert(!canJoin(before.start, before.a, before.b, before.c, span.start, span.a, span.b, span.c));
-    }
-  }
-  checked = span;
 }

@@ -21,7 +21,8 @@ import {
   spaces,
 } from './records';
 import { slotAccess, slotIsTaken, slotNumber, wantedSlots } from './slots';
-import { ANY, CURSOR_SIZE, Cursor, DISJOINT, JOINED, Span, verifyTree } from './tree';
+import { CURSOR_SIZE, Cursor, Span } from './tree';
+import { ANY, DISJOINT, JOINED, verifyTree } from './tree-verify';
 import { Piece, wantedPieces } from './va';
 import { VECTOR_SIZE, Vector } from './vector';
 

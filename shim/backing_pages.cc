@@ -28,7 +28,7 @@ Failure Backing::withPages(uint64_t offset, uint64_t length, Do what) const {
   Mapping window;
   // Aligned so that huge pages of the object are huge pages of the window.
   const uint64_t start = offset % kHugePageSize;
-  if (const Failure failure = Mapping::reserve(start + length, "membacking:window", window)) return failure;
+  if (const Failure failure = Mapping::reserve(start + length, "", window)) return failure;
   const int protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ;
   if (const Failure failure = window.mapShared(start, length, protection, fd.get(), offset)) return failure;
   prepare(window, start, length);
@@ -104,7 +104,7 @@ Failure Backing::pin() {
   } else {
     Mapping lasting;
     const int protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ;
-    if (const Failure failure = Mapping::reserve(size, "membacking:pinned", lasting)) return failure;
+    if (const Failure failure = Mapping::reserve(size, "", lasting)) return failure;
     if (const Failure failure = lasting.mapShared(0, size, protection, fd.get(), 0)) return failure;
     prepare(lasting, 0, size);
     if (const Failure failure = lockPages(lasting, 0, size)) return failure;

@@ -20,7 +20,7 @@ struct Ballast {
 
   /// As much as goes; with the mutex.
   void hold() {
-    if (pages.size() != 0 || Mapping::reserve(kMappings * kPageSize, "membacking:headroom", pages)) return;
+    if (pages.size() != 0 || Mapping::reserve(kMappings * kPageSize, "", pages)) return;
     for (uint64_t page = 0; page < kMappings; page += 2) {
       if (pages.protect(page * kPageSize, kPageSize, PROT_READ)) return;
     }

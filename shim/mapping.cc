@@ -83,9 +83,11 @@ Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result
   if (before != 0) ::munmap(address, before);
   if (after != 0) ::munmap(reinterpret_cast<void*>(base + mapped), after);
   Mapping reserved(base, size, mapped);
-  reserved.name_ = toName(name);
-  if (const Failure failure = reserved.nameEnd()) return failure;
-  reserved.nameRange(0, size);
+  if (!name.empty()) {
+    reserved.name_ = toName(name);
+    if (const Failure failure = reserved.nameEnd()) return failure;
+    reserved.nameRange(0, size);
+  }
   result = std::move(reserved);
   return kDone;
 }
@@ -164,7 +166,7 @@ Failure Mapping::nameEnd() const {
 
 /// Without the same name, neighbours that are equal else would not become one piece.
 void Mapping::nameRange(uint64_t offset, uint64_t length) const {
-  if (canName()) ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base_ + offset, length, name_.c_str());
+  if (!name_.empty() && canName()) ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base_ + offset, length, name_.c_str());
 }
 
 Failure Mapping::replace(uint64_t offset, uint64_t length, int protection, int flags, int fd,

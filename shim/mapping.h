@@ -23,7 +23,7 @@ class Mapping {
 
   /// `size` bytes of address space without memory or access; aligned for every huge page that fits in. `size` is whole
   /// pages, not 0. /proc/self/maps shows `name` where the range ends, and at all of its anonymous memory where the
-  /// kernel can.
+  /// kernel can; an empty one is none.
   static Failure reserve(uint64_t size, const std::string& name, Mapping& result);
   /// The first `size` bytes of what `fd` shows, readable and writable.
   static Failure shareWhole(int fd, uint64_t size, Mapping& result);

@@ -87,7 +87,11 @@ test('the command uses what every user can', (t) => {
 });
 
 test('the monitor uses what every user can', (t) => {
-  none(t, importing(/^ts\/vmm\//, /^ts\/(vmm\/.*|index\.ts)$/), 'Export it from ts/index.ts, and import it from there.');
+  none(
+    t,
+    importing(/^ts\/vmm\//, /^ts\/(vmm\/.*|index\.ts)$/),
+    'Export it from ts/index.ts, and import it from there.',
+  );
 });
 
 test('nothing inside imports the face', (t) => {

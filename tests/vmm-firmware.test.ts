@@ -67,7 +67,8 @@ firmwareTest(
         t.is(low.at(-1)?.end, BigInt(MEMORY), 'all of RAM is usable or reserved');
 
         // Writes to the C segment: dropped after POST; land; land unseen; are dropped, and the unseen one is there.
-        const [, ...words] = /pam ([\da-f]{4}) ([\da-f]{4}) ([\da-f]{4}) ([\da-f]{4}) ([\da-f]{4})/.exec(boot) ?? [];
+        const [, ...words] =
+          /pam ([\da-f]{4}) ([\da-f]{4}) ([\da-f]{4}) ([\da-f]{4}) ([\da-f]{4}) end/.exec(boot) ?? [];
         t.deepEqual(words.slice(0, 4), ['0000', '2222', 'ffff', '3333'], boot);
         t.not(words[4], '5555', 'the firmware cannot be written');
       }

@@ -48,3 +48,15 @@ export function lengthOf(start: Address, last: Address): Address {
     return last - start + 1;
   return toAddress(BigInt(last) - BigInt(start) + 1n);
 }
+
+/** The lower of two. */
+export function lower(a: Address, b: Address): Address {
+  if (a < b) return a;
+  return b;
+}
+
+/** The higher of two. */
+export function higher(a: Address, b: Address): Address {
+  if (a > b) return a;
+  return b;
+}

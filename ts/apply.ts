@@ -40,6 +40,8 @@ export class PlanRunner {
   /** The executor of every sink, while there is only one. */
   #only: Executor | undefined;
   observer: PlanObserver | undefined;
+  /** May throw: then nothing of the plan is executed, and nothing has happened. */
+  admit: ((core: Core, commands: number) => void) | undefined;
 
   constructor(core: Core) {
     this.#core = core;
@@ -72,9 +74,19 @@ export class PlanRunner {
     const disturbance = commands === 0 ? abi.CLASS_NONE : core.planClass();
     const plan = { commands, disturbance };
     this.observer?.(core, plan);
+    this.#admit(commands);
     if (commands === 0 || this.#executors.size === 0) core.adopt();
     else this.#carryOut(plan);
     return plan;
+  }
+
+  #admit(commands: number): void {
+    try {
+      this.admit?.(this.#core, commands);
+    } catch (error) {
+      this.#unwind(0);
+      throw error;
+    }
   }
 
   #carryOut({ commands, disturbance }: PlanFacts): void {

@@ -4,13 +4,16 @@ import { PlanRunner } from './apply.ts';
 import type { CoreOptions } from './core.ts';
 import { Core } from './core.ts';
 import { MembackingError } from './errors.ts';
+import { LeaseTable } from './lease-table.ts';
 import { Names } from './names.ts';
 import { NativeExecutor } from './native-executor.ts';
 import { ObjectTable } from './object-table.ts';
 import { PartitionTable } from './partition-table.ts';
+import { PlanEvents } from './plan-events.ts';
 import type { Region } from './region.ts';
 import type { Sink } from './sink.ts';
 import type { TraceRecorder } from './trace/recorder.ts';
+import type { Withheld } from './withheld.ts';
 
 type Action = () => void;
 
@@ -18,11 +21,15 @@ export class Context {
   readonly names = new Names();
   readonly core: Core;
   readonly runner: PlanRunner;
+  readonly events: PlanEvents;
   readonly recorder: TraceRecorder | undefined;
   /** By the core's number. One that was closed stays as long as it may be visible: to the end of the transaction. */
   readonly regions = new Map<number, Region>();
   readonly objects = new ObjectTable(this);
   readonly partitions = new PartitionTable(this);
+  readonly leases = new LeaseTable();
+  /** What is kept from all partitions for now: see Withholding. */
+  readonly withheld = new Set<Withheld>();
   /** What is attached, in order. */
   readonly sinks = new Set<Sink>();
   /** Made with the first sink of this machine: without one, the addon is not needed. */
@@ -38,6 +45,8 @@ export class Context {
   constructor(options: Omit<CoreOptions, 'explain'>, recorder: TraceRecorder | undefined) {
     this.core = new Core({ ...options, explain: this.names.explain });
     this.runner = new PlanRunner(this.core);
+    this.runner.admit = this.leases.admit;
+    this.events = new PlanEvents(this.runner);
     this.recorder = recorder;
   }
 
@@ -87,7 +96,7 @@ export class Context {
       throw error;
     }
     try {
-      this.runner.commit();
+      this.events.commit();
     } catch (error) {
       if (hasHappened(error)) this.#keep();
       else this.#rollBack();

@@ -46,6 +46,14 @@ export type BuildErrorCode =
   /** Fewer huge pages are free than are needed. */
   | 'HUGE_PAGES_MISSING'
   | 'NUMA_NODE_ABSENT'
+  /** The machine has transparent huge pages switched off. */
+  | 'HUGE_PAGES_OFF'
+  /** An option that means nothing for such a backing. */
+  | 'OPTION_MISFIT'
+  /** Prefetching takes time: it needs the function that is waited for. */
+  | 'NEEDS_ASYNC'
+  /** The system does not let this process pin so much. */
+  | 'PIN_REFUSED'
   /** Two blocks of RAM with one name. */
   | 'NAME_TAKEN'
   /** The system refused. `cause` is its error. */
@@ -58,10 +66,18 @@ export type ErrorCode =
   | 'ATTACH_FAILED'
   /** No piece of RAM can be switched by itself there. */
   | 'NOT_CONTROLLABLE'
+  /** Memory that cannot be given back now: `details.reason` says why. */
+  | 'NOT_DISCARDABLE'
+  /** A hypervisor cannot keep the guest from executing what it reads. */
+  | 'EXECUTE_CONTROL'
   /** A backing that is handed over has no such memory. */
   | 'MISSING_BACKING'
   /** Memory is in use: `details.leases` says by whom. */
   | 'LEASED'
+  /** Waiting for memory in use was given up. `details.leases` says who has it. */
+  | 'ABORTED'
+  /** Leased memory that JavaScript must not touch directly. */
+  | 'NO_VIEW'
   /** The core stopped at a bug of its own. */
   | 'CORE_TRAPPED'
   /** Parts of the package do not belong together. */

@@ -3,6 +3,8 @@
 
 import { type Address, formatHex, high, low } from './address.ts';
 import { MembackingError } from './errors.ts';
+import { Lease, type LeasedSpace } from './lease.ts';
+import { LEASE_MODES, type LeaseMode } from './lease-table.ts';
 import {
   ACCESS_FAULTS,
   type AccessFault,
@@ -24,16 +26,48 @@ const FAULT_WORDS: Readonly<Record<AccessFault, string>> = {
 
 const WIDTHS: readonly unknown[] = [1, 2, 4, 8] satisfies Width[];
 
+/** A stretch of guest memory that is to be leased. */
+export interface LeaseRange {
+  readonly gpa: Address;
+  /** Bytes. */
+  readonly length: Address;
+}
+
+export interface LeaseOptions {
+  /** Who uses it, for those who must wait. */
+  readonly holder: string;
+}
+
 export class GuestMemory {
   readonly #what: string;
-  #reservation: Reservation | undefined;
-  readonly #facts: Float64Array;
+  #space: LeasedSpace | undefined;
+  #facts: Float64Array;
 
   /** @internal Made by VaSpace: `what` it is, for messages. */
-  constructor(what: string, reservation: Reservation) {
+  constructor(what: string, space: LeasedSpace) {
     this.#what = what;
-    this.#reservation = reservation;
-    this.#facts = reservation.facts;
+    this.#space = space;
+    this.#facts = space.reservation.facts;
+  }
+
+  /** From now on it is that of another VA space. @internal */
+  use(space: LeasedSpace): void {
+    this.#space = space;
+    this.#facts = space.reservation.facts;
+  }
+
+  /** Holds on to a stretch of memory that is mapped now with that access: it stays so until the lease is released. Throws
+   *  GUEST_ACCESS where it is not, LEASED where it is about to change. */
+  lock(range: LeaseRange, mode: LeaseMode, options: LeaseOptions): Lease {
+    const { gpa, length } = validate.options(range, ['gpa', 'length'], 'a range to lock');
+    const { holder } = validate.options(options, ['holder'], 'lock');
+    const facts = {
+      gpa: exact(gpa, 'lock'),
+      length: validate.integer(Number(validate.length(length, 'length')), 'length', 1, Number.MAX_SAFE_INTEGER),
+      mode: validate.oneOf(LEASE_MODES, mode, 'mode'),
+      holder: validate.text(holder, 'holder'),
+    };
+    return new Lease(this.#openSpace(), this, facts);
   }
 
   /** Fills `into`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are read. */
@@ -92,12 +126,16 @@ export class GuestMemory {
 
   /** The VA space is closed. @internal */
   end(): void {
-    this.#reservation = undefined;
+    this.#space = undefined;
   }
 
   #open(): Reservation {
-    if (this.#reservation === undefined) throw new MembackingError('CLOSED', `${this.#what} is closed`);
-    return this.#reservation;
+    return this.#openSpace().reservation;
+  }
+
+  #openSpace(): LeasedSpace {
+    if (this.#space === undefined) throw new MembackingError('CLOSED', `${this.#what} is closed`);
+    return this.#space;
   }
 
   #load(gpa: Address, width: Width): number {

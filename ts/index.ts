@@ -20,16 +20,20 @@ export {
   MappedRegion,
 } from './guest/device.ts';
 export { MemoryBuildError, PartitionAttachError } from './guest/errors.ts';
+export type { GuestMemoryFacts } from './guest/inspect.ts';
 export type { GpaRange } from './guest/layout.ts';
 export { AddedRam, GuestMemoryManager } from './guest/manager.ts';
+export type { PrefetchOptions } from './guest/pages.ts';
 export { type RamVisibility, RamVisibilityControl, type VisibilityChange } from './guest/ram.ts';
 export type { RamOptions } from './guest/ram-options.ts';
 export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
-export type { Vtl } from './guest/vtl.ts';
-export { GuestMemory } from './guest-memory.ts';
+export { GuestMemoryClient, type Vtl, type VtlAccess, type VtlProtectionOptions } from './guest/vtl.ts';
+export { GuestMemory, type LeaseOptions, type LeaseRange } from './guest-memory.ts';
 export { Handle } from './handle.ts';
 export { KvmPartition, Vcpu } from './kvm.ts';
+export { Lease } from './lease.ts';
+export type { LeaseFacts, LeaseMode } from './lease-table.ts';
 export {
   type AddressSpaceOptions,
   type AliasOptions,
@@ -42,10 +46,12 @@ export {
 export { type Exit, KVM_EXIT, type Registers, type SpecialRegisters } from './native.ts';
 export { MemoryObject, PrivateMemory, SharedMemory } from './object.ts';
 export { type AttachedSlot, Attachment, type MemorySlot, type Partition, type PartitionFacts } from './partition.ts';
+export type { PlanCounters, PlanMessage } from './plan-events.ts';
 export { type MapOptions, type Mapping, type PlaceOptions, Region } from './region.ts';
 export type { ProtectOptions } from './sink.ts';
 export { AddressSpace, type FlatRange, type SeenRegion } from './space.ts';
 export { type VaPiece, VaSpace } from './va-space.ts';
+export type { WaitOptions } from './when-free.ts';
 
 // ---- Traces ------------------------------------------------------------------------------------
 

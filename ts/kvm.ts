@@ -25,6 +25,8 @@ import * as validate from './validate.ts';
 export class KvmPartition extends Handle implements PartitionFacts {
   readonly name: string;
   readonly slotLimit: number;
+  /** KVM executes what it can read. */
+  readonly canExecuteProtect = false;
   /** @internal */
   readonly vm: Vm;
   /** @internal */

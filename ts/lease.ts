@@ -1,114 +1,98 @@
-// Leases: holds on stretches of guest memory in use. While one is held, no plan tears its pages down, replaces them or
-// takes the access away that it needs. The table says who holds what; holders may be anything with a name.
+// A lease: a hold on a stretch of guest memory in use, and the memory itself as long as it is held.
 
 import * as abi from '../assembly/abi.ts';
-import { type Address, formatHex, sum } from './address.ts';
-import type { Core } from './core.ts';
+import { type Address, formatHex, lengthOf, sum } from './address.ts';
+import type { Context } from './context.ts';
 import { MembackingError } from './errors.ts';
-import { Handle } from './handle.ts';
+import type { HeldLease, LeaseFacts, LeaseMode } from './lease-table.ts';
+import { isEnough, leaseFacts } from './lease-table.ts';
+import type { Reservation } from './native.ts';
+import { systemError } from './system.ts';
 
-export type LeaseMode = 'read' | 'write';
-
-/** What is known of a lease by those who must wait for it. */
-export interface LeaseFacts {
-  readonly holder: string;
-  readonly mode: LeaseMode;
-  readonly gpa: number;
-  /** Bytes. */
-  readonly length: number;
+/** Where leased memory is. @internal */
+export interface LeasedSpace {
+  readonly context: Context;
+  /** The VA space. */
+  readonly id: number;
+  readonly reservation: Reservation;
 }
 
-interface Entry extends LeaseFacts {
-  readonly sink: number;
-}
+/** Guest memory that stays where it is, with the access that was asked for, until `release`. */
+export class Lease implements Disposable {
+  readonly #space: LeasedSpace;
+  readonly #held: HeldLease;
+  readonly #isViewable: boolean;
+  #buffer: ArrayBuffer | undefined;
+  #view: Uint8Array | undefined;
 
-/** A range of one VA space; `end` is the first byte behind it. */
-interface Range {
-  readonly sink: number;
-  readonly start: number;
-  readonly end: number;
-}
-
-const ACCESS: Readonly<Record<LeaseMode, number>> = {
-  read: abi.ACCESS_READ,
-  write: abi.ACCESS_READ | abi.ACCESS_WRITE,
-};
-
-export class LeaseTable {
-  readonly #leases = new Set<Entry>();
-  /** Ranges that somebody waits for: nobody gets a new lease there. */
-  readonly #draining = new Set<Range>();
-  #released: (() => void)[] = [];
-
-  get size(): number {
-    return this.#leases.size;
+  /** Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is about to change.
+   *  @internal */
+  constructor(space: LeasedSpace, owner: object, { holder, mode, gpa, length }: LeaseFacts) {
+    this.#space = space;
+    this.#isViewable = checkMapped(space, mode, gpa, length);
+    const end = () => this.release();
+    this.#held = { holder, mode, gpa, length, sink: space.id, owner, start: gpa, end: gpa + length, takeBack: end };
+    space.context.leases.add(this.#held);
   }
 
-  /** Throws LEASED where a range is being taken away. */
-  add(entry: Entry): () => void {
-    for (const range of this.#draining) {
-      if (overlaps(range, entry)) {
-        throw new MembackingError(
-          'LEASED',
-          `the memory at ${formatHex(entry.gpa)} is about to change: it is not leased any more`,
-        );
-      }
+  get facts(): LeaseFacts {
+    return leaseFacts(this.#held);
+  }
+
+  get released(): boolean {
+    return !this.#space.context.leases.holds(this.#held);
+  }
+
+  /** The memory itself: the same array each time, of length 0 after `release`. A lease to read gives one too, which is not
+   *  to be written. Throws NO_VIEW where JavaScript must not touch it (read-only memory, a file that can become shorter,
+   *  more than 4 GiB): there `read` and `write` of the guest memory do. */
+  get view(): Uint8Array {
+    const { gpa, length } = this.#held;
+    if (this.released) throw new MembackingError('CLOSED', `the lease at ${formatHex(gpa)} was released`);
+    if (this.#view !== undefined) return this.#view;
+    if (!this.#isViewable || length > 2 ** 32) {
+      const message = `memory at ${formatHex(gpa)} has no view: it is read-only, or its file can become shorter, or it is more than 4 GiB`;
+      throw new MembackingError('NO_VIEW', message, { details: { gpa, length } });
     }
-    this.#leases.add(entry);
-    return () => {
-      this.#leases.delete(entry);
-      const waiting = this.#released;
-      this.#released = [];
-      for (const wake of waiting) wake();
-    };
+    this.#buffer = systemError('a view of guest memory', () => this.#space.reservation.view(gpa, length));
+    this.#view = new Uint8Array(this.#buffer);
+    return this.#view;
   }
 
-  /** Every lease that is held. */
-  all(): LeaseFacts[] {
-    return [...this.#leases].map(factsOf);
-  }
-
-  /** Refuses the core's plan if it takes something from a lease. Throws LEASED with the holders. */
-  check(core: Core, commands: number): void {
-    if (this.#leases.size === 0) return;
-    const broken = new Set<Entry>();
-    for (let i = 0; i < commands; i++) {
-      const { op, sink, gpa, length, access } = core.command(i);
-      if (op > abi.OP_VA_UNPARK) continue;
-      const range = { sink, start: Number(gpa), end: Number(sum(gpa, length)) };
-      const left = op === abi.OP_VA_PROTECT ? access : 0;
-      for (const lease of this.#leases) {
-        if (overlaps(range, lease) && (left & ACCESS[lease.mode]) !== ACCESS[lease.mode]) broken.add(lease);
-      }
+  /** Detaches the view, and lets the memory go. May be called again. Throws SYSTEM, and goes on holding, where the view
+   *  was transferred to somebody else. */
+  release(): void {
+    if (this.released) return;
+    const buffer = this.#buffer;
+    if (buffer !== undefined) {
+      systemError('the view of a lease', () => this.#space.reservation.detachView(buffer));
+      this.#buffer = undefined;
     }
-    if (broken.size > 0) throw leased([...broken]);
+    this.#space.context.leases.remove(this.#held);
   }
 
-  /** Until `done` is called, nobody gets a new lease in these ranges. */
-  drain(facts: readonly (LeaseFacts & { sink: number })[]): () => void {
-    const ranges = facts.map((lease) => ({ sink: lease.sink, start: lease.gpa, end: lease.gpa + lease.length }));
-    for (const range of ranges) this.#draining.add(range);
-    return () => {
-      for (const range of ranges) this.#draining.delete(range);
-    };
-  }
-
-  /** Settles when some lease is released. */
-  nextRelease(): Promise<void> {
-    return new Promise((resolve) => this.#released.push(resolve));
+  [Symbol.dispose](): void {
+    this.release();
   }
 }
 
-function overlaps(range: Range, lease: Entry): boolean {
-  return range.sink === lease.sink && range.start < lease.gpa + lease.length && range.end > lease.gpa;
+/** Throws GUEST_ACCESS. Returns whether JavaScript may touch it: it is writable, and certainly stays there. */
+function checkMapped({ context, id }: LeasedSpace, mode: LeaseMode, gpa: number, length: number): boolean {
+  const { core, objects } = context;
+  const last = gpa + length - 1;
+  let next: Address = gpa;
+  let isViewable = true;
+  for (const piece of core.piecesIn(id, gpa, last)) {
+    if (piece.start > next) break;
+    if (!isEnough(mode, piece.flags)) throw refused(next, 'read-only');
+    if ((piece.flags & abi.ACCESS_WRITE) === 0 || objects.objectOf(piece.id).backing.isShrinkable) isViewable = false;
+    next = sum(piece.start, lengthOf(piece.start, piece.last));
+  }
+  if (next <= last) throw refused(next, 'hole');
+  return isViewable;
 }
 
-function factsOf({ holder, mode, gpa, length }: Entry): LeaseFacts {
-  return { holder, mode, gpa, length };
-}
-
-function leased(leases: readonly Entry[]): MembackingError {
-  const holders = [...new Set(leases.map((lease) => `"${lease.holder}"`))].join(', ');
-  const message = `memory at ${formatHex(leases[0]!.gpa)} is in use by ${holders}: release it, or wait with whenFree`;
-  return new MembackingError('LEASED', message, { details: { leases } });
+function refused(gpa: Address, fault: 'hole' | 'read-only'): MembackingError {
+  const message = `guest memory cannot be leased: ${formatHex(gpa)} ${fault === 'hole' ? 'has no memory' : 'is read-only'}`;
+  return new MembackingError('GUEST_ACCESS', message, { details: { gpa, fault } });
 }

@@ -1,5 +1,6 @@
 // The memory map of one virtual machine: where everything is made, changed together and closed.
 
+import * as abi from '../assembly/abi.ts';
 import { type Address, formatHex, LAST_ADDRESS } from './address.ts';
 import { Context } from './context.ts';
 import { MembackingError } from './errors.ts';
@@ -14,6 +15,7 @@ import {
   regionKindNumber,
 } from './kinds.ts';
 import type { KvmPartition } from './kvm.ts';
+import type { LeaseFacts } from './lease-table.ts';
 import { native } from './native.ts';
 import { Attachment, checkedPartition, type Partition } from './partition.ts';
 import { Region } from './region.ts';
@@ -22,6 +24,7 @@ import { systemError } from './system.ts';
 import { type TraceOutput, TraceRecorder } from './trace/recorder.ts';
 import { VaSpace } from './va-space.ts';
 import * as validate from './validate.ts';
+import { type WaitOptions, whenFree } from './when-free.ts';
 
 export interface MemoryMapOptions {
   /** Which overlaps of regions are allowed. Default `layered`: any. */
@@ -72,6 +75,8 @@ export interface AttachOptions {
   readonly gpaOffset?: Address;
   /** The highest GPA of the partition that this attachment may use. Default: any. */
   readonly lastGpa?: Address;
+  /** Slots that the partition is given at most, said when it is first attached. Default: what it has. */
+  readonly slotLimit?: number;
 }
 
 const DEFAULT_VA_SIZE = 2 ** 40;
@@ -80,7 +85,7 @@ const REGION_OPTIONS = ['name', 'kind', 'size', 'readonly', 'nonvolatile', 'enab
 const ALIAS_OPTIONS = ['name', 'target', 'offset', 'size', 'readonly', 'nonvolatile', 'enabled'] as const;
 const SPACE_OPTIONS = ['name', 'root', 'offset'] as const;
 const VA_OPTIONS = ['name', 'size'] as const;
-const ATTACH_OPTIONS = ['space', 'va', 'gpaOffset', 'lastGpa'] as const;
+const ATTACH_OPTIONS = ['space', 'va', 'gpaOffset', 'lastGpa', 'slotLimit'] as const;
 
 /** Regions, address spaces and what they are attached to. Every change is a transaction: it happens wholly, or throws
  *  and has not happened. */
@@ -112,12 +117,29 @@ export class MemoryMap extends Handle {
     return 'the memory map';
   }
 
+  /** @internal For what is built on top of a map. */
+  get context(): Context {
+    return this.#context;
+  }
+
   /** Everything that `body` changes happens at once, or not at all if it throws. They nest: an inner one that throws
    *  takes back only its own. `body` must not be async. Returns what it returns. */
   transaction<Result>(body: () => Result): Result {
     this.checkOpen();
     if (typeof body !== 'function') throw validate.invalid('a transaction needs a function');
     return this.#context.transaction(body);
+  }
+
+  /** The same, which waits where memory is leased that it would change: until then the guest does not see that memory, and
+   *  nobody gets a new lease there. `body` is called again after each wait: what it did before was taken back. Throws what
+   *  a transaction throws; LEASED at the deadline and ABORTED with who held on, and has then changed nothing. */
+  whenFree<Result>(body: () => Result, options?: WaitOptions): Promise<Result> {
+    return whenFree(this.#context, body, options);
+  }
+
+  /** The leases that are held now. */
+  leases(): LeaseFacts[] {
+    return this.#context.leases.all();
   }
 
   createRegion(options: RegionOptions): Region {
@@ -181,7 +203,7 @@ export class MemoryMap extends Handle {
       return this.#context.transaction(() => {
         const id = core.attachVa(spaceId, size);
         recorder?.record({ op: 'va', id, space: spaceId, size });
-        return new VaSpace(this.#context, id, name, reservation);
+        return new VaSpace(this.#context, id, name, space, reservation);
       });
     } catch (error) {
       reservation.close();
@@ -200,20 +222,25 @@ export class MemoryMap extends Handle {
     const vaId = va.idIn(this.#context);
     const gpaOffset = validate.address(given.gpaOffset ?? 0, 'gpaOffset');
     const lastGpa = validate.address(given.lastGpa ?? LAST_ADDRESS, 'lastGpa');
+    const slots = validate.integer(given.slotLimit ?? abi.MAX_SLOTS, 'slotLimit', 1, abi.MAX_SLOTS);
     const { core, partitions, recorder } = this.#context;
     return this.#context.transaction(() => {
-      const partitionId = partitions.enter(checked);
+      const partitionId = partitions.enter(checked, Math.min(slots, checked.slotLimit));
       const id = core.attachPartition(partitionId, space, vaId, gpaOffset, lastGpa);
       recorder?.record({ op: 'attach', id, partition: partitionId, space, va: vaId, gpaOffset, lastGpa });
-      return new Attachment(this.#context, id, checked, va, gpaOffset);
+      const attachment = new Attachment(this.#context, id, checked, { space: given.space, va, gpaOffset });
+      for (const part of this.#context.withheld) if (part.space === space) attachment.withhold(part);
+      return attachment;
     });
   }
 
   /** Takes everything away from partitions and VA spaces, and ends all handles. Memory objects and partitions stay
-   *  their owner's. Throws IN_USE inside a transaction, PLAN_FAILED. */
+   *  their owner's. Leases that are still held end, and a warning of the process (`code` LEASES_ENDED) says who held
+   *  what. Throws IN_USE inside a transaction, PLAN_FAILED. */
   protected override release(): void {
     const context = this.#context;
     if (context.isBusy) throw new MembackingError('IN_USE', 'a memory map cannot be closed inside a transaction');
+    warnOfEnded(context.leases.endAll());
     // An attachment comes after the VA space that it uses, and goes before it.
     const sinks = [...context.sinks].reverse();
     try {
@@ -227,6 +254,15 @@ export class MemoryMap extends Handle {
     }
     context.close();
   }
+}
+
+function warnOfEnded(leases: readonly LeaseFacts[]): void {
+  if (leases.length === 0) return;
+  const ranges = leases.map(
+    ({ holder, mode, gpa, length }) => `"${holder}" ${mode} ${formatHex(gpa)}-${formatHex(gpa + length - 1)}`,
+  );
+  const message = `a memory map was closed while memory was leased: ${ranges.join(', ')}`;
+  process.emitWarning(message, { type: 'MembackingWarning', code: 'LEASES_ENDED' });
 }
 
 function flagsOf({ readonly, nonvolatile, enabled }: RegionFlags): {

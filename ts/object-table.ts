@@ -36,6 +36,12 @@ export class ObjectTable {
     return this.#ids.has(object);
   }
 
+  /** Whether some region shows a part of it. */
+  isMapped(object: MemoryObject): boolean {
+    const id = this.#ids.get(object);
+    return id !== undefined && this.#context.core.objectIsMapped(id);
+  }
+
   objectOf(id: number): MemoryObject {
     return this.#objects.get(id)!;
   }

@@ -16,9 +16,10 @@ export class PartitionTable {
     this.#context = context;
   }
 
-  /** The partition's number, for one more attachment. Inside a transaction. */
-  enter(partition: PartitionFacts): number {
-    const entry = this.#entries.get(partition) ?? this.#create(partition);
+  /** The partition's number, for one more attachment; with the first, the slots that it may be given at most are set.
+   *  Inside a transaction. */
+  enter(partition: PartitionFacts, slots: number): number {
+    const entry = this.#entries.get(partition) ?? this.#create(partition, slots);
     entry.attachments++;
     this.#context.onUndo(() => {
       if (--entry.attachments === 0) this.#entries.delete(partition);
@@ -39,10 +40,10 @@ export class PartitionTable {
     });
   }
 
-  #create(partition: PartitionFacts): Entry {
+  #create(partition: PartitionFacts, slots: number): Entry {
     const { core, names, recorder } = this.#context;
-    const entry = { id: core.createPartition(partition.slotLimit), attachments: 0 };
-    recorder?.record({ op: 'partition', id: entry.id, slots: partition.slotLimit });
+    const entry = { id: core.createPartition(slots), attachments: 0 };
+    recorder?.record({ op: 'partition', id: entry.id, slots });
     this.#context.enter(names.partitions, entry.id, partition.name);
     this.#entries.set(partition, entry);
     return entry;

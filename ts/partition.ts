@@ -1,16 +1,18 @@
 // Partitions: virtual machines as the hypervisor knows them. A monitor may bring its own.
 
 import * as abi from '../assembly/abi.ts';
-import { type Address, lengthOf } from './address.ts';
+import { type Address, lastByte, lengthOf, sum } from './address.ts';
 import type { Executor, Pausable } from './apply.ts';
 import type { Context } from './context.ts';
 import type { Core } from './core.ts';
 import { MembackingError } from './errors.ts';
-import { type Access, accessName } from './kinds.ts';
+import { type Access, accessName, accessNumber } from './kinds.ts';
 import { KvmPartition } from './kvm.ts';
 import { Sink } from './sink.ts';
+import type { AddressSpace } from './space.ts';
 import type { VaSpace } from './va-space.ts';
 import * as validate from './validate.ts';
+import { bytesOf, clipped, overlay, type Protection, protectionsOf, type Withheld } from './withheld.ts';
 
 /** A memory slot as a hypervisor is given it. */
 export interface MemorySlot {
@@ -28,6 +30,8 @@ export interface MemorySlot {
  *  let them miss bytes. A `pause` that throws stops the change; `resume` must not throw. */
 export interface PartitionFacts extends Partial<Pausable> {
   readonly name: string;
+  /** Whether it can keep the guest from executing what it may read. Default false. */
+  readonly canExecuteProtect?: boolean;
   /** Memory slots that it can have. */
   readonly slotLimit: number;
 }
@@ -92,17 +96,31 @@ export interface AttachedSlot {
   readonly access: Access;
 }
 
+/** What an attachment sees, and where. */
+interface AttachmentPlace {
+  readonly space: AddressSpace;
+  readonly va: VaSpace;
+  readonly gpaOffset: Address;
+}
+
 /** A partition's view of one address space. Closing it takes all its slots away; it is closed with the partition. */
 export class Attachment extends Sink {
   readonly partition: PartitionFacts;
+  readonly space: AddressSpace;
   readonly va: VaSpace;
   /** Added to a GPA of the address space to give the partition's own. */
   readonly gpaOffset: Address;
+  /** What it is not to see for now. */
+  #withheld: readonly Withheld[] = [];
+  /** While something is withheld: the protections that it would have. */
+  #asked: readonly Protection[] = [];
 
   /** @internal Made by MemoryMap. */
-  constructor(context: Context, id: number, partition: KvmPartition | Partition, va: VaSpace, gpaOffset: Address) {
+  constructor(context: Context, id: number, partition: KvmPartition | Partition, place: AttachmentPlace) {
     super(context, id, partition.name);
+    const { space, va, gpaOffset } = place;
     this.partition = partition;
+    this.space = space;
     this.va = va;
     this.gpaOffset = gpaOffset;
     // One object for all attachments of a partition: it is paused once.
@@ -129,6 +147,44 @@ export class Attachment extends Sink {
       length: lengthOf(row.start, row.last),
       access: accessName(row.flags),
     }));
+  }
+
+  /** Inside a transaction: it does not see the range until `giveBack`, whatever is protected there. @internal */
+  withhold(part: Withheld): void {
+    const asked = this.#withheld.length === 0 ? protectionsOf(this.context.core, this.id) : this.#asked;
+    this.#keep([...this.#withheld, part], asked);
+    this.#apply(part);
+  }
+
+  /** @internal Nothing happens where it was not withheld. */
+  giveBack(part: Withheld): void {
+    if (!this.#withheld.includes(part)) return;
+    const left = this.#withheld.filter((each) => each !== part);
+    this.#keep(left, this.#asked);
+    this.#apply(part);
+  }
+
+  protected override setAccess(start: Address, length: Address, access: Access): void {
+    super.setAccess(start, length, access);
+    if (this.#withheld.length === 0) return;
+    const changed = { start, last: sum(start, lastByte(length)), access: accessNumber(access) };
+    this.#keep(this.#withheld, overlay(this.#asked, changed));
+    this.#apply(changed);
+  }
+
+  #keep(withheld: readonly Withheld[], asked: readonly Protection[]): void {
+    const before = [this.#withheld, this.#asked] as const;
+    [this.#withheld, this.#asked] = [withheld, asked];
+    this.context.onUndo(() => {
+      [this.#withheld, this.#asked] = before;
+    });
+  }
+
+  /** In a range: first what was asked for, then nothing where it is withheld. */
+  #apply(range: Pick<Protection, 'start' | 'last'>): void {
+    const nothing = this.#withheld.map(({ start, last }) => ({ start, last, access: 0 }));
+    const parts = [{ ...range, access: abi.ACCESS_ALL }, ...clipped(this.#asked, range), ...clipped(nothing, range)];
+    for (const part of parts) super.setAccess(part.start, bytesOf(part), accessName(part.access));
   }
 
   /** The partition is about to be closed. Throws IN_USE inside a transaction. @internal */

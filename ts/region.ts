@@ -1,7 +1,7 @@
 // Regions: a fixed length with a name, placed and mapped as the monitor likes.
 
 import * as abi from '../assembly/abi.ts';
-import { type Address, formatHex, lengthOf, toAddress } from './address.ts';
+import { type Address, formatHex, lastByte, lengthOf, sum, toAddress } from './address.ts';
 import type { Context } from './context.ts';
 import { type RegionFlags, type RegionKind, regionFlags } from './kinds.ts';
 import { MapHandle } from './map-handle.ts';
@@ -64,6 +64,24 @@ export class Region extends MapHandle {
     this.checkOpen();
     const row = this.context.core.region(this.id);
     return row.flags & abi.REGION_EMPTY ? 0 : lengthOf(0, row.last);
+  }
+
+  /** As they are now: inside a transaction, with its changes. */
+  get flags(): Required<RegionFlags> {
+    this.checkOpen();
+    const { flags } = this.context.core.region(this.id);
+    return {
+      readonly: (flags & abi.REGION_READONLY) !== 0,
+      nonvolatile: (flags & abi.REGION_NONVOLATILE) !== 0,
+      enabled: (flags & abi.REGION_DISABLED) === 0,
+    };
+  }
+
+  /** Of its first byte in the container that it is in; undefined while it is in none. */
+  get offset(): Address | undefined {
+    this.checkOpen();
+    const row = this.context.core.region(this.id);
+    return row.aux === 0 ? undefined : row.start;
   }
 
   /** Puts the region into a container (any region that is no alias). Throws PLACED, CYCLE. */
@@ -186,6 +204,13 @@ export class Region extends MapHandle {
       objectOffset: row.offset,
       writable: (row.flags & abi.MAPPING_WRITABLE) !== 0,
     }));
+  }
+
+  /** What a range of it shows parts of. @internal */
+  objectsIn(offset: Address, length: Address): Set<MemoryObject> {
+    const { core, objects } = this.context;
+    const rows = core.mappingsIn(this.id, offset, sum(offset, lastByte(length)));
+    return new Set(rows.map((row) => objects.objectOf(row.id)));
   }
 
   /** Throws PLACED while it is in a container, IN_USE while something refers to it. */

@@ -43,11 +43,13 @@ export abstract class Sink extends MapHandle {
     const start = validate.address(gpa, 'gpa');
     const bytes = validate.length(length, 'length');
     const left = validate.oneOf(ACCESSES, access, 'access');
-    const { core, recorder } = this.context;
-    this.context.perform(() => {
-      core.protect(this.id, start, bytes, accessNumber(left));
-      recorder?.record({ op: 'protect', sink: this.id, start, length: bytes, access: left });
-    });
+    this.context.perform(() => this.setAccess(start, bytes, left));
+  }
+
+  /** Inside a transaction. */
+  protected setAccess(start: Address, length: Address, access: Access): void {
+    this.context.core.protect(this.id, start, length, accessNumber(access));
+    this.context.recorder?.record({ op: 'protect', sink: this.id, start, length, access });
   }
 
   /** Takes everything away that it was given. */

@@ -7,6 +7,7 @@ import { type Access, accessName } from './kinds.ts';
 import type { Reservation } from './native.ts';
 import type { MemoryObject } from './object.ts';
 import { Sink } from './sink.ts';
+import type { AddressSpace } from './space.ts';
 
 /** A stretch of a VA space that shows one object. */
 export interface VaPiece {
@@ -25,15 +26,19 @@ export class VaSpace extends Sink {
   readonly base: bigint;
   /** What is in it, to read and write. */
   readonly memory: GuestMemory;
-  readonly #reservation: Reservation;
+  /** @internal */
+  readonly space: AddressSpace;
+  /** @internal */
+  readonly reservation: Reservation;
 
   /** @internal Made by MemoryMap. */
-  constructor(context: Context, id: number, name: string, reservation: Reservation) {
+  constructor(context: Context, id: number, name: string, space: AddressSpace, reservation: Reservation) {
     super(context, id, name);
-    this.#reservation = reservation;
+    this.space = space;
+    this.reservation = reservation;
     this.size = toAddress(reservation.size);
     this.base = reservation.base;
-    this.memory = new GuestMemory(this.what, reservation);
+    this.memory = new GuestMemory(this.what, this);
     context.native.setVaSpace(id, reservation);
     this.connect(context.native);
   }
@@ -59,6 +64,6 @@ export class VaSpace extends Sink {
   override discard(): void {
     super.discard();
     this.memory.end();
-    this.#reservation.close();
+    this.reservation.close();
   }
 }

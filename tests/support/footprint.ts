@@ -16,11 +16,11 @@ export function descriptors(): string[] {
     .sort();
 }
 
-/** The mappings of memory files and reservations, as the kernel names them: those that this package makes. */
+/** The mappings of memory files and reservations: what this package makes, but for its own reserve of mappings. */
 export function mappings(): string[] {
   return readFileSync('/proc/self/maps', 'utf8')
     .split('\n')
-    .filter((line) => /memfd:|membacking/.test(line))
+    .filter((line) => /memfd:|membacking:/.test(line) && !line.includes('membacking:headroom'))
     .map((line) => line.replace(/ +/g, ' '));
 }
 

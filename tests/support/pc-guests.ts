@@ -63,9 +63,7 @@ export const lookingAround = bootSector([
   ...probe(0x4444), // RAM for reads only
   ...setEs(0xf000),
   ...probe(0x5555), // the firmware itself
-  { address: 'new line', code: [0xbe], width: 2 }, // mov si, new line
-  { far: 'print', code: [0xe8], width: 2 }, //    call print
-  { address: 'new line', code: [0xbe], width: 2 }, // mov si, new line
+  { address: 'end', code: [0xbe], width: 2 }, //  mov  si, end
   { far: 'print', code: [0xe8], width: 2 }, //    call print
   [0xb0, 0x50, 0xe6, 0x70], //                    mov  al, 50; out 70, al
   [0xe4, 0x71], //                                in   al, 71
@@ -90,6 +88,8 @@ export const lookingAround = bootSector([
   ...E820_TEXTS,
   { label: 'pam' },
   { text: 'pam\0' },
+  { label: 'end' },
+  { text: ' end.\0' }, // the firmware sends the last character only when another follows
 ]);
 
 // ---- A kernel ----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import type { Attachment, Partition } from '../partition.ts';
 import type { AddressSpace } from '../space.ts';
 import type { VaSpace } from '../va-space.ts';
 import { PartitionAttachError } from './errors.ts';
-import type { Vtl } from './vtl.ts';
+import type { Vtl, VtlState } from './vtl.ts';
 
 /** What partitions are attached to. */
 interface Memory {
@@ -38,8 +38,12 @@ export class AttachedPartition extends Handle {
     return `partition "${this.attachments[0]!.partition.name}"`;
   }
 
+  /** It ends with its partition and with the manager. */
+  override get closed(): boolean {
+    return super.closed || this.attachments[0]!.closed;
+  }
+
   protected override release(): void {
-    if (this.#map.closed) return;
     this.#map.transaction(() => {
       for (const attachment of this.attachments) attachment.close();
       this.#map.context.onUndo(() => this.setClosed(false));
@@ -48,7 +52,8 @@ export class AttachedPartition extends Handle {
 }
 
 /** Throws PartitionAttachError. */
-export function attach(memory: Memory, partition: KvmPartition | Partition, vtl: Vtl): AttachedPartition {
+export function attach(memory: Memory, partition: KvmPartition | Partition, level: VtlState): AttachedPartition {
+  const { vtl } = level;
   const { map, space, va, aliasMap, slotBudget } = memory;
   const options = { space, va, ...(slotBudget === undefined ? {} : { slotLimit: slotBudget }) };
   const alias = vtl === 2 ? aliasMap : undefined;
@@ -59,6 +64,7 @@ export function attach(memory: Memory, partition: KvmPartition | Partition, vtl:
       if (alias !== undefined) attachments.push(map.attachPartition(partition, { ...options, gpaOffset: alias }));
       const attached = new AttachedPartition(map, vtl, attachments);
       map.context.onUndo(() => attached.setClosed(true));
+      level.enter(attached);
       return attached;
     });
   } catch (cause) {

@@ -5,7 +5,8 @@ import { POLICIES, type Policy } from '../kinds.ts';
 import { MemoryMap } from '../map.ts';
 import type { TraceOutput } from '../trace/recorder.ts';
 import * as validate from '../validate.ts';
-import { GuestMemoryManager } from './manager.ts';
+import { GuestMemoryManager, type GuestMemoryParts } from './manager.ts';
+import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
 import { checkLayout, inBuildErrors, type RamLimits, RamStore } from './ram-store.ts';
 
@@ -17,6 +18,8 @@ export interface GuestMemoryOptions {
   readonly vtl0AliasMap?: Address;
   /** Cuts RAM where legacy x86 chipsets switch it, and demands low RAM. Default false. */
   readonly x86LegacySupport?: boolean;
+  /** Keeps all RAM resident, for devices that reach it past the CPU. Default false. */
+  readonly pinMappings?: boolean;
   /** Default `layered`. */
   readonly policy?: Policy;
   /** Slots that each partition may be given at most. Default: what its hypervisor has. */
@@ -27,7 +30,10 @@ export interface GuestMemoryOptions {
   readonly debug?: boolean;
 }
 
-const OPTIONS = ['maxAddress', 'vtl0AliasMap', 'x86LegacySupport', 'policy', 'slotBudget', 'record', 'debug'] as const;
+const OPTIONS = [
+  ...(['maxAddress', 'vtl0AliasMap', 'x86LegacySupport', 'pinMappings'] as const),
+  ...(['policy', 'slotBudget', 'record', 'debug'] as const),
+] as const;
 const DEFAULT_MAX_ADDRESS = 2 ** 40 - 1;
 
 /** Made once, filled with RAM, built as often as one likes. */
@@ -42,6 +48,7 @@ export class GuestMemoryBuilder {
     this.#limits = {
       maxAddress: validate.address(given.maxAddress ?? DEFAULT_MAX_ADDRESS, 'maxAddress'),
       x86LegacySupport: validate.flag(given.x86LegacySupport ?? false, 'x86LegacySupport'),
+      pinMappings: validate.flag(given.pinMappings ?? false, 'pinMappings'),
       aliasMap: given.vtl0AliasMap === undefined ? undefined : validate.address(given.vtl0AliasMap, 'vtl0AliasMap'),
     };
     if (sum(this.#limits.maxAddress, 1) === 0 || BigInt(sum(this.#limits.maxAddress, 1)) % 4096n !== 0n) {
@@ -69,25 +76,49 @@ export class GuestMemoryBuilder {
 
   /** Allocates and maps everything. Throws MemoryBuildError, and has then left nothing behind. */
   build(): GuestMemoryManager {
-    const { maxAddress } = this.#limits;
+    const parts = this.#begin();
+    try {
+      for (const spec of this.#ram) parts.store.add(spec);
+      return new GuestMemoryManager(parts);
+    } catch (error) {
+      abandon(parts);
+      throw error;
+    }
+  }
+
+  /** The same with RAM that is prefetched: it is resident when the promise settles. Rejects with ABORTED too. */
+  async buildAsync(options?: PrefetchOptions): Promise<GuestMemoryManager> {
+    const checked = checkedPrefetch(options, 'buildAsync');
+    const parts = this.#begin();
+    try {
+      await parts.store.addAll(this.#ram, checked);
+      return new GuestMemoryManager(parts);
+    } catch (error) {
+      abandon(parts);
+      throw error;
+    }
+  }
+
+  /** Everything but RAM. */
+  #begin(): GuestMemoryParts {
+    const { maxAddress, aliasMap } = this.#limits;
     checkLayout(this.#ram, this.#limits);
     const map = new MemoryMap(this.#mapOptions);
-    let store: RamStore | undefined;
     try {
       const size = sum(maxAddress, 1);
       const root = map.createRegion({ name: 'guest', kind: 'container', size });
       const space = map.createAddressSpace({ name: 'guest', root });
-      const va = inBuildErrors(() => map.attachVaSpace(space, { size }));
-      store = new RamStore(map, root, this.#limits);
-      for (const spec of this.#ram) store.add(spec);
-      return new GuestMemoryManager({
-        ...{ map, root, space, va, store, maxAddress },
-        ...{ aliasMap: this.#limits.aliasMap, slotBudget: this.#slotBudget },
-      });
+      const va = inBuildErrors(() => map.attachVaSpace(space, { name: 'guest', size }));
+      const store = new RamStore(map, root, this.#limits);
+      return { map, root, space, va, store, maxAddress, aliasMap, slotBudget: this.#slotBudget };
     } catch (error) {
       map.close();
-      store?.close();
       throw error;
     }
   }
+}
+
+function abandon({ map, store }: GuestMemoryParts): void {
+  map.close();
+  store.close();
 }

@@ -4,6 +4,8 @@ import { type BuildErrorCode, MembackingError } from '../errors.ts';
 
 /** Guest memory cannot be built as asked; nothing is left behind. */
 export class MemoryBuildError extends MembackingError {
+  declare readonly code: BuildErrorCode;
+
   constructor(code: BuildErrorCode, message: string, details: Record<string, unknown> = {}, cause?: unknown) {
     super(code, message, { details, cause });
   }

@@ -1,23 +1,40 @@
 // The guest memory of one virtual machine: RAM, devices, the partitions that see them.
 
+import { inspect as nodeInspect } from 'node:util';
 import type { Address } from '../address.ts';
 import type { GuestMemory } from '../guest-memory.ts';
 import { Handle } from '../handle.ts';
+import { accessName } from '../kinds.ts';
 import type { KvmPartition } from '../kvm.ts';
 import type { MemoryMap } from '../map.ts';
 import { SharedMemory } from '../object.ts';
 import type { Partition } from '../partition.ts';
 import type { Region } from '../region.ts';
+import { renderFlatView } from '../render.ts';
 import type { AddressSpace } from '../space.ts';
 import type { VaSpace } from '../va-space.ts';
 import * as validate from '../validate.ts';
+import type { WaitOptions } from '../when-free.ts';
+import { bytesOf } from '../withheld.ts';
 import { type AttachedPartition, attach } from './attached-partition.ts';
 import { DeviceMemoryMapper } from './device.ts';
+import { discard } from './discard.ts';
+import { type GuestMemoryFacts, inspect } from './inspect.ts';
+import type { GpaRange } from './layout.ts';
+import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import { RamVisibilityControl } from './ram.ts';
 import { checkedRam, type RamOptions } from './ram-options.ts';
 import type { RamBlock, RamStore } from './ram-store.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
-import { VTLS, type Vtl } from './vtl.ts';
+import {
+  type GuestMemoryClient,
+  VTL_ACCESSES,
+  VTLS,
+  type Vtl,
+  type VtlAccess,
+  type VtlProtectionOptions,
+  VtlState,
+} from './vtl.ts';
 
 /** @internal */
 export interface GuestMemoryParts {
@@ -41,6 +58,7 @@ export class GuestMemoryManager extends Handle {
   readonly ramVisibility: RamVisibilityControl;
   readonly deviceMapper: DeviceMemoryMapper;
   readonly #parts: GuestMemoryParts;
+  readonly #levels: ReadonlyMap<Vtl, VtlState>;
 
   /** @internal Made by GuestMemoryBuilder. */
   constructor(parts: GuestMemoryParts) {
@@ -52,16 +70,57 @@ export class GuestMemoryManager extends Handle {
     this.va = parts.va;
     this.ramVisibility = new RamVisibilityControl(parts.map, () => parts.store.pieces);
     this.deviceMapper = new DeviceMemoryMapper(parts.map, parts.root);
+    const { map, space, store, va } = parts;
+    this.#levels = new Map(VTLS.map((vtl) => [vtl, new VtlState(vtl, map, space, store, va)]));
   }
 
   protected override get what(): string {
     return 'the guest memory manager';
   }
 
-  /** Guest memory as the monitor reads and writes it. */
+  /** Guest memory as the monitor reads and writes it, and as VTL0 sees it. */
   get guestMemory(): GuestMemory {
+    return this.client().memory;
+  }
+
+  /** Guest memory as one trust level sees it: for devices, which need not be told of changes. Default: VTL0. */
+  client(vtl: Vtl = 0): GuestMemoryClient {
     this.checkOpen();
-    return this.va.memory;
+    return this.#level(vtl).client;
+  }
+
+  /** Leaves a trust level of its access to a range only `access` (`rwx` takes that back): in all its partitions, also those
+   *  that are attached later, and in its `client`. Whole pages, at GPAs without the alias map, through which VTL2 is
+   *  bound by it too. Throws EXECUTE_CONTROL where a hypervisor cannot do that; PRIVATE_TWICE with private RAM, which cannot
+   *  be seen differently; LEASED, NO_SLOTS. */
+  setVtlProtection(vtl: Vtl, range: GpaRange, access: VtlAccess, options?: VtlProtectionOptions): void {
+    this.checkOpen();
+    const { gpa, length } = validate.options(range, ['gpa', 'length'], 'the range');
+    const checked = { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
+    const left = validate.oneOf(VTL_ACCESSES, access, 'access');
+    this.#level(vtl).protect(checked, left, validate.options(options, ['nearest'], 'setVtlProtection'));
+  }
+
+  /** The protections of a trust level, in order of GPA. */
+  vtlProtections(vtl: Vtl): { gpa: Address; length: Address; access: VtlAccess }[] {
+    this.checkOpen();
+    return this.#level(vtl).protections.map((each) => ({
+      gpa: each.start,
+      length: bytesOf(each),
+      access: accessName(each.access) as VtlAccess,
+    }));
+  }
+
+  #level(vtl: Vtl): VtlState {
+    const level = this.#levels.get(vtl);
+    if (level === undefined) throw validate.invalid(`vtl must be one of ${VTLS.join(', ')}`);
+    return level;
+  }
+
+  /** A transaction that waits until the memory that it changes is not leased any more. See `MemoryMap.whenFree`. */
+  whenFree<Result>(body: () => Result, options?: WaitOptions): Promise<Result> {
+    this.checkOpen();
+    return this.map.whenFree(body, options);
   }
 
   /** Shows the guest's memory to a partition, as VTL0 or VTL2 sees it. Throws PartitionAttachError: it has then been given
@@ -69,8 +128,7 @@ export class GuestMemoryManager extends Handle {
   attachPartition(partition: KvmPartition | Partition, options?: { readonly vtl?: Vtl }): AttachedPartition {
     this.checkOpen();
     const { vtl = 0 } = validate.options(options, ['vtl'], 'attachPartition');
-    if (!VTLS.includes(vtl)) throw validate.invalid(`vtl must be one of ${VTLS.join(', ')}`);
-    return attach(this.#parts, partition, vtl);
+    return attach(this.#parts, partition, this.#level(vtl));
   }
 
   /** RAM that comes while the guest runs, below `maxAddress`. Throws MemoryBuildError and what the map refuses, and has
@@ -79,6 +137,38 @@ export class GuestMemoryManager extends Handle {
     this.checkOpen();
     const { store } = this.#parts;
     return new AddedRam(this.map, store, store.add(checkedRam(options, `ram${store.blocks.length}`)));
+  }
+
+  /** The same with RAM that is prefetched. */
+  async addRamAsync(options: RamOptions, prefetch?: PrefetchOptions): Promise<AddedRam> {
+    this.checkOpen();
+    const { store } = this.#parts;
+    const spec = checkedRam(options, `ram${store.blocks.length}`);
+    const [block] = await store.addAll([spec], checkedPrefetch(prefetch, 'addRamAsync'));
+    return new AddedRam(this.map, store, block!);
+  }
+
+  /** Gives the machine back what a range of RAM holds, as a balloon does: it reads as zeroes afterwards, or as its file where
+   *  that is copied on write. Whole pages of the backing. Returns the bytes freed. Throws LEASED, and NOT_DISCARDABLE
+   *  where it is not all visible, writable RAM without protections, or is pinned. */
+  discard(range: GpaRange): Address {
+    this.checkOpen();
+    const { gpa, length } = validate.options(range, ['gpa', 'length'], 'the range');
+    const checked = { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
+    return discard(this.#parts, checked, [...this.#levels.values()]);
+  }
+
+  /** What there is now, as plain data. */
+  inspect(): GuestMemoryFacts {
+    this.checkOpen();
+    return inspect(this.#parts, [...this.#levels.values()], this.deviceMapper.regions);
+  }
+
+  /** What the guest sees, for console.log and util.inspect. */
+  [nodeInspect.custom](): string {
+    if (this.closed) return 'GuestMemoryManager (closed)';
+    const { core, names } = this.map.context;
+    return ['GuestMemoryManager', ...renderFlatView(core, this.space.id, names)].join('\n');
   }
 
   /** The shared RAM, to be kept when this manager is closed, and handed to the next one. */
@@ -92,6 +182,7 @@ export class GuestMemoryManager extends Handle {
 
   protected override release(): void {
     this.map.close();
+    for (const level of this.#levels.values()) level.end();
     this.deviceMapper.close();
     this.#parts.store.close();
   }

@@ -11,17 +11,29 @@ export interface RamOptions {
   readonly ranges: readonly GpaRange[];
   /** Default: new shared memory. */
   readonly backing?: RamBacking;
+  /** Asks the system to back it with huge pages as it sees fit. Default false. */
+  readonly transparentHugePages?: boolean;
+  /** The NUMA node of the host that its pages come from. Default: any. */
+  readonly numaNode?: number;
+  /** Makes all of it resident at once, in the background: needs `buildAsync` or `addRamAsync`. Default false. */
+  readonly prefetch?: boolean;
 }
 
 export interface RamSpec {
   readonly name: string;
   readonly ranges: readonly GpaRange[];
   readonly backing: RamBacking;
+  readonly transparentHugePages: boolean;
+  readonly numaNode: number | undefined;
+  readonly prefetch: boolean;
 }
+
+const OPTIONS = ['name', 'ranges', 'backing', 'transparentHugePages', 'numaNode', 'prefetch'] as const;
+const MAX_NODE = 1023;
 
 /** Throws INVALID_ARGUMENT. What does not fit is found when it is built. */
 export function checkedRam(options: RamOptions, defaultName: string): RamSpec {
-  const given = validate.options(options, ['name', 'ranges', 'backing'], 'addRam');
+  const given = validate.options(options, OPTIONS, 'addRam');
   if (!Array.isArray(given.ranges) || given.ranges.length === 0) {
     throw validate.invalid('ranges must be a list of at least one range');
   }
@@ -32,5 +44,12 @@ export function checkedRam(options: RamOptions, defaultName: string): RamSpec {
   const name = validate.text(given.name ?? defaultName, 'name');
   const { backing = { kind: 'shared' } } = given;
   validate.oneOf(BACKING_KINDS, (backing as Partial<RamBacking> | null)?.kind, 'backing.kind');
-  return { name, ranges, backing };
+  return {
+    name,
+    ranges,
+    backing,
+    transparentHugePages: validate.flag(given.transparentHugePages ?? false, 'transparentHugePages'),
+    numaNode: given.numaNode === undefined ? undefined : validate.integer(given.numaNode, 'numaNode', 0, MAX_NODE),
+    prefetch: validate.flag(given.prefetch ?? false, 'prefetch'),
+  };
 }

@@ -7,7 +7,8 @@ import type { MemoryObject } from '../object.ts';
 import type { Region } from '../region.ts';
 import { openBacking, type RamBacking } from './backing.ts';
 import { MemoryBuildError } from './errors.ts';
-import { checkDisjoint, checkX86, cutRam, type GpaRange } from './layout.ts';
+import { checkDisjoint, checkX86, cutRam, type GpaRange, type RamPiece } from './layout.ts';
+import { advise, type PrefetchOptions, pin, prefetch } from './pages.ts';
 import { placeRam, type RamRegion } from './ram.ts';
 import type { RamSpec } from './ram-options.ts';
 
@@ -22,12 +23,21 @@ export interface RamBlock {
   readonly pieces: readonly RamRegion[];
 }
 
+/** RAM that was allocated, and is nowhere yet. */
+interface Opened {
+  readonly spec: RamSpec;
+  readonly cut: readonly RamPiece[];
+  readonly object: MemoryObject;
+  readonly isOwned: boolean;
+}
+
 export interface RamLimits {
   /** The highest GPA that RAM may have. */
   readonly maxAddress: Address;
   readonly x86LegacySupport: boolean;
   /** Where VTL2 sees it all again. */
   readonly aliasMap: Address | undefined;
+  readonly pinMappings: boolean;
 }
 
 export class RamStore {
@@ -52,31 +62,79 @@ export class RamStore {
     return this.#pieces;
   }
 
+  get isPinned(): boolean {
+    return this.#limits.pinMappings;
+  }
+
   /** Allocates the RAM and shows it. Throws MemoryBuildError and what the map throws, and has then left nothing. */
-  add({ name, ranges, backing }: RamSpec): RamBlock {
+  add(spec: RamSpec): RamBlock {
+    if (spec.prefetch) {
+      const message = `RAM "${spec.name}" is to be prefetched, which takes time: use buildAsync or addRamAsync`;
+      throw new MemoryBuildError('NEEDS_ASYNC', message);
+    }
+    const opened = this.#open(spec);
+    try {
+      return this.#show(opened);
+    } catch (error) {
+      close(opened);
+      throw error;
+    }
+  }
+
+  /** The same for several blocks, which are prefetched where that is asked for: all of them, or none. */
+  async addAll(specs: readonly RamSpec[], options: PrefetchOptions): Promise<RamBlock[]> {
+    const opened: Opened[] = [];
+    try {
+      for (const spec of specs) opened.push(this.#open(spec));
+      const wanted = opened.filter(({ spec }) => spec.prefetch);
+      await prefetch(
+        wanted.map(({ object }) => object),
+        options,
+      );
+      return this.#map.transaction(() => opened.map((each) => this.#show(each)));
+    } catch (error) {
+      for (const each of opened) close(each);
+      throw error;
+    }
+  }
+
+  #open(spec: RamSpec): Opened {
     const { maxAddress, x86LegacySupport } = this.#limits;
+    const { name, ranges, backing } = spec;
+    this.#check(spec);
+    const cut = cutRam(ranges, x86LegacySupport, maxAddress);
+    const opened = { spec, cut, ...inBuildErrors(() => openBacking(backing, name, bytesOf(ranges), cut)) };
+    try {
+      advise(opened.object, spec);
+      return opened;
+    } catch (error) {
+      close(opened);
+      throw error;
+    }
+  }
+
+  #check({ name, ranges }: RamSpec): void {
     if (this.blocks.some((block) => block.name === name)) {
       throw new MemoryBuildError('NAME_TAKEN', `there is RAM named "${name}" already`);
     }
-    const cut = cutRam(ranges, x86LegacySupport, maxAddress);
     checkDisjoint([...this.blocks.flatMap((block) => block.ranges), ...ranges]);
-    const { object, isOwned } = inBuildErrors(() => openBacking(backing, name, bytesOf(ranges), cut));
-    try {
-      return inBuildErrors(() =>
-        this.#map.transaction(() => {
-          // Undone last: the map has then let go of it.
-          if (isOwned) this.#map.context.onUndo(() => object.close());
-          const pieces = placeRam(this.#map, this.#root, name, object, cut);
-          const block = { name, kind: backing.kind, ranges, object, isOwned, pieces };
-          this.#enter(block);
-          this.#map.context.onUndo(() => this.#leave(block));
-          return block;
-        }),
-      );
-    } catch (error) {
-      if (isOwned) object.close();
-      throw error;
-    }
+  }
+
+  #show({ spec, cut, object, isOwned }: Opened): RamBlock {
+    const { name, ranges, backing } = spec;
+    this.#check(spec);
+    if (this.#limits.pinMappings) pin(object);
+    return inBuildErrors(() =>
+      this.#map.transaction(() => {
+        // Undone last: the map has then let go of it.
+        if (isOwned) this.#map.context.onUndo(() => object.close());
+        const pieces = placeRam(this.#map, this.#root, name, object, cut);
+        const block = { name, kind: backing.kind, ranges, object, isOwned, pieces };
+        this.#enter(block);
+        this.#map.context.onUndo(() => this.#leave(block));
+        return block;
+      }),
+    );
   }
 
   /** Takes the block's RAM from the guest, and gives it back. */
@@ -122,6 +180,10 @@ export function checkLayout(specs: readonly RamSpec[], { maxAddress, x86LegacySu
     return;
   const message = `the VTL0 alias map at ${formatHex(aliasMap)} must lie above all that it shows, up to ${formatHex(maxAddress)}, end below 2^64 and begin with a page`;
   throw new MemoryBuildError('ALIAS_MAP_MISFIT', message, { aliasMap, maxAddress });
+}
+
+function close({ object, isOwned }: Opened): void {
+  if (isOwned) object.close();
 }
 
 function bytesOf(ranges: readonly GpaRange[]): Address {

@@ -1,5 +1,189 @@
-// Virtual trust levels.
+// Virtual trust levels: what each may do with the guest's memory, and its own view of it.
+
+import * as abi from '../../assembly/abi.ts';
+import { type Address, formatHex, lastByte, sum } from '../address.ts';
+import { MembackingError } from '../errors.ts';
+import { GuestMemory } from '../guest-memory.ts';
+import { type Access, accessName, accessNumber } from '../kinds.ts';
+import { isEnough, LeaseConflict } from '../lease-table.ts';
+import type { MemoryMap } from '../map.ts';
+import type { Attachment } from '../partition.ts';
+import type { AddressSpace } from '../space.ts';
+import type { VaSpace } from '../va-space.ts';
+import * as validate from '../validate.ts';
+import { bytesOf, overlay, type Protection } from '../withheld.ts';
+import type { AttachedPartition } from './attached-partition.ts';
+import type { GpaRange } from './layout.ts';
+import type { RamStore } from './ram-store.ts';
 
 /** Virtual trust levels: 0 is the guest, 2 what watches over it. */
 export const VTLS = [0, 2] as const;
 export type Vtl = (typeof VTLS)[number];
+
+/** What a trust level may be left. */
+export const VTL_ACCESSES = ['none', 'r', 'rw', 'rx', 'rwx'] as const;
+export type VtlAccess = (typeof VTL_ACCESSES)[number];
+
+export interface VtlProtectionOptions {
+  /** Whether a hypervisor that cannot keep the guest from executing may let it. Default false. */
+  readonly nearest?: boolean;
+}
+
+/** What devices are given: the guest's memory as one trust level sees it, and no way to change the map. */
+export class GuestMemoryClient {
+  readonly vtl: Vtl;
+  /** The same object as long as the manager is open, whatever is protected meanwhile. */
+  readonly memory: GuestMemory;
+
+  /** @internal */
+  constructor(vtl: Vtl, memory: GuestMemory) {
+    this.vtl = vtl;
+    this.memory = memory;
+  }
+}
+
+/** One trust level of a guest. */
+export class VtlState {
+  readonly vtl: Vtl;
+  readonly client: GuestMemoryClient;
+  readonly #map: MemoryMap;
+  readonly #space: AddressSpace;
+  readonly #store: RamStore;
+  /** The view of who has no protections. */
+  readonly #base: VaSpace;
+  readonly #partitions = new Set<AttachedPartition>();
+  #protections: readonly Protection[] = [];
+  /** Whether what cannot be expressed was accepted for some protection. */
+  #acceptsNearest = false;
+  /** Its own view, from the first protection on. */
+  #va: VaSpace | undefined;
+
+  constructor(vtl: Vtl, map: MemoryMap, space: AddressSpace, store: RamStore, base: VaSpace) {
+    this.vtl = vtl;
+    this.#map = map;
+    this.#space = space;
+    this.#store = store;
+    this.#base = base;
+    this.client = new GuestMemoryClient(vtl, new GuestMemory(`guest memory of VTL${vtl}`, base));
+  }
+
+  /** In order of GPA. */
+  get protections(): readonly Protection[] {
+    return this.#protections;
+  }
+
+  get partitions(): readonly AttachedPartition[] {
+    return [...this.#partitions].filter(({ closed }) => !closed);
+  }
+
+  /** Leaves the trust level of the access to a range only `access`. */
+  protect(range: GpaRange, access: VtlAccess, { nearest = false }: VtlProtectionOptions): void {
+    const added = { start: range.gpa, last: sum(range.gpa, lastByte(range.length)), access: accessNumber(access) };
+    const acceptsNearest = validate.flag(nearest, 'nearest');
+    this.#checkPages(range);
+    this.#checkLeases(added);
+    for (const { attachments } of this.partitions) checkExpressible(attachments[0]!, added, acceptsNearest);
+    this.#map.transaction(() => {
+      if (added.access !== abi.ACCESS_ALL) this.#makeOwnView();
+      this.#va?.protect({ ...range, access });
+      for (const { attachments } of this.partitions) for (const each of attachments) protect(each, added);
+      this.#keep(
+        overlay(this.#protections, added)
+          .filter((each) => each.access !== abi.ACCESS_ALL)
+          .sort((a, b) => (a.start < b.start ? -1 : 1)),
+        this.#acceptsNearest || acceptsNearest,
+      );
+    });
+  }
+
+  /** Inside the transaction that attached it. Throws EXECUTE_CONTROL. */
+  enter(partition: AttachedPartition): void {
+    for (const attachment of partition.attachments) {
+      for (const protection of this.#protections) {
+        checkExpressible(attachment, protection, this.#acceptsNearest);
+        protect(attachment, protection);
+      }
+    }
+    this.#partitions.add(partition);
+    this.#map.context.onUndo(() => this.#partitions.delete(partition));
+    this.#map.context.onDone(() => {
+      for (const each of this.#partitions) if (each.closed) this.#partitions.delete(each);
+    });
+  }
+
+  /** Whether something of a range is protected. */
+  isProtected(start: Address, last: Address): boolean {
+    return this.#protections.some((each) => each.start <= last && each.last >= start);
+  }
+
+  end(): void {
+    this.client.memory.end();
+  }
+
+  #makeOwnView(): void {
+    if (this.#va !== undefined) return;
+    const hidden = this.#store.blocks.find(({ object }) => object.kind === 'private');
+    if (hidden !== undefined) {
+      const message = `the protections of VTL${this.vtl} need a second view of all RAM, and "${hidden.name}" is private memory, which has only one: make it shared`;
+      throw new MembackingError('PRIVATE_TWICE', message, { details: { name: hidden.name } });
+    }
+    const va = this.#map.attachVaSpace(this.#space, { name: `VTL${this.vtl}`, size: this.#base.size });
+    this.#va = va;
+    this.client.memory.use(va);
+    this.#map.context.onUndo(() => {
+      this.#va = undefined;
+      this.client.memory.use(this.#base);
+    });
+  }
+
+  #keep(protections: readonly Protection[], acceptsNearest: boolean): void {
+    const before = [this.#protections, this.#acceptsNearest] as const;
+    [this.#protections, this.#acceptsNearest] = [protections, acceptsNearest];
+    this.#map.context.onUndo(() => {
+      [this.#protections, this.#acceptsNearest] = before;
+    });
+  }
+
+  #checkPages({ gpa, length }: GpaRange): void {
+    const page = BigInt(abi.PAGE_SIZE);
+    if (BigInt(gpa) % page === 0n && BigInt(length) % page === 0n && sum(gpa, length) <= this.#base.size) return;
+    const message = `a protection must be whole pages below ${formatHex(this.#base.size)}, not ${formatHex(length)} bytes at ${formatHex(gpa)}`;
+    throw validate.invalid(message);
+  }
+
+  /** What was leased before the trust level had a view of its own is in another one: that the plan would not see. */
+  #checkLeases({ start, last, access }: Protection): void {
+    const range = { start: Number(start), end: Number(last) + 1 };
+    const held = this.#map.context.leases
+      .ofOwner(this.client.memory, range)
+      .filter(({ mode }) => !isEnough(mode, access));
+    if (held.length > 0) {
+      const changes = [...new Set(held.map(({ sink }) => sink))].map((sink) => ({ sink, ...range }));
+      throw new LeaseConflict(held, changes);
+    }
+  }
+}
+
+function protect(attachment: Attachment, protection: Protection): void {
+  const { start, access } = protection;
+  attachment.protect({
+    gpa: start,
+    length: bytesOf(protection),
+    access: accessName(nearestAccess(attachment, access)),
+  });
+}
+
+/** What comes of an access where execution cannot be kept from the guest: whoever may read may execute. */
+function nearestAccess({ partition }: Attachment, access: number): number {
+  if (partition.canExecuteProtect === true || (access & abi.ACCESS_READ) === 0) return access;
+  return access | abi.ACCESS_EXECUTE;
+}
+
+/** Throws EXECUTE_CONTROL. */
+function checkExpressible(attachment: Attachment, { start, access }: Protection, acceptsNearest: boolean): void {
+  const nearest = nearestAccess(attachment, access);
+  if (nearest === access || acceptsNearest) return;
+  const words: readonly Access[] = [accessName(access), accessName(nearest)];
+  const message = `partition "${attachment.partition.name}" cannot keep the guest from executing what it reads: at ${formatHex(start)}, "${words[0]}" would be "${words[1]}"; ask for that, or accept it with { nearest: true }`;
+  throw new MembackingError('EXECUTE_CONTROL', message, { details: { access: words[0], nearest: words[1] } });
+}

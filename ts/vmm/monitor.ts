@@ -186,8 +186,9 @@ export class Monitor {
     else if (this.hostBridge.isWriteOnly(gpa)) writeSync(this.#ram.fd, data, 0, data.length, gpa);
   }
 
+  /** The first wish to end holds: a guest that resets itself again and again does not undo it. */
   #want(what: 'reset' | Stop): void {
-    this.#wanted = what;
+    if (typeof this.#wanted !== 'object') this.#wanted = what;
   }
 
   /** As the reset line does. RAM keeps its contents. Not during a run. */

@@ -1,0 +1,280 @@
+// Leases: memory in use stays as it is; who wants to change it is refused with the holders' names, or waits.
+
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { GuestMemoryManager } from '../ts/guest/manager.ts';
+import { RecordingPartition } from '../ts/guest/recording-partition.ts';
+import { buildVm, got, MIB, vmTest, wrote } from './support/vm.ts';
+
+const PAGE = 0x1000;
+const PAM = { gpa: 0xc8000, length: 0x4000 };
+const AT = 0xc9000;
+
+function hide(manager: GuestMemoryManager): void {
+  manager.ramVisibility.set(PAM, 'unmapped');
+}
+
+function leaseTest(
+  title: string,
+  body: (t: ExecutionContext, manager: GuestMemoryManager) => void | Promise<void>,
+): void {
+  test.serial(title, async (t) => {
+    const manager = buildVm({ x86LegacySupport: true });
+    try {
+      await body(t, manager);
+    } finally {
+      manager.close();
+    }
+  });
+}
+
+leaseTest('memory in use is neither hidden nor replaced nor protected, and the error says who has it', (t, manager) => {
+  const disk = manager.guestMemory.lock({ gpa: AT + 8, length: 16 }, 'write', { holder: 'disk 0' });
+  const net = manager.guestMemory.lock({ gpa: AT + 16, length: 100 }, 'read', { holder: 'net' });
+  const error = t.throws(() => hide(manager), { code: 'LEASED' });
+  t.regex(error!.message, /"disk 0", "net"/);
+  t.deepEqual((error as unknown as { details: unknown }).details, {
+    leases: [
+      { holder: 'disk 0', mode: 'write', gpa: AT + 8, length: 16 },
+      { holder: 'net', mode: 'read', gpa: AT + 16, length: 100 },
+    ],
+  });
+  t.throws(() => manager.ramVisibility.set(PAM, 'read-only'), { code: 'LEASED', message: /"disk 0":/ });
+  t.throws(() => manager.va.protect({ gpa: 0xc9000, length: PAGE, access: 'none' }), { code: 'LEASED' });
+  t.throws(() => manager.setVtlProtection(0, { gpa: 0xc9000, length: PAGE }, 'rx'), { code: 'LEASED' });
+  t.is(manager.ramVisibility.at(AT), 'read-write');
+  t.is(manager.map.leases().length, 2);
+  disk.release();
+  disk.release();
+  t.true(disk.released);
+  manager.ramVisibility.set(PAM, 'read-only');
+  t.throws(() => hide(manager), { code: 'LEASED' });
+  net[Symbol.dispose]();
+  hide(manager);
+});
+
+leaseTest('what is not in use changes freely beside ten thousand leases', (t, manager) => {
+  const { guestMemory } = manager;
+  const leases = Array.from({ length: 10_000 }, (_, i) =>
+    guestMemory.lock({ gpa: MIB + i * 256, length: 4096 }, 'write', { holder: `ring ${i}` }),
+  );
+  const before = performance.now();
+  for (let i = 0; i < 200; i++) manager.ramVisibility.set(PAM, i % 2 === 0 ? 'unmapped' : 'read-write');
+  t.log(`${((performance.now() - before) * 5).toFixed(0)} us a flip`);
+  t.throws(() => manager.ramVisibility.set({ gpa: MIB, length: 3 * MIB }, 'unmapped'), { code: 'LEASED' });
+  for (const lease of leases) lease.release();
+  manager.ramVisibility.set({ gpa: MIB, length: 3 * MIB }, 'unmapped');
+});
+
+leaseTest('only memory that is there now can be leased, with the access it has', (t, manager) => {
+  const { guestMemory } = manager;
+  const lock =
+    (gpa: number, length: number, mode: 'read' | 'write' = 'read') =>
+    () =>
+      guestMemory.lock({ gpa, length }, mode, { holder: 'test' });
+  t.throws(lock(4 * MIB - 8, 16), { code: 'GUEST_ACCESS', message: /0x400000 has no memory/ });
+  t.throws(lock(2 ** 45, 8), { code: 'GUEST_ACCESS' });
+  manager.ramVisibility.set(PAM, 'read-only');
+  t.throws(lock(0xc7ff0, 32, 'write'), { code: 'GUEST_ACCESS', message: /0xc8000 is read-only/ });
+  lock(0xc7ff0, 32)().release();
+  hide(manager);
+  t.throws(lock(0xc7ff0, 32), { code: 'GUEST_ACCESS', message: /0xc8000 has no memory/ });
+  const refused = (body: () => void) => t.throws(body, { code: 'INVALID_ARGUMENT' });
+  refused(lock(0, 0));
+  refused(lock(-1, 1));
+  refused(lock(0, 8, 'keep' as never));
+  refused(() => guestMemory.lock({ gpa: 0, length: 8 }, 'read', {} as never));
+  refused(() => guestMemory.lock({ gpa: 0, length: 8 }, 'read', { holder: 'x', until: 3 } as never));
+  t.deepEqual(manager.map.leases(), []);
+});
+
+vmTest(
+  'while somebody waits the guest does not see the memory, and nobody else gets it',
+  { x86LegacySupport: true },
+  async (t, manager, guest) => {
+    const { guestMemory } = manager;
+    t.is(guest.write(AT, 0x77), wrote(0x77));
+    const lease = guestMemory.lock({ gpa: AT, length: 64 }, 'write', { holder: 'disk' });
+    const hidden = manager.whenFree(() => hide(manager));
+    t.is(guest.read(AT), 'mmio read c9000');
+    t.is(guest.read(0xcb000), got(0), 'what is not leased stays until the change');
+    t.throws(() => guestMemory.lock({ gpa: 0xcb000, length: 8 }, 'read', { holder: 'late' }), { code: 'LEASED' });
+    guestMemory.lock({ gpa: MIB, length: 8 }, 'read', { holder: 'elsewhere' }).release();
+    t.is(guestMemory.readU32(AT), 0x77);
+    lease.release();
+    await hidden;
+    t.is(guest.read(AT), 'mmio read c9000');
+    t.is(guest.read(0xcb000), 'mmio read cb000');
+    manager.ramVisibility.set(PAM, 'read-write');
+    t.is(guest.read(AT), got(0x77), 'with the change, what was kept from the guest is given back');
+    guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'late' }).release();
+  },
+);
+
+for (const [name, options, code] of [
+  ['deadline', () => ({ deadline: 20 }), 'LEASED'],
+  ['signal', () => ({ signal: AbortSignal.timeout(20) }), 'ABORTED'],
+  ['signal that is aborted already', () => ({ signal: AbortSignal.abort('no') }), 'ABORTED'],
+] as const) {
+  vmTest(
+    `a ${name} ends the wait, and the guest sees its memory again`,
+    { x86LegacySupport: true },
+    async (t, manager, guest) => {
+      const lease = manager.guestMemory.lock({ gpa: AT, length: 64 }, 'write', { holder: 'disk' });
+      const error = await t.throwsAsync(
+        manager.whenFree(() => hide(manager), options()),
+        { code, message: /"disk"/ },
+      );
+      t.like(error, { details: { leases: [{ holder: 'disk', gpa: AT }] } });
+      t.is(guest.write(AT, 5), wrote(5));
+      t.is(manager.ramVisibility.at(AT), 'read-write');
+      manager.guestMemory.lock({ gpa: AT, length: 64 }, 'write', { holder: 'other' }).release();
+      lease.release();
+    },
+  );
+}
+
+leaseTest('a wait with nothing to wait for is a transaction', async (t, manager) => {
+  t.is(await manager.whenFree(() => 7), 7);
+  await t.throwsAsync(
+    manager.whenFree(() => {
+      hide(manager);
+      throw new Error('no');
+    }),
+    { message: 'no' },
+  );
+  t.is(manager.ramVisibility.at(AT), 'read-write');
+  await t.throwsAsync(manager.whenFree(7 as never), { code: 'INVALID_ARGUMENT' });
+  await t.throwsAsync(
+    manager.whenFree(() => 7, { deadline: -1 }),
+    { code: 'INVALID_ARGUMENT' },
+  );
+  await t.throwsAsync(
+    manager.whenFree(() => 7, { timeout: 1 } as never),
+    { code: 'INVALID_ARGUMENT' },
+  );
+});
+
+leaseTest(
+  'protections that change while memory is kept from the guest hold when it is given back',
+  async (t, manager) => {
+    const partition = new RecordingPartition();
+    manager.attachPartition(partition);
+    const accessAt = (gpa: number) => {
+      const all = [...partition.slots.values()];
+      return all.find((slot) => slot.gpa <= gpa && gpa < Number(slot.gpa) + Number(slot.length))?.access ?? 'none';
+    };
+    const lease = manager.guestMemory.lock({ gpa: AT, length: 64 }, 'read', { holder: 'disk' });
+    const hidden = manager.whenFree(() => hide(manager), { deadline: 100 });
+    t.is(accessAt(AT), 'none');
+    manager.setVtlProtection(0, { gpa: 0xc9000, length: 0x2000 }, 'rx');
+    t.is(accessAt(AT), 'none');
+    t.is(accessAt(0xca000), 'rx');
+    const late = new RecordingPartition();
+    manager.attachPartition(late);
+    t.false([...late.slots.values()].some((slot) => slot.gpa <= AT && AT < Number(slot.gpa) + Number(slot.length)));
+    await t.throwsAsync(hidden, { code: 'LEASED' });
+    t.is(accessAt(AT), 'rx');
+    t.deepEqual(
+      [...late.slots.values()].map(({ gpa, access }) => [gpa, access]).sort(),
+      [...partition.slots.values()].map(({ gpa, access }) => [gpa, access]).sort(),
+    );
+    lease.release();
+  },
+);
+
+test.serial('hiding memory from the guest fails wholly, at every step', async (t) => {
+  const manager = buildVm({ x86LegacySupport: true });
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  const slots = () =>
+    [...partition.slots.values()].map(({ gpa, length, access }) => [gpa, length, access].join()).sort();
+  const before = slots();
+  const lease = manager.guestMemory.lock({ gpa: AT, length: 64 }, 'read', { holder: 'disk' });
+  for (let steps = 0; steps < 3; steps++) {
+    partition.failAfter = steps;
+    await t.throwsAsync(
+      manager.whenFree(() => hide(manager), { deadline: 1 }),
+      { code: 'PLAN_FAILED' },
+    );
+    t.deepEqual(slots(), before);
+    manager.guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'other' }).release();
+  }
+  lease.release();
+  manager.close();
+});
+
+test.serial('a manager that is closed takes all leases back, and says who still held what', async (t) => {
+  const manager = buildVm({ x86LegacySupport: true });
+  const lease = manager.guestMemory.lock({ gpa: AT, length: 64 }, 'write', { holder: 'disk' });
+  const waiting = manager.whenFree(() => hide(manager));
+  const warned = new Promise<Error>((resolve) => process.once('warning', resolve));
+  manager.close();
+  t.true(lease.released);
+  const warning = await warned;
+  t.like(warning, { name: 'MembackingWarning', code: 'LEASES_ENDED' });
+  t.regex(warning.message, /"disk" write 0xc9000-0xc903f/);
+  await t.throwsAsync(waiting, { code: 'CLOSED' });
+  t.throws(() => lease.view, { code: 'CLOSED' });
+});
+
+// ---- Views -------------------------------------------------------------------------------------
+
+leaseTest('a view is the memory itself, the same each time, and empty after release', (t, manager) => {
+  const { guestMemory } = manager;
+  const lease = guestMemory.lock({ gpa: AT + 3, length: 0x2000 }, 'write', { holder: 'ring' });
+  const { view } = lease;
+  t.is(lease.view, view);
+  t.is(view.length, 0x2000);
+  guestMemory.writeU8(AT + 4, 9);
+  t.is(view[1], 9);
+  view[0x1fff] = 7;
+  t.is(guestMemory.readU8(AT + 3 + 0x1fff), 7);
+  lease.release();
+  t.is(view.length, 0);
+  t.is(view[1], undefined);
+  t.throws(() => lease.view, { code: 'CLOSED' });
+  hide(manager);
+});
+
+leaseTest('memory that JavaScript must not touch has no view', (t, manager) => {
+  const { guestMemory, ramVisibility } = manager;
+  ramVisibility.set(PAM, 'read-only');
+  const readOnly = guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'rom' });
+  t.throws(() => readOnly.view, { code: 'NO_VIEW' });
+  readOnly.release();
+
+  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+  const fd = openSync(join(folder, 'dax'), 'w+');
+  rmSync(folder, { recursive: true });
+  ftruncateSync(fd, PAGE);
+  const { control, region } = manager.deviceMapper.newRegion(PAGE, 'dax');
+  control.mapToGuest(0x8000_0000);
+  region.map(0, fd, 0, PAGE, true);
+  const file = guestMemory.lock({ gpa: 0x8000_0000, length: 8 }, 'write', { holder: 'dax' });
+  t.throws(() => file.view, { code: 'NO_VIEW' });
+  t.throws(() => control.unmapFromGuest(), { code: 'LEASED' });
+  t.throws(() => region.unmap(0, PAGE), { code: 'LEASED' });
+  file.release();
+  closeSync(fd);
+});
+
+test.serial('a closed manager takes views back before the memory goes', async (t) => {
+  const manager = buildVm();
+  const { view } = manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'ring' });
+  const warned = new Promise<Error>((resolve) => process.once('warning', resolve));
+  manager.close();
+  t.is(view.length, 0);
+  await warned;
+});
+
+vmTest('a guest and a view see each other', {}, (t, manager, guest) => {
+  using lease = manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'ring' });
+  const words = new Uint32Array(lease.view.buffer);
+  t.is(guest.write(MIB, 0xcafe), wrote(0xcafe));
+  t.is(words[0], 0xcafe);
+  words[1] = 0xf00d;
+  t.is(guest.read(MIB + 4), got(0xf00d));
+});

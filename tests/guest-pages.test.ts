@@ -1,0 +1,310 @@
+// The pages behind RAM, in the kernel's own accounting: huge, from a node, resident, pinned; added, and given back.
+
+import { existsSync, readFileSync } from 'node:fs';
+import test from 'ava';
+import { GuestMemoryBuilder, type GuestMemoryOptions } from '../ts/guest/builder.ts';
+import { MemoryBuildError } from '../ts/guest/errors.ts';
+import type { GuestMemoryManager } from '../ts/guest/manager.ts';
+import type { RamOptions } from '../ts/guest/ram-options.ts';
+import { SharedMemory } from '../ts/object.ts';
+import { hugePageTest, namesOf, policiesOf, smapsOf } from './support/accounting.ts';
+import { footprint } from './support/footprint.ts';
+import { buildVm, GIB, got, MIB, vmTest, wrote } from './support/vm.ts';
+
+const PAGE = 0x1000;
+const HUGE = 2 * MIB;
+const KINDS = ['shared', 'private'] as const;
+
+function builder(ram: Partial<RamOptions>, options: GuestMemoryOptions = {}): GuestMemoryBuilder {
+  const at = { ranges: [{ gpa: 0, length: 16 * MIB }] };
+  return new GuestMemoryBuilder({ maxAddress: GIB - 1, ...options }).addRam({ ...at, ...ram });
+}
+
+/** Of the range of VA in which the RAM is. */
+function smaps({ va }: GuestMemoryManager, gpa = 0, length = 16 * MIB): Record<string, number> {
+  return smapsOf(va.base + BigInt(gpa), BigInt(length));
+}
+
+// ---- Resident ----------------------------------------------------------------------------------
+
+for (const kind of KINDS) {
+  test.serial(`${kind} RAM that is prefetched is resident when it is built, and progress is told`, async (t) => {
+    const told: number[] = [];
+    const manager = await builder({
+      backing: { kind },
+      ranges: [{ gpa: 0, length: 160 * MIB }],
+      prefetch: true,
+    }).buildAsync({
+      onProgress: (done, total) => {
+        t.is(total, 160 * MIB);
+        told.push(done);
+      },
+    });
+    t.is(told.length, 3);
+    t.is(told.at(-1), 160 * MIB);
+    if (kind === 'private') t.is(smaps(manager, 0, 160 * MIB).Rss, 160 * MIB);
+    else t.is(manager.inspect().ram[0]!.allocatedBytes, 160 * MIB);
+    manager.close();
+  });
+}
+
+test.serial('a prefetch that is aborted leaves nothing, and so does a callback that throws', async (t) => {
+  const before = footprint();
+  const ram = builder({ ranges: [{ gpa: 0, length: 640 * MIB }], prefetch: true });
+  const abort = new AbortController();
+  const { signal } = abort;
+  await t.throwsAsync(ram.buildAsync({ signal, onProgress: () => abort.abort('enough') }), { code: 'ABORTED' });
+  t.deepEqual(footprint(), before);
+  const error = new Error('callback');
+  await t.throwsAsync(
+    ram.buildAsync({
+      onProgress: () => {
+        throw error;
+      },
+    }),
+    { is: error },
+  );
+  t.deepEqual(footprint(), before);
+  t.throws(() => ram.build(), { instanceOf: MemoryBuildError, code: 'NEEDS_ASYNC' });
+  await t.throwsAsync(ram.buildAsync({ onprogress: () => {} } as never), { code: 'INVALID_ARGUMENT' });
+  t.deepEqual(footprint(), before);
+});
+
+for (const kind of KINDS) {
+  test.serial(`${kind} RAM that is pinned is resident, stays so, and is not discarded`, (t) => {
+    const manager = builder({ backing: { kind } }, { pinMappings: true }).build();
+    if (kind === 'private') t.is(smaps(manager).Locked, 16 * MIB);
+    t.is(kind === 'private' ? smaps(manager).Rss : manager.inspect().ram[0]!.allocatedBytes, 16 * MIB);
+    t.throws(() => manager.discard({ gpa: 0, length: PAGE }), { code: 'NOT_DISCARDABLE', message: /pinned/ });
+    manager.close();
+  });
+}
+
+// ---- Huge --------------------------------------------------------------------------------------
+
+hugePageTest('RAM of explicit huge pages is what the kernel says it is', HUGE, 8, (t) => {
+  const manager = builder({ backing: { kind: 'shared', hugePageSize: HUGE } }).build();
+  manager.guestMemory.writeU32(5 * MIB, 1);
+  t.is(smaps(manager).Shared_Hugetlb! + smaps(manager).Private_Hugetlb!, HUGE);
+  t.throws(() => manager.discard({ gpa: 4 * MIB, length: PAGE }), { code: 'NOT_DISCARDABLE', message: /0x200000/ });
+  t.is(manager.discard({ gpa: 4 * MIB, length: HUGE }), HUGE);
+  t.is(manager.guestMemory.readU32(5 * MIB), 0);
+  manager.close();
+});
+
+hugePageTest('a pool that is too small says how many pages are missing', HUGE, 2, (t) => {
+  const before = footprint();
+  const error = t.throws(
+    () =>
+      builder(
+        { ranges: [{ gpa: 0, length: 64 * GIB }], backing: { kind: 'shared', hugePageSize: HUGE } },
+        { maxAddress: 64 * GIB - 1 },
+      ).build(),
+    {
+      instanceOf: MemoryBuildError,
+      code: 'HUGE_PAGES_MISSING',
+    },
+  );
+  const { needed, free, missing } = error!.details as Record<string, number>;
+  t.is(needed, 32768);
+  t.is(missing, needed! - free!);
+  t.regex(error!.message, /echo \d+ > \/sys\/kernel\/mm\/hugepages\/hugepages-2048kB\/nr_hugepages/);
+  t.deepEqual(footprint(), before);
+});
+
+test.serial('RAM that is not made of whole huge pages is refused', (t) => {
+  const huge = { kind: 'shared', hugePageSize: HUGE } as const;
+  const refused = (ram: Partial<RamOptions>, options: GuestMemoryOptions = {}) =>
+    t.throws(() => builder({ backing: huge, ...ram }, options).build(), {
+      instanceOf: MemoryBuildError,
+      code: 'HUGE_PAGE_SIZE',
+    });
+  if (!existsSync('/sys/kernel/mm/hugepages/hugepages-2048kB')) {
+    t.pass('there are no such pages');
+    return;
+  }
+  refused({ ranges: [{ gpa: 0, length: 3 * MIB }] });
+  refused({ ranges: [{ gpa: MIB, length: HUGE }] });
+  t.regex(refused({}, { x86LegacySupport: true })!.message, /0x0 .* backing of its own/);
+});
+
+for (const kind of KINDS) {
+  test.serial(`transparent huge pages for ${kind} RAM come, or the error says how to switch them on`, (t) => {
+    const setting = `/sys/kernel/mm/transparent_hugepage/${kind === 'private' ? 'enabled' : 'shmem_enabled'}`;
+    if (!existsSync(setting)) {
+      t.pass('this kernel has none');
+      return;
+    }
+    const isOff = /\[(never|deny)\]/.test(readFileSync(setting, 'utf8'));
+    const ram = builder({ backing: { kind }, transparentHugePages: true });
+    if (isOff) {
+      const error = t.throws(() => ram.build(), { instanceOf: MemoryBuildError, code: 'HUGE_PAGES_OFF' });
+      t.true(error!.message.includes(setting));
+      return;
+    }
+    const manager = ram.build();
+    manager.guestMemory.write(0, new Uint8Array(4 * MIB).fill(1));
+    const { AnonHugePages, ShmemPmdMapped } = smaps(manager);
+    t.true(AnonHugePages! + ShmemPmdMapped! >= HUGE);
+    manager.close();
+  });
+}
+
+test.serial('huge pages in a memfd come with a prefetch, whatever the machine is set to', async (t) => {
+  const manager = await builder({ transparentHugePages: true, prefetch: true }).buildAsync();
+  manager.guestMemory.write(0, new Uint8Array(4 * MIB).fill(1));
+  t.log(`${smaps(manager).ShmemPmdMapped! / MIB} of 16 MiB mapped by huge pages`);
+  t.is(manager.inspect().ram[0]!.allocatedBytes, 16 * MIB);
+  manager.close();
+});
+
+test.serial('what means nothing for a backing is refused', (t) => {
+  const before = footprint();
+  const file = SharedMemory.create(16 * MIB);
+  t.throws(() => builder({ backing: { kind: 'private', hugePageSize: HUGE } as never }).build(), {
+    code: 'INVALID_ARGUMENT',
+  });
+  t.throws(() => builder({ numaNode: -1 }), { code: 'INVALID_ARGUMENT' });
+  t.throws(() => builder({ backing: { kind: 'file', path: '/dev/null' } }).build(), { instanceOf: MemoryBuildError });
+  file.close();
+  t.deepEqual(footprint(), before);
+});
+
+// ---- From where --------------------------------------------------------------------------------
+
+for (const kind of KINDS) {
+  test.serial(`${kind} RAM comes from the NUMA node that was asked for`, (t) => {
+    const manager = builder({ backing: { kind }, numaNode: 0 }).build();
+    manager.guestMemory.writeU8(0, 1);
+    t.true(policiesOf(manager.va.base, BigInt(16 * MIB)).includes('bind:0'));
+    manager.close();
+  });
+}
+
+test.serial('a NUMA node that is absent is an error, and nothing is left', (t) => {
+  const before = footprint();
+  t.throws(() => builder({ numaNode: 700 }).build(), {
+    instanceOf: MemoryBuildError,
+    code: 'NUMA_NODE_ABSENT',
+    message: /700/,
+  });
+  t.deepEqual(footprint(), before);
+});
+
+// ---- Added and given back ----------------------------------------------------------------------
+
+vmTest('RAM comes and goes while the guest runs', {}, (t, manager, guest) => {
+  const before = footprint();
+  t.is(guest.read(GIB), `mmio read ${GIB.toString(16)}`);
+  const added = manager.addRam({ name: 'dimm0', ranges: [{ gpa: GIB, length: 2 * MIB }] });
+  t.is(guest.write(GIB + MIB, 5), wrote(5));
+  t.is(guest.read(GIB + MIB), got(5));
+  t.is(manager.ramVisibility.at(GIB), 'read-write');
+  const lease = manager.guestMemory.lock({ gpa: GIB, length: 8 }, 'read', { holder: 'disk' });
+  t.throws(() => added.remove(), { code: 'LEASED' });
+  t.is(guest.read(GIB + MIB), got(5));
+  lease.release();
+  added.remove();
+  t.true(added.closed);
+  added.remove();
+  t.is(guest.read(GIB), `mmio read ${GIB.toString(16)}`);
+  t.is(manager.ramVisibility.at(GIB), undefined);
+  t.deepEqual(footprint(), before);
+});
+
+test.serial('RAM that does not fit is not added, and leaves nothing', async (t) => {
+  const manager = buildVm({ slotBudget: 2 });
+  const before = footprint();
+  const refused = (code: string, ram: RamOptions) => {
+    t.throws(() => manager.addRam(ram), { code });
+    t.deepEqual(footprint(), before);
+  };
+  refused('RAM_OVERLAP', { ranges: [{ gpa: 2 * MIB, length: MIB }] });
+  refused('RAM_TOO_LARGE', { ranges: [{ gpa: 16 * GIB, length: MIB }] });
+  refused('NAME_TAKEN', { name: 'ram', ranges: [{ gpa: GIB, length: MIB }] });
+  refused('NEEDS_ASYNC', { ranges: [{ gpa: GIB, length: MIB }], prefetch: true });
+  const error = new Error('taken back');
+  t.throws(
+    () =>
+      manager.map.transaction(() => {
+        manager.addRam({ ranges: [{ gpa: GIB, length: MIB }] });
+        throw error;
+      }),
+    { is: error },
+  );
+  t.deepEqual(footprint(), before);
+  const added = await manager.addRamAsync({ ranges: [{ gpa: GIB, length: MIB }], prefetch: true });
+  t.throws(
+    () =>
+      manager.map.transaction(() => {
+        added.remove();
+        throw error;
+      }),
+    { is: error },
+  );
+  t.false(added.closed);
+  t.is(manager.guestMemory.readU32(GIB), 0);
+  manager.close();
+});
+
+for (const kind of KINDS) {
+  vmTest(
+    `what a guest gives back of ${kind} RAM is the machine's again`,
+    {
+      ram: [{ ranges: [{ gpa: 0, length: 16 * MIB }], backing: { kind } }],
+    },
+    (t, manager, guest) => {
+      const rss = () => (kind === 'private' ? smaps(manager).Rss! : Number(manager.inspect().ram[0]!.allocatedBytes));
+      manager.guestMemory.write(4 * MIB, new Uint8Array(8 * MIB).fill(7));
+      const before = rss();
+      t.is(manager.discard({ gpa: 6 * MIB, length: 2 * MIB }), 2 * MIB);
+      t.is(before - rss(), 2 * MIB);
+      t.is(guest.read(6 * MIB), got(0));
+      t.is(guest.read(8 * MIB), got(0x07070707));
+      t.is(manager.discard({ gpa: 6 * MIB + PAGE, length: PAGE }), 0, 'nothing is left there');
+    },
+  );
+}
+
+test.serial('memory that is in use, hidden, protected or no RAM is not discarded', (t) => {
+  const manager = buildVm({ x86LegacySupport: true });
+  const range = { gpa: 0xc8000, length: 0x4000 };
+  manager.guestMemory.writeU32(0xc8000, 1);
+  const refused = (code: string, message: RegExp, of = range) => {
+    t.throws(() => manager.discard(of), { code, message });
+  };
+  const lease = manager.guestMemory.lock({ gpa: 0xc9000, length: 8 }, 'read', { holder: 'disk' });
+  refused('LEASED', /"disk"/);
+  lease.release();
+  manager.setVtlProtection(2, { gpa: 0xc9000, length: PAGE }, 'none');
+  refused('NOT_DISCARDABLE', /trust level/);
+  manager.setVtlProtection(2, { gpa: 0xc9000, length: PAGE }, 'rwx');
+  manager.ramVisibility.set(range, 'read-only');
+  refused('NOT_DISCARDABLE', /writable RAM/);
+  refused('NOT_DISCARDABLE', /writable RAM/, { gpa: 4 * MIB - PAGE, length: 2 * PAGE });
+  refused('NOT_DISCARDABLE', /whole pages/, { gpa: 0x10, length: PAGE });
+  refused('INVALID_ARGUMENT', /length/, { gpa: 0, length: 0 });
+  manager.ramVisibility.set(range, 'read-write');
+  t.is(manager.guestMemory.readU32(0xc8000), 1);
+  t.is(manager.discard(range), PAGE);
+  manager.close();
+});
+
+test.serial('everything that is mapped is named in /proc/self/smaps', (t) => {
+  const manager = buildVm({
+    ram: [
+      { ranges: [{ gpa: 0, length: MIB }] },
+      { name: 'mine', ranges: [{ gpa: MIB, length: MIB }], backing: { kind: 'private' } },
+    ],
+  });
+  manager.guestMemory.writeU8(MIB, 1);
+  const names = namesOf(manager.va.base, BigInt(16 * GIB)).join('\n');
+  t.regex(names, /memfd:ram/);
+  t.regex(
+    readFileSync('/proc/self/smaps', 'utf8'),
+    /membacking:ram mine/,
+    'the page behind it, where the kernel does not name private memory',
+  );
+  t.regex(names, /membacking:va guest/);
+  manager.close();
+});

@@ -1,0 +1,258 @@
+// Trust levels: VTL2 sees VTL0's memory again at the alias map, and each may do with it what it is left.
+
+import test from 'ava';
+import { PartitionAttachError } from '../ts/guest/errors.ts';
+import type { GuestMemoryManager } from '../ts/guest/manager.ts';
+import { RecordingPartition } from '../ts/guest/recording-partition.ts';
+import type { Vtl } from '../ts/guest/vtl.ts';
+import { footprint } from './support/footprint.ts';
+import { kvmTest } from './support/guest.ts';
+import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
+
+const PAGE = 0x1000;
+const ALIAS = 2 * GIB;
+/** Within the test guest's reach of 4 GiB. */
+const ALIASED = { maxAddress: GIB - 1, vtl0AliasMap: ALIAS };
+const AT = 2 * MIB;
+const range = { gpa: AT, length: PAGE };
+
+/** The slots of a recording partition: "0-1fffff rwx". */
+function slots(partition: RecordingPartition): string[] {
+  const all = [...partition.slots.values()].sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
+  return all.map(
+    ({ gpa, length, access }) => `${gpa.toString(16)}-${(Number(gpa) + Number(length) - 1).toString(16)} ${access}`,
+  );
+}
+
+function attached(
+  manager: GuestMemoryManager,
+  vtl: Vtl,
+  options: { canExecuteProtect?: boolean } = {},
+): RecordingPartition {
+  const partition = new RecordingPartition({ name: `vtl${vtl}`, ...options });
+  manager.attachPartition(partition, { vtl });
+  return partition;
+}
+
+vmTest('VTL2 sees all of VTL0 again at the alias map, and VTL0 does not', ALIASED, (t, manager, vtl0) => {
+  const vtl2 = new Guest(manager, { vtl: 2 });
+  t.is(vtl0.write(AT, 0x1234), wrote(0x1234));
+  t.is(vtl2.read(AT), got(0x1234));
+  t.is(vtl2.read(ALIAS + AT), got(0x1234));
+  t.is(vtl2.write(ALIAS + AT, 0x99), wrote(0x99));
+  t.is(vtl0.read(AT), got(0x99));
+  t.is(vtl0.read(ALIAS + AT), 'mmio read 80200000');
+  vtl2.close();
+});
+
+vmTest(
+  'the alias map shows private RAM too',
+  {
+    ...ALIASED,
+    ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind: 'private' } }],
+  },
+  (t, manager, vtl0) => {
+    const vtl2 = new Guest(manager, { vtl: 2 });
+    t.is(vtl2.write(ALIAS + AT, 7), wrote(7));
+    t.is(vtl0.read(AT), got(7));
+    vtl2.close();
+  },
+);
+
+vmTest("one trust level's write exits while the other's lands", ALIASED, (t, manager, vtl0) => {
+  const vtl2 = new Guest(manager, { vtl: 2 });
+  manager.setVtlProtection(0, range, 'rx');
+  t.is(vtl0.write(AT, 1), 'mmio write 200000 = 1');
+  t.is(vtl0.read(AT), got(0));
+  t.is(vtl2.write(AT, 2), wrote(2));
+  t.is(vtl0.read(AT), got(2));
+  t.is(vtl0.write(AT + PAGE, 3), wrote(3), 'the page behind is not concerned');
+
+  manager.setVtlProtection(0, range, 'none');
+  t.is(vtl0.read(AT), 'mmio read 200000');
+  t.is(vtl2.read(ALIAS + AT), got(2));
+
+  manager.setVtlProtection(0, range, 'rwx');
+  t.is(vtl0.write(AT, 4), wrote(4));
+  vtl2.close();
+});
+
+vmTest(
+  'the monitor reads and writes as the trust level does, through the client it had before',
+  ALIASED,
+  (t, manager) => {
+    const [vtl0, vtl2] = [manager.client(0).memory, manager.client(2).memory];
+    vtl0.writeU32(AT, 1);
+    t.is(vtl2.readU32(AT), 1);
+    manager.setVtlProtection(0, range, 'rx');
+    t.throws(() => vtl0.writeU32(AT, 2), { code: 'GUEST_ACCESS' });
+    t.is(vtl0.readU32(AT), 1);
+    vtl2.writeU32(AT, 3);
+    t.is(vtl0.readU32(AT), 3);
+    manager.setVtlProtection(2, { gpa: AT, length: 2 * PAGE }, 'none');
+    t.throws(() => vtl2.readU32(AT), { code: 'GUEST_ACCESS' });
+    t.is(vtl0.readU32(AT), 3);
+    manager.setVtlProtection(2, { gpa: AT, length: 2 * PAGE }, 'rwx');
+    manager.setVtlProtection(0, range, 'rwx');
+    vtl0.writeU32(AT, 5);
+    t.is(vtl2.readU32(AT), 5);
+    t.is(manager.client(0).memory, vtl0);
+    t.is(manager.guestMemory, vtl0);
+  },
+);
+
+test('protections split and merge, and what is taken back leaves the one slot', (t) => {
+  const manager = buildVm(ALIASED);
+  const vtl0 = attached(manager, 0);
+  const vtl2 = attached(manager, 2);
+  const set = (page: number, pages: number, access: 'none' | 'r' | 'rx' | 'rw' | 'rwx') =>
+    manager.setVtlProtection(0, { gpa: page * PAGE, length: pages * PAGE }, access);
+  set(16, 16, 'r');
+  t.deepEqual(slots(vtl0), ['0-ffff rwx', '10000-1ffff r', '20000-3fffff rwx']);
+  set(24, 16, 'rx');
+  t.deepEqual(slots(vtl0), ['0-ffff rwx', '10000-17fff r', '18000-27fff rx', '28000-3fffff rwx']);
+  set(20, 2, 'none');
+  t.deepEqual(slots(vtl0), ['0-ffff rwx', '10000-13fff r', '16000-17fff r', '18000-27fff rx', '28000-3fffff rwx']);
+  t.deepEqual(
+    manager.vtlProtections(0).map(({ gpa, length, access }) => `${gpa.toString(16)}+${length.toString(16)} ${access}`),
+    ['10000+4000 r', '14000+2000 none', '16000+2000 r', '18000+10000 rx'],
+  );
+  set(20, 2, 'r');
+  set(24, 16, 'r');
+  t.deepEqual(slots(vtl0), ['0-ffff rwx', '10000-27fff r', '28000-3fffff rwx']);
+  set(0, 64, 'rwx');
+  t.deepEqual(slots(vtl0), ['0-3fffff rwx']);
+  t.deepEqual(slots(vtl2), ['0-3fffff rwx', '80000000-803fffff rwx']);
+  manager.close();
+});
+
+test('a partition that is attached later gets the protections of its trust level', (t) => {
+  const manager = buildVm(ALIASED);
+  manager.setVtlProtection(2, { gpa: MIB, length: MIB }, 'r');
+  t.deepEqual(slots(attached(manager, 0)), ['0-3fffff rwx']);
+  t.deepEqual(slots(attached(manager, 2)), [
+    ...['0-fffff rwx', '100000-1fffff r', '200000-3fffff rwx'],
+    ...['80000000-800fffff rwx', '80100000-801fffff r', '80200000-803fffff rwx'],
+  ]);
+  manager.close();
+});
+
+test('what a hypervisor cannot express is refused, unless the nearest will do', (t) => {
+  const manager = buildVm(ALIASED);
+  const able = attached(manager, 0);
+  const unable = attached(manager, 0, { canExecuteProtect: false });
+  for (const access of ['r', 'rw'] as const) {
+    const error = t.throws(() => manager.setVtlProtection(0, range, access), { code: 'EXECUTE_CONTROL' });
+    t.regex(error!.message, /nearest/);
+  }
+  t.deepEqual(slots(able), ['0-3fffff rwx'], 'nothing happened');
+  manager.setVtlProtection(0, range, 'rw', { nearest: true });
+  t.deepEqual(slots(able), ['0-1fffff rwx', '200000-200fff rw', '201000-3fffff rwx']);
+  t.deepEqual(slots(unable), ['0-3fffff rwx']);
+  t.notThrows(() => attached(manager, 0, { canExecuteProtect: false }), 'the nearest was accepted for late ones too');
+
+  manager.setVtlProtection(2, range, 'r');
+  const before = footprint();
+  const error = t.throws(() => attached(manager, 2, { canExecuteProtect: false }), {
+    instanceOf: PartitionAttachError,
+  });
+  t.like(error!.cause, { code: 'EXECUTE_CONTROL' });
+  t.deepEqual(footprint(), before);
+  manager.close();
+});
+
+kvmTest('KVM has no execute control, and says so', (t) => {
+  const manager = buildVm();
+  const guest = new Guest(manager);
+  t.throws(() => manager.setVtlProtection(0, range, 'r'), { code: 'EXECUTE_CONTROL' });
+  manager.setVtlProtection(0, range, 'r', { nearest: true });
+  t.is(guest.write(AT, 1), 'mmio write 200000 = 1');
+  manager.close();
+  guest.close();
+});
+
+test('protections need RAM that can be seen twice', (t) => {
+  const manager = buildVm({ ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind: 'private' } }] });
+  const before = footprint();
+  const error = t.throws(() => manager.setVtlProtection(0, range, 'rx'), { code: 'PRIVATE_TWICE' });
+  t.regex(error!.message, /"ram" is private memory/);
+  t.deepEqual(footprint(), before);
+  t.deepEqual(manager.vtlProtections(0), []);
+  manager.close();
+});
+
+test('a protection that fails anywhere leaves the state before', (t) => {
+  const manager = buildVm(ALIASED);
+  const [first, second] = [attached(manager, 0), attached(manager, 0)];
+  const memory = manager.client(0).memory;
+  const wholeState = () => ({
+    slots: [slots(first), slots(second)],
+    protections: manager.vtlProtections(0),
+    footprint: footprint(),
+  });
+  for (const setUp of [false, true]) {
+    if (setUp) manager.setVtlProtection(0, { gpa: 0x10000, length: PAGE }, 'rx');
+    const before = wholeState();
+    for (const partition of [first, second]) {
+      for (let steps = 0; ; steps++) {
+        partition.failAfter = steps;
+        try {
+          manager.setVtlProtection(0, { gpa: 0x8000, length: 0x10000 }, 'none');
+          partition.failAfter = Number.POSITIVE_INFINITY;
+          t.true(steps >= 3);
+          manager.setVtlProtection(0, { gpa: 0x8000, length: 0x10000 }, 'rwx');
+          if (setUp) manager.setVtlProtection(0, { gpa: 0x10000, length: PAGE }, 'rx');
+          break;
+        } catch (error) {
+          t.is((error as { code: string }).code, 'PLAN_FAILED');
+          t.deepEqual(wholeState(), before);
+          memory.writeU8(0x9000, steps);
+        }
+      }
+      if (!setUp) break;
+    }
+  }
+  manager.close();
+});
+
+test('attaching VTL2 fails wholly or not at all, at every step', (t) => {
+  const manager = buildVm({ ...ALIASED, x86LegacySupport: true });
+  manager.setVtlProtection(2, { gpa: 0xc8000, length: 0x2000 }, 'rx');
+  const before = footprint();
+  for (let steps = 0; ; steps++) {
+    const partition = new RecordingPartition();
+    partition.failAfter = steps;
+    try {
+      manager.attachPartition(partition, { vtl: 2 });
+      partition.failAfter = Number.POSITIVE_INFINITY;
+      t.true(steps > 30);
+      break;
+    } catch (error) {
+      t.true(error instanceof PartitionAttachError);
+      t.is(partition.slots.size, 0);
+      t.deepEqual(footprint(), before);
+    }
+  }
+  manager.close();
+});
+
+test('the slot budget holds for all that a partition is given', (t) => {
+  const manager = buildVm({ ...ALIASED, slotBudget: 3 });
+  const partition = attached(manager, 2);
+  t.throws(() => manager.setVtlProtection(2, { gpa: 0, length: PAGE }, 'rx'), { code: 'NO_SLOTS' });
+  t.deepEqual(slots(partition), ['0-3fffff rwx', '80000000-803fffff rwx']);
+  manager.close();
+});
+
+test('a level, range or access that does not exist is refused', (t) => {
+  const manager = buildVm(ALIASED);
+  const refused = (body: () => void) => t.throws(body, { code: 'INVALID_ARGUMENT' });
+  refused(() => manager.client(1 as Vtl));
+  refused(() => manager.attachPartition(new RecordingPartition(), { vtl: 3 as Vtl }));
+  refused(() => manager.setVtlProtection(0, { gpa: 1, length: PAGE }, 'none'));
+  refused(() => manager.setVtlProtection(0, { gpa: 0, length: 2 * GIB }, 'none'));
+  refused(() => manager.setVtlProtection(0, range, 'w' as never));
+  refused(() => manager.setVtlProtection(0, range, 'rx', { nearby: true } as never));
+  manager.close();
+  t.throws(() => manager.setVtlProtection(0, range, 'rx'), { code: 'CLOSED' });
+});

@@ -1,0 +1,66 @@
+// Giving memory back to the machine while the guest keeps its addresses: what a balloon does.
+
+import * as abi from '../../assembly/abi.ts';
+import { type Address, formatHex, higher, lastByte, lengthOf, lower, sum, toAddress } from '../address.ts';
+import { MembackingError } from '../errors.ts';
+import { LeaseConflict } from '../lease-table.ts';
+import type { MemoryMap } from '../map.ts';
+import { systemError } from '../system.ts';
+import type { VaSpace } from '../va-space.ts';
+import type { GpaRange } from './layout.ts';
+import type { RamStore } from './ram-store.ts';
+import type { VtlState } from './vtl.ts';
+
+interface Memory {
+  readonly map: MemoryMap;
+  readonly va: VaSpace;
+  readonly store: RamStore;
+}
+
+/** Bytes freed. Throws LEASED, NOT_DISCARDABLE, SYSTEM; nothing is discarded then. */
+export function discard({ map, va, store }: Memory, range: GpaRange, levels: readonly VtlState[]): Address {
+  const { core, leases, objects, isBusy } = map.context;
+  const start = range.gpa;
+  const last = sum(start, lastByte(range.length));
+  const refuse = (reason: string, words: string) => refused(start, last, reason, words);
+  if (isBusy) throw refuse('busy', 'a transaction is open');
+  if (store.isPinned) throw refuse('pinned', 'RAM is pinned');
+  if (levels.some((level) => level.isProtected(start, last)))
+    throw refuse('protected', 'a trust level is kept from it');
+  const leased = levels.flatMap(({ client }) =>
+    leases.ofOwner(client.memory, { start: Number(start), end: Number(last) + 1 }),
+  );
+  if (leased.length > 0) throw new LeaseConflict(leased, []);
+
+  let next = start;
+  const pieces = core.piecesIn(va.id, start, last).map((row) => {
+    const object = objects.objectOf(row.id);
+    const from = higher(row.start, start);
+    const to = lower(row.last, last);
+    if (row.start > next || (row.flags & abi.ACCESS_WRITE) === 0)
+      throw refuse('hidden', 'not all of it is writable RAM');
+    if (!store.blocks.some((block) => block.object === object)) throw refuse('device', 'it is device memory');
+    next = sum(to, 1);
+    const length = lengthOf(from, to);
+    const offset = sum(row.offset, lastByte(lengthOf(row.start, from)));
+    const page = BigInt(object.backing.granularity);
+    if (BigInt(offset) % page !== 0n || BigInt(length) % page !== 0n) {
+      throw refuse('unaligned', `it is not made of whole pages of ${formatHex(page)} bytes`);
+    }
+    return { object, from, offset, length };
+  });
+  if (next <= last) throw refuse('hidden', 'not all of it is writable RAM');
+
+  let freed = 0n;
+  for (const { object, from, offset, length } of pieces) {
+    freed += systemError('guest memory cannot be discarded', () =>
+      object.kind === 'private' ? va.reservation.discardPrivate(from, length) : object.backing.discard(offset, length),
+    );
+  }
+  return toAddress(freed);
+}
+
+function refused(start: Address, last: Address, reason: string, words: string): MembackingError {
+  const message = `memory ${formatHex(start)}-${formatHex(last)} cannot be given back: ${words}`;
+  return new MembackingError('NOT_DISCARDABLE', message, { details: { gpa: start, reason } });
+}

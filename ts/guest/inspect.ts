@@ -1,0 +1,77 @@
+// What there is of a guest's memory, as plain data: for logs, for people, for other programs.
+
+import type { Address } from '../address.ts';
+import { accessName } from '../kinds.ts';
+import type { LeaseFacts } from '../lease-table.ts';
+import type { PlanCounters } from '../plan-events.ts';
+import { bytesOf } from '../withheld.ts';
+import type { DeviceMapping, MappedRegion } from './device.ts';
+import type { GuestMemoryParts } from './manager.ts';
+import { type RamVisibility, visibilityOf } from './ram.ts';
+import type { Vtl, VtlState } from './vtl.ts';
+
+export interface GuestMemoryFacts {
+  readonly maxAddress: Address;
+  readonly vtl0AliasMap: Address | undefined;
+  readonly ram: readonly {
+    readonly name: string;
+    readonly backing: string;
+    /** Bytes. */
+    readonly size: Address;
+    /** Bytes of memory or disk in use; undefined for private memory. */
+    readonly allocatedBytes: Address | undefined;
+    readonly pieces: readonly { readonly gpa: Address; readonly length: Address; readonly visibility: RamVisibility }[];
+  }[];
+  readonly devices: readonly {
+    readonly name: string;
+    readonly length: number;
+    /** Where the guest sees it; undefined: nowhere. */
+    readonly gpa: Address | undefined;
+    readonly mappings: readonly DeviceMapping[];
+  }[];
+  readonly partitions: readonly { readonly name: string; readonly vtl: Vtl; readonly slots: number }[];
+  readonly protections: readonly {
+    readonly vtl: Vtl;
+    readonly gpa: Address;
+    readonly length: Address;
+    readonly access: string;
+  }[];
+  readonly leases: readonly LeaseFacts[];
+  readonly plans: PlanCounters;
+}
+
+export function inspect(
+  { maxAddress, aliasMap, store, map }: GuestMemoryParts,
+  levels: readonly VtlState[],
+  devices: readonly MappedRegion[],
+): GuestMemoryFacts {
+  return {
+    maxAddress,
+    vtl0AliasMap: aliasMap,
+    ram: store.blocks.map(({ name, kind, object, pieces }) => ({
+      name,
+      backing: kind,
+      size: object.size,
+      allocatedBytes: object.allocatedBytes,
+      pieces: pieces.map((piece) => ({ gpa: piece.gpa, length: piece.length, visibility: visibilityOf(piece) })),
+    })),
+    devices: devices.map((device) => ({
+      name: device.region.name,
+      length: device.length,
+      gpa: device.region.offset,
+      mappings: device.mappings(),
+    })),
+    partitions: levels.flatMap(({ vtl, partitions }) =>
+      partitions.map(({ attachments }) => ({
+        name: attachments[0]!.partition.name,
+        vtl,
+        slots: attachments.reduce((count, attachment) => count + attachment.slots().length, 0),
+      })),
+    ),
+    protections: levels.flatMap(({ vtl, protections }) =>
+      protections.map((each) => ({ vtl, gpa: each.start, length: bytesOf(each), access: accessName(each.access) })),
+    ),
+    leases: map.leases(),
+    plans: { ...map.context.events.counters },
+  };
+}

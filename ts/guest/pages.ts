@@ -1,0 +1,112 @@
+// The pages of new RAM, before anybody sees it: from which node, how large, resident at once or not, pinned or not.
+
+import { MembackingError } from '../errors.ts';
+import type { MemoryObject } from '../object.ts';
+import { systemError, wrapped } from '../system.ts';
+import * as validate from '../validate.ts';
+import { MemoryBuildError } from './errors.ts';
+import type { RamSpec } from './ram-options.ts';
+
+export interface PrefetchOptions {
+  /** Gives up between chunks. */
+  readonly signal?: AbortSignal;
+  /** Told after each chunk: bytes that are resident now, and that are to be. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+const CHUNK = 64 * 2 ** 20;
+/** As many as Node.js has threads for, unless it is told otherwise. */
+const AT_ONCE = 4;
+
+/** Throws MemoryBuildError: NUMA_NODE_ABSENT, HUGE_PAGES_OFF, OPTION_MISFIT. */
+export function advise(object: MemoryObject, { name, numaNode, transparentHugePages, prefetch }: RamSpec): void {
+  if (numaNode !== undefined) {
+    refusing(
+      { EINVAL: 'NUMA_NODE_ABSENT', EOPNOTSUPP: 'OPTION_MISFIT' },
+      `RAM "${name}" of NUMA node ${numaNode}`,
+      () => object.backing.setNumaNode(numaNode),
+    );
+  }
+  if (!transparentHugePages) return;
+  const atTouch = refusing({ EINVAL: 'OPTION_MISFIT' }, `transparent huge pages for RAM "${name}"`, () =>
+    object.backing.adviseHugePages(),
+  );
+  if (atTouch || prefetch) return;
+  const setting = object.kind === 'private' ? 'enabled' : 'shmem_enabled';
+  const message = `transparent huge pages for RAM "${name}" are switched off: as root, echo advise > /sys/kernel/mm/transparent_hugepage/${setting}; or prefetch it`;
+  throw new MemoryBuildError('HUGE_PAGES_OFF', message, { name });
+}
+
+/** Throws MemoryBuildError: PIN_REFUSED. */
+export function pin(object: MemoryObject): void {
+  const what = `RAM "${object.name}" cannot be pinned (RLIMIT_MEMLOCK must allow that much)`;
+  refusing({ ENOMEM: 'PIN_REFUSED', EPERM: 'PIN_REFUSED', EAGAIN: 'PIN_REFUSED' }, what, () => object.backing.pin());
+}
+
+export function checkedPrefetch(options: PrefetchOptions | undefined, name: string): PrefetchOptions {
+  const given = validate.options(options, ['signal', 'onProgress'], name);
+  if (given.signal !== undefined) validate.instance(AbortSignal, given.signal, 'signal');
+  if (given.onProgress !== undefined && typeof given.onProgress !== 'function') {
+    throw validate.invalid('onProgress must be a function');
+  }
+  return given;
+}
+
+/** Makes objects resident, several chunks at a time. Rejects with ABORTED and MemoryBuildError (ALLOCATION_FAILED); no
+ *  chunk is under way any more then. */
+export async function prefetch(
+  objects: readonly MemoryObject[],
+  { signal, onProgress }: PrefetchOptions,
+): Promise<void> {
+  const chunks = objects.flatMap(chunksOf);
+  const total = chunks.reduce((bytes, { length }) => bytes + length, 0);
+  let done = 0;
+  let failure: { error: unknown } | undefined;
+  const worker = async () => {
+    for (let chunk = chunks.shift(); chunk !== undefined && failure === undefined; chunk = chunks.shift()) {
+      try {
+        if (signal?.aborted) throw aborted(signal.reason);
+        await chunk.object.backing.populate(chunk.offset, chunk.length);
+        done += chunk.length;
+        onProgress?.(done, total);
+      } catch (error) {
+        failure ??= { error };
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  if (failure === undefined) return;
+  const { error } = failure;
+  if (error instanceof MembackingError || (error as { syscall?: string }).syscall === undefined) throw error;
+  throw new MemoryBuildError('ALLOCATION_FAILED', wrapped('RAM cannot be made resident', error).message, {}, error);
+}
+
+function chunksOf(object: MemoryObject): { object: MemoryObject; offset: number; length: number }[] {
+  const step = Math.max(CHUNK, object.backing.granularity);
+  const size = Number(object.size);
+  return Array.from({ length: Math.ceil(size / step) }, (_, i) => ({
+    object,
+    offset: i * step,
+    length: Math.min(step, size - i * step),
+  }));
+}
+
+function aborted(cause: unknown): MembackingError {
+  return new MembackingError('ABORTED', 'the prefetch of RAM was given up; nothing is left of it', { cause });
+}
+
+/** Calls the system; what it refuses with one of these codes is a build error of its own. */
+function refusing<Result>(
+  codes: Readonly<Record<string, MemoryBuildError['code']>>,
+  what: string,
+  call: () => Result,
+): Result {
+  try {
+    return systemError(what, call);
+  } catch (error) {
+    const { code, message, details, cause } = error as MembackingError;
+    const ours = code === 'SYSTEM' ? codes[String(details.code)] : undefined;
+    if (ours === undefined) throw error;
+    throw new MemoryBuildError(ours, message, { ...details }, cause);
+  }
+}
