@@ -3,8 +3,8 @@
 // nothing. One moment is one transaction.
 
 import * as abi from '../../assembly/abi.ts';
-import { MembackingError } from '../errors.ts';
 import { toAddress } from '../address.ts';
+import { MembackingError } from '../errors.ts';
 import type { RegionKind } from '../kinds.ts';
 import type { TraceOperation } from './format.ts';
 import { parseQemuMap, type QemuKind, type QemuMap, type QemuRegion } from './qemu-format.ts';
