@@ -178,16 +178,19 @@ test('thousands of mappings of a few files need a few descriptors, and none when
   manager.close();
 });
 
-test('a file that has grown shows its new part', (t) => {
+test('a file may be mapped beyond its end, and shows there what it has when it has grown', (t) => {
   const manager = buildVm();
   const { control, region } = manager.deviceMapper.newRegion(8 * PAGE, 'dax');
   control.mapToGuest(BAR);
   const fd = pagesFile(1, 0x10);
+  const before = descriptors().length;
   region.map(0, fd, 0, PAGE);
+  region.map(PAGE, fd, 0, 4 * PAGE);
+  t.deepEqual(seen(manager, BAR, 5), [0x10, 0x10, 'gone', 'gone', 'gone'], 'behind the end of the file');
   ftruncateSync(fd, 2 * PAGE + 10);
   writeSync(fd, new Uint8Array([0x22]), 0, 1, 2 * PAGE);
-  region.map(PAGE, fd, 0, 3 * PAGE);
-  t.deepEqual(seen(manager, BAR, 4), [0x10, 0x10, 0, 0x22]);
+  t.deepEqual(seen(manager, BAR, 5), [0x10, 0x10, 0, 0x22, 'gone']);
+  t.is(descriptors().length - before, 1);
   closeSync(fd);
   manager.close();
 });

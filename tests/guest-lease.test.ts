@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
+import { SharedMemory } from '../ts/object.ts';
 import { buildVm, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
@@ -258,6 +259,13 @@ leaseTest('memory that JavaScript must not touch has no view', (t, manager) => {
   t.throws(() => control.unmapFromGuest(), { code: 'LEASED' });
   t.throws(() => region.unmap(0, PAGE), { code: 'LEASED' });
   file.release();
+
+  const sealed = SharedMemory.create(PAGE);
+  region.map(0, sealed.fd, 0, PAGE, true);
+  sealed.close();
+  const memory = guestMemory.lock({ gpa: 0x8000_0000, length: 8 }, 'write', { holder: 'shared memory device' });
+  t.is(memory.view.length, 8, 'a file that is sealed against that has one');
+  memory.release();
   closeSync(fd);
 });
 

@@ -273,9 +273,11 @@ test.serial('memory that is in use, hidden, protected or no RAM is not discarded
   const refused = (code: string, message: RegExp, of = range) => {
     t.throws(() => manager.discard(of), { code, message });
   };
-  const lease = manager.guestMemory.lock({ gpa: 0xc9000, length: 8 }, 'read', { holder: 'disk' });
-  refused('LEASED', /"disk"/);
-  lease.release();
+  for (const memory of [manager.guestMemory, manager.client(2).memory, manager.va.memory]) {
+    const lease = memory.lock({ gpa: 0xc9000, length: 8 }, 'read', { holder: 'disk' });
+    refused('LEASED', /"disk"/);
+    lease.release();
+  }
   manager.setVtlProtection(2, { gpa: 0xc9000, length: PAGE }, 'none');
   refused('NOT_DISCARDABLE', /trust level/);
   manager.setVtlProtection(2, { gpa: 0xc9000, length: PAGE }, 'rwx');

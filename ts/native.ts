@@ -187,8 +187,8 @@ export interface Native {
     /** Anonymous shared memory, sealed against changes of its size. `hugePageSize`: bytes, or 0 for ordinary pages. */
     memfd(name: string, size: U64, hugePageSize: U64): Backing;
     /** A file of the caller's: its descriptor is duplicated. EACCES, ENODEV, ENXIO: access mode, kind or size will
-     * not do. */
-    fromFd(fd: number, size: U64, writable: boolean): Backing;
+     * not do. `mayGrow`: `size` may be more than the file has now; then isShrinkable is true. */
+    fromFd(fd: number, size: U64, writable: boolean, mayGrow?: boolean): Backing;
     /** /proc/self/maps shows it as "membacking:ram NAME". */
     privateMemory(size: U64, name?: string): Backing;
     /** A copy-on-write image of the file's start. */

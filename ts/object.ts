@@ -77,6 +77,8 @@ export interface FileMemoryOptions {
   readonly size?: Address;
   /** Default true: the descriptor must then be open for writing. */
   readonly writable?: boolean;
+  /** Whether `size` may be more than the file has: what is behind its end is not there until it grows. Default false. */
+  readonly mayGrow?: boolean;
 }
 
 /** A file: memory that any number of places, guests and processes may see. */
@@ -102,9 +104,10 @@ export class SharedMemory extends MemoryObject {
   /** A file of the caller's: its descriptor is duplicated, and stays the caller's to close. Throws SYSTEM: EACCES (not
    *  open for what is asked), ENODEV (no such thing can be mapped), ENXIO (the file is shorter than `size`). */
   static fromFd(fd: number, options?: FileMemoryOptions): SharedMemory {
-    const known = ['name', 'size', 'writable'] as const;
+    const known = ['name', 'size', 'writable', 'mayGrow'] as const;
     const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);
-    const { name = `fd ${checkedFd}`, size, writable = true } = validate.options(options, known, 'SharedMemory.fromFd');
+    const given = validate.options(options, known, 'SharedMemory.fromFd');
+    const { name = `fd ${checkedFd}`, size, writable = true, mayGrow = false } = given;
     const checkedName = validate.text(name, 'name');
     const mayWrite = validate.flag(writable, 'writable');
     return new SharedMemory(
@@ -114,6 +117,7 @@ export class SharedMemory extends MemoryObject {
           checkedFd,
           size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
           mayWrite,
+          validate.flag(mayGrow, 'mayGrow'),
         ),
       ),
     );

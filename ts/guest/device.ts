@@ -7,7 +7,7 @@ import { Handle } from '../handle.ts';
 import type { MemoryMap } from '../map.ts';
 import type { Region } from '../region.ts';
 import * as validate from '../validate.ts';
-import { FileTable } from './files.ts';
+import { FileTable, MAX_FILE } from './files.ts';
 import { Zeroes } from './holes.ts';
 
 /** What the guest finds where nothing is mapped in a region that is placed: an exit, or zeroes that it cannot write.
@@ -29,8 +29,6 @@ export interface DeviceMapping {
   readonly fileOffset: number;
   readonly writable: boolean;
 }
-
-const MAX_LENGTH = 2 ** 52;
 
 /** Makes device regions of one guest. */
 export class DeviceMemoryMapper {
@@ -54,7 +52,7 @@ export class DeviceMemoryMapper {
   ): { control: DeviceRegionControl; region: MappedRegion } {
     const { holes = 'exit', priority = 0 } = validate.options(options, ['holes', 'priority'], 'newRegion');
     const policy = validate.oneOf(HOLE_POLICIES, holes, 'holes');
-    const bytes = pages(length, 'length', MAX_LENGTH);
+    const bytes = pages(length, 'length', MAX_FILE);
     const level = validate.integer(priority, 'priority', -0x80000000, 0x7fffffff);
     const checkedName = validate.text(name, 'name');
     const zeroes = policy === 'zero' ? new Zeroes(bytes, checkedName) : undefined;
@@ -156,12 +154,12 @@ export class MappedRegion extends Handle {
 
   /** Shows `length` bytes of a file at `offset`, over whatever was there. The descriptor is duplicated once for each file
    *  and access: it may be closed at once. All whole pages. Throws SYSTEM for a descriptor that will not do, BAD_RANGE past
-   *  the end of the region or the file. */
+   *  the end of the region. What is behind the end of the file is not there until it grows. */
   map(offset: Address, fd: number, fileOffset: Address, length: Address, writable = false): void {
     this.checkOpen();
     const bytes = pages(length, 'length', this.length);
     const at = pages(offset, 'offset', this.length, 0);
-    const from = pages(fileOffset, 'fileOffset', MAX_LENGTH, 0);
+    const from = pages(fileOffset, 'fileOffset', MAX_FILE - bytes, 0);
     const mayWrite = validate.flag(writable, 'writable');
     this.#map.transaction(() => {
       const before = this.region.objectsIn(at, bytes);

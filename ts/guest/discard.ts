@@ -27,9 +27,8 @@ export function discard({ map, va, store }: Memory, range: GpaRange, levels: rea
   if (store.isPinned) throw refuse('pinned', 'RAM is pinned');
   if (levels.some((level) => level.isProtected(start, last)))
     throw refuse('protected', 'a trust level is kept from it');
-  const leased = levels.flatMap(({ client }) =>
-    leases.ofOwner(client.memory, { start: Number(start), end: Number(last) + 1 }),
-  );
+  const owners = [va.memory, ...levels.map(({ client }) => client.memory)];
+  const leased = owners.flatMap((owner) => leases.ofOwner(owner, { start: Number(start), end: Number(last) + 1 }));
   if (leased.length > 0) throw new LeaseConflict(leased, []);
 
   let next = start;

@@ -8,6 +8,9 @@ import { type MemoryObject, SharedMemory } from '../object.ts';
 import { systemError } from '../system.ts';
 import * as validate from '../validate.ts';
 
+/** Bytes. */
+export const MAX_FILE = 2 ** 52;
+
 export class FileTable {
   readonly #map: MemoryMap;
   readonly #files = new Map<string, SharedMemory>();
@@ -17,18 +20,15 @@ export class FileTable {
     this.#map = map;
   }
 
-  /** The object of a descriptor's file, which has at least `bytes` bytes. Inside the transaction that maps it. Throws
-   *  SYSTEM. */
-  open(fd: number, bytes: number, writable: boolean): SharedMemory {
+  /** The object of a descriptor's file; a mapping of it may reach to byte `end`, even where the file ends before. Inside
+   *  the transaction that maps it. Throws SYSTEM. */
+  open(fd: number, end: number, writable: boolean): SharedMemory {
     validate.integer(fd, 'fd', 0, 0x7fffffff);
     const { dev, ino, size } = systemError(`descriptor ${fd} cannot be mapped`, () => fstatSync(fd, { bigint: true }));
     const key = `${dev}:${ino}:${writable}`;
     const known = this.#files.get(key);
-    // A file that has grown since gets a new object; what shows the old one keeps it.
-    if (known !== undefined && known.size >= bytes) return known;
-    const page = BigInt(abi.PAGE_SIZE);
-    const mappable = ((size + page - 1n) / page) * page;
-    const file = SharedMemory.fromFd(fd, { name: `file ${ino}`, size: mappable, writable });
+    if (known !== undefined && known.size >= end) return known;
+    const file = openFile(fd, `file ${ino}`, size, end, writable);
     this.#files.set(key, file);
     this.#keys.set(file, key);
     this.#map.context.onUndo(() => this.#close(file, key));
@@ -59,4 +59,15 @@ export class FileTable {
     this.#keys.delete(object);
     if (this.#files.get(key) === object) this.#files.delete(key);
   }
+}
+
+/** The file as it is, if that cannot change; else as large as files can be. */
+function openFile(fd: number, name: string, size: bigint, end: number, writable: boolean): SharedMemory {
+  const page = BigInt(abi.PAGE_SIZE);
+  if (size % page === 0n && size >= BigInt(end)) {
+    const file = SharedMemory.fromFd(fd, { name, size, writable });
+    if (!file.backing.isShrinkable) return file;
+    file.close();
+  }
+  return SharedMemory.fromFd(fd, { name, size: MAX_FILE, writable, mayGrow: true });
 }

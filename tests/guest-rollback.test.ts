@@ -1,0 +1,126 @@
+// Every command of every plan of the manager's operations fails in turn, on real memory and with a real guest where there
+// is KVM: afterwards nothing has happened, descriptors and mappings of the process included.
+
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+import type { DeviceRegionControl, MappedRegion } from '../ts/guest/device.ts';
+import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
+import { RecordingPartition } from '../ts/guest/recording-partition.ts';
+import { KvmPartition } from '../ts/kvm.ts';
+import { Failing } from './support/failing.ts';
+import { footprint } from './support/footprint.ts';
+import { kvmMissing } from './support/guest.ts';
+import { alignRows } from './support/table.ts';
+import { buildVm, GIB, MIB } from './support/vm.ts';
+
+const PAGE = 0x1000;
+const BAR = 0x8000_0000;
+
+/** RAM that PAM switches, a DIMM, a BAR that shows two pages of a file, both trust levels. */
+class World {
+  readonly manager: GuestMemoryManager;
+  readonly dimm: AddedRam;
+  readonly control: DeviceRegionControl;
+  readonly region: MappedRegion;
+  readonly file = file();
+  readonly other = file();
+  readonly partitions = kvmMissing
+    ? [new RecordingPartition(), new RecordingPartition()]
+    : [KvmPartition.open(), KvmPartition.open()];
+  readonly failing: Failing;
+
+  constructor() {
+    this.manager = buildVm({ x86LegacySupport: true, vtl0AliasMap: 2 ** 36 });
+    this.dimm = this.manager.addRam({ name: 'dimm', ranges: [{ gpa: GIB, length: MIB }] });
+    const { control, region } = this.manager.deviceMapper.newRegion(8 * PAGE, 'bar');
+    [this.control, this.region] = [control, region];
+    region.map(0, this.file, 0, 2 * PAGE, true);
+    control.mapToGuest(BAR);
+    this.manager.setVtlProtection(2, { gpa: MIB, length: PAGE }, 'rx');
+    this.manager.attachPartition(this.partitions[0]!);
+    this.failing = new Failing(this.manager.map.context);
+  }
+
+  state() {
+    const { plans, ...facts } = this.manager.inspect();
+    return { facts, footprint: footprint(), pieces: this.manager.va.pieces().length };
+  }
+
+  close(): void {
+    this.failing.after = Number.POSITIVE_INFINITY;
+    this.manager.close();
+    for (const partition of this.partitions) if (partition instanceof KvmPartition) partition.close();
+    for (const fd of [this.file, this.other]) closeSync(fd);
+  }
+}
+
+function file(): number {
+  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+  const fd = openSync(join(folder, 'file'), 'w+');
+  rmSync(folder, { recursive: true });
+  ftruncateSync(fd, 8 * PAGE);
+  return fd;
+}
+
+const OPERATIONS: Readonly<Record<string, (world: World) => unknown>> = {
+  'a piece of RAM is hidden': ({ manager }) => manager.ramVisibility.set({ gpa: 0xc8000, length: 0x4000 }, 'unmapped'),
+  'two pieces are switched': ({ manager }) =>
+    manager.ramVisibility.setAll([
+      { gpa: 0xc8000, length: 0x4000, visibility: 'unmapped' },
+      { gpa: 0xcc000, length: 0x4000, visibility: 'read-only' },
+    ]),
+  'RAM is added': ({ manager }) => manager.addRam({ ranges: [{ gpa: 2 * GIB - MIB, length: MIB }] }),
+  'RAM with a range on either side is added': ({ manager }) => {
+    const ranges = [
+      { gpa: GIB - MIB, length: MIB },
+      { gpa: GIB + MIB, length: MIB },
+    ];
+    return manager.addRam({ ranges });
+  },
+  'RAM is removed': ({ dimm }) => dimm.remove(),
+  'a file is mapped over another': ({ region, other }) => region.map(PAGE, other, 0, 4 * PAGE),
+  'a part is unmapped': ({ region }) => region.unmap(0, PAGE),
+  'a BAR is moved': ({ control }) => control.mapToGuest(BAR + PAGE),
+  'a BAR is hidden': ({ control }) => control.unmapFromGuest(),
+  'a BAR of zeroes is placed': ({ manager }) =>
+    manager.map.transaction(() =>
+      manager.deviceMapper.newRegion(5 * MIB, 'zeroes', { holes: 'zero' }).control.mapToGuest(3 * GIB),
+    ),
+  'a trust level gets its own view': ({ manager }) => manager.setVtlProtection(0, { gpa: 0, length: 2 * MIB }, 'rx'),
+  'a protection goes': ({ manager }) => manager.setVtlProtection(2, { gpa: MIB, length: PAGE }, 'rwx'),
+  'VTL2 is attached': ({ manager, partitions }) => manager.attachPartition(partitions[1]!, { vtl: 2 }),
+};
+
+test('wherever an operation fails, nothing has happened', (t) => {
+  const rows: string[][] = [];
+  for (const [title, operate] of Object.entries(OPERATIONS)) {
+    const world = new World();
+    const before = world.state();
+    let after = 0;
+    for (; ; after++) {
+      world.failing.after = after;
+      try {
+        operate(world);
+        break;
+      } catch (error) {
+        const { code, cause } = error as { code: string; cause?: { code?: string } };
+        t.true([code, cause?.code].includes('PLAN_FAILED') || code === 'ALLOCATION_FAILED', `${title}: ${error}`);
+        t.deepEqual(world.state(), before, `${title}, after ${after} commands`);
+      }
+    }
+    world.failing.after = Number.POSITIVE_INFINITY;
+    t.true(after > 0, title);
+    t.notDeepEqual(world.state(), before, title);
+    rows.push([title, `${after} commands`]);
+    world.close();
+  }
+  for (const row of alignRows(rows)) t.log(row);
+});
+
+test('a guest that is closed is gone without a trace', (t) => {
+  const before = footprint();
+  for (let i = 0; i < 3; i++) new World().close();
+  t.deepEqual(footprint(), before);
+});
