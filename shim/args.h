@@ -50,10 +50,13 @@ inline uint64_t toU64(const Napi::Value& value, const char* name) {
 /// A whole number from 0 to `max`.
 inline uint32_t toU32(const Napi::Value& value, const char* name, uint32_t max = UINT32_MAX) {
   const double number = toDouble(value, name);
-  if (!(number >= 0 && number <= max) || number != std::floor(number)) {
+  // False for NaN too; and what passes fits, so that the conversion means something.
+  const bool isInRange = number >= 0 && number <= max;
+  const uint32_t whole = isInRange ? static_cast<uint32_t>(number) : 0;
+  if (!isInRange || whole != number) {
     throwRange(value.Env(), name, ("a whole number from 0 to " + std::to_string(max)).c_str());
   }
-  return static_cast<uint32_t>(number);
+  return whole;
 }
 
 inline bool toBool(const Napi::Value& value, const char* name) {

@@ -191,6 +191,11 @@ void Executor::setObject(uint32_t object, std::shared_ptr<Backing> backing) {
   objects_[object] = std::move(backing);
 }
 
+ExecutorHandle::ExecutorHandle(const Napi::CallbackInfo& info) : Handle(info) {
+  bind<&ExecutorHandle::run>(info, "run");
+  bind<&ExecutorHandle::unwind>(info, "unwind");
+}
+
 void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
   Handle::define(env, exports,
                  {
@@ -200,8 +205,6 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ExecutorHandle::clearSink>("clearSink"),
                      InstanceMethod<&ExecutorHandle::setObject>("setObject"),
                      InstanceMethod<&ExecutorHandle::clearObject>("clearObject"),
-                     InstanceMethod<&ExecutorHandle::run>("run"),
-                     InstanceMethod<&ExecutorHandle::unwind>("unwind"),
                      InstanceAccessor<&ExecutorHandle::failure>("failure"),
                      InstanceMethod<&ExecutorHandle::close>("close"),
                  });

@@ -70,7 +70,7 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
   static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x6578656375746f72};
   static constexpr const char* kName = "Executor";
 
-  using Handle::Handle;
+  explicit ExecutorHandle(const Napi::CallbackInfo& info);
   static void define(Napi::Env env, Napi::Object exports);
 
  private:

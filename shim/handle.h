@@ -51,6 +51,17 @@ class Handle : public Napi::ObjectWrap<Derived> {
   }
 
  protected:
+  /// Gives the handle a method of its own that knows the handle: to find it through `this` costs more than all the rest
+  /// of a short call. In the constructor.
+  template <Napi::Value (Derived::*method)(const Napi::CallbackInfo&)>
+  void bind(const Napi::CallbackInfo& info, const char* name) {
+    const auto self = info.This().As<Napi::Object>();
+    Napi::Function function = Napi::Function::New<callBound<method>>(info.Env(), name, this);
+    // Nobody can take it away, so the function keeps the handle as long as itself.
+    function.DefineProperty(Napi::PropertyDescriptor::Value("handle", self, napi_default));
+    Napi::Object(self).DefineProperty(Napi::PropertyDescriptor::Value(name, function, napi_default));
+  }
+
   static void define(Napi::Env env, Napi::Object exports,
                      const std::vector<typename Napi::ObjectWrap<Derived>::PropertyDescriptor>& members) {
     Napi::Function constructor = Napi::ObjectWrap<Derived>::DefineClass(env, Derived::kName, members);
@@ -69,6 +80,12 @@ class Handle : public Napi::ObjectWrap<Derived> {
   void release() { core_.reset(); }
 
  private:
+  template <Napi::Value (Derived::*method)(const Napi::CallbackInfo&)>
+  static Napi::Value callBound(const Napi::CallbackInfo& info) {
+    // SAFETY: bind() gave the function this pointer, and with it a share of the object that it wraps.
+    return (static_cast<Derived*>(info.Data())->*method)(info);
+  }
+
   static AddonData& data(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }
 
   std::shared_ptr<Core> core_;

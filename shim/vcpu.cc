@@ -240,6 +240,8 @@ class VcpuHandle::Claim {
 
 VcpuHandle::VcpuHandle(const Napi::CallbackInfo& info) : Handle(info) {
   exchange_ = Napi::Persistent(exchangeBuffer(info.Env(), facts_));
+  bind<&VcpuHandle::run>(info, "run");
+  bind<&VcpuHandle::finish>(info, "finish");
 }
 
 VcpuHandle::~VcpuHandle() = default;
@@ -250,8 +252,6 @@ void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
                      StaticMethod<&VcpuHandle::fromToken>("fromToken"),
                      InstanceAccessor<&VcpuHandle::token>("token"),
                      InstanceAccessor<&VcpuHandle::exchange>("exchange"),
-                     InstanceMethod<&VcpuHandle::run>("run"),
-                     InstanceMethod<&VcpuHandle::finish>("finish"),
                      InstanceMethod<&VcpuHandle::runAsync>("runAsync"),
                      InstanceMethod<&VcpuHandle::kick>("kick"),
                      InstanceMethod<&VcpuHandle::readRegisters>("readRegisters"),

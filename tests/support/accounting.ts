@@ -1,6 +1,9 @@
 // What the kernel says about this process's memory.
 
-import { existsSync, fstatSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, fstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 
 /** Sums over a range, in bytes, by the field's name in /proc/self/smaps: Rss, Locked, AnonHugePages … */
@@ -72,6 +75,8 @@ export function hugePageTest(
     return;
   }
   test.serial(title, async (t) => {
+    t.timeout(120_000);
+    const release = await poolLock();
     const [before, free] = ['nr_hugepages', 'free_hugepages'].map((file) => Number(readFileSync(`${pool}/${file}`)));
     writeFileSync(`${pool}/nr_hugepages`, `${before! + Math.max(0, count - free!)}`);
     try {
@@ -83,6 +88,23 @@ export function hugePageTest(
       }
     } finally {
       writeFileSync(`${pool}/nr_hugepages`, `${before}`);
+      release();
     }
   });
+}
+
+/** The pool is the machine's, and test files run side by side: one at a time may change it. Returns how to let go. */
+async function poolLock(): Promise<() => void> {
+  const lock = join(tmpdir(), 'membacking-huge-pages.lock');
+  while (true) {
+    try {
+      writeFileSync(lock, `${process.pid}`, { flag: 'wx' });
+      return () => rmSync(lock);
+    } catch {
+      // Whoever has it may have died.
+      const owner = existsSync(lock) ? readFileSync(lock, 'utf8') : '';
+      if (owner !== '' && !existsSync(`/proc/${owner}`)) rmSync(lock, { force: true });
+      await sleep(50);
+    }
+  }
 }
