@@ -74,12 +74,12 @@ Failure readFileKind(int fd, Backing& backing) {
   return kDone;
 }
 
-Failure adopt(int fd, uint64_t size, bool isWritable, Backing& backing) {
+Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, Backing& backing) {
   uint64_t mappable = 0;
   if (const Failure failure = checkAccessMode(fd, isWritable)) return failure;
   if (const Failure failure = readMappableSize(fd, mappable)) return failure;
   if (const Failure failure = readFileKind(fd, backing)) return failure;
-  if (size > mappable) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
+  if (size > mappable && !mayGrow) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
   if (size % backing.granularity != 0) return {EINVAL, "fstat", "the size is no multiple of the file's page size"};
   backing.fd = FileDescriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!backing.fd.isOpen()) return failedCall("fcntl");
@@ -113,11 +113,12 @@ Failure Backing::memfd(const std::string& name, uint64_t size, uint64_t hugePage
   return kDone;
 }
 
-Failure Backing::fromFd(int fd, uint64_t size, bool isWritable, std::shared_ptr<Backing>& result) {
+Failure Backing::fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, std::shared_ptr<Backing>& result) {
   auto backing = std::make_shared<Backing>();
   backing->isShared = true;
   backing->isWritable = isWritable;
-  if (const Failure failure = adopt(fd, size, isWritable, *backing)) return failure;
+  backing->mayGrow = mayGrow;
+  if (const Failure failure = adopt(fd, size, isWritable, mayGrow, *backing)) return failure;
   result = std::move(backing);
   return kDone;
 }
@@ -133,7 +134,7 @@ Failure Backing::privateMemory(uint64_t size, const std::string& name, std::shar
 
 Failure Backing::privateFile(int fd, uint64_t size, std::shared_ptr<Backing>& result) {
   auto backing = std::make_shared<Backing>();
-  if (const Failure failure = adopt(fd, size, false, *backing)) return failure;
+  if (const Failure failure = adopt(fd, size, false, false, *backing)) return failure;
   if (backing->granularity != kPageSize) return {ENODEV, "fstatfs", "huge pages cannot be mapped privately"};
   if (const Failure failure = Mapping::reserve(size, "membacking:ram", backing->home)) return failure;
   if (const Failure failure = backing->home.mapCopyOnWrite(0, size, backing->fd.get())) return failure;
@@ -191,7 +192,8 @@ Napi::Value BackingHandle::memfd(const Napi::CallbackInfo& info) {
 
 Napi::Value BackingHandle::fromFd(const Napi::CallbackInfo& info) {
   std::shared_ptr<Backing> backing;
-  check(info.Env(), Backing::fromFd(toFd(info[0]), toSize(info[1]), toBool(info[2], "writable"), backing));
+  const bool mayGrow = !info[3].IsUndefined() && toBool(info[3], "mayGrow");
+  check(info.Env(), Backing::fromFd(toFd(info[0]), toSize(info[1]), toBool(info[2], "writable"), mayGrow, backing));
   return wrap(info.Env(), std::move(backing));
 }
 

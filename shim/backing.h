@@ -22,6 +22,8 @@ struct Backing {
   bool isShared = false;
   bool isWritable = true;
   uint64_t size = 0;
+  /// Whether the file may have less than `size`.
+  bool mayGrow = false;
   /// Bytes: mappings of it begin, end and point to multiples of this.
   uint64_t granularity = kPageSize;
   FileDescriptor fd;
@@ -39,7 +41,8 @@ struct Backing {
   /// `hugePageSize` in bytes, or 0; huge pages are reserved now, so that no mapping of them fails later.
   static Failure memfd(const std::string& name, uint64_t size, uint64_t hugePageSize, std::shared_ptr<Backing>&);
   /// A duplicate of the caller's descriptor. EACCES, ENODEV, ENXIO: its access mode, kind or size will not do.
-  static Failure fromFd(int fd, uint64_t size, bool isWritable, std::shared_ptr<Backing>&);
+  /// `mayGrow`: `size` may be more than there is now; behind the file's end there is nothing until it grows.
+  static Failure fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, std::shared_ptr<Backing>&);
   static Failure privateMemory(uint64_t size, const std::string& name, std::shared_ptr<Backing>&);
   /// A copy-on-write image of the file from its start.
   static Failure privateFile(int fd, uint64_t size, std::shared_ptr<Backing>&);
@@ -47,7 +50,7 @@ struct Backing {
   bool contains(uint64_t offset, uint64_t length) const {
     return length != 0 && offset < size && length <= size - offset;
   }
-  /// Whether the file can become shorter than it is: unless something excludes it.
+  /// Whether the file is or can become shorter than the object: unless something excludes it.
   bool isShrinkable() const;
 
   // Its pages, in backing_pages.cc. Ranges are any; those outside of the object or of parts of pages are EINVAL.

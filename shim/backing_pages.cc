@@ -133,6 +133,7 @@ Failure Backing::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOf
 
 bool Backing::isShrinkable() const {
   if (!fd.isOpen()) return false;
+  if (mayGrow) return true;
   const int seals = ::fcntl(fd.get(), F_GET_SEALS);
   return seals < 0 || (seals & F_SEAL_SHRINK) == 0;
 }
