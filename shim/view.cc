@@ -30,6 +30,8 @@ Napi::ArrayBuffer openView(Napi::Env env, const std::shared_ptr<Reservation>& re
   }
   Napi::ArrayBuffer buffer(env, view);
   buffer.TypeTag(&kTag);
+  // For detachView. The finalizer of the buffer deletes it.
+  if (napi_wrap(env, view, share, nullptr, nullptr, nullptr) != napi_ok) throw Napi::Error::New(env);
   return buffer;
 }
 
@@ -45,6 +47,11 @@ void detachView(const Napi::Value& value, const Mapping& mapping) {
   if (start < mapping.base() || !mapping.contains(start - mapping.base(), buffer.ByteLength())) {
     throwRange(value.Env(), "view", "of this Reservation");
   }
+  void* share = nullptr;
+  if (napi_remove_wrap(value.Env(), value, &share) != napi_ok) throw Napi::Error::New(value.Env());
+  // Not when the garbage collector comes by: who closes a VA space gets its addresses back. Taken out before, because
+  // the finalizer may run as soon as the buffer is detached.
+  const std::shared_ptr<Reservation> released = std::move(*static_cast<std::shared_ptr<Reservation>*>(share));
   buffer.Detach();
 }
 

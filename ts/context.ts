@@ -4,6 +4,7 @@ import { PlanRunner } from './apply.ts';
 import type { CoreOptions } from './core.ts';
 import { Core } from './core.ts';
 import { MembackingError } from './errors.ts';
+import type { GuestWindows } from './guest-window.ts';
 import { LeaseTable } from './lease-table.ts';
 import { Names } from './names.ts';
 import { NativeExecutor } from './native-executor.ts';
@@ -28,6 +29,8 @@ export class Context {
   readonly objects = new ObjectTable(this);
   readonly partitions = new PartitionTable(this);
   readonly leases = new LeaseTable();
+  /** Of every VA space. */
+  readonly windows = new Set<GuestWindows>();
   /** What is kept from all partitions for now: see Withholding. */
   readonly withheld = new Set<Withheld>();
   /** What is attached, in order. */
@@ -45,7 +48,10 @@ export class Context {
   constructor(options: Omit<CoreOptions, 'explain'>, recorder: TraceRecorder | undefined) {
     this.core = new Core({ ...options, explain: this.names.explain });
     this.runner = new PlanRunner(this.core);
-    this.runner.admit = this.leases.admit;
+    this.runner.admit = (core, commands) => {
+      this.leases.admit(core, commands);
+      for (const windows of this.windows) windows.admit(core, commands);
+    };
     this.events = new PlanEvents(this.runner);
     this.recorder = recorder;
   }
@@ -146,7 +152,7 @@ export class Context {
   }
 
   #finish(): void {
-    this.#undo.length = 0;
+    if (this.#undo.length > 0) this.#undo.length = 0;
     if (this.#after.length > 0) {
       const after = this.#after;
       this.#after = [];

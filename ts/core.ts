@@ -339,6 +339,11 @@ export class Core {
   piecesIn(va: number, first: Address, last: Address): Row[] {
     return this.#within(last, first, (from) => this.#wasm.readPieces(va, low(from), high(from)));
   }
+  /** The piece at a GPA, or the first one above, and some that follow. */
+  piecesFrom(va: number, gpa: Address): Row[] {
+    const count = this.#check(this.#wasm.readPieces(va, low(gpa), high(gpa)));
+    return Array.from({ length: count }, (_, i) => this.#row(i));
+  }
   slots(sink: number): Row[] {
     return this.#all((from) => this.#wasm.readSlots(sink, low(from), high(from)));
   }
@@ -348,6 +353,11 @@ export class Core {
   }
   protections(sink: number): Row[] {
     return this.#all((from) => this.#wasm.readProtections(sink, low(from), high(from)));
+  }
+  /** REGION_* of a region. */
+  regionFlags(id: number): number {
+    this.#check(this.#wasm.readRegion(id));
+    return this.#u32(this.#rows + abi.ROW_FLAGS);
   }
   region(id: number): Row {
     this.#check(this.#wasm.readRegion(id));

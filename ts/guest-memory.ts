@@ -3,6 +3,7 @@
 
 import { type Address, formatHex, high, low } from './address.ts';
 import { MembackingError } from './errors.ts';
+import { NO_WINDOW } from './guest-window.ts';
 import { Lease, type LeasedSpace } from './lease.ts';
 import { LEASE_MODES, type LeaseMode } from './lease-table.ts';
 import {
@@ -42,6 +43,9 @@ export class GuestMemory {
   readonly #what: string;
   #space: LeasedSpace | undefined;
   #facts: Float64Array;
+  /** Where it was last read, and written, without the addon. */
+  #readable = NO_WINDOW;
+  #writable = NO_WINDOW;
 
   /** @internal Made by VaSpace: `what` it is, for messages. */
   constructor(what: string, space: LeasedSpace) {
@@ -53,6 +57,8 @@ export class GuestMemory {
   /** From now on it is that of another VA space. @internal */
   use(space: LeasedSpace): void {
     this.#space = space;
+    this.#readable = NO_WINDOW;
+    this.#writable = NO_WINDOW;
     this.#facts = space.reservation.facts;
   }
 
@@ -72,45 +78,66 @@ export class GuestMemory {
 
   /** Fills `into`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are read. */
   read(gpa: Address, into: Uint8Array): void {
-    const at = exact(gpa, 'read');
     const bytes = validate.instance(Uint8Array, into, 'into');
-    this.#check(this.#open().read(at, bytes), 'read');
+    const at = this.#readable.offsetOf(gpa, bytes.length);
+    if (at >= 0) this.#readable.read(at, bytes);
+    else this.#readByAddon(exact(gpa, 'read'), bytes);
   }
 
   /** Writes all of `from`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are written. */
   write(gpa: Address, from: Uint8Array): void {
-    const at = exact(gpa, 'write');
     const bytes = validate.instance(Uint8Array, from, 'from');
-    this.#check(this.#open().write(at, bytes), 'write');
+    const at = this.#writable.offsetOf(gpa, bytes.length);
+    if (at >= 0) this.#writable.write(at, bytes);
+    else this.#writeByAddon(exact(gpa, 'write'), bytes);
   }
 
   // Little-endian, at any alignment. Values are from 0 to all bits set. Throw GUEST_ACCESS.
 
   readU8(gpa: Address): number {
+    const at = this.#readable.offsetOf(gpa, 1);
+    if (at >= 0) return this.#readable.getU8(at);
     return this.#load(gpa, 1);
   }
   readU16(gpa: Address): number {
+    const at = this.#readable.offsetOf(gpa, 2);
+    if (at >= 0) return this.#readable.getU16(at);
     return this.#load(gpa, 2);
   }
   readU32(gpa: Address): number {
+    const at = this.#readable.offsetOf(gpa, 4);
+    if (at >= 0) return this.#readable.getU32(at);
     return this.#load(gpa, 4);
   }
   readU64(gpa: Address): bigint {
+    const at = this.#readable.offsetOf(gpa, 8);
+    if (at >= 0) return this.#readable.getU64(at);
     this.#load(gpa, 8);
     return this.#wide();
   }
   writeU8(gpa: Address, value: number): void {
-    this.#store(gpa, 1, validate.integer(value, 'value', 0, 0xff), 0);
+    const checked = validate.integer(value, 'value', 0, 0xff);
+    const at = this.#writable.offsetOf(gpa, 1);
+    if (at >= 0) this.#writable.setU8(at, checked);
+    else this.#store(gpa, 1, checked, 0);
   }
   writeU16(gpa: Address, value: number): void {
-    this.#store(gpa, 2, validate.integer(value, 'value', 0, 0xffff), 0);
+    const checked = validate.integer(value, 'value', 0, 0xffff);
+    const at = this.#writable.offsetOf(gpa, 2);
+    if (at >= 0) this.#writable.setU16(at, checked);
+    else this.#store(gpa, 2, checked, 0);
   }
   writeU32(gpa: Address, value: number): void {
-    this.#store(gpa, 4, validate.integer(value, 'value', 0, 0xffffffff), 0);
+    const checked = validate.integer(value, 'value', 0, 0xffffffff);
+    const at = this.#writable.offsetOf(gpa, 4);
+    if (at >= 0) this.#writable.setU32(at, checked);
+    else this.#store(gpa, 4, checked, 0);
   }
   writeU64(gpa: Address, value: number | bigint): void {
     const checked = validate.address(value, 'value');
-    this.#store(gpa, 8, low(checked), high(checked));
+    const at = this.#writable.offsetOf(gpa, 8);
+    if (at >= 0) this.#writable.setU64(at, BigInt(checked));
+    else this.#store(gpa, 8, low(checked), high(checked));
   }
 
   /** Stores `value` if `expected` is there, in one step that no vCPU and no thread sees half of. Returns what was there:
@@ -139,11 +166,34 @@ export class GuestMemory {
   }
 
   #load(gpa: Address, width: Width): number {
-    return this.#check(this.#open().load(exact(gpa, 'read'), width), 'read');
+    const at = exact(gpa, 'read');
+    return this.#check(this.#forRead(at).load(at, width), 'read');
   }
 
   #store(gpa: Address, width: Width, lowHalf: number, highHalf: number): void {
-    this.#check(this.#open().store(exact(gpa, 'write'), width, lowHalf, highHalf), 'write');
+    const at = exact(gpa, 'write');
+    this.#check(this.#forWrite(at).store(at, width, lowHalf, highHalf), 'write');
+  }
+
+  #readByAddon(gpa: number, into: Uint8Array): void {
+    this.#check(this.#forRead(gpa).read(gpa, into), 'read');
+  }
+
+  #writeByAddon(gpa: number, from: Uint8Array): void {
+    this.#check(this.#forWrite(gpa).write(gpa, from), 'write');
+  }
+
+  /** Where to read what is not in the window; the next time it may be. */
+  #forRead(gpa: number): Reservation {
+    const { reservation, windows } = this.#openSpace();
+    this.#readable = windows.find(gpa, false) ?? this.#readable;
+    return reservation;
+  }
+
+  #forWrite(gpa: number): Reservation {
+    const { reservation, windows } = this.#openSpace();
+    this.#writable = windows.find(gpa, true) ?? this.#writable;
+    return reservation;
   }
 
   #wide(): bigint {

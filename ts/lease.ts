@@ -4,6 +4,7 @@ import * as abi from '../assembly/abi.ts';
 import { type Address, formatHex, lengthOf, sum } from './address.ts';
 import type { Context } from './context.ts';
 import { MembackingError } from './errors.ts';
+import type { GuestWindows } from './guest-window.ts';
 import type { HeldLease, LeaseFacts, LeaseMode } from './lease-table.ts';
 import { isEnough, leaseFacts } from './lease-table.ts';
 import type { Reservation } from './native.ts';
@@ -15,6 +16,7 @@ export interface LeasedSpace {
   /** The VA space. */
   readonly id: number;
   readonly reservation: Reservation;
+  readonly windows: GuestWindows;
 }
 
 /** Guest memory that stays where it is, with the access that was asked for, until `release`. */

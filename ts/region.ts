@@ -143,7 +143,7 @@ export class Region extends MapHandle {
     const checked = checkedFlags(flags, 'setFlags');
     this.context.perform(() => {
       const { core, recorder } = this.context;
-      core.setFlags(this.id, regionFlags(checked, core.region(this.id).flags));
+      core.setFlags(this.id, regionFlags(checked, core.regionFlags(this.id)));
       recorder?.record({ op: 'flags', id: this.id, ...checked });
     });
   }

@@ -3,6 +3,7 @@
 import { type Address, lengthOf, toAddress } from './address.ts';
 import type { Context } from './context.ts';
 import { GuestMemory } from './guest-memory.ts';
+import { GuestWindows } from './guest-window.ts';
 import { type Access, accessName } from './kinds.ts';
 import type { Reservation } from './native.ts';
 import type { MemoryObject } from './object.ts';
@@ -30,6 +31,8 @@ export class VaSpace extends Sink {
   readonly space: AddressSpace;
   /** @internal */
   readonly reservation: Reservation;
+  /** @internal */
+  readonly windows: GuestWindows;
 
   /** @internal Made by MemoryMap. */
   constructor(context: Context, id: number, name: string, space: AddressSpace, reservation: Reservation) {
@@ -38,6 +41,8 @@ export class VaSpace extends Sink {
     this.reservation = reservation;
     this.size = toAddress(reservation.size);
     this.base = reservation.base;
+    this.windows = new GuestWindows(context, id, reservation);
+    context.windows.add(this.windows);
     this.memory = new GuestMemory(this.what, this);
     context.native.setVaSpace(id, reservation);
     this.connect(context.native);
@@ -64,6 +69,8 @@ export class VaSpace extends Sink {
   override discard(): void {
     super.discard();
     this.memory.end();
+    this.windows.close();
+    this.context.windows.delete(this.windows);
     this.reservation.close();
   }
 }

@@ -51,6 +51,19 @@ export async function addon() {
   await produce('build/membacking.node', inputs, 'build/membacking.node', [...LINK, ...inputs]);
 }
 
+/** What the benchmarks are compared with: never part of the package. */
+export function baselineAddon() {
+  const source = 'tests/bench/native/baseline.cc';
+  const output = 'build/obj/baseline.node';
+  return perform({
+    name: output,
+    from: [TOOLS, source],
+    to: [output],
+    key: [compilerVersion(), COMPILE, LINK],
+    run: () => execute(COMPILER, ...COMPILE, ...LINK, source, '-o', output),
+  });
+}
+
 function header() {
   return perform({
     name: HEADER,

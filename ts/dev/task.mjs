@@ -3,9 +3,19 @@
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { addon, checkStyle, checkTypes, core, declarations, fixStyle, library, programs, samples } from './build.mjs';
+import {
+  addon,
+  baselineAddon,
+  checkStyle,
+  checkTypes,
+  core,
+  declarations,
+  fixStyle,
+  library,
+  programs,
+  samples,
+} from './build.mjs';
 import { runTests } from './run-tests.mjs';
 import { digest, filesUnder, StepError, together } from './steps.mjs';
 
@@ -39,16 +49,12 @@ const commands = {
     await fixStyle();
   },
 
-  /** @param {string[]} names of the benchmarks to run; none means all */
-  async bench(names) {
-    await commands.build();
-    const sources = filesUnder('tests/bench', '.bench.ts');
-    await programs('build/bench', sources);
-    for (const name of sources.map((path) => basename(path, '.bench.ts'))) {
-      if (names.length > 0 && !names.includes(name)) continue;
-      const args = ['--expose-gc', '--enable-source-maps', `build/bench/${name}.bench.js`];
-      if (spawnSync(process.execPath, args, { stdio: 'inherit' }).status !== 0) return 1;
-    }
+  /** @param {string[]} args names of benchmarks, none for all; --compare FILE for what changed since that run */
+  async bench(args) {
+    await commands.package();
+    await together(baselineAddon(), programs('build/bench', filesUnder('tests/bench', '.bench.ts')));
+    const flags = ['--enable-source-maps', 'build/bench/main.bench.js'];
+    return spawnSync(process.execPath, [...flags, ...args], { stdio: 'inherit' }).status ?? 1;
   },
 
   /** What `npm pack` needs. */

@@ -106,7 +106,7 @@ export class Replayer {
       throw error;
     }
     this.#marks.pop();
-    if (this.#marks.length === 0) this.#undo.length = 0;
+    if (this.#marks.length === 0 && this.#undo.length > 0) this.#undo.length = 0;
   }
 
   #takeBack(): void {
@@ -156,7 +156,7 @@ export class Replayer {
         break;
       case 'flags': {
         const region = this.id('region', operation.id);
-        core.setFlags(region, regionFlags(operation, core.region(region).flags));
+        core.setFlags(region, regionFlags(operation, core.regionFlags(region)));
         break;
       }
       case 'move':

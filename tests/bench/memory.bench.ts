@@ -1,0 +1,118 @@
+// Guest memory by GPA: single values against a DataView on memory of the same size, copies against memcpy.
+
+import { type GuestMemory, MemoryMap, SharedMemory } from '../../ts/index.ts';
+import { Random } from '../support/random.ts';
+import { baseline } from './support/baseline.ts';
+import { type Group, runGroup } from './support/group.ts';
+import { atMost, compare, compareFast, speedAtLeast } from './support/measure.ts';
+import { VM_MEMORY_U32 } from './support/peers.ts';
+import type { Point } from './support/rows.ts';
+
+const MIB = 2 ** 20;
+/** Accesses in one call. */
+const ACCESSES = 1024;
+
+/** `count` backings of equal size, side by side, `bytes` in all. */
+function guest(count: number, bytes: number): { memory: GuestMemory; base: bigint } {
+  const map = new MemoryMap();
+  const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 40 });
+  const length = bytes / count;
+  for (let index = 0; index < count; index++) {
+    const region = map.createRegion({ name: `ram ${index}`, kind: 'ram', size: length });
+    region.map({ object: SharedMemory.create(length), length });
+    region.place(root, { offset: index * length });
+  }
+  const va = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }), { size: 2 ** 32 });
+  const { memory, base } = va;
+  memory.write(0, new Uint8Array(bytes).fill(1));
+  return { memory, base };
+}
+
+/** In 256 bytes of each 64th of a MiB; multiples of `width`. */
+function addresses(width: number): number[] {
+  const random = new Random(5);
+  return Array.from({ length: ACCESSES }, () => random.below(64) * 16384 + random.below(256 / width) * width);
+}
+
+/** What is done to memory `m` (or to the DataView `v`) at `g`. */
+type Access = (memory: GuestMemory, gpa: number) => unknown;
+type BareAccess = (view: DataView, at: number) => unknown;
+
+const SCALARS: readonly [name: string, width: number, ours: Access, bare: BareAccess][] = [
+  ['read u8', 1, (m, g) => m.readU8(g), (v, g) => v.getUint8(g)],
+  ['read u16', 2, (m, g) => m.readU16(g), (v, g) => v.getUint16(g, true)],
+  ['read u32', 4, (m, g) => m.readU32(g), (v, g) => v.getUint32(g, true)],
+  ['read u64', 8, (m, g) => m.readU64(g), (v, g) => v.getBigUint64(g, true)],
+  ['read u32 anywhere', 1, (m, g) => m.readU32(g), (v, g) => v.getUint32(g, true)],
+  ['write u8', 1, (m, g) => m.writeU8(g, 7), (v, g) => v.setUint8(g, 7)],
+  ['write u16', 2, (m, g) => m.writeU16(g, 7), (v, g) => v.setUint16(g, 7, true)],
+  ['write u32', 4, (m, g) => m.writeU32(g, 7), (v, g) => v.setUint32(g, 7, true)],
+  ['write u64', 8, (m, g) => m.writeU64(g, 7), (v, g) => v.setBigUint64(g, 7n, true)],
+];
+
+/** A loop of its own for each access, so that every one is compiled by itself. */
+function loop(access: Access | BareAccess, target: GuestMemory | DataView, gpas: readonly number[]): () => void {
+  const body = `return () => { let last; for (let i = 0; i < gpas.length; i++) last = (${access})(target, gpas[i]); return last; }`;
+  return new Function('target', 'gpas', body)(target, gpas);
+}
+
+async function scalars(group: Group): Promise<void> {
+  const points: Point[] = [];
+  const view = new DataView(new ArrayBuffer(MIB));
+  for (const count of [1, 4, 64]) {
+    const { memory } = guest(count, MIB);
+    for (const [name, width, ours, bare] of SCALARS) {
+      const gpas = addresses(width);
+      group.doing(`${name}, ${count} backings`);
+      const goals = name.includes('u32') ? [atMost(5), speedAtLeast(1 / 3)] : [speedAtLeast(1 / 3)];
+      const row = await group.add(
+        compareFast({
+          ...{ what: `${name}, ${count} ${count === 1 ? 'backing' : 'backings'}`, operations: ACCESSES, goals },
+          ours: { run: loop(ours, memory, gpas) },
+          baseline: { what: 'a bare DataView', run: loop(bare, view, gpas) },
+        }),
+      );
+      if (name === 'read u32') points.push({ size: count, ns: row.ours });
+    }
+  }
+  group.plots.push({
+    ...{ name: 'read-u32', title: 'Reading a u32 of guest memory', sizeTitle: 'backings' },
+    curves: [{ name: 'membacking', points }, VM_MEMORY_U32],
+  });
+}
+
+async function copies(group: Group): Promise<void> {
+  const bytes = 128 * MIB;
+  const { memory, base } = guest(4, bytes);
+  for (const [name, length, count] of [
+    ['4 KiB', 4096, 2000] as const,
+    ['64 KiB', 65_536, 500] as const,
+    ['1 MiB', MIB, 32] as const,
+    ['64 MiB', 64 * MIB, 1] as const,
+  ]) {
+    const random = new Random(9);
+    const buffer = new Uint8Array(length).fill(2);
+    const gpas = Float64Array.from({ length: count }, () => random.below((bytes - length) / 64) * 64);
+    const goals = [speedAtLeast(length === 4096 ? 0.7 : 0.97)];
+    for (const isWrite of [false, true]) {
+      const what = isWrite ? `write ${name}` : `read ${name}`;
+      group.doing(what);
+      const run = isWrite
+        ? () => {
+            for (const gpa of gpas) memory.write(gpa, buffer);
+          }
+        : () => {
+            for (const gpa of gpas) memory.read(gpa, buffer);
+          };
+      const bare = () => baseline.copy(base, buffer, length, gpas, isWrite);
+      await group.add(
+        compare({ what, operations: count, goals, ours: { run }, baseline: { what: 'memcpy', run: bare } }),
+      );
+    }
+  }
+}
+
+await runGroup(async (group) => {
+  await scalars(group);
+  await copies(group);
+});

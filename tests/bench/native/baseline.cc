@@ -1,0 +1,208 @@
+// What the benchmarks are compared with: the same system calls and copies as plain loops, without any of this package.
+// An addon, so that both sides run in one process, on the same memory, in turns. Never shipped.
+//
+// It trusts its caller: addresses are this process's own, and stay mapped during a call.
+
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <napi.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <map>
+
+namespace {
+
+constexpr uint64_t kPageSize = 4096;
+constexpr int kReadWrite = PROT_READ | PROT_WRITE;
+
+uint64_t wide(const Napi::Value& value) {
+  if (value.IsNumber()) return static_cast<uint64_t>(value.As<Napi::Number>().Int64Value());
+  bool lossless;
+  return value.As<Napi::BigInt>().Uint64Value(&lossless);
+}
+
+int number(const Napi::Value& value) { return value.As<Napi::Number>().Int32Value(); }
+
+void must(Napi::Env env, bool isDone, const char* call) {
+  if (!isDone) throw Napi::Error::New(env, std::string(call) + ": " + std::strerror(errno));
+}
+
+/// One piece of memory: what is to be where.
+struct Piece {
+  uint64_t hva;
+  uint64_t length;
+  uint64_t offset;
+};
+
+/// A BigUint64Array of triples.
+struct Pieces {
+  explicit Pieces(const Napi::Value& value) {
+    auto array = value.As<Napi::BigUint64Array>();
+    first = reinterpret_cast<const Piece*>(array.Data());
+    count = array.ElementLength() / 3;
+  }
+  const Piece* begin() const { return first; }
+  const Piece* end() const { return first + count; }
+
+  const Piece* first;
+  size_t count;
+};
+
+bool mapShared(const Piece& piece, int fd) {
+  return mmap(reinterpret_cast<void*>(piece.hva), piece.length, kReadWrite, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+              static_cast<off_t>(piece.offset)) != MAP_FAILED;
+}
+
+/// empty(): what any call costs.
+void empty(const Napi::CallbackInfo&) {}
+
+/// remap(fd, pieces): maps each piece, over whatever is there.
+void remap(const Napi::CallbackInfo& info) {
+  const int fd = number(info[0]);
+  for (const Piece& piece : Pieces(info[1])) must(info.Env(), mapShared(piece, fd), "mmap");
+}
+
+/// touch(pieces, pages): writes to the first pages of each.
+void touch(const Napi::CallbackInfo& info) {
+  const uint64_t pages = wide(info[1]);
+  for (const Piece& piece : Pieces(info[0])) {
+    for (uint64_t page = 0; page < pages; page++) *reinterpret_cast<volatile char*>(piece.hva + page * kPageSize) = 1;
+  }
+}
+
+/// copy(hva, bytes, length, gpas: Float64Array, isWrite): one memcpy for each GPA.
+void copy(const Napi::CallbackInfo& info) {
+  const uint64_t hva = wide(info[0]);
+  uint8_t* bytes = info[1].As<Napi::Uint8Array>().Data();
+  const size_t length = wide(info[2]);
+  auto gpas = info[3].As<Napi::Float64Array>();
+  const bool isWrite = info[4].As<Napi::Boolean>();
+  for (size_t i = 0; i < gpas.ElementLength(); i++) {
+    auto* memory = reinterpret_cast<uint8_t*>(hva + static_cast<uint64_t>(gpas[i]));
+    if (isWrite) {
+      std::memcpy(memory, bytes, length);
+    } else {
+      std::memcpy(bytes, memory, length);
+    }
+  }
+}
+
+bool setSlot(int vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size, uint64_t hva) {
+  kvm_userspace_memory_region region = {slot, flags, gpa, size, hva};
+  return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == 0;
+}
+
+/// flip(vm, slot, gpa, size, hva, count): makes a slot read-only and writable again, in turns.
+void flip(const Napi::CallbackInfo& info) {
+  const int vm = number(info[0]);
+  const auto slot = static_cast<uint32_t>(number(info[1]));
+  const uint64_t gpa = wide(info[2]), size = wide(info[3]), hva = wide(info[4]);
+  const int count = number(info[5]);
+  for (int i = 0; i < count; i++) {
+    const bool isReadOnly = i % 2 == 0;
+    must(info.Env(), setSlot(vm, slot, 0, gpa, 0, hva), "KVM_SET_USER_MEMORY_REGION");
+    must(info.Env(), mprotect(reinterpret_cast<void*>(hva), size, isReadOnly ? PROT_READ : kReadWrite) == 0, "mprotect");
+    must(info.Env(), setSlot(vm, slot, isReadOnly ? KVM_MEM_READONLY : 0, gpa, size, hva), "KVM_SET_USER_MEMORY_REGION");
+  }
+}
+
+/// build(vm, reserved, bytes, pieces, slots): a memfd of `bytes`, shown in pieces of a reservation, each slot (GPA,
+/// length, GPA) given to the VM; and everything taken back. `hva` of a piece is from the start of the reservation.
+void build(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int vm = number(info[0]);
+  const uint64_t reserved = wide(info[1]), bytes = wide(info[2]);
+  const Pieces pieces(info[3]), slots(info[4]);
+  const int fd = memfd_create("bare", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  must(env, fd >= 0 && ftruncate(fd, static_cast<off_t>(bytes)) == 0, "memfd_create");
+  must(env, fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0, "F_ADD_SEALS");
+  void* base = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  must(env, base != MAP_FAILED, "mmap");
+  const auto start = reinterpret_cast<uint64_t>(base);
+  for (const Piece& piece : pieces) must(env, mapShared({start + piece.hva, piece.length, piece.offset}, fd), "mmap");
+  uint32_t slot = 0;
+  for (const Piece& piece : slots) {
+    must(env, setSlot(vm, slot++, 0, piece.offset, piece.length, start + piece.hva), "KVM_SET_USER_MEMORY_REGION");
+  }
+  while (slot-- > 0) must(env, setSlot(vm, slot, 0, 0, 0, 0), "KVM_SET_USER_MEMORY_REGION");
+  for (const Piece& piece : pieces) {
+    mmap(reinterpret_cast<void*>(start + piece.hva), piece.length, PROT_NONE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  }
+  munmap(base, reserved);
+  close(fd);
+}
+
+/// exits(vcpu, kvmRunSize, count): that many exits of a guest that only asks, answered with nothing.
+void exits(const Napi::CallbackInfo& info) {
+  const int vcpu = number(info[0]), count = number(info[2]);
+  const size_t size = wide(info[1]);
+  void* mapped = mmap(nullptr, size, kReadWrite, MAP_SHARED, vcpu, 0);
+  must(info.Env(), mapped != MAP_FAILED, "mmap");
+  auto* run = static_cast<kvm_run*>(mapped);
+  run->immediate_exit = 0;
+  uint32_t sum = 0;
+  for (int i = 0; i < count; i++) {
+    must(info.Env(), ioctl(vcpu, KVM_RUN, 0) == 0, "KVM_RUN");
+    if (run->exit_reason == KVM_EXIT_IO) {
+      uint8_t* data = static_cast<uint8_t*>(mapped) + run->io.data_offset;
+      if (run->io.direction == KVM_EXIT_IO_IN) {
+        std::memcpy(data, &sum, run->io.size);
+      } else {
+        std::memcpy(&sum, data, run->io.size);
+      }
+    } else if (run->exit_reason == KVM_EXIT_MMIO) {
+      if (run->mmio.is_write) {
+        std::memcpy(&sum, run->mmio.data, 4);
+      } else {
+        std::memcpy(run->mmio.data, &sum, 4);
+      }
+    }
+  }
+  munmap(mapped, size);
+}
+
+/// std::map from an offset to what is there: the least that any native manager of mappings does.
+std::map<uint64_t, Piece> tree;
+
+/// treeFill(keys: Float64Array)
+void treeFill(const Napi::CallbackInfo& info) {
+  tree.clear();
+  auto keys = info[0].As<Napi::Float64Array>();
+  for (size_t i = 0; i < keys.ElementLength(); i++) tree[static_cast<uint64_t>(keys[i])] = {};
+}
+
+/// treeChange(keys: Float64Array): takes one key out, puts the next one in, and so on.
+void treeChange(const Napi::CallbackInfo& info) {
+  auto keys = info[0].As<Napi::Float64Array>();
+  for (size_t i = 0; i + 1 < keys.ElementLength(); i += 2) {
+    tree.erase(static_cast<uint64_t>(keys[i]));
+    tree.emplace(static_cast<uint64_t>(keys[i + 1]), Piece{});
+  }
+}
+
+template <void (*call)(const Napi::CallbackInfo&)>
+void define(Napi::Object exports, const char* name) {
+  exports.Set(name, Napi::Function::New<call>(exports.Env(), name));
+}
+
+Napi::Object init(Napi::Env, Napi::Object exports) {
+  define<empty>(exports, "empty");
+  define<remap>(exports, "remap");
+  define<touch>(exports, "touch");
+  define<copy>(exports, "copy");
+  define<flip>(exports, "flip");
+  define<build>(exports, "build");
+  define<exits>(exports, "exits");
+  define<treeFill>(exports, "treeFill");
+  define<treeChange>(exports, "treeChange");
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(baseline, init)

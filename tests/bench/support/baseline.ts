@@ -1,0 +1,30 @@
+// The addon that does the same without this package: see native/baseline.cc.
+
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { artefact } from '../../../ts/artefact.ts';
+
+/** What is to be where: triples of host address (or offset in a reservation), bytes, and offset in the file or GPA. */
+export type Pieces = BigUint64Array;
+
+interface Baseline {
+  empty(): void;
+  /** Maps each piece of the file, over whatever is there. */
+  remap(fd: number, pieces: Pieces): void;
+  /** Writes to the first `pages` pages of each piece. */
+  touch(pieces: Pieces, pages: number): void;
+  /** One memcpy for each GPA. */
+  copy(hva: bigint, bytes: Uint8Array, length: number, gpas: Float64Array, isWrite: boolean): void;
+  /** Makes a memory slot read-only and writable again, `count` changes in all. */
+  flip(vm: number, slot: number, gpa: number, size: number, hva: bigint, count: number): void;
+  /** Reserves, maps, gives the VM its slots, and takes everything back. */
+  build(vm: number, reserved: number, bytes: number, pieces: Pieces, slots: Pieces): void;
+  /** Runs a vCPU for `count` exits. */
+  exits(vcpu: number, kvmRunSize: number, count: number): void;
+  /** std::map: these keys and no others. */
+  treeFill(keys: Float64Array): void;
+  /** Takes one key out, puts the next one in, and so on. */
+  treeChange(keys: Float64Array): void;
+}
+
+export const baseline: Baseline = createRequire(import.meta.url)(fileURLToPath(artefact('obj/baseline.node')));

@@ -1,0 +1,117 @@
+// Timing. Ours and the baseline take turns, so that what else the machine does falls on both; the speed of each pair is
+// one sample, and their median is the result.
+
+import { measure } from 'mitata';
+import type { Bound, Row, Speed } from './rows.ts';
+
+/** One side of a comparison. */
+export interface Side {
+  /** Not timed: comes before each turn. */
+  prepare?(): void;
+  run(): void | Promise<void>;
+}
+
+export interface Comparison {
+  readonly what: string;
+  readonly ours: Side;
+  readonly baseline: Side & { readonly what: string };
+  /** In each turn of either side: figures are for one of them. */
+  readonly operations: number;
+  readonly goals?: readonly Bound[];
+  /** Shows the figures as operations a second. */
+  readonly isRate?: boolean;
+  /** For turns that are long. Default 25. */
+  readonly leastPairs?: number;
+}
+
+const WARM_UP_MS = 150;
+const BUDGET_MS = 900;
+const MOST_PAIRS = 201;
+
+/** Both in turns, as often as fits into a second. */
+export async function compare(comparison: Comparison): Promise<Row> {
+  const { ours, baseline, operations, leastPairs = 25 } = comparison;
+  const [ourTimes, baseTimes, speeds]: [number[], number[], number[]] = [[], [], []];
+  for (const started = performance.now(); performance.now() - started < WARM_UP_MS; ) {
+    await turn(ours);
+    await turn(baseline);
+  }
+  const started = performance.now();
+  while (speeds.length < leastPairs || (performance.now() - started < BUDGET_MS && speeds.length < MOST_PAIRS)) {
+    const isOursFirst = speeds.length % 2 === 0;
+    const first = await turn(isOursFirst ? ours : baseline);
+    const second = await turn(isOursFirst ? baseline : ours);
+    const [our, base] = isOursFirst ? [first, second] : [second, first];
+    ourTimes.push((our * 1e6) / operations);
+    baseTimes.push((base * 1e6) / operations);
+    speeds.push(base / our);
+  }
+  return rowOf(comparison, median(ourTimes), median(baseTimes), speedOf(speeds));
+}
+
+/** Both in turns, timed by mitata: for what takes nanoseconds. `operations` in each call. */
+export async function compareFast(comparison: Comparison): Promise<Row> {
+  const { ours, baseline, operations, leastPairs = 9 } = comparison;
+  const nanoseconds = async (side: Side) => {
+    const { p50 } = await measure(() => side.run(), {
+      min_cpu_time: 10e6,
+      min_samples: 20,
+      batch_samples: 16,
+      gc: false,
+    });
+    return p50 / operations;
+  };
+  const [ourTimes, baseTimes]: [number[], number[]] = [[], []];
+  for (let pair = 0; pair < leastPairs; pair++) {
+    ourTimes.push(await nanoseconds(ours));
+    baseTimes.push(await nanoseconds(baseline));
+  }
+  const speeds = ourTimes.map((our, pair) => baseTimes[pair]! / our);
+  return rowOf(comparison, median(ourTimes), median(baseTimes), speedOf(speeds));
+}
+
+/** Milliseconds. */
+async function turn(side: Side): Promise<number> {
+  side.prepare?.();
+  const started = performance.now();
+  const pending = side.run();
+  if (pending !== undefined) await pending;
+  return performance.now() - started;
+}
+
+function rowOf(comparison: Comparison, our: number, base: number, speed: Speed): Row {
+  const { what, baseline, isRate = false, goals = [] } = comparison;
+  const shown = (ns: number) => (isRate ? 1e9 / ns : ns);
+  return {
+    ...{ what, unit: isRate ? 'op/s' : 'ns', ours: shown(our) },
+    baseline: { what: baseline.what, value: shown(base) },
+    ...{ speed, goals },
+  };
+}
+
+function speedOf(speeds: readonly number[]): Speed {
+  return { median: median(speeds), p10: quantile(speeds, 0.1), p90: quantile(speeds, 0.9), pairs: speeds.length };
+}
+
+export function median(values: readonly number[]): number {
+  return quantile(values, 0.5);
+}
+
+function quantile(values: readonly number[], part: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.round((sorted.length - 1) * part)]!;
+}
+
+/** At most this. */
+export function atMost(value: number): Bound {
+  return { of: 'ours', atMost: value };
+}
+
+export function atLeast(value: number): Bound {
+  return { of: 'ours', atLeast: value };
+}
+
+/** At least this part of the baseline's speed. */
+export function speedAtLeast(value: number): Bound {
+  return { of: 'speed', atLeast: value };
+}

@@ -1,0 +1,257 @@
+// Single values of guest memory by the fast way must be what they are by the slow one, and end with the memory.
+
+import { closeSync, ftruncateSync, openSync, unlinkSync } from 'node:fs';
+import test, { type ExecutionContext } from 'ava';
+import {
+  type Address,
+  type GuestMemory,
+  MembackingError,
+  MemoryMap,
+  type MemoryObject,
+  PrivateMemory,
+  type Region,
+  SharedMemory,
+  type VaSpace,
+} from '../ts/index.ts';
+import { Random, SEED } from './support/random.ts';
+
+const PAGE = 0x1000;
+/** More than it takes until the fast way is tried. */
+const MANY = 3000;
+
+interface Guest {
+  readonly map: MemoryMap;
+  readonly root: Region;
+  readonly va: VaSpace;
+  readonly memory: GuestMemory;
+}
+
+function guest(): Guest {
+  const map = new MemoryMap({ debug: true });
+  const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 40 });
+  const va = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }), { size: 2 ** 34 });
+  return { map, root, va, memory: va.memory };
+}
+
+/** RAM of two pages, its second one at `gpa + PAGE`. */
+function addRam({ map, root }: Guest, gpa: Address, object: MemoryObject = SharedMemory.create(2 * PAGE)): Region {
+  const region = map.createRegion({ name: `ram ${gpa}`, kind: 'ram', size: 2 * PAGE });
+  region.map({ object, length: 2 * PAGE });
+  return region.place(root, { offset: gpa });
+}
+
+/** Reads and writes until the fast way is used. */
+function warmUp(memory: GuestMemory, gpa: number): void {
+  for (let i = 0; i < MANY; i++) {
+    memory.readU32(gpa);
+    memory.writeU32(gpa, i);
+  }
+}
+
+function fault(t: ExecutionContext, access: () => unknown): unknown {
+  const error = t.throws(access, { instanceOf: MembackingError });
+  return error?.details.fault ?? error?.code;
+}
+
+test('values read and written in place are those of the addon, at every alignment', (t) => {
+  const all = guest();
+  const { memory } = all;
+  addRam(all, 0x10000);
+  addRam(all, 0x12000);
+  warmUp(memory, 0x10000);
+  const random = new Random();
+  t.log(`seed ${SEED}`);
+  const [slow, bytes] = [new DataView(new ArrayBuffer(8)), new Uint8Array(8)];
+  for (let i = 0; i < 5000; i++) {
+    const gpa = 0x10000 + random.below(4 * PAGE - 8);
+    const value = BigInt(random.below(2 ** 32)) * 2n ** 32n + BigInt(random.below(2 ** 32));
+    const low = Number(value & 0xffffffffn);
+    const writes = [
+      () => memory.writeU8(gpa, low & 0xff),
+      () => memory.writeU16(gpa, low & 0xffff),
+      () => memory.writeU32(gpa, low),
+      () => memory.writeU64(gpa, value),
+    ];
+    random.pick(writes)();
+    memory.read(gpa, bytes);
+    for (const [index, byte] of bytes.entries()) slow.setUint8(index, byte);
+    const read = [memory.readU8(gpa), memory.readU16(gpa), memory.readU32(gpa), memory.readU64(gpa)];
+    t.deepEqual(read, [
+      ...[slow.getUint8(0), slow.getUint16(0, true), slow.getUint32(0, true)],
+      slow.getBigUint64(0, true),
+    ]);
+  }
+});
+
+test('addresses and values that are none are refused on the fast way too', (t) => {
+  const all = guest();
+  const { memory } = all;
+  addRam(all, 0);
+  warmUp(memory, 0);
+  for (const gpa of [-4, 0.5, 4.5, Number.NaN, 2 ** 53, '0', undefined]) {
+    t.is(
+      fault(t, () => memory.readU32(gpa as number)),
+      'INVALID_ARGUMENT',
+      String(gpa),
+    );
+    t.is(
+      fault(t, () => memory.writeU32(gpa as number, 1)),
+      'INVALID_ARGUMENT',
+      String(gpa),
+    );
+  }
+  for (const value of [-1, 0.5, 2 ** 32, 1n]) {
+    t.is(
+      fault(t, () => memory.writeU32(0, value as number)),
+      'INVALID_ARGUMENT',
+    );
+  }
+  memory.writeU32(4n, 7);
+  t.is(memory.readU32(4n), 7);
+  t.is(
+    fault(t, () => memory.readU32(2 * PAGE)),
+    'hole',
+  );
+  t.is(
+    fault(t, () => memory.readU32(2 * PAGE - 2)),
+    'hole',
+  );
+  t.is(
+    fault(t, () => memory.readU32(2 ** 32)),
+    'hole',
+  );
+});
+
+test('memory that is hidden, replaced, protected or closed is gone from the fast way', (t) => {
+  const all = guest();
+  const { map, memory, root, va } = all;
+  const ram = addRam(all, 0);
+  const use = () => {
+    warmUp(memory, 0);
+    memory.writeU32(0, 0x11111111);
+  };
+  use();
+  ram.setFlags({ enabled: false });
+  t.is(
+    fault(t, () => memory.readU32(0)),
+    'hole',
+  );
+  ram.setFlags({ enabled: true });
+  t.is(memory.readU32(0), 0x11111111);
+
+  use();
+  const rom = map.createRegion({ name: 'rom', kind: 'rom', size: PAGE });
+  rom.map({ object: SharedMemory.create(PAGE) });
+  rom.place(root, { priority: 1 });
+  t.is(memory.readU32(0), 0);
+  t.is(
+    fault(t, () => memory.writeU32(0, 1)),
+    'read-only',
+  );
+  for (let i = 0; i < MANY; i++) memory.readU32(0);
+  t.is(
+    fault(t, () => memory.writeU32(0, 1)),
+    'read-only',
+  );
+  rom.remove();
+  t.is(memory.readU32(0), 0x11111111);
+
+  use();
+  va.protect({ gpa: 0, length: PAGE, access: 'r' });
+  t.is(
+    fault(t, () => memory.writeU32(0, 1)),
+    'read-only',
+  );
+  va.protect({ gpa: 0, length: PAGE, access: 'rwx' });
+
+  use();
+  map.close();
+  t.is(
+    fault(t, () => memory.readU32(0)),
+    'CLOSED',
+  );
+});
+
+test('inside a transaction the memory is as before, and after one that fails as well', (t) => {
+  const all = guest();
+  const { map, memory } = all;
+  const ram = addRam(all, 0);
+  warmUp(memory, 0);
+  memory.writeU32(0, 5);
+  map.transaction(() => {
+    ram.setFlags({ enabled: false });
+    for (let i = 0; i < MANY; i++) t.is(memory.readU32(0), 5);
+  });
+  t.is(
+    fault(t, () => memory.readU32(0)),
+    'hole',
+  );
+  ram.setFlags({ enabled: true });
+  warmUp(memory, 0);
+  memory.writeU32(0, 6);
+  t.throws(() =>
+    map.transaction(() => {
+      ram.setFlags({ enabled: false });
+      throw new Error('no');
+    }),
+  );
+  t.is(memory.readU32(0), 6);
+});
+
+test('private memory is followed to where it is shown next', (t) => {
+  const all = guest();
+  const { memory } = all;
+  const ram = addRam(all, 0, PrivateMemory.create(2 * PAGE));
+  warmUp(memory, 0);
+  memory.writeU32(0, 77);
+  ram.move(0x100000);
+  t.is(
+    fault(t, () => memory.readU32(0)),
+    'hole',
+  );
+  warmUp(memory, 0x100004);
+  t.is(memory.readU32(0x100000), 77);
+});
+
+test('a file that can become shorter is never touched in place', (t) => {
+  const all = guest();
+  const { memory } = all;
+  const path = `/dev/shm/membacking-window-${process.pid}`;
+  const fd = openSync(path, 'w+');
+  unlinkSync(path);
+  ftruncateSync(fd, 2 * PAGE);
+  addRam(all, 0, SharedMemory.fromFd(fd));
+  warmUp(memory, 0);
+  ftruncateSync(fd, 0);
+  t.is(
+    fault(t, () => memory.readU32(0)),
+    'gone',
+  );
+  closeSync(fd);
+});
+
+test('a partition that reads guest memory while a plan is carried out sees no memory that is gone', (t) => {
+  const all = guest();
+  const { map, memory, va } = all;
+  const ram = addRam(all, 0);
+  const seen: unknown[] = [];
+  const look = () => {
+    try {
+      for (let i = 0; i < MANY; i++) memory.readU32(0);
+      seen.push('there');
+    } catch (error) {
+      seen.push((error as MembackingError).details.fault);
+    }
+  };
+  const partition = { name: 'own', slotLimit: 8, addSlot: look, deleteSlot: look };
+  map.attachPartition(partition, { space: va.space, va });
+  ram.setFlags({ enabled: false });
+  ram.setFlags({ enabled: true });
+  t.deepEqual(seen, ['there', 'there', 'there']);
+  t.is(memory.readU32(0), 0);
+  ram.setFlags({ enabled: false });
+  t.is(
+    fault(t, () => memory.readU32(0)),
+    'hole',
+  );
+});
