@@ -255,3 +255,18 @@ test('a partition that reads guest memory while a plan is carried out sees no me
     'hole',
   );
 });
+
+test('memory whose owner has let go of it is read and written in place as long as it is mapped', (t) => {
+  const all = guest();
+  const object = SharedMemory.create(2 * PAGE);
+  const region = addRam(all, 0x10000, object);
+  object.close();
+  warmUp(all.memory, 0x10000);
+  t.is(all.memory.readU32(0x10000), MANY - 1);
+  region.unmap(0, 2 * PAGE);
+  t.is(
+    fault(t, () => all.memory.readU32(0x10000)),
+    'hole',
+  );
+  all.map.close();
+});

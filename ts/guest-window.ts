@@ -201,7 +201,7 @@ export class GuestWindows {
 
   /** Whether only a plan can take its pages away: not whoever has the file, nor an empty pool of huge pages. */
   #isLasting(piece: Row): boolean {
-    const { isShrinkable, granularity } = this.#context.objects.objectOf(piece.id).backing;
-    return (piece.flags & abi.ACCESS_READ) !== 0 && !isShrinkable && granularity === abi.PAGE_SIZE;
+    const { isLasting, granularity } = this.#context.objects.objectOf(piece.id);
+    return (piece.flags & abi.ACCESS_READ) !== 0 && isLasting && granularity === abi.PAGE_SIZE;
   }
 }

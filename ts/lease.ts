@@ -87,7 +87,7 @@ function checkMapped({ context, id }: LeasedSpace, mode: LeaseMode, gpa: number,
   for (const piece of core.piecesIn(id, gpa, last)) {
     if (piece.start > next) break;
     if (!isEnough(mode, piece.flags)) throw refused(next, 'read-only');
-    if ((piece.flags & abi.ACCESS_WRITE) === 0 || objects.objectOf(piece.id).backing.isShrinkable) isViewable = false;
+    if ((piece.flags & abi.ACCESS_WRITE) === 0 || !objects.objectOf(piece.id).isLasting) isViewable = false;
     next = sum(piece.start, lengthOf(piece.start, piece.last));
   }
   if (next <= last) throw refused(next, 'hole');

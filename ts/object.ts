@@ -19,6 +19,10 @@ export abstract class MemoryObject extends Handle {
   /** Whether it may be mapped writable. */
   readonly writable: boolean;
   abstract readonly kind: ObjectKind;
+  /** Bytes: mappings begin, end and point to multiples of it. @internal */
+  readonly granularity: number;
+  /** Whether nobody but the map can take its memory away; what is sealed later does not count. @internal */
+  readonly isLasting: boolean;
   /** @internal */
   readonly backing: Backing;
   readonly #listeners = new Set<CloseListener>();
@@ -30,6 +34,9 @@ export abstract class MemoryObject extends Handle {
     this.backing = backing;
     this.size = toAddress(backing.size);
     this.writable = backing.writable;
+    // Asked now: it may be closed by its owner and stay mapped.
+    this.granularity = backing.granularity;
+    this.isLasting = !backing.isShrinkable;
   }
 
   protected override get what(): string {

@@ -3,11 +3,12 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
-import { parseTrace, type TraceCommand, type TracePlan, TraceReplay } from '../../ts/index.ts';
+import { parseTrace, type TraceCommand, TraceReplay } from '../../ts/index.ts';
 import { native } from '../../ts/native.ts';
 import { demoSector, Monitor, memoryDisk } from '../../ts/vmm/index.ts';
 import { SEABIOS, seabiosMissing } from '../support/pc-guests.ts';
 import { encode } from '../support/shim-plan.ts';
+import { runGroup } from './support/group.ts';
 
 const SINK = 1;
 
@@ -33,24 +34,19 @@ async function boot() {
     const stop = await monitor.run();
     if (stop.kind !== 'exit') throw new Error(`the boot ended with ${stop.kind}`);
     const milliseconds = performance.now() - started;
-    return { milliseconds, changes, counts: monitor.counts, history: history.join('') };
+    return { milliseconds, changes, history: history.join('') };
   } finally {
     monitor.close();
   }
 }
 
-/** The commands and classes of all plans. */
-function plansOf(history: string) {
+/** Those of all plans. */
+function slotOperationsOf(history: string): TraceCommand[] {
   const commands: TraceCommand[] = [];
-  const classes = new Map<string, number>();
-  const onPlan = (plan: TracePlan) => {
-    commands.push(...plan.commands());
-    classes.set(plan.disturbance, (classes.get(plan.disturbance) ?? 0) + 1);
-  };
   const { header, operations } = parseTrace(history);
-  const replay = new TraceReplay({ policy: header.policy, onPlan });
+  const replay = new TraceReplay({ policy: header.policy, onPlan: (plan) => commands.push(...plan.commands()) });
   for (const operation of operations) replay.apply(operation);
-  return { commands, classes };
+  return commands.filter(({ op }) => op === 'slot-add' || op === 'slot-delete');
 }
 
 /** Microseconds of each slot operation, alone. */
@@ -81,25 +77,28 @@ function bareSlotOperations(commands: readonly TraceCommand[]): number[] {
   }
 }
 
+function mean(values: readonly number[]): number {
+  return sum(values) / values.length;
+}
+
 function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
-const missing = existsSync('/dev/kvm') ? seabiosMissing : '/dev/kvm is not there';
-if (missing !== undefined) {
-  console.log(`boot: ${missing}`);
-} else {
-  const { milliseconds, changes, counts, history } = await boot();
-  const { commands, classes } = plansOf(history);
-  const slots = commands.filter(({ op }) => op === 'slot-add' || op === 'slot-delete');
-  const bare = bareSlotOperations(slots);
-  const list = [...classes].map(([name, count]) => `${name} ${count}`).join(', ');
-  console.log(`SeaBIOS to its boot sector     ${(milliseconds / 1000).toFixed(2)} s, ${counts.portExits} port exits`);
-  console.log(`plans of the whole run         ${sum([...classes.values()])} (${list}), ${commands.length} commands`);
-  console.log(
-    `changes by the running guest   ${changes.length}: ${sum(changes).toFixed(0)} µs, ${(sum(changes) / changes.length).toFixed(0)} µs each`,
-  );
-  console.log(
-    `slot operations, bare          ${bare.length}: ${sum(bare).toFixed(0)} µs, ${(sum(bare) / bare.length).toFixed(1)} µs each`,
-  );
-}
+await runGroup(async (group) => {
+  const missing = existsSync('/dev/kvm') ? seabiosMissing : '/dev/kvm is not there';
+  if (missing !== undefined) {
+    group.doing(missing);
+    return;
+  }
+  group.doing('SeaBIOS');
+  const { milliseconds, changes, history } = await boot();
+  await group.add({ what: 'SeaBIOS to its boot sector', unit: 'ms', ours: milliseconds, goals: [] });
+  const bare = bareSlotOperations(slotOperationsOf(history));
+  const [ours, value] = [mean(changes) * 1000, (sum(bare) / changes.length) * 1000];
+  await group.add({
+    ...{ what: 'a change of the map by the booting guest', unit: 'ns', ours, goals: [] },
+    baseline: { what: 'its slot operations alone', value },
+    speed: { median: value / ours, p10: value / ours, p90: value / ours, pairs: 1 },
+  });
+});

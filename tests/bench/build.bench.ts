@@ -61,7 +61,7 @@ await runGroup(async (group) => {
     const before = process.memoryUsage().rss;
     const manager = builder(bytes).build();
     manager.attachPartition(partition);
-    const ours = process.memoryUsage().rss - before;
+    const ours = Math.max(0, process.memoryUsage().rss - before);
     manager.close();
     await group.add({ what: `RSS growth of ${name}`, unit: 'bytes', ours, goals: [atMost(8 * MIB)] });
   }

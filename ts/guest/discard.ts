@@ -42,7 +42,7 @@ export function discard({ map, va, store }: Memory, range: GpaRange, levels: rea
     next = sum(to, 1);
     const length = lengthOf(from, to);
     const offset = sum(row.offset, lastByte(lengthOf(row.start, from)));
-    const page = BigInt(object.backing.granularity);
+    const page = BigInt(object.granularity);
     if (BigInt(offset) % page !== 0n || BigInt(length) % page !== 0n) {
       throw refuse('unaligned', `it is not made of whole pages of ${formatHex(page)} bytes`);
     }

@@ -82,7 +82,7 @@ export async function prefetch(
 }
 
 function chunksOf(object: MemoryObject): { object: MemoryObject; offset: number; length: number }[] {
-  const step = Math.max(CHUNK, object.backing.granularity);
+  const step = Math.max(CHUNK, object.granularity);
   const size = Number(object.size);
   return Array.from({ length: Math.ceil(size / step) }, (_, i) => ({
     object,

@@ -61,6 +61,10 @@ export async function compareFast(comparison: Comparison): Promise<Row> {
     });
     return p50 / operations;
   };
+  for (const started = performance.now(); performance.now() - started < WARM_UP_MS; ) {
+    ours.run();
+    baseline.run();
+  }
   const [ourTimes, baseTimes]: [number[], number[]] = [[], []];
   for (let pair = 0; pair < leastPairs; pair++) {
     ourTimes.push(await nanoseconds(ours));

@@ -140,6 +140,7 @@ const INTRODUCTION = `# Benchmarks
 Written by \`npm run bench\`. Every figure is the median of many pairs: ours and the baseline take turns in one process,
 and *speed* is the baseline's time divided by ours, pair by pair (1× is as fast as the baseline; more is faster).
 The baselines are in \`tests/bench/native/\` and in the benchmarks themselves. A goal is what was aimed at, never a test.
+The curves of other systems in the plots were measured earlier: natively compiled, without the work of the operating system.
 `;
 
 /** Also writes the plots. */
