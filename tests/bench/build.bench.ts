@@ -38,31 +38,46 @@ function layoutOf(bytes: number): { pieces: Pieces; slots: Pieces } {
   return layout;
 }
 
+const SIZES: readonly [name: string, bytes: number][] = [
+  ['64 GiB', 64 * GIB],
+  ['1 TiB', 1024 * GIB],
+];
+
+/** What this process holds more, while such a guest is there. */
+function growth(bytes: number): number {
+  globalThis.gc?.();
+  const before = process.memoryUsage().rss;
+  const manager = builder(bytes).build();
+  manager.attachPartition(partition);
+  const grown = process.memoryUsage().rss - before;
+  manager.close();
+  return Math.max(0, grown);
+}
+
 await runGroup(async (group) => {
-  for (const [name, bytes] of [['64 GiB', 64 * GIB] as const, ['1 TiB', 1024 * GIB] as const]) {
+  // Before anything else: what a process has once had, it does not ask for again.
+  for (const [name, bytes] of SIZES) {
+    group.doing(`RSS of ${name}`);
+    await group.add({ what: `RSS growth of ${name}`, unit: 'bytes', ours: growth(bytes), goals: [atMost(8 * MIB)] });
+  }
+  for (const [name, bytes] of SIZES) {
     group.doing(`build ${name}`);
     const { pieces, slots } = layoutOf(bytes);
-    const row = compare({
-      ...{ what: `build, attach and close ${name}`, operations: 1, leastPairs: 11, goals: [speedAtLeast(1 / 3)] },
-      ours: {
-        run: () => {
-          const manager = builder(bytes).build();
-          manager.attachPartition(partition);
-          manager.close();
+    await group.add(
+      compare({
+        ...{ what: `build, attach and close ${name}`, operations: 1, leastPairs: 11, goals: [speedAtLeast(1 / 3)] },
+        ours: {
+          run: () => {
+            const manager = builder(bytes).build();
+            manager.attachPartition(partition);
+            manager.close();
+          },
         },
-      },
-      baseline: {
-        what: 'bare system calls',
-        run: () => baseline.build(partition.vm.fd, bytes * 2, bytes, pieces, slots),
-      },
-    });
-    await group.add(row);
-    globalThis.gc?.();
-    const before = process.memoryUsage().rss;
-    const manager = builder(bytes).build();
-    manager.attachPartition(partition);
-    const ours = Math.max(0, process.memoryUsage().rss - before);
-    manager.close();
-    await group.add({ what: `RSS growth of ${name}`, unit: 'bytes', ours, goals: [atMost(8 * MIB)] });
+        baseline: {
+          what: 'bare system calls',
+          run: () => baseline.build(partition.vm.fd, bytes * 2, bytes, pieces, slots),
+        },
+      }),
+    );
   }
 });
