@@ -87,7 +87,10 @@ function checkMapped({ context, id }: LeasedSpace, mode: LeaseMode, gpa: number,
   for (const piece of core.piecesIn(id, gpa, last)) {
     if (piece.start > next) break;
     if (!isEnough(mode, piece.flags)) throw refused(next, 'read-only');
-    if ((piece.flags & abi.ACCESS_WRITE) === 0 || !objects.objectOf(piece.id).isLasting) isViewable = false;
+    const { isLasting, granularity } = objects.objectOf(piece.id);
+    // A huge page that was given back comes again only if the pool has one.
+    const isCertain = isLasting && granularity === abi.PAGE_SIZE;
+    if ((piece.flags & abi.ACCESS_WRITE) === 0 || !isCertain) isViewable = false;
     next = sum(piece.start, lengthOf(piece.start, piece.last));
   }
   if (next <= last) throw refused(next, 'hole');
