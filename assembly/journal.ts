@@ -24,7 +24,7 @@ const HEADER: u32 = 8;
 const TRAILER: u32 = 8;
 
 /** Enough for what any one step writes, images included: a path of nodes and their neighbours, or a few records. */
-export const STEP_BYTES: u32 = 64 * 1024;
+const STEP_BYTES: u32 = 64 * 1024;
 
 const entries = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const freed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));

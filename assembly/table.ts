@@ -31,7 +31,6 @@ export class Table {
   count: u32;
   free: u32;
   private freed: u32;
-  private alive: u32;
   private recordSize: u32;
   private capacity: u32;
   private chunks: usize;
@@ -41,11 +40,6 @@ export class Table {
     this.recordSize = (recordSize + 7) & ~7;
     this.capacity = capacity;
     this.chunks = chunks;
-  }
-
-  /** How many records are alive. */
-  get size(): u32 {
-    return this.alive;
   }
 
   // @ts-ignore: decorator
@@ -86,7 +80,6 @@ export class Table {
     const at = this.touch(id);
     if (id == this.count) this.count = id + 1;
     else this.free = changetype<Entry>(at).life;
-    this.alive += 1;
     memory.fill(at + offsetof<Entry>('life'), 0, this.recordSize - offsetof<Entry>('life'));
     changetype<Entry>(at).life = ALIVE;
     return <i32>id;
@@ -106,7 +99,6 @@ export class Table {
     saveImage(changetype<usize>(this), 16);
     changetype<Entry>(this.touch(id)).life = this.freed;
     this.freed = id + 1;
-    this.alive -= 1;
   }
 
   /** The transaction has ended: what it freed may be given out again. */

@@ -207,7 +207,7 @@ function diffWindow(id: u32, start: u64, last: u64): i32 {
 }
 
 /** Copies of the tree's spans in [start, last], clipped to it. */
-export function copySpans(slot: usize, start: u64, last: u64, out: Vector): void {
+function copySpans(slot: usize, start: u64, last: u64, out: Vector): void {
   out.clear();
   state.seek(slot, start);
   for (let span = state.span; span != null && span.start <= last; span = state.span) {
