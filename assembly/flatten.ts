@@ -21,11 +21,13 @@ import {
 import { mappingsChanged, visit } from './dirty';
 import { fail } from './failure';
 import { ensureStep } from './journal';
+import { Span } from './node';
 import { plusClipped, sumFits } from './range';
 import { changeSpace, Region, regionOf, sinkOf } from './records';
 import { sort } from './sort';
+import * as spans from './spans';
 import * as tree from './tree';
-import { CURSOR_SIZE, Cursor, Span } from './tree';
+import { CURSOR_SIZE, Cursor } from './tree';
 import { VECTOR_SIZE, Vector } from './vector';
 import { addWindow, sinkWindows } from './windows';
 
@@ -47,7 +49,7 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
   const space = changeSpace(id);
   const slot = space.flatSlot;
   before.clear();
-  tree.take(slot, start, last, before);
+  spans.take(slot, start, last, before);
   const root = space.root - 1;
   const rootRegion = regionOf(root);
   const rootLast = plusClipped(space.offset, rootRegion.last);
@@ -135,11 +137,11 @@ function fill(slot: usize, start: u64, last: u64, offset: u64, id: u32, flags: u
     cursor.seek(slot, start);
     const span = cursor.span;
     if (span == null || span.start > last) {
-      tree.put(slot, start, last, offset + (start - origin), id, flags);
+      spans.put(slot, start, last, offset + (start - origin), id, flags);
       return;
     }
     const after = span.last;
-    if (span.start > start) tree.put(slot, start, span.start - 1, offset + (start - origin), id, flags);
+    if (span.start > start) spans.put(slot, start, span.start - 1, offset + (start - origin), id, flags);
     if (after >= last || !ensureStep()) return;
     start = after + 1;
   }

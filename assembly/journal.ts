@@ -35,6 +35,8 @@ let savepointStamp: u64 = 0;
 /** The highest number given so far. */
 let newestStamp: u64 = 0;
 let held: usize = 0;
+/** How often something was undone: what was known of nodes before may be wrong then. */
+export let rewinds: u32 = 0;
 
 /** Makes sure that one step (see STEP_BYTES), and some records besides, can be journaled and carried out; false when memory has run out. */
 export function ensureStep(): bool {
@@ -99,6 +101,7 @@ function isDouble(entry: usize): bool {
 
 /** Undoes everything since the last savepoint, and ends it. */
 export function undo(): void {
+  ++rewinds;
   const at = savepoints.end - 16;
   const start = load<u32>(at);
   freed.shrink(freed.length - load<u32>(at, 4));

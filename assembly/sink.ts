@@ -27,6 +27,7 @@ import {
   spaces,
 } from './records';
 import { destroyPartition } from './slots';
+import * as spans from './spans';
 import * as tree from './tree';
 import { addWindow, sinkWindows } from './windows';
 
@@ -119,8 +120,8 @@ export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
   if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
   if (last < start || last > sinkOf(id).last) return fail(ERR_BAD_RANGE, 0, id + 1, last);
   const slot = changeSink(id).protectionsSlot;
-  tree.erase(slot, start, last);
-  if (access != ACCESS_ALL) tree.put(slot, start, last, start, 0, access);
+  spans.erase(slot, start, last);
+  if (access != ACCESS_ALL) spans.put(slot, start, last, start, 0, access);
   addWindow(sinkWindows, id, start, last);
   return 0;
 }

@@ -22,6 +22,7 @@ import { emit, slotAdditions, slotRemovals } from './command';
 import { fail } from './failure';
 import { ensure, shiftFor } from './heap';
 import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from './journal';
+import { Span } from './node';
 import { hasWholePage, isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
 import {
   changePartition,
@@ -35,7 +36,7 @@ import {
   spaceOf,
 } from './records';
 import * as tree from './tree';
-import { CURSOR_SIZE, Cursor, Span } from './tree';
+import { CURSOR_SIZE, Cursor } from './tree';
 import { bytesKept, protectedAccess, protectionLast } from './va';
 import { VECTOR_SIZE, Vector } from './vector';
 import { WALK_SIZE, Walk } from './walk';

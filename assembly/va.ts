@@ -24,10 +24,11 @@ import { zeroWords } from './bytes';
 import { emitVa, vaAdditions, vaRemovals } from './command';
 import { fail } from './failure';
 import { ensureStep } from './journal';
+import { Span } from './node';
 import { hasWholePage, isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
 import { changeObject, changeSink, isMemory, isWritable, objectOf, regionOf, Sink, sinkOf, spaceOf } from './records';
-import * as tree from './tree';
-import { CURSOR_SIZE, Cursor, Span } from './tree';
+import * as spans from './spans';
+import { CURSOR_SIZE, Cursor } from './tree';
 import { VECTOR_SIZE, Vector } from './vector';
 import { WALK_SIZE, Walk } from './walk';
 import { sinkWindows, WINDOW_BYTES, windowAt } from './windows';
@@ -211,7 +212,7 @@ function copySpans(slot: usize, start: u64, last: u64, out: Vector): void {
   out.clear();
   state.seek(slot, start);
   for (let span = state.span; span != null && span.start <= last; span = state.span) {
-    if (!tree.appendClipped(span, start, last, out)) return;
+    if (!spans.appendClipped(span, start, last, out)) return;
     state.next();
   }
 }
@@ -237,13 +238,13 @@ export function planVaRemovals(): void {
           change.oldOffset,
           change.oldAccess,
         );
-        tree.erase(changeObject(change.oldObject).shownSlot, change.oldOffset, change.oldOffset + (length - 1));
+        spans.erase(changeObject(change.oldObject).shownSlot, change.oldOffset, change.oldOffset + (length - 1));
         if (change.hasPiece) vaClass = CLASS_CHANGED;
       } else if (!change.hasPiece) {
         emitVa(vaRemovals, OP_VA_UNMAP, change.sink, change.start, length, change.oldObject, change.oldOffset, 0);
       }
     }
-    tree.erase(changeSink(change.sink).stateSlot, change.start, change.last);
+    spans.erase(changeSink(change.sink).stateSlot, change.start, change.last);
   }
 }
 
@@ -265,7 +266,7 @@ export function planVaAdditions(): i32 {
       if (span != null && span.start <= change.newOffset + (length - 1)) {
         return fail(ERR_PRIVATE_TWICE, change.region + 1, change.newObject + 1, change.start);
       }
-      tree.put(shown, change.newOffset, change.newOffset + (length - 1), change.start, change.sink, 0);
+      spans.put(shown, change.newOffset, change.newOffset + (length - 1), change.start, change.sink, 0);
     }
     const command = emitVa(
       vaAdditions,
@@ -281,7 +282,7 @@ export function planVaAdditions(): i32 {
       command.region = change.region;
       command.offsetInRegion = change.offsetInRegion;
     }
-    tree.put(
+    spans.put(
       changeSink(change.sink).stateSlot,
       change.start,
       change.last,

@@ -7,6 +7,7 @@ import { render } from './flatten';
 import { clearExhausted, exhausted } from './heap';
 import { savepoint, undo } from './journal';
 import { isIdle } from './manager';
+import { Span } from './node';
 import { LAST_BYTE, lengthOf, pageLast, plusClipped } from './range';
 import {
   objectOf,
@@ -21,7 +22,7 @@ import {
   spaces,
 } from './records';
 import { slotAccess, slotIsTaken, slotNumber, wantedSlots } from './slots';
-import { CURSOR_SIZE, Cursor, Span } from './tree';
+import { CURSOR_SIZE, Cursor } from './tree';
 import { ANY, DISJOINT, JOINED, verifyTree } from './tree-verify';
 import { Piece, wantedPieces } from './va';
 import { VECTOR_SIZE, Vector } from './vector';
@@ -58,7 +59,7 @@ function verifyRegion(id: u32): void {
   }
   assert(uses == region.uses);
   verifyTree(region.childrenSlot, ANY);
-  cursor.seek(region.childrenSlot, 0);
+  cursor.toFirst(region.childrenSlot);
   for (let span = cursor.span; span != null; span = cursor.span) {
     const child = regionOf(span.b);
     assert(regions.isAlive(span.b) && child.parent == id + 1 && !(child.flags & REGION_EMPTY));
@@ -66,7 +67,7 @@ function verifyRegion(id: u32): void {
     cursor.next();
   }
   verifyTree(region.referrersSlot, ANY);
-  cursor.seek(region.referrersSlot, 0);
+  cursor.toFirst(region.referrersSlot);
   for (let span = cursor.span; span != null; span = cursor.span) {
     const alias = regionOf(span.b);
     assert(regions.isAlive(span.b) && alias.target == id + 1 && !(alias.flags & REGION_EMPTY));

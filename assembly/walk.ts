@@ -5,8 +5,8 @@
 //   right         |-----------------------|
 //   walk    |left |both |right  |both |rgt|
 
+import { Span } from './node';
 import { LAST_BYTE } from './range';
-import { Span } from './tree';
 
 @unmanaged
 export class Walk {

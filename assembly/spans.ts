@@ -1,0 +1,133 @@
+// Trees of disjoint spans: what is entered is joined with its neighbours where that is possible, what is taken out cuts the
+// spans that it reaches into.
+
+import { ensureStep } from './journal';
+import { Node, positionInLeaf, Span, startAt, valueAt } from './node';
+import { pathReaching, pathTo } from './path';
+import { CURSOR_SIZE, Cursor, insert, insertAt, remove, removeAt } from './tree';
+import { Vector } from './vector';
+
+const SPAN_BYTES: u32 = offsetof<Span>();
+
+const neighbours = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+
+/** Whether a span may be one with `right`, which begins behind its last byte: `a` counts on, and the rest is the same. */
+export function canJoin(
+  start: u64,
+  a: u64,
+  b: u32,
+  c: u32,
+  rightStart: u64,
+  rightA: u64,
+  rightB: u32,
+  rightC: u32,
+): bool {
+  return b == rightB && c == rightC && rightA == a + (rightStart - start);
+}
+
+// ---- Put ---------------------------------------------------------------------------------------
+
+/** Enters [start, last], of which nothing is in the tree yet, joined with its neighbours where that is possible. */
+export function put(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  if (load<u32>(slot) == 0) {
+    insert(slot, start, last, a, b, c);
+    return;
+  }
+  if (!ensureStep()) return;
+  // Nearly always both neighbours are in one leaf, and neither can be joined: then one search is enough.
+  const path = pathTo(slot, start, b);
+  const leaf = path.leaf;
+  const position = positionInLeaf(leaf, start, b);
+  const hasLeft = position != 0;
+  const hasRight = position != leaf.count;
+  const isAlone =
+    (path.depth == 0 || (hasLeft && hasRight)) &&
+    !(hasLeft && joinsFromLeft(leaf, position - 1, start, a, b, c)) &&
+    !(hasRight && joinsFromRight(leaf, position, start, last, a, b, c));
+  if (isAlone) insertAt(slot, path, position, start, last, a, b, c);
+  else putJoined(slot, start, last, a, b, c);
+}
+
+/** Whether the span at `position` ends where [start, …] begins, and can be joined with it. */
+function joinsFromLeft(leaf: Node, position: u32, start: u64, a: u64, b: u32, c: u32): bool {
+  const left = valueAt(leaf, position);
+  return left.last == start - 1 && canJoin(startAt(leaf, position), left.a, left.b, left.c, start, a, b, c);
+}
+
+/** Whether the span at `position` begins where [start, last] ends, and can be joined with it. */
+function joinsFromRight(leaf: Node, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): bool {
+  const rightStart = startAt(leaf, position);
+  const right = valueAt(leaf, position);
+  return rightStart - 1 == last && canJoin(start, a, b, c, rightStart, right.a, right.b, right.c);
+}
+
+function putJoined(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  neighbours.seek(slot, start == 0 ? 0 : start - 1);
+  let span = neighbours.span;
+  let leftStart = start;
+  let leftA = a;
+  if (span != null && span.last < start) {
+    if (canJoin(span.start, span.a, span.b, span.c, start, a, b, c)) {
+      leftStart = span.start;
+      leftA = span.a;
+    }
+    neighbours.next();
+    span = neighbours.span;
+  }
+  let rightLast = last;
+  if (span != null && span.start - 1 == last && canJoin(start, a, b, c, span.start, span.a, span.b, span.c)) {
+    rightLast = span.last;
+  }
+  if (leftStart != start) remove(slot, leftStart, b);
+  if (rightLast != last) remove(slot, last + 1, b);
+  insert(slot, leftStart, rightLast, leftA, b, c);
+}
+
+// ---- Take --------------------------------------------------------------------------------------
+
+/** Takes [start, last] out of every span: cuts those that reach over its ends. */
+export function erase(slot: usize, start: u64, last: u64): void {
+  eraseInto(slot, start, last, null);
+}
+
+/** The same; copies of what was there, clipped to [start, last], are appended to `out`, as Spans. */
+export function take(slot: usize, start: u64, last: u64, out: Vector): void {
+  eraseInto(slot, start, last, out);
+}
+
+function eraseInto(slot: usize, start: u64, last: u64, out: Vector | null): void {
+  while (load<u32>(slot) != 0 && ensureStep()) {
+    const path = pathReaching(slot, start);
+    const leaf = path.leaf;
+    const position = path.position;
+    if (position == leaf.count) return;
+    const spanStart = startAt(leaf, position);
+    if (spanStart > last) return;
+    const value = valueAt(leaf, position);
+    const spanLast = value.last;
+    const a = value.a;
+    const b = value.b;
+    const c = value.c;
+    if (out != null && !appendPart(spanStart, spanLast, a, b, c, start, last, out)) return;
+    removeAt(slot, path, position);
+    if (spanStart < start) insert(slot, spanStart, start - 1, a, b, c);
+    if (spanLast > last) insert(slot, last + 1, spanLast, a + (last + 1 - spanStart), b, c);
+    if (spanLast >= last) return;
+  }
+}
+
+/** A copy of the part of the span that lies in [start, last]; false when memory has run out. */
+export function appendClipped(span: Span, start: u64, last: u64, out: Vector): bool {
+  return appendPart(span.start, span.last, span.a, span.b, span.c, start, last, out);
+}
+
+function appendPart(spanStart: u64, spanLast: u64, a: u64, b: u32, c: u32, start: u64, last: u64, out: Vector): bool {
+  if (!out.ensure(SPAN_BYTES)) return false;
+  const part = changetype<Span>(out.extend(SPAN_BYTES));
+  part.start = max(start, spanStart);
+  part.last = min(last, spanLast);
+  part.a = a + (part.start - spanStart);
+  part.b = b;
+  part.c = c;
+  return true;
+}
