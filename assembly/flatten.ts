@@ -23,7 +23,7 @@ import { fail } from './failure';
 import { ensureStep } from './journal';
 import { Span } from './node';
 import { plusClipped, sumFits } from './range';
-import { changeSpace, Region, regionOf, sinkOf } from './records';
+import { Region, regionOf, sinkOf, spaceOf } from './records';
 import { sort } from './sort';
 import * as spans from './spans';
 import * as tree from './tree';
@@ -46,7 +46,7 @@ const SPAN_BYTES: u32 = offsetof<Span>();
 export function resolve(id: u32, start: u64, last: u64): i32 {
   if (!ensureStep()) return 0;
   runs.clear();
-  const space = changeSpace(id);
+  const space = spaceOf(id);
   const slot = space.flatSlot;
   before.clear();
   spans.take(slot, start, last, before);

@@ -21,7 +21,7 @@ import { fail } from './failure';
 import { ensureStep } from './journal';
 import { Span } from './node';
 import { exists, isPageAligned, LAST_BYTE, lastOf, lengthOf, pageLast } from './range';
-import { changeObject, changeRegion, isMemory, objectOf, objects, regionOf } from './records';
+import { changeObject, isMemory, objectOf, objects, regionOf } from './records';
 import * as spans from './spans';
 import { VECTOR_SIZE, Vector } from './vector';
 
@@ -66,7 +66,7 @@ export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, obje
   const last = lastOf(offset, length);
   eraseMappings(id, offset, last);
   changeObject(objectId).mappedPages += length >> PAGE_SHIFT;
-  spans.put(changeRegion(id).mappingsSlot, offset, last, objectOffset, objectId, flags);
+  spans.put(regionOf(id).mappingsSlot, offset, last, objectOffset, objectId, flags);
   noteMappings();
   return markRegion(id, offset, last, MAPPINGS);
 }
@@ -95,7 +95,7 @@ function checkRange(id: u32, offset: u64, length: u64): i32 {
 export function eraseMappings(id: u32, start: u64, last: u64): void {
   if (regionOf(id).mappings == 0) return;
   erased.clear();
-  spans.take(changeRegion(id).mappingsSlot, start, last, erased);
+  spans.take(regionOf(id).mappingsSlot, start, last, erased);
   for (let at: u32 = 0; at < erased.length; at += SPAN_BYTES) {
     if (!ensureStep()) return;
     const span = changetype<Span>(erased.at(at));

@@ -14,10 +14,11 @@
 // what they cover.
 
 import { copyWords, moveWords } from './bytes';
-import { allocateJournaled, releaseJournaled, stampNow, touch } from './journal';
+import { LAST_BYTE } from './range';
 
 const HEADER: u32 = 16;
-const STAMP_AT: u32 = 8;
+/** Where a node's stamp is. */
+export const STAMP_AT: u32 = 8;
 const START_SHIFT: u32 = 3;
 export const FIRST_SHIFT: u32 = 6;
 export const NODE_SHIFT: u32 = 9;
@@ -64,6 +65,72 @@ export class Node {
   count: u16;
   valuesAt: u32;
   stamp: u64;
+
+  /** Address of the first start. */
+  // @ts-ignore: decorator
+  @inline
+  get starts(): usize {
+    return changetype<usize>(this) + HEADER;
+  }
+
+  /** Address of the first value or child. */
+  // @ts-ignore: decorator
+  @inline
+  get values(): usize {
+    return changetype<usize>(this) + this.valuesAt;
+  }
+
+  /** Bytes of each. */
+  get valueSize(): u32 {
+    return this.level == 0 ? VALUE_SIZE : CHILD_SIZE;
+  }
+
+  /** Bytes that are in use. */
+  get size(): u32 {
+    return this.valuesAt + <u32>this.count * this.valueSize;
+  }
+
+  /** Leaf: spans that it can hold. */
+  get capacity(): u32 {
+    return (this.valuesAt - HEADER) >> START_SHIFT;
+  }
+
+  // @ts-ignore: decorator
+  @inline
+  startAt(index: u32): u64 {
+    return load<u64>(this.starts + (index << START_SHIFT));
+  }
+
+  /** 1 if the start at a position, in use or not, is lower, else 0. */
+  // @ts-ignore: decorator
+  @inline
+  isBefore(index: u32, start: u64): u32 {
+    return u32(this.startAt(index) < start);
+  }
+
+  setStart(index: u32, start: u64): void {
+    store<u64>(this.starts + (index << START_SHIFT), start);
+  }
+
+  /** Leaf: the rest of the span at a position. */
+  // @ts-ignore: decorator
+  @inline
+  valueAt(index: u32): Value {
+    return changetype<Value>(this.values + index * VALUE_SIZE);
+  }
+
+  // @ts-ignore: decorator
+  @inline
+  childAt(index: u32): Child {
+    return changetype<Child>(this.values + index * CHILD_SIZE);
+  }
+
+  /** The node of a child. */
+  // @ts-ignore: decorator
+  @inline
+  nodeAt(index: u32): Node {
+    return changetype<Node>(<usize>this.childAt(index).node);
+  }
 }
 
 const VALUE_SIZE: u32 = offsetof<Value>();
@@ -71,122 +138,77 @@ const CHILD_SIZE: u32 = offsetof<Child>();
 export const LEAF_CAPACITY: u32 = (NODE_SIZE - HEADER) / (8 + VALUE_SIZE);
 export const INNER_CAPACITY: u32 = (NODE_SIZE - HEADER) / (8 + CHILD_SIZE);
 
-/** Spans that a leaf can hold. */
-export function leafCapacity(leaf: Node): u32 {
-  return (leaf.valuesAt - HEADER) >> START_SHIFT;
-}
-
-// @ts-ignore: decorator
-@inline
-function startsOf(node: Node): usize {
-  return changetype<usize>(node) + HEADER;
-}
-
-function valueSize(node: Node): u32 {
-  return node.level == 0 ? VALUE_SIZE : CHILD_SIZE;
-}
-
-// @ts-ignore: decorator
-@inline
-export function startAt(node: Node, index: u32): u64 {
-  return load<u64>(startsOf(node) + (index << START_SHIFT));
-}
-
-export function setStart(node: Node, index: u32, start: u64): void {
-  store<u64>(startsOf(node) + (index << START_SHIFT), start);
-}
-
-// @ts-ignore: decorator
-@inline
-export function valueAt(leaf: Node, index: u32): Value {
-  return changetype<Value>(changetype<usize>(leaf) + leaf.valuesAt + index * VALUE_SIZE);
-}
-
-// @ts-ignore: decorator
-@inline
-export function childAt(node: Node, index: u32): Child {
-  return changetype<Child>(changetype<usize>(node) + node.valuesAt + index * CHILD_SIZE);
-}
-
-// @ts-ignore: decorator
-@inline
-export function nodeAt(node: Node, index: u32): Node {
-  return changetype<Node>(<usize>childAt(node, index).node);
-}
-
 /** Whether key (start, b) comes before (otherStart, otherB). */
-// @ts-ignore: decorator
-@inline
 export function precedes(start: u64, b: u32, otherStart: u64, otherB: u32): bool {
   return start < otherStart || (start == otherStart && b < otherB);
 }
 
 // ---- Search ------------------------------------------------------------------------------------
 
-// From left to right: half a node is read, in the order in which the processor fetches it.
+// Without a branch that depends on what is compared, as nobody can foretell those: first which run of starts, then where in
+// it. Places that are not in use hold the highest start there is, so all of a node is compared.
+
+const LEAF_RUN: u32 = 4;
+const INNER_RUN: u32 = 5;
 
 /** Number of spans in the leaf that come before (start, b): where that one is or belongs. */
 export function positionInLeaf(leaf: Node, start: u64, b: u32): u32 {
   const count = <u32>leaf.count;
   let position: u32 = 0;
-  while (position < count && startAt(leaf, position) < start) ++position;
-  while (position < count && startAt(leaf, position) == start && valueAt(leaf, position).b < b) ++position;
+  if (leaf.shift == NODE_SHIFT) {
+    position = LEAF_RUN * (leaf.isBefore(3, start) + leaf.isBefore(7, start) + leaf.isBefore(11, start));
+    const run = position;
+    position += leaf.isBefore(run, start) + leaf.isBefore(run + 1, start) + leaf.isBefore(run + 2, start);
+  } else {
+    while (position < count && leaf.startAt(position) < start) ++position;
+  }
+  while (position < count && leaf.startAt(position) == start && leaf.valueAt(position).b < b) ++position;
   return position;
 }
 
 /** The child under which (start, b) is or belongs. */
 export function positionInInner(node: Node, start: u64, b: u32): u32 {
   const count = <u32>node.count;
-  let position: u32 = 1;
-  while (position < count && startAt(node, position) < start) ++position;
-  while (position < count && startAt(node, position) == start && childAt(node, position).b <= b) ++position;
-  return position - 1;
+  let position = INNER_RUN * (node.isBefore(5, start) + node.isBefore(10, start) + node.isBefore(15, start));
+  const run = position;
+  position += node.isBefore(run + 1, start) + node.isBefore(run + 2, start);
+  position += node.isBefore(run + 3, start) + node.isBefore(run + 4, start);
+  while (position + 1 < count && node.startAt(position + 1) == start && node.childAt(position + 1).b <= b) ++position;
+  return position;
 }
 
 /** The largest `last` in or below the node. */
 export function maxLastOf(node: Node): u64 {
   let result: u64 = 0;
   const count = <u32>node.count;
-  if (node.level == 0) for (let i: u32 = 0; i < count; ++i) result = max(result, valueAt(node, i).last);
-  else for (let i: u32 = 0; i < count; ++i) result = max(result, childAt(node, i).maxLast);
+  if (node.level == 0) for (let i: u32 = 0; i < count; ++i) result = max(result, node.valueAt(i).last);
+  else for (let i: u32 = 0; i < count; ++i) result = max(result, node.childAt(i).maxLast);
   return result;
 }
 
 // ---- Change ------------------------------------------------------------------------------------
 
-export function newLeaf(shift: u32): Node {
-  return newNode(0, shift, (((<u32>1) << shift) - HEADER) / (8 + VALUE_SIZE));
-}
+// They journal nothing. Precondition of all: there is room.
 
-export function newInner(level: u32): Node {
-  return newNode(level, NODE_SHIFT, INNER_CAPACITY);
-}
-
-function newNode(level: u32, shift: u32, capacity: u32): Node {
-  const node = changetype<Node>(allocateJournaled(shift));
+/** Makes a block of `1 << shift` bytes an empty node. */
+export function initialize(node: Node, level: u32, shift: u32): void {
   node.level = <u8>level;
   node.shift = <u8>shift;
   node.count = 0;
+  const capacity = (((<u32>1) << shift) - HEADER) / (8 + node.valueSize);
   node.valuesAt = HEADER + (capacity << START_SHIFT);
-  node.stamp = stampNow();
-  return node;
+  clearStarts(node, 0);
 }
 
-export function freeNode(node: Node): void {
-  releaseJournaled(changetype<usize>(node), node.shift);
+/** Of the places from `first` on, which are not in use. */
+function clearStarts(node: Node, first: u32): void {
+  for (let at = node.starts + (first << START_SHIFT); at < node.values; at += 8) store<u64>(at, LAST_BYTE);
 }
-
-/** Before writing to a node. */
-export function touchNode(node: Node): void {
-  touch(changetype<usize>(node), node.valuesAt + <u32>node.count * valueSize(node), STAMP_AT);
-}
-
-// Preconditions of all below: the nodes that are written to were touched, and have room.
 
 export function placeSpan(leaf: Node, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   openGap(leaf, position, VALUE_SIZE);
-  setStart(leaf, position, start);
-  const value = valueAt(leaf, position);
+  leaf.setStart(position, start);
+  const value = leaf.valueAt(position);
   value.last = last;
   value.a = a;
   value.b = b;
@@ -195,8 +217,8 @@ export function placeSpan(leaf: Node, position: u32, start: u64, last: u64, a: u
 
 export function placeChild(node: Node, position: u32, below: Node, start: u64, b: u32): void {
   openGap(node, position, CHILD_SIZE);
-  setStart(node, position, start);
-  const child = childAt(node, position);
+  node.setStart(position, start);
+  const child = node.childAt(position);
   child.maxLast = maxLastOf(below);
   child.node = <u32>changetype<usize>(below);
   child.b = b;
@@ -204,9 +226,9 @@ export function placeChild(node: Node, position: u32, below: Node, start: u64, b
 
 function openGap(node: Node, position: u32, size: u32): void {
   const behind = <u32>node.count - position;
-  const start = startsOf(node) + (position << START_SHIFT);
+  const start = node.starts + (position << START_SHIFT);
   moveWords(start + 8, start, behind << START_SHIFT);
-  const value = changetype<usize>(node) + node.valuesAt + position * size;
+  const value = node.values + position * size;
   moveWords(value + size, value, behind * size);
   node.count += 1;
 }
@@ -214,12 +236,13 @@ function openGap(node: Node, position: u32, size: u32): void {
 /** Takes out the item at a position. */
 export function takeItem(node: Node, position: u32): void {
   const behind = <u32>node.count - position - 1;
-  const start = startsOf(node) + (position << START_SHIFT);
+  const start = node.starts + (position << START_SHIFT);
   moveWords(start, start + 8, behind << START_SHIFT);
-  const size = valueSize(node);
-  const value = changetype<usize>(node) + node.valuesAt + position * size;
+  const size = node.valueSize;
+  const value = node.values + position * size;
   moveWords(value, value + size, behind * size);
   node.count -= 1;
+  node.setStart(node.count, LAST_BYTE);
 }
 
 /** Moves the first `count` items of `right` behind those of `left`, another node of the same level. */
@@ -229,6 +252,7 @@ export function moveHead(left: Node, right: Node, count: u32): void {
   const rest = right.count - count;
   shiftItems(right, 0, count, rest);
   right.count = <u16>rest;
+  clearStarts(right, rest);
 }
 
 /** Moves the items of `left` from position `first` on before those of `right`, another node of the same level. */
@@ -238,22 +262,19 @@ export function moveTail(right: Node, left: Node, first: u32): void {
   copyItems(right, 0, left, first, moved);
   right.count += <u16>moved;
   left.count = <u16>first;
+  clearStarts(left, first);
 }
 
 function copyItems(to: Node, toPosition: u32, from: Node, fromPosition: u32, count: u32): void {
-  const size = valueSize(from);
-  copyWords(startsOf(to) + (toPosition << START_SHIFT), startsOf(from) + (fromPosition << START_SHIFT), count << 3);
-  copyWords(
-    changetype<usize>(to) + to.valuesAt + toPosition * size,
-    changetype<usize>(from) + from.valuesAt + fromPosition * size,
-    count * size,
-  );
+  const size = from.valueSize;
+  copyWords(to.starts + (toPosition << START_SHIFT), from.starts + (fromPosition << START_SHIFT), count << 3);
+  copyWords(to.values + toPosition * size, from.values + fromPosition * size, count * size);
 }
 
 function shiftItems(node: Node, toPosition: u32, fromPosition: u32, count: u32): void {
-  const size = valueSize(node);
-  const starts = startsOf(node);
-  const values = changetype<usize>(node) + node.valuesAt;
+  const size = node.valueSize;
+  const starts = node.starts;
+  const values = node.values;
   moveWords(starts + (toPosition << START_SHIFT), starts + (fromPosition << START_SHIFT), count << START_SHIFT);
   moveWords(values + toPosition * size, values + fromPosition * size, count * size);
 }

@@ -5,7 +5,7 @@
 // `forgetPaths()`. Spans may come and go in its leaf meanwhile.
 
 import { rewinds } from './journal';
-import { childAt, Node, nodeAt, positionInInner, positionInLeaf, precedes, startAt, valueAt } from './node';
+import { Node, positionInInner, positionInLeaf, precedes } from './node';
 
 const MAX_HEIGHT: i32 = 16;
 /** Paths that are kept; a power of 2. */
@@ -69,15 +69,15 @@ export class Path {
       this.setNode(depth, node);
       this.setIndex(depth, index);
       if (index != 0) {
-        this.low = startAt(node, index);
-        this.lowB = childAt(node, index).b;
+        this.low = node.startAt(index);
+        this.lowB = node.childAt(index).b;
       }
       if (index + 1 < node.count) {
-        this.high = startAt(node, index + 1);
-        this.highB = childAt(node, index + 1).b;
+        this.high = node.startAt(index + 1);
+        this.highB = node.childAt(index + 1).b;
         this.isLast = 0;
       }
-      node = nodeAt(node, index);
+      node = node.nodeAt(index);
     }
     this.depth = depth;
     this.leaf = node;
@@ -89,12 +89,12 @@ export class Path {
     while (up >= 0 && this.index(up) == (right ? <u32>this.node(up).count - 1 : 0)) --up;
     if (up < 0) return false;
     this.setIndex(up, right ? this.index(up) + 1 : this.index(up) - 1);
-    let node = nodeAt(this.node(up), this.index(up));
+    let node = this.node(up).nodeAt(this.index(up));
     while (++up < this.depth) {
       this.setNode(up, node);
       const index = right ? 0 : <u32>node.count - 1;
       this.setIndex(up, index);
-      node = nodeAt(node, index);
+      node = node.nodeAt(index);
     }
     this.leaf = node;
     // Its bounds are not known: it is not found again.
@@ -139,7 +139,7 @@ export function pathReaching(slot: usize, at: u64): Path {
   // How many spans of the leaf begin at or before `at`: only the last of them can reach it.
   let position = positionInLeaf(path.leaf, at, u32.MAX_VALUE);
   if (position == 0 && path.step(false)) position = path.leaf.count;
-  if (position != 0 && valueAt(path.leaf, position - 1).last >= at) --position;
+  if (position != 0 && path.leaf.valueAt(position - 1).last >= at) --position;
   else if (position == path.leaf.count && path.step(true)) position = 0;
   path.position = position;
   return path;

@@ -175,24 +175,24 @@ function enterParent(id: u32): void {
   noteChanged(id);
   if (region.flags & REGION_EMPTY) return;
   const last = plusClipped(region.offset, region.last);
-  tree.insert(changeRegion(region.parent - 1).childrenSlot, region.offset, last, 0, id, 0);
+  tree.insert(regionOf(region.parent - 1).childrenSlot, region.offset, last, 0, id, 0);
 }
 
 function leaveParent(id: u32): void {
   const region = regionOf(id);
   if (region.flags & REGION_EMPTY) return;
-  tree.remove(changeRegion(region.parent - 1).childrenSlot, region.offset, id);
+  tree.remove(regionOf(region.parent - 1).childrenSlot, region.offset, id);
 }
 
 function enterReferrer(id: u32): void {
   const alias = regionOf(id);
   if (alias.flags & REGION_EMPTY) return;
   const last = plusClipped(alias.targetOffset, alias.last);
-  tree.insert(changeRegion(alias.target - 1).referrersSlot, alias.targetOffset, last, 0, id, 0);
+  tree.insert(regionOf(alias.target - 1).referrersSlot, alias.targetOffset, last, 0, id, 0);
 }
 
 function leaveReferrer(id: u32): void {
   const alias = regionOf(id);
   if (alias.flags & REGION_EMPTY) return;
-  tree.remove(changeRegion(alias.target - 1).referrersSlot, alias.targetOffset, id);
+  tree.remove(regionOf(alias.target - 1).referrersSlot, alias.targetOffset, id);
 }

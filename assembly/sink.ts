@@ -100,9 +100,8 @@ export function removeSink(id: u32): void {
     changeSink(before).nextOfSpace = sink.nextOfSpace;
   }
   if (sink.partition != 0) changePartition(sink.partition - 1).uses -= 1;
-  const changed = changeSink(id);
-  assert(changed.state == 0);
-  tree.clear(changed.protectionsSlot);
+  assert(sink.state == 0);
+  tree.clear(sink.protectionsSlot);
   sinks.release(id);
 }
 
@@ -119,7 +118,7 @@ export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
   if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, id + 1, start);
   if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
   if (last < start || last > sinkOf(id).last) return fail(ERR_BAD_RANGE, 0, id + 1, last);
-  const slot = changeSink(id).protectionsSlot;
+  const slot = sinkOf(id).protectionsSlot;
   spans.erase(slot, start, last);
   if (access != ACCESS_ALL) spans.put(slot, start, last, start, 0, access);
   addWindow(sinkWindows, id, start, last);

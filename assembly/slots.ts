@@ -24,17 +24,7 @@ import { ensure, shiftFor } from './heap';
 import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from './journal';
 import { Span } from './node';
 import { hasWholePage, isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
-import {
-  changePartition,
-  changeSink,
-  isMemory,
-  isWritable,
-  partitionOf,
-  partitions,
-  Sink,
-  sinkOf,
-  spaceOf,
-} from './records';
+import { changePartition, isMemory, isWritable, partitionOf, partitions, Sink, sinkOf, spaceOf } from './records';
 import * as tree from './tree';
 import { CURSOR_SIZE, Cursor } from './tree';
 import { bytesKept, protectedAccess, protectionLast } from './va';
@@ -249,7 +239,7 @@ function applyRenames(id: u32): void {
   for (let at: u32 = 0; at < renamed.length; at += SPAN_BYTES) {
     if (!ensureStep()) return;
     const has = changetype<Span>(renamed.at(at));
-    const slot = changeSink(id).stateSlot;
+    const slot = sinkOf(id).stateSlot;
     state.seek(slot, has.start);
     const had = changetype<Span>(state.span);
     const c = had.c;
@@ -276,7 +266,7 @@ function planRemovals(id: u32, firstRemoved: u32): void {
     const span = changetype<Span>(removed.at(at));
     emitSlot(slotRemovals, OP_SLOT_DELETE, id, span, slotNumber(span.c), slotAccess(span.c));
     giveSlot(sink.partition - 1, slotNumber(span.c));
-    tree.remove(changeSink(id).stateSlot, span.start, span.b);
+    tree.remove(sink.stateSlot, span.start, span.b);
   }
 }
 
@@ -291,14 +281,7 @@ export function planSlotAdditions(): i32 {
       const slot = takeSlot(sinkOf(id).partition - 1);
       if (slot < 0) return fail(ERR_NO_SLOTS, span.b + 1, id + 1, span.start);
       emitSlot(slotAdditions, OP_SLOT_ADD, id, span, slot, span.c);
-      tree.insert(
-        changeSink(id).stateSlot,
-        span.start,
-        span.last,
-        span.a,
-        span.b,
-        ((<u32>slot) << ACCESS_BITS) | span.c,
-      );
+      tree.insert(sinkOf(id).stateSlot, span.start, span.last, span.a, span.b, ((<u32>slot) << ACCESS_BITS) | span.c);
     }
   }
   return 0;

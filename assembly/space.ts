@@ -37,8 +37,7 @@ export function destroySpace(id: u32): i32 {
     while (spaceOf(before).nextOfRoot != id + 1) before = spaceOf(before).nextOfRoot - 1;
     changeSpace(before).nextOfRoot = space.nextOfRoot;
   }
-  const changed = changeSpace(id);
-  tree.clear(changed.flatSlot);
+  tree.clear(space.flatSlot);
   spaces.release(id);
   return 0;
 }

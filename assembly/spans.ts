@@ -2,7 +2,7 @@
 // spans that it reaches into.
 
 import { ensureStep } from './journal';
-import { Node, positionInLeaf, Span, startAt, valueAt } from './node';
+import { Node, positionInLeaf, Span } from './node';
 import { pathReaching, pathTo } from './path';
 import { CURSOR_SIZE, Cursor, insert, insertAt, remove, removeAt } from './tree';
 import { Vector } from './vector';
@@ -50,14 +50,14 @@ export function put(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32):
 
 /** Whether the span at `position` ends where [start, …] begins, and can be joined with it. */
 function joinsFromLeft(leaf: Node, position: u32, start: u64, a: u64, b: u32, c: u32): bool {
-  const left = valueAt(leaf, position);
-  return left.last == start - 1 && canJoin(startAt(leaf, position), left.a, left.b, left.c, start, a, b, c);
+  const left = leaf.valueAt(position);
+  return left.last == start - 1 && canJoin(leaf.startAt(position), left.a, left.b, left.c, start, a, b, c);
 }
 
 /** Whether the span at `position` begins where [start, last] ends, and can be joined with it. */
 function joinsFromRight(leaf: Node, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): bool {
-  const rightStart = startAt(leaf, position);
-  const right = valueAt(leaf, position);
+  const rightStart = leaf.startAt(position);
+  const right = leaf.valueAt(position);
   return rightStart - 1 == last && canJoin(start, a, b, c, rightStart, right.a, right.b, right.c);
 }
 
@@ -101,9 +101,9 @@ function eraseInto(slot: usize, start: u64, last: u64, out: Vector | null): void
     const leaf = path.leaf;
     const position = path.position;
     if (position == leaf.count) return;
-    const spanStart = startAt(leaf, position);
+    const spanStart = leaf.startAt(position);
     if (spanStart > last) return;
-    const value = valueAt(leaf, position);
+    const value = leaf.valueAt(position);
     const spanLast = value.last;
     const a = value.a;
     const b = value.b;

@@ -1,18 +1,8 @@
 // The invariants of a span tree.
 
-import {
-  childAt,
-  INNER_CAPACITY,
-  leafCapacity,
-  maxLastOf,
-  NODE_SHIFT,
-  Node,
-  nodeAt,
-  precedes,
-  startAt,
-  valueAt,
-} from './node';
+import { INNER_CAPACITY, maxLastOf, NODE_SHIFT, Node, precedes } from './node';
 import { rootOf } from './path';
+import { LAST_BYTE } from './range';
 import { canJoin } from './spans';
 
 /** What a tree's spans promise: nothing; not to overlap; also not to stand beside what they could be joined with. */
@@ -36,17 +26,18 @@ export function verifyTree(slot: usize, promise: u32): u32 {
 function verifyNode(node: Node, level: u32, promise: u32): u32 {
   assert(node.level == level);
   const count = <u32>node.count;
+  for (let i = count; i < (node.values - node.starts) >> 3; ++i) assert(node.startAt(i) == LAST_BYTE);
   if (level == 0) {
-    assert(count > 0 && count <= leafCapacity(node) && node.shift <= NODE_SHIFT);
+    assert(count > 0 && count <= node.capacity && node.shift <= NODE_SHIFT);
     for (let i: u32 = 0; i < count; ++i) verifySpan(node, i, promise);
     return count;
   }
   assert(count > 0 && count <= INNER_CAPACITY && node.shift == NODE_SHIFT);
   let spans: u32 = 0;
   for (let i: u32 = 0; i < count; ++i) {
-    const below = nodeAt(node, i);
-    assert(childAt(node, i).maxLast == maxLastOf(below));
-    if (i > 0) verifyBound(startAt(node, i), childAt(node, i).b, below);
+    const below = node.nodeAt(i);
+    assert(node.childAt(i).maxLast == maxLastOf(below));
+    if (i > 0) verifyBound(node.startAt(i), node.childAt(i).b, below);
     spans += verifyNode(below, level - 1, promise);
   }
   return spans;
@@ -54,19 +45,19 @@ function verifyNode(node: Node, level: u32, promise: u32): u32 {
 
 /** What parts two children lies between their spans. */
 function verifyBound(start: u64, b: u32, below: Node): void {
-  assert(precedes(startAt(leafBefore, positionBefore), valueAt(leafBefore, positionBefore).b, start, b));
+  assert(precedes(leafBefore.startAt(positionBefore), leafBefore.valueAt(positionBefore).b, start, b));
   let first = below;
-  while (first.level != 0) first = nodeAt(first, 0);
-  assert(!precedes(startAt(first, 0), valueAt(first, 0).b, start, b));
+  while (first.level != 0) first = first.nodeAt(0);
+  assert(!precedes(first.startAt(0), first.valueAt(0).b, start, b));
 }
 
 function verifySpan(leaf: Node, position: u32, promise: u32): void {
-  const start = startAt(leaf, position);
-  const value = valueAt(leaf, position);
+  const start = leaf.startAt(position);
+  const value = leaf.valueAt(position);
   assert(start <= value.last);
   if (changetype<usize>(leafBefore) != 0) {
-    const startBefore = startAt(leafBefore, positionBefore);
-    const before = valueAt(leafBefore, positionBefore);
+    const startBefore = leafBefore.startAt(positionBefore);
+    const before = leafBefore.valueAt(positionBefore);
     assert(precedes(startBefore, before.b, start, value.b));
     if (promise >= DISJOINT) assert(before.last < start);
     if (promise == JOINED && before.last + 1 == start) {

@@ -1,33 +1,26 @@
 // Span trees: B+-trees of spans [start, last], each with three values, in order of (start, b). Everything ordered in the core
 // is one of these: a region's children and mappings, flat views, VA pieces, memory slots, protections.
 //
-// A tree is known by its slot: the address of the u32 that holds its root, 0 for an empty tree. Every change is journaled.
+// A tree is known by its slot: the address of the u32 that holds its root, 0 for an empty tree. Every change is journaled, the
+// slot included: a record that has one need not be touched for it.
 
-import { ensureStep, saveImage } from './journal';
+import { allocateJournaled, ensureStep, releaseJournaled, saveImage, stampNow, touch } from './journal';
 import {
-  childAt,
   FIRST_SHIFT,
-  freeNode,
   INNER_CAPACITY,
+  initialize,
   LEAF_CAPACITY,
-  leafCapacity,
   maxLastOf,
   moveHead,
   moveTail,
   NODE_SHIFT,
   Node,
-  newInner,
-  newLeaf,
-  nodeAt,
   placeChild,
   placeSpan,
   positionInLeaf,
   Span,
-  setStart,
-  startAt,
+  STAMP_AT,
   takeItem,
-  touchNode,
-  valueAt,
 } from './node';
 import { forgetPaths, Path, pathReaching, pathTo, rootOf } from './path';
 import { Vector } from './vector';
@@ -36,6 +29,22 @@ import { Vector } from './vector';
 const SHARED: u32 = 4;
 /** Nodes this full or emptier look for a neighbour to join. */
 const SPARSE: u32 = 6;
+
+function newNode(level: u32, shift: u32): Node {
+  const node = changetype<Node>(allocateJournaled(shift));
+  initialize(node, level, shift);
+  node.stamp = stampNow();
+  return node;
+}
+
+function freeNode(node: Node): void {
+  releaseJournaled(changetype<usize>(node), node.shift);
+}
+
+/** Before writing to a node. */
+function touchNode(node: Node): void {
+  touch(changetype<usize>(node), node.size, STAMP_AT);
+}
 
 function setRoot(slot: usize, node: Node): void {
   saveImage(slot & ~7, 8);
@@ -49,7 +58,7 @@ function setRoot(slot: usize, node: Node): void {
 export function insert(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   if (!ensureStep()) return;
   if (load<u32>(slot) == 0) {
-    const leaf = newLeaf(FIRST_SHIFT);
+    const leaf = newNode(0, FIRST_SHIFT);
     setRoot(slot, leaf);
     placeSpan(leaf, 0, start, last, a, b, c);
     return;
@@ -61,7 +70,7 @@ export function insert(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u3
 /** At a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
 export function insertAt(slot: usize, path: Path, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   let leaf = path.leaf;
-  if (leaf.count < leafCapacity(leaf)) {
+  if (leaf.count < leaf.capacity) {
     touchNode(leaf);
     placeSpan(leaf, position, start, last, a, b, c);
     raiseMaxLast(path, path.depth, last);
@@ -73,12 +82,12 @@ export function insertAt(slot: usize, path: Path, position: u32, start: u64, las
   } else {
     // A span at the very end leaves the node full: trees that are filled in order stay dense.
     const keep = position == LEAF_CAPACITY ? LEAF_CAPACITY : LEAF_CAPACITY / 2;
-    const right = newLeaf(NODE_SHIFT);
+    const right = newNode(0, NODE_SHIFT);
     touchNode(leaf);
     moveTail(right, leaf, keep);
     if (position >= keep) placeSpan(right, position - keep, start, last, a, b, c);
     else placeSpan(leaf, position, start, last, a, b, c);
-    enterSplit(slot, path, right, startAt(right, 0), valueAt(right, 0).b);
+    enterSplit(slot, path, right, right.startAt(0), right.valueAt(0).b);
   }
 }
 
@@ -92,8 +101,8 @@ function shareLeaf(path: Path): bool {
 
 /** Moves spans between the leaves `index` and `index + 1` until both have the same number; false if both are nearly full. */
 function evenOut(parent: Node, index: u32): bool {
-  const left = nodeAt(parent, index);
-  const right = nodeAt(parent, index + 1);
+  const left = parent.nodeAt(index);
+  const right = parent.nodeAt(index + 1);
   const total = <u32>left.count + right.count;
   if (total > 2 * LEAF_CAPACITY - SHARED) return false;
   touchNode(parent);
@@ -102,10 +111,10 @@ function evenOut(parent: Node, index: u32): bool {
   const half = total >> 1;
   if (left.count > half) moveTail(right, left, half);
   else moveHead(left, right, half - left.count);
-  childAt(parent, index).maxLast = maxLastOf(left);
-  setStart(parent, index + 1, startAt(right, 0));
-  const bound = childAt(parent, index + 1);
-  bound.b = valueAt(right, 0).b;
+  parent.childAt(index).maxLast = maxLastOf(left);
+  parent.setStart(index + 1, right.startAt(0));
+  const bound = parent.childAt(index + 1);
+  bound.b = right.valueAt(0).b;
   bound.maxLast = maxLastOf(right);
   forgetPaths();
   return true;
@@ -113,7 +122,7 @@ function evenOut(parent: Node, index: u32): bool {
 
 /** Replaces a full root leaf by one of twice the size. */
 function enlarge(slot: usize, leaf: Node): Node {
-  const larger = newLeaf(leaf.shift + 1);
+  const larger = newNode(0, leaf.shift + 1);
   touchNode(leaf);
   moveHead(larger, leaf, leaf.count);
   freeNode(leaf);
@@ -128,25 +137,25 @@ function enterSplit(slot: usize, path: Path, right: Node, start: u64, b: u32): v
     const parent = path.node(depth);
     const index = path.index(depth);
     touchNode(parent);
-    childAt(parent, index).maxLast = maxLastOf(left);
+    parent.childAt(index).maxLast = maxLastOf(left);
     if (parent.count < INNER_CAPACITY) {
       placeChild(parent, index + 1, right, start, b);
       // The new span may have raised the largest `last` of all nodes above.
-      raiseMaxLast(path, depth, max(childAt(parent, index).maxLast, childAt(parent, index + 1).maxLast));
+      raiseMaxLast(path, depth, max(parent.childAt(index).maxLast, parent.childAt(index + 1).maxLast));
       forgetPaths();
       return;
     }
     const keep = index + 1 == INNER_CAPACITY ? INNER_CAPACITY - 1 : INNER_CAPACITY / 2;
-    const above = newInner(parent.level);
+    const above = newNode(parent.level, NODE_SHIFT);
     moveTail(above, parent, keep);
     if (index >= keep) placeChild(above, index + 1 - keep, right, start, b);
     else placeChild(parent, index + 1, right, start, b);
     left = parent;
     right = above;
-    start = startAt(above, 0);
-    b = childAt(above, 0).b;
+    start = above.startAt(0);
+    b = above.childAt(0).b;
   }
-  const root = newInner(<u32>left.level + 1);
+  const root = newNode(<u32>left.level + 1, NODE_SHIFT);
   placeChild(root, 0, left, start, b);
   placeChild(root, 1, right, start, b);
   setRoot(slot, root);
@@ -156,7 +165,7 @@ function enterSplit(slot: usize, path: Path, right: Node, start: u64, b: u32): v
 function raiseMaxLast(path: Path, depth: i32, last: u64): void {
   while (--depth >= 0) {
     const parent = path.node(depth);
-    const child = childAt(parent, path.index(depth));
+    const child = parent.childAt(path.index(depth));
     if (child.maxLast >= last) return;
     touchNode(parent);
     child.maxLast = last;
@@ -170,21 +179,21 @@ export function remove(slot: usize, start: u64, b: u32): void {
   if (!ensureStep()) return;
   const path = pathTo(slot, start, b);
   const position = positionInLeaf(path.leaf, start, b);
-  assert(position < path.leaf.count && startAt(path.leaf, position) == start && valueAt(path.leaf, position).b == b);
+  assert(position < path.leaf.count && path.leaf.startAt(position) == start && path.leaf.valueAt(position).b == b);
   removeAt(slot, path, position);
 }
 
 /** At a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
 export function removeAt(slot: usize, path: Path, position: u32): void {
   let node = path.leaf;
-  const last = valueAt(node, position).last;
+  const last = node.valueAt(position).last;
   touchNode(node);
   takeItem(node, position);
   // Upwards: what got sparse joins a neighbour, what got empty goes, and `maxLast` is made right again.
   for (let depth = path.depth - 1; depth >= 0; --depth) {
     const parent = path.node(depth);
     const index = path.index(depth);
-    const child = childAt(parent, index);
+    const child = parent.childAt(index);
     if (node.count <= SPARSE && joinWithNeighbour(parent, index)) {
       // Whatever was the largest below the two is in the one, or is gone.
     } else if (node.count == 0) {
@@ -209,8 +218,8 @@ export function removeAt(slot: usize, path: Path, position: u32): void {
 function joinWithNeighbour(parent: Node, index: u32): bool {
   if (parent.count < 2) return false;
   const leftIndex = index + 1 < parent.count ? index : index - 1;
-  const left = nodeAt(parent, leftIndex);
-  const right = nodeAt(parent, leftIndex + 1);
+  const left = parent.nodeAt(leftIndex);
+  const right = parent.nodeAt(leftIndex + 1);
   const leftCount = <u32>left.count;
   if (leftCount + right.count > (left.level == 0 ? LEAF_CAPACITY : INNER_CAPACITY)) return false;
   touchNode(parent);
@@ -219,12 +228,12 @@ function joinWithNeighbour(parent: Node, index: u32): bool {
   moveHead(left, right, right.count);
   if (left.level != 0 && leftCount < left.count) {
     // The right node's first child gets the bound that its parent kept for it.
-    setStart(left, leftCount, startAt(parent, leftIndex + 1));
-    childAt(left, leftCount).b = childAt(parent, leftIndex + 1).b;
+    left.setStart(leftCount, parent.startAt(leftIndex + 1));
+    left.childAt(leftCount).b = parent.childAt(leftIndex + 1).b;
   }
   freeNode(right);
   takeItem(parent, leftIndex + 1);
-  childAt(parent, leftIndex).maxLast = maxLastOf(left);
+  parent.childAt(leftIndex).maxLast = maxLastOf(left);
   forgetPaths();
   return true;
 }
@@ -233,7 +242,7 @@ function joinWithNeighbour(parent: Node, index: u32): bool {
 function shortenRoot(slot: usize): void {
   let root = rootOf(slot);
   while (root.level != 0 && root.count == 1) {
-    const below = nodeAt(root, 0);
+    const below = root.nodeAt(0);
     freeNode(root);
     setRoot(slot, below);
     root = below;
@@ -254,7 +263,7 @@ export function clear(slot: usize): void {
 
 function freeBelow(node: Node): void {
   if (!ensureStep()) return;
-  if (node.level != 0) for (let i: u32 = 0; i < node.count; ++i) freeBelow(nodeAt(node, i));
+  if (node.level != 0) for (let i: u32 = 0; i < node.count; ++i) freeBelow(node.nodeAt(i));
   freeNode(node);
 }
 
@@ -313,8 +322,8 @@ export class Cursor {
       this.span = null;
       return;
     }
-    const value = valueAt(leaf, position);
-    this.start = startAt(leaf, position);
+    const value = leaf.valueAt(position);
+    this.start = leaf.startAt(position);
     this.last = value.last;
     this.a = value.a;
     this.b = value.b;
@@ -335,14 +344,14 @@ function collectBelow(node: Node, start: u64, last: u64, out: Vector): void {
   const count = <u32>node.count;
   if (node.level == 0) {
     if (!out.ensure(count << 2)) return;
-    for (let i: u32 = 0; i < count && startAt(node, i) <= last; ++i) {
-      const value = valueAt(node, i);
+    for (let i: u32 = 0; i < count && node.startAt(i) <= last; ++i) {
+      const value = node.valueAt(i);
       if (value.last >= start) out.push32(value.b);
     }
     return;
   }
-  for (let i: u32 = 0; i < count && (i == 0 || startAt(node, i) <= last); ++i) {
-    const child = childAt(node, i);
+  for (let i: u32 = 0; i < count && (i == 0 || node.startAt(i) <= last); ++i) {
+    const child = node.childAt(i);
     if (child.maxLast >= start) collectBelow(changetype<Node>(<usize>child.node), start, last, out);
   }
 }

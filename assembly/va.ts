@@ -26,7 +26,7 @@ import { fail } from './failure';
 import { ensureStep } from './journal';
 import { Span } from './node';
 import { hasWholePage, isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
-import { changeObject, changeSink, isMemory, isWritable, objectOf, regionOf, Sink, sinkOf, spaceOf } from './records';
+import { isMemory, isWritable, objectOf, regionOf, Sink, sinkOf, spaceOf } from './records';
 import * as spans from './spans';
 import { CURSOR_SIZE, Cursor } from './tree';
 import { VECTOR_SIZE, Vector } from './vector';
@@ -114,6 +114,7 @@ export function wantedPieces(sink: Sink, start: u64, last: u64, out: Vector): vo
       const to = min(last, wholeLast(range.last));
       if (from <= to) piecesOfRange(sink, range, from, to, out);
     }
+    if (range.last >= last) return;
     flat.next();
   }
 }
@@ -145,6 +146,7 @@ function piecesOfRange(sink: Sink, range: Span, from: u64, to: u64, out: Vector)
       if (partLast == pieceLast) break;
       gpa = partLast + 1;
     }
+    if (pieceLast == to) return;
     mappings.next();
   }
 }
@@ -203,8 +205,19 @@ function diffWindow(id: u32, start: u64, last: u64): i32 {
       change.region = has.region;
       change.offsetInRegion = has.offsetInRegion + (walk.start - has.start);
     }
+    if (!ensureStep()) return 0;
+    enter(change);
   }
   return 0;
+}
+
+/** From now on the sink's state is as it will be after the plan. */
+function enter(change: Change): void {
+  const slot = sinkOf(change.sink).stateSlot;
+  if (change.hadPiece) spans.erase(slot, change.start, change.last);
+  if (change.hasPiece) {
+    spans.put(slot, change.start, change.last, change.newOffset, change.newObject, change.newAccess);
+  }
 }
 
 /** Copies of the tree's spans in [start, last], clipped to it. */
@@ -212,7 +225,7 @@ function copySpans(slot: usize, start: u64, last: u64, out: Vector): void {
   out.clear();
   state.seek(slot, start);
   for (let span = state.span; span != null && span.start <= last; span = state.span) {
-    if (!spans.appendClipped(span, start, last, out)) return;
+    if (!spans.appendClipped(span, start, last, out) || span.last >= last) return;
     state.next();
   }
 }
@@ -238,13 +251,12 @@ export function planVaRemovals(): void {
           change.oldOffset,
           change.oldAccess,
         );
-        spans.erase(changeObject(change.oldObject).shownSlot, change.oldOffset, change.oldOffset + (length - 1));
+        spans.erase(objectOf(change.oldObject).shownSlot, change.oldOffset, change.oldOffset + (length - 1));
         if (change.hasPiece) vaClass = CLASS_CHANGED;
       } else if (!change.hasPiece) {
         emitVa(vaRemovals, OP_VA_UNMAP, change.sink, change.start, length, change.oldObject, change.oldOffset, 0);
       }
     }
-    spans.erase(changeSink(change.sink).stateSlot, change.start, change.last);
   }
 }
 
@@ -260,7 +272,7 @@ export function planVaAdditions(): i32 {
       op = OP_VA_PROTECT;
     } else if (objectOf(change.newObject).kind == OBJECT_PRIVATE) {
       op = OP_VA_UNPARK;
-      const shown = changeObject(change.newObject).shownSlot;
+      const shown = objectOf(change.newObject).shownSlot;
       state.seek(shown, change.newOffset);
       const span = state.span;
       if (span != null && span.start <= change.newOffset + (length - 1)) {
@@ -282,14 +294,6 @@ export function planVaAdditions(): i32 {
       command.region = change.region;
       command.offsetInRegion = change.offsetInRegion;
     }
-    spans.put(
-      changeSink(change.sink).stateSlot,
-      change.start,
-      change.last,
-      change.newOffset,
-      change.newObject,
-      change.newAccess,
-    );
   }
   return 0;
 }
