@@ -1,12 +1,12 @@
 // The nodes of span trees: how they lie in memory, and what is done to one of them.
 //
-//   0     1     2     4        8      16                    valuesAt
-//   +-----+-----+-----+--------+------+----- ... ----------+------ ... ------------------------------+
-//   |level|shift|count|valuesAt| stamp| starts: u64 each   | leaf:  last u64, a u64, b u32, c u32 each |
-//   +-----+-----+-----+--------+------+----- ... ----------+ inner: maxLast u64, node u32, b u32 each  +
-//                                                          +------ ... ------------------------------+
+//   0     1     2     4        8      16                                     valuesAt
+//   +-----+-----+-----+--------+------+--------------- ... -----------------+------------ ... -------------+
+//   |level|shift|count|valuesAt| stamp| leaf:  start u64, last u64 each     | leaf:  a u64, b u32, c u32 each |
+//   +-----+-----+-----+--------+------+ inner: start u64, node u32, b u32 each| inner: maxLast u64 each        |
+//                                     +--------------- ... -----------------+------------ ... -------------+
 //
-// A search reads the starts alone, which lie side by side. A node is 512 bytes; only a root leaf may be smaller, so that
+// A search reads the keys, in front, and what it is after stands beside the start that it finds. A node is 512 bytes; only a root leaf may be smaller, so that
 // the many trees of one span cost 64.
 //
 // `start` and `b` of a child are those of its first span when the two were parted, and bound everything right of it; those
@@ -19,7 +19,8 @@ import { LAST_BYTE } from './range';
 const HEADER: u32 = 16;
 /** Where a node's stamp is. */
 export const STAMP_AT: u32 = 8;
-const START_SHIFT: u32 = 3;
+const KEY_SHIFT: u32 = 4;
+const KEY_SIZE: u32 = 1 << KEY_SHIFT;
 export const FIRST_SHIFT: u32 = 6;
 export const NODE_SHIFT: u32 = 9;
 const NODE_SIZE: u32 = 1 << NODE_SHIFT;
@@ -41,19 +42,18 @@ export class Span {
   }
 }
 
-/** What a leaf keeps of a span beside its start. */
+/** What a leaf keeps of a span beside its start and last. */
 @unmanaged
 export class Value {
-  last: u64;
   a: u64;
   b: u32;
   c: u32;
 }
 
-/** What an inner node keeps of a child beside its start. */
+/** A key of an inner node. */
 @unmanaged
 export class Child {
-  maxLast: u64;
+  start: u64;
   node: u32;
   b: u32;
 }
@@ -66,23 +66,21 @@ export class Node {
   valuesAt: u32;
   stamp: u64;
 
-  /** Address of the first start. */
   // @ts-ignore: decorator
   @inline
-  get starts(): usize {
+  get keys(): usize {
     return changetype<usize>(this) + HEADER;
   }
 
-  /** Address of the first value or child. */
   // @ts-ignore: decorator
   @inline
   get values(): usize {
     return changetype<usize>(this) + this.valuesAt;
   }
 
-  /** Bytes of each. */
+  /** Bytes of each value. */
   get valueSize(): u32 {
-    return this.level == 0 ? VALUE_SIZE : CHILD_SIZE;
+    return this.level == 0 ? VALUE_SIZE : MAX_LAST_SIZE;
   }
 
   /** Bytes that are in use. */
@@ -90,15 +88,15 @@ export class Node {
     return this.valuesAt + <u32>this.count * this.valueSize;
   }
 
-  /** Leaf: spans that it can hold. */
+  /** Keys that it can hold. */
   get capacity(): u32 {
-    return (this.valuesAt - HEADER) >> START_SHIFT;
+    return (this.valuesAt - HEADER) >> KEY_SHIFT;
   }
 
   // @ts-ignore: decorator
   @inline
   startAt(index: u32): u64 {
-    return load<u64>(this.starts + (index << START_SHIFT));
+    return load<u64>(this.keys + (index << KEY_SHIFT));
   }
 
   /** 1 if the start at a position, in use or not, is lower, else 0. */
@@ -109,7 +107,14 @@ export class Node {
   }
 
   setStart(index: u32, start: u64): void {
-    store<u64>(this.starts + (index << START_SHIFT), start);
+    store<u64>(this.keys + (index << KEY_SHIFT), start);
+  }
+
+  /** Leaf: the last byte of the span at a position. */
+  // @ts-ignore: decorator
+  @inline
+  lastAt(index: u32): u64 {
+    return load<u64>(this.keys + (index << KEY_SHIFT), 8);
   }
 
   /** Leaf: the rest of the span at a position. */
@@ -122,7 +127,16 @@ export class Node {
   // @ts-ignore: decorator
   @inline
   childAt(index: u32): Child {
-    return changetype<Child>(this.values + index * CHILD_SIZE);
+    return changetype<Child>(this.keys + (index << KEY_SHIFT));
+  }
+
+  /** Inner: the largest `last` below a child. */
+  maxLastAt(index: u32): u64 {
+    return load<u64>(this.values + index * MAX_LAST_SIZE);
+  }
+
+  setMaxLast(index: u32, last: u64): void {
+    store<u64>(this.values + index * MAX_LAST_SIZE, last);
   }
 
   /** The node of a child. */
@@ -134,9 +148,9 @@ export class Node {
 }
 
 const VALUE_SIZE: u32 = offsetof<Value>();
-const CHILD_SIZE: u32 = offsetof<Child>();
-export const LEAF_CAPACITY: u32 = (NODE_SIZE - HEADER) / (8 + VALUE_SIZE);
-export const INNER_CAPACITY: u32 = (NODE_SIZE - HEADER) / (8 + CHILD_SIZE);
+const MAX_LAST_SIZE: u32 = 8;
+export const LEAF_CAPACITY: u32 = (NODE_SIZE - HEADER) / (KEY_SIZE + VALUE_SIZE);
+export const INNER_CAPACITY: u32 = (NODE_SIZE - HEADER) / (KEY_SIZE + MAX_LAST_SIZE);
 
 /** Whether key (start, b) comes before (otherStart, otherB). */
 export function precedes(start: u64, b: u32, otherStart: u64, otherB: u32): bool {
@@ -181,8 +195,8 @@ export function positionInInner(node: Node, start: u64, b: u32): u32 {
 export function maxLastOf(node: Node): u64 {
   let result: u64 = 0;
   const count = <u32>node.count;
-  if (node.level == 0) for (let i: u32 = 0; i < count; ++i) result = max(result, node.valueAt(i).last);
-  else for (let i: u32 = 0; i < count; ++i) result = max(result, node.childAt(i).maxLast);
+  if (node.level == 0) for (let i: u32 = 0; i < count; ++i) result = max(result, node.lastAt(i));
+  else for (let i: u32 = 0; i < count; ++i) result = max(result, node.maxLastAt(i));
   return result;
 }
 
@@ -195,39 +209,39 @@ export function initialize(node: Node, level: u32, shift: u32): void {
   node.level = <u8>level;
   node.shift = <u8>shift;
   node.count = 0;
-  const capacity = (((<u32>1) << shift) - HEADER) / (8 + node.valueSize);
-  node.valuesAt = HEADER + (capacity << START_SHIFT);
+  const capacity = (((<u32>1) << shift) - HEADER) / (KEY_SIZE + node.valueSize);
+  node.valuesAt = HEADER + (capacity << KEY_SHIFT);
   clearStarts(node, 0);
 }
 
 /** Of the places from `first` on, which are not in use. */
 function clearStarts(node: Node, first: u32): void {
-  for (let at = node.starts + (first << START_SHIFT); at < node.values; at += 8) store<u64>(at, LAST_BYTE);
+  for (let at = node.keys + (first << KEY_SHIFT); at < node.values; at += KEY_SIZE) store<u64>(at, LAST_BYTE);
 }
 
 export function placeSpan(leaf: Node, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   openGap(leaf, position, VALUE_SIZE);
   leaf.setStart(position, start);
+  store<u64>(leaf.keys + (position << KEY_SHIFT), last, 8);
   const value = leaf.valueAt(position);
-  value.last = last;
   value.a = a;
   value.b = b;
   value.c = c;
 }
 
 export function placeChild(node: Node, position: u32, below: Node, start: u64, b: u32): void {
-  openGap(node, position, CHILD_SIZE);
-  node.setStart(position, start);
+  openGap(node, position, MAX_LAST_SIZE);
+  node.setMaxLast(position, maxLastOf(below));
   const child = node.childAt(position);
-  child.maxLast = maxLastOf(below);
+  child.start = start;
   child.node = <u32>changetype<usize>(below);
   child.b = b;
 }
 
 function openGap(node: Node, position: u32, size: u32): void {
   const behind = <u32>node.count - position;
-  const start = node.starts + (position << START_SHIFT);
-  moveWords(start + 8, start, behind << START_SHIFT);
+  const key = node.keys + (position << KEY_SHIFT);
+  moveWords(key + KEY_SIZE, key, behind << KEY_SHIFT);
   const value = node.values + position * size;
   moveWords(value + size, value, behind * size);
   node.count += 1;
@@ -236,8 +250,8 @@ function openGap(node: Node, position: u32, size: u32): void {
 /** Takes out the item at a position. */
 export function takeItem(node: Node, position: u32): void {
   const behind = <u32>node.count - position - 1;
-  const start = node.starts + (position << START_SHIFT);
-  moveWords(start, start + 8, behind << START_SHIFT);
+  const key = node.keys + (position << KEY_SHIFT);
+  moveWords(key, key + KEY_SIZE, behind << KEY_SHIFT);
   const size = node.valueSize;
   const value = node.values + position * size;
   moveWords(value, value + size, behind * size);
@@ -267,14 +281,14 @@ export function moveTail(right: Node, left: Node, first: u32): void {
 
 function copyItems(to: Node, toPosition: u32, from: Node, fromPosition: u32, count: u32): void {
   const size = from.valueSize;
-  copyWords(to.starts + (toPosition << START_SHIFT), from.starts + (fromPosition << START_SHIFT), count << 3);
+  copyWords(to.keys + (toPosition << KEY_SHIFT), from.keys + (fromPosition << KEY_SHIFT), count << KEY_SHIFT);
   copyWords(to.values + toPosition * size, from.values + fromPosition * size, count * size);
 }
 
 function shiftItems(node: Node, toPosition: u32, fromPosition: u32, count: u32): void {
   const size = node.valueSize;
-  const starts = node.starts;
+  const keys = node.keys;
   const values = node.values;
-  moveWords(starts + (toPosition << START_SHIFT), starts + (fromPosition << START_SHIFT), count << START_SHIFT);
+  moveWords(keys + (toPosition << KEY_SHIFT), keys + (fromPosition << KEY_SHIFT), count << KEY_SHIFT);
   moveWords(values + toPosition * size, values + fromPosition * size, count * size);
 }

@@ -139,7 +139,7 @@ export function pathReaching(slot: usize, at: u64): Path {
   // How many spans of the leaf begin at or before `at`: only the last of them can reach it.
   let position = positionInLeaf(path.leaf, at, u32.MAX_VALUE);
   if (position == 0 && path.step(false)) position = path.leaf.count;
-  if (position != 0 && path.leaf.valueAt(position - 1).last >= at) --position;
+  if (position != 0 && path.leaf.lastAt(position - 1) >= at) --position;
   else if (position == path.leaf.count && path.step(true)) position = 0;
   path.position = position;
   return path;

@@ -51,7 +51,7 @@ export function put(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32):
 /** Whether the span at `position` ends where [start, …] begins, and can be joined with it. */
 function joinsFromLeft(leaf: Node, position: u32, start: u64, a: u64, b: u32, c: u32): bool {
   const left = leaf.valueAt(position);
-  return left.last == start - 1 && canJoin(leaf.startAt(position), left.a, left.b, left.c, start, a, b, c);
+  return leaf.lastAt(position) == start - 1 && canJoin(leaf.startAt(position), left.a, left.b, left.c, start, a, b, c);
 }
 
 /** Whether the span at `position` begins where [start, last] ends, and can be joined with it. */
@@ -104,7 +104,7 @@ function eraseInto(slot: usize, start: u64, last: u64, out: Vector | null): void
     const spanStart = leaf.startAt(position);
     if (spanStart > last) return;
     const value = leaf.valueAt(position);
-    const spanLast = value.last;
+    const spanLast = leaf.lastAt(position);
     const a = value.a;
     const b = value.b;
     const c = value.c;

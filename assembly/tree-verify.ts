@@ -26,7 +26,7 @@ export function verifyTree(slot: usize, promise: u32): u32 {
 function verifyNode(node: Node, level: u32, promise: u32): u32 {
   assert(node.level == level);
   const count = <u32>node.count;
-  for (let i = count; i < (node.values - node.starts) >> 3; ++i) assert(node.startAt(i) == LAST_BYTE);
+  for (let i = count; i < node.capacity; ++i) assert(node.startAt(i) == LAST_BYTE);
   if (level == 0) {
     assert(count > 0 && count <= node.capacity && node.shift <= NODE_SHIFT);
     for (let i: u32 = 0; i < count; ++i) verifySpan(node, i, promise);
@@ -36,7 +36,7 @@ function verifyNode(node: Node, level: u32, promise: u32): u32 {
   let spans: u32 = 0;
   for (let i: u32 = 0; i < count; ++i) {
     const below = node.nodeAt(i);
-    assert(node.childAt(i).maxLast == maxLastOf(below));
+    assert(node.maxLastAt(i) == maxLastOf(below));
     if (i > 0) verifyBound(node.startAt(i), node.childAt(i).b, below);
     spans += verifyNode(below, level - 1, promise);
   }
@@ -54,13 +54,13 @@ function verifyBound(start: u64, b: u32, below: Node): void {
 function verifySpan(leaf: Node, position: u32, promise: u32): void {
   const start = leaf.startAt(position);
   const value = leaf.valueAt(position);
-  assert(start <= value.last);
+  assert(start <= leaf.lastAt(position));
   if (changetype<usize>(leafBefore) != 0) {
     const startBefore = leafBefore.startAt(positionBefore);
     const before = leafBefore.valueAt(positionBefore);
     assert(precedes(startBefore, before.b, start, value.b));
-    if (promise >= DISJOINT) assert(before.last < start);
-    if (promise == JOINED && before.last + 1 == start) {
+    if (promise >= DISJOINT) assert(leafBefore.lastAt(positionBefore) < start);
+    if (promise == JOINED && leafBefore.lastAt(positionBefore) + 1 == start) {
       assert(!canJoin(startBefore, before.a, before.b, before.c, start, value.a, value.b, value.c));
     }
   }

@@ -111,11 +111,10 @@ function evenOut(parent: Node, index: u32): bool {
   const half = total >> 1;
   if (left.count > half) moveTail(right, left, half);
   else moveHead(left, right, half - left.count);
-  parent.childAt(index).maxLast = maxLastOf(left);
+  parent.setMaxLast(index, maxLastOf(left));
   parent.setStart(index + 1, right.startAt(0));
-  const bound = parent.childAt(index + 1);
-  bound.b = right.valueAt(0).b;
-  bound.maxLast = maxLastOf(right);
+  parent.childAt(index + 1).b = right.valueAt(0).b;
+  parent.setMaxLast(index + 1, maxLastOf(right));
   forgetPaths();
   return true;
 }
@@ -137,11 +136,11 @@ function enterSplit(slot: usize, path: Path, right: Node, start: u64, b: u32): v
     const parent = path.node(depth);
     const index = path.index(depth);
     touchNode(parent);
-    parent.childAt(index).maxLast = maxLastOf(left);
+    parent.setMaxLast(index, maxLastOf(left));
     if (parent.count < INNER_CAPACITY) {
       placeChild(parent, index + 1, right, start, b);
       // The new span may have raised the largest `last` of all nodes above.
-      raiseMaxLast(path, depth, max(parent.childAt(index).maxLast, parent.childAt(index + 1).maxLast));
+      raiseMaxLast(path, depth, max(parent.maxLastAt(index), parent.maxLastAt(index + 1)));
       forgetPaths();
       return;
     }
@@ -165,10 +164,10 @@ function enterSplit(slot: usize, path: Path, right: Node, start: u64, b: u32): v
 function raiseMaxLast(path: Path, depth: i32, last: u64): void {
   while (--depth >= 0) {
     const parent = path.node(depth);
-    const child = parent.childAt(path.index(depth));
-    if (child.maxLast >= last) return;
+    const index = path.index(depth);
+    if (parent.maxLastAt(index) >= last) return;
     touchNode(parent);
-    child.maxLast = last;
+    parent.setMaxLast(index, last);
   }
 }
 
@@ -186,14 +185,13 @@ export function remove(slot: usize, start: u64, b: u32): void {
 /** At a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
 export function removeAt(slot: usize, path: Path, position: u32): void {
   let node = path.leaf;
-  const last = node.valueAt(position).last;
+  const last = node.lastAt(position);
   touchNode(node);
   takeItem(node, position);
   // Upwards: what got sparse joins a neighbour, what got empty goes, and `maxLast` is made right again.
   for (let depth = path.depth - 1; depth >= 0; --depth) {
     const parent = path.node(depth);
     const index = path.index(depth);
-    const child = parent.childAt(index);
     if (node.count <= SPARSE && joinWithNeighbour(parent, index)) {
       // Whatever was the largest below the two is in the one, or is gone.
     } else if (node.count == 0) {
@@ -201,13 +199,13 @@ export function removeAt(slot: usize, path: Path, position: u32): void {
       takeItem(parent, index);
       freeNode(node);
       forgetPaths();
-    } else if (child.maxLast != last) {
+    } else if (parent.maxLastAt(index) != last) {
       return;
     } else {
       const maxLast = maxLastOf(node);
       if (maxLast == last) return;
       touchNode(parent);
-      child.maxLast = maxLast;
+      parent.setMaxLast(index, maxLast);
     }
     node = parent;
   }
@@ -233,7 +231,7 @@ function joinWithNeighbour(parent: Node, index: u32): bool {
   }
   freeNode(right);
   takeItem(parent, leftIndex + 1);
-  parent.childAt(leftIndex).maxLast = maxLastOf(left);
+  parent.setMaxLast(leftIndex, maxLastOf(left));
   forgetPaths();
   return true;
 }
@@ -271,17 +269,12 @@ function freeBelow(node: Node): void {
 
 /** A place in a tree. Any change of that tree makes it stale: seek again. */
 @unmanaged
-export class Cursor {
-  /** The span it stands at, a copy; null past the end. */
+export class Cursor extends Span {
+  /** The span it stands at: the cursor itself, as a copy of it; null past the end. */
   span: Span | null;
   private slot: usize;
   private leaf: Node;
   private position: u32;
-  private start: u64;
-  private last: u64;
-  private a: u64;
-  private b: u32;
-  private c: u32;
 
   /** To the first span of a tree of disjoint spans whose last byte is at or after `at`. */
   seek(slot: usize, at: u64): void {
@@ -324,11 +317,11 @@ export class Cursor {
     }
     const value = leaf.valueAt(position);
     this.start = leaf.startAt(position);
-    this.last = value.last;
+    this.last = leaf.lastAt(position);
     this.a = value.a;
     this.b = value.b;
     this.c = value.c;
-    this.span = changetype<Span>(changetype<usize>(this) + offsetof<Cursor>('start'));
+    this.span = this;
   }
 }
 
@@ -345,13 +338,11 @@ function collectBelow(node: Node, start: u64, last: u64, out: Vector): void {
   if (node.level == 0) {
     if (!out.ensure(count << 2)) return;
     for (let i: u32 = 0; i < count && node.startAt(i) <= last; ++i) {
-      const value = node.valueAt(i);
-      if (value.last >= start) out.push32(value.b);
+      if (node.lastAt(i) >= start) out.push32(node.valueAt(i).b);
     }
     return;
   }
   for (let i: u32 = 0; i < count && (i == 0 || node.startAt(i) <= last); ++i) {
-    const child = node.childAt(i);
-    if (child.maxLast >= start) collectBelow(changetype<Node>(<usize>child.node), start, last, out);
+    if (node.maxLastAt(i) >= start) collectBelow(node.nodeAt(i), start, last, out);
   }
 }
