@@ -64,9 +64,10 @@ export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, obje
   if (flags & MAPPING_WRITABLE && !(object.flags & OBJECT_WRITABLE))
     return fail(ERR_READONLY_OBJECT, id + 1, objectId + 1);
   const last = lastOf(offset, length);
-  eraseMappings(id, offset, last);
+  erased.clear();
+  spans.overwrite(regionOf(id).mappingsSlot, offset, last, objectOffset, objectId, flags, erased);
+  forgetErased();
   changeObject(objectId).mappedPages += length >> PAGE_SHIFT;
-  spans.put(regionOf(id).mappingsSlot, offset, last, objectOffset, objectId, flags);
   noteMappings();
   return markRegion(id, offset, last, MAPPINGS);
 }
@@ -96,6 +97,11 @@ export function eraseMappings(id: u32, start: u64, last: u64): void {
   if (regionOf(id).mappings == 0) return;
   erased.clear();
   spans.take(regionOf(id).mappingsSlot, start, last, erased);
+  forgetErased();
+}
+
+/** Counts the pages of `erased` no more. */
+function forgetErased(): void {
   for (let at: u32 = 0; at < erased.length; at += SPAN_BYTES) {
     if (!ensureStep()) return;
     const span = changetype<Span>(erased.at(at));

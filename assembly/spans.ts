@@ -3,8 +3,8 @@
 
 import { ensureStep } from './journal';
 import { Node, positionInLeaf, Span } from './node';
-import { pathReaching, pathTo } from './path';
-import { CURSOR_SIZE, Cursor, insert, insertAt, remove, removeAt } from './tree';
+import { Path, pathReaching, pathTo } from './path';
+import { CURSOR_SIZE, Cursor, insert, insertAt, remove, removeAt, touchNode } from './tree';
 import { Vector } from './vector';
 
 const SPAN_BYTES: u32 = offsetof<Span>();
@@ -81,6 +81,53 @@ function putJoined(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): 
   if (leftStart != start) remove(slot, leftStart, b);
   if (rightLast != last) remove(slot, last + 1, b);
   insert(slot, leftStart, rightLast, leftA, b, c);
+}
+
+/** Makes [start, last] one span, over whatever was there; copies of that, clipped to it, are appended to `out`. */
+export function overwrite(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32, out: Vector | null = null): void {
+  if (load<u32>(slot) != 0) {
+    if (!ensureStep()) return;
+    const path = pathReaching(slot, start);
+    if (path.position != path.leaf.count && path.leaf.startAt(path.position) <= last) {
+      if (isReplaceable(path, start, last, a, b, c)) {
+        replace(path, a, b, c, out);
+        return;
+      }
+      eraseInto(slot, start, last, out);
+    }
+  }
+  put(slot, start, last, a, b, c);
+}
+
+/** Whether the span that the path leads to is exactly [start, last] and can be written to where it is: it joins neither
+ *  neighbour, and does not bound its leaf. */
+function isReplaceable(path: Path, start: u64, last: u64, a: u64, b: u32, c: u32): bool {
+  const leaf = path.leaf;
+  const position = path.position;
+  if (leaf.startAt(position) != start || leaf.lastAt(position) != last) return false;
+  const hasLeft = position != 0;
+  const hasRight = position + 1 != leaf.count;
+  return (
+    (path.depth == 0 || (hasLeft && hasRight)) &&
+    !(hasLeft && joinsFromLeft(leaf, position - 1, start, a, b, c)) &&
+    !(hasRight && joinsFromRight(leaf, position + 1, start, last, a, b, c))
+  );
+}
+
+/** Precondition: `ensureStep` said yes. */
+function replace(path: Path, a: u64, b: u32, c: u32, out: Vector | null): void {
+  const leaf = path.leaf;
+  const position = path.position;
+  const value = leaf.valueAt(position);
+  if (out != null) {
+    const start = leaf.startAt(position);
+    const last = leaf.lastAt(position);
+    if (!appendPart(start, last, value.a, value.b, value.c, start, last, out)) return;
+  }
+  touchNode(leaf);
+  value.a = a;
+  value.b = b;
+  value.c = c;
 }
 
 // ---- Take --------------------------------------------------------------------------------------

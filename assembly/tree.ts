@@ -42,7 +42,7 @@ function freeNode(node: Node): void {
 }
 
 /** Before writing to a node. */
-function touchNode(node: Node): void {
+export function touchNode(node: Node): void {
   touch(changetype<usize>(node), node.size, STAMP_AT);
 }
 

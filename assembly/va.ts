@@ -214,9 +214,10 @@ function diffWindow(id: u32, start: u64, last: u64): i32 {
 /** From now on the sink's state is as it will be after the plan. */
 function enter(change: Change): void {
   const slot = sinkOf(change.sink).stateSlot;
-  if (change.hadPiece) spans.erase(slot, change.start, change.last);
   if (change.hasPiece) {
-    spans.put(slot, change.start, change.last, change.newOffset, change.newObject, change.newAccess);
+    spans.overwrite(slot, change.start, change.last, change.newOffset, change.newObject, change.newAccess);
+  } else {
+    spans.erase(slot, change.start, change.last);
   }
 }
 

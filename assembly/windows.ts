@@ -12,6 +12,13 @@ export class Window {
   last: u64;
   owner: u32;
   unused: u32;
+
+  /** Takes in [start, last] of `owner`, which begins no earlier, if it is not apart from this one; false if it is. */
+  takeIn(owner: u32, start: u64, last: u64): bool {
+    if (owner != this.owner || (this.last != LAST_BYTE && start > this.last + 1)) return false;
+    this.last = max(this.last, last);
+    return true;
+  }
 }
 
 export const WINDOW_BYTES: u32 = offsetof<Window>();
@@ -23,6 +30,11 @@ export const sinkWindows = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** Does nothing once memory has run out. */
 export function addWindow(windows: Vector, owner: u32, start: u64, last: u64): void {
+  // Changes of one after the other often come in order.
+  if (windows.length != 0) {
+    const before = windowAt(windows, windows.length - WINDOW_BYTES);
+    if (start >= before.start && before.takeIn(owner, start, last)) return;
+  }
   if (!windows.ensure(WINDOW_BYTES)) return;
   const window = changetype<Window>(windows.extend(WINDOW_BYTES));
   window.start = start;
@@ -46,13 +58,10 @@ export function settle(windows: Vector): void {
   let kept = WINDOW_BYTES;
   for (let at = WINDOW_BYTES; at < windows.length; at += WINDOW_BYTES) {
     const window = windowAt(windows, at);
-    if (window.owner == to.owner && (to.last == LAST_BYTE || window.start <= to.last + 1)) {
-      to.last = max(to.last, window.last);
-    } else {
-      to = windowAt(windows, kept);
-      memory.copy(changetype<usize>(to), changetype<usize>(window), WINDOW_BYTES);
-      kept += WINDOW_BYTES;
-    }
+    if (to.takeIn(window.owner, window.start, window.last)) continue;
+    to = windowAt(windows, kept);
+    memory.copy(changetype<usize>(to), changetype<usize>(window), WINDOW_BYTES);
+    kept += WINDOW_BYTES;
   }
   windows.shrink(windows.length - kept);
 }
