@@ -1,4 +1,5 @@
-// The heap: blocks whose sizes are powers of two, one free list a size. Nothing is ever given back to the host.
+// The heap: blocks whose sizes are powers of two, one free list a size; near the limit, larger ones are cut. Nothing is ever
+// given back to the host.
 //
 // Running out must be an error code that changes nothing, and this language has no exceptions. So whoever is about
 // to allocate first calls `ensure` with all that it may need. Once `ensure` has said no, `exhausted` stays set: every
@@ -7,6 +8,8 @@
 const MIN_SHIFT: u32 = 6;
 const MAX_SHIFT: u32 = 31;
 const WASM_PAGE_SHIFT: u32 = 16;
+/** Blocks of at least this size are counted as room for small ones. */
+const COUNTED_SHIFT: u32 = 9;
 
 /** Heads of the free lists, by shift; a free block's first word is the next one. */
 const heads: usize = memory.data(4 * 32, 16);
@@ -14,6 +17,8 @@ const heads: usize = memory.data(4 * 32, 16);
 let bump: usize = (__heap_base + 63) & ~63;
 let limit: usize = (<usize>memory.size()) << WASM_PAGE_SHIFT;
 let ceiling: u64 = 65535 << WASM_PAGE_SHIFT;
+/** Bytes in free blocks that small ones can be cut from. */
+let freeBytes: usize = 0;
 /** Bytes given out for ever. */
 let permanent: usize = 0;
 
@@ -31,6 +36,22 @@ export function clearExhausted(): void {
 /** Makes sure that blocks of `bytes` bytes in all can be allocated; false, and `exhausted`, when they cannot. */
 export function ensure(bytes: usize): bool {
   return bytes <= limit - bump ? !exhausted : grow(bytes);
+}
+
+/** The same for blocks of at most 512 bytes, which free blocks have room for too. */
+export function ensureSmall(bytes: usize): bool {
+  return bytes <= limit - bump || bytes <= freeBytes ? !exhausted : grow(bytes);
+}
+
+/** The same for one block. */
+export function ensureBlock(shift: u32): bool {
+  return freeShift(shift) <= MAX_SHIFT ? !exhausted : ensure((<usize>1) << shift);
+}
+
+/** The size of the smallest free block that is large enough; past MAX_SHIFT for none. */
+function freeShift(shift: u32): u32 {
+  while (shift <= MAX_SHIFT && load<usize>(heads + (shift << 2)) == 0) ++shift;
+  return shift;
 }
 
 function grow(bytes: usize): bool {
@@ -63,14 +84,30 @@ export function shiftFor(bytes: usize): u32 {
 export function allocate(shift: u32): usize {
   assert(shift >= MIN_SHIFT && shift <= MAX_SHIFT);
   const size = (<usize>1) << shift;
+  if (load<usize>(heads + (shift << 2)) != 0) return takeFree(shift);
+  if (size > limit - bump) return cut(shift);
+  const block = bump;
+  bump += size;
+  return block;
+}
+
+/** Precondition: there is a free block of that size. */
+function takeFree(shift: u32): usize {
   const head = heads + (shift << 2);
-  let block = load<usize>(head);
-  if (block != 0) {
-    store<usize>(head, load<usize>(block));
-  } else {
-    assert(size <= limit - bump);
-    block = bump;
-    bump += size;
+  const block = load<usize>(head);
+  store<usize>(head, load<usize>(block));
+  if (shift >= COUNTED_SHIFT) freeBytes -= (<usize>1) << shift;
+  return block;
+}
+
+/** The first part of a larger free block; the rest of it becomes free blocks of its own. */
+function cut(shift: u32): usize {
+  let whole = freeShift(shift);
+  assert(whole <= MAX_SHIFT);
+  const block = takeFree(whole);
+  while (whole > shift) {
+    --whole;
+    release(block + ((<usize>1) << whole), whole);
   }
   return block;
 }
@@ -79,6 +116,7 @@ export function release(block: usize, shift: u32): void {
   const head = heads + (shift << 2);
   store<usize>(block, load<usize>(head));
   store<usize>(head, block);
+  if (shift >= COUNTED_SHIFT) freeBytes += (<usize>1) << shift;
 }
 
 /** `bytes` bytes of zeroes that are never given back. Precondition: `ensure` said yes. */

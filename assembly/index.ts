@@ -95,35 +95,35 @@ export function aliasCreate(
   return end(region.createAlias(target, join64(offsetLow, offsetHigh), join64(lastLow, lastHigh), flags));
 }
 export function regionDestroy(id: u32): i32 {
-  const refused = beginOnRegion(id);
+  const refused = onRegion(manager.beginRemoval(), id);
   return refused != 0 ? refused : end(region.destroyRegion(id));
 }
 export function regionPlace(id: u32, parent: u32, offsetLow: u32, offsetHigh: u32, priority: i32): i32 {
-  const refused = beginOnRegion(id);
+  const refused = onRegion(manager.beginOperation(), id);
   return refused != 0 ? refused : end(region.placeRegion(id, parent, join64(offsetLow, offsetHigh), priority));
 }
 export function regionRemove(id: u32): i32 {
-  const refused = beginOnRegion(id);
+  const refused = onRegion(manager.beginRemoval(), id);
   return refused != 0 ? refused : end(region.removeRegion(id));
 }
 export function regionMove(id: u32, offsetLow: u32, offsetHigh: u32): i32 {
-  const refused = beginOnRegion(id);
+  const refused = onRegion(manager.beginOperation(), id);
   return refused != 0 ? refused : end(region.moveRegion(id, join64(offsetLow, offsetHigh)));
 }
 export function regionResize(id: u32, lastLow: u32, lastHigh: u32, empty: u32): i32 {
-  const refused = beginOnRegion(id);
+  const refused = onRegion(manager.beginOperation(), id);
   return refused != 0 ? refused : end(region.resizeRegion(id, join64(lastLow, lastHigh), empty != 0));
 }
 export function regionSetPriority(id: u32, priority: i32): i32 {
-  const refused = beginOnRegion(id);
+  const refused = onRegion(manager.beginOperation(), id);
   return refused != 0 ? refused : end(region.setPriority(id, priority));
 }
 export function regionSetFlags(id: u32, flags: u32): i32 {
-  const refused = beginOnRegion(id);
+  const refused = onRegion(manager.beginOperation(), id);
   return refused != 0 ? refused : end(region.setFlags(id, flags));
 }
 export function aliasRetarget(id: u32, offsetLow: u32, offsetHigh: u32): i32 {
-  const refused = beginOnRegion(id);
+  const refused = onRegion(manager.beginOperation(), id);
   return refused != 0 ? refused : end(region.retargetAlias(id, join64(offsetLow, offsetHigh)));
 }
 
@@ -134,7 +134,7 @@ export function spaceCreate(root: u32, offsetLow: u32, offsetHigh: u32): i32 {
   return refused != 0 ? refused : end(space.createSpace(root, join64(offsetLow, offsetHigh)));
 }
 export function spaceDestroy(id: u32): i32 {
-  const refused = manager.beginOperation();
+  const refused = manager.beginRemoval();
   if (refused != 0) return refused;
   return end(spaces.isAlive(id) ? space.destroySpace(id) : fail(ERR_BAD_ID, id + 1));
 }
@@ -146,7 +146,7 @@ export function objectCreate(kind: u32, flags: u32, sizeLow: u32, sizeHigh: u32)
   return refused != 0 ? refused : end(mapping.createObject(kind, flags, join64(sizeLow, sizeHigh)));
 }
 export function objectDestroy(id: u32): i32 {
-  const refused = manager.beginOperation();
+  const refused = manager.beginRemoval();
   if (refused != 0) return refused;
   return end(objects.isAlive(id) ? mapping.destroyObject(id) : fail(ERR_BAD_ID, id + 1));
 }
@@ -166,14 +166,14 @@ export function map(
   objectOffsetHigh: u32,
   flags: u32,
 ): i32 {
-  const refused = beginOnRegion(id);
+  const refused = onRegion(manager.beginOperation(), id);
   if (refused != 0) return refused;
   const offset = join64(offsetLow, offsetHigh);
   const length = join64(lengthLow, lengthHigh);
   return end(mapping.mapObject(id, offset, length, object, join64(objectOffsetLow, objectOffsetHigh), flags));
 }
 export function unmap(id: u32, offsetLow: u32, offsetHigh: u32, lengthLow: u32, lengthHigh: u32): i32 {
-  const refused = beginOnRegion(id);
+  const refused = onRegion(manager.beginRemoval(), id);
   return refused != 0
     ? refused
     : end(mapping.unmapObject(id, join64(offsetLow, offsetHigh), join64(lengthLow, lengthHigh)));
@@ -190,7 +190,7 @@ export function partitionCreate(slotLimit: u32): i32 {
   return refused != 0 ? refused : end(slots.createPartition(slotLimit));
 }
 export function partitionDestroy(id: u32): i32 {
-  const refused = manager.beginOperation();
+  const refused = manager.beginRemoval();
   if (refused != 0) return refused;
   return end(partitions.isAlive(id) ? sink.removePartition(id) : fail(ERR_BAD_ID, id + 1));
 }
@@ -210,11 +210,11 @@ export function partitionAttach(
   );
 }
 export function sinkDetach(id: u32): i32 {
-  const refused = beginOnSink(id);
+  const refused = onSink(manager.beginRemoval(), id);
   return refused != 0 ? refused : end(sink.detachSink(id));
 }
 export function protect(id: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32, access: u32): i32 {
-  const refused = beginOnSink(id);
+  const refused = onSink(manager.beginOperation(), id);
   return refused != 0 ? refused : end(sink.protect(id, join64(startLow, startHigh), join64(lastLow, lastHigh), access));
 }
 
@@ -274,14 +274,13 @@ function isSink(id: u32, kind: u32): bool {
   return sinks.isAlive(id) && sinkOf(id).kind == kind;
 }
 
-function beginOnRegion(id: u32): i32 {
-  const refused = manager.beginOperation();
+/** Goes on where an operation on a region was not refused already. */
+function onRegion(refused: i32, id: u32): i32 {
   if (refused != 0) return refused;
   return regions.isAlive(id) ? 0 : manager.endOperation(fail(ERR_BAD_ID, id + 1));
 }
 
-function beginOnSink(id: u32): i32 {
-  const refused = manager.beginOperation();
+function onSink(refused: i32, id: u32): i32 {
   if (refused != 0) return refused;
   return sinks.isAlive(id) ? 0 : manager.endOperation(fail(ERR_BAD_ID, id + 1));
 }

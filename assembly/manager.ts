@@ -38,7 +38,7 @@ import { forgetMappings, resetVisits } from './dirty';
 import { fail } from './failure';
 import { resolve } from './flatten';
 import { clearExhausted, exhausted } from './heap';
-import { keep, savepoint, undo } from './journal';
+import { keep, leaveReserve, savepoint, undo } from './journal';
 import { checkPolicy, forgetChanged } from './policy';
 import { lastOf } from './range';
 import { recycleTables, sinkOf, sinks, spaces } from './records';
@@ -69,6 +69,12 @@ function refusal(): i32 {
 
 /** 0, or why no operation may be carried out now. */
 export function beginOperation(): i32 {
+  if (state == OPEN) leaveReserve();
+  return beginRemoval();
+}
+
+/** The same for one that only takes something away: for that there is room where there is none for anything else. */
+export function beginRemoval(): i32 {
   if (state != OPEN) return refusal();
   return openSavepoint();
 }

@@ -1,7 +1,7 @@
 // A growable run of bytes outside the journal: scratch lists, the journal itself, the plan. What it holds is contiguous,
 // and moves when it grows.
 
-import { allocate, ensure, release, shiftFor } from './heap';
+import { allocate, ensureBlock, release, shiftFor } from './heap';
 
 const FIRST_SHIFT: u32 = 10;
 
@@ -20,7 +20,7 @@ export class Vector {
 
   private grow(bytes: u32): bool {
     const shift = max(FIRST_SHIFT, shiftFor(this.length + bytes));
-    if (!ensure((<usize>1) << shift)) return false;
+    if (!ensureBlock(shift)) return false;
     const base = allocate(shift);
     if (this.base != 0) {
       memory.copy(base, this.base, this.length);
