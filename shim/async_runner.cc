@@ -100,8 +100,10 @@ void AsyncRunner::stop() {
     state_->isStopping = true;
   }
   state_->changed.notify_one();
-  if (state_->pending) state_->vcpu->kick();
+  // Not a kick: if the run has ended by itself, that would end the next one.
+  if (state_->pending) state_->vcpu->setEnding(true);
   if (thread_.joinable()) thread_.join();
+  if (state_->pending) state_->vcpu->setEnding(false);
   napi_remove_env_cleanup_hook(env_, stopAtExit, this);
   napi_release_threadsafe_function(std::exchange(state_->exits, nullptr), napi_tsfn_abort);
 }

@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "abi.h"
-#include "headroom.h"
 
 namespace membacking {
 
@@ -256,6 +255,11 @@ Napi::Value ExecutorHandle::run(const Napi::CallbackInfo& info) {
   failure_ = kDone;
   // SAFETY: the whole range is inside the buffer (above); JavaScript cannot run, so the buffer stays, until the end.
   const uint32_t done = executor.run(static_cast<const uint8_t*>(memory.Data()) + pointer, count, failure_);
+  if (failure_.error == ENOMEM) {
+    headroom_.emplace();
+  } else {
+    headroom_.reset();
+  }
   return Napi::Number::New(info.Env(), done);
 }
 

@@ -6,10 +6,12 @@
 #include <napi.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "backing.h"
 #include "handle.h"
+#include "headroom.h"
 #include "kvm.h"
 #include "reservation.h"
 
@@ -87,6 +89,8 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
   void close(const Napi::CallbackInfo& info);
 
   Failure failure_;
+  /// From a plan that ran out of mappings to the end of what takes it back: JavaScript runs in between.
+  std::optional<Headroom> headroom_;
 };
 
 }  // namespace membacking

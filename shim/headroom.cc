@@ -9,8 +9,9 @@
 namespace membacking {
 namespace {
 
-/// Neighbours that differ in protection: each page counts as a mapping of its own.
-constexpr uint64_t kMappings = 64;
+/// Neighbours that differ in protection: each page counts as a mapping of its own. Some for the undoing, and some for V8,
+/// which ends the process when it cannot have one.
+constexpr uint64_t kMappings = 512;
 
 struct Ballast {
   std::mutex mutex;

@@ -6,6 +6,8 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace membacking {
 
@@ -29,6 +31,16 @@ class Registry {
     std::lock_guard lock(mutex_);
     const auto entry = entries_.find(token);
     return entry == entries_.end() ? nullptr : entry->second.lock();
+  }
+
+  /// Those that live now.
+  std::vector<std::shared_ptr<Core>> all() {
+    std::lock_guard lock(mutex_);
+    std::vector<std::shared_ptr<Core>> cores;
+    for (const auto& entry : entries_) {
+      if (auto core = entry.second.lock()) cores.push_back(std::move(core));
+    }
+    return cores;
   }
 
   void remove(uint32_t token) {

@@ -69,6 +69,8 @@ uint32_t portBytes(const kvm_run& run) {
   return std::min<uint32_t>(run.io.size * run.io.count, sizeof(ExitFacts::data));
 }
 
+std::atomic<bool> isProcessEnding = false;
+
 uint32_t mmioBytes(const kvm_run& run) { return std::min<uint32_t>(run.mmio.len, sizeof run.mmio.data); }
 
 }  // namespace
@@ -113,7 +115,7 @@ Failure Vcpu::enter(bool onlyFinish) {
   std::unique_lock lock(mutex_);
   do {
     if (isHeld_ && vm_->isPausedBy(::pthread_self())) return {EBUSY, "KVM_RUN", "this thread has paused the VM"};
-    changed_.wait(lock, [this] { return !isHeld_ || isKickWanted_; });
+    changed_.wait(lock, [this] { return !isHeld_ || mustLeave(); });
     if (vm_->isShutDown()) return {EBADF, "KVM_RUN", "the VM is closed"};
     if (isHeld_) {
       error = EINTR;
@@ -121,16 +123,19 @@ Failure Vcpu::enter(bool onlyFinish) {
     }
     isRunning_ = true;
     runner_ = ::pthread_self();
-    setImmediateExit(onlyFinish || isKickWanted_);
+    setImmediateExit(onlyFinish || mustLeave());
     lock.unlock();
     error = ::ioctl(fd(), KVM_RUN, 0) < 0 ? errno : 0;
     lock.lock();
     isRunning_ = false;
     if (isHeld_) changed_.notify_all();
-  } while (error == EINTR && isHeld_ && !isKickWanted_);
+  } while (error == EINTR && isHeld_ && !mustLeave());
   if (error == EINTR) {
     endedBy_ = KVM_EXIT_INTR;
-    if (!onlyFinish) isKicked_ = std::exchange(isKickWanted_, false);
+    if (!onlyFinish) {
+      isKicked_ = mustLeave();
+      isKickWanted_ = false;
+    }
   } else if (error == EFAULT || error == EHWPOISON) {
     endedBy_ = KVM_EXIT_MEMORY_FAULT;
   }
@@ -143,6 +148,21 @@ void Vcpu::kick() {
   leaveGuest();
   changed_.notify_all();
 }
+
+void Vcpu::setEnding(bool isWanted) {
+  std::lock_guard lock(mutex_);
+  isEnding_ = isWanted;
+  if (isWanted) leaveGuest();
+  changed_.notify_all();
+}
+
+void Vcpu::endAll() {
+  isProcessEnding = true;
+  for (const auto& vcpu : Registry<Vcpu>::instance().all()) vcpu->setEnding(true);
+}
+
+/// With the mutex.
+bool Vcpu::mustLeave() const { return isKickWanted_ || isEnding_ || isProcessEnding; }
 
 void Vcpu::hold() {
   std::lock_guard lock(mutex_);

@@ -73,6 +73,10 @@ class Vcpu {
   /// From any thread: makes the run that is going on, or else the next one, end with KVM_EXIT_INTR. Several before
   /// that count as one.
   void kick();
+  /// From any thread: as long as it is wanted, every run ends at once with KVM_EXIT_INTR, the one that is going on too.
+  void setEnding(bool isWanted);
+  /// Wants it of every vCPU, now and later: the process ends, and nobody is left to kick.
+  static void endAll();
 
   // For Vm::pause(). A run that is held is out of the guest, and goes on when it is let go: nobody is told.
   void hold();
@@ -82,6 +86,7 @@ class Vcpu {
  private:
   kvm_run& shared() const;
   Failure enter(bool onlyFinish);
+  bool mustLeave() const;
   void leaveGuest();
   void setImmediateExit(bool isWanted);
 
@@ -100,6 +105,7 @@ class Vcpu {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool isKickWanted_ = false;
+  bool isEnding_ = false;
   bool isHeld_ = false;
   /// A thread is in KVM_RUN.
   bool isRunning_ = false;

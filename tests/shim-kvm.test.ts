@@ -1,5 +1,6 @@
 // The shim's KVM: slots, vCPUs, exits and kicks, with a guest that runs.
 
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { ExecutionContext } from 'ava';
@@ -388,6 +389,37 @@ machineTest('a worker may end while a guest runs in its background', async (t, {
     await ended;
   }
   t.is(runOnce(vcpu, 'echo'), 'in 13', 'the vCPU is free');
+});
+
+/** A process whose worker is in the guest for ever when it ends. */
+const ENDING = `
+import { Worker } from 'node:worker_threads';
+const { KvmPartition, MemoryMap, SharedMemory } = await import(process.argv[1]);
+const map = new MemoryMap();
+const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 32 });
+const flash = map.createRegion({ name: 'flash', kind: 'ram', size: 0x1000 }).place(root, { offset: 0xfffff000 });
+flash.map({ object: SharedMemory.create(0x1000) });
+const space = map.createAddressSpace({ name: 'guest', root });
+const va = map.attachVaSpace(space);
+const partition = KvmPartition.open();
+map.attachPartition(partition, { space, va });
+va.memory.write(0xfffffff0, Uint8Array.of(0xeb, 0xfe));
+const body = \`
+  import { parentPort, workerData } from 'node:worker_threads';
+  const { Vcpu } = await import(workerData.index);
+  const vcpu = Vcpu.fromToken(workerData.token);
+  parentPort.postMessage('running');
+  for (;;) vcpu.run();\`;
+const workerData = { index: process.argv[1], token: partition.createVcpu(0).token };
+new Worker(body, { eval: true, workerData }).once('message', () => setTimeout(() => process.exit(7), 50));
+`;
+
+kvmTest('a process ends while a worker runs a guest that never leaves', async (t) => {
+  const args = ['--input-type=module', '-e', ENDING, artefact('index.js').href];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  t.deepEqual(await once(child, 'exit'), [7, null]);
+  clearTimeout(timer);
 });
 
 kvmTest('everything closes in every order and leaves nothing behind', (t) => {

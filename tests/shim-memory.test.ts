@@ -121,7 +121,9 @@ for (let index = 0; index < length; index++) {
   all.set(new Uint8Array(map), index * 64);
   all.writeBigUInt64LE(BigInt(index * 8192), index * 64 + 8);
 }
-executor.run(all.buffer, 0, length);
+// The second time it has all that was kept in reserve for what comes after the first.
+const first = executor.run(all.buffer, 0, length);
+executor.run(all.buffer, first * 64, length - first);
 const done = executor.run(unpark, 0, 1);
 const { code, syscall } = executor.failure;
 home.pin();

@@ -8,6 +8,7 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { isMainThread } from 'node:worker_threads';
 import { ABI_VERSION } from '../assembly/abi.ts';
 import { artefact } from './artefact.ts';
 
@@ -200,6 +201,8 @@ export interface Native {
     open(): Kvm;
   };
   readonly Vcpu: { fromToken(token: number): Vcpu };
+  /** From now on every run of a vCPU, in any thread, ends at once as if it were kicked. */
+  endAllRuns(): void;
 }
 
 let loaded: Native | undefined;
@@ -232,6 +235,8 @@ function load(): Native {
       `The addon ${file} speaks version ${addon.abiVersion}, this package ${ABI_VERSION}. Build it again with "npm run build".`,
     );
   }
+  // Node.js waits for its workers at the end of the process, and a worker inside KVM_RUN would never come.
+  if (isMainThread) process.once('exit', () => addon.endAllRuns());
   return addon;
 }
 

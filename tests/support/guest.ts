@@ -20,8 +20,9 @@ function whyNoKvm(): string | undefined {
   }
 }
 
-/** A test that needs KVM; where there is none, a skipped test that says so. */
+/** A test that needs KVM; where there is none, a skipped test that says so. One after the other: some look at all that
+ *  this process has mapped. */
 export function kvmTest(title: string, body: (t: ExecutionContext) => void | Promise<void>): void {
   if (kvmMissing) test.skip(`${title}: ${kvmMissing}`, body);
-  else test(title, body);
+  else test.serial(title, body);
 }
