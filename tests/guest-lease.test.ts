@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import { SharedMemory } from '../ts/object.ts';
+import type { MemorySlot } from '../ts/partition.ts';
 import { buildVm, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
@@ -97,6 +98,29 @@ leaseTest('only memory that is there now can be leased, with the access it has',
   refused(() => guestMemory.lock({ gpa: 0, length: 8 }, 'read', { holder: 'x', until: 3 } as never));
   t.deepEqual(manager.map.leases(), []);
 });
+
+for (const hook of ['pause', 'deleteSlot', 'addSlot', 'resume'] as const) {
+  for (const failures of [0, 1]) {
+    leaseTest(`while a plan is carried out ${hook} gets no lease, ${failures ? 'and fails' : 'and goes on'}`, (t, manager) => {
+      const lock = () => manager.guestMemory.lock({ gpa: AT, length: 8 }, 'write', { holder: hook }).release();
+      const change = () => manager.ramVisibility.set(PAM, 'read-only');
+      const partition = new RecordingPartition();
+      manager.attachPartition(partition);
+      const real = partition[hook] as (slot?: MemorySlot) => void;
+      let left = failures;
+      partition[hook] = (slot?: MemorySlot) => {
+        t.throws(lock, { code: 'LEASED', message: /is about to change/ });
+        if (left-- > 0) throw new Error('no');
+        real.call(partition, slot);
+      };
+      manager.map.transaction(lock);
+      if (failures) t.throws(change, { code: hook === 'resume' ? 'RESUME_FAILED' : 'PLAN_FAILED' });
+      else change();
+      t.deepEqual(manager.map.leases(), []);
+      partition[hook] = real;
+    });
+  }
+}
 
 vmTest(
   'while somebody waits the guest does not see the memory, and nobody else gets it',

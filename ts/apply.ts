@@ -39,6 +39,7 @@ export class PlanRunner {
   readonly #pausables = new Map<number, Pausable>();
   /** The executor of every sink, while there is only one. */
   #only: Executor | undefined;
+  #isRunning = false;
   observer: PlanObserver | undefined;
   /** May throw: then nothing of the plan is executed, and nothing has happened. */
   admit: ((core: Core, commands: number) => void) | undefined;
@@ -65,12 +66,26 @@ export class PlanRunner {
     this.#only = different.size === 1 ? [...different][0] : undefined;
   }
 
+  /** Whether a plan is being carried out or taken back: what the core says is there may not be. */
+  get isRunning(): boolean {
+    return this.#isRunning;
+  }
+
   /** Ends the core's innermost transaction; the outermost one's plan is executed. Throws what `Core.commit` throws,
    *  PLAN_FAILED (nothing has happened), POISONED, and RESUME_FAILED (it has happened). */
   commit(): PlanFacts {
+    const commands = this.#core.commit();
+    if (this.#core.open > 0) return NOTHING;
+    this.#isRunning = true;
+    try {
+      return this.#bringAbout(commands);
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+
+  #bringAbout(commands: number): PlanFacts {
     const core = this.#core;
-    const commands = core.commit();
-    if (core.open > 0) return NOTHING;
     const disturbance = commands === 0 ? abi.CLASS_NONE : core.planClass();
     const plan = { commands, disturbance };
     this.observer?.(core, plan);

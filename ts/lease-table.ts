@@ -83,8 +83,7 @@ export class LeaseTable {
   add(lease: HeldLease): void {
     for (const bar of this.#barred) {
       if (bar.sink !== lease.sink || bar.start >= lease.end || bar.end <= lease.start) continue;
-      const message = `memory at ${formatHex(lease.gpa)} is about to change, and is not leased until then`;
-      throw new MembackingError('LEASED', message, { details: { leases: [] } });
+      throw aboutToChange(lease.gpa);
     }
     this.#held.add(lease);
     const index = this.#bySink.get(lease.sink) ?? new RangeIndex<HeldLease>();
@@ -154,6 +153,11 @@ export class LeaseTable {
   #wake(): void {
     for (const listener of [...this.#waiting]) listener();
   }
+}
+
+export function aboutToChange(gpa: number): MembackingError {
+  const message = `memory at ${formatHex(gpa)} is about to change, and is not leased until then`;
+  return new MembackingError('LEASED', message, { details: { leases: [] } });
 }
 
 export function leaseFacts({ holder, mode, gpa, length }: LeaseFacts): LeaseFacts {

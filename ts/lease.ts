@@ -6,7 +6,7 @@ import type { Context } from './context.ts';
 import { MembackingError } from './errors.ts';
 import type { GuestWindows } from './guest-window.ts';
 import type { HeldLease, LeaseFacts, LeaseMode } from './lease-table.ts';
-import { isEnough, leaseFacts } from './lease-table.ts';
+import { aboutToChange, isEnough, leaseFacts } from './lease-table.ts';
 import type { Reservation } from './native.ts';
 import { systemError } from './system.ts';
 
@@ -31,6 +31,7 @@ export class Lease implements Disposable {
    *  @internal */
   constructor(space: LeasedSpace, owner: object, { holder, mode, gpa, length }: LeaseFacts) {
     this.#space = space;
+    if (space.context.runner.isRunning) throw aboutToChange(gpa);
     this.#isViewable = checkMapped(space, mode, gpa, length);
     const end = () => this.release();
     this.#held = { holder, mode, gpa, length, sink: space.id, owner, start: gpa, end: gpa + length, takeBack: end };
