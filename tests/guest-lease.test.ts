@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
+import type { GuestMemory } from '../ts/guest-memory.ts';
 import { SharedMemory } from '../ts/object.ts';
 import type { MemorySlot } from '../ts/partition.ts';
-import { buildVm, got, MIB, vmTest, wrote } from './support/vm.ts';
+import { buildVm, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const PAM = { gpa: 0xc8000, length: 0x4000 };
@@ -101,24 +102,27 @@ leaseTest('only memory that is there now can be leased, with the access it has',
 
 for (const hook of ['pause', 'deleteSlot', 'addSlot', 'resume'] as const) {
   for (const failures of [0, 1]) {
-    leaseTest(`while a plan is carried out ${hook} gets no lease, ${failures ? 'and fails' : 'and goes on'}`, (t, manager) => {
-      const lock = () => manager.guestMemory.lock({ gpa: AT, length: 8 }, 'write', { holder: hook }).release();
-      const change = () => manager.ramVisibility.set(PAM, 'read-only');
-      const partition = new RecordingPartition();
-      manager.attachPartition(partition);
-      const real = partition[hook] as (slot?: MemorySlot) => void;
-      let left = failures;
-      partition[hook] = (slot?: MemorySlot) => {
-        t.throws(lock, { code: 'LEASED', message: /is about to change/ });
-        if (left-- > 0) throw new Error('no');
-        real.call(partition, slot);
-      };
-      manager.map.transaction(lock);
-      if (failures) t.throws(change, { code: hook === 'resume' ? 'RESUME_FAILED' : 'PLAN_FAILED' });
-      else change();
-      t.deepEqual(manager.map.leases(), []);
-      partition[hook] = real;
-    });
+    leaseTest(
+      `while a plan is carried out ${hook} gets no lease, ${failures ? 'and fails' : 'and goes on'}`,
+      (t, manager) => {
+        const lock = () => manager.guestMemory.lock({ gpa: AT, length: 8 }, 'write', { holder: hook }).release();
+        const change = () => manager.ramVisibility.set(PAM, 'read-only');
+        const partition = new RecordingPartition();
+        manager.attachPartition(partition);
+        const real = partition[hook] as (slot?: MemorySlot) => void;
+        let left = failures;
+        partition[hook] = (slot?: MemorySlot) => {
+          t.throws(lock, { code: 'LEASED', message: /is about to change/ });
+          if (left-- > 0) throw new Error('no');
+          real.call(partition, slot);
+        };
+        manager.map.transaction(lock);
+        if (failures) t.throws(change, { code: hook === 'resume' ? 'RESUME_FAILED' : 'PLAN_FAILED' });
+        else change();
+        t.deepEqual(manager.map.leases(), []);
+        partition[hook] = real;
+      },
+    );
   }
 }
 
@@ -144,6 +148,71 @@ vmTest(
     guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'late' }).release();
   },
 );
+
+leaseTest('nothing that changes with what is waited for is leased, in whatever view', async (t, manager) => {
+  const other = { gpa: 0xd0000, length: 0x4000 };
+  manager.setVtlProtection(0, { gpa: MIB, length: PAGE }, 'rx');
+  const [vtl0, vtl2] = [manager.client(0).memory, manager.client(2).memory];
+  const lock = (memory: GuestMemory, gpa: number, mode: 'read' | 'write') =>
+    memory.lock({ gpa, length: 8 }, mode, { holder: 'late' }).release();
+  const lease = vtl2.lock({ gpa: AT, length: 8 }, 'write', { holder: 'disk' });
+  const changed = manager.whenFree(() =>
+    manager.ramVisibility.setAll([
+      { ...PAM, visibility: 'unmapped' },
+      { ...other, visibility: 'read-only' },
+    ]),
+  );
+  for (const memory of [vtl0, vtl2]) {
+    t.throws(() => lock(memory, PAM.gpa, 'read'), { code: 'LEASED' });
+    t.throws(() => lock(memory, other.gpa, 'write'), { code: 'LEASED' });
+    lock(memory, other.gpa, 'read');
+    lock(memory, 0xd4000, 'write');
+  }
+  lease.release();
+  await changed;
+  lock(vtl0, other.gpa, 'read');
+});
+
+vmTest(
+  'whoever waits takes from the guest what the change would, and from nobody else',
+  {},
+  async (t, manager, vtl0) => {
+    const at = MIB;
+    const vtl2 = new Guest(manager, { vtl: 2 });
+    const [memory0, memory2] = [manager.client(0).memory, manager.client(2).memory];
+    for (const before of ['rwx', 'rx'] as const) {
+      // With a protection elsewhere, VTL0 has a view of its own.
+      manager.setVtlProtection(0, { gpa: 2 * MIB, length: PAGE }, before);
+      const lease = memory0.lock({ gpa: at, length: 8 }, 'write', { holder: 'disk' });
+      const changed = manager.whenFree(() => manager.setVtlProtection(0, { gpa: at, length: PAGE }, 'rx'));
+      t.is(vtl0.read(at), got(0));
+      t.is(vtl0.write(at, 1), `mmio write ${at.toString(16)} = 1`);
+      t.is(vtl2.write(at, 0), wrote(0));
+      memory2.lock({ gpa: at, length: 8 }, 'write', { holder: 'VTL2' }).release();
+      memory0.lock({ gpa: at, length: 8 }, 'read', { holder: 'reader' }).release();
+      t.throws(() => memory0.lock({ gpa: at, length: 8 }, 'write', { holder: 'writer' }), { code: 'LEASED' });
+      lease.release();
+      await changed;
+      t.is(vtl0.read(at), got(0));
+      t.is(vtl0.write(at, 1), `mmio write ${at.toString(16)} = 1`);
+      manager.setVtlProtection(0, { gpa: at, length: PAGE }, 'rwx');
+      t.is(vtl0.write(at, 0), wrote(0));
+    }
+    vtl2.close();
+  },
+);
+
+leaseTest('what another map has leased is not waited for', async (t, manager) => {
+  const other = buildVm({ x86LegacySupport: true });
+  const lease = other.guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'disk' });
+  const error = await t.throwsAsync(
+    manager.whenFree(() => hide(other)),
+    { code: 'LEASED', message: /"disk"/ },
+  );
+  t.like(error, { details: { leases: [{ holder: 'disk' }] } });
+  lease.release();
+  other.close();
+});
 
 for (const [name, options, code] of [
   ['deadline', () => ({ deadline: 20 }), 'LEASED'],

@@ -31,7 +31,7 @@ export class Context {
   readonly leases = new LeaseTable();
   /** Of every VA space. */
   readonly windows = new Set<GuestWindows>();
-  /** What is kept from all partitions for now: see Withholding. */
+  /** What is kept from partitions for now. */
   readonly withheld = new Set<Withheld>();
   /** What is attached, in order. */
   readonly sinks = new Set<Sink>();

@@ -5,6 +5,7 @@ import * as abi from '../assembly/abi.ts';
 import { formatHex, sum } from './address.ts';
 import type { Core } from './core.ts';
 import { MembackingError } from './errors.ts';
+import type { Attachment } from './partition.ts';
 import { RangeIndex, type Stretch } from './range-index.ts';
 
 export const LEASE_MODES = ['read', 'write'] as const;
@@ -29,9 +30,14 @@ export interface HeldLease extends LeaseFacts, Stretch {
   takeBack(): void;
 }
 
-/** A part of a VA space that is to change. */
+/** Access that a range is to lose. */
 export interface Change extends Stretch {
-  readonly sink: number;
+  /** Where: in the VA space of this number, or in this guest memory, which may share its VA space with others. */
+  readonly of: number | object;
+  /** ACCESS_* that is left. */
+  readonly left: number;
+  /** Whether the guest loses it through an attachment. */
+  concerns(attachment: Attachment): boolean;
 }
 
 const ACCESS: Readonly<Record<LeaseMode, number>> = {
@@ -41,14 +47,17 @@ const ACCESS: Readonly<Record<LeaseMode, number>> = {
 
 /** A change cannot be made because of what is leased. */
 export class LeaseConflict extends MembackingError {
+  /** Where the leases are held. @internal */
+  readonly table: LeaseTable;
   /** @internal */
   readonly leases: readonly HeldLease[];
-  /** What was to change there. @internal */
+  /** All that was to change with it, leased or not. @internal */
   readonly changes: readonly Change[];
 
-  constructor(leases: readonly HeldLease[], changes: readonly Change[]) {
+  constructor(table: LeaseTable, leases: readonly HeldLease[], changes: readonly Change[]) {
     const message = `memory at ${formatHex(leases[0]!.gpa)} is in use by ${holdersOf(leases)}: it must be released first (whenFree waits for that)`;
     super('LEASED', message, { details: { leases: leases.map(leaseFacts) } });
+    this.table = table;
     this.leases = leases;
     this.changes = changes;
   }
@@ -57,7 +66,9 @@ export class LeaseConflict extends MembackingError {
 export class LeaseTable {
   readonly #held = new Set<HeldLease>();
   readonly #bySink = new Map<number, RangeIndex<HeldLease>>();
-  /** What somebody waits for: nobody gets a new lease there. */
+  /** What the transaction that is open takes away besides what its plan will show. */
+  readonly announced = new Set<Change>();
+  /** What somebody waits for: nobody gets a new lease that would be in the way. */
   readonly #barred = new Set<Change>();
   readonly #waiting = new Set<() => void>();
 
@@ -66,25 +77,16 @@ export class LeaseTable {
     return [...this.#held].map(leaseFacts);
   }
 
-  /** Those that touch a range of what `owner` shows. */
-  ofOwner(owner: object, range: Stretch): HeldLease[] {
-    if (this.#held.size === 0) return [];
-    return [...this.#bySink.values()]
-      .flatMap((index) => index.overlapping(range))
-      .filter((lease) => lease.owner === owner);
-  }
-
-  /** Those that touch a range of a VA space. */
-  inRange({ sink, start, end }: Change): HeldLease[] {
-    return this.#bySink.get(sink)?.overlapping({ start, end }) ?? [];
+  /** Those that a change is not to be made under. */
+  brokenBy(change: Change): HeldLease[] {
+    const of = this.#bySink.get(change.of as number);
+    const indexes = of === undefined ? this.#bySink.values() : [of];
+    return [...indexes].flatMap((index) => index.overlapping(change)).filter((lease) => isBroken(lease, change));
   }
 
   /** Throws LEASED where a range is about to change. */
   add(lease: HeldLease): void {
-    for (const bar of this.#barred) {
-      if (bar.sink !== lease.sink || bar.start >= lease.end || bar.end <= lease.start) continue;
-      throw aboutToChange(lease.gpa);
-    }
+    for (const bar of this.#barred) if (isBroken(lease, bar)) throw aboutToChange(lease.gpa);
     this.#held.add(lease);
     const index = this.#bySink.get(lease.sink) ?? new RangeIndex<HeldLease>();
     this.#bySink.set(lease.sink, index);
@@ -105,27 +107,17 @@ export class LeaseTable {
   /** Refuses the plan that the core holds if it takes something from a lease. Throws LeaseConflict. */
   readonly admit = (core: Core, commands: number): void => {
     if (this.#held.size === 0) return;
-    const broken = new Set<HeldLease>();
-    const changes: Change[] = [];
-    for (let i = 0; i < commands; i++) {
-      if (!this.#bySink.has(core.commandSink(i))) continue;
-      const { op, sink, gpa, length, access } = core.command(i);
-      const change = { sink, start: Number(gpa), end: Number(sum(gpa, length)) };
-      const left = op === abi.OP_VA_PROTECT ? access : 0;
-      const hit = this.inRange(change).filter(({ mode }) => (left & ACCESS[mode]) !== ACCESS[mode]);
-      if (hit.length === 0) continue;
-      changes.push(change);
-      for (const lease of hit) broken.add(lease);
-    }
-    if (broken.size > 0) throw new LeaseConflict([...broken], changes);
+    const changes = [...this.announced, ...changesOf(core, commands, (sink) => this.#bySink.has(sink))];
+    const broken = new Set(changes.flatMap((change) => this.brokenBy(change)));
+    if (broken.size === 0) return;
+    throw new LeaseConflict(this, [...broken], [...this.announced, ...changesOf(core, commands, () => true)]);
   };
 
-  /** Until the result is called, nobody gets a new lease there. */
+  /** Until the result is called, nobody gets a new lease that these would break. */
   bar(changes: readonly Change[]): () => void {
-    const own = changes.map((change) => ({ ...change }));
-    for (const change of own) this.#barred.add(change);
+    for (const change of changes) this.#barred.add(change);
     return () => {
-      for (const change of own) this.#barred.delete(change);
+      for (const change of changes) this.#barred.delete(change);
     };
   }
 
@@ -153,6 +145,25 @@ export class LeaseTable {
   #wake(): void {
     for (const listener of [...this.#waiting]) listener();
   }
+}
+
+/** What the plan that the core holds takes away in VA spaces. */
+function changesOf(core: Core, commands: number, isWanted: (sink: number) => boolean): Change[] {
+  const changes: Change[] = [];
+  for (let i = 0; i < commands; i++) {
+    if (!isWanted(core.commandSink(i))) continue;
+    const { op, sink, gpa, length, access } = core.command(i);
+    if (op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE) continue;
+    const left = op === abi.OP_VA_PROTECT ? access : 0;
+    const concerns = ({ va }: Attachment) => va.id === sink;
+    changes.push({ of: sink, start: Number(gpa), end: Number(sum(gpa, length)), left, concerns });
+  }
+  return changes;
+}
+
+function isBroken({ sink, owner, mode, start, end }: HeldLease, change: Change): boolean {
+  if (change.of !== sink && change.of !== owner) return false;
+  return start < change.end && end > change.start && !isEnough(mode, change.left);
 }
 
 export function aboutToChange(gpa: number): MembackingError {

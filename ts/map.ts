@@ -229,7 +229,7 @@ export class MemoryMap extends Handle {
       const id = core.attachPartition(partitionId, space, vaId, gpaOffset, lastGpa);
       recorder?.record({ op: 'attach', id, partition: partitionId, space, va: vaId, gpaOffset, lastGpa });
       const attachment = new Attachment(this.#context, id, checked, { space: given.space, va, gpaOffset });
-      for (const part of this.#context.withheld) if (part.space === space) attachment.withhold(part);
+      for (const part of this.#context.withheld) if (part.concerns(attachment)) attachment.withhold(part);
       return attachment;
     });
   }

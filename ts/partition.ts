@@ -110,7 +110,7 @@ export class Attachment extends Sink {
   readonly va: VaSpace;
   /** Added to a GPA of the address space to give the partition's own. */
   readonly gpaOffset: Address;
-  /** What it is not to see for now. */
+  /** What is kept from it for now. */
   #withheld: readonly Withheld[] = [];
   /** While something is withheld: the protections that it would have. */
   #asked: readonly Protection[] = [];
@@ -149,7 +149,7 @@ export class Attachment extends Sink {
     }));
   }
 
-  /** Inside a transaction: it does not see the range until `giveBack`, whatever is protected there. @internal */
+  /** Inside a transaction: it has no more access there until `giveBack`, whatever is protected. @internal */
   withhold(part: Withheld): void {
     const asked = this.#withheld.length === 0 ? protectionsOf(this.context.core, this.id) : this.#asked;
     this.#keep([...this.#withheld, part], asked);
@@ -180,10 +180,13 @@ export class Attachment extends Sink {
     });
   }
 
-  /** In a range: first what was asked for, then nothing where it is withheld. */
-  #apply(range: Pick<Protection, 'start' | 'last'>): void {
-    const nothing = this.#withheld.map(({ start, last }) => ({ start, last, access: 0 }));
-    const parts = [{ ...range, access: abi.ACCESS_ALL }, ...clipped(this.#asked, range), ...clipped(nothing, range)];
+  /** In a range: of what was asked for, what is not withheld. */
+  #apply({ start, last }: Pick<Protection, 'start' | 'last'>): void {
+    let parts: readonly Protection[] = [{ start, last, access: abi.ACCESS_ALL }];
+    for (const asked of clipped(this.#asked, { start, last })) parts = overlay(parts, asked);
+    for (const { access, ...range } of this.#withheld) {
+      for (const part of clipped(parts, range)) parts = overlay(parts, { ...part, access: part.access & access });
+    }
     for (const part of parts) super.setAccess(part.start, bytesOf(part), accessName(part.access));
   }
 

@@ -5,9 +5,8 @@ import * as abi from '../assembly/abi.ts';
 import type { Context } from './context.ts';
 import { MembackingError } from './errors.ts';
 import type { Change, HeldLease } from './lease-table.ts';
-import { holdersOf, LeaseConflict, leaseFacts } from './lease-table.ts';
+import { holdersOf, isEnough, LeaseConflict, leaseFacts } from './lease-table.ts';
 import { Attachment } from './partition.ts';
-import { VaSpace } from './va-space.ts';
 import * as validate from './validate.ts';
 import type { Withheld } from './withheld.ts';
 
@@ -50,7 +49,8 @@ function attempt<Result>(context: Context, kept: Keeping, body: () => Result): L
     kept.forget();
     return { result };
   } catch (error) {
-    if (error instanceof LeaseConflict) return error;
+    // What another map has leased is not waited for.
+    if (error instanceof LeaseConflict && error.table === context.leases) return error;
     throw error;
   }
 }
@@ -65,9 +65,9 @@ class Keeping {
     this.#context = context;
   }
 
-  /** Keeps the guest away from what of the leases would change, and new leases from all that would. */
+  /** Keeps new leases from all that would change, and the guest from what of it is leased. */
   add({ leases, changes }: LeaseConflict): void {
-    const added = changes.flatMap((change) => this.#parts(change, leases));
+    const added = leases.flatMap((lease) => changes.flatMap((change) => commonPart(lease, change)));
     this.#context.transaction(() => {
       for (const part of added) withhold(this.#context, part);
     });
@@ -92,40 +92,32 @@ class Keeping {
     if (this.#withheld.length > 0 && !closed && !core.isBroken) this.#context.transaction(() => this.giveBack());
     this.forget();
   }
-
-  /** The whole pages that leases and a change have in common. */
-  #parts(change: Change, leases: readonly HeldLease[]): Withheld[] {
-    const space = spaceOf(this.#context, change.sink);
-    const page = abi.PAGE_SIZE;
-    return leases
-      .filter(({ sink, start, end }) => sink === change.sink && start < change.end && end > change.start)
-      .map(({ start, end }) => ({
-        space,
-        start: Math.floor(Math.max(start, change.start) / page) * page,
-        last: Math.ceil(Math.min(end, change.end) / page) * page - 1,
-      }));
-  }
 }
 
-function spaceOf({ sinks }: Context, sink: number): number {
-  const va = [...sinks].find((each): each is VaSpace => each instanceof VaSpace && each.id === sink)!;
-  return va.space.id;
+/** The whole pages that a change takes from the guest and a lease is in. */
+function commonPart(lease: HeldLease, { start, end, left, concerns }: Change): Withheld[] {
+  const [from, to] = [Math.max(lease.start, start), Math.min(lease.end, end)];
+  if (from >= to || isEnough(lease.mode, left)) return [];
+  const page = abi.PAGE_SIZE;
+  // Of execution, nothing is said: whoever may read goes on with it.
+  const access = left & abi.ACCESS_READ ? left | abi.ACCESS_EXECUTE : 0;
+  return [{ start: Math.floor(from / page) * page, last: Math.ceil(to / page) * page - 1, access, concerns }];
 }
 
-function attachmentsOf({ sinks }: Context, space: number): Attachment[] {
-  return [...sinks].filter((sink): sink is Attachment => sink instanceof Attachment && sink.space.id === space);
+function attachmentsOf({ sinks }: Context, part: Withheld): Attachment[] {
+  return [...sinks].filter((sink): sink is Attachment => sink instanceof Attachment && part.concerns(sink));
 }
 
 function withhold(context: Context, part: Withheld): void {
   context.withheld.add(part);
   context.onUndo(() => context.withheld.delete(part));
-  for (const attachment of attachmentsOf(context, part.space)) attachment.withhold(part);
+  for (const attachment of attachmentsOf(context, part)) attachment.withhold(part);
 }
 
 function giveBack(context: Context, part: Withheld): void {
   context.withheld.delete(part);
   context.onUndo(() => context.withheld.add(part));
-  for (const attachment of attachmentsOf(context, part.space)) attachment.giveBack(part);
+  for (const attachment of attachmentsOf(context, part)) attachment.giveBack(part);
 }
 
 /** Settles when none of the leases is held. Throws LEASED at the deadline, ABORTED. */
@@ -147,7 +139,7 @@ function allEnded(
       if (still().length === 0) finish(resolve);
     };
     const onAbort = () => finish(() => reject(aborted(still(), signal!.reason)));
-    const onDeadline = () => finish(() => reject(new LeaseConflict(still(), [])));
+    const onDeadline = () => finish(() => reject(new LeaseConflict(table, still(), [])));
     const stop = table.onEnd(check);
     const timer = until === undefined ? undefined : setTimeout(onDeadline, Math.max(0, until - performance.now()));
     signal?.addEventListener('abort', onAbort);

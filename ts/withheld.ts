@@ -3,20 +3,19 @@
 
 import { type Address, higher, lengthOf, lower, sum } from './address.ts';
 import type { Core } from './core.ts';
-
-/** A range that is kept from all partitions that see an address space. */
-export interface Withheld {
-  readonly space: number;
-  readonly start: Address;
-  /** The last byte. */
-  readonly last: Address;
-}
+import type { Attachment } from './partition.ts';
 
 /** A part of a sink's protections: ACCESS_* of abi.ts. */
 export interface Protection {
   readonly start: Address;
   readonly last: Address;
   readonly access: number;
+}
+
+/** A range that partitions have only some access to for now. */
+export interface Withheld extends Protection {
+  /** Whether it is kept from an attachment. */
+  concerns(attachment: Attachment): boolean;
 }
 
 /** The protections of a sink as they are. */

@@ -5,6 +5,7 @@ import { type Address, formatHex, higher, lastByte, lengthOf, lower, sum, toAddr
 import { MembackingError } from '../errors.ts';
 import { LeaseConflict } from '../lease-table.ts';
 import type { MemoryMap } from '../map.ts';
+import type { Attachment } from '../partition.ts';
 import { systemError } from '../system.ts';
 import type { VaSpace } from '../va-space.ts';
 import type { GpaRange } from './layout.ts';
@@ -27,9 +28,12 @@ export function discard({ map, va, store }: Memory, range: GpaRange, levels: rea
   if (store.isPinned) throw refuse('pinned', 'RAM is pinned');
   if (levels.some((level) => level.isProtected(start, last)))
     throw refuse('protected', 'a trust level is kept from it');
-  const owners = [va.memory, ...levels.map(({ client }) => client.memory)];
-  const leased = owners.flatMap((owner) => leases.ofOwner(owner, { start: Number(start), end: Number(last) + 1 }));
-  if (leased.length > 0) throw new LeaseConflict(leased, []);
+  const changes = [va.memory, ...levels.map(({ client }) => client.memory)].map((of) => ({
+    ...{ of, start: Number(start), end: Number(last) + 1, left: 0 },
+    concerns: (attachment: Attachment) => attachment.va === va,
+  }));
+  const leased = changes.flatMap((change) => leases.brokenBy(change));
+  if (leased.length > 0) throw new LeaseConflict(leases, leased, changes);
 
   let next = start;
   const pieces = core.piecesIn(va.id, start, last).map((row) => {

@@ -5,7 +5,7 @@ import { type Address, formatHex, lastByte, sum } from '../address.ts';
 import { MembackingError } from '../errors.ts';
 import { GuestMemory } from '../guest-memory.ts';
 import { type Access, accessName, accessNumber } from '../kinds.ts';
-import { isEnough, LeaseConflict } from '../lease-table.ts';
+import type { Change } from '../lease-table.ts';
 import type { MemoryMap } from '../map.ts';
 import type { Attachment } from '../partition.ts';
 import type { AddressSpace } from '../space.ts';
@@ -81,9 +81,9 @@ export class VtlState {
     const added = { start: range.gpa, last: sum(range.gpa, lastByte(range.length)), access: accessNumber(access) };
     const acceptsNearest = validate.flag(nearest, 'nearest');
     this.#checkPages(range);
-    this.#checkLeases(added);
     for (const { attachments } of this.partitions) checkExpressible(attachments[0]!, added, acceptsNearest);
     this.#map.transaction(() => {
+      this.#announce(added);
       if (added.access !== abi.ACCESS_ALL) this.#makeOwnView();
       this.#va?.protect({ ...range, access });
       for (const { attachments } of this.partitions) for (const each of attachments) protect(each, added);
@@ -151,16 +151,21 @@ export class VtlState {
     throw validate.invalid(message);
   }
 
-  /** What was leased before the trust level had a view of its own is in another one: that the plan would not see. */
-  #checkLeases({ start, last, access }: Protection): void {
-    const range = { start: Number(start), end: Number(last) + 1 };
-    const held = this.#map.context.leases
-      .ofOwner(this.client.memory, range)
-      .filter(({ mode }) => !isEnough(mode, access));
-    if (held.length > 0) {
-      const changes = [...new Set(held.map(({ sink }) => sink))].map((sink) => ({ sink, ...range }));
-      throw new LeaseConflict(held, changes);
-    }
+  /** What was leased before the trust level had a view of its own is in another one: that the plan does not see. */
+  #announce({ start, last, access }: Protection): void {
+    const { context } = this.#map;
+    const { announced } = context.leases;
+    const change: Change = {
+      of: this.client.memory,
+      start: Number(start),
+      end: Number(last) + 1,
+      left: access,
+      concerns: (attachment) => this.partitions.some(({ attachments }) => attachments.includes(attachment)),
+    };
+    announced.add(change);
+    const withdraw = () => announced.delete(change);
+    context.onUndo(withdraw);
+    context.onDone(withdraw);
   }
 }
 
