@@ -202,6 +202,28 @@ vmTest(
   },
 );
 
+for (const access of ['none', 'rx'] as const) {
+  test.serial(
+    `where no slot is left to take "${access}" from a part, waiting takes it from the whole slot`,
+    async (t) => {
+      const manager = buildVm({ slotBudget: 1 });
+      const partition = new RecordingPartition();
+      manager.attachPartition(partition);
+      const accesses = () => [...partition.slots.values()].map((slot) => slot.access);
+      const lease = manager.guestMemory.lock({ gpa: MIB, length: 8 }, 'write', { holder: 'disk' });
+      const changed = manager.whenFree(() => manager.setVtlProtection(0, { gpa: 0, length: 4 * MIB }, access));
+      const after = access === 'none' ? [] : [access];
+      t.deepEqual(accesses(), after);
+      lease.release();
+      await changed;
+      t.deepEqual(accesses(), after);
+      manager.setVtlProtection(0, { gpa: 0, length: 4 * MIB }, 'rwx');
+      t.deepEqual(accesses(), ['rwx']);
+      manager.close();
+    },
+  );
+}
+
 leaseTest('what another map has leased is not waited for', async (t, manager) => {
   const other = buildVm({ x86LegacySupport: true });
   const lease = other.guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'disk' });

@@ -67,12 +67,21 @@ class Keeping {
 
   /** Keeps new leases from all that would change, and the guest from what of it is leased. */
   add({ leases, changes }: LeaseConflict): void {
-    const added = leases.flatMap((lease) => changes.flatMap((change) => commonPart(lease, change)));
-    this.#context.transaction(() => {
-      for (const part of added) withhold(this.#context, part);
-    });
-    this.#withheld.push(...added);
     this.#unbar.push(this.#context.leases.bar(changes));
+    const parts = leases.flatMap((lease) => changes.flatMap((change) => commonPart(lease, change)));
+    try {
+      this.#withhold(parts);
+    } catch (error) {
+      if ((error as MembackingError).code !== 'NO_SLOTS') throw error;
+      this.#withhold(wholeSlots(this.#context, parts));
+    }
+  }
+
+  #withhold(parts: readonly Withheld[]): void {
+    this.#context.transaction(() => {
+      for (const part of parts) withhold(this.#context, part);
+    });
+    this.#withheld.push(...parts);
   }
 
   /** Inside a transaction: the guest sees it again. */
@@ -102,6 +111,18 @@ function commonPart(lease: HeldLease, { start, end, left, concerns }: Change): W
   // Of execution, nothing is said: whoever may read goes on with it.
   const access = left & abi.ACCESS_READ ? left | abi.ACCESS_EXECUTE : 0;
   return [{ start: Math.floor(from / page) * page, last: Math.ceil(to / page) * page - 1, access, concerns }];
+}
+
+/** Where no slot is left to cut one: all of those that parts are in, which need no more than there are. */
+function wholeSlots(context: Context, parts: readonly Withheld[]): Withheld[] {
+  return parts.flatMap((part) =>
+    attachmentsOf(context, part).flatMap((attachment) =>
+      context.core
+        .slots(attachment.id)
+        .filter(({ start, last }) => start <= part.last && last >= part.start)
+        .map(({ start, last }) => ({ ...part, start, last, concerns: (other: Attachment) => other === attachment })),
+    ),
+  );
 }
 
 function attachmentsOf({ sinks }: Context, part: Withheld): Attachment[] {
