@@ -9,7 +9,7 @@ import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import type { GuestMemory } from '../ts/guest-memory.ts';
 import { SharedMemory } from '../ts/object.ts';
 import type { MemorySlot } from '../ts/partition.ts';
-import { buildVm, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
+import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const PAM = { gpa: 0xc8000, length: 0x4000 };
@@ -325,6 +325,59 @@ test.serial('hiding memory from the guest fails wholly, at every step', async (t
     t.deepEqual(slots(), before);
     manager.guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'other' }).release();
   }
+  lease.release();
+  manager.close();
+});
+
+test.serial('what could not be given back at the end of a wait is given back with the next change', async (t) => {
+  const manager = buildVm({ x86LegacySupport: true });
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  const slots = () => [...partition.slots.values()].map(({ gpa, length }) => [gpa, length].join()).sort();
+  const before = slots();
+  const lease = manager.guestMemory.lock({ gpa: AT, length: 64 }, 'read', { holder: 'disk' });
+  for (let steps = 0; ; steps++) {
+    const hidden = manager.whenFree(() => hide(manager), { deadline: 1 });
+    const withheld = slots();
+    t.notDeepEqual(withheld, before);
+    partition.failAfter = steps;
+    const error = await t.throwsAsync(hidden, { code: 'LEASED', message: /^memory at 0xc9000 is in use by "disk"/ });
+    t.like(error, { details: { leases: [{ holder: 'disk' }] } });
+    if (error!.cause === undefined) {
+      partition.failAfter = Number.POSITIVE_INFINITY;
+      t.true(steps > 2);
+      break;
+    }
+    t.like(error, { cause: { code: 'PLAN_FAILED' } });
+    t.deepEqual(slots(), withheld);
+    manager.guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'other' }).release();
+    partition.failAfter = 0;
+    t.throws(() => manager.map.transaction(() => {}), { code: 'PLAN_FAILED' });
+    t.deepEqual(slots(), withheld);
+    manager.addRam({ ranges: [{ gpa: GIB, length: MIB }] }).remove();
+    t.deepEqual(slots(), before);
+  }
+  t.deepEqual(slots(), before);
+  lease.release();
+  manager.close();
+});
+
+test.serial('where a vCPU cannot be resumed after memory was hidden from it, it is given back', async (t) => {
+  const manager = buildVm({ x86LegacySupport: true });
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  const before = [...partition.slots.values()].map(({ gpa }) => gpa).sort();
+  const lease = manager.guestMemory.lock({ gpa: AT, length: 64 }, 'read', { holder: 'disk' });
+  partition.resume = () => {
+    partition.resume = () => {};
+    throw new Error('no');
+  };
+  await t.throwsAsync(
+    manager.whenFree(() => hide(manager)),
+    { code: 'RESUME_FAILED' },
+  );
+  t.deepEqual([...partition.slots.values()].map(({ gpa }) => gpa).sort(), before);
+  manager.guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'other' }).release();
   lease.release();
   manager.close();
 });

@@ -33,6 +33,8 @@ export class Context {
   readonly windows = new Set<GuestWindows>();
   /** What is kept from partitions for now. */
   readonly withheld = new Set<Withheld>();
+  /** What the next transaction does first, because it could not be done in its time. */
+  readonly overdue = new Set<Action>();
   /** What is attached, in order. */
   readonly sinks = new Set<Sink>();
   /** Made with the first sink of this machine: without one, the addon is not needed. */
@@ -94,6 +96,7 @@ export class Context {
     this.#marks.push(this.#undo.length);
     let result: Result;
     try {
+      if (this.#marks.length === 1) for (const action of this.overdue) action();
       result = body();
       refusePromise(result);
     } catch (error) {

@@ -130,9 +130,11 @@ export class MemoryMap extends Handle {
     return this.#context.transaction(body);
   }
 
-  /** The same, which waits where memory is leased that it would change: until then the guest does not see that memory, and
-   *  nobody gets a new lease there. `body` is called again after each wait: what it did before was taken back. Throws what
-   *  a transaction throws; LEASED at the deadline and ABORTED with who held on, and has then changed nothing. */
+  /** The same, which waits where memory is leased that it would change: until then the guest has no more access to that
+   *  memory than after the change, and nobody gets a new lease that the change would break. `body` is called again after
+   *  each wait: what it did before was taken back. Throws what a transaction throws; LEASED at the deadline and ABORTED with
+   *  who held on, and has then changed nothing. Where the guest could not be given its access back, `cause` says why, and
+   *  that is done with the next transaction. */
   whenFree<Result>(body: () => Result, options?: WaitOptions): Promise<Result> {
     return whenFree(this.#context, body, options);
   }

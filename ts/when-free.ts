@@ -35,8 +35,23 @@ export async function whenFree<Result>(context: Context, body: () => Result, opt
       kept.add(conflict);
       await allEnded(context, conflict.leases, until, signal);
     }
+  } catch (error) {
+    throw ended(error, kept);
   } finally {
+    kept.unbar();
+  }
+}
+
+/** Why a wait ended, and why the guest could not be given its memory back, if that is so. */
+function ended(error: unknown, kept: Keeping): unknown {
+  try {
     kept.end();
+    return error;
+  } catch (cause) {
+    if (!(error instanceof MembackingError)) return error;
+    const { code, details } = error;
+    const message = `${error.message}; giving the guest back what was kept from it failed: ${(cause as Error).message}`;
+    return new MembackingError(code, message, { details, cause });
   }
 }
 
@@ -46,7 +61,6 @@ function attempt<Result>(context: Context, kept: Keeping, body: () => Result): L
       kept.giveBack();
       return body();
     });
-    kept.forget();
     return { result };
   } catch (error) {
     // What another map has leased is not waited for.
@@ -59,7 +73,7 @@ function attempt<Result>(context: Context, kept: Keeping, body: () => Result): L
 class Keeping {
   readonly #context: Context;
   #withheld: Withheld[] = [];
-  #unbar: (() => void)[] = [];
+  readonly #unbar: (() => void)[] = [];
 
   constructor(context: Context) {
     this.#context = context;
@@ -80,26 +94,33 @@ class Keeping {
   #withhold(parts: readonly Withheld[]): void {
     this.#context.transaction(() => {
       for (const part of parts) withhold(this.#context, part);
+      const before = this.#withheld;
+      this.#withheld = [...before, ...parts];
+      this.#context.onUndo(() => {
+        this.#withheld = before;
+      });
     });
-    this.#withheld.push(...parts);
   }
 
   /** Inside a transaction: the guest sees it again. */
-  giveBack(): void {
+  readonly giveBack = (): void => {
     for (const part of this.#withheld) giveBack(this.#context, part);
-  }
+    this.#context.onDone(() => {
+      this.#withheld = [];
+      this.#context.overdue.delete(this.giveBack);
+    });
+  };
 
-  /** The transaction that gave it back has ended well. */
-  forget(): void {
-    this.#withheld = [];
-    for (const unbar of this.#unbar) unbar();
-    this.#unbar = [];
-  }
-
+  /** Gives all of it back: now, or where that fails, with the next transaction. */
   end(): void {
-    const { closed, core } = this.#context;
-    if (this.#withheld.length > 0 && !closed && !core.isBroken) this.#context.transaction(() => this.giveBack());
-    this.forget();
+    const { closed, core, overdue } = this.#context;
+    if (this.#withheld.length === 0 || closed || core.isBroken) return;
+    overdue.add(this.giveBack);
+    this.#context.transaction(() => {});
+  }
+
+  unbar(): void {
+    for (const unbar of this.#unbar) unbar();
   }
 }
 
@@ -136,7 +157,7 @@ function withhold(context: Context, part: Withheld): void {
 }
 
 function giveBack(context: Context, part: Withheld): void {
-  context.withheld.delete(part);
+  if (!context.withheld.delete(part)) return;
   context.onUndo(() => context.withheld.add(part));
   for (const attachment of attachmentsOf(context, part)) attachment.giveBack(part);
 }
