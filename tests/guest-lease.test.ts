@@ -444,6 +444,24 @@ leaseTest('memory that JavaScript must not touch has no view', (t, manager) => {
   closeSync(fd);
 });
 
+test.serial('a manager that a partition does not let go is open, and so are its leases', async (t) => {
+  const manager = buildVm();
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  const lease = manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'ring' });
+  partition.failAfter = 0;
+  t.throws(() => manager.close(), { code: 'PLAN_FAILED' });
+  t.false(manager.closed);
+  t.false(lease.released);
+  lease.view[0] = 7;
+  t.is(manager.guestMemory.readU8(MIB), 7);
+  t.is(partition.slots.size, 1);
+  const warned = new Promise<Error>((resolve) => process.once('warning', resolve));
+  manager.close();
+  t.true(lease.released);
+  await warned;
+});
+
 test.serial('a closed manager takes views back before the memory goes', async (t) => {
   const manager = buildVm();
   const { view } = manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'ring' });

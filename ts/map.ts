@@ -238,23 +238,30 @@ export class MemoryMap extends Handle {
 
   /** Takes everything away from partitions and VA spaces, and ends all handles. Memory objects and partitions stay
    *  their owner's. Leases that are still held end, and a warning of the process (`code` LEASES_ENDED) says who held
-   *  what. Throws IN_USE inside a transaction, PLAN_FAILED. */
+   *  what. Throws IN_USE inside a transaction, and PLAN_FAILED where a partition keeps its slots: leases then go on. */
   protected override release(): void {
     const context = this.#context;
     if (context.isBusy) throw new MembackingError('IN_USE', 'a memory map cannot be closed inside a transaction');
+    detachAll(context, Attachment);
+    // No partition refuses any more: now what is leased may go.
     warnOfEnded(context.leases.endAll());
-    // An attachment comes after the VA space that it uses, and goes before it.
-    const sinks = [...context.sinks].reverse();
-    try {
-      context.transaction(() => {
-        for (const sink of sinks) sink.close();
-      });
-    } catch (error) {
-      // A map that accepts no change any more: what is mapped stays mapped as long as a partition uses it.
-      if (!context.core.isBroken) throw error;
-      for (const sink of sinks) sink.discard();
-    }
+    detachAll(context, VaSpace);
     context.close();
+  }
+}
+
+/** Closes all sinks of a kind together. */
+function detachAll(context: Context, kind: typeof Attachment | typeof VaSpace): void {
+  const sinks = [...context.sinks].filter((sink) => sink instanceof kind);
+  if (sinks.length === 0) return;
+  try {
+    context.transaction(() => {
+      for (const sink of sinks) sink.close();
+    });
+  } catch (error) {
+    // A map that accepts no change any more: what is mapped stays mapped as long as a partition uses it.
+    if (!context.core.isBroken) throw error;
+    for (const sink of sinks) sink.discard();
   }
 }
 
