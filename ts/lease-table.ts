@@ -84,6 +84,11 @@ export class LeaseTable {
     return [...indexes].flatMap((index) => index.overlapping(change)).filter((lease) => isBroken(lease, change));
   }
 
+  /** Whether some lease is in a VA space. */
+  isUsing(sink: number): boolean {
+    return [...this.#held].some((lease) => lease.sink === sink);
+  }
+
   /** Throws LEASED where a range is about to change. */
   add(lease: HeldLease): void {
     for (const bar of this.#barred) if (isBroken(lease, bar)) throw aboutToChange(lease.gpa);

@@ -22,6 +22,11 @@ export type RamBacking =
 
 export const BACKING_KINDS = ['shared', 'private', 'file', 'fd', 'handed-over'] as const;
 
+/** Whether it exists only as its mapping: in one view. */
+export function isPrivate(backing: RamBacking): boolean {
+  return backing.kind === 'private' || ('copyOnWrite' in backing && backing.copyOnWrite === true);
+}
+
 /** A backing's memory. */
 export interface OpenBacking {
   readonly object: MemoryObject;

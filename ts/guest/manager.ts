@@ -23,7 +23,7 @@ import { type GuestMemoryFacts, inspect } from './inspect.ts';
 import type { GpaRange } from './layout.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import { RamVisibilityControl } from './ram.ts';
-import { checkedRam, type RamOptions } from './ram-options.ts';
+import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
 import type { RamBlock, RamStore } from './ram-store.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
 import {
@@ -136,16 +136,21 @@ export class GuestMemoryManager extends Handle {
   addRam(options: RamOptions): AddedRam {
     this.checkOpen();
     const { store } = this.#parts;
-    return new AddedRam(this.map, store, store.add(checkedRam(options, `ram${store.blocks.length}`)));
+    return new AddedRam(this.map, store, store.add(this.#checkedRam(options)));
   }
 
   /** The same with RAM that is prefetched. */
   async addRamAsync(options: RamOptions, prefetch?: PrefetchOptions): Promise<AddedRam> {
     this.checkOpen();
     const { store } = this.#parts;
-    const spec = checkedRam(options, `ram${store.blocks.length}`);
-    const [block] = await store.addAll([spec], checkedPrefetch(prefetch, 'addRamAsync'));
+    const [block] = await store.addAll([this.#checkedRam(options)], checkedPrefetch(prefetch, 'addRamAsync'));
     return new AddedRam(this.map, store, block!);
+  }
+
+  #checkedRam(options: RamOptions): RamSpec {
+    const spec = checkedRam(options, `ram${this.#parts.store.blocks.length}`);
+    for (const level of this.#levels.values()) level.checkRam(spec);
+    return spec;
   }
 
   /** Gives the machine back what a range of RAM holds, as a balloon does: it reads as zeroes afterwards, or as its file where

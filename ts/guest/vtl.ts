@@ -13,7 +13,9 @@ import type { VaSpace } from '../va-space.ts';
 import * as validate from '../validate.ts';
 import { bytesOf, overlay, type Protection } from '../withheld.ts';
 import type { AttachedPartition } from './attached-partition.ts';
+import { isPrivate } from './backing.ts';
 import type { GpaRange } from './layout.ts';
+import type { RamSpec } from './ram-options.ts';
 import type { RamStore } from './ram-store.ts';
 
 /** Virtual trust levels: 0 is the guest, 2 what watches over it. */
@@ -42,6 +44,12 @@ export class GuestMemoryClient {
   }
 }
 
+/** What a trust level is left in a range. */
+interface VtlProtection extends Protection {
+  /** Whether the nearest that a hypervisor can do will do. */
+  readonly nearest: boolean;
+}
+
 /** One trust level of a guest. */
 export class VtlState {
   readonly vtl: Vtl;
@@ -52,10 +60,8 @@ export class VtlState {
   /** The view of who has no protections. */
   readonly #base: VaSpace;
   readonly #partitions = new Set<AttachedPartition>();
-  #protections: readonly Protection[] = [];
-  /** Whether what cannot be expressed was accepted for some protection. */
-  #acceptsNearest = false;
-  /** Its own view, from the first protection on. */
+  #protections: readonly VtlProtection[] = [];
+  /** Its own view, from the first protection to the last. */
   #va: VaSpace | undefined;
 
   constructor(vtl: Vtl, map: MemoryMap, space: AddressSpace, store: RamStore, base: VaSpace) {
@@ -78,21 +84,21 @@ export class VtlState {
 
   /** Leaves the trust level of the access to a range only `access`. */
   protect(range: GpaRange, access: VtlAccess, { nearest = false }: VtlProtectionOptions): void {
-    const added = { start: range.gpa, last: sum(range.gpa, lastByte(range.length)), access: accessNumber(access) };
-    const acceptsNearest = validate.flag(nearest, 'nearest');
+    const added = {
+      start: range.gpa,
+      last: sum(range.gpa, lastByte(range.length)),
+      access: accessNumber(access),
+      nearest: validate.flag(nearest, 'nearest'),
+    };
     this.#checkPages(range);
-    for (const { attachments } of this.partitions) checkExpressible(attachments[0]!, added, acceptsNearest);
+    for (const { attachments } of this.partitions) checkExpressible(attachments[0]!, added);
     this.#map.transaction(() => {
       this.#announce(added);
       if (added.access !== abi.ACCESS_ALL) this.#makeOwnView();
       this.#va?.protect({ ...range, access });
       for (const { attachments } of this.partitions) for (const each of attachments) protect(each, added);
-      this.#keep(
-        overlay(this.#protections, added)
-          .filter((each) => each.access !== abi.ACCESS_ALL)
-          .sort((a, b) => (a.start < b.start ? -1 : 1)),
-        this.#acceptsNearest || acceptsNearest,
-      );
+      this.#keep(overlay(this.#protections, added, isSame).filter(({ access }) => access !== abi.ACCESS_ALL));
+      if (this.#protections.length === 0) this.#closeOwnView();
     });
   }
 
@@ -100,7 +106,7 @@ export class VtlState {
   enter(partition: AttachedPartition): void {
     for (const attachment of partition.attachments) {
       for (const protection of this.#protections) {
-        checkExpressible(attachment, protection, this.#acceptsNearest);
+        checkExpressible(attachment, protection);
         protect(attachment, protection);
       }
     }
@@ -109,6 +115,13 @@ export class VtlState {
     this.#map.context.onDone(() => {
       for (const each of this.#partitions) if (each.closed) this.#partitions.delete(each);
     });
+  }
+
+  /** Throws PRIVATE_TWICE for RAM that it cannot see. */
+  checkRam({ name, backing }: RamSpec): void {
+    if (this.#va === undefined || !isPrivate(backing)) return;
+    const message = `RAM "${name}" is private memory, which only one view can show, and VTL${this.vtl} has a view of its own as long as it has protections: make it shared`;
+    throw new MembackingError('PRIVATE_TWICE', message, { details: { name } });
   }
 
   /** Whether something of a range is protected. */
@@ -127,20 +140,32 @@ export class VtlState {
       const message = `the protections of VTL${this.vtl} need a second view of all RAM, and "${hidden.name}" is private memory, which has only one: make it shared`;
       throw new MembackingError('PRIVATE_TWICE', message, { details: { name: hidden.name } });
     }
-    const va = this.#map.attachVaSpace(this.#space, { name: `VTL${this.vtl}`, size: this.#base.size });
-    this.#va = va;
-    this.client.memory.use(va);
+    this.#use(this.#map.attachVaSpace(this.#space, { name: `VTL${this.vtl}`, size: this.#base.size }));
+  }
+
+  /** It stays where leases have been taken from it. */
+  #closeOwnView(): void {
+    const va = this.#va;
+    if (va === undefined || this.#map.context.leases.isUsing(va.id)) return;
+    this.#use(undefined);
+    va.close();
+  }
+
+  #use(own: VaSpace | undefined): void {
+    const before = this.#va;
+    this.#va = own;
+    this.client.memory.use(own ?? this.#base);
     this.#map.context.onUndo(() => {
-      this.#va = undefined;
-      this.client.memory.use(this.#base);
+      this.#va = before;
+      this.client.memory.use(before ?? this.#base);
     });
   }
 
-  #keep(protections: readonly Protection[], acceptsNearest: boolean): void {
-    const before = [this.#protections, this.#acceptsNearest] as const;
-    [this.#protections, this.#acceptsNearest] = [protections, acceptsNearest];
+  #keep(protections: readonly VtlProtection[]): void {
+    const before = this.#protections;
+    this.#protections = protections;
     this.#map.context.onUndo(() => {
-      [this.#protections, this.#acceptsNearest] = before;
+      this.#protections = before;
     });
   }
 
@@ -185,10 +210,14 @@ function nearestAccess({ partition }: Attachment, access: number): number {
 }
 
 /** Throws EXECUTE_CONTROL. */
-function checkExpressible(attachment: Attachment, { start, access }: Protection, acceptsNearest: boolean): void {
-  const nearest = nearestAccess(attachment, access);
-  if (nearest === access || acceptsNearest) return;
-  const words: readonly Access[] = [accessName(access), accessName(nearest)];
+function checkExpressible(attachment: Attachment, { start, access, nearest }: VtlProtection): void {
+  const possible = nearestAccess(attachment, access);
+  if (possible === access || nearest) return;
+  const words: readonly Access[] = [accessName(access), accessName(possible)];
   const message = `partition "${attachment.partition.name}" cannot keep the guest from executing what it reads: at ${formatHex(start)}, "${words[0]}" would be "${words[1]}"; ask for that, or accept it with { nearest: true }`;
   throw new MembackingError('EXECUTE_CONTROL', message, { details: { access: words[0], nearest: words[1] } });
+}
+
+function isSame(one: VtlProtection, other: VtlProtection): boolean {
+  return one.access === other.access && one.nearest === other.nearest;
 }
