@@ -86,6 +86,9 @@ hugePageTest('RAM of explicit huge pages is what the kernel says it is', HUGE, 8
   const manager = builder({ backing: { kind: 'shared', hugePageSize: HUGE } }).build();
   manager.guestMemory.writeU32(5 * MIB, 1);
   t.is(smaps(manager).Shared_Hugetlb! + smaps(manager).Private_Hugetlb!, HUGE);
+  const lease = manager.guestMemory.lock({ gpa: 0, length: PAGE }, 'write', { holder: 'ring' });
+  t.throws(() => lease.view, { code: 'NO_VIEW', message: /huge pages .* use read and write/ });
+  lease.release();
   t.throws(() => manager.discard({ gpa: 4 * MIB, length: PAGE }), { code: 'NOT_DISCARDABLE', message: /0x200000/ });
   t.is(manager.discard({ gpa: 4 * MIB, length: HUGE }), HUGE);
   t.is(manager.guestMemory.readU32(5 * MIB), 0);

@@ -47,14 +47,14 @@ export class Lease implements Disposable {
   }
 
   /** The memory itself: the same array each time, of length 0 after `release`. A lease to read gives one too, which is not
-   *  to be written. Throws NO_VIEW where JavaScript must not touch it (read-only memory, a file that can become shorter,
-   *  more than 4 GiB): there `read` and `write` of the guest memory do. */
+   *  to be written. Throws NO_VIEW where JavaScript must not touch it (read-only memory, huge pages of a pool, a file that
+   *  can become shorter, more than 4 GiB): there `read` and `write` of the guest memory do. */
   get view(): Uint8Array {
     const { gpa, length } = this.#held;
     if (this.released) throw new MembackingError('CLOSED', `the lease at ${formatHex(gpa)} was released`);
     if (this.#view !== undefined) return this.#view;
     if (!this.#isViewable || length > 2 ** 32) {
-      const message = `memory at ${formatHex(gpa)} has no view: it is read-only, or its file can become shorter, or it is more than 4 GiB`;
+      const message = `memory at ${formatHex(gpa)} has no view: it is read-only, or of huge pages of a pool, or its file can become shorter, or it is more than 4 GiB; use read and write`;
       throw new MembackingError('NO_VIEW', message, { details: { gpa, length } });
     }
     this.#buffer = systemError('a view of guest memory', () => this.#space.reservation.view(gpa, length));
