@@ -5,6 +5,7 @@ import { PartitionAttachError } from '../ts/guest/errors.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import type { Vtl } from '../ts/guest/vtl.ts';
+import { hugePageTest } from './support/accounting.ts';
 import { footprint } from './support/footprint.ts';
 import { kvmTest } from './support/guest.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
@@ -241,6 +242,61 @@ test('ten thousand protections cost what one does, and are one when they meet', 
   t.is(manager.vtlProtections(0).length, 10_000);
   for (let page = 2; page < 20_000; page += 2) set(page, 'rx');
   t.deepEqual(manager.vtlProtections(0), [{ gpa: PAGE, length: 19_999 * PAGE, access: 'rx' }]);
+  manager.close();
+});
+
+test('RAM that goes takes its protections along: what comes there has none', (t) => {
+  const manager = buildVm(ALIASED);
+  const partition = attached(manager, 0);
+  const dimm = { name: 'dimm', ranges: [{ gpa: GIB / 2, length: MIB }] };
+  const added = manager.addRam(dimm);
+  const before = slots(partition);
+  manager.setVtlProtection(0, range, 'rx');
+  manager.setVtlProtection(0, { gpa: GIB / 2 - PAGE, length: 2 * PAGE }, 'none');
+  manager.setVtlProtection(2, { gpa: GIB / 2 + PAGE, length: PAGE }, 'rx');
+  const error = new Error('taken back');
+  const wholeState = () => [slots(partition), manager.vtlProtections(0), manager.vtlProtections(2), added.closed];
+  const protectedState = wholeState();
+  t.throws(
+    () =>
+      manager.map.transaction(() => {
+        added.remove();
+        throw error;
+      }),
+    { is: error },
+  );
+  t.deepEqual(wholeState(), protectedState);
+  added.remove();
+  t.deepEqual(manager.vtlProtections(0), [
+    { ...range, access: 'rx' },
+    { gpa: GIB / 2 - PAGE, length: PAGE, access: 'none' },
+  ]);
+  t.deepEqual(manager.vtlProtections(2), []);
+  manager.addRam(dimm);
+  manager.setVtlProtection(0, { gpa: 0, length: 4 * MIB }, 'rwx');
+  t.deepEqual(slots(partition), before);
+  manager.close();
+});
+
+hugePageTest('a protection of RAM of huge pages is made of whole ones', 2 * MIB, 4, (t) => {
+  const ranges = [{ gpa: GIB / 2, length: 8 * MIB }];
+  const ram = { name: 'huge', ranges, backing: { kind: 'shared', hugePageSize: 2 * MIB } } as const;
+  const manager = buildVm({ ...ALIASED, ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }] }, ram] });
+  const set = (offset: number, length: number) => manager.setVtlProtection(0, { gpa: GIB / 2 + offset, length }, 'rx');
+  for (const [offset, length] of [
+    [0, PAGE],
+    [2 * MIB + PAGE, 2 * MIB - PAGE],
+    [-PAGE, 2 * PAGE],
+  ] as const) {
+    t.throws(() => set(offset, length), {
+      code: 'INVALID_ARGUMENT',
+      message: /"huge" must be whole pages of 0x200000 bytes/,
+    });
+  }
+  set(-PAGE, 2 * MIB + PAGE);
+  set(4 * MIB, 4 * MIB + PAGE);
+  t.is(manager.vtlProtections(0).length, 2);
+  manager.setVtlProtection(0, range, 'rx');
   manager.close();
 });
 

@@ -90,9 +90,9 @@ export class GuestMemoryManager extends Handle {
   }
 
   /** Leaves a trust level of its access to a range only `access` (`rwx` takes that back): in all its partitions, also those
-   *  that are attached later, and in its `client`. Whole pages, at GPAs without the alias map, through which VTL2 is
-   *  bound by it too. Throws EXECUTE_CONTROL where a hypervisor cannot do that; PRIVATE_TWICE with private RAM, which cannot
-   *  be seen differently; LEASED, NO_SLOTS. */
+   *  that are attached later, and in its `client`. Whole pages of what is there, at GPAs without the alias map, through which
+   *  VTL2 is bound by it too. Throws EXECUTE_CONTROL where a hypervisor cannot do that; PRIVATE_TWICE with private RAM, which
+   *  cannot be seen differently; LEASED, NO_SLOTS. */
   setVtlProtection(vtl: Vtl, range: GpaRange, access: VtlAccess, options?: VtlProtectionOptions): void {
     this.checkOpen();
     const { gpa, length } = validate.options(range, ['gpa', 'length'], 'the range');
@@ -136,7 +136,7 @@ export class GuestMemoryManager extends Handle {
   addRam(options: RamOptions): AddedRam {
     this.checkOpen();
     const { store } = this.#parts;
-    return new AddedRam(this.map, store, store.add(this.#checkedRam(options)));
+    return this.#added(store.add(this.#checkedRam(options)));
   }
 
   /** The same with RAM that is prefetched. */
@@ -144,7 +144,11 @@ export class GuestMemoryManager extends Handle {
     this.checkOpen();
     const { store } = this.#parts;
     const [block] = await store.addAll([this.#checkedRam(options)], checkedPrefetch(prefetch, 'addRamAsync'));
-    return new AddedRam(this.map, store, block!);
+    return this.#added(block!);
+  }
+
+  #added(block: RamBlock): AddedRam {
+    return new AddedRam(this.map, this.#parts.store, [...this.#levels.values()], block);
   }
 
   #checkedRam(options: RamOptions): RamSpec {
@@ -193,17 +197,20 @@ export class GuestMemoryManager extends Handle {
   }
 }
 
-/** RAM that was added while the guest ran. Closing it takes it from the guest and gives it back: ask the guest before. */
+/** RAM that was added while the guest ran. Closing it takes it from the guest, with its protections, and gives it back: ask
+ *  the guest before. */
 export class AddedRam extends Handle {
   readonly #map: MemoryMap;
   readonly #store: RamStore;
+  readonly #levels: readonly VtlState[];
   readonly #block: RamBlock;
 
   /** @internal Made by GuestMemoryManager. */
-  constructor(map: MemoryMap, store: RamStore, block: RamBlock) {
+  constructor(map: MemoryMap, store: RamStore, levels: readonly VtlState[], block: RamBlock) {
     super();
     this.#map = map;
     this.#store = store;
+    this.#levels = levels;
     this.#block = block;
   }
 
@@ -222,7 +229,10 @@ export class AddedRam extends Handle {
 
   protected override release(): void {
     if (this.#map.closed) return;
-    this.#store.remove(this.#block);
+    this.#map.transaction(() => {
+      this.#store.remove(this.#block);
+      for (const level of this.#levels) level.forget(this.#block);
+    });
     // Taken back with the transaction that it may be in.
     if (this.#map.context.core.open > 0) this.#map.context.onUndo(() => this.setClosed(false));
   }

@@ -16,7 +16,7 @@ import type { AttachedPartition } from './attached-partition.ts';
 import { isPrivate } from './backing.ts';
 import type { GpaRange } from './layout.ts';
 import type { RamSpec } from './ram-options.ts';
-import type { RamStore } from './ram-store.ts';
+import type { RamBlock, RamStore } from './ram-store.ts';
 
 /** Virtual trust levels: 0 is the guest, 2 what watches over it. */
 export const VTLS = [0, 2] as const;
@@ -124,6 +124,13 @@ export class VtlState {
     throw new MembackingError('PRIVATE_TWICE', message, { details: { name } });
   }
 
+  /** Inside the transaction that takes RAM away: its protections go too. */
+  forget({ ranges }: RamBlock): void {
+    for (const range of ranges) {
+      if (this.isProtected(range.gpa, sum(range.gpa, lastByte(range.length)))) this.protect(range, 'rwx', {});
+    }
+  }
+
   /** Whether something of a range is protected. */
   isProtected(start: Address, last: Address): boolean {
     return this.#protections.some((each) => each.start <= last && each.last >= start);
@@ -171,9 +178,14 @@ export class VtlState {
 
   #checkPages({ gpa, length }: GpaRange): void {
     const page = BigInt(abi.PAGE_SIZE);
-    if (BigInt(gpa) % page === 0n && BigInt(length) % page === 0n && sum(gpa, length) <= this.#base.size) return;
-    const message = `a protection must be whole pages below ${formatHex(this.#base.size)}, not ${formatHex(length)} bytes at ${formatHex(gpa)}`;
-    throw validate.invalid(message);
+    const given = `${formatHex(length)} bytes at ${formatHex(gpa)}`;
+    if (BigInt(gpa) % page !== 0n || BigInt(length) % page !== 0n || sum(gpa, length) > this.#base.size) {
+      throw validate.invalid(`a protection must be whole pages below ${formatHex(this.#base.size)}, not ${given}`);
+    }
+    const cut = this.#store.blocks.find((block) => cutsPage(block, gpa) || cutsPage(block, sum(gpa, length)));
+    if (cut === undefined) return;
+    const size = formatHex(cut.object.granularity);
+    throw validate.invalid(`a protection of RAM "${cut.name}" must be whole pages of ${size} bytes, not ${given}`);
   }
 
   /** What was leased before the trust level had a view of its own is in another one: that the plan does not see. */
@@ -192,6 +204,14 @@ export class VtlState {
     context.onUndo(withdraw);
     context.onDone(withdraw);
   }
+}
+
+/** Whether `edge` is inside of a page of the block. */
+function cutsPage({ pieces, object }: RamBlock, edge: Address): boolean {
+  return pieces.some(({ gpa, length, backingOffset }) => {
+    if (edge <= gpa || edge >= sum(gpa, length)) return false;
+    return (BigInt(edge) - BigInt(gpa) + BigInt(backingOffset)) % BigInt(object.granularity) !== 0n;
+  });
 }
 
 function protect(attachment: Attachment, protection: Protection): void {
