@@ -295,6 +295,37 @@ test.serial('memory that is in use, hidden, protected or no RAM is not discarded
   manager.close();
 });
 
+vmTest(
+  'what is leased is given back when it is free, and the guest is kept away until then',
+  {},
+  async (t, manager, guest) => {
+    const range = { gpa: MIB, length: 4 * PAGE };
+    manager.guestMemory.write(MIB, new Uint8Array(4 * PAGE).fill(7));
+    t.is(await manager.discardWhenFree({ gpa: MIB + 3 * PAGE, length: PAGE }), PAGE, 'at once where nothing is leased');
+    const lease = manager.guestMemory.lock({ gpa: MIB, length: 8 }, 'read', { holder: 'disk' });
+    t.throws(() => manager.discard(range), { code: 'LEASED', message: /discardWhenFree waits for that/ });
+    await t.throwsAsync(manager.discardWhenFree(range, { deadline: 1 }), { code: 'LEASED', message: /"disk"/ });
+    t.is(guest.read(MIB), got(0x07070707));
+
+    const freed = manager.discardWhenFree(range);
+    t.is(guest.read(MIB), `mmio read ${MIB.toString(16)}`);
+    t.is(guest.read(MIB + PAGE), got(0x07070707));
+    for (const vtl of [0, 2] as const) {
+      const late = () => manager.client(vtl).memory.lock({ gpa: MIB + PAGE, length: 8 }, 'read', { holder: 'late' });
+      t.throws(late, { code: 'LEASED' });
+    }
+    lease.release();
+    t.is(await freed, 3 * PAGE);
+    t.is(guest.read(MIB), got(0));
+
+    await t.throwsAsync(manager.discardWhenFree({ gpa: GIB, length: PAGE }), { code: 'NOT_DISCARDABLE' });
+    await t.throwsAsync(
+      manager.whenFree(() => manager.discard(range)),
+      { code: 'NOT_DISCARDABLE', message: /transaction/ },
+    );
+  },
+);
+
 test.serial('everything that is mapped is named in /proc/self/smaps', (t) => {
   const manager = buildVm({
     ram: [

@@ -54,8 +54,9 @@ export class LeaseConflict extends MembackingError {
   /** All that was to change with it, leased or not. @internal */
   readonly changes: readonly Change[];
 
-  constructor(table: LeaseTable, leases: readonly HeldLease[], changes: readonly Change[]) {
-    const message = `memory at ${formatHex(leases[0]!.gpa)} is in use by ${holdersOf(leases)}: it must be released first (whenFree waits for that)`;
+  /** `waiting`: the method that waits. */
+  constructor(table: LeaseTable, leases: readonly HeldLease[], changes: readonly Change[], waiting = 'whenFree') {
+    const message = `memory at ${formatHex(leases[0]!.gpa)} is in use by ${holdersOf(leases)}: it must be released first (${waiting} waits for that)`;
     super('LEASED', message, { details: { leases: leases.map(leaseFacts) } });
     this.table = table;
     this.leases = leases;

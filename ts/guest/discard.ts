@@ -5,9 +5,11 @@ import { type Address, formatHex, higher, lastByte, lengthOf, lower, sum, toAddr
 import { MembackingError } from '../errors.ts';
 import { LeaseConflict } from '../lease-table.ts';
 import type { MemoryMap } from '../map.ts';
+import type { MemoryObject } from '../object.ts';
 import type { Attachment } from '../partition.ts';
 import { systemError } from '../system.ts';
 import type { VaSpace } from '../va-space.ts';
+import type { WaitOptions } from '../when-free.ts';
 import type { GpaRange } from './layout.ts';
 import type { RamStore } from './ram-store.ts';
 import type { VtlState } from './vtl.ts';
@@ -18,13 +20,44 @@ interface Memory {
   readonly store: RamStore;
 }
 
-/** Bytes freed. Throws LEASED, NOT_DISCARDABLE, SYSTEM; nothing is discarded then. */
-export function discard({ map, va, store }: Memory, range: GpaRange, levels: readonly VtlState[]): Address {
-  const { core, leases, objects, isBusy } = map.context;
+/** A part of one object that the guest sees. */
+interface Piece {
+  readonly object: MemoryObject;
+  readonly gpa: Address;
+  readonly offset: Address;
+  readonly length: Address;
+}
+
+/** Bytes freed. Throws LEASED and NOT_DISCARDABLE, and SYSTEM where the system refuses: what comes before that is
+ *  discarded. */
+export function discard(memory: Memory, range: GpaRange, levels: readonly VtlState[]): Address {
+  if (memory.map.context.isBusy) throw refused(range, 'busy', 'a transaction is open');
+  return giveBack(memory, checkedPieces(memory, range, levels));
+}
+
+/** The same, which waits for leases. Throws what `whenFree` throws. */
+export async function discardWhenFree(
+  memory: Memory,
+  range: GpaRange,
+  levels: readonly VtlState[],
+  options: WaitOptions | undefined,
+): Promise<Address> {
+  let freed: Address = 0;
+  await memory.map.whenFree(() => {
+    const pieces = checkedPieces(memory, range, levels);
+    memory.map.context.onDone(() => {
+      freed = giveBack(memory, pieces);
+    });
+  }, options);
+  return freed;
+}
+
+/** Throws LEASED, NOT_DISCARDABLE. */
+function checkedPieces({ map, va, store }: Memory, range: GpaRange, levels: readonly VtlState[]): Piece[] {
+  const { core, leases, objects } = map.context;
   const start = range.gpa;
   const last = sum(start, lastByte(range.length));
-  const refuse = (reason: string, words: string) => refused(start, last, reason, words);
-  if (isBusy) throw refuse('busy', 'a transaction is open');
+  const refuse = (reason: string, words: string) => refused(range, reason, words);
   if (store.isPinned) throw refuse('pinned', 'RAM is pinned');
   if (levels.some((level) => level.isProtected(start, last)))
     throw refuse('protected', 'a trust level is kept from it');
@@ -33,7 +66,7 @@ export function discard({ map, va, store }: Memory, range: GpaRange, levels: rea
     concerns: (attachment: Attachment) => attachment.va === va,
   }));
   const leased = changes.flatMap((change) => leases.brokenBy(change));
-  if (leased.length > 0) throw new LeaseConflict(leases, leased, changes);
+  if (leased.length > 0) throw new LeaseConflict(leases, leased, changes, 'discardWhenFree');
 
   let next = start;
   const pieces = core.piecesIn(va.id, start, last).map((row) => {
@@ -50,20 +83,23 @@ export function discard({ map, va, store }: Memory, range: GpaRange, levels: rea
     if (BigInt(offset) % page !== 0n || BigInt(length) % page !== 0n) {
       throw refuse('unaligned', `it is not made of whole pages of ${formatHex(page)} bytes`);
     }
-    return { object, from, offset, length };
+    return { object, gpa: from, offset, length };
   });
   if (next <= last) throw refuse('hidden', 'not all of it is writable RAM');
+  return pieces;
+}
 
+function giveBack({ va }: Memory, pieces: readonly Piece[]): Address {
   let freed = 0n;
-  for (const { object, from, offset, length } of pieces) {
+  for (const { object, gpa, offset, length } of pieces) {
     freed += systemError('guest memory cannot be discarded', () =>
-      object.kind === 'private' ? va.reservation.discardPrivate(from, length) : object.backing.discard(offset, length),
+      object.kind === 'private' ? va.reservation.discardPrivate(gpa, length) : object.backing.discard(offset, length),
     );
   }
   return toAddress(freed);
 }
 
-function refused(start: Address, last: Address, reason: string, words: string): MembackingError {
-  const message = `memory ${formatHex(start)}-${formatHex(last)} cannot be given back: ${words}`;
-  return new MembackingError('NOT_DISCARDABLE', message, { details: { gpa: start, reason } });
+function refused({ gpa, length }: GpaRange, reason: string, words: string): MembackingError {
+  const message = `memory ${formatHex(gpa)}-${formatHex(sum(gpa, lastByte(length)))} cannot be given back: ${words}`;
+  return new MembackingError('NOT_DISCARDABLE', message, { details: { gpa, reason } });
 }

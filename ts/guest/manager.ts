@@ -18,7 +18,7 @@ import type { WaitOptions } from '../when-free.ts';
 import { bytesOf } from '../withheld.ts';
 import { type AttachedPartition, attach } from './attached-partition.ts';
 import { DeviceMemoryMapper } from './device.ts';
-import { discard } from './discard.ts';
+import { discard, discardWhenFree } from './discard.ts';
 import { type GuestMemoryFacts, inspect } from './inspect.ts';
 import type { GpaRange } from './layout.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
@@ -95,8 +95,7 @@ export class GuestMemoryManager extends Handle {
    *  cannot be seen differently; LEASED, NO_SLOTS. */
   setVtlProtection(vtl: Vtl, range: GpaRange, access: VtlAccess, options?: VtlProtectionOptions): void {
     this.checkOpen();
-    const { gpa, length } = validate.options(range, ['gpa', 'length'], 'the range');
-    const checked = { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
+    const checked = checkedRange(range);
     const left = validate.oneOf(VTL_ACCESSES, access, 'access');
     this.#level(vtl).protect(checked, left, validate.options(options, ['nearest'], 'setVtlProtection'));
   }
@@ -159,12 +158,17 @@ export class GuestMemoryManager extends Handle {
 
   /** Gives the machine back what a range of RAM holds, as a balloon does: it reads as zeroes afterwards, or as its file where
    *  that is copied on write. Whole pages of the backing. Returns the bytes freed. Throws LEASED, and NOT_DISCARDABLE
-   *  where it is not all visible, writable RAM without protections, or is pinned. */
+   *  where it is not all visible, writable RAM without protections, or is pinned; SYSTEM, where only what comes before has
+   *  been given back. */
   discard(range: GpaRange): Address {
     this.checkOpen();
-    const { gpa, length } = validate.options(range, ['gpa', 'length'], 'the range');
-    const checked = { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
-    return discard(this.#parts, checked, [...this.#levels.values()]);
+    return discard(this.#parts, checkedRange(range), [...this.#levels.values()]);
+  }
+
+  /** The same, when none of it is leased any more. Waits as `whenFree` does. */
+  async discardWhenFree(range: GpaRange, options?: WaitOptions): Promise<Address> {
+    this.checkOpen();
+    return discardWhenFree(this.#parts, checkedRange(range), [...this.#levels.values()], options);
   }
 
   /** What there is now, as plain data. */
@@ -195,6 +199,11 @@ export class GuestMemoryManager extends Handle {
     this.deviceMapper.close();
     this.#parts.store.close();
   }
+}
+
+function checkedRange(range: GpaRange): GpaRange {
+  const { gpa, length } = validate.options(range, ['gpa', 'length'], 'the range');
+  return { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
 }
 
 /** RAM that was added while the guest ran. Closing it takes it from the guest, with its protections, and gives it back: ask
