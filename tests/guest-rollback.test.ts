@@ -5,6 +5,7 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import type { MembackingError } from '../ts/errors.ts';
 import type { DeviceRegionControl, MappedRegion } from '../ts/guest/device.ts';
 import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
@@ -17,8 +18,9 @@ import { buildVm, GIB, MIB } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const BAR = 0x8000_0000;
+const PAM = { gpa: 0xc8000, length: 0x4000 };
 
-/** RAM that PAM switches, a DIMM, a BAR that shows two pages of a file, both trust levels. */
+/** RAM that PAM switches, a DIMM with a protection, a BAR that shows two pages of a file, both trust levels. */
 class World {
   readonly manager: GuestMemoryManager;
   readonly dimm: AddedRam;
@@ -38,7 +40,7 @@ class World {
     [this.control, this.region] = [control, region];
     region.map(0, this.file, 0, 2 * PAGE, true);
     control.mapToGuest(BAR);
-    this.manager.setVtlProtection(2, { gpa: MIB, length: PAGE }, 'rx');
+    this.manager.setVtlProtection(2, { gpa: GIB, length: PAGE }, 'rx');
     this.manager.attachPartition(this.partitions[0]!);
     this.failing = new Failing(this.manager.map.context);
   }
@@ -65,10 +67,10 @@ function file(): number {
 }
 
 const OPERATIONS: Readonly<Record<string, (world: World) => unknown>> = {
-  'a piece of RAM is hidden': ({ manager }) => manager.ramVisibility.set({ gpa: 0xc8000, length: 0x4000 }, 'unmapped'),
+  'a piece of RAM is hidden': ({ manager }) => manager.ramVisibility.set(PAM, 'unmapped'),
   'two pieces are switched': ({ manager }) =>
     manager.ramVisibility.setAll([
-      { gpa: 0xc8000, length: 0x4000, visibility: 'unmapped' },
+      { ...PAM, visibility: 'unmapped' },
       { gpa: 0xcc000, length: 0x4000, visibility: 'read-only' },
     ]),
   'RAM is added': ({ manager }) => manager.addRam({ ranges: [{ gpa: 2 * GIB - MIB, length: MIB }] }),
@@ -89,11 +91,11 @@ const OPERATIONS: Readonly<Record<string, (world: World) => unknown>> = {
       manager.deviceMapper.newRegion(5 * MIB, 'zeroes', { holes: 'zero' }).control.mapToGuest(3 * GIB),
     ),
   'a trust level gets its own view': ({ manager }) => manager.setVtlProtection(0, { gpa: 0, length: 2 * MIB }, 'rx'),
-  'a protection goes': ({ manager }) => manager.setVtlProtection(2, { gpa: MIB, length: PAGE }, 'rwx'),
+  'a protection goes': ({ manager }) => manager.setVtlProtection(2, { gpa: GIB, length: PAGE }, 'rwx'),
   'VTL2 is attached': ({ manager, partitions }) => manager.attachPartition(partitions[1]!, { vtl: 2 }),
 };
 
-test('wherever an operation fails, nothing has happened', (t) => {
+test.serial('wherever an operation fails, nothing has happened', (t) => {
   const rows: string[][] = [];
   for (const [title, operate] of Object.entries(OPERATIONS)) {
     const world = new World();
@@ -119,7 +121,82 @@ test('wherever an operation fails, nothing has happened', (t) => {
   for (const row of alignRows(rows)) t.log(row);
 });
 
-test('a guest that is closed is gone without a trace', (t) => {
+/** When a plan of a wait fails, and with what the wait then ends. */
+const WAITS = {
+  'the guest is kept away': { code: 'PLAN_FAILED' },
+  'the guest gets its memory back': { code: 'LEASED', cause: { code: 'PLAN_FAILED' } },
+  'the change is made': { code: 'PLAN_FAILED', cause: { code: 'PLAN_FAILED' } },
+} as const;
+
+test.serial(
+  'wherever a wait fails, nothing has happened, and with the next change the guest has all its memory',
+  async (t) => {
+    const rows: string[][] = [];
+    for (const [title, expected] of Object.entries(WAITS)) {
+      const world = new World();
+      const { manager, failing } = world;
+      const before = world.state();
+      const isFirst = title === 'the guest is kept away';
+      const options = title === 'the change is made' ? {} : { deadline: 1 };
+      let after = 0;
+      for (; ; after++) {
+        const lease = manager.guestMemory.lock({ gpa: 0xc9000, length: 8 }, 'write', { holder: 'disk' });
+        if (isFirst) failing.after = after;
+        const waiting = manager.whenFree(() => manager.ramVisibility.set(PAM, 'unmapped'), options);
+        failing.after = isFirst ? Number.POSITIVE_INFINITY : after;
+        if (title === 'the change is made') lease.release();
+        const error = await waiting.then(
+          () => undefined,
+          (reason: MembackingError) => reason,
+        );
+        failing.after = Number.POSITIVE_INFINITY;
+        lease.release();
+        if (error === undefined || (error.code === 'LEASED' && error.cause === undefined)) break;
+        t.like(error, expected, `${title}, after ${after} commands`);
+        manager.map.transaction(() => {});
+        t.deepEqual(world.state(), before, `${title}, after ${after} commands`);
+      }
+      t.true(after > 2, title);
+      rows.push([title, `${after} commands`]);
+      world.close();
+    }
+    for (const row of alignRows(rows)) t.log(row);
+  },
+);
+
+test.serial('memory that the system does not take back stays as it is, and so does all else', async (t) => {
+  const ram = [0, MIB].map((gpa) => ({ name: `ram${gpa}`, ranges: [{ gpa, length: MIB }] }));
+  const manager = buildVm({ ram });
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  const range = { gpa: MIB - PAGE, length: 2 * PAGE };
+  manager.guestMemory.write(range.gpa, new Uint8Array(2 * PAGE).fill(7));
+  const state = () => [footprint(), [...partition.slots], manager.map.leases(), manager.inspect().plans.failed];
+  const before = state();
+  const { backing } = manager.va.pieces()[1]!.object;
+  const fail = () => {
+    throw Object.assign(new Error('EOPNOTSUPP'), { code: 'EOPNOTSUPP', errno: -95, syscall: 'fallocate' });
+  };
+  Object.defineProperty(backing, 'discard', { configurable: true, value: fail });
+  const refused = { code: 'SYSTEM', message: /discarded/ } as const;
+  t.throws(() => manager.discard(range), refused);
+  t.deepEqual(state(), before);
+  const lease = manager.guestMemory.lock({ gpa: MIB, length: 8 }, 'read', { holder: 'disk' });
+  const waiting = manager.discardWhenFree(range);
+  lease.release();
+  await t.throwsAsync(waiting, refused);
+  t.deepEqual(
+    [...partition.slots.values()].map(({ gpa, length, access }) => [gpa, length, access]),
+    [0, MIB].map((gpa) => [gpa, MIB, 'rwx']),
+  );
+  t.is(manager.guestMemory.readU8(MIB), 7);
+  manager.guestMemory.lock({ gpa: MIB, length: 8 }, 'read', { holder: 'disk' }).release();
+  Reflect.deleteProperty(backing, 'discard');
+  t.is(manager.discard(range), PAGE);
+  manager.close();
+});
+
+test.serial('a guest that is closed is gone without a trace', (t) => {
   const before = footprint();
   for (let i = 0; i < 3; i++) new World().close();
   t.deepEqual(footprint(), before);
