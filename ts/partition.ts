@@ -184,7 +184,7 @@ export class Attachment extends Sink {
   #apply({ start, last }: Pick<Protection, 'start' | 'last'>): void {
     let parts: readonly Protection[] = [{ start, last, access: abi.ACCESS_ALL }];
     for (const asked of clipped(this.#asked, { start, last })) parts = overlay(parts, asked);
-    for (const { access, ...range } of this.#withheld) {
+    for (const { access, ...range } of clipped(this.#withheld, { start, last })) {
       for (const part of clipped(parts, range)) parts = overlay(parts, { ...part, access: part.access & access });
     }
     for (const part of parts) super.setAccess(part.start, bytesOf(part), accessName(part.access));

@@ -8,7 +8,7 @@ import type { Change, HeldLease } from './lease-table.ts';
 import { holdersOf, isEnough, LeaseConflict, leaseFacts } from './lease-table.ts';
 import { Attachment } from './partition.ts';
 import * as validate from './validate.ts';
-import type { Withheld } from './withheld.ts';
+import { clipped, type Withheld } from './withheld.ts';
 
 export interface WaitOptions {
   /** Milliseconds. Default: as long as it takes. */
@@ -136,14 +136,16 @@ function commonPart(lease: HeldLease, { start, end, left, concerns }: Change): W
 
 /** Where no slot is left to cut one: all of those that parts are in, which need no more than there are. */
 function wholeSlots(context: Context, parts: readonly Withheld[]): Withheld[] {
-  return parts.flatMap((part) =>
-    attachmentsOf(context, part).flatMap((attachment) =>
-      context.core
-        .slots(attachment.id)
-        .filter(({ start, last }) => start <= part.last && last >= part.start)
-        .map(({ start, last }) => ({ ...part, start, last, concerns: (other: Attachment) => other === attachment })),
-    ),
-  );
+  const attachments = new Set(parts.flatMap((part) => attachmentsOf(context, part)));
+  return [...attachments].flatMap((attachment) => {
+    const own = parts.filter((part) => part.concerns(attachment));
+    const concerns = (other: Attachment) => other === attachment;
+    return context.core.slots(attachment.id).flatMap(({ start, last }) => {
+      const inside = clipped(own, { start, last });
+      const access = inside.reduce((left, part) => left & part.access, abi.ACCESS_ALL);
+      return inside.length === 0 ? [] : [{ start, last, access, concerns }];
+    });
+  });
 }
 
 function attachmentsOf({ sinks }: Context, part: Withheld): Attachment[] {
