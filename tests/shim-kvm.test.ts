@@ -446,12 +446,13 @@ machineTest('a guest loses its memory and its vCPU when the VM is closed', (t, {
   t.throws(() => vcpu.run(), { code: 'EBADF', message: /the VM is closed/ });
 });
 
-machineTest('closing a vCPU, or its VM, ends a run in the background', async (t, { vm, vcpu }) => {
+machineTest('closing a vCPU, or its VM, ends a run in the background', async (t, { vm, vcpu, read }) => {
   const second = vm.createVcpu(1);
   enterUserMode(second);
   start(vcpu, 'spin');
-  start(second, 'spin');
+  start(second, 'count', { rbx: 0x3000 });
   const [first, other] = [vcpu.runAsync(), second.runAsync()];
+  while (read(0x3000, 4).every((byte) => byte === 0)) await sleep(1);
   vcpu.close();
   await t.throwsAsync(first, { code: 'ERR_CLOSED' });
   vm.close();

@@ -5,6 +5,8 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 const RESULT = /^(not )?ok \d+ - (.*?)( # [A-Z]+\b.*)?$/;
+/** Stands behind all results. */
+const PLAN = /^1\.\.\d+$/;
 /** What belongs to the result above it: its log, its error. */
 const DETAIL = /^#? {2}/;
 
@@ -20,6 +22,7 @@ export async function runTests(args) {
   let passed = 0;
   let failed = 0;
   let heading = '';
+  let isWhole = false;
   const fail = (title) => {
     failed++;
     console.log(`\nFAILED ${title}`);
@@ -27,6 +30,7 @@ export async function runTests(args) {
   };
   for await (const line of createInterface({ input: ava.stdout })) {
     const [isResult, not, title, directive] = RESULT.exec(line) ?? [];
+    isWhole ||= PLAN.test(line);
     if (!isResult) {
       if (!DETAIL.test(line)) continue;
       if (heading !== '') console.log(heading);
@@ -45,7 +49,8 @@ export async function runTests(args) {
   }
 
   const ending = await ended;
-  if (ending !== 0 && failed === 0) fail(`ava ended with ${ending}`);
+  if (!isWhole || (ending !== 0 && failed === 0))
+    fail(`ava ended with ${ending}${isWhole ? '' : ', and not all tests ran'}`);
   if (passed + failed === 0) fail('no test ran');
   console.log();
   for (const [file, count] of [...passedIn].sort()) console.log(`${String(count).padStart(5)} passed in ${file}`);
