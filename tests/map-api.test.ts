@@ -1,15 +1,7 @@
 // The API by its word: each method in right use, transactions, handles that are closed.
 
 import test from 'ava';
-import {
-  KvmPartition,
-  MembackingError,
-  MemoryMap,
-  PrivateMemory,
-  type Region,
-  SharedMemory,
-  Vcpu,
-} from '../ts/index.ts';
+import { KvmPartition, MembackingError, PrivateMemory, type Region, SharedMemory, Vcpu } from '../ts/index.ts';
 import { kvmMissing, kvmTest } from './support/guest.ts';
 import { Machine, RecordingPartition, refusal, wordAt } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
@@ -312,26 +304,6 @@ test('transactions nest 64 deep', (t) => {
   nest(64);
   t.is(machine.ram.mappings()[0]?.offset, PAGE);
   machine.end(t);
-});
-
-test('what a recorder throws comes out of the change that it was told of, which has happened', (t) => {
-  let isFull = false;
-  const record = {
-    write() {
-      if (isFull) throw new Error('disk full');
-    },
-  };
-  const map = new MemoryMap({ record });
-  const region = map.createRegion({ name: 'system', kind: 'container', size: PAGE });
-  isFull = true;
-  t.throws(() => region.resize(2 * PAGE), { message: 'disk full' });
-  isFull = false;
-  t.is(region.size, 2 * PAGE);
-  t.throws(() => map.transaction(() => map.transaction(() => region.resize('x' as never))), {
-    code: 'INVALID_ARGUMENT',
-  });
-  region.close();
-  map.close();
 });
 
 test('the recording of everything replays to the same plans', (t) => {

@@ -6,7 +6,7 @@ import { Core } from './core.ts';
 import { MembackingError } from './errors.ts';
 import type { GuestWindows } from './guest-window.ts';
 import { LeaseTable } from './lease-table.ts';
-import { Names } from './names.ts';
+import { Names, PLAN_PENDING } from './names.ts';
 import { NativeExecutor } from './native-executor.ts';
 import { ObjectTable } from './object-table.ts';
 import { PartitionTable } from './partition-table.ts';
@@ -88,9 +88,11 @@ export class Context {
     return this.transaction(operation);
   }
 
-  /** All of it or nothing. */
+  /** All of it or nothing. Throws PLAN_PENDING while another one is carried out: also when the core has done its part, but
+   *  partitions are resumed, the plan is announced, the trace written. */
   transaction<Result>(body: () => Result): Result {
     this.checkOpen();
+    if (this.isBusy && this.core.open === 0) throw new MembackingError('PLAN_PENDING', PLAN_PENDING);
     this.core.begin();
     this.recorder?.begin();
     this.#marks.push(this.#undo.length);
@@ -146,12 +148,9 @@ export class Context {
   }
 
   #keep(): void {
+    this.recorder?.commit();
     this.#marks.pop();
-    try {
-      this.recorder?.commit();
-    } finally {
-      if (!this.isBusy) this.#finish();
-    }
+    if (!this.isBusy) this.#finish();
   }
 
   #finish(): void {

@@ -22,6 +22,13 @@ export abstract class MapHandle extends Handle {
     return super.closed || this.context.closed;
   }
 
+  /** Inside a transaction: it is closed, unless that comes to nothing. Whatever is thrown when the transaction has
+   *  happened, nobody reaches what gets its number next. */
+  protected end(): void {
+    this.setClosed(true);
+    this.context.onUndo(() => this.setClosed(false));
+  }
+
   protected override checkOpen(): void {
     this.context.checkOpen();
     super.checkOpen();

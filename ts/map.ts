@@ -29,8 +29,9 @@ import { type WaitOptions, whenFree } from './when-free.ts';
 export interface MemoryMapOptions {
   /** Which overlaps of regions are allowed. Default `layered`: any. */
   readonly policy?: Policy;
-  /** Takes a trace of everything that happens to the map, as text: a stream, or anything with `write`. What `write`
-   *  throws comes out of the change that it was told of, which has happened. */
+  /** Takes a trace of everything that happens to the map, as text: a stream, or anything with `write`. If `write` throws,
+   *  the recording ends there, and a warning of the process (`code` RECORDING_ENDED) says why: the change that it was
+   *  told of has happened, and the map goes on. What it throws at the first line comes out of the constructor. */
   readonly record?: TraceOutput;
   /** Bytes that the core may use for its records. Default: 4 GiB. */
   readonly maxMemory?: number;
@@ -200,17 +201,13 @@ export class MemoryMap extends Handle {
     const size = validate.length(given.size ?? DEFAULT_VA_SIZE, 'size');
     const { core, recorder } = this.#context;
     const what = `a VA space of ${formatHex(size)} bytes cannot be reserved`;
-    const reservation = systemError(what, () => native().Reservation.create(size, name));
-    try {
-      return this.#context.transaction(() => {
-        const id = core.attachVa(spaceId, size);
-        recorder?.record({ op: 'va', id, space: spaceId, size });
-        return new VaSpace(this.#context, id, name, space, reservation);
-      });
-    } catch (error) {
-      reservation.close();
-      throw error;
-    }
+    return this.#context.transaction(() => {
+      const reservation = systemError(what, () => native().Reservation.create(size, name));
+      this.#context.onUndo(() => reservation.close());
+      const id = core.attachVa(spaceId, size);
+      recorder?.record({ op: 'va', id, space: spaceId, size });
+      return new VaSpace(this.#context, id, name, space, reservation);
+    });
   }
 
   /** Gives a partition memory slots for what an address space shows, from now on until the attachment or the partition

@@ -35,6 +35,9 @@ function quoted(names: Map<number, string>, id: number | undefined, kind: string
   return name === undefined ? `${kind} ${id ?? ''}`.trim() : `"${name}"`;
 }
 
+/** Said of a change that is made while another one is carried out. */
+export const PLAN_PENDING = 'a change of the memory map is being carried out: make this one when that one has returned';
+
 type Message = (names: Names, failure: CoreFailure & { at: string }, id?: number, other?: number) => string;
 
 const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
@@ -73,7 +76,7 @@ const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
     `${names.object(other)} cannot be written, so it cannot be mapped writable into ${names.region(id)}`,
   NO_TRANSACTION: () => 'there is no transaction to do this in',
   NESTING: () => 'transactions are nested too deeply: 64 at most',
-  PLAN_PENDING: () => 'a plan is being executed: change the map when it is done',
+  PLAN_PENDING: () => PLAN_PENDING,
   POISONED: () => 'an earlier change failed and could not be taken back: no further change is accepted, close the map',
   ATTACHMENT_OVERLAP: (names, _, __, other) =>
     `the attachment overlaps ${names.sink(other)} in the same partition: give it another gpaOffset, or a lastGpa`,

@@ -221,7 +221,7 @@ export class Region extends MapHandle {
       context.recorder?.record({ op: 'destroy', id });
       context.leave(context.regions, id);
       context.leave(context.names.regions, id);
-      context.onUndo(() => this.setClosed(false));
+      this.end();
     });
   }
 

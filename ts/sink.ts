@@ -58,7 +58,7 @@ export abstract class Sink extends MapHandle {
     context.perform(() => {
       context.core.detach(id);
       context.recorder?.record({ op: 'detach', id });
-      context.onUndo(() => this.setClosed(false));
+      this.end();
       context.onDone(() => this.detached());
     });
   }

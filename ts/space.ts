@@ -86,7 +86,7 @@ export class AddressSpace extends MapHandle {
       context.core.destroySpace(id);
       context.recorder?.record({ op: 'space-close', id });
       context.leave(context.names.spaces, id);
-      context.onUndo(() => this.setClosed(false));
+      this.end();
     });
   }
 }

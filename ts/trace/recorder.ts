@@ -1,5 +1,6 @@
 // Records what happens to a memory map as a trace. Only what came to something is written: a transaction's lines wait
-// until the outermost one has ended well.
+// until the outermost one has ended well. A trace that cannot be written ends: what is left is whole up to there, and the
+// map, which is in the middle of its machine's life, goes on.
 
 import type { Policy } from '../kinds.ts';
 import type { TraceOperation } from './format.ts';
@@ -11,11 +12,13 @@ export interface TraceOutput {
 }
 
 export class TraceRecorder {
-  readonly #output: TraceOutput;
+  /** Undefined when the recording has ended. */
+  #output: TraceOutput | undefined;
   #lines: string[] = [];
   /** Where each open transaction's lines begin. */
   readonly #starts: number[] = [];
 
+  /** Throws what `write` throws. */
   constructor(output: TraceOutput, policy: Policy) {
     this.#output = output;
     output.write(`${formatHeader({ version: 1, policy })}\n`);
@@ -26,7 +29,7 @@ export class TraceRecorder {
   }
 
   record(operation: TraceOperation): void {
-    this.#lines.push(formatOperation(operation));
+    if (this.#output !== undefined) this.#lines.push(formatOperation(operation));
   }
 
   abort(): void {
@@ -39,6 +42,17 @@ export class TraceRecorder {
     const text = this.#lines.join('\n');
     const several = this.#lines.length > 1;
     this.#lines = [];
-    this.#output.write(several ? `{"op":"begin"}\n${text}\n{"op":"commit"}\n` : `${text}\n`);
+    this.#write(several ? `{"op":"begin"}\n${text}\n{"op":"commit"}\n` : `${text}\n`);
+  }
+
+  #write(text: string): void {
+    try {
+      this.#output?.write(text);
+    } catch (error) {
+      this.#output = undefined;
+      const reason = error instanceof Error ? error.message : String(error);
+      const message = `the recording of a memory map has ended: ${reason}; the map itself goes on`;
+      process.emitWarning(message, { type: 'MembackingWarning', code: 'RECORDING_ENDED' });
+    }
   }
 }
