@@ -64,7 +64,7 @@ export interface CoreOptions {
   readonly policy?: 'layered' | 'nested';
   /** Bytes that the core's memory may grow to. Default: 4 GiB - 64 KiB. */
   readonly maxMemory?: number;
-  /** The build that checks every invariant around every call: slow, for tests. */
+  /** The build that checks every invariant around every call: slow, for tests and bug reports. */
   readonly debug?: boolean;
   /** Says a failure in words, with the names that the core does not know; without it, the bare code is said. */
   readonly explain?: (failure: CoreFailure) => { message: string; details: Record<string, unknown> };
@@ -74,13 +74,23 @@ const WASM_PAGE = 65536;
 const MAX_PAGES = 65535;
 const modules = new Map<string, WebAssembly.Module>();
 
+/** Throws CORE_MISSING. */
 function moduleOf(name: string): WebAssembly.Module {
   let module = modules.get(name);
   if (module === undefined) {
-    module = new WebAssembly.Module(readFileSync(artefact(name)));
+    module = new WebAssembly.Module(bytesOf(name));
     modules.set(name, module);
   }
   return module;
+}
+
+function bytesOf(name: string) {
+  try {
+    return readFileSync(artefact(name));
+  } catch (cause) {
+    const message = `${name} is not there: in a clone, "npm test" builds it; the package brings it along, so install that again`;
+    throw new MembackingError('CORE_MISSING', message, { cause });
+  }
 }
 
 export class Core {

@@ -80,6 +80,8 @@ export type ErrorCode =
   | 'NO_VIEW'
   /** The core stopped at a bug of its own. */
   | 'CORE_TRAPPED'
+  /** This build of the core is not there. */
+  | 'CORE_MISSING'
   /** Parts of the package do not belong together. */
   | 'VERSION_MISMATCH'
   /** The change was made, but a partition's `resume` threw after it: its vCPUs may still be held. `cause` says why. */

@@ -35,7 +35,8 @@ export interface MemoryMapOptions {
   readonly record?: TraceOutput;
   /** Bytes that the core may use for its records. Default: 4 GiB. */
   readonly maxMemory?: number;
-  /** Checks every invariant around every step: slow, for tests. Default false. */
+  /** Checks every invariant around every step: slow, for tests and bug reports. Default false. Throws CORE_MISSING in a
+   *  clone that has not run its tests. */
   readonly debug?: boolean;
 }
 

@@ -10,6 +10,7 @@ import {
   checkStyle,
   checkTypes,
   core,
+  debugCore,
   declarations,
   fixStyle,
   library,
@@ -23,14 +24,14 @@ const commands = {
   /** What `npm start` and a user's program need. */
   async build() {
     install();
-    await together(core('release', 'build/core.wasm'), addon(), library(), samples());
+    await together(core(), addon(), library(), samples());
   },
 
   /** @param {string[]} args handed to ava */
   async test(args) {
     try {
       await commands.build();
-      await together(core('debug', 'build/core.debug.wasm'), programs('build/tests', filesUnder('tests', '.test.ts')));
+      await together(debugCore(), programs('build/tests', filesUnder('tests', '.test.ts')));
     } catch (error) {
       explain(error);
       console.log('0 passed, 1 failed');
@@ -60,7 +61,7 @@ const commands = {
   /** What `npm pack` needs. */
   async package() {
     await commands.build();
-    await declarations();
+    await together(debugCore(), declarations());
   },
 };
 

@@ -1,0 +1,38 @@
+// What is shipped: everything that an option can ask for, and not much else.
+
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test from 'ava';
+
+interface Packed {
+  /** Bytes. */
+  readonly size: number;
+  readonly files: readonly { readonly path: string }[];
+}
+
+test('the package brings both builds of the core along, and stays small', (t) => {
+  const args = ['pack', '--dry-run', '--json', '--ignore-scripts'];
+  const [packed] = JSON.parse(execFileSync('npm', args, { encoding: 'utf8' })) as [Packed];
+  const paths = packed.files.map(({ path }) => path);
+  for (const path of ['build/index.js', 'build/core.wasm', 'build/core.debug.wasm', 'build/membacking.node']) {
+    t.true(paths.includes(path), path);
+  }
+  t.log(`${packed.size} bytes`);
+  t.true(packed.size < 1.5 * 2 ** 20);
+});
+
+test('where a build of the core is missing, the error says what to do', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+  for (const name of readdirSync('build')) {
+    if (/\.js$|^core\.wasm$/.test(name)) cpSync(join('build', name), join(folder, name));
+  }
+  const program = `
+    const { MemoryMap } = await import('${join(folder, 'index.js')}');
+    new MemoryMap().close();
+    try { new MemoryMap({ debug: true }) } catch ({ name, code, message }) { console.log(name, code, message) }`;
+  const answer = execFileSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
+  t.regex(answer, /^MembackingError CORE_MISSING core\.debug\.wasm is not there: in a clone, "npm test" builds it;/);
+  rmSync(folder, { recursive: true });
+});
