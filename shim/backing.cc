@@ -174,8 +174,12 @@ static uint64_t toSize(const Napi::Value& value, uint64_t granularity = kPageSiz
   return size;
 }
 
-static int toFd(const Napi::Value& value) {
-  return static_cast<int>(toU32(value, "fd", std::numeric_limits<int>::max()));
+/// The descriptor of something that can be mapped. Asked first: what cannot has no size that would do.
+static int toMappable(const Napi::Value& value) {
+  const int fd = static_cast<int>(toU32(value, "fd", std::numeric_limits<int>::max()));
+  uint64_t size = 0;
+  check(value.Env(), readMappableSize(fd, size));
+  return fd;
 }
 
 Napi::Value BackingHandle::memfd(const Napi::CallbackInfo& info) {
@@ -191,9 +195,10 @@ Napi::Value BackingHandle::memfd(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value BackingHandle::fromFd(const Napi::CallbackInfo& info) {
+  const int fd = toMappable(info[0]);
   std::shared_ptr<Backing> backing;
   const bool mayGrow = !info[3].IsUndefined() && toBool(info[3], "mayGrow");
-  check(info.Env(), Backing::fromFd(toFd(info[0]), toSize(info[1]), toBool(info[2], "writable"), mayGrow, backing));
+  check(info.Env(), Backing::fromFd(fd, toSize(info[1]), toBool(info[2], "writable"), mayGrow, backing));
   return wrap(info.Env(), std::move(backing));
 }
 
@@ -204,8 +209,9 @@ Napi::Value BackingHandle::privateMemory(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value BackingHandle::privateFile(const Napi::CallbackInfo& info) {
+  const int fd = toMappable(info[0]);
   std::shared_ptr<Backing> backing;
-  check(info.Env(), Backing::privateFile(toFd(info[0]), toSize(info[1]), backing));
+  check(info.Env(), Backing::privateFile(fd, toSize(info[1]), backing));
   return wrap(info.Env(), std::move(backing));
 }
 

@@ -1,16 +1,22 @@
 // Everything that can be handed to the API wrongly: a clear error with a code, nothing changed, nothing left over.
 
+import { execFileSync } from 'node:child_process';
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import {
-  type Attachment,
+  AddressSpace,
+  Attachment,
+  GuestMemory,
   KvmPartition,
+  Lease,
   MembackingError,
   MemoryMap,
   PrivateMemory,
+  Region,
   SharedMemory,
+  VaSpace,
   Vcpu,
 } from '../ts/index.ts';
 import { Machine, RecordingPartition, refusal } from './support/map-state.ts';
@@ -295,6 +301,10 @@ const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] =
   ['a write past the end', ({ va }) => va.memory.write(2 ** 53 - 1, new Uint8Array(1))],
   ['a read into a list', ({ va }) => va.memory.read(0, [1, 2] as Anything)],
   ['a read into other numbers', ({ va }) => va.memory.read(0, new Uint32Array(2) as Anything)],
+  ['a read into memory that was given away', ({ va }) => va.memory.read(0, detached())],
+  ['a write of memory that was given away', ({ va }) => va.memory.write(0, detached())],
+  ['a read into what only looks like bytes', ({ va }) => va.memory.read(0, Object.create(Uint8Array.prototype))],
+  ['a write of what only looks like bytes', ({ va }) => va.memory.write(0, new Proxy(new Uint8Array(4), {}))],
   ['a write of a string', ({ va }) => va.memory.write(0, 'guest' as Anything)],
   ['a byte of 9 bits', ({ va }) => va.memory.writeU8(0, 256)],
   ['a byte below 0', ({ va }) => va.memory.writeU8(0, -1)],
@@ -336,6 +346,22 @@ const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] =
   ],
   ['a file of half a page more', ({ folder }) => withFile(join(folder, 'odd'), 'r+', (fd) => SharedMemory.fromFd(fd))],
 
+  ['a pipe', () => withPipe((fd) => SharedMemory.fromFd(fd))],
+  ['a pipe to copy', () => withPipe((fd) => PrivateMemory.fromFile(fd))],
+
+  ['a region that is made with new', () => new (Region as Anything)()],
+  ['an address space that is made with new', () => new (AddressSpace as Anything)()],
+  ['a VA space that is made with new', () => new (VaSpace as Anything)()],
+  ['an attachment that is made with new', () => new (Attachment as Anything)()],
+  ['shared memory that is made with new', () => new (SharedMemory as Anything)()],
+  ['private memory that is made with new', () => new (PrivateMemory as Anything)()],
+  ['a KVM partition that is made with new', () => new (KvmPartition as Anything)()],
+  ['a vCPU that is made with new', () => new (Vcpu as Anything)()],
+  ['guest memory that is made with new', () => new (GuestMemory as Anything)()],
+  ['a lease that is made with new', () => new (Lease as Anything)()],
+  ['what only looks like a region', ({ ram }) => ram.place(Object.create(Region.prototype))],
+  ['what only looks like an address space', ({ map }) => map.attachVaSpace(Object.create(AddressSpace.prototype))],
+
   ['a partition with an unknown option', () => KvmPartition.open({ slots: 4 } as Anything)],
   ['a partition whose name is a number', () => KvmPartition.open({ name: 4 as Anything })],
   ['a vCPU token that is none', () => Vcpu.fromToken(-1)],
@@ -348,6 +374,25 @@ function withFile(path: string, flags: string, use: (fd: number) => unknown): vo
     use(fd);
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Bytes of which the memory is somebody else's now. */
+function detached(): Uint8Array {
+  const bytes = new Uint8Array(4);
+  structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
+  return bytes;
+}
+
+/** Its end that is read from. */
+function withPipe(use: (fd: number) => unknown): void {
+  const path = join(tmpdir(), `membacking-pipe-${process.pid}-${Math.random()}`);
+  execFileSync('mkfifo', [path]);
+  try {
+    // Open for both, so that nobody waits for the other end.
+    withFile(path, 'r+', use);
+  } finally {
+    rmSync(path);
   }
 }
 

@@ -49,6 +49,7 @@ export class GuestMemory {
 
   /** @internal Made by VaSpace: `what` it is, for messages. */
   constructor(what: string, space: LeasedSpace) {
+    validate.madeBy('MemoryMap.attachVaSpace, as `memory`', space);
     this.#what = what;
     this.#space = space;
     this.#facts = space.reservation.facts;
@@ -78,7 +79,7 @@ export class GuestMemory {
 
   /** Fills `into`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are read. */
   read(gpa: Address, into: Uint8Array): void {
-    const bytes = validate.instance(Uint8Array, into, 'into');
+    const bytes = validate.bytes(into, 'into');
     const at = this.#readable.offsetOf(gpa, bytes.length);
     if (at >= 0) this.#readable.read(at, bytes);
     else this.#readByAddon(exact(gpa, 'read'), bytes);
@@ -86,7 +87,7 @@ export class GuestMemory {
 
   /** Writes all of `from`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are written. */
   write(gpa: Address, from: Uint8Array): void {
-    const bytes = validate.instance(Uint8Array, from, 'from');
+    const bytes = validate.bytes(from, 'from');
     const at = this.#writable.offsetOf(gpa, bytes.length);
     if (at >= 0) this.#writable.write(at, bytes);
     else this.#writeByAddon(exact(gpa, 'write'), bytes);

@@ -35,6 +35,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
 
   private constructor(name: string, kvm: Kvm, vm: Vm) {
     super();
+    validate.madeBy('KvmPartition.open', vm);
     this.name = name;
     this.#kvm = kvm;
     this.vm = vm;
@@ -154,6 +155,7 @@ export class Vcpu extends Handle {
   /** @internal Made by KvmPartition. */
   constructor(id: number | undefined, vcpu: AddonVcpu) {
     super();
+    validate.madeBy('KvmPartition.createVcpu', vcpu);
     this.id = id;
     this.#vcpu = vcpu;
     this.exit = new VcpuExit(vcpu);

@@ -9,6 +9,7 @@ import type { HeldLease, LeaseFacts, LeaseMode } from './lease-table.ts';
 import { aboutToChange, isEnough, leaseFacts } from './lease-table.ts';
 import type { Reservation } from './native.ts';
 import { systemError } from './system.ts';
+import * as validate from './validate.ts';
 
 /** Where leased memory is. @internal */
 export interface LeasedSpace {
@@ -29,7 +30,9 @@ export class Lease implements Disposable {
 
   /** Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is about to change.
    *  @internal */
-  constructor(space: LeasedSpace, owner: object, { holder, mode, gpa, length }: LeaseFacts) {
+  constructor(space: LeasedSpace, owner: object, facts: LeaseFacts) {
+    validate.madeBy('GuestMemory.lock', facts);
+    const { holder, mode, gpa, length } = facts;
     this.#space = space;
     if (space.context.runner.isRunning) throw aboutToChange(gpa);
     this.#isViewable = checkMapped(space, mode, gpa, length);

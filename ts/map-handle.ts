@@ -13,6 +13,7 @@ export abstract class MapHandle extends Handle {
   /** @internal Made by MemoryMap, in a transaction: it goes with that. */
   constructor(context: Context, id: number) {
     super();
+    validate.madeBy('a method of MemoryMap', context);
     this.context = context;
     this.id = id;
     context.onUndo(() => this.setClosed(true));
@@ -34,11 +35,11 @@ export abstract class MapHandle extends Handle {
     super.checkOpen();
   }
 
-  /** @internal Its number, for an operation on the map of `context`. Throws CLOSED, and INVALID_ARGUMENT for one of
-   *  another map. */
+  /** @internal Its number, for an operation on the map of `context`. Throws INVALID_ARGUMENT for one of another map,
+   *  and CLOSED. */
   idIn(context: Context): number {
-    this.checkOpen();
     if (this.context !== context) throw validate.invalid(`${this.what} belongs to another memory map`);
+    this.checkOpen();
     return this.id;
   }
 }

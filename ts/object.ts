@@ -30,6 +30,7 @@ export abstract class MemoryObject extends Handle {
   /** @internal */
   constructor(name: string, backing: Backing) {
     super();
+    validate.madeBy('SharedMemory.create and its like', backing);
     this.name = name;
     this.backing = backing;
     this.size = toAddress(backing.size);

@@ -117,6 +117,7 @@ export class Attachment extends Sink {
 
   /** @internal Made by MemoryMap. */
   constructor(context: Context, id: number, partition: KvmPartition | Partition, place: AttachmentPlace) {
+    validate.madeBy('MemoryMap.attachPartition', partition);
     super(context, id, partition.name);
     const { space, va, gpaOffset } = place;
     this.partition = partition;

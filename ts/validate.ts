@@ -77,6 +77,34 @@ export function instance<Class>(type: abstract new (...args: never[]) => Class, 
   throw mustBe(name, `${/^[AEIO]/.test(what) ? 'an' : 'a'} ${what}`, value);
 }
 
+const { fill } = Uint8Array.prototype;
+
+/** A Uint8Array that has its memory. */
+export function bytes(value: unknown, name: string): Uint8Array {
+  if (!(ArrayBuffer.isView(value) && value instanceof Uint8Array)) throw mustBe(name, 'a Uint8Array', value);
+  if (value.length === 0 && isGone(value)) {
+    throw invalid(
+      `${name} must be a Uint8Array that has its memory: this one's was transferred, or has become shorter`,
+    );
+  }
+  return value;
+}
+
+/** Whether there is nothing of the memory that an array, of length 0 now, was made on. */
+function isGone(empty: Uint8Array): boolean {
+  try {
+    fill.call(empty, 0);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** For classes whose constructors are not for callers: refuses where there is nothing of what the maker hands over. */
+export function madeBy(maker: string, given: unknown): void {
+  if (given === undefined) throw invalid(`this is made by ${maker}, not with new`);
+}
+
 /** An object of options of which none is unknown; undefined is no options. */
 export function options<Options extends object>(
   value: Options | undefined,
