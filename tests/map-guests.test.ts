@@ -140,7 +140,7 @@ guestTest('a write to read-only RAM exits, and nothing is written', (t, guest) =
         alias.place(root, { offset: 48 * PAGE, priority: 1 });
       },
       () => {
-        const alias = guest.space.explain(48 * PAGE)[0]!.via!;
+        const alias = guest.space.explain(48 * PAGE).visible!.via!;
         alias.remove();
         alias.close();
       },

@@ -2,7 +2,7 @@ import test from 'ava';
 import { type PlanFacts, PlanRunner } from '../ts/apply.ts';
 import { Core } from '../ts/core.ts';
 import { Names } from '../ts/names.ts';
-import { renderFlatView, renderPieces, renderPlan, renderSlots, renderTree } from '../ts/render.ts';
+import { renderFlatView, renderPieces, renderPlan, renderSlots, renderTrees } from '../ts/render.ts';
 import { parseTrace } from '../ts/trace/read.ts';
 import { Replayer } from '../ts/trace/replay.ts';
 import { SMALL_TRACE, traceOf } from './support/cli.ts';
@@ -25,7 +25,7 @@ test('one text form for everything', (t) => {
   const { core, names, plans, id } = replayed(SMALL_TRACE);
   t.snapshot({
     'flat view': renderFlatView(core, id('space', 0), names),
-    tree: renderTree(core, id('region', 0), names),
+    tree: renderTrees(core, [id('region', 0)], names),
     plans,
     slots: renderSlots(core, id('sink', 1), names),
     pieces: renderPieces(core, id('sink', 0), names),
@@ -49,7 +49,7 @@ test('a tree shows what is invisible, and then what its aliases show', (t) => {
       '{"op":"place","id":6,"parent":0,"offset":"0x2000"}',
     ),
   );
-  t.snapshot([renderTree(core, id('region', 0), names), renderTree(core, id('region', 1), names)]);
+  t.snapshot([renderTrees(core, [id('region', 0)], names), renderTrees(core, [id('region', 1)], names)]);
 });
 
 test('what there is nothing of says so', (t) => {
@@ -62,7 +62,7 @@ test('what there is nothing of says so', (t) => {
   );
   t.snapshot([
     renderFlatView(core, id('space', 0), names),
-    renderTree(core, id('region', 0), names),
+    renderTrees(core, [id('region', 0)], names),
     renderPieces(core, id('sink', 0), names),
   ]);
 });

@@ -13,6 +13,7 @@ import { PartitionTable } from './partition-table.ts';
 import { PlanEvents } from './plan-events.ts';
 import type { Region } from './region.ts';
 import type { Sink } from './sink.ts';
+import type { AddressSpace } from './space.ts';
 import type { TraceRecorder } from './trace/recorder.ts';
 import type { Withheld } from './withheld.ts';
 
@@ -26,6 +27,7 @@ export class Context {
   readonly recorder: TraceRecorder | undefined;
   /** By the core's number. One that was closed stays as long as it may be visible: to the end of the transaction. */
   readonly regions = new Map<number, Region>();
+  readonly spaces = new Map<number, AddressSpace>();
   readonly objects = new ObjectTable(this);
   readonly partitions = new PartitionTable(this);
   readonly leases = new LeaseTable();

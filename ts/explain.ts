@@ -6,14 +6,14 @@ import type { Core, Row } from './core.ts';
 import { type Access, accessName, type RegionKind, regionKindName } from './kinds.ts';
 import type { Names } from './names.ts';
 
-export interface Explanation {
+export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
   /** Name of the address space. */
   readonly space: string;
   readonly gpa: Address;
   /** What the guest sees; undefined where nothing is. */
-  readonly visible: ExplainedRegion | undefined;
+  readonly visible: Region | undefined;
   /** What it would see instead, were the one before not there. */
-  readonly hidden: readonly ExplainedRegion[];
+  readonly hidden: readonly Region[];
   /** The memory behind the visible byte, if any is mapped. */
   readonly mapping: ExplainedMapping | undefined;
   /** The slots that show this byte, of all attachments asked about. */
@@ -55,28 +55,29 @@ export interface ExplainedSlot {
   readonly access: Access;
 }
 
-/** `attachments`: sinks of kind partition on this address space. */
-export function explain(
+/** `attachments`: sinks of kind partition on this address space. `explained`: what is said of a region. */
+export function explain<Region extends ExplainedRegion>(
   core: Core,
   space: number,
   gpa: Address,
   names: Names,
   attachments: Iterable<number>,
-): Explanation {
+  explained: (row: Row) => Region,
+): Explanation<Region> {
   const [visible, ...hidden] = core.explain(space, gpa);
   const above = visible === undefined ? core.flatFrom(space, gpa) : undefined;
   return {
     space: names.spaces.get(space)!,
     gpa,
-    visible: visible && explainedRegion(visible, names),
-    hidden: hidden.map((row) => explainedRegion(row, names)),
+    visible: visible && explained(visible),
+    hidden: hidden.map(explained),
     mapping: visible && explainedMapping(core, visible, names),
     slots: [...attachments].flatMap((sink) => explainedSlots(core, sink, gpa, names)),
     next: above && { name: names.regions.get(above.id)!, start: above.start },
   };
 }
 
-function explainedRegion(row: Row, names: Names): ExplainedRegion {
+export function explainedRegion(row: Row, names: Names): ExplainedRegion {
   return {
     name: names.regions.get(row.id)!,
     kind: regionKindName(row.kind) as RegionKind,

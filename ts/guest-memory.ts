@@ -1,6 +1,7 @@
 // Guest memory as the monitor reads and writes it: by guest-physical address, through a VA space. What is not there, or
 // not writable, is an error with its address, never a signal: not even while another thread changes the map.
 
+import { inspect } from 'node:util';
 import { type Address, formatHex, high, low } from './address.ts';
 import { MembackingError } from './errors.ts';
 import { NO_WINDOW } from './guest-window.ts';
@@ -15,6 +16,7 @@ import {
   type Reservation,
   type Width,
 } from './native.ts';
+import { printable } from './render.ts';
 import * as validate from './validate.ts';
 
 const FAULT_WORDS: Readonly<Record<AccessFault, string>> = {
@@ -155,6 +157,11 @@ export class GuestMemory {
   /** The VA space is closed. @internal */
   end(): void {
     this.#space = undefined;
+  }
+
+  /** For console.log and util.inspect. */
+  [inspect.custom](): string {
+    return `memory of ${printable(this.#what)}${this.#space === undefined ? ' (closed)' : ''}`;
   }
 
   #open(): Reservation {

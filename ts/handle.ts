@@ -1,6 +1,8 @@
-// What every handle has: close(), which may be called twice, and an error of its own for use after that.
+// What every handle has: close(), which may be called twice, an error of its own for use after that, and a text form.
 
+import { inspect } from 'node:util';
 import { MembackingError } from './errors.ts';
+import { printable } from './render.ts';
 
 export abstract class Handle implements Disposable {
   #closed = false;
@@ -20,6 +22,17 @@ export abstract class Handle implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** For console.log and util.inspect: the text form; within something else, only what it is. */
+  [inspect.custom](depth: number | null, options: { readonly depth?: number | null }): string {
+    if (this.closed) return `${printable(this.what)} (closed)`;
+    return depth === options.depth ? this.text().map(printable).join('\n') : printable(this.what);
+  }
+
+  /** A line an item. Precondition: it is open. @internal */
+  text(): string[] {
+    return [this.what];
   }
 
   protected abstract release(): void;

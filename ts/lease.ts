@@ -1,5 +1,6 @@
 // A lease: a hold on a stretch of guest memory in use, and the memory itself as long as it is held.
 
+import { inspect } from 'node:util';
 import * as abi from '../assembly/abi.ts';
 import { type Address, formatHex, lengthOf, sum } from './address.ts';
 import type { Context } from './context.ts';
@@ -8,6 +9,7 @@ import type { GuestWindows } from './guest-window.ts';
 import type { HeldLease, LeaseFacts, LeaseMode } from './lease-table.ts';
 import { aboutToChange, isEnough, leaseFacts } from './lease-table.ts';
 import type { Reservation } from './native.ts';
+import { renderLease } from './render.ts';
 import { systemError } from './system.ts';
 import * as validate from './validate.ts';
 
@@ -75,6 +77,11 @@ export class Lease implements Disposable {
       this.#buffer = undefined;
     }
     this.#space.context.leases.remove(this.#held);
+  }
+
+  /** For console.log and util.inspect. */
+  [inspect.custom](): string {
+    return `lease of ${renderLease(this.#held)}${this.released ? ' (released)' : ''}`;
   }
 
   [Symbol.dispose](): void {

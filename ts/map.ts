@@ -16,9 +16,11 @@ import {
 } from './kinds.ts';
 import type { KvmPartition } from './kvm.ts';
 import type { LeaseFacts } from './lease-table.ts';
+import type { MapHandle } from './map-handle.ts';
 import { native } from './native.ts';
 import { Attachment, checkedPartition, type Partition } from './partition.ts';
 import { Region } from './region.ts';
+import { count, renderFlatViews, renderLease, renderTrees } from './render.ts';
 import { AddressSpace } from './space.ts';
 import { systemError } from './system.ts';
 import { type TraceOutput, TraceRecorder } from './trace/recorder.ts';
@@ -234,6 +236,21 @@ export class MemoryMap extends Handle {
     });
   }
 
+  /** What its address spaces show, what is attached to them, and all regions. @internal */
+  override text(): string[] {
+    const { core, names, sinks } = this.#context;
+    const spaces = [...this.#context.spaces.values()].filter(isOpen);
+    const regions = [...this.#context.regions.values()].filter(isOpen);
+    const roots = regions.filter(({ offset }) => offset === undefined);
+    return [
+      this.what,
+      ...renderFlatViews(core, spaces.map(idOf), names),
+      ...[...sinks].filter(isOpen).flatMap((sink) => sink.text()),
+      count(regions.length, 'region'),
+      ...renderTrees(core, roots.map(idOf), names),
+    ];
+  }
+
   /** Takes everything away from partitions and VA spaces, and ends all handles. Memory objects and partitions stay
    *  their owner's. Leases that are still held end, and a warning of the process (`code` LEASES_ENDED) says who held
    *  what. Throws IN_USE inside a transaction, and PLAN_FAILED where a partition keeps its slots: leases then go on. */
@@ -247,6 +264,9 @@ export class MemoryMap extends Handle {
     context.close();
   }
 }
+
+const isOpen = ({ closed }: MapHandle) => !closed;
+const idOf = ({ id }: MapHandle) => id;
 
 /** Closes all sinks of a kind together. */
 function detachAll(context: Context, kind: typeof Attachment | typeof VaSpace): void {
@@ -265,10 +285,7 @@ function detachAll(context: Context, kind: typeof Attachment | typeof VaSpace): 
 
 function warnOfEnded(leases: readonly LeaseFacts[]): void {
   if (leases.length === 0) return;
-  const ranges = leases.map(
-    ({ holder, mode, gpa, length }) => `"${holder}" ${mode} ${formatHex(gpa)}-${formatHex(gpa + length - 1)}`,
-  );
-  const message = `a memory map was closed while memory was leased: ${ranges.join(', ')}`;
+  const message = `a memory map was closed while memory was leased: ${leases.map(renderLease).join(', ')}`;
   process.emitWarning(message, { type: 'MembackingWarning', code: 'LEASES_ENDED' });
 }
 

@@ -1,7 +1,6 @@
 // Mappable objects: what regions are backed with.
 
-import type { Address } from './address.ts';
-import { toAddress } from './address.ts';
+import { type Address, formatHex, toAddress } from './address.ts';
 import { Handle } from './handle.ts';
 import type { ObjectKind } from './kinds.ts';
 import { type Backing, native } from './native.ts';
@@ -42,6 +41,11 @@ export abstract class MemoryObject extends Handle {
 
   protected override get what(): string {
     return `memory object "${this.name}"`;
+  }
+
+  /** @internal */
+  override text(): string[] {
+    return [`${this.what}: ${this.kind}, ${formatHex(this.size)} bytes${this.writable ? '' : ', read-only'}`];
   }
 
   /** Bytes of memory or disk space in use; undefined for private memory. */

@@ -8,6 +8,7 @@ import type { Core } from './core.ts';
 import { MembackingError } from './errors.ts';
 import { type Access, accessName, accessNumber } from './kinds.ts';
 import { KvmPartition } from './kvm.ts';
+import { renderSlots } from './render.ts';
 import { Sink } from './sink.ts';
 import type { AddressSpace } from './space.ts';
 import type { VaSpace } from './va-space.ts';
@@ -148,6 +149,11 @@ export class Attachment extends Sink {
       length: lengthOf(row.start, row.last),
       access: accessName(row.flags),
     }));
+  }
+
+  /** @internal */
+  override text(): string[] {
+    return renderSlots(this.context.core, this.id, this.context.names);
   }
 
   /** Inside a transaction: it has no more access there until `giveBack`, whatever is protected. @internal */

@@ -6,6 +6,7 @@ import type { Context } from './context.ts';
 import { type RegionFlags, type RegionKind, regionFlags } from './kinds.ts';
 import { MapHandle } from './map-handle.ts';
 import { MemoryObject } from './object.ts';
+import { renderTrees } from './render.ts';
 import * as validate from './validate.ts';
 
 export interface PlaceOptions {
@@ -223,6 +224,11 @@ export class Region extends MapHandle {
       context.leave(context.names.regions, id);
       this.end();
     });
+  }
+
+  /** @internal */
+  override text(): string[] {
+    return [this.what, ...renderTrees(this.context.core, [this.id], this.context.names)];
   }
 
   override toString(): string {

@@ -4,11 +4,12 @@
 // Ranges are `first-last`, both included. `+ n` behind a name is an offset in it.
 
 import * as abi from '../assembly/abi.ts';
-import { type Address, lastByte, lengthOf, sum } from './address.ts';
+import { type Address, formatHex, lastByte, lengthOf, sum } from './address.ts';
 import { COMMAND_NAMES, type PlanFacts } from './apply.ts';
 import type { Command, Core, Row } from './core.ts';
 import type { Explanation } from './explain.ts';
 import { accessName, DISTURBANCES, regionKindName } from './kinds.ts';
+import type { LeaseFacts } from './lease-table.ts';
 import type { Names } from './names.ts';
 
 /** Digits of an address at least. */
@@ -53,10 +54,11 @@ function flatAccess({ kind, flags }: Row): string {
   return kind === abi.KIND_ROM || flags & abi.FLAT_READONLY ? 'r-' : 'rw';
 }
 
-/** A region with everything in it, at addresses counted from its start, strongest first; then what its aliases show. */
-export function renderTree(core: Core, root: number, names: Names): string[] {
+/** Regions with everything in them, at addresses counted from the start of each, strongest first; then what their aliases
+ *  show. */
+export function renderTrees(core: Core, roots: readonly number[], names: Names): string[] {
   const lines: string[] = [];
-  const waiting = [root];
+  const waiting = [...roots];
   for (const top of waiting) {
     const items = treeFrom(core, top);
     const range = rangesIn(items);
@@ -180,6 +182,11 @@ export function renderPieces(core: Core, va: number, names: Names): string[] {
   ];
 }
 
+/** Who uses which stretch of guest memory. */
+export function renderLease({ holder, mode, gpa, length }: LeaseFacts): string {
+  return `"${printable(holder)}" ${mode} ${formatHex(gpa)}-${formatHex(lastOf(gpa, length))}`;
+}
+
 /** Why a byte is what it is. */
 export function renderExplanation({ space, gpa, visible, hidden, mapping, slots, next }: Explanation): string[] {
   const seen = visible === undefined ? [] : [visible, ...hidden];
@@ -243,7 +250,7 @@ function remarks(...all: [unknown, string][]): string {
   return remarked.length === 0 ? '' : ` (${remarked.join(', ')})`;
 }
 
-function count(items: number, what: string): string {
+export function count(items: number, what: string): string {
   return `${items} ${what}${items === 1 ? '' : 's'}`;
 }
 

@@ -4,9 +4,12 @@ import * as abi from '../assembly/abi.ts';
 import { type Address, lengthOf } from './address.ts';
 import type { Context } from './context.ts';
 import type { Row } from './core.ts';
+import { type ExplainedRegion, type Explanation, explain, explainedRegion } from './explain.ts';
 import { regionKindName } from './kinds.ts';
 import { MapHandle } from './map-handle.ts';
+import { Attachment } from './partition.ts';
 import type { Region } from './region.ts';
+import { renderFlatView } from './render.ts';
 import * as validate from './validate.ts';
 
 /** A stretch of guest-physical addresses and what is seen there. */
@@ -23,7 +26,8 @@ export interface FlatRange {
 }
 
 /** A region that is or would be seen at an address. */
-export interface SeenRegion extends FlatRange {
+export interface SeenRegion extends ExplainedRegion {
+  readonly region: Region;
   /** The alias that it is seen through, the innermost one. */
   readonly via: Region | undefined;
 }
@@ -36,6 +40,7 @@ export class AddressSpace extends MapHandle {
   constructor(context: Context, id: number, name: string) {
     super(context, id);
     this.name = name;
+    context.enter(context.spaces, id, this);
     context.enter(context.names.spaces, id, name);
   }
 
@@ -57,14 +62,23 @@ export class AddressSpace extends MapHandle {
     return row === undefined || row.start > at ? undefined : this.#range(row);
   }
 
-  /** Everything that could be seen at an address, in order of precedence: the first is seen, the others are hidden. */
-  explain(gpa: Address): SeenRegion[] {
+  /** Why the byte at an address is what it is: which region is seen there, which ones that hides, in order, the memory that
+   *  is mapped there and the slots that show it. `renderExplanation` makes text of it. */
+  explain(gpa: Address): Explanation<SeenRegion> {
     this.checkOpen();
-    const rows = this.context.core.explain(this.id, validate.address(gpa, 'gpa'));
-    return rows.map((row) => ({
-      ...this.#range(row),
-      via: row.other === 0 ? undefined : this.context.regions.get(row.other - 1),
+    const { core, names, regions, sinks } = this.context;
+    const attachments = [...sinks].filter((sink) => sink instanceof Attachment && sink.space === this && !sink.closed);
+    const ids = attachments.map(({ id }) => id);
+    return explain(core, this.id, validate.address(gpa, 'gpa'), names, ids, (row) => ({
+      ...explainedRegion(row, names),
+      region: regions.get(row.id)!,
+      via: row.other === 0 ? undefined : regions.get(row.other - 1),
     }));
+  }
+
+  /** @internal */
+  override text(): string[] {
+    return renderFlatView(this.context.core, this.id, this.context.names);
   }
 
   #range(row: Row): FlatRange {
@@ -85,6 +99,7 @@ export class AddressSpace extends MapHandle {
     context.perform(() => {
       context.core.destroySpace(id);
       context.recorder?.record({ op: 'space-close', id });
+      context.leave(context.spaces, id);
       context.leave(context.names.spaces, id);
       this.end();
     });

@@ -7,6 +7,7 @@ import { GuestWindows } from './guest-window.ts';
 import { type Access, accessName } from './kinds.ts';
 import type { Reservation } from './native.ts';
 import type { MemoryObject } from './object.ts';
+import { renderPieces } from './render.ts';
 import { Sink } from './sink.ts';
 import type { AddressSpace } from './space.ts';
 
@@ -63,6 +64,11 @@ export class VaSpace extends Sink {
       objectOffset: row.offset,
       access: accessName(row.flags),
     }));
+  }
+
+  /** @internal */
+  override text(): string[] {
+    return renderPieces(this.context.core, this.id, this.context.names);
   }
 
   /** @internal */

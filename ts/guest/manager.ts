@@ -1,6 +1,5 @@
 // The guest memory of one virtual machine: RAM, devices, the partitions that see them.
 
-import { inspect as nodeInspect } from 'node:util';
 import type { Address } from '../address.ts';
 import type { GuestMemory } from '../guest-memory.ts';
 import { Handle } from '../handle.ts';
@@ -10,7 +9,6 @@ import type { MemoryMap } from '../map.ts';
 import { SharedMemory } from '../object.ts';
 import type { Partition } from '../partition.ts';
 import type { Region } from '../region.ts';
-import { renderFlatView } from '../render.ts';
 import type { AddressSpace } from '../space.ts';
 import type { VaSpace } from '../va-space.ts';
 import * as validate from '../validate.ts';
@@ -177,11 +175,9 @@ export class GuestMemoryManager extends Handle {
     return inspect(this.#parts, [...this.#levels.values()], this.deviceMapper.regions);
   }
 
-  /** What the guest sees, for console.log and util.inspect. */
-  [nodeInspect.custom](): string {
-    if (this.closed) return 'GuestMemoryManager (closed)';
-    const { core, names } = this.map.context;
-    return ['GuestMemoryManager', ...renderFlatView(core, this.space.id, names)].join('\n');
+  /** What the guest sees. @internal */
+  override text(): string[] {
+    return [this.what, ...this.space.text()];
   }
 
   /** The shared RAM, to be kept when this manager is closed, and handed to the next one. */

@@ -4,7 +4,7 @@ import * as abi from '../../assembly/abi.ts';
 import { type Address, formatHex, lengthOf } from '../address.ts';
 import { COMMAND_NAMES, type PlanFacts, PlanRunner } from '../apply.ts';
 import { Core } from '../core.ts';
-import { type Explanation, explain } from '../explain.ts';
+import { type Explanation, explain, explainedRegion } from '../explain.ts';
 import {
   type Access,
   accessName,
@@ -116,7 +116,7 @@ export class TraceReplay {
   explain(gpa: Address): Explanation[] {
     return Array.from(this.#replayer.live('space'), (space) => {
       const attached = [...this.#replayer.live('sink')].filter((sink) => this.#spaces.get(sink) === space);
-      return explain(this.#core, space, gpa, this.#names, attached);
+      return explain(this.#core, space, gpa, this.#names, attached, (row) => explainedRegion(row, this.#names));
     });
   }
 
