@@ -2,32 +2,17 @@
 // not writable, is an error with its address, never a signal: not even while another thread changes the map.
 
 import { inspect } from 'node:util';
-import { type Address, formatHex, high, low } from './address.ts';
+import { type Address, high, low } from './address.ts';
 import { MembackingError } from './errors.ts';
+import { compareExchange, exact, succeeded, wide } from './guest-access.ts';
 import { NO_WINDOW } from './guest-window.ts';
 import { Lease, type LeasedSpace } from './lease.ts';
 import { LEASE_MODES, type LeaseMode } from './lease-table.ts';
-import {
-  ACCESS_FAULTS,
-  type AccessFault,
-  FACT_GPA,
-  FACT_HIGH,
-  FACT_LOW,
-  type Reservation,
-  type Width,
-} from './native.ts';
+import { native, type Reservation, type Width } from './native.ts';
 import { printable } from './render.ts';
+import { systemError } from './system.ts';
 import * as validate from './validate.ts';
-
-const FAULT_WORDS: Readonly<Record<AccessFault, string>> = {
-  outside: 'is outside of the VA space',
-  hole: 'has no memory',
-  'read-only': 'is read-only',
-  gone: 'has lost its memory: the file behind it has become shorter',
-  misaligned: 'is not a multiple of its width',
-};
-
-const WIDTHS: readonly unknown[] = [1, 2, 4, 8] satisfies Width[];
+import { WorkerGuestMemory } from './worker-guest-memory.ts';
 
 /** A stretch of guest memory that is to be leased. */
 export interface LeaseRange {
@@ -55,6 +40,13 @@ export class GuestMemory {
     this.#what = what;
     this.#space = space;
     this.#facts = space.reservation.facts;
+  }
+
+  /** The same memory, in another thread of the process: see `VaSpace.token`. Throws CLOSED where it is not there any more. */
+  static fromToken(token: number): WorkerGuestMemory {
+    const checked = validate.integer(token, 'token', 0, 0xffffffff);
+    const what = 'the guest memory of another thread';
+    return systemError(what, () => new WorkerGuestMemory(native().Reservation.fromToken(checked)));
   }
 
   /** From now on it is that of another VA space. @internal */
@@ -116,7 +108,7 @@ export class GuestMemory {
     const at = this.#readable.offsetOf(gpa, 8);
     if (at >= 0) return this.#readable.getU64(at);
     this.#load(gpa, 8);
-    return this.#wide();
+    return wide(this.#facts);
   }
   writeU8(gpa: Address, value: number): void {
     const checked = validate.integer(value, 'value', 0, 0xff);
@@ -146,12 +138,7 @@ export class GuestMemory {
   /** Stores `value` if `expected` is there, in one step that no vCPU and no thread sees half of. Returns what was there:
    *  `expected` if it was stored. `width`: bytes; the address must be a multiple. Throws GUEST_ACCESS. */
   compareExchange(gpa: Address, width: Width, expected: number | bigint, value: number | bigint): bigint {
-    const at = exact(gpa, 'compare-exchange');
-    if (!WIDTHS.includes(width)) throw validate.invalid('width must be 1, 2, 4 or 8');
-    const [old, next] = [fitting(expected, width, 'expected'), fitting(value, width, 'value')];
-    const result = this.#open().compareExchange(at, width, low(old), high(old), low(next), high(next));
-    this.#check(result, 'compare-exchange');
-    return this.#wide();
+    return compareExchange(this.#openSpace().reservation, gpa, width, expected, value);
   }
 
   /** The VA space is closed. @internal */
@@ -164,10 +151,6 @@ export class GuestMemory {
     return `memory of ${printable(this.#what)}${this.#space === undefined ? ' (closed)' : ''}`;
   }
 
-  #open(): Reservation {
-    return this.#openSpace().reservation;
-  }
-
   #openSpace(): LeasedSpace {
     if (this.#space === undefined) throw new MembackingError('CLOSED', `${this.#what} is closed`);
     return this.#space;
@@ -175,20 +158,20 @@ export class GuestMemory {
 
   #load(gpa: Address, width: Width): number {
     const at = exact(gpa, 'read');
-    return this.#check(this.#forRead(at).load(at, width), 'read');
+    return succeeded(this.#forRead(at).load(at, width), 'read', this.#facts);
   }
 
   #store(gpa: Address, width: Width, lowHalf: number, highHalf: number): void {
     const at = exact(gpa, 'write');
-    this.#check(this.#forWrite(at).store(at, width, lowHalf, highHalf), 'write');
+    succeeded(this.#forWrite(at).store(at, width, lowHalf, highHalf), 'write', this.#facts);
   }
 
   #readByAddon(gpa: number, into: Uint8Array): void {
-    this.#check(this.#forRead(gpa).read(gpa, into), 'read');
+    succeeded(this.#forRead(gpa).read(gpa, into), 'read', this.#facts);
   }
 
   #writeByAddon(gpa: number, from: Uint8Array): void {
-    this.#check(this.#forWrite(gpa).write(gpa, from), 'write');
+    succeeded(this.#forWrite(gpa).write(gpa, from), 'write', this.#facts);
   }
 
   /** Where to read what is not in the window; the next time it may be. */
@@ -203,31 +186,4 @@ export class GuestMemory {
     this.#writable = windows.find(gpa, true) ?? this.#writable;
     return reservation;
   }
-
-  #wide(): bigint {
-    return BigInt(this.#facts[FACT_LOW]!) | (BigInt(this.#facts[FACT_HIGH]!) << 32n);
-  }
-
-  #check(result: number, what: string): number {
-    if (result >= 0) return result;
-    throw refused(what, this.#facts[FACT_GPA]!, ACCESS_FAULTS[-result] as AccessFault);
-  }
-}
-
-/** The addon takes addresses as numbers. One above Number.MAX_SAFE_INTEGER is outside of every VA space. */
-function exact(gpa: Address, what: string): number {
-  const at = validate.address(gpa, 'gpa');
-  if (typeof at === 'number') return at;
-  throw refused(what, at, 'outside');
-}
-
-function fitting(value: number | bigint, width: Width, name: string): Address {
-  const checked = validate.address(value, name);
-  if (BigInt(checked) >> BigInt(8 * width) === 0n) return checked;
-  throw validate.invalid(`${name} must fit in ${width} bytes, not ${formatHex(checked)}`);
-}
-
-function refused(what: string, gpa: Address, fault: AccessFault): MembackingError {
-  const message = `${what} of guest memory: ${formatHex(gpa)} ${FAULT_WORDS[fault]}`;
-  return new MembackingError('GUEST_ACCESS', message, { details: { gpa, fault } });
 }

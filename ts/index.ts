@@ -52,6 +52,7 @@ export type { ProtectOptions } from './sink.ts';
 export { AddressSpace, type FlatRange, type SeenRegion } from './space.ts';
 export { type VaPiece, VaSpace } from './va-space.ts';
 export type { WaitOptions } from './when-free.ts';
+export { WorkerGuestMemory } from './worker-guest-memory.ts';
 
 // ---- Traces ------------------------------------------------------------------------------------
 

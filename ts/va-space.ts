@@ -53,6 +53,12 @@ export class VaSpace extends Sink {
     return `VA space "${this.name}"`;
   }
 
+  /** For `GuestMemory.fromToken` in another thread of this process: a number, which can be posted there. */
+  get token(): number {
+    this.checkOpen();
+    return this.reservation.token;
+  }
+
   /** What is mapped, in order of GPA. Inside a transaction: before it. */
   pieces(): VaPiece[] {
     this.checkOpen();
