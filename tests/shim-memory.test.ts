@@ -112,7 +112,8 @@ const { Reservation, Backing, Executor } = require(process.argv[1]);
 const [map, unpark] = process.argv.slice(2).map((plan) => Uint8Array.from(Buffer.from(plan, 'base64')).buffer);
 const executor = Executor.create();
 const length = 70000;
-executor.setVaSpace(1, Reservation.create(length * 8192));
+const space = Reservation.create(length * 8192);
+executor.setVaSpace(1, space);
 executor.setObject(1, Backing.memfd('limit', 4096, 0));
 const home = Backing.privateMemory(65536);
 executor.setObject(2, home);
@@ -127,6 +128,9 @@ executor.run(all.buffer, first * 64, length - first);
 const done = executor.run(unpark, 0, 1);
 const { code, syscall } = executor.failure;
 home.pin();
+// Before JavaScript needs anything.
+executor.close();
+space.close();
 console.log(JSON.stringify({ done, code, syscall }));
 `;
 
@@ -135,7 +139,15 @@ test('private memory that cannot be shown stays at home as it was', (t) => {
     { op: OP_VA_MAP, backing: SHARED },
     { op: OP_VA_UNPARK, backing: PRIVATE, offset: PAGE, access: READ },
   ].map((command) => Buffer.from(encode([command])).toString('base64'));
-  const args = ['-e', EXHAUSTED, artefact('membacking.node').pathname, ...plans];
+  // No thread of V8's own needs memory meanwhile.
+  const args = [
+    '--single-threaded',
+    '--v8-pool-size=0',
+    '-e',
+    EXHAUSTED,
+    artefact('membacking.node').pathname,
+    ...plans,
+  ];
   const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 30_000 });
   t.deepEqual(JSON.parse(stdout || '{}'), { done: 0, code: 'ENOMEM', syscall: 'mprotect' }, stderr);
 });
