@@ -16,7 +16,12 @@ const heads: usize = memory.data(4 * 32, 16);
 
 let bump: usize = (__heap_base + 63) & ~63;
 let limit: usize = (<usize>memory.size()) << WASM_PAGE_SHIFT;
-let ceiling: u64 = 65535 << WASM_PAGE_SHIFT;
+/** What the module can have at all, and what is kept of it for taking away. */
+const MOST_BYTES: u64 = 65535 << WASM_PAGE_SHIFT;
+const RESERVE: u64 = 64 * 1024 * 1024;
+let ceiling: u64 = MOST_BYTES - RESERVE;
+/** Whether it may be passed now. */
+let mayPass: bool = false;
 /** Bytes in free blocks that small ones can be cut from. */
 let freeBytes: usize = 0;
 /** Bytes given out for ever. */
@@ -26,7 +31,20 @@ let permanent: usize = 0;
 export let exhausted: bool = false;
 
 export function setCeiling(pages: u32): void {
-  ceiling = (<u64>pages) << WASM_PAGE_SHIFT;
+  ceiling = min((<u64>pages) << WASM_PAGE_SHIFT, MOST_BYTES - RESERVE);
+  updateLimit();
+}
+
+/** What only takes away may pass the ceiling: it must be possible where nothing else is. */
+export function passCeiling(may: bool): void {
+  mayPass = may;
+  updateLimit();
+}
+
+/** What is past the ceiling now was taken when that was allowed, and is left to whom it is allowed. */
+function updateLimit(): void {
+  const size = (<u64>memory.size()) << WASM_PAGE_SHIFT;
+  limit = mayPass ? <usize>size : max(bump, <usize>min(size, ceiling));
 }
 
 export function clearExhausted(): void {
@@ -58,8 +76,9 @@ function grow(bytes: usize): bool {
   if (exhausted) return false;
   const needed = <u64>bump + bytes;
   // An eighth more than is needed, so that growing stays rare; only what is needed when that is refused.
-  const wished = min(needed + (needed >> 3), ceiling);
-  if (needed > ceiling || !(growTo(wished) || growTo(needed))) {
+  const most = mayPass ? MOST_BYTES : ceiling;
+  const wished = min(needed + (needed >> 3), most);
+  if (needed > most || !(growTo(wished) || growTo(needed))) {
     exhausted = true;
     return false;
   }
@@ -71,7 +90,7 @@ function growTo(bytes: u64): bool {
   if (pages > 65535) return false;
   const have = memory.size();
   if (pages > have && memory.grow(pages - have) < 0) return false;
-  limit = (<usize>memory.size()) << WASM_PAGE_SHIFT;
+  updateLimit();
   return true;
 }
 

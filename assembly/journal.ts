@@ -12,7 +12,7 @@
 // Freed blocks wait in a list of their own until the outermost transaction ends: a rollback needs their contents.
 
 import { copyWords } from './bytes';
-import { allocate, ensureSmall, exhausted, release } from './heap';
+import { allocate, ensureSmall, exhausted, passCeiling, release } from './heap';
 import { VECTOR_SIZE, Vector } from './vector';
 
 const KIND_MASK: u32 = 7;
@@ -25,8 +25,6 @@ const TRAILER: u32 = 8;
 
 /** Enough for what any one step writes, images included: a path of nodes and their neighbours, or a few records. */
 const STEP_BYTES: u32 = 64 * 1024;
-/** What is left over by everything but changes that only take away: so there is always room for those. */
-const RESERVE: u32 = 128 * 1024;
 
 const entries = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const freed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -37,26 +35,18 @@ let savepointStamp: u64 = 0;
 /** The highest number given so far. */
 let newestStamp: u64 = 0;
 let held: usize = 0;
-/** Whether nothing was added since the outermost savepoint: only then the reserve may be used. */
-let onlyTakesAway: bool = true;
 /** How often something was undone: what was known of nodes before may be wrong then. */
 export let rewinds: u32 = 0;
 
 /** Makes sure that one step (see STEP_BYTES), and some records besides, can be journaled and carried out; false when memory has run out. */
 export function ensureStep(): bool {
   if (exhausted) return false;
-  const bytes = onlyTakesAway ? STEP_BYTES : STEP_BYTES + RESERVE;
-  return entries.ensure(STEP_BYTES) && freed.ensure(STEP_BYTES >> 3) && ensureSmall(bytes);
-}
-
-/** From now on until the outermost savepoint ends, the reserve is left alone. */
-export function leaveReserve(): void {
-  onlyTakesAway = false;
+  return entries.ensure(STEP_BYTES) && freed.ensure(STEP_BYTES >> 3) && ensureSmall(STEP_BYTES);
 }
 
 /** Opens a savepoint, with room for a first step; false when memory has run out. */
 export function savepoint(): bool {
-  if (savepoints.length == 0) onlyTakesAway = true;
+  if (savepoints.length == 0) passCeiling(true);
   if (!ensureStep() || !savepoints.ensure(16)) return false;
   savepoints.push32(entries.length);
   savepoints.push32(freed.length);

@@ -37,8 +37,8 @@ import {
 import { forgetMappings, resetVisits } from './dirty';
 import { fail } from './failure';
 import { resolve } from './flatten';
-import { clearExhausted, exhausted } from './heap';
-import { keep, leaveReserve, savepoint, undo } from './journal';
+import { clearExhausted, exhausted, passCeiling } from './heap';
+import { keep, savepoint, undo } from './journal';
 import { checkPolicy, forgetChanged } from './policy';
 import { lastOf } from './range';
 import { recycleTables, sinkOf, sinks, spaces } from './records';
@@ -69,7 +69,7 @@ function refusal(): i32 {
 
 /** 0, or why no operation may be carried out now. */
 export function beginOperation(): i32 {
-  if (state == OPEN) leaveReserve();
+  if (state == OPEN) passCeiling(false);
   return beginRemoval();
 }
 

@@ -35,7 +35,7 @@ export interface MemoryMapOptions {
    *  the recording ends there, and a warning of the process (`code` RECORDING_ENDED) says why: the change that it was
    *  told of has happened, and the map goes on. What it throws at the first line comes out of the constructor. */
   readonly record?: TraceOutput;
-  /** Bytes that the core may use for its records. Default: 4 GiB. */
+  /** Bytes that the core may use for its records; what only takes away may use more. Default: nearly 4 GiB. */
   readonly maxMemory?: number;
   /** Checks every invariant around every step: slow, for tests and bug reports. Default false. Throws CORE_MISSING in a
    *  clone that has not run its tests. */
