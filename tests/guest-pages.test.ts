@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import { GuestMemoryBuilder, type GuestMemoryOptions } from '../ts/guest/builder.ts';
 import { MemoryBuildError } from '../ts/guest/errors.ts';
-import type { GuestMemoryManager } from '../ts/guest/manager.ts';
+import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
 import type { RamOptions } from '../ts/guest/ram-options.ts';
 import { SharedMemory } from '../ts/object.ts';
 import { hugePageTest, namesOf, policiesOf, smapsOf } from './support/accounting.ts';
@@ -213,6 +213,82 @@ vmTest('RAM comes and goes while the guest runs', {}, (t, manager, guest) => {
   t.is(guest.read(GIB), `mmio read ${GIB.toString(16)}`);
   t.is(manager.ramVisibility.at(GIB), undefined);
   t.deepEqual(footprint(), before);
+});
+
+test.serial('RAM without a name gets the first that is free, also while other RAM comes', async (t) => {
+  const at = (gpa: number, name?: string) => ({ ranges: [{ gpa, length: MIB }], ...(name ? { name } : {}) });
+  const manager = buildVm({ ram: [at(0), at(MIB, 'ram'), at(2 * MIB, 'ram2'), at(3 * MIB)] });
+  const names = () => manager.inspect().ram.map(({ name }) => name);
+  t.deepEqual(names(), ['ram1', 'ram', 'ram2', 'ram3']);
+  manager.removeRam('ram1');
+  t.is(manager.addRam(at(GIB)).name, 'ram1');
+  const both = [
+    manager.addRamAsync(at(2 * GIB)),
+    manager.addRamAsync(at(3 * GIB)),
+    manager.addRamAsync(at(4 * GIB, 'a')),
+  ];
+  t.throws(() => manager.addRam(at(5 * GIB, 'ram4')), { code: 'NAME_TAKEN' });
+  t.throws(() => manager.addRam(at(2 * GIB)), { code: 'RAM_OVERLAP' });
+  await t.throwsAsync(manager.addRamAsync(at(5 * GIB, 'a')), { code: 'NAME_TAKEN' });
+  t.deepEqual(
+    (await Promise.all(both)).map(({ name }) => name),
+    ['ram4', 'ram5', 'a'],
+  );
+  await t.throwsAsync(manager.addRamAsync({ ...at(6 * GIB, 'b'), numaNode: 700 }), { code: 'NUMA_NODE_ABSENT' });
+  t.is(manager.addRam(at(6 * GIB, 'b')).name, 'b', 'what did not come has no name');
+  manager.close();
+});
+
+vmTest(
+  'RAM that the guest was built with is removed by its name',
+  { ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }] }, { name: 'dimm0', ranges: [{ gpa: GIB, length: MIB }] }] },
+  (t, manager, guest) => {
+    t.is(guest.write(GIB, 5), wrote(5));
+    const lease = manager.guestMemory.lock({ gpa: GIB, length: 8 }, 'read', { holder: 'disk' });
+    t.throws(() => manager.removeRam('dimm0'), { code: 'LEASED' });
+    lease.release();
+    manager.setVtlProtection(0, { gpa: GIB, length: PAGE }, 'rx');
+    manager.removeRam('dimm0');
+    t.deepEqual(manager.vtlProtections(0), []);
+    t.is(guest.read(GIB), `mmio read ${GIB.toString(16)}`);
+    t.throws(() => manager.removeRam('dimm0'), { code: 'INVALID_ARGUMENT', message: /"dimm0"; there is "ram"/ });
+    const added = manager.addRam({ name: 'dimm0', ranges: [{ gpa: GIB, length: MIB }] });
+    manager.removeRam('dimm0');
+    t.true(added.closed);
+    added.remove();
+    manager.addRam({ name: 'dimm0', ranges: [{ gpa: GIB, length: MIB }] });
+    added.remove();
+    t.is(guest.read(GIB), got(0), 'the old handle does not concern the new RAM');
+  },
+);
+
+test.serial('the handle of RAM that a transaction took back is closed, and one that it gave back is open', (t) => {
+  const manager = buildVm();
+  const handles: AddedRam[] = [];
+  const error = new Error('taken back');
+  t.throws(
+    () =>
+      manager.map.transaction(() => {
+        handles.push(manager.addRam({ ranges: [{ gpa: GIB, length: MIB }] }));
+        throw error;
+      }),
+    { is: error },
+  );
+  t.true(handles[0]!.closed);
+  handles[0]!.remove();
+  const added = manager.addRam({ ranges: [{ gpa: GIB, length: MIB }] });
+  t.throws(
+    () =>
+      manager.map.transaction(() => {
+        added.remove();
+        t.true(added.closed);
+        throw error;
+      }),
+    { is: error },
+  );
+  t.false(added.closed);
+  manager.close();
+  t.true(added.closed);
 });
 
 test.serial('RAM that does not fit is not added, and leaves nothing', async (t) => {

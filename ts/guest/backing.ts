@@ -27,48 +27,41 @@ export function isPrivate(backing: RamBacking): boolean {
   return backing.kind === 'private' || ('copyOnWrite' in backing && backing.copyOnWrite === true);
 }
 
-/** A backing's memory. */
-export interface OpenBacking {
-  readonly object: MemoryObject;
-  /** Whether it is to be closed with the guest. */
-  readonly isOwned: boolean;
-}
-
-/** The memory of a backing of `bytes` bytes that fill `pieces`. Throws SYSTEM and MemoryBuildError. */
+/** The memory of a backing of `bytes` bytes that fill `pieces`; it is the caller's to close. Throws SYSTEM and
+ *  MemoryBuildError. */
 export function openBacking(
   backing: RamBacking,
   name: string,
   bytes: Address,
   pieces: readonly RamPiece[],
-): OpenBacking {
+): MemoryObject {
   switch (backing.kind) {
     case 'shared': {
       const { hugePageSize } = validate.options(backing, ['kind', 'hugePageSize'], 'backing');
       if (hugePageSize !== undefined) checkHugePages(hugePageSize, bytes, pieces);
       const options = hugePageSize === undefined ? { name } : { name, hugePageSize };
-      return { object: SharedMemory.create(bytes, options), isOwned: true };
+      return SharedMemory.create(bytes, options);
     }
     case 'private':
       validate.options(backing, ['kind'], 'backing');
-      return { object: PrivateMemory.create(bytes, { name }), isOwned: true };
+      return PrivateMemory.create(bytes, { name });
     case 'file': {
       const { path, copyOnWrite = false } = validate.options(backing, ['kind', 'path', 'copyOnWrite'], 'backing');
       const fd = open(validate.text(path, 'path'), validate.flag(copyOnWrite, 'copyOnWrite') ? 'r' : 'r+');
       try {
-        return { object: fromFd(fd, name, bytes, copyOnWrite), isOwned: true };
+        return fromFd(fd, name, bytes, copyOnWrite);
       } finally {
         closeSync(fd);
       }
     }
     case 'fd': {
       const { fd, copyOnWrite = false } = validate.options(backing, ['kind', 'fd', 'copyOnWrite'], 'backing');
-      return { object: fromFd(fd, name, bytes, validate.flag(copyOnWrite, 'copyOnWrite')), isOwned: true };
+      return fromFd(fd, name, bytes, validate.flag(copyOnWrite, 'copyOnWrite'));
     }
     case 'handed-over': {
       const given = validate.options(backing, ['kind', 'backing', 'copyOnWrite'], 'backing');
       const memory = validate.instance(SharedMemoryBacking, given.backing, 'backing').memory(name);
-      const object = fromFd(memory.fd, name, bytes, validate.flag(given.copyOnWrite ?? false, 'copyOnWrite'));
-      return { object, isOwned: true };
+      return fromFd(memory.fd, name, bytes, validate.flag(given.copyOnWrite ?? false, 'copyOnWrite'));
     }
   }
 }

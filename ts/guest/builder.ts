@@ -69,8 +69,7 @@ export class GuestMemoryBuilder {
 
   /** RAM of one backing. Nothing is allocated before `build`. */
   addRam(options: RamOptions): this {
-    const count = this.#ram.length;
-    this.#ram.push(checkedRam(options, count === 0 ? 'ram' : `ram${count}`));
+    this.#ram.push(checkedRam(options));
     return this;
   }
 
@@ -78,7 +77,7 @@ export class GuestMemoryBuilder {
   build(): GuestMemoryManager {
     const parts = this.#begin();
     try {
-      for (const spec of this.#ram) parts.store.add(spec);
+      parts.store.add(this.#ram);
       return new GuestMemoryManager(parts);
     } catch (error) {
       abandon(parts);
@@ -91,7 +90,7 @@ export class GuestMemoryBuilder {
     const checked = checkedPrefetch(options, 'buildAsync');
     const parts = this.#begin();
     try {
-      await parts.store.addAll(this.#ram, checked);
+      await parts.store.addAsync(this.#ram, checked);
       return new GuestMemoryManager(parts);
     } catch (error) {
       abandon(parts);

@@ -133,25 +133,47 @@ export class GuestMemoryManager extends Handle {
   addRam(options: RamOptions): AddedRam {
     this.checkOpen();
     const { store } = this.#parts;
-    return this.#added(store.add(this.#checkedRam(options)));
+    const [block] = store.add([this.#checkedRam(options)]);
+    return this.#added(block!);
   }
 
   /** The same with RAM that is prefetched. */
   async addRamAsync(options: RamOptions, prefetch?: PrefetchOptions): Promise<AddedRam> {
     this.checkOpen();
     const { store } = this.#parts;
-    const [block] = await store.addAll([this.#checkedRam(options)], checkedPrefetch(prefetch, 'addRamAsync'));
+    const [block] = await store.addAsync([this.#checkedRam(options)], checkedPrefetch(prefetch, 'addRamAsync'));
     return this.#added(block!);
   }
 
-  #added(block: RamBlock): AddedRam {
-    return new AddedRam(this.map, this.#parts.store, [...this.#levels.values()], block);
-  }
-
   #checkedRam(options: RamOptions): RamSpec {
-    const spec = checkedRam(options, `ram${this.#parts.store.blocks.length}`);
+    const spec = checkedRam(options);
     for (const level of this.#levels.values()) level.checkRam(spec);
     return spec;
+  }
+
+  #added(block: RamBlock): AddedRam {
+    return new AddedRam(this.map, this.#parts.store, block, () => this.#remove(block));
+  }
+
+  /** Takes RAM from the guest, with its protections, and gives it back; also RAM that the guest was built with: ask the
+   *  guest before. Throws LEASED. */
+  removeRam(name: string): void {
+    this.checkOpen();
+    const { store } = this.#parts;
+    const wanted = validate.text(name, 'name');
+    const block = store.blocks.find((each) => each.name === wanted);
+    if (block === undefined) {
+      const known = store.blocks.map((each) => `"${each.name}"`).join(', ') || 'none';
+      throw validate.invalid(`there is no RAM named "${wanted}"; there is ${known}`);
+    }
+    this.#remove(block);
+  }
+
+  #remove(block: RamBlock): void {
+    this.map.transaction(() => {
+      this.#parts.store.remove(block);
+      for (const level of this.#levels.values()) level.forget(block);
+    });
   }
 
   /** Gives the machine back what a range of RAM holds, as a balloon does: it reads as zeroes afterwards, or as its file where
@@ -207,16 +229,16 @@ function checkedRange(range: GpaRange): GpaRange {
 export class AddedRam extends Handle {
   readonly #map: MemoryMap;
   readonly #store: RamStore;
-  readonly #levels: readonly VtlState[];
   readonly #block: RamBlock;
+  readonly #remove: () => void;
 
   /** @internal Made by GuestMemoryManager. */
-  constructor(map: MemoryMap, store: RamStore, levels: readonly VtlState[], block: RamBlock) {
+  constructor(map: MemoryMap, store: RamStore, block: RamBlock, remove: () => void) {
     super();
     this.#map = map;
     this.#store = store;
-    this.#levels = levels;
     this.#block = block;
+    this.#remove = remove;
   }
 
   protected override get what(): string {
@@ -227,18 +249,20 @@ export class AddedRam extends Handle {
     return this.#block.name;
   }
 
+  /** It ends with its RAM, whoever takes that away, and with the manager. */
+  override get closed(): boolean {
+    return super.closed || this.#map.closed || !this.#store.has(this.#block);
+  }
+
   /** The same as `close`. */
   remove(): void {
     this.close();
   }
 
   protected override release(): void {
-    if (this.#map.closed) return;
     this.#map.transaction(() => {
-      this.#store.remove(this.#block);
-      for (const level of this.#levels) level.forget(this.#block);
+      this.#remove();
+      this.#map.context.onUndo(() => this.setClosed(false));
     });
-    // Taken back with the transaction that it may be in.
-    if (this.#map.context.core.open > 0) this.#map.context.onUndo(() => this.setClosed(false));
   }
 }

@@ -19,7 +19,8 @@ const CHUNK = 64 * 2 ** 20;
 const AT_ONCE = 4;
 
 /** Throws MemoryBuildError: NUMA_NODE_ABSENT, HUGE_PAGES_OFF, OPTION_MISFIT. */
-export function advise(object: MemoryObject, { name, numaNode, transparentHugePages, prefetch }: RamSpec): void {
+export function advise(object: MemoryObject, { numaNode, transparentHugePages, prefetch }: RamSpec): void {
+  const { name } = object;
   if (numaNode !== undefined) {
     refusing(
       { EINVAL: 'NUMA_NODE_ABSENT', EOPNOTSUPP: 'OPTION_MISFIT' },

@@ -5,7 +5,8 @@ import { BACKING_KINDS, type RamBacking } from './backing.ts';
 import type { GpaRange } from './layout.ts';
 
 export interface RamOptions {
-  /** For people, and what a handed-over backing finds its memory by. Default: "ram", "ram1", … */
+  /** For people, and what a handed-over backing finds its memory by. Default: the first of "ram", "ram1", … that no other
+   *  RAM has. */
   readonly name?: string;
   /** In the order in which the backing's bytes fill them. Whole pages. */
   readonly ranges: readonly GpaRange[];
@@ -20,7 +21,8 @@ export interface RamOptions {
 }
 
 export interface RamSpec {
-  readonly name: string;
+  /** Undefined: to be found when it is built. */
+  readonly name: string | undefined;
   readonly ranges: readonly GpaRange[];
   readonly backing: RamBacking;
   readonly transparentHugePages: boolean;
@@ -32,7 +34,7 @@ const OPTIONS = ['name', 'ranges', 'backing', 'transparentHugePages', 'numaNode'
 const MAX_NODE = 1023;
 
 /** Throws INVALID_ARGUMENT. What does not fit is found when it is built. */
-export function checkedRam(options: RamOptions, defaultName: string): RamSpec {
+export function checkedRam(options: RamOptions): RamSpec {
   const given = validate.options(options, OPTIONS, 'addRam');
   if (!Array.isArray(given.ranges) || given.ranges.length === 0) {
     throw validate.invalid('ranges must be a list of at least one range');
@@ -41,11 +43,10 @@ export function checkedRam(options: RamOptions, defaultName: string): RamSpec {
     const { gpa, length } = validate.options(range, ['gpa', 'length'], 'a range');
     return { gpa: validate.address(gpa, 'gpa'), length: validate.size(length, 'length') };
   });
-  const name = validate.text(given.name ?? defaultName, 'name');
   const { backing = { kind: 'shared' } } = given;
   validate.oneOf(BACKING_KINDS, (backing as Partial<RamBacking> | null)?.kind, 'backing.kind');
   return {
-    name,
+    name: given.name === undefined ? undefined : validate.text(given.name, 'name'),
     ranges,
     backing,
     transparentHugePages: validate.flag(given.transparentHugePages ?? false, 'transparentHugePages'),

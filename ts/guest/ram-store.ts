@@ -17,18 +17,18 @@ export interface RamBlock {
   readonly name: string;
   readonly kind: RamBacking['kind'];
   readonly ranges: readonly GpaRange[];
+  /** Ends with the block. */
   readonly object: MemoryObject;
-  /** Whether the object ends with the block. */
-  readonly isOwned: boolean;
   readonly pieces: readonly RamRegion[];
 }
 
 /** RAM that was allocated, and is nowhere yet. */
 interface Opened {
   readonly spec: RamSpec;
+  readonly name: string;
+  readonly ranges: readonly GpaRange[];
   readonly cut: readonly RamPiece[];
   readonly object: MemoryObject;
-  readonly isOwned: boolean;
 }
 
 export interface RamLimits {
@@ -45,6 +45,8 @@ export class RamStore {
   readonly #root: Region;
   readonly #limits: RamLimits;
   readonly #blocks = new Set<RamBlock>();
+  /** What is being prefetched. */
+  readonly #coming = new Set<Opened>();
   /** All their pieces in order of GPA. */
   #pieces: readonly RamRegion[] = [];
 
@@ -66,75 +68,98 @@ export class RamStore {
     return this.#limits.pinMappings;
   }
 
-  /** Allocates the RAM and shows it. Throws MemoryBuildError and what the map throws, and has then left nothing. */
-  add(spec: RamSpec): RamBlock {
-    if (spec.prefetch) {
-      const message = `RAM "${spec.name}" is to be prefetched, which takes time: use buildAsync or addRamAsync`;
+  has(block: RamBlock): boolean {
+    return this.#blocks.has(block);
+  }
+
+  /** Allocates RAM and shows it: all of it, or none. Throws MemoryBuildError and what the map throws, and has then left
+   *  nothing. */
+  add(specs: readonly RamSpec[]): RamBlock[] {
+    const slow = specs.find((spec) => spec.prefetch);
+    if (slow !== undefined) {
+      const message = `RAM at ${formatHex(slow.ranges[0]!.gpa)} is to be prefetched, which takes time: use buildAsync or addRamAsync`;
       throw new MemoryBuildError('NEEDS_ASYNC', message);
     }
-    const opened = this.#open(spec);
+    const opened = this.#open(specs);
     try {
       return this.#show(opened);
     } catch (error) {
-      close(opened);
+      opened.forEach(close);
       throw error;
     }
   }
 
-  /** The same for several blocks, which are prefetched where that is asked for: all of them, or none. */
-  async addAll(specs: readonly RamSpec[], options: PrefetchOptions): Promise<RamBlock[]> {
-    const opened: Opened[] = [];
+  /** The same, prefetched where that is asked for. Meanwhile nobody else gets its names and addresses. */
+  async addAsync(specs: readonly RamSpec[], options: PrefetchOptions): Promise<RamBlock[]> {
+    const opened = this.#open(specs);
+    for (const each of opened) this.#coming.add(each);
     try {
-      for (const spec of specs) opened.push(this.#open(spec));
       const wanted = opened.filter(({ spec }) => spec.prefetch);
       await prefetch(
         wanted.map(({ object }) => object),
         options,
       );
-      return this.#map.transaction(() => opened.map((each) => this.#show(each)));
+      return this.#show(opened);
     } catch (error) {
-      for (const each of opened) close(each);
+      opened.forEach(close);
       throw error;
+    } finally {
+      for (const each of opened) this.#coming.delete(each);
     }
   }
 
-  #open(spec: RamSpec): Opened {
-    const { maxAddress, x86LegacySupport } = this.#limits;
-    const { name, ranges, backing } = spec;
-    this.#check(spec);
-    const cut = cutRam(ranges, x86LegacySupport, maxAddress);
-    const opened = { spec, cut, ...inBuildErrors(() => openBacking(backing, name, bytesOf(ranges), cut)) };
+  /** Allocates all of it, or nothing. */
+  #open(specs: readonly RamSpec[]): Opened[] {
+    const names = this.#namesOf(specs);
+    checkDisjoint([...this.blocks, ...this.#coming, ...specs].flatMap(({ ranges }) => ranges));
+    const opened: Opened[] = [];
     try {
-      advise(opened.object, spec);
+      for (const [index, spec] of specs.entries()) {
+        const { ranges, backing } = spec;
+        const name = names[index]!;
+        const cut = cutRam(ranges, this.#limits.x86LegacySupport, this.#limits.maxAddress);
+        const object = inBuildErrors(() => openBacking(backing, name, bytesOf(ranges), cut));
+        opened.push({ spec, name, ranges, cut, object });
+        advise(object, spec);
+      }
       return opened;
     } catch (error) {
-      close(opened);
+      opened.forEach(close);
       throw error;
     }
   }
 
-  #check({ name, ranges }: RamSpec): void {
-    if (this.blocks.some((block) => block.name === name)) {
-      throw new MemoryBuildError('NAME_TAKEN', `there is RAM named "${name}" already`);
+  /** A name for each: its own, or the first that nobody has. Throws NAME_TAKEN. */
+  #namesOf(specs: readonly RamSpec[]): string[] {
+    const taken = new Set([...this.blocks, ...this.#coming].map(({ name }) => name));
+    for (const { name } of specs) {
+      if (name === undefined) continue;
+      if (taken.has(name)) throw new MemoryBuildError('NAME_TAKEN', `there is RAM named "${name}" already`);
+      taken.add(name);
     }
-    checkDisjoint([...this.blocks.flatMap((block) => block.ranges), ...ranges]);
+    return specs.map(({ name }) => {
+      if (name !== undefined) return name;
+      let free = 'ram';
+      for (let number = 1; taken.has(free); number++) free = `ram${number}`;
+      taken.add(free);
+      return free;
+    });
   }
 
-  #show({ spec, cut, object, isOwned }: Opened): RamBlock {
-    const { name, ranges, backing } = spec;
-    this.#check(spec);
+  #show(opened: readonly Opened[]): RamBlock[] {
+    return inBuildErrors(() => this.#map.transaction(() => opened.map((each) => this.#place(each))));
+  }
+
+  /** Inside a transaction. */
+  #place({ spec, name, ranges, cut, object }: Opened): RamBlock {
     if (this.#limits.pinMappings) pin(object);
-    return inBuildErrors(() =>
-      this.#map.transaction(() => {
-        // Undone last: the map has then let go of it.
-        if (isOwned) this.#map.context.onUndo(() => object.close());
-        const pieces = placeRam(this.#map, this.#root, name, object, cut);
-        const block = { name, kind: backing.kind, ranges, object, isOwned, pieces };
-        this.#enter(block);
-        this.#map.context.onUndo(() => this.#leave(block));
-        return block;
-      }),
-    );
+    // Undone last: the map has then let go of it.
+    this.#map.context.onUndo(() => object.close());
+    const pieces = placeRam(this.#map, this.#root, name, object, cut);
+    const block = { name, kind: spec.backing.kind, ranges, object, pieces };
+    this.#enter(block);
+    this.#map.context.onUndo(() => this.#leave(block));
+    return block;
   }
 
   /** Takes the block's RAM from the guest, and gives it back. */
@@ -146,13 +171,13 @@ export class RamStore {
       }
       this.#leave(block);
       this.#map.context.onUndo(() => this.#enter(block));
-      if (block.isOwned) this.#map.context.onDone(() => block.object.close());
+      this.#map.context.onDone(() => block.object.close());
     });
   }
 
   /** Precondition: the map is closed. */
   close(): void {
-    for (const { object, isOwned } of this.#blocks) if (isOwned) object.close();
+    for (const { object } of this.#blocks) object.close();
   }
 
   #enter(block: RamBlock): void {
@@ -182,8 +207,8 @@ export function checkLayout(specs: readonly RamSpec[], { maxAddress, x86LegacySu
   throw new MemoryBuildError('ALIAS_MAP_MISFIT', message, { aliasMap, maxAddress });
 }
 
-function close({ object, isOwned }: Opened): void {
-  if (isOwned) object.close();
+function close({ object }: Opened): void {
+  object.close();
 }
 
 function bytesOf(ranges: readonly GpaRange[]): Address {

@@ -118,10 +118,11 @@ export class VtlState {
   }
 
   /** Throws PRIVATE_TWICE for RAM that it cannot see. */
-  checkRam({ name, backing }: RamSpec): void {
+  checkRam({ ranges, backing }: RamSpec): void {
     if (this.#va === undefined || !isPrivate(backing)) return;
-    const message = `RAM "${name}" is private memory, which only one view can show, and VTL${this.vtl} has a view of its own as long as it has protections: make it shared`;
-    throw new MembackingError('PRIVATE_TWICE', message, { details: { name } });
+    const gpa = ranges[0]!.gpa;
+    const message = `RAM at ${formatHex(gpa)} is private memory, which only one view can show, and VTL${this.vtl} has a view of its own as long as it has protections: make it shared`;
+    throw new MembackingError('PRIVATE_TWICE', message, { details: { gpa } });
   }
 
   /** Inside the transaction that takes RAM away: its protections go too. */
