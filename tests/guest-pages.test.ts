@@ -67,6 +67,8 @@ test.serial('a prefetch that is aborted leaves nothing, and so does a callback t
   t.deepEqual(footprint(), before);
   t.throws(() => ram.build(), { instanceOf: MemoryBuildError, code: 'NEEDS_ASYNC' });
   await t.throwsAsync(ram.buildAsync({ onprogress: () => {} } as never), { code: 'INVALID_ARGUMENT' });
+  const late = builder({}).buildAsync({ signal: AbortSignal.abort('before') });
+  t.is((await t.throwsAsync(late, { code: 'ABORTED' }))!.cause, 'before', 'also where nothing is prefetched');
   t.deepEqual(footprint(), before);
 });
 

@@ -7,6 +7,8 @@ import test from 'ava';
 import { GuestMemoryBuilder, type GuestMemoryOptions } from '../ts/guest/builder.ts';
 import { MemoryBuildError } from '../ts/guest/errors.ts';
 import type { RamOptions } from '../ts/guest/ram-options.ts';
+import { SharedMemoryBacking } from '../ts/guest/shared-backing.ts';
+import { SharedMemory } from '../ts/object.ts';
 import { footprint } from './support/footprint.ts';
 import { guestImage } from './support/guest.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
@@ -206,6 +208,33 @@ test('RAM handed to a new manager has the same bytes, whoever closes first', (t)
   second.close();
 });
 
+test('what is no list of parts of different names is no backing, and leaves no descriptor', (t) => {
+  using memory = SharedMemory.create(MIB);
+  const before = footprint();
+  const part = { name: 'a', fd: memory.fd, size: MIB };
+  for (const parts of [undefined, { ...part }, [part, part], [part, { ...part, name: '' }], [part, 7]] as never[]) {
+    t.throws(() => SharedMemoryBacking.fromParts(parts), { code: 'INVALID_ARGUMENT' });
+  }
+  t.throws(() => SharedMemoryBacking.fromParts([part, { ...part, name: 'b', fd: 9999 }]), { code: 'SYSTEM' });
+  t.deepEqual(footprint(), before);
+});
+
+test('a backing without the memory that is asked for says what it has', (t) => {
+  const manager = buildVm();
+  using backing = manager.sharedMemory();
+  const handedOver = {
+    name: 'dimm',
+    ranges: [{ gpa: 0, length: MIB }],
+    backing: { kind: 'handed-over', backing },
+  } as const;
+  t.throws(() => new GuestMemoryBuilder().addRam(handedOver).build(), {
+    instanceOf: MemoryBuildError,
+    code: 'MISSING_BACKING',
+    message: /"dimm"; it has "ram"/,
+  });
+  manager.close();
+});
+
 test('clones of one image see neither each other nor change the parent', (t) => {
   const parent = buildVm();
   parent.guestMemory.writeU32(0x100000, 1);
@@ -282,6 +311,12 @@ const MISFITS: Record<string, Misfit> = {
     options: { x86LegacySupport: true },
     ram: [range(0, 0x100000)],
     message: /0x100000/,
+  },
+  'legacy x86 with a hole in low RAM': {
+    code: 'RAM_TOO_LOW',
+    options: { x86LegacySupport: true },
+    ram: [range(0, PAGE), range(0x9f000, PAGE), range(0x100000, MIB)],
+    message: /0xa0000.* without a hole/,
   },
   'an alias map within RAM': {
     code: 'ALIAS_MAP_MISFIT',

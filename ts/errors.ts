@@ -56,6 +56,8 @@ export type BuildErrorCode =
   | 'PIN_REFUSED'
   /** Two blocks of RAM with one name. */
   | 'NAME_TAKEN'
+  /** A backing that is handed over has no such memory. */
+  | 'MISSING_BACKING'
   /** The system refused. `cause` is its error. */
   | 'ALLOCATION_FAILED';
 
@@ -70,8 +72,6 @@ export type ErrorCode =
   | 'NOT_DISCARDABLE'
   /** A hypervisor cannot keep the guest from executing what it reads. */
   | 'EXECUTE_CONTROL'
-  /** A backing that is handed over has no such memory. */
-  | 'MISSING_BACKING'
   /** Memory is in use: `details.leases` says by whom. */
   | 'LEASED'
   /** Waiting for memory in use was given up. `details.leases` says who has it. */

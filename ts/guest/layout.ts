@@ -68,9 +68,15 @@ export function checkDisjoint(ranges: readonly GpaRange[]): void {
   }
 }
 
-/** Legacy x86 needs RAM from 0 to 640 KiB and from 1 MiB on. Throws MemoryBuildError: RAM_TOO_LOW. */
+/** Legacy x86 needs RAM from 0 to 640 KiB and from 1 MiB on. Precondition: the ranges are disjoint. Throws
+ *  MemoryBuildError: RAM_TOO_LOW. */
 export function checkX86(ranges: readonly GpaRange[]): void {
-  const covers = (gpa: number) => ranges.some((range) => range.gpa <= gpa && sum(range.gpa, range.length) > gpa);
-  if (covers(0) && covers(0x9ffff) && covers(0x100000)) return;
-  throw new MemoryBuildError('RAM_TOO_LOW', 'legacy x86 needs RAM from 0 to beyond 1 MiB (0x100000)');
+  const bytesIn = (first: number, last: number) =>
+    ranges.reduce((bytes, { gpa, length }) => {
+      const end = Math.min(Number(sum(gpa, length)), last + 1);
+      return bytes + Math.max(0, end - Math.max(Number(gpa), first));
+    }, 0);
+  if (bytesIn(0, 0x9ffff) === 0xa0000 && bytesIn(0x100000, 0x100fff) === abi.PAGE_SIZE) return;
+  const message = 'legacy x86 needs RAM from 0 to 640 KiB (0xa0000) without a hole, and from 1 MiB (0x100000) on';
+  throw new MemoryBuildError('RAM_TOO_LOW', message);
 }

@@ -8,7 +8,7 @@ import { MemoryBuildError } from './errors.ts';
 import type { RamSpec } from './ram-options.ts';
 
 export interface PrefetchOptions {
-  /** Gives up between chunks. */
+  /** Gives up: before anything is done, or between chunks. */
   readonly signal?: AbortSignal;
   /** Told after each chunk: bytes that are resident now, and that are to be. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -44,12 +44,14 @@ export function pin(object: MemoryObject): void {
   refusing({ ENOMEM: 'PIN_REFUSED', EPERM: 'PIN_REFUSED', EAGAIN: 'PIN_REFUSED' }, what, () => object.backing.pin());
 }
 
+/** Throws INVALID_ARGUMENT, and ABORTED where it was given up already. */
 export function checkedPrefetch(options: PrefetchOptions | undefined, name: string): PrefetchOptions {
   const given = validate.options(options, ['signal', 'onProgress'], name);
   if (given.signal !== undefined) validate.instance(AbortSignal, given.signal, 'signal');
   if (given.onProgress !== undefined && typeof given.onProgress !== 'function') {
     throw validate.invalid('onProgress must be a function');
   }
+  if (given.signal?.aborted) throw aborted(given.signal.reason);
   return given;
 }
 
@@ -93,7 +95,7 @@ function chunksOf(object: MemoryObject): { object: MemoryObject; offset: number;
 }
 
 function aborted(cause: unknown): MembackingError {
-  return new MembackingError('ABORTED', 'the prefetch of RAM was given up; nothing is left of it', { cause });
+  return new MembackingError('ABORTED', 'RAM was given up before it was built; nothing is left of it', { cause });
 }
 
 /** Calls the system; what it refuses with one of these codes is a build error of its own. */

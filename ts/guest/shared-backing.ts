@@ -1,10 +1,10 @@
 // RAM that is handed on: to a new manager of the same process, or by descriptors to another one.
 
 import type { Address } from '../address.ts';
-import { MembackingError } from '../errors.ts';
 import { Handle } from '../handle.ts';
 import { SharedMemory } from '../object.ts';
 import * as validate from '../validate.ts';
+import { MemoryBuildError } from './errors.ts';
 
 /** One memory of a backing: its name in the manager, the descriptor to pass on, its size in bytes. */
 export interface SharedMemoryPart {
@@ -25,11 +25,13 @@ export class SharedMemoryBacking extends Handle {
 
   /** From descriptors of another process; they are duplicated. Throws SYSTEM. */
   static fromParts(parts: readonly SharedMemoryPart[]): SharedMemoryBacking {
+    if (!Array.isArray(parts)) throw validate.invalid('the parts must be a list');
     const memories = new Map<string, SharedMemory>();
     try {
       for (const part of parts) {
         const { name, fd, size } = validate.options(part, ['name', 'fd', 'size'], 'a part');
-        memories.set(validate.text(name, 'name'), SharedMemory.fromFd(fd, { name, size, writable: true }));
+        if (memories.has(validate.text(name, 'name'))) throw validate.invalid(`two parts are named "${name}"`);
+        memories.set(name, SharedMemory.fromFd(fd, { name, size, writable: true }));
       }
       return new SharedMemoryBacking(memories);
     } catch (error) {
@@ -54,7 +56,7 @@ export class SharedMemoryBacking extends Handle {
     const memory = this.#memories.get(name);
     if (memory !== undefined) return memory;
     const known = [...this.#memories.keys()].map((each) => `"${each}"`).join(', ') || 'none';
-    throw new MembackingError('MISSING_BACKING', `the backing has no memory "${name}"; it has ${known}`);
+    throw new MemoryBuildError('MISSING_BACKING', `the backing has no memory "${name}"; it has ${known}`);
   }
 
   protected override release(): void {
