@@ -45,17 +45,6 @@ Failure readMappableSize(int fd, uint64_t& size) {
   return kDone;
 }
 
-Failure checkAccessMode(int fd, bool isWritable) {
-  const int flags = ::fcntl(fd, F_GETFL);
-  if (flags < 0) return failedCall("fcntl");
-  const int mode = flags & O_ACCMODE;
-  if ((flags & O_PATH) != 0 || mode == O_WRONLY) {
-    return {EACCES, "fcntl", "the descriptor was not opened for reading"};
-  }
-  if (isWritable && mode != O_RDWR) return {EACCES, "fcntl", "the descriptor was not opened for writing"};
-  return kDone;
-}
-
 /// Who gives it its pages, and how large they are.
 Failure readFileKind(int fd, Backing& backing) {
   struct statfs facts;
@@ -76,7 +65,7 @@ Failure readFileKind(int fd, Backing& backing) {
 
 Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, Backing& backing) {
   uint64_t mappable = 0;
-  if (const Failure failure = checkAccessMode(fd, isWritable)) return failure;
+  if (const Failure failure = Backing::checkAccess(fd, isWritable)) return failure;
   if (const Failure failure = readMappableSize(fd, mappable)) return failure;
   if (const Failure failure = readFileKind(fd, backing)) return failure;
   if (size > mappable && !mayGrow) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
@@ -123,6 +112,17 @@ Failure Backing::fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, st
   return kDone;
 }
 
+Failure Backing::checkAccess(int fd, bool isWritable) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return failedCall("fcntl");
+  const int mode = flags & O_ACCMODE;
+  if ((flags & O_PATH) != 0 || mode == O_WRONLY) {
+    return {EACCES, "fcntl", "the descriptor was not opened for reading"};
+  }
+  if (isWritable && mode != O_RDWR) return {EACCES, "fcntl", "the descriptor was not opened for writing"};
+  return kDone;
+}
+
 Failure Backing::privateMemory(uint64_t size, const std::string& name, std::shared_ptr<Backing>& result) {
   auto backing = std::make_shared<Backing>();
   backing->size = size;
@@ -147,6 +147,7 @@ void BackingHandle::define(Napi::Env env, Napi::Object exports) {
                  {
                      StaticMethod<&BackingHandle::memfd>("memfd"),
                      StaticMethod<&BackingHandle::fromFd>("fromFd"),
+                     StaticMethod<&BackingHandle::checkAccess>("checkAccess"),
                      StaticMethod<&BackingHandle::privateMemory>("privateMemory"),
                      StaticMethod<&BackingHandle::privateFile>("privateFile"),
                      InstanceAccessor<&BackingHandle::kind>("kind"),
@@ -200,6 +201,10 @@ Napi::Value BackingHandle::fromFd(const Napi::CallbackInfo& info) {
   const bool mayGrow = !info[3].IsUndefined() && toBool(info[3], "mayGrow");
   check(info.Env(), Backing::fromFd(fd, toSize(info[1]), toBool(info[2], "writable"), mayGrow, backing));
   return wrap(info.Env(), std::move(backing));
+}
+
+void BackingHandle::checkAccess(const Napi::CallbackInfo& info) {
+  check(info.Env(), Backing::checkAccess(toFd(info[0]), toBool(info[1], "writable")));
 }
 
 Napi::Value BackingHandle::privateMemory(const Napi::CallbackInfo& info) {

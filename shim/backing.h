@@ -43,6 +43,8 @@ struct Backing {
   /// A duplicate of the caller's descriptor. EACCES, ENODEV, ENXIO: its access mode, kind or size will not do.
   /// `mayGrow`: `size` may be more than there is now; behind the file's end there is nothing until it grows.
   static Failure fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, std::shared_ptr<Backing>&);
+  /// Whether fromFd would take the access mode of a descriptor. EACCES.
+  static Failure checkAccess(int fd, bool isWritable);
   static Failure privateMemory(uint64_t size, const std::string& name, std::shared_ptr<Backing>&);
   /// A copy-on-write image of the file from its start.
   static Failure privateFile(int fd, uint64_t size, std::shared_ptr<Backing>&);
@@ -86,6 +88,7 @@ class BackingHandle : public Handle<BackingHandle, Backing> {
  private:
   static Napi::Value memfd(const Napi::CallbackInfo& info);
   static Napi::Value fromFd(const Napi::CallbackInfo& info);
+  static void checkAccess(const Napi::CallbackInfo& info);
   static Napi::Value privateMemory(const Napi::CallbackInfo& info);
   static Napi::Value privateFile(const Napi::CallbackInfo& info);
 

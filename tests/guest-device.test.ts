@@ -7,7 +7,7 @@ import test from 'ava';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import { descriptors, footprint } from './support/footprint.ts';
-import { buildVm, got, MIB, vmTest, wrote } from './support/vm.ts';
+import { buildVm, GIB, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const BAR = 0x8000_0000;
@@ -195,6 +195,71 @@ test('a file may be mapped beyond its end, and shows there what it has when it h
   manager.close();
 });
 
+test('a descriptor gives the access that it was opened for, also to a file that is known', (t) => {
+  const manager = buildVm();
+  const { region } = manager.deviceMapper.newRegion(4 * PAGE, 'dax');
+  const fd = pagesFile(2, 0x30);
+  const readOnly = openSync(`/proc/self/fd/${fd}`, 'r');
+  region.map(0, fd, 0, PAGE, true);
+  t.like(
+    t.throws(() => region.map(PAGE, readOnly, 0, PAGE, true)),
+    { code: 'SYSTEM', details: { code: 'EACCES' } },
+  );
+  region.map(PAGE, readOnly, 0, PAGE);
+  t.deepEqual(
+    region.mappings().map(({ writable }) => writable),
+    [true, false],
+  );
+  for (const each of [fd, readOnly]) closeSync(each);
+  manager.close();
+});
+
+vmTest(
+  'a device region that ends is taken from the guest, and comes back with its transaction',
+  {},
+  (t, manager, guest) => {
+    const fd = pagesFile(1, 0x30);
+    const before = footprint();
+    {
+      const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'bar');
+      using _ = region;
+      region.map(0, fd, 0, PAGE);
+      control.mapToGuest(BAR);
+      const lease = manager.guestMemory.lock({ gpa: BAR, length: 8 }, 'read', { holder: 'disk' });
+      t.throws(() => region.close(), { code: 'LEASED' });
+      lease.release();
+      const error = new Error('taken back');
+      t.throws(
+        () =>
+          manager.map.transaction(() => {
+            region.close();
+            throw error;
+          }),
+        { is: error },
+      );
+      t.is(guest.read(BAR), got(0x30));
+      t.is(control.gpa, BAR);
+    }
+    t.is(guest.read(BAR), 'mmio read 80000000');
+    t.deepEqual(manager.inspect().devices, []);
+    t.deepEqual(footprint(), before);
+    closeSync(fd);
+  },
+);
+
+vmTest('a BAR that the guest puts past the highest address is not seen there', {}, (t, manager, guest) => {
+  const fd = pagesFile(2, 0x30);
+  const { control, region } = manager.deviceMapper.newRegion(2 * PAGE, 'bar');
+  region.map(0, fd, 0, 2 * PAGE);
+  control.mapToGuest(16 * GIB - PAGE);
+  t.is(manager.guestMemory.readU32(16 * GIB - PAGE), 0x30);
+  control.mapToGuest(2n ** 64n - 4096n);
+  t.is(guest.read(BAR), 'mmio read 80000000');
+  control.mapToGuest(BAR);
+  t.is(guest.read(BAR + PAGE), got(0x31));
+  closeSync(fd);
+});
+
 test('what cannot be mapped changes nothing, and leaves no descriptor', (t) => {
   const manager = buildVm();
   const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'bar');
@@ -202,6 +267,7 @@ test('what cannot be mapped changes nothing, and leaves no descriptor', (t) => {
   const fd = pagesFile(2, 0x30);
   const other = pagesFile(2, 0x40);
   const readOnly = openSync(`/proc/self/fd/${other}`, 'r');
+  const writeOnly = openSync(`/proc/self/fd/${fd}`, 'a');
   region.map(0, fd, 0, 2 * PAGE);
   const before = footprint();
   const refused = (code: string, body: () => void) => {
@@ -211,12 +277,13 @@ test('what cannot be mapped changes nothing, and leaves no descriptor', (t) => {
   };
   refused('SYSTEM', () => region.map(0, 9999, 0, PAGE));
   refused('SYSTEM', () => region.map(0, readOnly, 0, PAGE, true));
+  refused('SYSTEM', () => region.map(0, writeOnly, 0, PAGE));
   refused('INVALID_ARGUMENT', () => region.map(1, fd, 0, PAGE));
   refused('INVALID_ARGUMENT', () => region.map(0, fd, 0, 0));
   refused('INVALID_ARGUMENT', () => region.map(0, fd, -PAGE, PAGE));
   refused('INVALID_ARGUMENT', () => region.map(0, fd, 0, 5 * PAGE));
   refused('BAD_RANGE', () => region.map(3 * PAGE, other, 0, 2 * PAGE));
-  refused('PLACED', () => region.close());
+  refused('INVALID_ARGUMENT', () => control.mapToGuest(BAR + 5));
   refused('INVALID_ARGUMENT', () => manager.deviceMapper.newRegion(100, 'odd'));
   refused('INVALID_ARGUMENT', () => manager.deviceMapper.newRegion(PAGE, 'odd', { holes: 'ones' as never }));
   const error = new Error('taken back');
@@ -233,7 +300,7 @@ test('what cannot be mapped changes nothing, and leaves no descriptor', (t) => {
   t.is(control.gpa, BAR);
   t.deepEqual(footprint(), before);
   t.deepEqual(seen(manager, BAR, 4), [0x30, 0x31, '-', '-']);
-  for (const each of [fd, other, readOnly]) closeSync(each);
+  for (const each of [fd, other, readOnly, writeOnly]) closeSync(each);
   t.throws(() => fstatSync(fd), { code: 'EBADF' });
   manager.close();
   t.true(region.closed);

@@ -190,6 +190,8 @@ export interface Native {
     /** A file of the caller's: its descriptor is duplicated. EACCES, ENODEV, ENXIO: access mode, kind or size will
      * not do. `mayGrow`: `size` may be more than the file has now; then isShrinkable is true. */
     fromFd(fd: number, size: U64, writable: boolean, mayGrow?: boolean): Backing;
+    /** Whether fromFd would take the access mode of a descriptor: EACCES. */
+    checkAccess(fd: number, writable: boolean): void;
     /** /proc/self/maps shows it as "membacking:ram NAME". */
     privateMemory(size: U64, name?: string): Backing;
     /** A copy-on-write image of the file's start. */

@@ -105,9 +105,11 @@ export class DeviceRegionControl {
     return this.#region.offset;
   }
 
-  /** Shows the region at `gpa`, from wherever it was. */
+  /** Shows the region at `gpa`, a multiple of the page size, from wherever it was. It is the guest that says where, so a
+   *  place past the highest address is none that is refused: what lies there is not seen. */
   mapToGuest(gpa: Address): void {
     const to = validate.address(gpa, 'gpa');
+    if (BigInt(to) % BigInt(abi.PAGE_SIZE) !== 0n) throw validate.invalid('gpa must be a multiple of 0x1000 bytes');
     const now = this.gpa;
     if (now === undefined) this.#region.place(this.#root, { offset: to, priority: this.#priority });
     else if (now !== to) this.#region.move(to);
@@ -194,11 +196,12 @@ export class MappedRegion extends Handle {
     }));
   }
 
-  /** Ends the region; it must not be seen any more. Throws PLACED. */
+  /** Ends the region, and takes it from the guest. */
   protected override release(): void {
     if (this.#map.closed) return;
     this.#map.transaction(() => {
       const shown = this.region.objectsIn(0, this.length);
+      if (this.region.offset !== undefined) this.region.remove();
       this.region.close();
       this.#files.letGo(shown);
       this.#map.context.onUndo(() => this.setClosed(false));

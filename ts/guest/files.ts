@@ -4,6 +4,7 @@
 import { fstatSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
 import type { MemoryMap } from '../map.ts';
+import { native } from '../native.ts';
 import { type MemoryObject, SharedMemory } from '../object.ts';
 import { systemError } from '../system.ts';
 import * as validate from '../validate.ts';
@@ -24,7 +25,10 @@ export class FileTable {
    *  the transaction that maps it. Throws SYSTEM. */
   open(fd: number, end: number, writable: boolean): SharedMemory {
     validate.integer(fd, 'fd', 0, 0x7fffffff);
-    const { dev, ino, size } = systemError(`descriptor ${fd} cannot be mapped`, () => fstatSync(fd, { bigint: true }));
+    const { dev, ino, size } = systemError(`descriptor ${fd} cannot be mapped`, () => {
+      native().Backing.checkAccess(fd, writable);
+      return fstatSync(fd, { bigint: true });
+    });
     const key = `${dev}:${ino}:${writable}`;
     const known = this.#files.get(key);
     if (known !== undefined && known.size >= end) return known;
