@@ -95,7 +95,7 @@ function bytesOf(name: string) {
 
 export class Core {
   /** Detaches its `buffer` when it grows: fetch that anew each time. */
-  readonly memory: WebAssembly.Memory;
+  readonly memory: { readonly buffer: ArrayBuffer };
   readonly #wasm: Exports;
   readonly #failedAddress: () => bigint;
   readonly #explain: NonNullable<CoreOptions['explain']>;

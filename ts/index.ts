@@ -7,32 +7,33 @@ export { type ErrorCode, MembackingError } from './errors.ts';
 export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind } from './kinds.ts';
 
 // ---- A live memory map -------------------------------------------------------------------------
+// Of what only the package makes there is the type, and no constructor.
 
-export { AttachedPartition } from './guest/attached-partition.ts';
+export type { AttachedPartition } from './guest/attached-partition.ts';
 export type { RamBacking } from './guest/backing.ts';
 export { GuestMemoryBuilder, type GuestMemoryOptions } from './guest/builder.ts';
-export {
-  type DeviceMapping,
+export type {
+  DeviceMapping,
   DeviceMemoryMapper,
   DeviceRegionControl,
-  type DeviceRegionOptions,
-  type HolePolicy,
+  DeviceRegionOptions,
+  HolePolicy,
   MappedRegion,
 } from './guest/device.ts';
 export { MemoryBuildError, PartitionAttachError } from './guest/errors.ts';
 export type { GuestMemoryFacts } from './guest/inspect.ts';
 export type { GpaRange } from './guest/layout.ts';
-export { AddedRam, GuestMemoryManager } from './guest/manager.ts';
+export type { AddedRam, GuestMemoryManager } from './guest/manager.ts';
 export type { PrefetchOptions } from './guest/pages.ts';
-export { type RamVisibility, RamVisibilityControl, type VisibilityChange } from './guest/ram.ts';
+export type { RamVisibility, RamVisibilityControl, VisibilityChange } from './guest/ram.ts';
 export type { RamOptions } from './guest/ram-options.ts';
 export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
-export { GuestMemoryClient, type Vtl, type VtlAccess, type VtlProtectionOptions } from './guest/vtl.ts';
-export { GuestMemory, type LeaseOptions, type LeaseRange } from './guest-memory.ts';
-export { Handle } from './handle.ts';
+export type { GuestMemoryClient, Vtl, VtlAccess, VtlProtectionOptions } from './guest/vtl.ts';
+export type { GuestMemory, LeaseOptions, LeaseRange } from './guest-memory.ts';
+export type { Handle } from './handle.ts';
 export { KvmPartition, Vcpu } from './kvm.ts';
-export { Lease } from './lease.ts';
+export type { Lease } from './lease.ts';
 export type { LeaseFacts, LeaseMode } from './lease-table.ts';
 export {
   type AddressSpaceOptions,
@@ -44,13 +45,13 @@ export {
   type VaSpaceOptions,
 } from './map.ts';
 export { type Exit, KVM_EXIT, type Registers, type SpecialRegisters } from './native.ts';
-export { MemoryObject, PrivateMemory, SharedMemory } from './object.ts';
-export { type AttachedSlot, Attachment, type MemorySlot, type Partition, type PartitionFacts } from './partition.ts';
+export { type MemoryObject, PrivateMemory, SharedMemory } from './object.ts';
+export type { AttachedSlot, Attachment, MemorySlot, Partition, PartitionFacts } from './partition.ts';
 export type { PlanCounters, PlanMessage } from './plan-events.ts';
-export { type MapOptions, type Mapping, type PlaceOptions, Region } from './region.ts';
+export type { MapOptions, Mapping, PlaceOptions, Region } from './region.ts';
 export type { ProtectOptions } from './sink.ts';
-export { AddressSpace, type FlatRange, type SeenRegion } from './space.ts';
-export { type VaPiece, VaSpace } from './va-space.ts';
+export type { AddressSpace, FlatRange, SeenRegion } from './space.ts';
+export type { VaPiece, VaSpace } from './va-space.ts';
 export type { WaitOptions } from './when-free.ts';
 export { WorkerGuestMemory } from './worker-guest-memory.ts';
 

@@ -76,7 +76,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
       const vcpu = this.vm.createVcpu(checked);
       try {
         vcpu.setSupportedCpuid();
-        return new Vcpu(checked, vcpu);
+        return Vcpu.of(checked, vcpu);
       } catch (error) {
         vcpu.close();
         throw error;
@@ -152,13 +152,17 @@ export class Vcpu extends Handle {
   readonly exit: VcpuExit;
   readonly #vcpu: AddonVcpu;
 
-  /** @internal Made by KvmPartition. */
-  constructor(id: number | undefined, vcpu: AddonVcpu) {
+  private constructor(id: number | undefined, vcpu: AddonVcpu) {
     super();
     validate.madeBy('KvmPartition.createVcpu', vcpu);
     this.id = id;
     this.#vcpu = vcpu;
     this.exit = new VcpuExit(vcpu);
+  }
+
+  /** @internal Made by KvmPartition. */
+  static of(id: number, vcpu: AddonVcpu): Vcpu {
+    return new Vcpu(id, vcpu);
   }
 
   /** The vCPU of another thread of this process, by its `token`, while that handle is open. Throws CLOSED. */

@@ -83,6 +83,10 @@ export interface AttachOptions {
   readonly slotLimit?: number;
 }
 
+/** The body of a transaction, whose changes are made when it returns: an async function is none. */
+export type SyncBody<Result> = (() => Result) &
+  ([Result] extends [never] ? unknown : Result extends PromiseLike<unknown> ? 'it must not be async' : unknown);
+
 const DEFAULT_VA_SIZE = 2 ** 40;
 const MAP_OPTIONS = ['policy', 'record', 'maxMemory', 'debug'] as const;
 const REGION_OPTIONS = ['name', 'kind', 'size', 'readonly', 'nonvolatile', 'enabled'] as const;
@@ -128,7 +132,7 @@ export class MemoryMap extends Handle {
 
   /** Everything that `body` changes happens at once, or not at all if it throws. They nest: an inner one that throws
    *  takes back only its own. `body` must not be async. Returns what it returns. */
-  transaction<Result>(body: () => Result): Result {
+  transaction<Result>(body: SyncBody<Result>): Result {
     this.checkOpen();
     if (typeof body !== 'function') throw validate.invalid('a transaction needs a function');
     return this.#context.transaction(body);
@@ -139,7 +143,7 @@ export class MemoryMap extends Handle {
    *  each wait: what it did before was taken back. Throws what a transaction throws; LEASED at the deadline and ABORTED with
    *  who held on, and has then changed nothing. Where the guest could not be given its access back, `cause` says why, and
    *  that is done with the next transaction. */
-  whenFree<Result>(body: () => Result, options?: WaitOptions): Promise<Result> {
+  whenFree<Result>(body: SyncBody<Result>, options?: WaitOptions): Promise<Result> {
     return whenFree(this.#context, body, options);
   }
 

@@ -26,8 +26,7 @@ export abstract class MemoryObject extends Handle {
   readonly backing: Backing;
   readonly #listeners = new Set<CloseListener>();
 
-  /** @internal */
-  constructor(name: string, backing: Backing) {
+  protected constructor(name: string, backing: Backing) {
     super();
     validate.madeBy('SharedMemory.create and its like', backing);
     this.name = name;

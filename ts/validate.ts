@@ -70,8 +70,15 @@ export function oneOf<Value extends string>(values: readonly Value[], value: unk
   throw mustBe(name, `one of ${values.join(', ')}`, value);
 }
 
-export function instance<Class>(type: abstract new (...args: never[]) => Class, value: unknown, name: string): Class {
-  if (value instanceof type) return value;
+/** A class; its constructor may be its own business. */
+interface ClassOf<Instance> {
+  readonly name: string;
+  readonly prototype: Instance;
+  [Symbol.hasInstance](value: unknown): boolean;
+}
+
+export function instance<Instance>(type: ClassOf<Instance>, value: unknown, name: string): Instance {
+  if (value instanceof type) return value as Instance;
   // Bundlers put an underscore before some.
   const what = type.name.replace(/^_/, '');
   throw mustBe(name, `${/^[AEIO]/.test(what) ? 'an' : 'a'} ${what}`, value);

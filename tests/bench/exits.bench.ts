@@ -47,7 +47,7 @@ await runGroup(async (group) => {
   va.memory.write(0, guestImage());
   const addonVcpu = partition.vm.createVcpu(0);
   enterUserMode(addonVcpu);
-  const vcpu = new Vcpu(0, addonVcpu);
+  const vcpu = Vcpu.of(0, addonVcpu);
   const descriptor = vcpuDescriptor();
   const programs: [string, Program, number][] = [
     ['port exits', 'echo', 0],

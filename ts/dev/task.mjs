@@ -31,7 +31,7 @@ const commands = {
   async test(args) {
     try {
       await commands.build();
-      await together(debugCore(), programs('build/tests', filesUnder('tests', '.test.ts')));
+      await together(debugCore(), programs('build/tests', filesUnder('tests', '.test.ts')), declarations());
     } catch (error) {
       explain(error);
       console.log('0 passed, 1 failed');

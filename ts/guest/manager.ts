@@ -5,7 +5,7 @@ import type { GuestMemory } from '../guest-memory.ts';
 import { Handle } from '../handle.ts';
 import { accessName } from '../kinds.ts';
 import type { KvmPartition } from '../kvm.ts';
-import type { MemoryMap } from '../map.ts';
+import type { MemoryMap, SyncBody } from '../map.ts';
 import { SharedMemory } from '../object.ts';
 import type { Partition } from '../partition.ts';
 import type { Region } from '../region.ts';
@@ -34,7 +34,6 @@ import {
   VtlState,
 } from './vtl.ts';
 
-/** @internal */
 export interface GuestMemoryParts {
   readonly map: MemoryMap;
   readonly root: Region;
@@ -115,7 +114,7 @@ export class GuestMemoryManager extends Handle {
   }
 
   /** A transaction that waits until the memory that it changes is not leased any more. See `MemoryMap.whenFree`. */
-  whenFree<Result>(body: () => Result, options?: WaitOptions): Promise<Result> {
+  whenFree<Result>(body: SyncBody<Result>, options?: WaitOptions): Promise<Result> {
     this.checkOpen();
     return this.map.whenFree(body, options);
   }
@@ -130,7 +129,7 @@ export class GuestMemoryManager extends Handle {
 
   /** RAM that comes while the guest runs, below `maxAddress`. Throws MemoryBuildError and what the map refuses, and has
    *  then left nothing. */
-  addRam(options: RamOptions): AddedRam {
+  addRam(options: Omit<RamOptions, 'prefetch'>): AddedRam {
     this.checkOpen();
     const { store } = this.#parts;
     const [block] = store.add([this.#checkedRam(options)]);

@@ -17,8 +17,7 @@ export interface SharedMemoryPart {
 export class SharedMemoryBacking extends Handle {
   readonly #memories: ReadonlyMap<string, SharedMemory>;
 
-  /** @internal See `fromParts` and `GuestMemoryManager.sharedMemory`. */
-  constructor(memories: ReadonlyMap<string, SharedMemory>) {
+  private constructor(memories: ReadonlyMap<string, SharedMemory>) {
     super();
     this.#memories = memories;
   }

@@ -1,0 +1,109 @@
+// What a user's TypeScript says: the declarations that are shipped are whole, right use compiles, wrong use does not.
+
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import test from 'ava';
+
+/** Below build/, from where 'membacking' means this package. */
+const FOLDER = 'build/types-of-users';
+
+/** Without the names of a browser, and with everything checked that is imported. */
+const PROJECT = {
+  compilerOptions: {
+    strict: true,
+    module: 'nodenext',
+    target: 'es2022',
+    lib: ['es2023', 'esnext.disposable'],
+    types: ['node'],
+    noEmit: true,
+    exactOptionalPropertyTypes: true,
+    skipLibCheck: false,
+  },
+};
+
+const PREAMBLE = `
+import {
+  GuestMemoryBuilder, GuestMemoryManager, KvmPartition, Lease, MemoryBuildError, PrivateMemory, SharedMemory,
+  SharedMemoryBacking, Vcpu, type Partition, type RamOptions,
+} from 'membacking';
+declare const builder: GuestMemoryBuilder;
+declare const manager: GuestMemoryManager;
+declare const dimm: RamOptions;
+const range = { gpa: 0, length: 0x1000 };
+`;
+
+const USE: Readonly<Record<string, string>> = {
+  'a guest is built and attached': `
+    const guest = new GuestMemoryBuilder({ maxAddress: 2 ** 34 - 1 }).addRam({ ranges: [{ gpa: 0, length: 4096n }] }).build();
+    class Hypervisor implements Partition { name = 'x'; slotLimit = 3; addSlot() {} deleteSlot() {} }
+    guest.attachPartition(new Hypervisor(), { vtl: 2 }).close();`,
+  'a lease is a resource': `using lease = manager.guestMemory.lock(range, 'read', { holder: 'disk' }); lease.view[0];`,
+  'a transaction returns what its body does': `
+    manager.map.transaction(() => 7).toFixed();
+    manager.map.transaction(() => {});
+    manager.map.transaction(() => JSON.parse('7'));
+    manager.map.transaction(() => { throw new Error('taken back'); });
+    (await manager.whenFree(() => 7, { deadline: 3 })).toFixed();`,
+  'RAM that is described elsewhere is added': `manager.addRam(dimm); await manager.addRamAsync({ ...dimm, prefetch: true });`,
+  'errors have codes': `
+    try { builder.build(); } catch (error) { if (error instanceof MemoryBuildError) error.code satisfies string; }`,
+  'there is a monitor': `import { Monitor } from 'membacking/vmm'; new Monitor({ start: { firmware: new Uint8Array(0x1_0000) } });`,
+};
+
+const MISUSE: Readonly<Record<string, string>> = {
+  'a lease out of nothing': `new Lease();`,
+  'a manager out of nothing': `new GuestMemoryManager();`,
+  'shared memory out of nothing': `new SharedMemory();`,
+  'private memory out of nothing': `new PrivateMemory();`,
+  'a backing out of nothing': `new SharedMemoryBacking(new Map());`,
+  'a vCPU out of nothing': `new Vcpu();`,
+  'a partition out of nothing': `new KvmPartition();`,
+  'what is internal': `manager.map.context;`,
+  'a transaction that waits': `manager.map.transaction(async () => 1);`,
+  'a change that waits': `manager.whenFree(async () => 1);`,
+  'a prefetch that nobody waits for': `manager.addRam({ ranges: [range], prefetch: true });`,
+  'an option that does not exist': `new GuestMemoryBuilder({ size: 1 });`,
+  'an address that is text': `builder.addRam({ ranges: [{ gpa: '0', length: 1 }] });`,
+  'a file without a path': `builder.addRam({ ranges: [range], backing: { kind: 'file' } });`,
+  'private memory in huge pages': `builder.addRam({ ranges: [range], backing: { kind: 'private', hugePageSize: 2 ** 21 } });`,
+  'a trust level that does not exist': `manager.setVtlProtection(1, range, 'r');`,
+  'an access that does not exist': `manager.setVtlProtection(0, range, 'w');`,
+  'a lease without a holder': `manager.guestMemory.lock(range, 'read');`,
+  'a partition that cannot add': `manager.attachPartition({ name: 'x', slotLimit: 1, deleteSlot() {} });`,
+  'facts that are changed': `manager.inspect().ram[0]!.name = 'y';`,
+};
+
+/** The first line of each error that the compiler finds, by the file that it is in. */
+function errorsOf(programs: Readonly<Record<string, string>>): Record<string, string[]> {
+  rmSync(FOLDER, { recursive: true, force: true });
+  mkdirSync(FOLDER, { recursive: true });
+  writeFileSync(`${FOLDER}/tsconfig.json`, JSON.stringify(PROJECT));
+  const files = Object.entries(programs).map(([title, code], index) => {
+    writeFileSync(`${FOLDER}/${index}.ts`, `${PREAMBLE}${code}\n`);
+    return [`${FOLDER}/${index}.ts`, title];
+  });
+  const titles = new Map(files as [string, string][]);
+  const { stdout } = spawnSync(
+    process.execPath,
+    ['node_modules/typescript/bin/tsc', '-p', FOLDER, '--pretty', 'false'],
+    {
+      encoding: 'utf8',
+    },
+  );
+  const errors: Record<string, string[]> = {};
+  for (const [, file, message] of stdout.matchAll(/^(\S.*?)\(\d+,\d+\): error (.*)$/gm)) {
+    const title = titles.get(file!) ?? file!;
+    errors[title] = [...(errors[title] ?? []), message!];
+  }
+  return errors;
+}
+
+test('the declarations compile where everything is checked, and so does what uses them rightly', (t) => {
+  t.deepEqual(errorsOf(USE), {});
+});
+
+test('wrong use does not compile', (t) => {
+  const errors = errorsOf(MISUSE);
+  t.deepEqual(Object.keys(errors).sort(), Object.keys(MISUSE).sort());
+  t.snapshot(Object.keys(MISUSE).map((title) => `${title}: ${errors[title]?.join(' | ')}`));
+});
