@@ -135,7 +135,7 @@ Failure Backing::privateMemory(uint64_t size, const std::string& name, std::shar
 Failure Backing::privateFile(int fd, uint64_t size, std::shared_ptr<Backing>& result) {
   auto backing = std::make_shared<Backing>();
   if (const Failure failure = adopt(fd, size, false, false, *backing)) return failure;
-  if (backing->granularity != kPageSize) return {ENODEV, "fstatfs", "huge pages cannot be mapped privately"};
+  if (backing->granularity != kPageSize) return {EOPNOTSUPP, "fstatfs", "a file of huge pages cannot be copied on write"};
   if (const Failure failure = Mapping::reserve(size, "membacking:ram", backing->home)) return failure;
   if (const Failure failure = backing->home.mapCopyOnWrite(0, size, backing->fd.get())) return failure;
   result = std::move(backing);

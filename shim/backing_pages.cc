@@ -85,6 +85,7 @@ Failure Backing::setNode(uint32_t wanted) {
 
 Failure Backing::adviseHugePages(bool& atTouch) {
   if (fileKind == FileKind::kHugePages) return {EINVAL, "madvise", "the object is in huge pages already"};
+  if (!isShared && fd.isOpen()) return {EINVAL, "madvise", "the kernel copies files page by page"};
   const Failure failure = withPages(0, size, [&](const Mapping& mapping, uint64_t start) {
     return membacking::adviseHugePages(mapping, start, size);
   });

@@ -1,9 +1,12 @@
 // The pages behind RAM, in the kernel's own accounting: huge, from a node, resident, pinned; added, and given back.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import test from 'ava';
 import { GuestMemoryBuilder, type GuestMemoryOptions } from '../ts/guest/builder.ts';
 import { MemoryBuildError } from '../ts/guest/errors.ts';
+import type { GpaRange } from '../ts/guest/layout.ts';
 import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
 import type { RamOptions } from '../ts/guest/ram-options.ts';
 import { SharedMemory } from '../ts/object.ts';
@@ -18,6 +21,12 @@ const KINDS = ['shared', 'private'] as const;
 function builder(ram: Partial<RamOptions>, options: GuestMemoryOptions = {}): GuestMemoryBuilder {
   const at = { ranges: [{ gpa: 0, length: 16 * MIB }] };
   return new GuestMemoryBuilder({ maxAddress: GIB - 1, ...options }).addRam({ ...at, ...ram });
+}
+
+/** All huge pages that are free, until it is closed. */
+function takeFreePages(): SharedMemory {
+  const count = (name: string) => Number(readFileSync(`/sys/kernel/mm/hugepages/hugepages-2048kB/${name}`, 'utf8'));
+  return SharedMemory.create((count('free_hugepages') - count('resv_hugepages')) * HUGE, { hugePageSize: HUGE });
 }
 
 /** Of the range of VA in which the RAM is. */
@@ -131,6 +140,53 @@ test.serial('RAM that is not made of whole huge pages is refused', (t) => {
   refused({ ranges: [{ gpa: 0, length: 3 * MIB }] });
   refused({ ranges: [{ gpa: MIB, length: HUGE }] });
   t.regex(refused({}, { x86LegacySupport: true })!.message, /0x0 .* backing of its own/);
+});
+
+hugePageTest('huge pages that are handed over are whole ones, and are not copied on write', HUGE, 8, (t) => {
+  const manager = builder({ backing: { kind: 'shared', hugePageSize: HUGE } }).build();
+  const backing = manager.sharedMemory();
+  manager.close();
+  const before = footprint();
+  const refused = (code: string, message: RegExp, range: GpaRange, copyOnWrite = false) => {
+    const ram = builder({ backing: { kind: 'handed-over', backing, copyOnWrite }, ranges: [range] });
+    t.throws(() => ram.build(), { instanceOf: MemoryBuildError, code, message });
+    t.deepEqual(footprint(), before);
+  };
+  refused('HUGE_PAGE_SIZE', /0x100000 .* whole huge pages of 0x200000/, { gpa: MIB, length: 16 * MIB });
+  refused('HUGE_PAGE_SIZE', /page size/, { gpa: 0, length: 3 * MIB });
+  refused('OPTION_MISFIT', /huge pages cannot be copied on write/, { gpa: 0, length: 16 * MIB }, true);
+  builder({ backing: { kind: 'handed-over', backing } })
+    .build()
+    .close();
+  backing.close();
+});
+
+hugePageTest('a huge page that was given back comes again only if one is free', HUGE, 8, (t) => {
+  const manager = builder({ backing: { kind: 'shared', hugePageSize: HUGE } }).build();
+  manager.guestMemory.writeU8(4 * MIB, 1);
+  manager.discard({ gpa: 4 * MIB, length: HUGE });
+  using other = takeFreePages();
+  t.throws(() => manager.guestMemory.readU8(4 * MIB), { code: 'GUEST_ACCESS', message: /no huge page is free/ });
+  other.close();
+  t.is(manager.guestMemory.readU8(4 * MIB), 0);
+  manager.close();
+});
+
+test.serial('a file has transparent huge pages by a prefetch or not at all, and its copy has none', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+  const path = join(folder, 'ram');
+  writeFileSync(path, '');
+  truncateSync(path, 16 * MIB);
+  const before = footprint();
+  const ram = (copyOnWrite: boolean, prefetch: boolean) =>
+    builder({ backing: { kind: 'file', path, copyOnWrite }, transparentHugePages: true, prefetch });
+  const misfit = { instanceOf: MemoryBuildError, code: 'OPTION_MISFIT' };
+  t.throws(() => ram(false, false).build(), { ...misfit, message: /by a prefetch only/ });
+  t.throws(() => ram(true, false).build(), { ...misfit, message: /page by page/ });
+  await t.throwsAsync(ram(true, true).buildAsync(), misfit);
+  t.deepEqual(footprint(), before);
+  (await ram(false, true).buildAsync()).close();
+  rmSync(folder, { recursive: true });
 });
 
 for (const kind of KINDS) {

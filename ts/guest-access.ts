@@ -17,7 +17,7 @@ const FAULT_WORDS: Readonly<Record<AccessFault, string>> = {
   outside: 'is outside of the VA space',
   hole: 'has no memory',
   'read-only': 'is read-only',
-  gone: 'has lost its memory: the file behind it has become shorter',
+  gone: 'has no memory behind it now: its file has become shorter, or no huge page is free',
   misaligned: 'is not a multiple of its width',
 };
 

@@ -103,7 +103,8 @@ export interface Backing extends Handle {
   /** What becomes resident from now on comes from this NUMA node alone. EINVAL: there is no such node. */
   setNumaNode(node: number): void;
   /** Asks for transparent huge pages, wherever it will be shown. True: what is touched from now on gets them. False:
-   * this machine gives them to no such memory when it is touched; populate still tries to. EINVAL: never (hugetlb). */
+   * this machine gives them to no such memory when it is touched; populate still tries to. EINVAL: never (hugetlb, the
+   * copy of a file). */
   adviseHugePages(): boolean;
   /** Makes all of it resident, and never swapped, until it is closed. As slow as the memory is large, unless it was
    * populated before. EBUSY as for populate; ENOMEM, EPERM, EAGAIN: not allowed (RLIMIT_MEMLOCK), or not enough. */
@@ -194,7 +195,7 @@ export interface Native {
     checkAccess(fd: number, writable: boolean): void;
     /** /proc/self/maps shows it as "membacking:ram NAME". */
     privateMemory(size: U64, name?: string): Backing;
-    /** A copy-on-write image of the file's start. */
+    /** A copy-on-write image of the file's start. EOPNOTSUPP: of huge pages. */
     privateFile(fd: number, size: U64): Backing;
   };
   readonly Executor: { create(): Executor };

@@ -5,6 +5,7 @@ import type { Address } from '../address.ts';
 import { type MemoryObject, PrivateMemory, SharedMemory } from '../object.ts';
 import { wrapped } from '../system.ts';
 import * as validate from '../validate.ts';
+import { refusing } from './errors.ts';
 import { checkHugePages } from './huge-pages.ts';
 import type { RamPiece } from './layout.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
@@ -67,9 +68,11 @@ export function openBacking(
 }
 
 function fromFd(fd: number, name: string, bytes: Address, copyOnWrite: boolean): MemoryObject {
-  return copyOnWrite
-    ? PrivateMemory.fromFile(fd, { name, size: bytes })
-    : SharedMemory.fromFd(fd, { name, size: bytes, writable: true });
+  return refusing({ EINVAL: 'HUGE_PAGE_SIZE', EOPNOTSUPP: 'OPTION_MISFIT' }, `RAM "${name}"`, () =>
+    copyOnWrite
+      ? PrivateMemory.fromFile(fd, { name, size: bytes })
+      : SharedMemory.fromFd(fd, { name, size: bytes, writable: true }),
+  );
 }
 
 function open(path: string, flags: string): number {

@@ -1,6 +1,7 @@
 // The errors of building guest memory and of attaching to it: codes of their own under the package's one class.
 
 import { type BuildErrorCode, MembackingError } from '../errors.ts';
+import { systemError } from '../system.ts';
 
 /** Guest memory cannot be built as asked; nothing is left behind. */
 export class MemoryBuildError extends MembackingError {
@@ -15,5 +16,21 @@ export class MemoryBuildError extends MembackingError {
 export class PartitionAttachError extends MembackingError {
   constructor(message: string, cause: unknown) {
     super('ATTACH_FAILED', message, { cause });
+  }
+}
+
+/** Calls the system; what it refuses with one of these codes is a build error of its own. */
+export function refusing<Result>(
+  codes: Readonly<Record<string, MemoryBuildError['code']>>,
+  what: string,
+  call: () => Result,
+): Result {
+  try {
+    return systemError(what, call);
+  } catch (error) {
+    const { code, message, details, cause } = error as MembackingError;
+    const ours = code === 'SYSTEM' ? codes[String(details.code)] : undefined;
+    if (ours === undefined) throw error;
+    throw new MemoryBuildError(ours, message, { ...details }, cause);
   }
 }

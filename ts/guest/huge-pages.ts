@@ -8,6 +8,15 @@ import type { RamPiece } from './layout.ts';
 
 const POOLS = '/sys/kernel/mm/hugepages';
 
+/** Throws MemoryBuildError: HUGE_PAGE_SIZE. */
+export function checkWholePages(pageSize: number, pieces: readonly RamPiece[]): void {
+  for (const { gpa, length, backingOffset } of pieces) {
+    if ([gpa, length, backingOffset].every((value) => BigInt(value) % BigInt(pageSize) === 0n)) continue;
+    const message = `RAM at ${formatHex(gpa)} of ${formatHex(length)} bytes is not made of whole huge pages of ${formatHex(pageSize)} bytes: put it into a backing of its own`;
+    throw new MemoryBuildError('HUGE_PAGE_SIZE', message, { pageSize, gpa, length });
+  }
+}
+
 /** Throws MemoryBuildError: HUGE_PAGE_SIZE, HUGE_PAGES_MISSING. */
 export function checkHugePages(pageSize: number, bytes: Address, pieces: readonly RamPiece[]): void {
   validate.integer(pageSize, 'hugePageSize', 1, Number.MAX_SAFE_INTEGER);
@@ -17,11 +26,7 @@ export function checkHugePages(pageSize: number, bytes: Address, pieces: readonl
     const message = `this machine has no huge pages of ${formatHex(pageSize)} bytes; it has ${sizes.join(', ') || 'none'}`;
     throw new MemoryBuildError('HUGE_PAGE_SIZE', message, { pageSize, sizes });
   }
-  for (const { gpa, length, backingOffset } of pieces) {
-    if ([gpa, length, backingOffset].every((value) => BigInt(value) % BigInt(pageSize) === 0n)) continue;
-    const message = `RAM at ${formatHex(gpa)} of ${formatHex(length)} bytes is not made of whole huge pages of ${formatHex(pageSize)} bytes: put it into a backing of its own`;
-    throw new MemoryBuildError('HUGE_PAGE_SIZE', message, { pageSize, gpa, length });
-  }
+  checkWholePages(pageSize, pieces);
   const needed = Number(BigInt(bytes) / BigInt(pageSize));
   const count = (name: string) => Number(readFileSync(`${pool}/${name}`, 'utf8'));
   const free = count('free_hugepages') - count('resv_hugepages');

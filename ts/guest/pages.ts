@@ -2,9 +2,9 @@
 
 import { MembackingError } from '../errors.ts';
 import type { MemoryObject } from '../object.ts';
-import { systemError, wrapped } from '../system.ts';
+import { wrapped } from '../system.ts';
 import * as validate from '../validate.ts';
-import { MemoryBuildError } from './errors.ts';
+import { MemoryBuildError, refusing } from './errors.ts';
 import type { RamSpec } from './ram-options.ts';
 
 export interface PrefetchOptions {
@@ -33,6 +33,10 @@ export function advise(object: MemoryObject, { numaNode, transparentHugePages, p
     object.backing.adviseHugePages(),
   );
   if (atTouch || prefetch) return;
+  if (object.kind === 'shared' && !object.isLasting) {
+    const message = `RAM "${name}" is in a file, which may be given huge pages by a prefetch only: prefetch it, or ask for none`;
+    throw new MemoryBuildError('OPTION_MISFIT', message, { name });
+  }
   const setting = object.kind === 'private' ? 'enabled' : 'shmem_enabled';
   const message = `transparent huge pages for RAM "${name}" are switched off: as root, echo advise > /sys/kernel/mm/transparent_hugepage/${setting}; or prefetch it`;
   throw new MemoryBuildError('HUGE_PAGES_OFF', message, { name });
@@ -96,20 +100,4 @@ function chunksOf(object: MemoryObject): { object: MemoryObject; offset: number;
 
 function aborted(cause: unknown): MembackingError {
   return new MembackingError('ABORTED', 'RAM was given up before it was built; nothing is left of it', { cause });
-}
-
-/** Calls the system; what it refuses with one of these codes is a build error of its own. */
-function refusing<Result>(
-  codes: Readonly<Record<string, MemoryBuildError['code']>>,
-  what: string,
-  call: () => Result,
-): Result {
-  try {
-    return systemError(what, call);
-  } catch (error) {
-    const { code, message, details, cause } = error as MembackingError;
-    const ours = code === 'SYSTEM' ? codes[String(details.code)] : undefined;
-    if (ours === undefined) throw error;
-    throw new MemoryBuildError(ours, message, { ...details }, cause);
-  }
 }

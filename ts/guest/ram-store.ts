@@ -7,6 +7,7 @@ import type { MemoryObject } from '../object.ts';
 import type { Region } from '../region.ts';
 import { openBacking, type RamBacking } from './backing.ts';
 import { MemoryBuildError } from './errors.ts';
+import { checkWholePages } from './huge-pages.ts';
 import { checkDisjoint, checkX86, cutRam, type GpaRange, type RamPiece } from './layout.ts';
 import { advise, type PrefetchOptions, pin, prefetch } from './pages.ts';
 import { placeRam, type RamRegion } from './ram.ts';
@@ -120,6 +121,7 @@ export class RamStore {
         const cut = cutRam(ranges, this.#limits.x86LegacySupport, this.#limits.maxAddress);
         const object = inBuildErrors(() => openBacking(backing, name, bytesOf(ranges), cut));
         opened.push({ spec, name, ranges, cut, object });
+        checkWholePages(object.granularity, cut);
         advise(object, spec);
       }
       return opened;
