@@ -78,13 +78,14 @@ Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, Backing& bac
 
 }  // namespace
 
-Failure Backing::memfd(const std::string& name, uint64_t size, uint64_t hugePageSize,
+Failure Backing::memfd(const std::string& name, uint64_t size, uint64_t hugePageSize, bool isReserved,
                        std::shared_ptr<Backing>& result) {
   unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
   if (hugePageSize != 0) flags |= MFD_HUGETLB | static_cast<unsigned>(__builtin_ctzll(hugePageSize)) << kHugeShift;
   auto backing = std::make_shared<Backing>();
   backing->isShared = true;
   backing->size = size;
+  backing->isReserved = isReserved;
   backing->granularity = hugePageSize != 0 ? hugePageSize : kPageSize;
   backing->fileKind = hugePageSize != 0 ? FileKind::kHugePages : FileKind::kMemory;
   backing->fd = FileDescriptor(::memfd_create(name.c_str(), flags));
@@ -93,7 +94,7 @@ Failure Backing::memfd(const std::string& name, uint64_t size, uint64_t hugePage
   if (::ftruncate(fd, static_cast<off_t>(size)) != 0) return failedCall("ftruncate");
   // Not F_SEAL_FUTURE_WRITE: it would forbid to give pages back.
   if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return failedCall("fcntl");
-  if (hugePageSize != 0) {
+  if (hugePageSize != 0 && isReserved) {
     // The kernel books huge pages for the file when they are first mapped, and keeps the booking.
     Mapping booking;
     if (const Failure failure = Mapping::shareWhole(fd, size, booking)) return failure;
@@ -102,11 +103,13 @@ Failure Backing::memfd(const std::string& name, uint64_t size, uint64_t hugePage
   return kDone;
 }
 
-Failure Backing::fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, std::shared_ptr<Backing>& result) {
+Failure Backing::fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, bool isReserved,
+                        std::shared_ptr<Backing>& result) {
   auto backing = std::make_shared<Backing>();
   backing->isShared = true;
   backing->isWritable = isWritable;
   backing->mayGrow = mayGrow;
+  backing->isReserved = isReserved;
   if (const Failure failure = adopt(fd, size, isWritable, mayGrow, *backing)) return failure;
   result = std::move(backing);
   return kDone;
@@ -191,7 +194,8 @@ Napi::Value BackingHandle::memfd(const Napi::CallbackInfo& info) {
   }
   const uint64_t size = toSize(info[1], hugePageSize != 0 ? hugePageSize : kPageSize);
   std::shared_ptr<Backing> backing;
-  check(info.Env(), Backing::memfd(name, size, hugePageSize, backing));
+  const bool isReserved = info[3].IsUndefined() || toBool(info[3], "isReserved");
+  check(info.Env(), Backing::memfd(name, size, hugePageSize, isReserved, backing));
   return wrap(info.Env(), std::move(backing));
 }
 
@@ -199,7 +203,9 @@ Napi::Value BackingHandle::fromFd(const Napi::CallbackInfo& info) {
   const int fd = toMappable(info[0]);
   std::shared_ptr<Backing> backing;
   const bool mayGrow = !info[3].IsUndefined() && toBool(info[3], "mayGrow");
-  check(info.Env(), Backing::fromFd(fd, toSize(info[1]), toBool(info[2], "writable"), mayGrow, backing));
+  const bool isReserved = info[4].IsUndefined() || toBool(info[4], "isReserved");
+  const bool isWritable = toBool(info[2], "writable");
+  check(info.Env(), Backing::fromFd(fd, toSize(info[1]), isWritable, mayGrow, isReserved, backing));
   return wrap(info.Env(), std::move(backing));
 }
 

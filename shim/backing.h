@@ -28,6 +28,8 @@ struct Backing {
   uint64_t granularity = kPageSize;
   FileDescriptor fd;
   FileKind fileKind = FileKind::kNone;
+  /// Whether huge pages are reserved for what is mapped; else one may be missing when it is touched.
+  bool isReserved = true;
   Mapping home;
   /// What was asked for its pages: the node, or kAnyNode. Read by populate() on other threads.
   static constexpr uint32_t kAnyNode = UINT32_MAX;
@@ -38,11 +40,13 @@ struct Backing {
   bool isPinned = false;
 
   /// Anonymous memory that other processes can be told of; sealed, so that it never shrinks under a mapping.
-  /// `hugePageSize` in bytes, or 0; huge pages are reserved now, so that no mapping of them fails later.
-  static Failure memfd(const std::string& name, uint64_t size, uint64_t hugePageSize, std::shared_ptr<Backing>&);
+  /// `hugePageSize` in bytes, or 0; `isReserved`: huge pages are reserved now, so that no mapping of them fails later.
+  static Failure memfd(const std::string& name, uint64_t size, uint64_t hugePageSize, bool isReserved,
+                       std::shared_ptr<Backing>&);
   /// A duplicate of the caller's descriptor. EACCES, ENODEV, ENXIO: its access mode, kind or size will not do.
   /// `mayGrow`: `size` may be more than there is now; behind the file's end there is nothing until it grows.
-  static Failure fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, std::shared_ptr<Backing>&);
+  static Failure fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, bool isReserved,
+                        std::shared_ptr<Backing>&);
   /// Whether fromFd would take the access mode of a descriptor. EACCES.
   static Failure checkAccess(int fd, bool isWritable);
   static Failure privateMemory(uint64_t size, const std::string& name, std::shared_ptr<Backing>&);
@@ -67,8 +71,8 @@ struct Backing {
   Failure pin();
   /// Mapping::moveTo for private pages, between `home` and a VA space; what is pinned stays so.
   Failure move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length);
-  /// What was asked for, at a new place of a shared object; none of it is a condition.
-  void prepare(const Mapping& place, uint64_t offset, uint64_t length) const;
+  /// Mapping::mapShared of a shared object from `offset` on, with what was asked for its pages; that is no condition.
+  Failure showShared(Mapping& place, uint64_t at, uint64_t length, int protection, uint64_t offset) const;
 
  private:
   Failure checkRange(uint64_t offset, uint64_t length) const;

@@ -30,15 +30,16 @@ Failure Backing::withPages(uint64_t offset, uint64_t length, Do what) const {
   const uint64_t start = offset % kHugePageSize;
   if (const Failure failure = Mapping::reserve(start + length, "", window)) return failure;
   const int protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ;
-  if (const Failure failure = window.mapShared(start, length, protection, fd.get(), offset)) return failure;
-  prepare(window, start, length);
+  if (const Failure failure = showShared(window, start, length, protection, offset)) return failure;
   return what(window, start);
 }
 
-void Backing::prepare(const Mapping& place, uint64_t offset, uint64_t length) const {
-  if (wantsHugePages) static_cast<void>(membacking::adviseHugePages(place, offset, length));
+Failure Backing::showShared(Mapping& place, uint64_t at, uint64_t length, int protection, uint64_t offset) const {
+  if (const Failure failure = place.mapShared(at, length, protection, fd.get(), offset, isReserved)) return failure;
+  if (wantsHugePages) static_cast<void>(membacking::adviseHugePages(place, at, length));
   // Huge page files, unlike memfds, keep no policy of their own.
-  if (node != kAnyNode && fileKind == FileKind::kHugePages) static_cast<void>(bindPages(place, offset, length, node));
+  if (node != kAnyNode && fileKind == FileKind::kHugePages) static_cast<void>(bindPages(place, at, length, node));
+  return kDone;
 }
 
 Failure Backing::discard(uint64_t offset, uint64_t length, uint64_t& freed) {
@@ -106,8 +107,7 @@ Failure Backing::pin() {
     Mapping lasting;
     const int protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ;
     if (const Failure failure = Mapping::reserve(size, "", lasting)) return failure;
-    if (const Failure failure = lasting.mapShared(0, size, protection, fd.get(), 0)) return failure;
-    prepare(lasting, 0, size);
+    if (const Failure failure = showShared(lasting, 0, size, protection, 0)) return failure;
     if (const Failure failure = lockPages(lasting, 0, size)) return failure;
     pinning = std::move(lasting);
   }

@@ -97,10 +97,7 @@ Failure Executor::mapShared(const Command& command, Mapping& space) {
   }
   if ((command.access & abi::ACCESS_WRITE) != 0 && !backing->isWritable) return invalid("the object is read-only");
   const int protection = protectionOf(command.access);
-  const int fd = backing->fd.get();
-  if (const Failure failure = space.mapShared(command.gpa, command.length, protection, fd, command.offset)) return failure;
-  backing->prepare(space, command.gpa, command.length);
-  return kDone;
+  return backing->showShared(space, command.gpa, command.length, protection, command.offset);
 }
 
 Failure Executor::findPrivate(const Command& command, Backing*& backing) const {

@@ -100,8 +100,9 @@ Failure Mapping::shareWhole(int fd, uint64_t size, Mapping& result) {
   return kDone;
 }
 
-Failure Mapping::mapShared(uint64_t offset, uint64_t length, int protection, int fd, uint64_t fileOffset) {
-  return replace(offset, length, protection, MAP_SHARED, fd, fileOffset);
+Failure Mapping::mapShared(uint64_t offset, uint64_t length, int protection, int fd, uint64_t fileOffset,
+                           bool isReserved) {
+  return replace(offset, length, protection, MAP_SHARED | (isReserved ? 0 : MAP_NORESERVE), fd, fileOffset);
 }
 
 Failure Mapping::mapCopyOnWrite(uint64_t offset, uint64_t length, int fd) {

@@ -38,8 +38,8 @@ class Mapping {
   // The rest takes ranges that the caller has proved to lie inside, in whole pages. Each is all or nothing,
   // except where it says otherwise. `protection` is PROT_READ and PROT_WRITE together or less.
 
-  /// Replaces the range by `fd` from `fileOffset` on, shared, in one step.
-  Failure mapShared(uint64_t offset, uint64_t length, int protection, int fd, uint64_t fileOffset);
+  /// Replaces the range by `fd` from `fileOffset` on, shared, in one step. `isReserved`: huge pages are reserved for it.
+  Failure mapShared(uint64_t offset, uint64_t length, int protection, int fd, uint64_t fileOffset, bool isReserved);
   /// Replaces the range by a copy-on-write image of `fd` from its start, readable and writable.
   Failure mapCopyOnWrite(uint64_t offset, uint64_t length, int fd);
   /// Makes the range plain reservation again: no memory, no access.

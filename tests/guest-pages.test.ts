@@ -12,7 +12,8 @@ import type { RamOptions } from '../ts/guest/ram-options.ts';
 import { SharedMemory } from '../ts/object.ts';
 import { hugePageTest, namesOf, policiesOf, smapsOf } from './support/accounting.ts';
 import { footprint } from './support/footprint.ts';
-import { buildVm, GIB, got, MIB, vmTest, wrote } from './support/vm.ts';
+import { kvmMissing } from './support/guest.ts';
+import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const HUGE = 2 * MIB;
@@ -170,6 +171,54 @@ hugePageTest('a huge page that was given back comes again only if one is free', 
   other.close();
   t.is(manager.guestMemory.readU8(4 * MIB), 0);
   manager.close();
+});
+
+hugePageTest('huge pages without a reservation are taken when they are touched, and missing then', HUGE, 8, (t) => {
+  const huge = { backing: { kind: 'shared', hugePageSize: HUGE }, noReserve: true } as const;
+  const far = { ranges: [{ gpa: 0, length: 64 * GIB }] };
+  builder({ ...huge, ...far }, { maxAddress: 64 * GIB - 1 })
+    .build()
+    .close();
+  const manager = builder(huge).build();
+  using other = takeFreePages();
+  t.throws(() => manager.guestMemory.writeU8(5 * MIB, 1), { code: 'GUEST_ACCESS', message: /no huge page is free/ });
+  other.close();
+  manager.guestMemory.writeU8(5 * MIB, 1);
+  t.is(smaps(manager).Shared_Hugetlb! + smaps(manager).Private_Hugetlb!, HUGE, 'only what was touched');
+
+  using backing = manager.sharedMemory();
+  manager.close();
+  using more = takeFreePages();
+  const again = { ...huge, backing: { kind: 'handed-over', backing } } as const;
+  const second = builder(again).build();
+  t.is(second.guestMemory.readU8(5 * MIB), 1);
+  second.close();
+  t.throws(() => builder({ ...again, noReserve: false }).build(), { code: 'ALLOCATION_FAILED' });
+  more.close();
+});
+
+if (kvmMissing) test.skip(`a guest that touches a huge page that is missing: ${kvmMissing}`, () => {});
+else
+  hugePageTest('a guest that touches a huge page that is missing exits, and goes on when one is free', HUGE, 8, (t) => {
+    const high = { name: 'high', ranges: [{ gpa: GIB, length: 16 * MIB }], noReserve: true };
+    const manager = buildVm({
+      ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }] }, { ...high, backing: { kind: 'shared', hugePageSize: HUGE } }],
+    });
+    const guest = new Guest(manager);
+    const other = takeFreePages();
+    t.is(guest.read(GIB + 5 * MIB), 'memory-fault');
+    other.close();
+    t.is(guest.write(GIB + 5 * MIB, 7), wrote(7));
+    manager.close();
+    guest.close();
+  });
+
+test.serial('ordinary memory is not reserved, and may be asked not to be', (t) => {
+  const isAllReserved = readFileSync('/proc/sys/vm/overcommit_memory', 'utf8').trim() === '2';
+  builder({ noReserve: true }).build().close();
+  const mine = builder({ backing: { kind: 'private' }, noReserve: true });
+  if (isAllReserved) t.throws(() => mine.build(), { code: 'OPTION_MISFIT', message: /make it shared/ });
+  else t.notThrows(() => mine.build().close());
 });
 
 test.serial('a file has transparent huge pages by a prefetch or not at all, and its copy has none', async (t) => {

@@ -186,11 +186,13 @@ export interface Native {
     fromToken(token: number): Reservation;
   };
   readonly Backing: {
-    /** Anonymous shared memory, sealed against changes of its size. `hugePageSize`: bytes, or 0 for ordinary pages. */
-    memfd(name: string, size: U64, hugePageSize: U64): Backing;
+    /** Anonymous shared memory, sealed against changes of its size. `hugePageSize`: bytes, or 0 for ordinary pages.
+     * `isReserved`: huge pages are taken from the pool now, not when they are touched; default true. */
+    memfd(name: string, size: U64, hugePageSize: U64, isReserved?: boolean): Backing;
     /** A file of the caller's: its descriptor is duplicated. EACCES, ENODEV, ENXIO: access mode, kind or size will
-     * not do. `mayGrow`: `size` may be more than the file has now; then isShrinkable is true. */
-    fromFd(fd: number, size: U64, writable: boolean, mayGrow?: boolean): Backing;
+     * not do. `mayGrow`: `size` may be more than the file has now; then isShrinkable is true. `isReserved`: huge pages
+     * are, when they are mapped; default true. */
+    fromFd(fd: number, size: U64, writable: boolean, mayGrow?: boolean, isReserved?: boolean): Backing;
     /** Whether fromFd would take the access mode of a descriptor: EACCES. */
     checkAccess(fd: number, writable: boolean): void;
     /** /proc/self/maps shows it as "membacking:ram NAME". */

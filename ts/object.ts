@@ -80,6 +80,8 @@ export interface SharedMemoryOptions {
   readonly name?: string;
   /** Bytes of a hugetlb page, such as 2 MiB; without it, ordinary pages. */
   readonly hugePageSize?: number;
+  /** Whether huge pages are left in the pool until they are touched: then one may be missing. Default false. */
+  readonly noReserve?: boolean;
 }
 
 export interface FileMemoryOptions {
@@ -90,6 +92,8 @@ export interface FileMemoryOptions {
   readonly writable?: boolean;
   /** Whether `size` may be more than the file has: what is behind its end is not there until it grows. Default false. */
   readonly mayGrow?: boolean;
+  /** Whether huge pages are left in the pool until they are touched: then one may be missing. Default false. */
+  readonly noReserve?: boolean;
 }
 
 /** A file: memory that any number of places, guests and processes may see. */
@@ -98,27 +102,30 @@ export class SharedMemory extends MemoryObject {
 
   /** New memory of `size` bytes, zeroed; its size never changes. Throws SYSTEM (ENOMEM, EMFILE). */
   static create(size: Address, options?: SharedMemoryOptions): SharedMemory {
-    const { name = 'memory', hugePageSize } = validate.options(
-      options,
-      ['name', 'hugePageSize'],
-      'SharedMemory.create',
-    );
+    const {
+      name = 'memory',
+      hugePageSize,
+      noReserve = false,
+    } = validate.options(options, ['name', 'hugePageSize', 'noReserve'], 'SharedMemory.create');
     const bytes = validate.length(size, 'size');
     const checkedName = validate.text(name, 'name');
     const pageSize = hugePageSize === undefined ? 0 : validate.integer(hugePageSize, 'hugePageSize', 1, 2 ** 40);
+    const isReserved = !validate.flag(noReserve, 'noReserve');
     return new SharedMemory(
       checkedName,
-      systemError(`memory of ${bytes} bytes cannot be had`, () => native().Backing.memfd(checkedName, bytes, pageSize)),
+      systemError(`memory of ${bytes} bytes cannot be had`, () =>
+        native().Backing.memfd(checkedName, bytes, pageSize, isReserved),
+      ),
     );
   }
 
   /** A file of the caller's: its descriptor is duplicated, and stays the caller's to close. Throws SYSTEM: EACCES (not
    *  open for what is asked), ENODEV (no such thing can be mapped), ENXIO (the file is shorter than `size`). */
   static fromFd(fd: number, options?: FileMemoryOptions): SharedMemory {
-    const known = ['name', 'size', 'writable', 'mayGrow'] as const;
+    const known = ['name', 'size', 'writable', 'mayGrow', 'noReserve'] as const;
     const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);
     const given = validate.options(options, known, 'SharedMemory.fromFd');
-    const { name = `fd ${checkedFd}`, size, writable = true, mayGrow = false } = given;
+    const { name = `fd ${checkedFd}`, size, writable = true, mayGrow = false, noReserve = false } = given;
     const checkedName = validate.text(name, 'name');
     const mayWrite = validate.flag(writable, 'writable');
     return new SharedMemory(
@@ -129,6 +136,7 @@ export class SharedMemory extends MemoryObject {
           size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
           mayWrite,
           validate.flag(mayGrow, 'mayGrow'),
+          !validate.flag(noReserve, 'noReserve'),
         ),
       ),
     );

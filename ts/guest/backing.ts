@@ -6,7 +6,7 @@ import { type MemoryObject, PrivateMemory, SharedMemory } from '../object.ts';
 import { wrapped } from '../system.ts';
 import * as validate from '../validate.ts';
 import { refusing } from './errors.ts';
-import { checkHugePages } from './huge-pages.ts';
+import { checkHugePages, checkPool } from './huge-pages.ts';
 import type { RamPiece } from './layout.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
 
@@ -28,20 +28,25 @@ export function isPrivate(backing: RamBacking): boolean {
   return backing.kind === 'private' || ('copyOnWrite' in backing && backing.copyOnWrite === true);
 }
 
-/** The memory of a backing of `bytes` bytes that fill `pieces`; it is the caller's to close. Throws SYSTEM and
- *  MemoryBuildError. */
-export function openBacking(
-  backing: RamBacking,
-  name: string,
-  bytes: Address,
-  pieces: readonly RamPiece[],
-): MemoryObject {
+export interface Wanted {
+  readonly name: string;
+  readonly bytes: Address;
+  /** Which the bytes fill. */
+  readonly pieces: readonly RamPiece[];
+  /** Whether huge pages are left in their pool. */
+  readonly noReserve: boolean;
+}
+
+/** The memory of a backing; it is the caller's to close. Throws SYSTEM and MemoryBuildError. */
+export function openBacking(backing: RamBacking, wanted: Wanted): MemoryObject {
+  const { name, bytes, pieces, noReserve } = wanted;
   switch (backing.kind) {
     case 'shared': {
       const { hugePageSize } = validate.options(backing, ['kind', 'hugePageSize'], 'backing');
-      if (hugePageSize !== undefined) checkHugePages(hugePageSize, bytes, pieces);
-      const options = hugePageSize === undefined ? { name } : { name, hugePageSize };
-      return SharedMemory.create(bytes, options);
+      if (hugePageSize === undefined) return SharedMemory.create(bytes, { name });
+      checkHugePages(hugePageSize, pieces);
+      if (!noReserve) checkPool(hugePageSize, bytes);
+      return SharedMemory.create(bytes, { name, hugePageSize, noReserve });
     }
     case 'private':
       validate.options(backing, ['kind'], 'backing');
@@ -50,28 +55,28 @@ export function openBacking(
       const { path, copyOnWrite = false } = validate.options(backing, ['kind', 'path', 'copyOnWrite'], 'backing');
       const fd = open(validate.text(path, 'path'), validate.flag(copyOnWrite, 'copyOnWrite') ? 'r' : 'r+');
       try {
-        return fromFd(fd, name, bytes, copyOnWrite);
+        return fromFd(fd, wanted, copyOnWrite);
       } finally {
         closeSync(fd);
       }
     }
     case 'fd': {
       const { fd, copyOnWrite = false } = validate.options(backing, ['kind', 'fd', 'copyOnWrite'], 'backing');
-      return fromFd(fd, name, bytes, validate.flag(copyOnWrite, 'copyOnWrite'));
+      return fromFd(fd, wanted, validate.flag(copyOnWrite, 'copyOnWrite'));
     }
     case 'handed-over': {
       const given = validate.options(backing, ['kind', 'backing', 'copyOnWrite'], 'backing');
       const memory = validate.instance(SharedMemoryBacking, given.backing, 'backing').memory(name);
-      return fromFd(memory.fd, name, bytes, validate.flag(given.copyOnWrite ?? false, 'copyOnWrite'));
+      return fromFd(memory.fd, wanted, validate.flag(given.copyOnWrite ?? false, 'copyOnWrite'));
     }
   }
 }
 
-function fromFd(fd: number, name: string, bytes: Address, copyOnWrite: boolean): MemoryObject {
+function fromFd(fd: number, { name, bytes, noReserve }: Wanted, copyOnWrite: boolean): MemoryObject {
   return refusing({ EINVAL: 'HUGE_PAGE_SIZE', EOPNOTSUPP: 'OPTION_MISFIT' }, `RAM "${name}"`, () =>
     copyOnWrite
       ? PrivateMemory.fromFile(fd, { name, size: bytes })
-      : SharedMemory.fromFd(fd, { name, size: bytes, writable: true }),
+      : SharedMemory.fromFd(fd, { name, size: bytes, writable: true, noReserve }),
   );
 }
 

@@ -8,6 +8,10 @@ import type { RamPiece } from './layout.ts';
 
 const POOLS = '/sys/kernel/mm/hugepages';
 
+function poolOf(pageSize: number): string {
+  return `${POOLS}/hugepages-${pageSize / 1024}kB`;
+}
+
 /** Throws MemoryBuildError: HUGE_PAGE_SIZE. */
 export function checkWholePages(pageSize: number, pieces: readonly RamPiece[]): void {
   for (const { gpa, length, backingOffset } of pieces) {
@@ -17,16 +21,20 @@ export function checkWholePages(pageSize: number, pieces: readonly RamPiece[]): 
   }
 }
 
-/** Throws MemoryBuildError: HUGE_PAGE_SIZE, HUGE_PAGES_MISSING. */
-export function checkHugePages(pageSize: number, bytes: Address, pieces: readonly RamPiece[]): void {
+/** Throws MemoryBuildError: HUGE_PAGE_SIZE. */
+export function checkHugePages(pageSize: number, pieces: readonly RamPiece[]): void {
   validate.integer(pageSize, 'hugePageSize', 1, Number.MAX_SAFE_INTEGER);
-  const pool = `${POOLS}/hugepages-${pageSize / 1024}kB`;
-  if (!existsSync(pool)) {
+  if (!existsSync(poolOf(pageSize))) {
     const sizes = existsSync(POOLS) ? readdirSync(POOLS).map((name) => name.slice('hugepages-'.length)) : [];
     const message = `this machine has no huge pages of ${formatHex(pageSize)} bytes; it has ${sizes.join(', ') || 'none'}`;
     throw new MemoryBuildError('HUGE_PAGE_SIZE', message, { pageSize, sizes });
   }
   checkWholePages(pageSize, pieces);
+}
+
+/** Precondition: there is a pool of such pages. Throws MemoryBuildError: HUGE_PAGES_MISSING. */
+export function checkPool(pageSize: number, bytes: Address): void {
+  const pool = poolOf(pageSize);
   const needed = Number(BigInt(bytes) / BigInt(pageSize));
   const count = (name: string) => Number(readFileSync(`${pool}/${name}`, 'utf8'));
   const free = count('free_hugepages') - count('resv_hugepages');

@@ -1,5 +1,6 @@
 // The pages of new RAM, before anybody sees it: from which node, how large, resident at once or not, pinned or not.
 
+import { readFileSync } from 'node:fs';
 import { MembackingError } from '../errors.ts';
 import type { MemoryObject } from '../object.ts';
 import { wrapped } from '../system.ts';
@@ -14,13 +15,22 @@ export interface PrefetchOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
+const OVERCOMMIT = '/proc/sys/vm/overcommit_memory';
+/** No more private memory than there is. */
+const NEVER = '2';
+
 const CHUNK = 64 * 2 ** 20;
 /** As many as Node.js has threads for, unless it is told otherwise. */
 const AT_ONCE = 4;
 
 /** Throws MemoryBuildError: NUMA_NODE_ABSENT, HUGE_PAGES_OFF, OPTION_MISFIT. */
-export function advise(object: MemoryObject, { numaNode, transparentHugePages, prefetch }: RamSpec): void {
+export function advise(object: MemoryObject, spec: RamSpec): void {
+  const { numaNode, transparentHugePages, noReserve, prefetch } = spec;
   const { name } = object;
+  if (noReserve && object.kind === 'private' && readFileSync(OVERCOMMIT, 'utf8').trim() === NEVER) {
+    const message = `RAM "${name}" is private memory, all of which this machine reserves (vm.overcommit_memory is 2): make it shared`;
+    throw new MemoryBuildError('OPTION_MISFIT', message, { name });
+  }
   if (numaNode !== undefined) {
     refusing(
       { EINVAL: 'NUMA_NODE_ABSENT', EOPNOTSUPP: 'OPTION_MISFIT' },

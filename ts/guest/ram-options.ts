@@ -16,6 +16,8 @@ export interface RamOptions {
   readonly transparentHugePages?: boolean;
   /** The NUMA node of the host that its pages come from. Default: any. */
   readonly numaNode?: number;
+  /** Reserves nothing, so that memory may be missing when it is touched: as with all but huge pages. Default false. */
+  readonly noReserve?: boolean;
   /** Makes all of it resident at once, in the background: needs `buildAsync` or `addRamAsync`. Default false. */
   readonly prefetch?: boolean;
 }
@@ -27,10 +29,14 @@ export interface RamSpec {
   readonly backing: RamBacking;
   readonly transparentHugePages: boolean;
   readonly numaNode: number | undefined;
+  readonly noReserve: boolean;
   readonly prefetch: boolean;
 }
 
-const OPTIONS = ['name', 'ranges', 'backing', 'transparentHugePages', 'numaNode', 'prefetch'] as const;
+const OPTIONS = [
+  ...(['name', 'ranges', 'backing'] as const),
+  ...(['transparentHugePages', 'numaNode', 'noReserve', 'prefetch'] as const),
+] as const;
 const MAX_NODE = 1023;
 
 /** Throws INVALID_ARGUMENT. What does not fit is found when it is built. */
@@ -51,6 +57,7 @@ export function checkedRam(options: RamOptions): RamSpec {
     backing,
     transparentHugePages: validate.flag(given.transparentHugePages ?? false, 'transparentHugePages'),
     numaNode: given.numaNode === undefined ? undefined : validate.integer(given.numaNode, 'numaNode', 0, MAX_NODE),
+    noReserve: validate.flag(given.noReserve ?? false, 'noReserve'),
     prefetch: validate.flag(given.prefetch ?? false, 'prefetch'),
   };
 }

@@ -116,10 +116,11 @@ export class RamStore {
     const opened: Opened[] = [];
     try {
       for (const [index, spec] of specs.entries()) {
-        const { ranges, backing } = spec;
+        const { ranges, backing, noReserve } = spec;
         const name = names[index]!;
         const cut = cutRam(ranges, this.#limits.x86LegacySupport, this.#limits.maxAddress);
-        const object = inBuildErrors(() => openBacking(backing, name, bytesOf(ranges), cut));
+        const wanted = { name, bytes: bytesOf(ranges), pieces: cut, noReserve };
+        const object = inBuildErrors(() => openBacking(backing, wanted));
         opened.push({ spec, name, ranges, cut, object });
         checkWholePages(object.granularity, cut);
         advise(object, spec);
