@@ -210,7 +210,7 @@ Napi::Value BackingHandle::fromFd(const Napi::CallbackInfo& info) {
 }
 
 void BackingHandle::checkAccess(const Napi::CallbackInfo& info) {
-  check(info.Env(), Backing::checkAccess(toFd(info[0]), toBool(info[1], "writable")));
+  check(info.Env(), Backing::checkAccess(toMappable(info[0]), toBool(info[1], "writable")));
 }
 
 Napi::Value BackingHandle::privateMemory(const Napi::CallbackInfo& info) {

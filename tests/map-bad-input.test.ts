@@ -5,20 +5,13 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import {
-  AddressSpace,
-  Attachment,
-  GuestMemory,
-  KvmPartition,
-  Lease,
-  MembackingError,
-  MemoryMap,
-  PrivateMemory,
-  Region,
-  SharedMemory,
-  VaSpace,
-  Vcpu,
-} from '../ts/index.ts';
+import { GuestMemory } from '../ts/guest-memory.ts';
+import { KvmPartition, MembackingError, MemoryMap, PrivateMemory, SharedMemory, Vcpu } from '../ts/index.ts';
+import { Lease } from '../ts/lease.ts';
+import { Attachment } from '../ts/partition.ts';
+import { Region } from '../ts/region.ts';
+import { AddressSpace } from '../ts/space.ts';
+import { VaSpace } from '../ts/va-space.ts';
 import { Machine, RecordingPartition, refusal } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import test from 'ava';
 import { artefact } from '../ts/artefact.ts';
-import { GuestMemory, PrivateMemory } from '../ts/index.ts';
+import { type GuestMemory, PrivateMemory, WorkerGuestMemory } from '../ts/index.ts';
 import { Machine, refusal } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 
@@ -16,8 +16,8 @@ const WORKER = `
 const { parentPort, workerData } = require('node:worker_threads');
 const { module: path, token, counts, names, PAGE } = workerData;
 const isPage = (word, page) => Number(word) % 0x1000 === page;
-import(path).then(({ GuestMemory }) => {
-  const memory = GuestMemory.fromToken(token);
+import(path).then(({ WorkerGuestMemory }) => {
+  const memory = WorkerGuestMemory.fromToken(token);
   const bytes = new Uint8Array(8 * PAGE);
   const words = new Uint32Array(bytes.buffer);
   const accesses = [
@@ -100,7 +100,7 @@ test.serial('a worker reads and writes while the map changes, and gets errors wh
   ]);
   await worker.terminate();
   t.regex(
-    refusal(() => GuestMemory.fromToken(token)),
+    refusal(() => WorkerGuestMemory.fromToken(token)),
     /^CLOSED: the guest memory of another thread: /,
   );
   t.throws(() => va.token, { code: 'CLOSED' });
@@ -113,7 +113,7 @@ test.serial('a worker reads and writes while the map changes, and gets errors wh
 test.serial('the memory of another thread refuses what that of this thread does', (t) => {
   const machine = new Machine();
   const { va } = machine;
-  const other = GuestMemory.fromToken(va.token);
+  const other = WorkerGuestMemory.fromToken(va.token);
   const bad: unknown[] = [-1, 0.5, 2n ** 64n, '0', null];
   const calls: ((memory: GuestMemory | typeof other, value: never) => unknown)[] = [
     (memory, value) => memory.readU8(value),
@@ -145,7 +145,7 @@ test.serial('the memory of another thread refuses what that of this thread does'
   }
   for (const token of [-1, '1', undefined]) {
     t.regex(
-      refusal(() => GuestMemory.fromToken(token as never)),
+      refusal(() => WorkerGuestMemory.fromToken(token as never)),
       /^INVALID_ARGUMENT: token must be /,
     );
   }

@@ -8,11 +8,9 @@ import { compareExchange, exact, succeeded, wide } from './guest-access.ts';
 import { NO_WINDOW } from './guest-window.ts';
 import { Lease, type LeasedSpace } from './lease.ts';
 import { LEASE_MODES, type LeaseMode } from './lease-table.ts';
-import { native, type Reservation, type Width } from './native.ts';
+import type { Reservation, Width } from './native.ts';
 import { printable } from './render.ts';
-import { systemError } from './system.ts';
 import * as validate from './validate.ts';
-import { WorkerGuestMemory } from './worker-guest-memory.ts';
 
 /** A stretch of guest memory that is to be leased. */
 export interface LeaseRange {
@@ -40,13 +38,6 @@ export class GuestMemory {
     this.#what = what;
     this.#space = space;
     this.#facts = space.reservation.facts;
-  }
-
-  /** The same memory, in another thread of the process: see `VaSpace.token`. Throws CLOSED where it is not there any more. */
-  static fromToken(token: number): WorkerGuestMemory {
-    const checked = validate.integer(token, 'token', 0, 0xffffffff);
-    const what = 'the guest memory of another thread';
-    return systemError(what, () => new WorkerGuestMemory(native().Reservation.fromToken(checked)));
   }
 
   /** From now on it is that of another VA space. @internal */

@@ -30,7 +30,7 @@ export type { RamOptions } from './guest/ram-options.ts';
 export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
 export type { GuestMemoryClient, Vtl, VtlAccess, VtlProtectionOptions } from './guest/vtl.ts';
-export { GuestMemory, type LeaseOptions, type LeaseRange } from './guest-memory.ts';
+export type { GuestMemory, LeaseOptions, LeaseRange } from './guest-memory.ts';
 export type { Handle } from './handle.ts';
 export { KvmPartition, Vcpu } from './kvm.ts';
 export type { Lease } from './lease.ts';
@@ -53,7 +53,7 @@ export type { ProtectOptions } from './sink.ts';
 export type { AddressSpace, FlatRange, SeenRegion } from './space.ts';
 export type { VaPiece, VaSpace } from './va-space.ts';
 export type { WaitOptions } from './when-free.ts';
-export type { WorkerGuestMemory } from './worker-guest-memory.ts';
+export { WorkerGuestMemory } from './worker-guest-memory.ts';
 
 // ---- Traces ------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ export class VaSpace extends Sink {
     return `VA space "${this.name}"`;
   }
 
-  /** For `GuestMemory.fromToken` in another thread of this process: a number, which can be posted there. */
+  /** For `WorkerGuestMemory.fromToken` in another thread of this process: a number, which can be posted there. */
   get token(): number {
     this.checkOpen();
     return this.reservation.token;

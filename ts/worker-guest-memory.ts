@@ -4,8 +4,11 @@
 import { type Address, high, low } from './address.ts';
 import { compareExchange, exact, succeeded, wide } from './guest-access.ts';
 import { Handle } from './handle.ts';
-import type { Reservation, Width } from './native.ts';
+import { native, type Reservation, type Width } from './native.ts';
+import { systemError } from './system.ts';
 import * as validate from './validate.ts';
+
+const WHAT = 'the guest memory of another thread';
 
 /** Guest memory of a VA space of another thread. Each access is of what is mapped when it is made, and throws GUEST_ACCESS
  *  where nothing is: everywhere, when the VA space has been closed. Until this is closed too, its addresses stay reserved.
@@ -13,15 +16,20 @@ import * as validate from './validate.ts';
 export class WorkerGuestMemory extends Handle {
   readonly #reservation: Reservation;
 
-  /** @internal Made by GuestMemory. */
-  constructor(reservation: Reservation) {
+  private constructor(reservation: Reservation) {
     super();
-    validate.madeBy('GuestMemory.fromToken', reservation);
+    validate.madeBy('WorkerGuestMemory.fromToken', reservation);
     this.#reservation = reservation;
   }
 
+  /** The memory of the VA space with that `token`. Throws CLOSED where it is not there any more. */
+  static fromToken(token: number): WorkerGuestMemory {
+    const checked = validate.integer(token, 'token', 0, 0xffffffff);
+    return systemError(WHAT, () => new WorkerGuestMemory(native().Reservation.fromToken(checked)));
+  }
+
   protected override get what(): string {
-    return 'the guest memory of another thread';
+    return WHAT;
   }
 
   /** Fills `into`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are read. */
