@@ -133,6 +133,13 @@ test('the last line needs no end, and lines may end as on Windows', (t) => {
   t.is(parseTrace(`${HEADER}\r\n{"op":"begin"}\r\n{"op":"commit"}`).operations.length, 2);
 });
 
+test('a byte order mark and empty lines at the end, as editors leave them, are no part of it', async (t) => {
+  const text = `\ufeff${HEADER}\n{"op":"begin"}\n{"op":"commit"}\n\r\n\n`;
+  t.is(parseTrace(text).operations.length, 2);
+  t.is((await operationsOf(chunksOf(...[...Buffer.from(text)].map((byte) => Uint8Array.of(byte))))).length, 2);
+  t.is(parseTrace(`${HEADER}\n{"op":"begin"}\n  `).operations.length, 1);
+});
+
 test('a wrong line is named, with what it should be', (t) => {
   const wrong = [
     '{"op":"regoin","id":1}',

@@ -1,4 +1,5 @@
-// What a trace is. One header line, then one operation a line, as JSON objects:
+// What a trace is. One header line, then one operation a line, as JSON objects. A byte order mark before the first and
+// empty lines after the last are no part of it.
 //
 //   {"membacking":"trace","version":1,"policy":"layered"}
 //   {"op":"region","id":1,"name":"pc.ram","kind":"ram","size":"0x8000000"}

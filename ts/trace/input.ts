@@ -23,7 +23,7 @@ export async function openOperations(source: string): Promise<OperationStream> {
   if (head.length === 0)
     throw new MembackingError('TRACE_HEADER', `${source}: there is nothing in it`, { details: { source } });
   if (looksLikeTrace(head)) return { kind: 'trace', ...(await openTrace(rest)) };
-  if (!/^\s*\{/.test(head.toString('latin1'))) {
+  if (!/^\s*\{/.test(head.toString())) {
     const problem = 'this is neither a trace nor a map of QEMU: both begin with {';
     throw new MembackingError('TRACE_HEADER', `${source}: ${problem}`, { details: { source } });
   }

@@ -9,6 +9,7 @@ import { OperationScanner } from './scan.ts';
 export const MAX_LINE_BYTES = 1024 * 1024;
 
 const NEWLINE = 0x0a;
+const BYTE_ORDER_MARK = /^\ufeff/;
 
 export interface TraceStream {
   readonly header: TraceHeader;
@@ -37,6 +38,8 @@ export class TraceDecoder {
   readonly #scanner = new OperationScanner();
   #header: TraceHeader | undefined;
   #line = 0;
+  /** The first of the empty lines that were just read, of which there may be some at the end; 0 for none. */
+  #emptyLine = 0;
   /** The line that the last chunk left unfinished. */
   #unfinished: Uint8Array[] = [];
   #unfinishedBytes = 0;
@@ -83,7 +86,8 @@ export class TraceDecoder {
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     for (let start = 0; start < text.length; ) {
       this.#line++;
-      const scanned = this.#header === undefined ? undefined : this.#scanner.scan(text, start);
+      const isUsual = this.#header !== undefined && this.#emptyLine === 0;
+      const scanned = isUsual ? this.#scanner.scan(text, start) : undefined;
       if (scanned !== undefined) {
         operations.push(scanned);
         start = this.#scanner.end;
@@ -91,10 +95,16 @@ export class TraceDecoder {
       }
       const end = text.indexOf(NEWLINE, start);
       if (end - start > MAX_LINE_BYTES) throw this.#tooLong();
-      const value = this.#json(text.toString('utf8', start, end));
-      if (this.#header === undefined) this.#header = parseHeader(value);
-      else operations.push(parseOperation(value, this.#line));
+      const line = text.toString('utf8', start, end);
       start = end + 1;
+      if (this.#header === undefined) {
+        this.#header = parseHeader(this.#json(line.replace(BYTE_ORDER_MARK, '')));
+      } else if (line.trim() === '') {
+        this.#emptyLine ||= this.#line;
+      } else {
+        if (this.#emptyLine !== 0) throw syntaxError(this.#emptyLine, 'is empty');
+        operations.push(parseOperation(this.#json(line), this.#line));
+      }
     }
   }
 
@@ -102,10 +112,8 @@ export class TraceDecoder {
     try {
       return JSON.parse(text);
     } catch (cause) {
-      const line = this.#line;
-      if (line === 1) parseHeader(undefined);
-      const problem = text.trim() === '' ? 'is empty' : 'is not a JSON object: it is broken or cut off';
-      throw new MembackingError('TRACE_SYNTAX', `line ${line} ${problem}`, { details: { line }, cause });
+      if (this.#line === 1) parseHeader(undefined);
+      throw syntaxError(this.#line, 'is not a JSON object: it is broken or cut off', cause);
     }
   }
 
@@ -140,6 +148,10 @@ export class TraceDecoder {
       details: { line },
     });
   }
+}
+
+function syntaxError(line: number, problem: string, cause?: unknown): MembackingError {
+  return new MembackingError('TRACE_SYNTAX', `line ${line} ${problem}`, { details: { line }, cause });
 }
 
 async function* decodeAll(
