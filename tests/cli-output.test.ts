@@ -134,6 +134,20 @@ test('names from outside give no orders to the terminal', (t) => {
   const input = traceOf(
     '{"op":"region","id":0,"name":"\\u001b[2J\\nram","kind":"ram","size":"0x1000"}',
     '{"op":"space","id":0,"name":"\\u0007","root":0}',
+    '{"op":"region","id":1,"name":"\\u202emar\\u2066","kind":"ram","size":"0x1000"}',
+    '{"op":"space","id":1,"name":"\\u200fdma","root":1}',
   );
   t.snapshot(lines(done(['flatview', '-'], { input })));
+  const { err } = membacking(['flatview', '\u202e.trace\u0007']);
+  t.regex(err, /^membacking: \\u202e\.trace\\x07: cannot be read/);
+});
+
+test('a file with a byte order mark is read like any other', (t) => {
+  const map = caseNamed('x86_64.microvm.acpi=off--memory').file.text;
+  const plain = { 'a.jsonl': SMALL_TRACE, 'b.json': map };
+  const marked = { 'a.jsonl': `\ufeff${SMALL_TRACE}\n`, 'b.json': `\ufeff${map}` };
+  const [expected, read] = [plain, marked].map((files) =>
+    withFiles(files, (cwd) => done(['flatview', ...Object.keys(files)], { cwd })),
+  );
+  t.is(read, expected);
 });

@@ -27,7 +27,8 @@ export interface ExplainedRegion {
   readonly kind: RegionKind;
   /** In the region. */
   readonly offset: Address;
-  /** GPAs at which the region's bytes around this one would be seen, if nothing hid them. `last` is included. */
+  /** GPAs at which the bytes around this one are seen; of a hidden region, would be, if nothing hid them. `last` is
+   *  included. */
   readonly start: Address;
   readonly last: Address;
   readonly priority: number;
@@ -65,15 +66,15 @@ export function explain<Region extends ExplainedRegion>(
   explained: (row: Row) => Region,
 ): Explanation<Region> {
   const [visible, ...hidden] = core.explain(space, gpa);
-  const above = visible === undefined ? core.flatFrom(space, gpa) : undefined;
+  const range = core.flatFrom(space, gpa);
   return {
     space: names.spaces.get(space)!,
     gpa,
-    visible: visible && explained(visible),
+    visible: visible && explained({ ...visible, start: range!.start, last: range!.last }),
     hidden: hidden.map(explained),
     mapping: visible && explainedMapping(core, visible, names),
     slots: [...attachments].flatMap((sink) => explainedSlots(core, sink, gpa, names)),
-    next: above && { name: names.regions.get(above.id)!, start: above.start },
+    next: visible || !range ? undefined : { name: names.regions.get(range.id)!, start: range.start },
   };
 }
 

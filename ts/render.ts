@@ -226,9 +226,13 @@ export function renderExplanation({ space, gpa, visible, hidden, mapping, slots,
 
 // ---- The parts of a line -----------------------------------------------------------------------
 
-/** Text from somebody else, without what a terminal would obey. */
+/** Text from somebody else, without what a terminal would obey: control characters, and those that turn the direction
+ *  of what follows. */
 export function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return text.replace(/[\p{Cc}\p{Bidi_Control}]/gu, (character) => {
+    const code = hex(character.charCodeAt(0));
+    return code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`;
+  });
 }
 
 function label(names: ReadonlyMap<number, string>, id: number): string {

@@ -19,13 +19,19 @@ export function styled(style: Style, text: string, stream: NodeJS.WriteStream = 
   return stream.isTTY && stream.hasColors() ? styleText(style, text) : text;
 }
 
-/** `membacking: message`. Control characters of what came from outside are not obeyed. */
+/** `membacking: message`. What came from outside gives no orders to the terminal. */
 export function complain(kind: 'error' | 'note' | 'bug', message: string): void {
   const heading = styled(
     kind === 'note' ? 'yellow' : 'red',
     `membacking: ${kind === 'error' ? '' : `${kind}: `}`,
     process.stderr,
   );
-  const text = message.replace(/(?!\n)\p{Cc}/gu, (each) => `\\x${each.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  const text = message.replace(/(?!\n)[\p{Cc}\p{Bidi_Control}]/gu, escaped);
   process.stderr.write(`${heading}${text}\n`);
+}
+
+/** As the text form of names has it. */
+function escaped(character: string): string {
+  const code = character.charCodeAt(0).toString(16);
+  return code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`;
 }
