@@ -2,7 +2,18 @@
 
 import test from 'ava';
 import { GuestMemoryBuilder } from '../ts/index.ts';
-import { assemble, HostBridge, PciBus, PciFunction, PortBus, portBar, SEGMENTS, SerialPort } from '../ts/vmm/index.ts';
+import {
+  assemble,
+  HostBridge,
+  PciBus,
+  PciFunction,
+  PortBus,
+  portBar,
+  SECTOR,
+  SEGMENTS,
+  SerialPort,
+  VirtioBlock,
+} from '../ts/vmm/index.ts';
 
 const identity = { vendor: 0x1234, device: 0x5678, classCode: 0x050000 };
 
@@ -144,6 +155,55 @@ test('the serial port is found as firmware finds one, and sends', (t) => {
   ports.write(0x3f8, 1, 0x41);
   t.deepEqual(sent, [0x41]);
   t.deepEqual(interrupts, [true, false, true]);
+});
+
+test('a disk that fails is a failed request of the guest, and is told of once', (t) => {
+  const memory = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 0x10_0000 }] }).build();
+  t.teardown(() => memory.close());
+  const { guestMemory } = memory;
+  const full = new Error('ENOSPC: no space left on device, write');
+  const failures: unknown[] = [];
+  const disk = {
+    size: 0x10_0000,
+    read: (_: number, into: Uint8Array) => into.fill(0x5a),
+    write() {
+      throw full;
+    },
+  };
+  const ports = new PortBus();
+  const device = new VirtioBlock(ports, guestMemory, disk, {
+    interrupt() {},
+    failed: (error) => failures.push(error),
+  });
+  device.write(0x10, 4, 0xc000);
+  device.write(0x04, 2, 1);
+  ports.write(0xc008, 4, 0x10); // the queue is at 10000
+
+  /** Header, a sector and status: descriptors 0, 1 and 2. The status that it comes to. */
+  const request = (type: number, number: number): number => {
+    const [header, data, status] = [0x2000, 0x3000, 0x4000];
+    for (const [i, [gpa, length, flags]] of [
+      [header, 16, 1],
+      [data, SECTOR, type === 0 ? 3 : 1],
+      [status, 1, 2],
+    ].entries()) {
+      const at = 0x10000 + i * 16;
+      guestMemory.writeU64(at, gpa!);
+      guestMemory.writeU32(at + 8, length!);
+      guestMemory.writeU16(at + 12, flags!);
+      guestMemory.writeU16(at + 14, i + 1);
+    }
+    guestMemory.writeU32(header, type);
+    guestMemory.writeU64(header + 8, 7);
+    guestMemory.writeU8(status, 0xff);
+    guestMemory.writeU16(0x10802, number);
+    ports.write(0xc010, 2, 0);
+    t.is(guestMemory.readU16(0x11002), number, 'it was answered');
+    return guestMemory.readU8(status);
+  };
+  t.deepEqual([request(1, 1), request(0, 2), request(1, 3)], [1, 0, 1]);
+  t.is(guestMemory.readU8(0x3000), 0x5a);
+  t.deepEqual(failures, [full]);
 });
 
 test('labels in machine code are distances or addresses', (t) => {

@@ -17,4 +17,4 @@ export { type Bar, PciBus, PciFunction, type PciIdentity, portBar } from './pci.
 export { PortBus, type PortClaim, type PortDevice } from './ports.ts';
 export { SerialPort, type SerialWires } from './serial.ts';
 export { SharedMemoryDevice } from './shared-memory-device.ts';
-export { type DiskImage, FileDisk, memoryDisk, SECTOR, VirtioBlock } from './virtio-block.ts';
+export { type DiskImage, type DiskWires, FileDisk, memoryDisk, SECTOR, VirtioBlock } from './virtio-block.ts';

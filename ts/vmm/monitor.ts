@@ -47,6 +47,8 @@ export interface MonitorOptions {
   readonly onLog?: (byte: number) => void;
   /** Bytes that the guest sends to its first serial port. */
   readonly onSerial?: (byte: number) => void;
+  /** The disk could not be read or written: told once. The guest gets to know of each time. */
+  readonly onDiskError?: (error: unknown) => void;
   /** Takes a trace of the memory map's whole history. */
   readonly record?: TraceOutput;
 }
@@ -125,8 +127,11 @@ export class Monitor {
     this.sharedMemory = SharedMemory.create(SHARED_MEMORY, { name: 'shared memory' });
     this.sharedMemoryDevice = this.#pci.add(new SharedMemoryDevice(deviceMapper, this.sharedMemory));
     if (disk !== undefined) {
-      const interrupt = (line: number, isRaised: boolean) => this.#partition?.setIrqLine(line, isRaised);
-      this.#pci.add(new VirtioBlock(this.ports, guestMemory, disk, interrupt));
+      const wires = {
+        interrupt: (line: number, isRaised: boolean) => this.#partition?.setIrqLine(line, isRaised),
+        failed: (error: unknown) => options.onDiskError?.(error),
+      };
+      this.#pci.add(new VirtioBlock(this.ports, guestMemory, disk, wires));
     }
     try {
       this.#powerOn();

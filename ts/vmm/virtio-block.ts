@@ -10,7 +10,8 @@ export const SECTOR = 512;
 /** The firmware boots from nothing smaller than a cylinder. */
 const DISK_GRANULARITY = 0x10_0000;
 
-/** What a disk's bytes are in. Offsets and lengths are whole sectors, inside of it. */
+/** What a disk's bytes are in. Offsets and lengths are whole sectors, inside of it. What `read` and `write` throw fails
+ *  the guest's request. */
 export interface DiskImage {
   /** Bytes, whole sectors. */
   readonly size: number;
@@ -35,7 +36,7 @@ export class FileDisk implements DiskImage {
   }
 
   write(offset: number, from: Uint8Array): void {
-    writeSync(this.#fd, from, 0, from.length, offset);
+    for (let done = 0; done < from.length; ) done += writeSync(this.#fd, from, done, from.length - done, offset + done);
   }
 
   close(): void {
@@ -88,10 +89,17 @@ interface Descriptor {
   readonly isWritable: boolean;
 }
 
+export interface DiskWires {
+  interrupt(line: number, isRaised: boolean): void;
+  /** The image could not be read or written. The guest hears of it each time, this once. */
+  failed(error: unknown): void;
+}
+
 export class VirtioBlock extends PciFunction {
   readonly #memory: GuestMemory;
   readonly #disk: DiskImage;
-  readonly #interrupt: (line: number, isRaised: boolean) => void;
+  readonly #wires: DiskWires;
+  #hasFailed = false;
   #selected = 0;
   /** GPA of the queue; 0 while there is none. */
   #queue = 0;
@@ -100,16 +108,11 @@ export class VirtioBlock extends PciFunction {
   /** Requests taken from the queue so far, as the guest counts them: modulo 2^16. */
   #taken = 0;
 
-  constructor(
-    ports: PortBus,
-    memory: GuestMemory,
-    disk: DiskImage,
-    interrupt: (line: number, isRaised: boolean) => void,
-  ) {
+  constructor(ports: PortBus, memory: GuestMemory, disk: DiskImage, wires: DiskWires) {
     super({ vendor: 0x1af4, device: 0x1001, classCode: 0x010000, subsystem: 2 });
     this.#memory = memory;
     this.#disk = disk;
-    this.#interrupt = interrupt;
+    this.#wires = wires;
     this.useInterruptPin();
     this.addBar(
       0,
@@ -185,7 +188,7 @@ export class VirtioBlock extends PciFunction {
   #setInterruptStatus(status: number): void {
     if (status === this.#interruptStatus) return;
     this.#interruptStatus = status;
-    if (this.interruptLine !== 0) this.#interrupt(this.interruptLine, status !== 0);
+    if (this.interruptLine !== 0) this.#wires.interrupt(this.interruptLine, status !== 0);
   }
 
   // ---- The queue: descriptors, then the ring of requests, then, on a page of its own, the ring of answers ----
@@ -262,7 +265,7 @@ export class VirtioBlock extends PciFunction {
     if (!fits || data.some(({ isWritable }) => isWritable !== isRead)) return [FAILED, 0];
     if (!isRead && this.#disk.write === undefined) return [FAILED, 0];
     const buffer = new Uint8Array(bytes);
-    if (isRead) this.#disk.read(offset, buffer);
+    if (isRead && !this.#works(() => this.#disk.read(offset, buffer))) return [FAILED, 0];
     let at = 0;
     for (const { gpa, length } of data) {
       const part = buffer.subarray(at, at + length);
@@ -270,8 +273,19 @@ export class VirtioBlock extends PciFunction {
       if (isRead) this.#memory.write(gpa, part);
       else this.#memory.read(gpa, part);
     }
-    if (!isRead) this.#disk.write?.(offset, buffer);
+    if (!isRead && !this.#works(() => this.#disk.write?.(offset, buffer))) return [FAILED, 0];
     return [DONE, isRead ? bytes : 0];
+  }
+
+  #works(access: () => void): boolean {
+    try {
+      access();
+      return true;
+    } catch (error) {
+      if (!this.#hasFailed) this.#wires.failed(error);
+      this.#hasFailed = true;
+      return false;
+    }
   }
 }
 
