@@ -59,6 +59,19 @@ kvmTest('boot ends with 1 for a guest that fails or cannot go on, and with 124 w
   });
 });
 
+kvmTest('boot ends at once when something fails while the guest runs, and names it', (t) => {
+  const system = `const { writeSync } = fs; fs.writeSync = (...args) => {
+    if (!String(args[1]).includes('"op":"move"')) return writeSync(...args);
+    throw Object.assign(new Error('EIO: i/o error, write'), { code: 'EIO', syscall: 'write' });
+  }`;
+  withFiles({ kernel: bzImage() }, (cwd) => {
+    const args = ['boot', '--kernel', 'kernel', '--trace', 'trace', '--timeout', '1000'];
+    const { code, err } = membacking(args, { cwd, system });
+    t.is(err, 'membacking: trace cannot be written: EIO: i/o error, write\n');
+    t.is(code, 1);
+  });
+});
+
 test('boot says what is wrong with what was typed, or handed in', (t) => {
   const cases: [string[], number, RegExp][] = [
     [['disk.img'], 2, /named with options/],
@@ -68,6 +81,7 @@ test('boot says what is wrong with what was typed, or handed in', (t) => {
     [['--append', 'x'], 2, /are for a --kernel/],
     [['--kernel', 'a', '--firmware', 'b'], 2, /not both/],
     [['--kernel', 'nowhere'], 1, /nowhere cannot be read/],
+    [['--firmware', 'nowhere'], 1, /nowhere cannot be read/],
     [['--firmware', 'package.json'], 1, /whole 64 KiB/],
     [['--firmware', 'package.json', '--memory', '1M'], 1, /whole MiB, from 4 MiB/],
     [['--firmware', 'package.json', '--disk', 'nowhere'], 1, /nowhere cannot be opened/],
@@ -78,4 +92,17 @@ test('boot says what is wrong with what was typed, or handed in', (t) => {
     t.is(code, expected, `${args.join(' ')}: ${err}`);
     t.regex(err, message);
   }
+});
+
+test('a trace of before stays where the usage is wrong', (t) => {
+  withFiles({ trace: 'before' }, (cwd) => {
+    t.is(membacking(['boot', '--trace', 'trace', '--memory', 'much'], { cwd }).code, 2);
+    t.is(readFileSync(join(cwd, 'trace'), 'utf8'), 'before');
+  });
+});
+
+test('boot without firmware on this machine says what to install', (t) => {
+  const { code, err } = membacking(['boot'], { system: 'fs.existsSync = () => false' });
+  t.is(code, 1);
+  t.regex(err, /^membacking: no SeaBIOS is installed here: .*apt-get install seabios\)\n$/);
 });

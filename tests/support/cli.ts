@@ -12,10 +12,19 @@ export interface Ended {
 }
 
 const MAX_OUTPUT = 256 * 1024 * 1024;
+/** Milliseconds. */
+const PATIENCE = 120_000;
 
-export function membacking(args: readonly string[], { input = '' as string | Uint8Array, cwd = '.' } = {}): Ended {
+/** `system`: code that changes what node:fs is for the command, as `fs`. One that hangs is ended: its code is null. */
+export function membacking(
+  args: readonly string[],
+  { input = '' as string | Uint8Array, cwd = '.', system = '' } = {},
+): Ended {
   const cli = join(process.cwd(), 'build/cli.js'); // ava runs in the project root
-  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...args], { input, cwd, maxBuffer: MAX_OUTPUT });
+  const module = `import fs from 'node:fs'; import { syncBuiltinESMExports } from 'node:module'; ${system}; syncBuiltinESMExports();`;
+  const before = system === '' ? [] : ['--import', `data:text/javascript,${encodeURIComponent(module)}`];
+  const options = { input, cwd, maxBuffer: MAX_OUTPUT, timeout: PATIENCE };
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...before, cli, ...args], options);
   return { code: status, out: stdout.toString(), err: stderr.toString() };
 }
 

@@ -1,5 +1,5 @@
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
-import { MembackingError, parseTrace, TraceReplay } from '../index.ts';
+import { MembackingError, parseTrace, type TraceOutput, TraceReplay } from '../index.ts';
 import { demoSector, FileDisk, type LinuxImage, Monitor, memoryDisk, type Stop } from '../vmm/index.ts';
 import { type Arguments, type Command, EXIT, UsageError } from './command.ts';
 import { complain, print, printLines, styled } from './output.ts';
@@ -48,41 +48,38 @@ export const bootCommand: Command = {
   async run({ options, operands }) {
     if (operands.length > 0) throw new UsageError('the files are named with options');
     const timeout = seconds(options.timeout);
-    const history: string[] = [];
-    const traceFile = typeof options.trace === 'string' ? opened(options.trace) : undefined;
-    const record = {
-      write(text: string) {
-        history.push(text);
-        if (traceFile !== undefined) writeSync(traceFile, text);
-      },
-    };
+    const memory = bytes(options.memory);
+    const start = startOf(options);
+    const image = typeof options.disk === 'string' ? disk(options.disk) : undefined;
+    const history = new History(options.trace);
     const started = performance.now();
     const firmwareLog = new LineLog('bios', started);
     const serial = new LineLog('com1', started);
-    const start = startOf(options);
-    const fileDisk = typeof options.disk === 'string' ? disk(options.disk) : undefined;
-    const monitor = new Monitor({
-      memory: bytes(options.memory) ?? ('linux' in start ? 512 * MIB : 64 * MIB),
-      start,
-      disk: fileDisk ?? memoryDisk(demoSector()),
-      onLog: (byte) => firmwareLog.add(byte),
-      onSerial: (byte) => serial.add(byte),
-      record,
-    });
+    let monitor: Monitor | undefined;
+    let timer: NodeJS.Timeout | undefined;
     try {
+      monitor = new Monitor({
+        memory: memory ?? ('linux' in start ? 512 * MIB : 64 * MIB),
+        start,
+        disk: image ?? memoryDisk(demoSector()),
+        onLog: (byte) => firmwareLog.add(byte),
+        onSerial: (byte) => serial.add(byte),
+        onDiskError: (error) => complain('note', `${options.disk}: ${(error as Error).message}; the guest was told`),
+        record: history,
+      });
       if (options.map) await printMap('The memory map as the guest starts', history);
-      const timer = timeout === undefined ? undefined : setTimeout(() => monitor.stop(), timeout * 1000);
+      if (timeout !== undefined) timer = setTimeout(() => monitor!.stop(), timeout * 1000);
       const stop = await monitor.run();
-      clearTimeout(timer);
       firmwareLog.flush();
       serial.flush();
       if (options.map) await printMap('The memory map as the guest ends', history);
       await printLines(summary(monitor, history, performance.now() - started));
       return exitCode(stop);
     } finally {
-      monitor.close();
-      fileDisk?.close();
-      if (traceFile !== undefined) closeSync(traceFile);
+      clearTimeout(timer);
+      monitor?.close();
+      image?.close();
+      history.close();
     }
   },
 };
@@ -94,9 +91,8 @@ function startOf({ firmware, kernel, initrd, append }: Options): { firmware: Uin
     if (initrd !== undefined || append !== undefined) throw new UsageError('--initrd and --append are for a --kernel');
     const file = firmware ?? FIRMWARE.find((path) => existsSync(path));
     if (typeof file === 'string') return { firmware: content(file) };
-    throw new UsageError(
-      'no SeaBIOS is installed here: name a --firmware, or install it (Debian: apt-get install seabios)',
-    );
+    const message = 'no SeaBIOS is installed here: name a --firmware, or install it (Debian: apt-get install seabios)';
+    throw new MembackingError('SYSTEM', message);
   }
   if (firmware !== undefined) throw new UsageError('give a --kernel or a --firmware, not both');
   return {
@@ -121,10 +117,6 @@ function content(file: string): Uint8Array {
   return wanted(file, 'read', () => readFileSync(file));
 }
 
-function opened(file: string): number {
-  return wanted(file, 'written', () => openSync(file, 'w'));
-}
-
 function disk(file: string): FileDisk {
   return wanted(file, 'opened for reading and writing', () => new FileDisk(file));
 }
@@ -141,6 +133,37 @@ function seconds(time: Options[string]): number | undefined {
   const value = Number(time);
   if (value > 0 && value <= 2 ** 31 / 1000) return value;
   throw new UsageError(`--timeout must be a number of seconds, not "${time}"`);
+}
+
+/** The history of the memory map: kept, and written to the file that was named. */
+class History implements TraceOutput {
+  readonly #file: string;
+  readonly #fd: number | undefined;
+  readonly #parts: string[] = [];
+
+  constructor(file: Options[string]) {
+    this.#file = String(file);
+    if (file !== undefined) this.#fd = wanted(this.#file, 'written', () => openSync(this.#file, 'w'));
+  }
+
+  write(text: string): void {
+    this.#parts.push(text);
+    const fd = this.#fd;
+    if (fd !== undefined) wanted(this.#file, 'written', () => writeSync(fd, text));
+  }
+
+  /** The core alone makes everything again, from the history so far. */
+  replay(statistics?: ReplayStatistics): TraceReplay {
+    const { header, operations } = parseTrace(this.#parts.join(''));
+    const replay = new TraceReplay({ policy: header.policy, onPlan: (plan) => statistics?.addPlan(plan, true) });
+    statistics?.addOperations(operations);
+    for (const operation of operations) replay.apply(operation);
+    return replay;
+  }
+
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+  }
 }
 
 /** Lines of what a guest sends, with the time; what a terminal would obey is left out. */
@@ -169,22 +192,13 @@ class LineLog {
   }
 }
 
-/** The core alone makes it again, from the history so far. */
-function replayed(history: readonly string[], statistics?: ReplayStatistics): TraceReplay {
-  const { header, operations } = parseTrace(history.join(''));
-  const replay = new TraceReplay({ policy: header.policy, onPlan: (plan) => statistics?.addPlan(plan, true) });
-  statistics?.addOperations(operations);
-  for (const operation of operations) replay.apply(operation);
-  return replay;
+async function printMap(title: string, history: History): Promise<void> {
+  await printLines(['', styled('bold', title), ...history.replay().renderFlatViews(), '']);
 }
 
-async function printMap(title: string, history: readonly string[]): Promise<void> {
-  await printLines(['', styled('bold', title), ...replayed(history).renderFlatViews(), '']);
-}
-
-function summary({ counts }: Monitor, history: readonly string[], milliseconds: number): string[] {
+function summary({ counts }: Monitor, history: History, milliseconds: number): string[] {
   const statistics = new ReplayStatistics();
-  const { coreMemory } = replayed(history, statistics);
+  const { coreMemory } = history.replay(statistics);
   return [
     '',
     `${(milliseconds / 1000).toFixed(1)} s, ${counts.portExits} port exits, ${counts.mmioExits} MMIO exits, ${counts.resets} resets; the memory map:`,

@@ -46,7 +46,7 @@ ${Object.entries(COMMANDS)
   --help      print this
   --version   print the version
 
-Exit codes: 0 done, 1 the input is wrong, 2 the usage is wrong, 70 a bug of membacking.
+Exit codes: 0 done, 1 the input is wrong or this machine lacks something, 2 the usage is wrong, 70 a bug of membacking.
 `;
 
 async function main([name, ...rest]: readonly string[]): Promise<number> {
@@ -86,18 +86,13 @@ async function printed(text: string): Promise<number> {
 /** The exit code for what was thrown, after saying it. */
 function ended(error: unknown, command: string | undefined): number {
   const { name, code, syscall, message, stack } = error as NodeJS.ErrnoException;
-  if (code === 'EPIPE') return EXIT.done; // who reads has seen enough
   if (error instanceof UsageError) {
     const help = command !== undefined && Object.hasOwn(COMMANDS, command) ? `${command} --help` : '--help';
     complain('error', `${message}\nSee membacking ${help}.`);
     return EXIT.wrongUsage;
   }
-  if (name === 'MembackingError' && code !== 'CORE_TRAPPED') {
+  if ((name === 'MembackingError' && code !== 'CORE_TRAPPED') || syscall !== undefined) {
     complain('error', message);
-    return EXIT.wrongInput;
-  }
-  if (syscall === 'write') {
-    complain('error', `the output cannot be written: ${message}`);
     return EXIT.wrongInput;
   }
   complain(
@@ -107,8 +102,15 @@ function ended(error: unknown, command: string | undefined): number {
   return EXIT.bug;
 }
 
+/** The exit code where standard output takes no more. */
+function outputEnded({ code, message }: NodeJS.ErrnoException): number {
+  if (code === 'EPIPE') return EXIT.done; // who reads has seen enough
+  complain('error', `the output cannot be written: ${message}`);
+  return EXIT.wrongInput;
+}
+
 const args = process.argv.slice(2);
-process.stdout.on('error', (error) => process.exit(ended(error, args[0])));
+process.stdout.on('error', (error) => process.exit(outputEnded(error)));
 process.stderr.on('error', () => {});
 try {
   process.exitCode = await main(args);
