@@ -52,7 +52,20 @@ kvmTest('what is no kernel, or does not fit, is refused in words', (t) => {
     };
   t.throws(start(new Uint8Array(0x2000)), { code: 'INVALID_ARGUMENT', message: /no Linux kernel/ });
   t.throws(start(bzImage({ hasEntry64: false })), { message: /no 64-bit entry/ });
+  t.throws(start(bzImage().subarray(0, -1)), { message: /cut off: it should have 5120 bytes, and has 5119/ });
+  t.throws(start(bzImage({ setupSectors: 255 })), { message: /cut off: it should have 135168 bytes, and has 5120/ });
+  for (const preferredAddress of [0n, 0xff000n, 0x1_0000_0000n, 0xffff_ffff_ffff_f000n]) {
+    const message =
+      /^this kernel wants to lie at 0x[\da-f]+ to .* here a kernel must lie between 0x100000 and 0xc0000000$/;
+    t.throws(start(bzImage({ preferredAddress })), { message });
+  }
+  t.throws(start(bzImage({ preferredAddress: 0x400_0000n })), { message: /RAM up to 0x4010000 .* more memory/ });
   t.throws(start(bzImage(), { initrd: new Uint8Array(0x400_0000) }), { message: /more memory/ });
+  const initrd = new Uint8Array(1);
+  t.throws(start(bzImage({ initrdLimit: 0 }), { initrd }), {
+    message: /no place for an initrd of 1 bytes: .* and 0x1,/,
+  });
+  start(bzImage({ initrdLimit: 0 }))();
   t.throws(start(bzImage(), { commandLine: 'x'.repeat(256) }), { message: /command line has 256 bytes/ });
   t.throws(() => new Monitor({ memory: 0x100001, start: { linux: { kernel: bzImage() } } }), { message: /whole MiB/ });
   t.throws(() => new Monitor({ start: { firmware: new Uint8Array(100) } }), { message: /whole 64 KiB/ });

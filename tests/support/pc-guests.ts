@@ -152,19 +152,25 @@ const KERNEL_CODE = assemble(0, [
 ]);
 
 /** A bzImage: boot protocol 2.15, 64-bit entry, at 1 MiB. */
-export function bzImage({ hasEntry64 = true } = {}): Uint8Array {
+export function bzImage({
+  hasEntry64 = true,
+  preferredAddress = 0x10_0000n,
+  initrdLimit = 0x7fff_ffff,
+  setupSectors = 1,
+} = {}): Uint8Array {
+  const code = Buffer.alloc(0x200 + 0xe00);
+  code.set(KERNEL_CODE, 0x200);
   const setup = Buffer.alloc(1024);
-  setup.writeUInt8(1, 0x1f1); // one more sector of setup
+  setup.writeUInt8(setupSectors, 0x1f1); // besides the first
+  setup.writeUInt32LE(code.length / 16, 0x1f4);
   setup.writeUInt16LE(0xaa55, 0x1fe);
   setup.set([0xeb, 0x66], 0x200); // the header ends at 268
   setup.write('HdrS', 0x202, 'latin1');
   setup.writeUInt16LE(0x20f, 0x206);
-  setup.writeUInt32LE(0x7fff_ffff, 0x22c); // the initrd's highest address
+  setup.writeUInt32LE(initrdLimit, 0x22c); // the initrd's highest address
   setup.writeUInt16LE(hasEntry64 ? 1 : 0, 0x236);
   setup.writeUInt32LE(255, 0x238); // bytes of command line
-  setup.writeBigUInt64LE(0x10_0000n, 0x258); // preferred address
+  setup.writeBigUInt64LE(preferredAddress, 0x258);
   setup.writeUInt32LE(0x1_0000, 0x260); // memory that it needs there
-  const code = Buffer.alloc(0x200 + 0xe00);
-  code.set(KERNEL_CODE, 0x200);
   return Buffer.concat([setup, code]);
 }

@@ -10,7 +10,7 @@ import type { AddressSpace, GpaRange } from '../index.ts';
 const MIB = 0x10_0000;
 export const FOUR_GIB = 0x1_0000_0000;
 /** Above it, PCI memory begins. */
-const LOW_RAM_LIMIT = 0xc000_0000;
+export const LOW_RAM_LIMIT = 0xc000_0000;
 export const VGA_WINDOW: GpaRange = { gpa: 0xa0000, length: 0x20000 };
 /** The interrupt controllers, and pages that KVM keeps for itself: devices do not show there. */
 export const RESERVED: GpaRange = { gpa: 0xfec0_0000, length: 0x013c_0000 };

@@ -3,8 +3,8 @@
 //   1000   GDT            2000   zero page (boot parameters)      4000   page tables: 4 GiB, one to one
 //   20000  command line   low RAM's end: initrd                   the kernel's preferred address: the kernel
 
-import { type GuestMemory, MembackingError, type SpecialRegisters, type Vcpu } from '../index.ts';
-import { e820 } from './layout.ts';
+import { formatHex, type GuestMemory, MembackingError, type SpecialRegisters, type Vcpu } from '../index.ts';
+import { e820, LOW_RAM_LIMIT } from './layout.ts';
 
 export interface LinuxImage {
   readonly kernel: Uint8Array;
@@ -21,6 +21,7 @@ const LOW_FREE = 0x100000;
 
 // The setup header, by its offsets in the image and in the zero page.
 const SETUP_SECTORS = 0x1f1;
+const CODE_SIZE = 0x1f4; // in 16 bytes
 const HEADER_END = 0x201;
 const MAGIC = 0x202;
 const VERSION = 0x206;
@@ -55,21 +56,8 @@ export function startLinux(
   ram: readonly { gpa: number; length: number }[],
 ): void {
   const image = Buffer.from(kernel.buffer, kernel.byteOffset, kernel.byteLength);
-  checkKernel(image);
-  const mainRam = ram.find(({ gpa, length }) => gpa <= LOW_FREE && gpa + length > LOW_FREE);
-  const ramEnd = mainRam === undefined ? 0 : mainRam.gpa + mainRam.length;
-  const kernelAt = Number(image.readBigUInt64LE(PREFERRED_ADDRESS));
-  const code = image.subarray((image[SETUP_SECTORS]! || 4) * 512 + 512);
-  const kernelEnd = kernelAt + Math.max(image.readUInt32LE(INIT_SIZE), code.length);
-  const initrdAt =
-    initrd === undefined
-      ? ramEnd
-      : Math.floor((Math.min(ramEnd, image.readUInt32LE(INITRD_MAX) + 1) - initrd.length) / 0x1000) * 0x1000;
-  if (kernelAt < LOW_FREE || kernelEnd > initrdAt) {
-    throw invalid(
-      `the kernel and its initrd need RAM from 0x${kernelAt.toString(16)} to 0x${kernelEnd.toString(16)} and more: give the guest more memory`,
-    );
-  }
+  const code = codeOf(image);
+  const { kernelAt, initrdAt } = placed(image, code.length, initrd?.length ?? 0, ram);
   const text = Buffer.from(`${commandLine}\0`);
   if (text.length > Math.min(COMMAND_LINE_MOST, image.readUInt32LE(COMMAND_LINE_SIZE) + 1)) {
     throw invalid(`the command line has ${text.length - 1} bytes: too many for this kernel`);
@@ -99,13 +87,47 @@ function invalid(message: string): MembackingError {
   return new MembackingError('INVALID_ARGUMENT', message);
 }
 
-function checkKernel(image: Buffer): void {
+/** What runs in long mode. */
+function codeOf(image: Buffer): Buffer {
   const isLinux = image.length > 0x1000 && image.toString('latin1', MAGIC, MAGIC + 4) === 'HdrS';
   if (!isLinux) throw invalid('this is no Linux kernel (bzImage)');
   const version = image.readUInt16LE(VERSION);
   if (version < OLDEST_VERSION || !(image.readUInt16LE(XLOAD_FLAGS) & HAS_64_BIT_ENTRY)) {
     throw invalid(`this kernel has no 64-bit entry (its boot protocol is ${version >> 8}.${version & 0xff})`);
   }
+  const start = (image[SETUP_SECTORS]! || 4) * 512 + 512;
+  const end = start + image.readUInt32LE(CODE_SIZE) * 16;
+  if (end > image.length) throw invalid(`this kernel is cut off: it should have ${end} bytes, and has ${image.length}`);
+  if (end - start <= ENTRY_64) throw invalid(`this kernel has no code: its header says ${end - start} bytes`);
+  return image.subarray(start, end);
+}
+
+/** The kernel goes where it prefers to be, its initrd as high as RAM and the kernel allow. */
+function placed(
+  image: Buffer,
+  codeSize: number,
+  initrdSize: number,
+  ram: readonly { gpa: number; length: number }[],
+): { kernelAt: number; initrdAt: number } {
+  const kernelAt = Number(image.readBigUInt64LE(PREFERRED_ADDRESS));
+  const kernelEnd = kernelAt + Math.max(image.readUInt32LE(INIT_SIZE), codeSize);
+  if (kernelAt < LOW_FREE || kernelEnd > LOW_RAM_LIMIT) {
+    const here = `a kernel must lie between ${formatHex(LOW_FREE)} and ${formatHex(LOW_RAM_LIMIT)}`;
+    throw invalid(`this kernel wants to lie at ${formatHex(kernelAt)} to ${formatHex(kernelEnd)}; here ${here}`);
+  }
+  const initrdBelow = (end: number) => Math.floor((end - initrdSize) / 0x1000) * 0x1000;
+  const limit = initrdSize > 0 ? image.readUInt32LE(INITRD_MAX) + 1 : LOW_RAM_LIMIT;
+  if (initrdBelow(limit) < kernelEnd) {
+    const where = `between its end at ${formatHex(kernelEnd)} and ${formatHex(limit)}, its limit for that`;
+    throw invalid(`this kernel has no place for an initrd of ${initrdSize} bytes: ${where}`);
+  }
+  const main = ram.find(({ gpa, length }) => gpa + length > LOW_FREE)!;
+  const initrdAt = initrdBelow(Math.min(main.gpa + main.length, limit));
+  if (initrdAt < kernelEnd) {
+    const end = formatHex(kernelEnd + initrdSize);
+    throw invalid(`the kernel and its initrd need RAM up to ${end} and more: give the guest more memory`);
+  }
+  return { kernelAt, initrdAt };
 }
 
 function writeTables(memory: GuestMemory): void {
