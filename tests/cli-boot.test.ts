@@ -69,6 +69,9 @@ kvmTest('boot ends at once when something fails while the guest runs, and names 
     const { code, err } = membacking(args, { cwd, system });
     t.is(err, 'membacking: trace cannot be written: EIO: i/o error, write\n');
     t.is(code, 1);
+    const full = membacking(['boot', '--kernel', 'kernel', '--trace', '/dev/full', '--timeout', '1000'], { cwd });
+    t.is(full.err, 'membacking: /dev/full cannot be written: ENOSPC: no space left on device, write\n');
+    t.is(full.code, 1);
   });
 });
 

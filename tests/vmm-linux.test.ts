@@ -1,7 +1,10 @@
 // A kernel starts without firmware, by the 64-bit boot protocol of Linux; this one is a few bytes of ours.
 
 import { readSync } from 'node:fs';
-import { Monitor } from '../ts/vmm/index.ts';
+import test from 'ava';
+import { KvmPartition, SharedMemory } from '../ts/index.ts';
+import { Monitor, type MonitorOptions } from '../ts/vmm/index.ts';
+import { footprint } from './support/footprint.ts';
 import { kvmTest } from './support/guest.ts';
 import { bzImage, KERNEL_LEAVES } from './support/pc-guests.ts';
 
@@ -67,8 +70,54 @@ kvmTest('what is no kernel, or does not fit, is refused in words', (t) => {
   });
   start(bzImage({ initrdLimit: 0 }))();
   t.throws(start(bzImage(), { commandLine: 'x'.repeat(256) }), { message: /command line has 256 bytes/ });
-  t.throws(() => new Monitor({ memory: 0x100001, start: { linux: { kernel: bzImage() } } }), { message: /whole MiB/ });
-  t.throws(() => new Monitor({ start: { firmware: new Uint8Array(100) } }), { message: /whole 64 KiB/ });
+});
+
+test('what a monitor cannot be made of is refused in words', (t) => {
+  const linux = { kernel: bzImage() };
+  const firmware = new Uint8Array(0x1_0000);
+  const wrong: [object | undefined, RegExp][] = [
+    [undefined, /^start must be/],
+    [{}, /^start must be/],
+    [{ start: {} }, /^start must be/],
+    [{ start: null }, /^start must be/],
+    [{ start: { linux: null } }, /^start must be/],
+    [{ start: { linux: {} } }, /^start must be/],
+    [{ start: { linux: { kernel: 'vmlinuz' } } }, /^start must be/],
+    [{ start: { firmware: 'x'.repeat(0x1_0000) } }, /^start must be/],
+    [{ start: { firmware: new Uint8Array(100) } }, /whole 64 KiB/],
+    [{ start: { linux }, memory: 0x10_0001 }, /whole MiB/],
+    [{ start: { linux }, memory: 0x400_0000n }, /whole MiB/],
+    [{ start: { firmware }, memory: Number.NaN }, /whole MiB/],
+  ];
+  for (const [options, message] of wrong) {
+    t.throws(() => new Monitor(options as MonitorOptions), { code: 'INVALID_ARGUMENT', message });
+  }
+});
+
+kvmTest('a monitor that cannot be made leaves nothing, wherever its making fails', (t) => {
+  const make = () => new Monitor({ memory: 0x40_0000, start: { firmware: new Uint8Array(0x1_0000) } }).close();
+  make();
+  const before = footprint();
+  const { create } = SharedMemory;
+  t.teardown(() => Object.assign(SharedMemory, { create }));
+  let left = 0;
+  SharedMemory.create = (...args) => {
+    if (left-- === 0) throw new Error('there are no more descriptors');
+    return create.call(SharedMemory, ...args);
+  };
+  for (const [made, what] of ['RAM', 'flash', 'video memory', 'shared memory'].entries()) {
+    left = made;
+    t.throws(make, { message: 'there are no more descriptors' });
+    t.deepEqual(footprint(), before, what);
+  }
+  make();
+  const { createVcpu } = KvmPartition.prototype;
+  t.teardown(() => Object.assign(KvmPartition.prototype, { createVcpu }));
+  KvmPartition.prototype.createVcpu = () => {
+    throw new Error('there is no vCPU');
+  };
+  t.throws(make, { message: 'there is no vCPU' });
+  t.deepEqual(footprint(), before);
 });
 
 kvmTest('a guest that resets itself again and again can be stopped', async (t) => {

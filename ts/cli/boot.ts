@@ -69,9 +69,11 @@ export const bootCommand: Command = {
       });
       if (options.map) await printMap('The memory map as the guest starts', history);
       if (timeout !== undefined) timer = setTimeout(() => monitor!.stop(), timeout * 1000);
+      history.stopOnFailure(() => monitor!.stop());
       const stop = await monitor.run();
       firmwareLog.flush();
       serial.flush();
+      if (history.failure !== undefined) throw history.failure;
       if (options.map) await printMap('The memory map as the guest ends', history);
       await printLines(summary(monitor, history, performance.now() - started));
       return exitCode(stop);
@@ -140,6 +142,9 @@ class History implements TraceOutput {
   readonly #file: string;
   readonly #fd: number | undefined;
   readonly #parts: string[] = [];
+  /** Why the file cannot be written any more. */
+  failure: unknown;
+  #stop = () => {};
 
   constructor(file: Options[string]) {
     this.#file = String(file);
@@ -149,7 +154,19 @@ class History implements TraceOutput {
   write(text: string): void {
     this.#parts.push(text);
     const fd = this.#fd;
-    if (fd !== undefined) wanted(this.#file, 'written', () => writeSync(fd, text));
+    if (fd === undefined || this.failure !== undefined) return;
+    try {
+      wanted(this.#file, 'written', () => writeSync(fd, text));
+    } catch (error) {
+      this.failure = error;
+      this.#stop();
+    }
+  }
+
+  /** `stop` is called when the file cannot be written any more. */
+  stopOnFailure(stop: () => void): void {
+    this.#stop = stop;
+    if (this.failure !== undefined) stop();
   }
 
   /** The core alone makes everything again, from the history so far. */

@@ -75,6 +75,8 @@ export class Monitor {
   /** Since the monitor was made. */
   readonly counts = { portExits: 0, mmioExits: 0, resets: 0 };
   readonly #options: MonitorOptions;
+  /** What `close` closes, the last first. */
+  readonly #opened: { close(): void }[] = [];
   readonly #ram: SharedMemory;
   readonly #pci: PciBus;
   readonly #serial: SerialPort;
@@ -87,58 +89,63 @@ export class Monitor {
   /** Throws MembackingError: INVALID_ARGUMENT for options out of range or a kernel that cannot be started, SYSTEM where there
    *  is no memory or no KVM. */
   constructor(options: MonitorOptions) {
-    const { memory: bytes = 0x400_0000, start, disk, files = {} } = options;
-    checkOptions(bytes, start);
+    const { memory: bytes = 0x400_0000, start, disk, files = {} } = checked(options);
     this.#options = options;
-    this.#ram = SharedMemory.create(bytes, { name: 'guest RAM' });
-    this.memory = new GuestMemoryBuilder({ x86LegacySupport: true, ...(options.record && { record: options.record }) })
-      .addRam({ ranges: ramRanges(bytes), backing: { kind: 'fd', fd: this.#ram.fd } })
-      .build();
-    const { map, root, deviceMapper, ramVisibility, guestMemory } = this.memory;
-
-    if ('firmware' in start) placeFirmware(map, root, start.firmware);
-    const reserved = map.createRegion({ name: 'interrupt controllers', kind: 'mmio', size: RESERVED.length });
-    reserved.place(root, { offset: RESERVED.gpa, priority: PRIORITY.reserved });
-    const window = deviceMapper.newRegion(VGA_WINDOW.length, 'vga', { priority: PRIORITY.vgaWindow });
-    const video = SharedMemory.create(VGA_WINDOW.length, { name: 'video memory' });
-    window.region.map(0, video.fd, 0, VGA_WINDOW.length, true);
-    video.close(); // the map keeps it
-    window.control.mapToGuest(VGA_WINDOW.gpa);
-
-    claimSystemPorts(this.ports, {
-      log: (byte) => options.onLog?.(byte),
-      reset: () => this.#want('reset'),
-      exit: (status) => this.#want({ kind: 'exit', status }),
-    });
-    const sizes = splitRam(bytes);
-    new Cmos(this.ports, sizes);
-    new FwCfg(this.ports, sizes.low, {
-      'etc/e820': e820(ramRanges(bytes)),
-      'etc/sercon-port': number(COM1.port, 2),
-      'etc/show-boot-menu': number(0, 1),
-      ...files,
-    });
-    this.#serial = new SerialPort(this.ports, COM1.port, {
-      send: (byte) => options.onSerial?.(byte),
-      interrupt: (isRaised) => this.#partition?.setIrqLine(COM1.interrupt, isRaised),
-    });
-    this.#pci = new PciBus(this.ports);
-    this.hostBridge = this.#pci.add(new HostBridge(ramVisibility, window.region.region));
-    this.sharedMemory = SharedMemory.create(SHARED_MEMORY, { name: 'shared memory' });
-    this.sharedMemoryDevice = this.#pci.add(new SharedMemoryDevice(deviceMapper, this.sharedMemory));
-    if (disk !== undefined) {
-      const wires = {
-        interrupt: (line: number, isRaised: boolean) => this.#partition?.setIrqLine(line, isRaised),
-        failed: (error: unknown) => options.onDiskError?.(error),
-      };
-      this.#pci.add(new VirtioBlock(this.ports, guestMemory, disk, wires));
-    }
     try {
+      this.#ram = this.#keep(SharedMemory.create(bytes, { name: 'guest RAM' }));
+      this.memory = this.#keep(
+        new GuestMemoryBuilder({ x86LegacySupport: true, ...(options.record && { record: options.record }) })
+          .addRam({ ranges: ramRanges(bytes), backing: { kind: 'fd', fd: this.#ram.fd } })
+          .build(),
+      );
+      const { map, root, deviceMapper, ramVisibility, guestMemory } = this.memory;
+
+      if ('firmware' in start) placeFirmware(map, root, start.firmware);
+      const reserved = map.createRegion({ name: 'interrupt controllers', kind: 'mmio', size: RESERVED.length });
+      reserved.place(root, { offset: RESERVED.gpa, priority: PRIORITY.reserved });
+      const window = deviceMapper.newRegion(VGA_WINDOW.length, 'vga', { priority: PRIORITY.vgaWindow });
+      const video = this.#keep(SharedMemory.create(VGA_WINDOW.length, { name: 'video memory' }));
+      window.region.map(0, video.fd, 0, VGA_WINDOW.length, true);
+      window.control.mapToGuest(VGA_WINDOW.gpa);
+
+      claimSystemPorts(this.ports, {
+        log: (byte) => options.onLog?.(byte),
+        reset: () => this.#want('reset'),
+        exit: (status) => this.#want({ kind: 'exit', status }),
+      });
+      const sizes = splitRam(bytes);
+      new Cmos(this.ports, sizes);
+      new FwCfg(this.ports, sizes.low, {
+        'etc/e820': e820(ramRanges(bytes)),
+        'etc/sercon-port': number(COM1.port, 2),
+        'etc/show-boot-menu': number(0, 1),
+        ...files,
+      });
+      this.#serial = new SerialPort(this.ports, COM1.port, {
+        send: (byte) => options.onSerial?.(byte),
+        interrupt: (isRaised) => this.#partition?.setIrqLine(COM1.interrupt, isRaised),
+      });
+      this.#pci = new PciBus(this.ports);
+      this.hostBridge = this.#pci.add(new HostBridge(ramVisibility, window.region.region));
+      this.sharedMemory = this.#keep(SharedMemory.create(SHARED_MEMORY, { name: 'shared memory' }));
+      this.sharedMemoryDevice = this.#pci.add(new SharedMemoryDevice(deviceMapper, this.sharedMemory));
+      if (disk !== undefined) {
+        const wires = {
+          interrupt: (line: number, isRaised: boolean) => this.#partition?.setIrqLine(line, isRaised),
+          failed: (error: unknown) => options.onDiskError?.(error),
+        };
+        this.#pci.add(new VirtioBlock(this.ports, guestMemory, disk, wires));
+      }
       this.#powerOn();
     } catch (error) {
       this.close();
       throw error;
     }
+  }
+
+  #keep<Opened extends { close(): void }>(opened: Opened): Opened {
+    this.#opened.push(opened);
+    return opened;
   }
 
   /** Runs the guest until it ends, or `stop`. Other work of this thread goes on meanwhile. Once at a time. Throws
@@ -227,20 +234,26 @@ export class Monitor {
   /** Gives everything back. Not during a run. */
   close(): void {
     this.#powerOff();
-    this.memory.close();
-    this.#ram.close();
-    this.sharedMemory.close();
+    for (const opened of this.#opened.splice(0).reverse()) opened.close();
   }
 }
 
-function checkOptions(memory: number, start: MonitorOptions['start']): void {
+function checked(options: MonitorOptions): MonitorOptions {
+  const { memory = MEMORY_LIMITS.least, start } = options ?? {};
   const { least, most } = MEMORY_LIMITS;
-  if (!(memory >= least && memory <= most && memory % 0x10_0000 === 0)) {
-    const limits = `from ${least / 0x10_0000} MiB to ${most / 0x4000_0000} GiB`;
-    throw new MembackingError('INVALID_ARGUMENT', `memory must be whole MiB, ${limits}`);
+  if (typeof memory !== 'number' || !(memory >= least && memory <= most && memory % 0x10_0000 === 0)) {
+    throw invalid(`memory must be whole MiB, from ${least / 0x10_0000} MiB to ${most / 0x4000_0000} GiB, as a number`);
   }
-  if ('firmware' in start && !isFirmware(start.firmware)) {
-    const message = `firmware must be whole 64 KiB, up to 256 KiB; this has ${start.firmware.length} bytes`;
-    throw new MembackingError('INVALID_ARGUMENT', message);
+  const { firmware, linux }: { firmware?: unknown; linux?: Partial<LinuxImage> } = start ?? {};
+  if (linux !== undefined ? !(linux?.kernel instanceof Uint8Array) : !(firmware instanceof Uint8Array)) {
+    throw invalid('start must be { firmware } or { linux: { kernel } }, as Uint8Array: what the machine starts with');
   }
+  if (firmware instanceof Uint8Array && !isFirmware(firmware)) {
+    throw invalid(`firmware must be whole 64 KiB, up to 256 KiB; this has ${firmware.length} bytes`);
+  }
+  return options;
+}
+
+function invalid(message: string): MembackingError {
+  return new MembackingError('INVALID_ARGUMENT', message);
 }
