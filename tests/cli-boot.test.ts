@@ -55,7 +55,7 @@ kvmTest('boot ends with 1 for a guest that fails or cannot go on, and with 124 w
     t.regex(failed.err, /says that it failed: 3/);
     const crashed = boot('leaps', 30);
     t.is(crashed.code, 1, crashed.err);
-    t.regex(crashed.err, /^membacking: [^\n]{10,}\n$/);
+    t.regex(crashed.err, /^membacking: KVM cannot emulate what the guest does \(internal error 1\), at 0xd0000\n$/);
   });
 });
 

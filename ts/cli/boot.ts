@@ -28,6 +28,8 @@ wrong, 124 the time was up.
 `;
 
 const TIME_UP = 124;
+/** After so long without a word it is said that the guest still runs. */
+const SILENT_MS = 10_000;
 const FIRMWARE = ['/usr/share/seabios/bios-256k.bin', '/usr/share/qemu/bios-256k.bin', '/usr/share/seabios/bios.bin'];
 const MIB = 0x10_0000;
 const UNITS: Readonly<Record<string, number>> = { K: 1024, '': MIB, M: MIB, G: 1024 * MIB };
@@ -53,8 +55,9 @@ export const bootCommand: Command = {
     const image = typeof options.disk === 'string' ? disk(options.disk) : undefined;
     const history = new History(options.trace);
     const started = performance.now();
-    const firmwareLog = new LineLog('bios', started);
-    const serial = new LineLog('com1', started);
+    const silence = new Silence(started);
+    const firmwareLog = new LineLog('bios', started, silence);
+    const serial = new LineLog('com1', started, silence);
     let monitor: Monitor | undefined;
     let timer: NodeJS.Timeout | undefined;
     try {
@@ -70,6 +73,7 @@ export const bootCommand: Command = {
       if (options.map) await printMap('The memory map as the guest starts', history);
       if (timeout !== undefined) timer = setTimeout(() => monitor!.stop(), timeout * 1000);
       history.stopOnFailure(() => monitor!.stop());
+      silence.watch(monitor);
       const stop = await monitor.run();
       firmwareLog.flush();
       serial.flush();
@@ -79,6 +83,7 @@ export const bootCommand: Command = {
       return exitCode(stop);
     } finally {
       clearTimeout(timer);
+      silence.end();
       monitor?.close();
       image?.close();
       history.close();
@@ -183,15 +188,43 @@ class History implements TraceOutput {
   }
 }
 
+/** Says from time to time that a guest of which nothing is heard still runs. */
+class Silence {
+  readonly #started: number;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(started: number) {
+    this.#started = started;
+  }
+
+  watch({ counts }: Monitor): void {
+    this.#timer = setInterval(() => {
+      const seconds = Math.round((performance.now() - this.#started) / 1000);
+      complain('note', `${seconds} s, ${counts.portExits + counts.mmioExits} exits: the guest runs, and says nothing`);
+    }, SILENT_MS);
+  }
+
+  /** Something was heard. */
+  broken(): void {
+    this.#timer?.refresh();
+  }
+
+  end(): void {
+    clearInterval(this.#timer);
+  }
+}
+
 /** Lines of what a guest sends, with the time; what a terminal would obey is left out. */
 class LineLog {
   readonly #name: string;
   readonly #started: number;
+  readonly #silence: Silence;
   #line = '';
 
-  constructor(name: string, started: number) {
+  constructor(name: string, started: number, silence: Silence) {
     this.#name = name;
     this.#started = started;
+    this.#silence = silence;
   }
 
   add(byte: number): void {
@@ -204,6 +237,7 @@ class LineLog {
     const text = this.#line.replace(/\x1b(\[[\d;?]*[A-Za-z]|[^[])/g, '').replace(/[^\x20-\x7e]/g, '');
     this.#line = '';
     if (text === '') return;
+    this.#silence.broken();
     const time = ((performance.now() - this.#started) / 1000).toFixed(3).padStart(8);
     void print(`${styled('dim', `${time} ${this.#name} |`)} ${text}\n`);
   }

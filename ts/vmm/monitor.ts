@@ -4,6 +4,7 @@ import { writeSync } from 'node:fs';
 import {
   type AttachedPartition,
   type Exit,
+  formatHex,
   GuestMemoryBuilder,
   type GuestMemoryManager,
   KvmPartition,
@@ -157,8 +158,14 @@ export class Monitor {
       if (wanted === 'reset') this.reset();
       else if (wanted !== undefined) return wanted;
       const crashed = this.handle(await this.#vcpu!.runAsync());
-      if (crashed !== undefined) return { kind: 'crashed', message: crashed };
+      if (crashed !== undefined) return { kind: 'crashed', message: `${crashed}, at ${this.#instruction()}` };
     }
+  }
+
+  /** The linear address of the instruction that the vCPU is at. */
+  #instruction(): string {
+    const { registers, specialRegisters } = this.#vcpu!;
+    return formatHex(specialRegisters.cs.base + registers.rip);
   }
 
   /** Ends the run. */
@@ -186,7 +193,7 @@ export class Monitor {
       case 'internal-error':
         return `KVM cannot emulate what the guest does (internal error ${exit.suberror})`;
       case 'memory-fault':
-        return `what is behind guest memory${exit.gpa === undefined ? '' : ` at 0x${exit.gpa.toString(16)}`} cannot be accessed`;
+        return `what is behind guest memory${exit.gpa === undefined ? '' : ` at ${formatHex(exit.gpa)}`} cannot be accessed`;
       default:
         return `the vCPU ended with ${exit.kind}`;
     }
