@@ -7,9 +7,10 @@
 //   heap        memory blocks                            va        passes 3 and 4 for VA spaces
 //   vector      growable runs of bytes                   slots     passes 3 and 4 for partitions
 //   journal     savepoints and undo                      command   commands and the lists of a plan
-//   tree        span trees                               manager   transactions, adopt and unwind
-//   table       ids and records                          policy    the `nested` overlap policy
-//   records     the records themselves                   describe  rows that say what there is
+//   node, path, tree   span trees                        manager   transactions, adopt and unwind
+//   spans       trees of disjoint spans                  policy    the `nested` overlap policy
+//   table       ids and records                          describe  rows that say what there is
+//   records     the records themselves
 //   region, mapping, space, sink   pass 1: what is asked for
 //   dirty       which windows a change touches           verify, tree-verify   the invariants
 //   windows     the windows, in order                    bytes, sort   moving and sorting in place

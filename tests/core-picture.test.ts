@@ -388,7 +388,7 @@ for (const build of BUILDS) {
       inner   container  4000  middle
     `);
     for (const line of ['place outer in outer', 'place outer in inner']) {
-      t.throws(() => world.change(line), { code: 'CYCLE', message: '"outer" would be seen through itself' });
+      t.throws(() => world.change(line), { code: 'CYCLE', message: /"outer" would be seen through itself/ });
     }
   });
 

@@ -1,5 +1,6 @@
 // The names of what the core knows only by number: for messages and the text form.
 
+import { MAX_DEPTH } from '../assembly/abi.ts';
 import { formatHex } from './address.ts';
 import type { CoreFailure } from './core.ts';
 import type { CoreErrorCode } from './errors.ts';
@@ -62,7 +63,8 @@ const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
   NOT_PLACED: (names, _, id) => `${names.region(id)} is not placed anywhere`,
   IN_USE: (names, _, id) =>
     `${id === undefined ? 'this' : names.region(id)} is still in use: close what refers to it or stands in it first`,
-  CYCLE: (names, _, id) => `${names.region(id)} would be seen through itself`,
+  CYCLE: (names, _, id) =>
+    `${names.region(id)} would be seen through itself, or through more than ${MAX_DEPTH} other regions`,
   TOO_COMPLEX: (names, _, id) =>
     `the map is seen in too many places to be resolved (at ${names.region(id)}): use fewer aliases of aliases`,
   OVERLAP: (names, { at }, id, other) =>
