@@ -119,9 +119,9 @@ export function regionSetPriority(id: u32, priority: i32): i32 {
   const refused = onRegion(manager.beginOperation(), id);
   return refused != 0 ? refused : end(region.setPriority(id, priority));
 }
-export function regionSetFlags(id: u32, flags: u32): i32 {
+export function regionSetFlags(id: u32, flags: u32, mask: u32): i32 {
   const refused = onRegion(manager.beginOperation(), id);
-  return refused != 0 ? refused : end(region.setFlags(id, flags));
+  return refused != 0 ? refused : end(region.setFlags(id, flags, mask));
 }
 export function aliasRetarget(id: u32, offsetLow: u32, offsetHigh: u32): i32 {
   const refused = onRegion(manager.beginOperation(), id);

@@ -127,15 +127,15 @@ export function setPriority(id: u32, priority: i32): i32 {
   return markRegion(id, 0, LAST_BYTE, VIEW);
 }
 
-export function setFlags(id: u32, flags: u32): i32 {
-  if (flags & ~CHANGE_FLAGS) return fail(ERR_BAD_FLAGS, id + 1);
-  const region = regionOf(id);
-  const empty = region.flags & REGION_EMPTY;
-  if (region.flags == (flags | empty)) return 0;
-  const wasVisible = !(region.flags & REGION_DISABLED);
-  changeRegion(id).flags = <u8>(flags | empty);
+/** Gives the flags in `mask` the values that they have in `flags`. */
+export function setFlags(id: u32, flags: u32, mask: u32): i32 {
+  if (mask & ~CHANGE_FLAGS || flags & ~mask) return fail(ERR_BAD_FLAGS, id + 1);
+  const before = <u32>regionOf(id).flags;
+  const after = (before & ~mask) | flags;
+  if (after == before) return 0;
+  changeRegion(id).flags = <u8>after;
   noteChanged(id);
-  return wasVisible || !(flags & REGION_DISABLED) ? markWhole(id) : 0;
+  return before & after & REGION_DISABLED ? 0 : markWhole(id);
 }
 
 /** Bytes are added or taken at the end; mappings past the new end are gone. */

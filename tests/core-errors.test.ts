@@ -2,6 +2,7 @@
 
 import test from 'ava';
 import * as abi from '../assembly/abi.ts';
+import { Core } from '../ts/core.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from '../ts/errors.ts';
 import { BUILDS, type Build, World } from './support/world.ts';
 
@@ -58,6 +59,7 @@ const CASES: readonly Case[] = [
   ['BAD_FLAGS', ({ core }) => core.createRegion(abi.KIND_RAM, 4096, 128)],
   ['BAD_FLAGS', ({ core }) => core.createAlias(1, 0, 4096, 16)],
   ['BAD_FLAGS', ({ core }) => core.setFlags(1, abi.REGION_EMPTY)],
+  ['BAD_FLAGS', ({ core }) => core.setFlags(1, abi.REGION_READONLY, abi.REGION_DISABLED)],
   ['BAD_FLAGS', ({ core }) => core.createObject(abi.OBJECT_SHARED, 2, 4096)],
   ['BAD_FLAGS', ({ core }) => core.map(1, 0, 4096, 0, 0, 2)],
   ['BAD_FLAGS', ({ core }) => core.protect(0, 0, 4095, 8)],
@@ -238,4 +240,15 @@ test('there can be as many things as abi.ts says, and no more', (t) => {
   core.abort();
   core.begin();
   t.is(core.createSpace(0, 0), 0);
+});
+
+test('after a trap the core is not used again, and every call says so', (t) => {
+  const core = new Core();
+  core.begin();
+  core.createRegion(abi.KIND_RAM, 0x1000, 0);
+  new Uint8Array(core.memory.buffer).fill(0xff);
+  const refusals = Array.from({ length: 3 }, () => t.throws<MembackingError>(() => core.createRegion(1, 0x1000, 0)));
+  for (const refusal of refusals) t.is(refusal?.code, 'CORE_TRAPPED');
+  t.true(core.isBroken);
+  t.throws(() => core.flat(0), { code: 'CORE_TRAPPED' });
 });

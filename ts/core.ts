@@ -70,6 +70,7 @@ export interface CoreOptions {
   readonly explain?: (failure: CoreFailure) => { message: string; details: Record<string, unknown> };
 }
 
+const CHANGEABLE_FLAGS = abi.REGION_READONLY | abi.REGION_NONVOLATILE | abi.REGION_DISABLED;
 const WASM_PAGE = 65536;
 const MAX_PAGES = 65535;
 const modules = new Map<string, WebAssembly.Module>();
@@ -267,8 +268,9 @@ export class Core {
   setPriority(id: number, priority: number): void {
     this.#check(this.#wasm.regionSetPriority(id, priority));
   }
-  setFlags(id: number, flags: number): void {
-    this.#check(this.#wasm.regionSetFlags(id, flags));
+  /** Those in `mask`. */
+  setFlags(id: number, flags: number, mask = CHANGEABLE_FLAGS): void {
+    this.#check(this.#wasm.regionSetFlags(id, flags, mask));
   }
   retarget(id: number, offset: Address): void {
     this.#check(this.#wasm.aliasRetarget(id, low(offset), high(offset)));
@@ -363,11 +365,6 @@ export class Core {
   }
   protections(sink: number): Row[] {
     return this.#all((from) => this.#wasm.readProtections(sink, low(from), high(from)));
-  }
-  /** REGION_* of a region. */
-  regionFlags(id: number): number {
-    this.#check(this.#wasm.readRegion(id));
-    return this.#u32(this.#rows + abi.ROW_FLAGS);
   }
   region(id: number): Row {
     this.#check(this.#wasm.readRegion(id));

@@ -32,13 +32,21 @@ export interface RegionFlags {
   readonly enabled?: boolean;
 }
 
-/** REGION_* of `changes`; what it leaves out stays as it is in `flags`. */
-export function regionFlags(changes: RegionFlags, flags = 0): number {
-  const bit = (value: boolean | undefined, mask: number) => (value === undefined ? flags & mask : value ? mask : 0);
+/** REGION_* that are set; those that are left out are not. */
+export function regionFlags({ readonly, nonvolatile, enabled }: RegionFlags): number {
   return (
-    bit(changes.readonly, abi.REGION_READONLY) |
-    bit(changes.nonvolatile, abi.REGION_NONVOLATILE) |
-    bit(changes.enabled === undefined ? undefined : !changes.enabled, abi.REGION_DISABLED)
+    (readonly ? abi.REGION_READONLY : 0) |
+    (nonvolatile ? abi.REGION_NONVOLATILE : 0) |
+    (enabled === false ? abi.REGION_DISABLED : 0)
+  );
+}
+
+/** REGION_* that something is said of. */
+export function regionFlagsMask({ readonly, nonvolatile, enabled }: RegionFlags): number {
+  return (
+    (readonly === undefined ? 0 : abi.REGION_READONLY) |
+    (nonvolatile === undefined ? 0 : abi.REGION_NONVOLATILE) |
+    (enabled === undefined ? 0 : abi.REGION_DISABLED)
   );
 }
 

@@ -3,7 +3,7 @@
 import * as abi from '../assembly/abi.ts';
 import { type Address, formatHex, lastByte, lengthOf, sum, toAddress } from './address.ts';
 import type { Context } from './context.ts';
-import { type RegionFlags, type RegionKind, regionFlags } from './kinds.ts';
+import { type RegionFlags, type RegionKind, regionFlags, regionFlagsMask } from './kinds.ts';
 import { MapHandle } from './map-handle.ts';
 import { MemoryObject } from './object.ts';
 import { renderTrees } from './render.ts';
@@ -144,7 +144,7 @@ export class Region extends MapHandle {
     const checked = checkedFlags(flags, 'setFlags');
     this.context.perform(() => {
       const { core, recorder } = this.context;
-      core.setFlags(this.id, regionFlags(checked, core.regionFlags(this.id)));
+      core.setFlags(this.id, regionFlags(checked), regionFlagsMask(checked));
       recorder?.record({ op: 'flags', id: this.id, ...checked });
     });
   }

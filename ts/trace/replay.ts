@@ -5,7 +5,7 @@ import * as abi from '../../assembly/abi.ts';
 import type { PlanRunner } from '../apply.ts';
 import type { Core } from '../core.ts';
 import { MembackingError } from '../errors.ts';
-import { accessNumber, objectKindNumber, regionFlags, regionKindNumber } from '../kinds.ts';
+import { accessNumber, objectKindNumber, regionFlags, regionFlagsMask, regionKindNumber } from '../kinds.ts';
 import type { Names } from '../names.ts';
 import type { TraceOperation } from './format.ts';
 
@@ -154,11 +154,9 @@ export class Replayer {
       case 'unmap':
         core.unmap(this.id('region', operation.region), operation.offset, operation.length);
         break;
-      case 'flags': {
-        const region = this.id('region', operation.id);
-        core.setFlags(region, regionFlags(operation, core.regionFlags(region)));
+      case 'flags':
+        core.setFlags(this.id('region', operation.id), regionFlags(operation), regionFlagsMask(operation));
         break;
-      }
       case 'move':
         core.move(this.id('region', operation.id), operation.offset);
         break;
