@@ -100,7 +100,7 @@ export class Context {
     this.#marks.push(this.#undo.length);
     let result: Result;
     try {
-      if (this.#marks.length === 1) for (const action of this.overdue) action();
+      if (this.overdue.size > 0 && this.#marks.length === 1) for (const action of this.overdue) action();
       result = body();
       refusePromise(result);
     } catch (error) {

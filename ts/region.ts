@@ -141,11 +141,11 @@ export class Region extends MapHandle {
   /** What is left out stays as it is. */
   setFlags(flags: RegionFlags): void {
     this.checkOpen();
-    const checked = checkedFlags(flags, 'setFlags');
+    const checked = checkedFlags(flags);
     this.context.perform(() => {
       const { core, recorder } = this.context;
       core.setFlags(this.id, regionFlags(checked), regionFlagsMask(checked));
-      recorder?.record({ op: 'flags', id: this.id, ...checked });
+      recorder?.record({ op: 'flags', id: this.id, ...said(checked) });
     });
   }
 
@@ -245,12 +245,20 @@ function pagesBehind(offset: Address, size: Address, name: string): Address {
 }
 
 /** Throws INVALID_ARGUMENT. */
-function checkedFlags(flags: RegionFlags, name: string): RegionFlags {
-  const checked: { -readonly [Name in keyof RegionFlags]: RegionFlags[Name] } = {};
-  const given = validate.options(flags, FLAG_NAMES, name);
-  for (const key of FLAG_NAMES) {
-    const value = given[key];
-    if (value !== undefined) checked[key] = validate.flag(value, key);
-  }
-  return checked;
+function checkedFlags(flags: RegionFlags): RegionFlags {
+  const given = validate.options(flags, FLAG_NAMES, 'setFlags');
+  const { readonly, nonvolatile, enabled } = given;
+  if (readonly !== undefined) validate.flag(readonly, 'readonly');
+  if (nonvolatile !== undefined) validate.flag(nonvolatile, 'nonvolatile');
+  if (enabled !== undefined) validate.flag(enabled, 'enabled');
+  return given;
+}
+
+/** The flags that something is said of, wherever the caller's object has them from. */
+function said({ readonly, nonvolatile, enabled }: RegionFlags): RegionFlags {
+  return {
+    ...(readonly !== undefined && { readonly }),
+    ...(nonvolatile !== undefined && { nonvolatile }),
+    ...(enabled !== undefined && { enabled }),
+  };
 }
