@@ -3,9 +3,8 @@
 
 import type { PortBus } from './ports.ts';
 
-const STATUS_A = 0x0a;
-const STATUS_B = 0x0b;
-const STATUS_D = 0x0d;
+/** No update is in progress; 24 hours; the battery is good. */
+const STATUS: Readonly<Record<number, number>> = { 10: 0x26, 11: 0x02, 13: 0x80 };
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
@@ -43,32 +42,18 @@ export class Cmos {
   /** The time is that of this machine, in UTC and binary-coded decimal. */
   #read(): number {
     const now = new Date();
-    switch (this.#index) {
-      case 0x00:
-        return decimal(now.getUTCSeconds());
-      case 0x02:
-        return decimal(now.getUTCMinutes());
-      case 0x04:
-        return decimal(now.getUTCHours());
-      case 0x06:
-        return decimal(now.getUTCDay() + 1);
-      case 0x07:
-        return decimal(now.getUTCDate());
-      case 0x08:
-        return decimal(now.getUTCMonth() + 1);
-      case 0x09:
-        return decimal(now.getUTCFullYear() % 100);
-      case 0x32:
-        return decimal(Math.floor(now.getUTCFullYear() / 100));
-      case STATUS_A:
-        return 0x26; // no update in progress
-      case STATUS_B:
-        return 0x02; // 24 hours
-      case STATUS_D:
-        return 0x80; // the battery is good
-      default:
-        return this.#bytes[this.#index]!;
-    }
+    const time: Readonly<Record<number, number>> = {
+      0: now.getUTCSeconds(),
+      2: now.getUTCMinutes(),
+      4: now.getUTCHours(),
+      6: now.getUTCDay() + 1,
+      7: now.getUTCDate(),
+      8: now.getUTCMonth() + 1,
+      9: now.getUTCFullYear() % 100,
+      50: Math.floor(now.getUTCFullYear() / 100),
+    };
+    const part = time[this.#index];
+    return part === undefined ? (STATUS[this.#index] ?? this.#bytes[this.#index]!) : decimal(part);
   }
 }
 

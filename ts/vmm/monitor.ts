@@ -64,6 +64,7 @@ export type Stop =
   | { readonly kind: 'crashed'; readonly message: string };
 
 const COM1 = { port: 0x3f8, interrupt: 4 } as const;
+const DEFAULT_MEMORY = 0x400_0000;
 const SHARED_MEMORY = 0x10_0000;
 
 export class Monitor {
@@ -90,7 +91,7 @@ export class Monitor {
   /** Throws MembackingError: INVALID_ARGUMENT for options out of range or a kernel that cannot be started, SYSTEM where there
    *  is no memory or no KVM. */
   constructor(options: MonitorOptions) {
-    const { memory: bytes = 0x400_0000, start, disk, files = {} } = checked(options);
+    const { memory: bytes = DEFAULT_MEMORY, start, disk, files = {} } = checked(options);
     this.#options = options;
     try {
       this.#ram = this.#keep(SharedMemory.create(bytes, { name: 'guest RAM' }));
@@ -246,7 +247,7 @@ export class Monitor {
 }
 
 function checked(options: MonitorOptions): MonitorOptions {
-  const { memory = MEMORY_LIMITS.least, start } = options ?? {};
+  const { memory = DEFAULT_MEMORY, start } = options ?? {};
   const { least, most } = MEMORY_LIMITS;
   if (typeof memory !== 'number' || !(memory >= least && memory <= most && memory % 0x10_0000 === 0)) {
     throw invalid(`memory must be whole MiB, from ${least / 0x10_0000} MiB to ${most / 0x4000_0000} GiB, as a number`);
