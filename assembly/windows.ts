@@ -30,7 +30,7 @@ export const sinkWindows = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** Does nothing once memory has run out. */
 export function addWindow(windows: Vector, owner: u32, start: u64, last: u64): void {
-  // Changes of one after the other often come in order.
+  // Changes that follow each other often lie side by side.
   if (windows.length != 0) {
     const before = windowAt(windows, windows.length - WINDOW_BYTES);
     if (start >= before.start && before.takeIn(owner, start, last)) return;
