@@ -3,10 +3,15 @@
 import { KIND_ALIAS, KIND_CONTAINER, MAX_DEPTH, REGION_DISABLED, REGION_EMPTY, ROW_CAPACITY, ROW_SIZE } from './abi';
 import { resetVisits, visit } from './dirty';
 import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './flatten';
+import { isPlanned } from './manager';
+import { Span } from './node';
+import { formerPieces, PIECE_BYTES, Piece, stretchStart, wantedPieces } from './pieces';
 import { LAST_BYTE, plusClipped, sumFits } from './range';
 import { regionOf, sinkOf, spaceOf } from './records';
 import { slotAccess, slotNumber } from './slots';
+import { canJoin } from './spans';
 import { CURSOR_SIZE, Cursor } from './tree';
+import { VECTOR_SIZE, Vector } from './vector';
 
 /** The row of abi.ts. */
 @unmanaged
@@ -24,6 +29,9 @@ class Row {
 
 export const rows: usize = memory.data(ROW_SIZE * ROW_CAPACITY, 8);
 const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+/** Pieces that are looked at together. */
+const pieces = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const MOST_PIECES: u32 = 64 * PIECE_BYTES;
 
 let filled: u32 = 0;
 
@@ -39,15 +47,19 @@ function readSpans(slot: usize, from: u64): i32 {
   filled = 0;
   cursor.seek(slot, from);
   for (let span = cursor.span; span != null && filled < <u32>ROW_CAPACITY; span = cursor.span) {
-    const row = newRow();
-    row.id = span.b;
-    row.flags = span.c;
-    row.start = span.start;
-    row.last = span.last;
-    row.offset = span.a;
+    fillRow(span);
     cursor.next();
   }
   return <i32>filled;
+}
+
+function fillRow(span: Span): void {
+  const row = newRow();
+  row.id = span.b;
+  row.flags = span.c;
+  row.start = span.start;
+  row.last = span.last;
+  row.offset = span.a;
 }
 
 // Precondition of all: the id is alive and of the right kind.
@@ -67,8 +79,38 @@ export function readMappings(region: u32, from: u64): i32 {
   return readSpans(regionOf(region).mappingsSlot, from);
 }
 
+/** What there is, or while a plan is pending what it makes, from the piece that reaches `from` on. */
 export function readPieces(va: u32, from: u64): i32 {
-  return readSpans(sinkOf(va).stateSlot, from);
+  filled = 0;
+  const sink = sinkOf(va);
+  const former = !isPlanned();
+  let at = stretchStart(sink, from, former);
+  do {
+    pieces.clear();
+    if (former) formerPieces(sink, at, LAST_BYTE, pieces, MOST_PIECES);
+    else wantedPieces(sink, at, LAST_BYTE, pieces, MOST_PIECES);
+    for (let i: u32 = 0; i < pieces.length; i += PIECE_BYTES) {
+      const piece = changetype<Piece>(pieces.at(i));
+      at = piece.last;
+      if (at >= from && !addPiece(piece)) return <i32>filled;
+    }
+  } while (pieces.length >= MOST_PIECES && at++ != LAST_BYTE);
+  return <i32>filled;
+}
+
+/** As a row of its own, or a part of the last one; false if there is no room. */
+function addPiece(piece: Piece): bool {
+  if (filled != 0) {
+    const row = changetype<Row>(rows + (filled - 1) * ROW_SIZE);
+    const isNext = row.last == piece.start - 1;
+    if (isNext && canJoin(row.start, row.offset, row.id, row.flags, piece.start, piece.a, piece.b, piece.c)) {
+      row.last = piece.last;
+      return true;
+    }
+  }
+  if (filled == ROW_CAPACITY) return false;
+  fillRow(piece);
+  return true;
 }
 
 export function readProtections(sink: u32, from: u64): i32 {

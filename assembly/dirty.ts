@@ -3,7 +3,7 @@
 
 import { ERR_CYCLE, ERR_TOO_COMPLEX, MAX_DEPTH, MAX_VISITS, REGION_DISABLED, REGION_EMPTY, SINK_VA } from './abi';
 import { fail } from './failure';
-import { minusClipped, plusClipped, sumFits } from './range';
+import { minusClipped, pageLast, pageStart, plusClipped, sumFits } from './range';
 import { regionOf, sinkOf, spaceOf } from './records';
 import * as tree from './tree';
 import { VECTOR_SIZE, Vector } from './vector';
@@ -98,7 +98,9 @@ function markSeen(id: u32, start: u64, last: u64, what: u32, depth: u32): void {
 /** Marks a window of one address space. */
 export function markSpace(id: u32, start: u64, last: u64, what: u32): void {
   if (what == VIEW) {
-    addWindow(viewWindows, id, start, last);
+    // Sinks have whole pages, before and after.
+    const isPaged = spaceOf(id).sinks != 0;
+    addWindow(viewWindows, id, isPaged ? pageStart(start) : start, isPaged ? pageLast(last) : last);
     return;
   }
   for (let sink = spaceOf(id).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {

@@ -18,6 +18,7 @@ import {
   REGION_READONLY,
   SINK_VA,
 } from './abi';
+import { noteEmpty, noteTaken } from './before';
 import { mappingsChanged, visit } from './dirty';
 import { fail } from './failure';
 import { ensureStep } from './journal';
@@ -58,7 +59,11 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
     const error = render(slot, root, from - space.offset, min(last, rootLast) - space.offset, from, 0, 0);
     if (error != 0) return error;
   }
-  const isChanged = !isAsBefore(slot, start, last);
+  const isChanged = !isSame(slot, start, last);
+  if (isChanged && space.sinks != 0) {
+    noteTaken(slot, before);
+    noteEmpty(slot, start, last);
+  }
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
     if (isChanged || (mappingsChanged && sinkOf(sink - 1).kind == SINK_VA))
       addWindow(sinkWindows, sink - 1, start, last);
@@ -66,7 +71,8 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
   return 0;
 }
 
-function isAsBefore(slot: usize, start: u64, last: u64): bool {
+/** Whether the window shows what it did. */
+function isSame(slot: usize, start: u64, last: u64): bool {
   let at: u32 = 0;
   cursor.seek(slot, start);
   for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
@@ -119,7 +125,7 @@ export function render(slot: usize, id: u32, start: u64, last: u64, gpa: u64, fl
     if (error != 0) return error;
   }
   runs.shrink(runs.length - mark);
-  if (region.kind != KIND_CONTAINER) fill(slot, gpa, gpa + (last - start), start, id, flags);
+  if (region.kind != KIND_CONTAINER) spans.fill(slot, gpa, gpa + (last - start), start, id, flags);
   return 0;
 }
 
@@ -128,23 +134,6 @@ export function inherited(region: Region): u32 {
   return (
     (region.flags & REGION_READONLY ? FLAT_READONLY : 0) | (region.flags & REGION_NONVOLATILE ? FLAT_NONVOLATILE : 0)
   );
-}
-
-/** Enters the region wherever [start, last] is still empty. */
-function fill(slot: usize, start: u64, last: u64, offset: u64, id: u32, flags: u32): void {
-  const origin = start;
-  while (true) {
-    cursor.seek(slot, start);
-    const span = cursor.span;
-    if (span == null || span.start > last) {
-      spans.put(slot, start, last, offset + (start - origin), id, flags);
-      return;
-    }
-    const after = span.last;
-    if (span.start > start) spans.put(slot, start, span.start - 1, offset + (start - origin), id, flags);
-    if (after >= last || !ensureStep()) return;
-    start = after + 1;
-  }
 }
 
 // ---- The order in which children are looked at ---------------------------------------------

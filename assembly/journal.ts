@@ -163,7 +163,8 @@ export function releaseJournaled(block: usize, shift: u32): void {
   freed.push32(shift);
 }
 
-function releaseCounted(block: usize, shift: u32): void {
+/** Frees a block that is journaled no more. */
+export function releaseCounted(block: usize, shift: u32): void {
   release(block, shift);
   held -= (<usize>1) << shift;
 }

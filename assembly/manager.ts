@@ -22,6 +22,7 @@ import {
   SINK_PARTITION,
   SINK_VA,
 } from './abi';
+import { forgetBefore } from './before';
 import {
   assemblePlan,
   Command,
@@ -38,10 +39,10 @@ import { forgetMappings, resetVisits } from './dirty';
 import { fail } from './failure';
 import { resolve } from './flatten';
 import { clearExhausted, exhausted, passCeiling } from './heap';
-import { keep, savepoint, undo } from './journal';
+import { ensureStep, keep, savepoint, undo } from './journal';
 import { checkPolicy, forgetChanged } from './policy';
 import { lastOf } from './range';
-import { recycleTables, sinkOf, sinks, spaces } from './records';
+import { changeSink, recycleTables, sinkOf, sinks, spaces } from './records';
 import { removeSink } from './sink';
 import { beginSlots, diffSlots, planSlotAdditions, slotClass } from './slots';
 import { beginVa, diffVa, planVaAdditions, planVaRemovals, restoreAccess, restoreRange, vaClass } from './va';
@@ -141,6 +142,11 @@ export function commit(): i32 {
   return <i32>commandCount(plan);
 }
 
+/** Whether a plan waits to be executed. */
+export function isPlanned(): bool {
+  return state == PLANNED;
+}
+
 /** Whether no transaction is open and no plan is pending. */
 export function isIdle(): bool {
   return state == IDLE;
@@ -177,7 +183,7 @@ function makePlan(): i32 {
   if (error != 0) return error;
   error = planSlotAdditions();
   if (error != 0) return error;
-  removeDetached();
+  settleSinks();
   assemblePlan();
   planClass = max(vaClass, slotClass);
   return 0;
@@ -196,10 +202,13 @@ function diffSinks(kind: u32): i32 {
   return 0;
 }
 
-function removeDetached(): void {
+/** The plan is made: sinks that are on their way out are gone, and those that came have what they should. */
+function settleSinks(): void {
   for (let at: u32 = 0; at < sinkWindows.length; at = runEnd(sinkWindows, at)) {
     const id = windowAt(sinkWindows, at).owner;
-    if (sinks.isAlive(id) && sinkOf(id).detaching && !exhausted) removeSink(id);
+    if (!sinks.isAlive(id) || !ensureStep()) continue;
+    if (sinkOf(id).detaching) removeSink(id);
+    else if (sinkOf(id).attaching) changeSink(id).attaching = false;
   }
 }
 
@@ -209,6 +218,7 @@ function removeDetached(): void {
 export function adopt(): i32 {
   if (state != PLANNED) return refusal();
   keep();
+  forgetBefore();
   recycleTables();
   becomeIdle();
   return 0;

@@ -16,6 +16,7 @@ import {
   PAGE_SHIFT,
   REGION_EMPTY,
 } from './abi';
+import { noteEmpty, noteTaken } from './before';
 import { MAPPINGS, markRegion, noteMappings } from './dirty';
 import { fail } from './failure';
 import { ensureStep } from './journal';
@@ -65,8 +66,10 @@ export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, obje
     return fail(ERR_READONLY_OBJECT, id + 1, objectId + 1);
   const last = lastOf(offset, length);
   erased.clear();
-  spans.overwrite(regionOf(id).mappingsSlot, offset, last, objectOffset, objectId, flags, erased);
-  forgetErased();
+  const slot = regionOf(id).mappingsSlot;
+  spans.overwrite(slot, offset, last, objectOffset, objectId, flags, erased);
+  forgetErased(slot);
+  noteEmpty(slot, offset, last);
   changeObject(objectId).mappedPages += length >> PAGE_SHIFT;
   noteMappings();
   return markRegion(id, offset, last, MAPPINGS);
@@ -95,13 +98,15 @@ function checkRange(id: u32, offset: u64, length: u64): i32 {
 /** Takes [start, last] out of a region's mappings. Marks nothing. */
 export function eraseMappings(id: u32, start: u64, last: u64): void {
   if (regionOf(id).mappings == 0) return;
+  const slot = regionOf(id).mappingsSlot;
   erased.clear();
-  spans.take(regionOf(id).mappingsSlot, start, last, erased);
-  forgetErased();
+  spans.take(slot, start, last, erased);
+  forgetErased(slot);
 }
 
-/** Counts the pages of `erased` no more. */
-function forgetErased(): void {
+/** Counts the pages of `erased`, which were in the tree, no more. */
+function forgetErased(slot: usize): void {
+  noteTaken(slot, erased);
   for (let at: u32 = 0; at < erased.length; at += SPAN_BYTES) {
     if (!ensureStep()) return;
     const span = changetype<Span>(erased.at(at));

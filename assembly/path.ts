@@ -2,7 +2,7 @@
 // few are kept, as one change looks at the same places of the same trees again and again.
 //
 // A kept path is good as long as no node of its tree was made, freed or cut otherwise: whoever does that says
-// `forgetPaths()`. Spans may come and go in its leaf meanwhile.
+// `forgetPaths`. Spans may come and go in its leaf meanwhile.
 
 import { rewinds } from './journal';
 import { Node, positionInInner, positionInLeaf, precedes } from './node';
@@ -145,7 +145,7 @@ export function pathReaching(slot: usize, at: u64): Path {
   return path;
 }
 
-/** Of all trees: what they go through may not be there any more. */
-export function forgetPaths(): void {
-  for (let i: u32 = 0; i < KEPT; ++i) keptPath(i).slot = 0;
+/** Of a tree: what they go through may not be there any more. */
+export function forgetPaths(slot: usize): void {
+  for (let i: u32 = 0; i < KEPT; ++i) if (keptPath(i).slot == slot) keptPath(i).slot = 0;
 }

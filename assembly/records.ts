@@ -31,6 +31,8 @@ export class Region extends Entry {
   children: u32;
   /** Span tree: offset in region -> a = offset in object, b = object, c = MAPPING_*. */
   mappings: u32;
+  /** What of it was another before the transaction: see before.ts. */
+  mappingsBefore: u32;
   /** Span tree of the aliases that show a part of this region: which part, b = id; they may overlap. */
   referrers: u32;
   /** First address space of which this is the root. */
@@ -59,6 +61,7 @@ export class Space extends Entry {
   nextOfRoot: u32;
   /** The flat view. Span tree: GPA -> a = offset in region, b = region, c = FLAT_*. */
   flat: u32;
+  flatBefore: u32;
   /** First sink that is attached here. */
   sinks: u32;
 
@@ -88,6 +91,8 @@ export class Sink extends Entry {
   kind: u8;
   /** On its way out: what it should have is nothing. */
   detaching: u8;
+  /** Came with this transaction: what it had is nothing. */
+  attaching: u8;
   space: u32;
   nextOfSpace: u32;
   /** Partition sinks: whose attachment this is. */
@@ -100,12 +105,11 @@ export class Sink extends Entry {
   offset: u64;
   /** The last GPA of the space that it can be given. */
   last: u64;
-  /** What it has, keyed by GPA of the space. VA: a = offset in object, b = object, c = access.
-   *  Partition: a = offset in region, b = region, c = slot << 8 | access. */
+  /** Partition sinks: their slots. Span tree: GPA of the space -> a = offset in region, b = region, c = slot << 8 | access. */
   state: u32;
   /** Span tree: GPA -> a = GPA, c = access that is left; nothing said means all. */
   protections: u32;
-  padding: u32;
+  protectionsBefore: u32;
 
   get stateSlot(): usize {
     return changetype<usize>(this) + offsetof<Sink>('state');

@@ -13,6 +13,7 @@ import {
   SINK_PARTITION,
   SINK_VA,
 } from './abi';
+import { noteEmpty, noteTaken } from './before';
 import { fail } from './failure';
 import { isPageAligned, LAST_BYTE } from './range';
 import {
@@ -29,7 +30,11 @@ import {
 import { destroyPartition } from './slots';
 import * as spans from './spans';
 import * as tree from './tree';
+import { VECTOR_SIZE, Vector } from './vector';
 import { addWindow, sinkWindows } from './windows';
+
+/** Protections that were just taken out: Spans. */
+const taken = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** A linear reservation of `size` bytes that mirrors the space from GPA 0; 0 stands for 2^64. */
 export function attachVa(space: u32, size: u64): i32 {
@@ -71,6 +76,7 @@ function newSink(kind: u32, space: u32): i32 {
   const sink = sinkOf(id);
   sink.kind = <u8>kind;
   sink.space = space + 1;
+  sink.attaching = true;
   sink.nextOfSpace = spaceOf(space).sinks;
   changeSpace(space).sinks = id + 1;
   addWindow(sinkWindows, id, 0, LAST_BYTE);
@@ -119,8 +125,14 @@ export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
   if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
   if (last < start || last > sinkOf(id).last) return fail(ERR_BAD_RANGE, 0, id + 1, last);
   const slot = sinkOf(id).protectionsSlot;
-  spans.erase(slot, start, last);
-  if (access != ACCESS_ALL) spans.put(slot, start, last, start, 0, access);
+  taken.clear();
+  if (access == ACCESS_ALL) {
+    spans.take(slot, start, last, taken);
+  } else {
+    spans.overwrite(slot, start, last, start, 0, access, taken);
+  }
+  noteTaken(slot, taken);
+  noteEmpty(slot, start, last);
   addWindow(sinkWindows, id, start, last);
   return 0;
 }

@@ -23,11 +23,12 @@ import { fail } from './failure';
 import { ensure, shiftFor } from './heap';
 import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from './journal';
 import { Span } from './node';
-import { hasWholePage, isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
-import { changePartition, isMemory, isWritable, partitionOf, partitions, Sink, sinkOf, spaceOf } from './records';
+import { protectedAccess, protectionLast, showsPages } from './pieces';
+import { LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
+import { changePartition, isWritable, partitionOf, partitions, Sink, sinkOf, spaceOf } from './records';
 import * as tree from './tree';
 import { CURSOR_SIZE, Cursor } from './tree';
-import { bytesKept, protectedAccess, protectionLast } from './va';
+import { bytesKept } from './va';
 import { VECTOR_SIZE, Vector } from './vector';
 import { WALK_SIZE, Walk } from './walk';
 import { sinkWindows, WINDOW_BYTES, windowAt } from './windows';
@@ -123,12 +124,12 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
   if (sink.detaching) return;
   flat.seek(spaceOf(sink.space - 1).flatSlot, start);
   for (let range = flat.span; range != null && range.start <= last; range = flat.span) {
-    if (isMemory(range.b) && isPageAligned(range.a - range.start) && hasWholePage(range.start, range.last)) {
+    if (showsPages(range)) {
       const access = isWritable(range.b, range.c) ? ACCESS_ALL : ACCESS_ALL & ~ACCESS_WRITE;
       let from = max(start, wholeStart(range.start));
       const to = min(last, wholeLast(range.last));
       while (from <= to) {
-        const left = protectedAccess(sink, from, access);
+        const left = protectedAccess(sink, from, to, access);
         const partLast = min(to, protectionLast);
         if (left & ACCESS_READ) {
           if (!out.ensure(SPAN_BYTES)) return;

@@ -130,6 +130,23 @@ function replace(path: Path, a: u64, b: u32, c: u32, out: Vector | null): void {
   value.c = c;
 }
 
+/** Enters [start, last] wherever nothing is in the tree yet. */
+export function fill(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  const origin = start;
+  while (true) {
+    neighbours.seek(slot, start);
+    const span = neighbours.span;
+    if (span == null || span.start > last) {
+      put(slot, start, last, a + (start - origin), b, c);
+      return;
+    }
+    const after = span.last;
+    if (span.start > start) put(slot, start, span.start - 1, a + (start - origin), b, c);
+    if (after >= last || !ensureStep()) return;
+    start = after + 1;
+  }
+}
+
 // ---- Take --------------------------------------------------------------------------------------
 
 /** Takes [start, last] out of every span: cuts those that reach over its ends. */

@@ -4,7 +4,7 @@
 // A tree is known by its slot: the address of the u32 that holds its root, 0 for an empty tree. Every change is journaled, the
 // slot included: a record that has one need not be touched for it.
 
-import { allocateJournaled, ensureStep, releaseJournaled, saveImage, stampNow, touch } from './journal';
+import { allocateJournaled, ensureStep, releaseCounted, releaseJournaled, saveImage, stampNow, touch } from './journal';
 import {
   FIRST_SHIFT,
   INNER_CAPACITY,
@@ -49,7 +49,7 @@ export function touchNode(node: Node): void {
 function setRoot(slot: usize, node: Node): void {
   saveImage(slot & ~7, 8);
   store<u32>(slot, <u32>changetype<usize>(node));
-  forgetPaths();
+  forgetPaths(slot);
 }
 
 // ---- Insert --------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ export function insertAt(slot: usize, path: Path, position: u32, start: u64, las
   } else if (leaf.shift < NODE_SHIFT) {
     leaf = enlarge(slot, leaf);
     placeSpan(leaf, position, start, last, a, b, c);
-  } else if (position != LEAF_CAPACITY && shareLeaf(path)) {
+  } else if (position != LEAF_CAPACITY && shareLeaf(slot, path)) {
     insert(slot, start, last, a, b, c);
   } else {
     // A span at the very end leaves the node full: trees that are filled in order stay dense.
@@ -92,15 +92,15 @@ export function insertAt(slot: usize, path: Path, position: u32, start: u64, las
 }
 
 /** Gives spans of the full leaf at the end of the path to a neighbour; false if neither has room for some. */
-function shareLeaf(path: Path): bool {
+function shareLeaf(slot: usize, path: Path): bool {
   if (path.depth == 0) return false;
   const parent = path.node(path.depth - 1);
   const index = path.index(path.depth - 1);
-  return (index + 1 < parent.count && evenOut(parent, index)) || (index > 0 && evenOut(parent, index - 1));
+  return (index + 1 < parent.count && evenOut(slot, parent, index)) || (index > 0 && evenOut(slot, parent, index - 1));
 }
 
 /** Moves spans between the leaves `index` and `index + 1` until both have the same number; false if both are nearly full. */
-function evenOut(parent: Node, index: u32): bool {
+function evenOut(slot: usize, parent: Node, index: u32): bool {
   const left = parent.nodeAt(index);
   const right = parent.nodeAt(index + 1);
   const total = <u32>left.count + right.count;
@@ -115,7 +115,7 @@ function evenOut(parent: Node, index: u32): bool {
   parent.setStart(index + 1, right.startAt(0));
   parent.childAt(index + 1).b = right.valueAt(0).b;
   parent.setMaxLast(index + 1, maxLastOf(right));
-  forgetPaths();
+  forgetPaths(slot);
   return true;
 }
 
@@ -141,7 +141,7 @@ function enterSplit(slot: usize, path: Path, right: Node, start: u64, b: u32): v
       placeChild(parent, index + 1, right, start, b);
       // The new span may have raised the largest `last` of all nodes above.
       raiseMaxLast(path, depth, max(parent.maxLastAt(index), parent.maxLastAt(index + 1)));
-      forgetPaths();
+      forgetPaths(slot);
       return;
     }
     const keep = index + 1 == INNER_CAPACITY ? INNER_CAPACITY - 1 : INNER_CAPACITY / 2;
@@ -192,13 +192,13 @@ export function removeAt(slot: usize, path: Path, position: u32): void {
   for (let depth = path.depth - 1; depth >= 0; --depth) {
     const parent = path.node(depth);
     const index = path.index(depth);
-    if (node.count <= SPARSE && joinWithNeighbour(parent, index)) {
+    if (node.count <= SPARSE && joinWithNeighbour(slot, parent, index)) {
       // Whatever was the largest below the two is in the one, or is gone.
     } else if (node.count == 0) {
       touchNode(parent);
       takeItem(parent, index);
       freeNode(node);
-      forgetPaths();
+      forgetPaths(slot);
     } else if (parent.maxLastAt(index) != last) {
       return;
     } else {
@@ -213,7 +213,7 @@ export function removeAt(slot: usize, path: Path, position: u32): void {
 }
 
 /** Joins child `index` of `parent` with the one beside it if both fit into one node. */
-function joinWithNeighbour(parent: Node, index: u32): bool {
+function joinWithNeighbour(slot: usize, parent: Node, index: u32): bool {
   if (parent.count < 2) return false;
   const leftIndex = index + 1 < parent.count ? index : index - 1;
   const left = parent.nodeAt(leftIndex);
@@ -232,7 +232,7 @@ function joinWithNeighbour(parent: Node, index: u32): bool {
   freeNode(right);
   takeItem(parent, leftIndex + 1);
   parent.setMaxLast(leftIndex, maxLastOf(left));
-  forgetPaths();
+  forgetPaths(slot);
   return true;
 }
 
@@ -263,6 +263,19 @@ function freeBelow(node: Node): void {
   if (!ensureStep()) return;
   if (node.level != 0) for (let i: u32 = 0; i < node.count; ++i) freeBelow(node.nodeAt(i));
   freeNode(node);
+}
+
+/** Empties the tree at once. Precondition: no savepoint is open, and there will be none to undo it. */
+export function drop(slot: usize): void {
+  if (load<u32>(slot) == 0) return;
+  dropBelow(rootOf(slot));
+  store<u32>(slot, 0);
+  forgetPaths(slot);
+}
+
+function dropBelow(node: Node): void {
+  if (node.level != 0) for (let i: u32 = 0; i < node.count; ++i) dropBelow(node.nodeAt(i));
+  releaseCounted(changetype<usize>(node), node.shift);
 }
 
 // ---- Read ----------------------------------------------------------------------------------

@@ -1,18 +1,12 @@
-// Passes 3 and 4 for VA spaces: what should be mapped where, what is, and the commands in between.
-//
-// A piece is a stretch of whole pages that show one object. What should be there follows from the flat view, the
-// mappings of the regions seen in it and the sink's protections; what is there is the sink's state tree, and stays the
-// truth for everything outside the windows that are looked at.
+// Passes 3 and 4 for VA spaces: the difference between the pieces that there were and those that there should be, in the windows
+// that are looked at, and the commands in between.
 
 import {
-  ACCESS_READ,
-  ACCESS_WRITE,
   CLASS_CHANGED,
   CLASS_NONE,
   CLASS_UNCHANGED_BYTES,
   ERR_PAST_LIMIT,
   ERR_PRIVATE_TWICE,
-  MAPPING_WRITABLE,
   OBJECT_PRIVATE,
   OP_VA_MAP,
   OP_VA_PARK,
@@ -24,22 +18,14 @@ import { zeroWords } from './bytes';
 import { emitVa, vaAdditions, vaRemovals } from './command';
 import { fail } from './failure';
 import { ensureStep } from './journal';
-import { Span } from './node';
-import { hasWholePage, isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from './range';
-import { isMemory, isWritable, objectOf, regionOf, Sink, sinkOf, spaceOf } from './records';
+import { formerPieces, PIECE_BYTES, Piece, wantedPieces } from './pieces';
+import { LAST_BYTE, lengthOf, pageLast, pageStart } from './range';
+import { objectOf, sinkOf } from './records';
 import * as spans from './spans';
 import { CURSOR_SIZE, Cursor } from './tree';
 import { VECTOR_SIZE, Vector } from './vector';
 import { WALK_SIZE, Walk } from './walk';
 import { sinkWindows, WINDOW_BYTES, windowAt } from './windows';
-
-/** A span of GPAs with a = offset in object, b = object, c = access, and whose memory it is. */
-@unmanaged
-export class Piece extends Span {
-  region: u32;
-  unused: u32;
-  offsetInRegion: u64;
-}
 
 /** A stretch whose piece is not what it was. */
 @unmanaged
@@ -64,16 +50,12 @@ class Change {
   }
 }
 
-const PIECE_BYTES: u32 = offsetof<Piece>();
 const CHANGE_BYTES: u32 = offsetof<Change>();
 
-const flat = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const mappings = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const state = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const limits = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const shown = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
 
-const current = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const former = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const changes = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
@@ -83,72 +65,6 @@ export let vaClass: u32 = CLASS_NONE;
 export function beginVa(): void {
   changes.clear();
   vaClass = CLASS_NONE;
-}
-
-// ---- What should be there ------------------------------------------------------------------
-
-/** The access of a page seen at `gpa` that `access` is left of; how far that holds is `protectionLast`. */
-export let protectionLast: u64 = 0;
-
-export function protectedAccess(sink: Sink, gpa: u64, access: u32): u32 {
-  protectionLast = LAST_BYTE;
-  if (sink.protections == 0) return access;
-  limits.seek(sink.protectionsSlot, gpa);
-  const span = limits.span;
-  if (span == null) return access;
-  if (span.start > gpa) {
-    protectionLast = span.start - 1;
-    return access;
-  }
-  protectionLast = span.last;
-  return access & span.c;
-}
-
-/** Appends the pieces that the sink should have in [start, last], which are whole pages, to `out`. */
-export function wantedPieces(sink: Sink, start: u64, last: u64, out: Vector): void {
-  if (sink.detaching) return;
-  flat.seek(spaceOf(sink.space - 1).flatSlot, start);
-  for (let range = flat.span; range != null && range.start <= last; range = flat.span) {
-    if (isMemory(range.b) && isPageAligned(range.a - range.start) && hasWholePage(range.start, range.last)) {
-      const from = max(start, wholeStart(range.start));
-      const to = min(last, wholeLast(range.last));
-      if (from <= to) piecesOfRange(sink, range, from, to, out);
-    }
-    if (range.last >= last) return;
-    flat.next();
-  }
-}
-
-/** The pieces of one flat range between `from` and `to`. */
-function piecesOfRange(sink: Sink, range: Span, from: u64, to: u64, out: Vector): void {
-  // Offset in region - GPA, which may wrap.
-  const delta = range.a - range.start;
-  mappings.seek(regionOf(range.b).mappingsSlot, from + delta);
-  for (let mapping = mappings.span; mapping != null && mapping.start <= to + delta; mapping = mappings.span) {
-    let access: u32 = ACCESS_READ;
-    if (mapping.c & MAPPING_WRITABLE && isWritable(range.b, range.c)) access |= ACCESS_WRITE;
-    let gpa = max(from + delta, mapping.start) - delta;
-    const pieceLast = min(to + delta, mapping.last) - delta;
-    while (true) {
-      const left = protectedAccess(sink, gpa, access);
-      const partLast = min(pieceLast, protectionLast);
-      if (left & ACCESS_READ) {
-        if (!out.ensure(PIECE_BYTES)) return;
-        const piece = changetype<Piece>(out.extend(PIECE_BYTES));
-        piece.start = gpa;
-        piece.last = partLast;
-        piece.a = mapping.aAt(gpa + delta);
-        piece.b = mapping.b;
-        piece.c = left;
-        piece.region = range.b;
-        piece.offsetInRegion = gpa + delta;
-      }
-      if (partLast == pieceLast) break;
-      gpa = partLast + 1;
-    }
-    if (pieceLast == to) return;
-    mappings.next();
-  }
 }
 
 // ---- The difference ------------------------------------------------------------------------
@@ -178,8 +94,9 @@ function diffWindow(id: u32, start: u64, last: u64): i32 {
     const end = changetype<Piece>(wanted.end - PIECE_BYTES);
     if (end.last > sink.last) return fail(ERR_PAST_LIMIT, end.region + 1, id + 1, end.last);
   }
-  copySpans(sink.stateSlot, start, last, current);
-  walk.begin(current.at(0), current.end, wanted.at(0), wanted.end, PIECE_BYTES);
+  former.clear();
+  formerPieces(sink, start, last, former);
+  walk.begin(former.at(0), former.end, wanted.at(0), wanted.end, PIECE_BYTES);
   while (walk.next()) {
     const had = walk.inLeft;
     const has = changetype<Piece | null>(walk.inRight);
@@ -205,30 +122,8 @@ function diffWindow(id: u32, start: u64, last: u64): i32 {
       change.region = has.region;
       change.offsetInRegion = has.offsetInRegion + (walk.start - has.start);
     }
-    if (!ensureStep()) return 0;
-    enter(change);
   }
   return 0;
-}
-
-/** From now on the sink's state is as it will be after the plan. */
-function enter(change: Change): void {
-  const slot = sinkOf(change.sink).stateSlot;
-  if (change.hasPiece) {
-    spans.overwrite(slot, change.start, change.last, change.newOffset, change.newObject, change.newAccess);
-  } else {
-    spans.erase(slot, change.start, change.last);
-  }
-}
-
-/** Copies of the tree's spans in [start, last], clipped to it. */
-function copySpans(slot: usize, start: u64, last: u64, out: Vector): void {
-  out.clear();
-  state.seek(slot, start);
-  for (let span = state.span; span != null && span.start <= last; span = state.span) {
-    if (!spans.appendClipped(span, start, last, out) || span.last >= last) return;
-    state.next();
-  }
 }
 
 // ---- The commands --------------------------------------------------------------------------
@@ -273,13 +168,13 @@ export function planVaAdditions(): i32 {
       op = OP_VA_PROTECT;
     } else if (objectOf(change.newObject).kind == OBJECT_PRIVATE) {
       op = OP_VA_UNPARK;
-      const shown = objectOf(change.newObject).shownSlot;
-      state.seek(shown, change.newOffset);
-      const span = state.span;
+      const slot = objectOf(change.newObject).shownSlot;
+      shown.seek(slot, change.newOffset);
+      const span = shown.span;
       if (span != null && span.start <= change.newOffset + (length - 1)) {
         return fail(ERR_PRIVATE_TWICE, change.region + 1, change.newObject + 1, change.start);
       }
-      spans.put(shown, change.newOffset, change.newOffset + (length - 1), change.start, change.sink, 0);
+      spans.put(slot, change.newOffset, change.newOffset + (length - 1), change.start, change.sink, 0);
     }
     const command = emitVa(
       vaAdditions,
@@ -312,9 +207,9 @@ export function bytesKept(va: u32, start: u64, last: u64): u32 {
     const isLast = index == changes.length || change.sink != va || change.start > last;
     // Up to the next change everything is as it was.
     if (isLast || change.start > at) {
-      state.seek(sinkOf(va).stateSlot, at);
-      const piece = state.span;
-      if (piece != null && piece.start <= (isLast ? last : change.start - 1)) return CLASS_UNCHANGED_BYTES;
+      wanted.clear();
+      wantedPieces(sinkOf(va), at, isLast ? last : change.start - 1, wanted, PIECE_BYTES);
+      if (wanted.length != 0) return CLASS_UNCHANGED_BYTES;
     }
     if (isLast) return result;
     if (change.sameBytes) return CLASS_UNCHANGED_BYTES;
@@ -338,30 +233,28 @@ function firstChange(va: u32, at: u64): u32 {
   return low * CHANGE_BYTES;
 }
 
-/** Appends commands that make [start, last] what the state tree says; used after a rollback. Private pieces come by their own. */
+/** Appends commands that make [start, last] what it should be; used after a rollback. Private pieces come by their own. */
 export function restoreRange(id: u32, start: u64, last: u64, out: Vector): void {
+  wanted.clear();
+  wantedPieces(sinkOf(id), start, last, wanted);
   let at = start;
-  state.seek(sinkOf(id).stateSlot, start);
-  for (let piece = state.span; piece != null && piece.start <= last; piece = state.span) {
-    if (objectOf(piece.b).kind != OBJECT_PRIVATE) {
-      const from = max(start, piece.start);
-      const to = min(last, piece.last);
-      if (at < from) emitVa(out, OP_VA_UNMAP, id, at, from - at, 0, 0, 0);
-      emitVa(out, OP_VA_MAP, id, from, lengthOf(from, to), piece.b, piece.aAt(from), piece.c);
-      if (to == last) return;
-      at = to + 1;
-    }
-    state.next();
+  for (let i: u32 = 0; i < wanted.length; i += PIECE_BYTES) {
+    const piece = changetype<Piece>(wanted.at(i));
+    if (objectOf(piece.b).kind == OBJECT_PRIVATE) continue;
+    if (at < piece.start) emitVa(out, OP_VA_UNMAP, id, at, piece.start - at, 0, 0, 0);
+    emitVa(out, OP_VA_MAP, id, piece.start, lengthOf(piece.start, piece.last), piece.b, piece.a, piece.c);
+    if (piece.last == last) return;
+    at = piece.last + 1;
   }
   emitVa(out, OP_VA_UNMAP, id, at, lengthOf(at, last), 0, 0, 0);
 }
 
-/** Appends commands that give every piece in [start, last] the access that the state tree says. */
+/** Appends commands that give every piece in [start, last] the access that it should have. */
 export function restoreAccess(id: u32, start: u64, last: u64, out: Vector): void {
-  state.seek(sinkOf(id).stateSlot, start);
-  for (let piece = state.span; piece != null && piece.start <= last; piece = state.span) {
-    const from = max(start, piece.start);
-    emitVa(out, OP_VA_PROTECT, id, from, lengthOf(from, min(last, piece.last)), piece.b, piece.aAt(from), piece.c);
-    state.next();
+  wanted.clear();
+  wantedPieces(sinkOf(id), start, last, wanted);
+  for (let i: u32 = 0; i < wanted.length; i += PIECE_BYTES) {
+    const piece = changetype<Piece>(wanted.at(i));
+    emitVa(out, OP_VA_PROTECT, id, piece.start, lengthOf(piece.start, piece.last), piece.b, piece.a, piece.c);
   }
 }

@@ -2,12 +2,14 @@
 // follows from what was asked for is worked out anew and compared: flat views, VA pieces, memory slots.
 
 import { ACCESS_ALL, KIND_ALIAS, KIND_CONTAINER, OBJECT_PRIVATE, PAGE_SHIFT, REGION_EMPTY, SINK_VA } from './abi';
+import { isAsBefore } from './before';
 import { resetVisits } from './dirty';
 import { render } from './flatten';
 import { clearExhausted, exhausted } from './heap';
 import { savepoint, undo } from './journal';
 import { isIdle } from './manager';
 import { Span } from './node';
+import { PIECE_BYTES, Piece, wantedPieces } from './pieces';
 import { LAST_BYTE, lengthOf, pageLast, plusClipped } from './range';
 import {
   objectOf,
@@ -24,7 +26,7 @@ import {
 import { slotAccess, slotIsTaken, slotNumber, wantedSlots } from './slots';
 import { CURSOR_SIZE, Cursor } from './tree';
 import { ANY, DISJOINT, JOINED, verifyTree } from './tree-verify';
-import { Piece, wantedPieces } from './va';
+
 import { VECTOR_SIZE, Vector } from './vector';
 
 const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
@@ -74,6 +76,7 @@ function verifyRegion(id: u32): void {
     assert(span.start == alias.targetOffset && span.last == plusClipped(alias.targetOffset, alias.last));
     cursor.next();
   }
+  assert(!isIdle() || isAsBefore(region.mappingsSlot));
   verifyTree(region.mappingsSlot, JOINED);
   cursor.seek(region.mappingsSlot, 0);
   for (let span = cursor.span; span != null; span = cursor.span) {
@@ -109,6 +112,7 @@ function verifySpace(id: u32): void {
     assert(sinks.isAlive(sink - 1) && sinkOf(sink - 1).space == id + 1);
   }
   if (!isIdle() || exhausted) return;
+  assert(isAsBefore(space.flatSlot));
   cursor.seek(space.flatSlot, 0);
   for (let span = cursor.span; span != null; span = cursor.span) {
     const region = regionOf(span.b);
@@ -147,10 +151,10 @@ function verifySink(id: u32): void {
   const sink = sinkOf(id);
   assert(spaces.isAlive(sink.space - 1));
   verifyTree(sink.protectionsSlot, JOINED);
-  verifyTree(sink.stateSlot, sink.kind == <u8>SINK_VA ? JOINED : DISJOINT);
+  verifyTree(sink.stateSlot, DISJOINT);
   if (sink.kind == <u8>SINK_VA) verifyUsers(id);
   if (!isIdle()) return;
-  assert(!sink.detaching);
+  assert(!sink.detaching && !sink.attaching && isAsBefore(sink.protectionsSlot));
   wanted.clear();
   if (sink.kind == <u8>SINK_VA) wantedPieces(sink, 0, LAST_BYTE, wanted);
   else wantedSlots(sink, 0, LAST_BYTE, wanted);
@@ -167,37 +171,19 @@ function verifyUsers(id: u32): void {
   assert(users == sinkOf(id).users);
 }
 
-/** The pieces are those that there should be, joined where they can be; private ones are known to their objects. */
+/** The pieces lie in the sink; private ones are known to their objects. */
 function verifyPieces(id: u32): void {
-  const sink = sinkOf(id);
-  let at: u32 = 0;
-  cursor.seek(sink.stateSlot, 0);
-  for (let span = cursor.span; span != null; span = cursor.span) {
-    let gpa = span.start;
-    while (true) {
-      assert(at < wanted.length);
-      const piece = changetype<Piece>(wanted.at(at));
-      at += offsetof<Piece>();
-      assert(
-        piece.start == gpa &&
-          piece.last <= span.last &&
-          piece.b == span.b &&
-          piece.a == span.aAt(gpa) &&
-          piece.c == span.c,
-      );
-      if (piece.last == span.last) break;
-      gpa = piece.last + 1;
-    }
-    const object = objectOf(span.b);
-    if (object.kind == <u8>OBJECT_PRIVATE) {
-      other.seek(object.shownSlot, span.a);
-      const shown = other.span;
-      assert(shown != null && shown.start <= span.a && shown.last >= span.aAt(span.last));
-      if (shown != null) assert(shown.b == id && shown.aAt(span.a) == span.start);
-    }
-    cursor.next();
+  assert(sinkOf(id).state == 0);
+  for (let at: u32 = 0; at < wanted.length; at += PIECE_BYTES) {
+    const piece = changetype<Piece>(wanted.at(at));
+    assert(piece.last <= sinkOf(id).last);
+    const object = objectOf(piece.b);
+    if (object.kind != <u8>OBJECT_PRIVATE) continue;
+    other.seek(object.shownSlot, piece.a);
+    const shown = other.span;
+    assert(shown != null && shown.start <= piece.a && shown.last >= piece.aAt(piece.last));
+    if (shown != null) assert(shown.b == id && shown.aAt(piece.a) == piece.start);
   }
-  assert(at == wanted.length);
 }
 
 /** The slots are those that there should be, each with a number of its own. */

@@ -14,8 +14,8 @@ export class Walk {
   private leftEnd: usize;
   private right: usize;
   private rightEnd: usize;
-  /** Bytes from one item of the right list to the next; those of the left are Spans. */
-  private rightStride: u32;
+  /** Bytes from one item of a list to the next. */
+  private stride: u32;
   private done: bool;
   /** Nothing before this address is left to be shown. */
   private at: u64;
@@ -26,12 +26,12 @@ export class Walk {
   inLeft: Span | null;
   inRight: Span | null;
 
-  begin(left: usize, leftEnd: usize, right: usize, rightEnd: usize, rightStride: u32): void {
+  begin(left: usize, leftEnd: usize, right: usize, rightEnd: usize, stride: u32): void {
     this.left = left;
     this.leftEnd = leftEnd;
     this.right = right;
     this.rightEnd = rightEnd;
-    this.rightStride = rightStride;
+    this.stride = stride;
     this.at = 0;
     this.done = false;
   }
@@ -40,8 +40,8 @@ export class Walk {
   next(): bool {
     if (this.done) return false;
     const at = this.at;
-    while (this.left < this.leftEnd && changetype<Span>(this.left).last < at) this.left += offsetof<Span>();
-    while (this.right < this.rightEnd && changetype<Span>(this.right).last < at) this.right += this.rightStride;
+    while (this.left < this.leftEnd && changetype<Span>(this.left).last < at) this.left += this.stride;
+    while (this.right < this.rightEnd && changetype<Span>(this.right).last < at) this.right += this.stride;
     const left = this.left < this.leftEnd ? changetype<Span>(this.left) : null;
     const right = this.right < this.rightEnd ? changetype<Span>(this.right) : null;
     if (left == null && right == null) return false;

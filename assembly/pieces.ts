@@ -1,0 +1,114 @@
+// What a VA space should have, and what it had when the transaction began. A piece is a stretch of whole pages that show one
+// object: it follows from the flat view, the mappings of the regions seen in it, and the sink's protections, as they are
+// or as they were. So nobody keeps it.
+
+import { ACCESS_READ, ACCESS_WRITE, MAPPING_WRITABLE } from './abi';
+import { TIME_CURSOR_SIZE, TimeCursor } from './before';
+import { Span } from './node';
+import { hasWholePage, isPageAligned, LAST_BYTE, pageStart, wholeLast, wholeStart } from './range';
+import { isMemory, isWritable, regionOf, Sink, spaceOf } from './records';
+import { Vector } from './vector';
+
+/** A span of GPAs with a = offset in object, b = object, c = access, and whose memory it is. */
+@unmanaged
+export class Piece extends Span {
+  region: u32;
+  unused: u32;
+  offsetInRegion: u64;
+}
+
+export const PIECE_BYTES: u32 = offsetof<Piece>();
+
+const flat = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
+const mappings = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
+const limits = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
+
+/** Appends the pieces that the sink should have in [start, last], which are whole pages, to `out`, until it has `most` bytes. */
+export function wantedPieces(sink: Sink, start: u64, last: u64, out: Vector, most: u32 = u32.MAX_VALUE): void {
+  if (!sink.detaching) appendPieces(sink, start, last, false, out, most);
+}
+
+/** The same for those that it had when the transaction began. */
+export function formerPieces(sink: Sink, start: u64, last: u64, out: Vector, most: u32 = u32.MAX_VALUE): void {
+  if (!sink.attaching) appendPieces(sink, start, last, true, out, most);
+}
+
+function appendPieces(sink: Sink, start: u64, last: u64, former: bool, out: Vector, most: u32): void {
+  flat.find(spaceOf(sink.space - 1).flatSlot, start, last, former);
+  for (let range = flat.span; range != null && range.start <= last && out.length < most; range = flat.span) {
+    if (showsPages(range)) {
+      const from = max(start, wholeStart(range.start));
+      const to = min(last, wholeLast(range.last));
+      if (from <= to) appendOfRange(sink, range, from, to, former, out, most);
+    }
+    if (range.last >= last) return;
+    flat.advance();
+  }
+}
+
+/** Whether a flat range is memory of which whole pages can be shown. */
+export function showsPages(range: Span): bool {
+  return isMemory(range.b) && isPageAligned(range.a - range.start) && hasWholePage(range.start, range.last);
+}
+
+/** The pieces of one flat range between `from` and `to`. */
+function appendOfRange(sink: Sink, range: Span, from: u64, to: u64, former: bool, out: Vector, most: u32): void {
+  // Offset in region - GPA, which may wrap.
+  const delta = range.a - range.start;
+  mappings.find(regionOf(range.b).mappingsSlot, from + delta, to + delta, former);
+  for (let mapping = mappings.span; mapping != null && mapping.start <= to + delta; mapping = mappings.span) {
+    let access: u32 = ACCESS_READ;
+    if (mapping.c & MAPPING_WRITABLE && isWritable(range.b, range.c)) access |= ACCESS_WRITE;
+    let gpa = max(from + delta, mapping.start) - delta;
+    const pieceLast = min(to + delta, mapping.last) - delta;
+    while (true) {
+      const left = protectedAccess(sink, gpa, pieceLast, access, former);
+      const partLast = min(pieceLast, protectionLast);
+      if (left & ACCESS_READ) {
+        if (out.length >= most || !out.ensure(PIECE_BYTES)) return;
+        const piece = changetype<Piece>(out.extend(PIECE_BYTES));
+        piece.start = gpa;
+        piece.last = partLast;
+        piece.a = mapping.aAt(gpa + delta);
+        piece.b = mapping.b;
+        piece.c = left;
+        piece.region = range.b;
+        piece.offsetInRegion = gpa + delta;
+      }
+      if (partLast == pieceLast) break;
+      gpa = partLast + 1;
+    }
+    if (pieceLast == to) return;
+    mappings.advance();
+  }
+}
+
+/** Where the flat range or the mapping begins, whichever is later, that the page at `at` shows; that page if it shows none. */
+export function stretchStart(sink: Sink, at: u64, former: bool): u64 {
+  const page = pageStart(at);
+  flat.find(spaceOf(sink.space - 1).flatSlot, page, page, former);
+  const range = flat.span;
+  if (range == null || !showsPages(range) || wholeStart(range.start) > page) return page;
+  const delta = range.a - range.start;
+  mappings.find(regionOf(range.b).mappingsSlot, page + delta, page + delta, former);
+  const mapping = mappings.span;
+  if (mapping == null || mapping.start > page + delta) return page;
+  return max(wholeStart(range.start) + delta, mapping.start) - delta;
+}
+
+/** How far what `protectedAccess` said holds. */
+export let protectionLast: u64 = 0;
+
+/** What the sink's protections leave, or left, of the access of a page seen at `gpa`; nobody asks for pages behind `last`. */
+export function protectedAccess(sink: Sink, gpa: u64, last: u64, access: u32, former: bool = false): u32 {
+  protectionLast = LAST_BYTE;
+  limits.find(sink.protectionsSlot, gpa, last, former);
+  const span = limits.span;
+  if (span == null) return access;
+  if (span.start > gpa) {
+    protectionLast = span.start - 1;
+    return access;
+  }
+  protectionLast = span.last;
+  return access & span.c;
+}
