@@ -1,8 +1,9 @@
 // What trees were when the transaction began. The trees that VA pieces follow from (mappings, flat views, protections) have a
-// second one behind them, in the next word: whoever changes the first notes there what was in its place, as long as that
-// is not noted already, and where nothing was, NOTHING. Both together tell what was; when the transaction has ended, the
-// second one is empty again.
+// second one behind them, in the next word: what was in places that have changed, and NOTHING where nothing was. Both together
+// tell what was; when the transaction has ended, the second one is empty again.
 
+import { copyWords } from './bytes';
+import { ensureStep, notes, saveImage } from './journal';
 import { Span } from './node';
 import { LAST_BYTE } from './range';
 import * as spans from './spans';
@@ -10,11 +11,36 @@ import { CURSOR_SIZE, Cursor, drop } from './tree';
 import { VECTOR_SIZE, Vector } from './vector';
 
 /** The `b` of a stretch where nothing was. */
-const NOTHING: u32 = u32.MAX_VALUE;
+export const NOTHING: u32 = u32.MAX_VALUE;
 const SPAN_BYTES: u32 = offsetof<Span>();
 
-/** Slots (u32) of the second trees that something was entered into. */
-const noted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** What one change did to [start, last] of the tree at `slot`; behind it are copies of what it took out, as Spans. */
+@unmanaged
+export class Edit {
+  start: u64;
+  last: u64;
+  /** What is there now: the rest of a span, b = NOTHING for nothing. */
+  a: u64;
+  b: u32;
+  c: u32;
+  slot: u32;
+  /** Bytes of what it took out. */
+  taken: u32;
+
+  get firstTaken(): usize {
+    return changetype<usize>(this) + EDIT_BYTES;
+  }
+  get end(): usize {
+    return this.firstTaken + this.taken;
+  }
+}
+
+const EDIT_BYTES: u32 = offsetof<Edit>();
+
+/** How much of `notes` has been entered into the second trees: that is done when somebody asks. In the journal as one word. */
+const entered: usize = memory.data(8, 8);
+/** Slots (u32) of the second trees that are not empty. */
+const filled = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const then = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const now = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 
@@ -23,36 +49,60 @@ function slotOfBefore(slot: usize): usize {
   return slot + 4;
 }
 
-/** Notes what was taken out of the tree: Spans. */
-export function noteTaken(slot: usize, taken: Vector): void {
-  for (let at: u32 = 0; at < taken.length; at += SPAN_BYTES) {
-    const span = changetype<Span>(taken.at(at));
-    note(slot, span.start, span.last, span.a, span.b, span.c);
-  }
+/** Notes that [start, last] of the tree is one span now, or with b = NOTHING none, and what was taken out for it. Returns the
+ *  edit's number, never 0, for `editOf`. */
+export function noteEdit(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32, taken: Vector): u32 {
+  if (!notes.ensure(EDIT_BYTES + taken.length)) return 0;
+  const edit = changetype<Edit>(notes.extend(EDIT_BYTES + taken.length));
+  edit.start = start;
+  edit.last = last;
+  edit.a = a;
+  edit.b = b;
+  edit.c = c;
+  edit.slot = <u32>slot;
+  edit.taken = taken.length;
+  copyWords(edit.firstTaken, taken.at(0), taken.length);
+  return notes.length - EDIT_BYTES - taken.length + 1;
 }
 
-/** Notes that there was nothing in [start, last] but what is noted. */
-export function noteEmpty(slot: usize, start: u64, last: u64): void {
-  note(slot, start, last, start, NOTHING, 0);
+export function editOf(number: u32): Edit {
+  return changetype<Edit>(notes.at(number - 1));
 }
 
-function note(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
-  const before = slotOfBefore(slot);
-  if (load<u32>(before) == 0) {
-    if (!noted.ensure(4)) return;
-    noted.push32(<u32>before);
+/** What the first edit of an address took out is what was there. */
+function enterNotes(): void {
+  let at = load<u32>(entered);
+  if (at == notes.length) return;
+  while (at < notes.length) {
+    const edit = changetype<Edit>(notes.at(at));
+    const before = slotOfBefore(edit.slot);
+    if (!filled.ensure(4)) return;
+    if (load<u32>(before) == 0) filled.push32(<u32>before);
+    for (let part = edit.firstTaken; part < edit.end; part += SPAN_BYTES) {
+      const span = changetype<Span>(part);
+      if (!ensureStep()) return;
+      spans.fill(before, span.start, span.last, span.a, span.b, span.c);
+    }
+    if (!ensureStep()) return;
+    // Where an edit found nothing and left nothing, nothing has changed.
+    if (edit.b != NOTHING) spans.fill(before, edit.start, edit.last, edit.start, NOTHING, 0);
+    at += EDIT_BYTES + edit.taken;
   }
-  spans.fill(before, start, last, a, b, c);
+  saveImage(entered, 8);
+  store<u32>(entered, at);
 }
 
 /** The transaction has ended, and no savepoint is open. */
 export function forgetBefore(): void {
-  for (let at: u32 = 0; at < noted.length; at += 4) drop(load<u32>(noted.at(at)));
-  noted.clear();
+  for (let at: u32 = 0; at < filled.length; at += 4) drop(load<u32>(filled.at(at)));
+  filled.clear();
+  notes.clear();
+  store<u32>(entered, 0);
 }
 
 /** Whether nothing is noted of the tree. */
 export function isAsBefore(slot: usize): bool {
+  enterNotes();
   return load<u32>(slotOfBefore(slot)) == 0;
 }
 

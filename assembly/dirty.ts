@@ -23,6 +23,8 @@ export let mappingsChanged: bool = false;
 let visits: u32 = 0;
 /** The first error of the walk; 0 for none. */
 let walkError: i32 = 0;
+/** The edit that the walk is for; 0 for none. */
+let walkEdit: u32 = 0;
 
 export function resetVisits(): void {
   visits = 0;
@@ -41,9 +43,11 @@ export function visit(): bool {
   return ++visits <= <u32>MAX_VISITS;
 }
 
-/** Marks bytes [start, last] of a region, wherever they are seen. Returns 0 or an error code. */
-export function markRegion(id: u32, start: u64, last: u64, what: u32): i32 {
+/** Marks bytes [start, last] of a region, wherever they are seen; `edit`: what was done to its mappings there. Returns 0 or
+ *  an error code. */
+export function markRegion(id: u32, start: u64, last: u64, what: u32, edit: u32 = 0): i32 {
   walkError = 0;
+  walkEdit = edit;
   resetVisits();
   if (!((regionOf(id).flags & REGION_DISABLED) != 0)) markSeen(id, start, last, what, 0);
   return walkError;
@@ -104,6 +108,6 @@ export function markSpace(id: u32, start: u64, last: u64, what: u32): void {
     return;
   }
   for (let sink = spaceOf(id).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-    if (sinkOf(sink - 1).kind == SINK_VA) addWindow(sinkWindows, sink - 1, start, last);
+    if (sinkOf(sink - 1).kind == SINK_VA) addWindow(sinkWindows, sink - 1, start, last, walkEdit);
   }
 }

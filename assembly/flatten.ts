@@ -18,7 +18,7 @@ import {
   REGION_READONLY,
   SINK_VA,
 } from './abi';
-import { noteEmpty, noteTaken } from './before';
+import { noteEdit } from './before';
 import { mappingsChanged, visit } from './dirty';
 import { fail } from './failure';
 import { ensureStep } from './journal';
@@ -60,10 +60,7 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
     if (error != 0) return error;
   }
   const isChanged = !isSame(slot, start, last);
-  if (isChanged && space.sinks != 0) {
-    noteTaken(slot, before);
-    noteEmpty(slot, start, last);
-  }
+  if (isChanged && space.sinks != 0) noteEdit(slot, start, last, 0, 0, 0, before);
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
     if (isChanged || (mappingsChanged && sinkOf(sink - 1).kind == SINK_VA))
       addWindow(sinkWindows, sink - 1, start, last);

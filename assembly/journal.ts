@@ -14,6 +14,7 @@
 import { copyWords } from './bytes';
 import { allocate, ensureSmall, exhausted, passCeiling, release } from './heap';
 import { VECTOR_SIZE, Vector } from './vector';
+import { sinkWindows } from './windows';
 
 const KIND_MASK: u32 = 7;
 const PLAIN: u32 = 0;
@@ -26,9 +27,24 @@ const TRAILER: u32 = 8;
 /** Enough for what any one step writes, images included: a path of nodes and their neighbours, or a few records. */
 const STEP_BYTES: u32 = 64 * 1024;
 
+/** What there was when a savepoint was made. */
+@unmanaged
+class Savepoint {
+  entries: u32;
+  freed: u32;
+  notes: u32;
+  windows: u32;
+  stamp: u64;
+}
+
+const SAVEPOINT_BYTES: u32 = offsetof<Savepoint>();
+
 const entries = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const freed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const savepoints = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+/** What is noted of the past as it goes, see before.ts: undoing cuts it back. */
+export const notes = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** What the last savepoint was numbered; a node whose stamp is lower has no image since then. */
 let savepointStamp: u64 = 0;
@@ -47,20 +63,28 @@ export function ensureStep(): bool {
 /** Opens a savepoint, with room for a first step; false when memory has run out. */
 export function savepoint(): bool {
   if (savepoints.length == 0) passCeiling(true);
-  if (!ensureStep() || !savepoints.ensure(16)) return false;
-  savepoints.push32(entries.length);
-  savepoints.push32(freed.length);
-  savepoints.push64(savepointStamp);
+  if (!ensureStep() || !savepoints.ensure(SAVEPOINT_BYTES)) return false;
+  const point = changetype<Savepoint>(savepoints.extend(SAVEPOINT_BYTES));
+  point.entries = entries.length;
+  point.freed = freed.length;
+  point.notes = notes.length;
+  point.windows = sinkWindows.length;
+  point.stamp = savepointStamp;
   savepointStamp = ++newestStamp;
   return true;
 }
 
+/** The last savepoint, which is one no more. */
+function endSavepoint(): Savepoint {
+  const point = changetype<Savepoint>(savepoints.end - SAVEPOINT_BYTES);
+  savepointStamp = point.stamp;
+  savepoints.shrink(SAVEPOINT_BYTES);
+  return point;
+}
+
 /** Ends the last savepoint and keeps what was done: it is now undone with the one around it, or never. */
 export function keep(): void {
-  const at = savepoints.end - 16;
-  const start = load<u32>(at);
-  savepointStamp = load<u64>(at, 8);
-  savepoints.shrink(16);
+  const start = endSavepoint().entries;
   if (savepoints.length != 0) {
     dropDoubles(start);
     return;
@@ -103,11 +127,11 @@ function isDouble(entry: usize): bool {
 /** Undoes everything since the last savepoint, and ends it. */
 export function undo(): void {
   ++rewinds;
-  const at = savepoints.end - 16;
-  const start = load<u32>(at);
-  freed.shrink(freed.length - load<u32>(at, 4));
-  savepointStamp = load<u64>(at, 8);
-  savepoints.shrink(16);
+  const point = endSavepoint();
+  const start = point.entries;
+  freed.shrink(freed.length - point.freed);
+  notes.shrink(notes.length - point.notes);
+  sinkWindows.shrink(sinkWindows.length - point.windows);
   while (entries.length > start) {
     const info = load<u32>(entries.end - TRAILER);
     const size = entrySize(info);

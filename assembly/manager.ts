@@ -158,6 +158,7 @@ function becomeIdle(): void {
   sinkWindows.clear();
   forgetChanged();
   forgetMappings();
+  forgetBefore();
 }
 
 function makePlan(): i32 {
@@ -218,7 +219,6 @@ function settleSinks(): void {
 export function adopt(): i32 {
   if (state != PLANNED) return refusal();
   keep();
-  forgetBefore();
   recycleTables();
   becomeIdle();
   return 0;

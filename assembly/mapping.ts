@@ -16,7 +16,7 @@ import {
   PAGE_SHIFT,
   REGION_EMPTY,
 } from './abi';
-import { noteEmpty, noteTaken } from './before';
+import { NOTHING, noteEdit } from './before';
 import { MAPPINGS, markRegion, noteMappings } from './dirty';
 import { fail } from './failure';
 import { ensureStep } from './journal';
@@ -68,19 +68,19 @@ export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, obje
   erased.clear();
   const slot = regionOf(id).mappingsSlot;
   spans.overwrite(slot, offset, last, objectOffset, objectId, flags, erased);
-  forgetErased(slot);
-  noteEmpty(slot, offset, last);
+  forgetErased();
+  const edit = noteEdit(slot, offset, last, objectOffset, objectId, flags, erased);
   changeObject(objectId).mappedPages += length >> PAGE_SHIFT;
   noteMappings();
-  return markRegion(id, offset, last, MAPPINGS);
+  return markRegion(id, offset, last, MAPPINGS, edit);
 }
 
 export function unmapObject(id: u32, offset: u64, length: u64): i32 {
   const error = checkRange(id, offset, length);
   if (error != 0) return error;
   const last = lastOf(offset, length);
-  eraseMappings(id, offset, last);
-  return markRegion(id, offset, last, MAPPINGS);
+  const edit = eraseMappings(id, offset, last);
+  return edit != 0 ? markRegion(id, offset, last, MAPPINGS, edit) : 0;
 }
 
 function checkRange(id: u32, offset: u64, length: u64): i32 {
@@ -95,18 +95,19 @@ function checkRange(id: u32, offset: u64, length: u64): i32 {
   return 0;
 }
 
-/** Takes [start, last] out of a region's mappings. Marks nothing. */
-export function eraseMappings(id: u32, start: u64, last: u64): void {
-  if (regionOf(id).mappings == 0) return;
+/** Takes [start, last] out of a region's mappings. Marks nothing. Returns the edit, 0 if nothing was there. */
+export function eraseMappings(id: u32, start: u64, last: u64): u32 {
+  if (regionOf(id).mappings == 0) return 0;
   const slot = regionOf(id).mappingsSlot;
   erased.clear();
   spans.take(slot, start, last, erased);
-  forgetErased(slot);
+  if (erased.length == 0) return 0;
+  forgetErased();
+  return noteEdit(slot, start, last, 0, NOTHING, 0, erased);
 }
 
-/** Counts the pages of `erased`, which were in the tree, no more. */
-function forgetErased(slot: usize): void {
-  noteTaken(slot, erased);
+/** Counts the pages of `erased` no more. */
+function forgetErased(): void {
   for (let at: u32 = 0; at < erased.length; at += SPAN_BYTES) {
     if (!ensureStep()) return;
     const span = changetype<Span>(erased.at(at));

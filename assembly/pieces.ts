@@ -3,7 +3,7 @@
 // or as they were. So nobody keeps it.
 
 import { ACCESS_READ, ACCESS_WRITE, MAPPING_WRITABLE } from './abi';
-import { TIME_CURSOR_SIZE, TimeCursor } from './before';
+import { Edit, NOTHING, TIME_CURSOR_SIZE, TimeCursor } from './before';
 import { Span } from './node';
 import { hasWholePage, isPageAligned, LAST_BYTE, pageStart, wholeLast, wholeStart } from './range';
 import { isMemory, isWritable, regionOf, Sink, spaceOf } from './records';
@@ -57,23 +57,15 @@ function appendOfRange(sink: Sink, range: Span, from: u64, to: u64, former: bool
   const delta = range.a - range.start;
   mappings.find(regionOf(range.b).mappingsSlot, from + delta, to + delta, former);
   for (let mapping = mappings.span; mapping != null && mapping.start <= to + delta; mapping = mappings.span) {
-    let access: u32 = ACCESS_READ;
-    if (mapping.c & MAPPING_WRITABLE && isWritable(range.b, range.c)) access |= ACCESS_WRITE;
+    const access = accessOf(range, mapping.c);
     let gpa = max(from + delta, mapping.start) - delta;
     const pieceLast = min(to + delta, mapping.last) - delta;
     while (true) {
       const left = protectedAccess(sink, gpa, pieceLast, access, former);
       const partLast = min(pieceLast, protectionLast);
       if (left & ACCESS_READ) {
-        if (out.length >= most || !out.ensure(PIECE_BYTES)) return;
-        const piece = changetype<Piece>(out.extend(PIECE_BYTES));
-        piece.start = gpa;
-        piece.last = partLast;
-        piece.a = mapping.aAt(gpa + delta);
-        piece.b = mapping.b;
-        piece.c = left;
-        piece.region = range.b;
-        piece.offsetInRegion = gpa + delta;
+        if (out.length >= most) return;
+        appendPiece(range, gpa, partLast, mapping.aAt(gpa + delta), mapping.b, left, out);
       }
       if (partLast == pieceLast) break;
       gpa = partLast + 1;
@@ -81,6 +73,46 @@ function appendOfRange(sink: Sink, range: Span, from: u64, to: u64, former: bool
     if (pieceLast == to) return;
     mappings.advance();
   }
+}
+
+/** The access to a mapping with these MAPPING_* where the flat range shows it, as far as no protection takes some away. */
+function accessOf(range: Span, mappingFlags: u32): u32 {
+  return mappingFlags & MAPPING_WRITABLE && isWritable(range.b, range.c) ? ACCESS_READ | ACCESS_WRITE : ACCESS_READ;
+}
+
+/** Does nothing once memory has run out. */
+function appendPiece(range: Span, start: u64, last: u64, a: u64, b: u32, access: u32, out: Vector): void {
+  if (!out.ensure(PIECE_BYTES)) return;
+  const piece = changetype<Piece>(out.extend(PIECE_BYTES));
+  piece.start = start;
+  piece.last = last;
+  piece.a = a;
+  piece.b = b;
+  piece.c = access;
+  piece.region = range.b;
+  piece.offsetInRegion = start + (range.a - range.start);
+}
+
+/**
+ * Appends the pieces that the sink had and should have in [start, last], where nothing was done but one edit of mappings:
+ * then that tells both, without a look into the trees. False if it does not; nothing is appended.
+ */
+export function editedPieces(sink: Sink, start: u64, last: u64, edit: Edit, had: Vector, has: Vector): bool {
+  if (sink.protections != 0) return false;
+  flat.seek(spaceOf(sink.space - 1).flatSlot, start);
+  const range = flat.span;
+  if (range == null || range.start > start || range.last < last || !showsPages(range)) return false;
+  const delta = range.a - range.start;
+  if (regionOf(range.b).mappingsSlot != edit.slot) return false;
+  if (start + delta < edit.start || last + delta > edit.last) return false;
+  if (edit.b != NOTHING) appendPiece(range, start, last, edit.a + (start + delta - edit.start), edit.b, accessOf(range, edit.c), has);
+  for (let at = edit.firstTaken; at < edit.end; at += offsetof<Span>()) {
+    const span = changetype<Span>(at);
+    if (span.last < start + delta || span.start > last + delta) continue;
+    const from = max(start + delta, span.start);
+    appendPiece(range, from - delta, min(last + delta, span.last) - delta, span.aAt(from), span.b, accessOf(range, span.c), had);
+  }
+  return true;
 }
 
 /** Where the flat range or the mapping begins, whichever is later, that the page at `at` shows; that page if it shows none. */

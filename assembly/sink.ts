@@ -13,7 +13,7 @@ import {
   SINK_PARTITION,
   SINK_VA,
 } from './abi';
-import { noteEmpty, noteTaken } from './before';
+import { noteEdit } from './before';
 import { fail } from './failure';
 import { isPageAligned, LAST_BYTE } from './range';
 import {
@@ -131,8 +131,7 @@ export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
   } else {
     spans.overwrite(slot, start, last, start, 0, access, taken);
   }
-  noteTaken(slot, taken);
-  noteEmpty(slot, start, last);
+  noteEdit(slot, start, last, 0, 0, access, taken);
   addWindow(sinkWindows, id, start, last);
   return 0;
 }

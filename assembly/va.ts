@@ -15,10 +15,11 @@ import {
   OP_VA_UNPARK,
 } from './abi';
 import { zeroWords } from './bytes';
+import { editOf } from './before';
 import { emitVa, vaAdditions, vaRemovals } from './command';
 import { fail } from './failure';
 import { ensureStep } from './journal';
-import { formerPieces, PIECE_BYTES, Piece, wantedPieces } from './pieces';
+import { editedPieces, formerPieces, PIECE_BYTES, Piece, wantedPieces } from './pieces';
 import { LAST_BYTE, lengthOf, pageLast, pageStart } from './range';
 import { objectOf, sinkOf } from './records';
 import * as spans from './spans';
@@ -77,7 +78,7 @@ export function diffVa(id: u32, from: u32, end: u32): i32 {
     const start = max(reached, pageStart(window.start));
     const last = pageLast(window.last);
     if (start <= last) {
-      const error = diffWindow(id, start, last);
+      const error = diffWindow(id, start, last, window.edit);
       if (error != 0) return error;
     }
     if (last == LAST_BYTE) break;
@@ -86,16 +87,18 @@ export function diffVa(id: u32, from: u32, end: u32): i32 {
   return 0;
 }
 
-function diffWindow(id: u32, start: u64, last: u64): i32 {
+function diffWindow(id: u32, start: u64, last: u64, edit: u32): i32 {
   const sink = sinkOf(id);
+  former.clear();
   wanted.clear();
-  wantedPieces(sink, start, last, wanted);
+  if (edit == 0 || !editedPieces(sink, start, last, editOf(edit), former, wanted)) {
+    formerPieces(sink, start, last, former);
+    wantedPieces(sink, start, last, wanted);
+  }
   if (wanted.length != 0) {
     const end = changetype<Piece>(wanted.end - PIECE_BYTES);
     if (end.last > sink.last) return fail(ERR_PAST_LIMIT, end.region + 1, id + 1, end.last);
   }
-  former.clear();
-  formerPieces(sink, start, last, former);
   walk.begin(former.at(0), former.end, wanted.at(0), wanted.end, PIECE_BYTES);
   while (walk.next()) {
     const had = walk.inLeft;
