@@ -60,10 +60,12 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
     if (error != 0) return error;
   }
   const isChanged = !isSame(slot, start, last);
-  if (isChanged && space.sinks != 0) noteEdit(slot, start, last, 0, 0, 0, before);
+  let edit: u32 = 0;
+  if (isChanged && space.sinks != 0) edit = noteEdit(slot, start, last, 0, 0, 0, before);
+  if (mappingsChanged) edit = 0;
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
     if (isChanged || (mappingsChanged && sinkOf(sink - 1).kind == SINK_VA))
-      addWindow(sinkWindows, sink - 1, start, last);
+      addWindow(sinkWindows, sink - 1, start, last, edit);
   }
   return 0;
 }

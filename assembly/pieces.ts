@@ -36,11 +36,7 @@ export function formerPieces(sink: Sink, start: u64, last: u64, out: Vector, mos
 function appendPieces(sink: Sink, start: u64, last: u64, former: bool, out: Vector, most: u32): void {
   flat.find(spaceOf(sink.space - 1).flatSlot, start, last, former);
   for (let range = flat.span; range != null && range.start <= last && out.length < most; range = flat.span) {
-    if (showsPages(range)) {
-      const from = max(start, wholeStart(range.start));
-      const to = min(last, wholeLast(range.last));
-      if (from <= to) appendOfRange(sink, range, from, to, former, out, most);
-    }
+    appendOfRange(sink, range, start, last, former, out, most);
     if (range.last >= last) return;
     flat.advance();
   }
@@ -51,8 +47,12 @@ export function showsPages(range: Span): bool {
   return isMemory(range.b) && isPageAligned(range.a - range.start) && hasWholePage(range.start, range.last);
 }
 
-/** The pieces of one flat range between `from` and `to`. */
-function appendOfRange(sink: Sink, range: Span, from: u64, to: u64, former: bool, out: Vector, most: u32): void {
+/** The pieces of one flat range in [start, last]. */
+function appendOfRange(sink: Sink, range: Span, start: u64, last: u64, former: bool, out: Vector, most: u32): void {
+  if (!showsPages(range)) return;
+  const from = max(start, wholeStart(range.start));
+  const to = min(last, wholeLast(range.last));
+  if (from > to) return;
   // Offset in region - GPA, which may wrap.
   const delta = range.a - range.start;
   mappings.find(regionOf(range.b).mappingsSlot, from + delta, to + delta, former);
@@ -93,13 +93,26 @@ function appendPiece(range: Span, start: u64, last: u64, a: u64, b: u32, access:
   piece.offsetInRegion = start + (range.a - range.start);
 }
 
+// ---- Where one edit is all that was done -----------------------------------------------------------
+
 /**
- * Appends the pieces that the sink had and should have in [start, last], where nothing was done but one edit of mappings:
- * then that tells both, without a look into the trees. False if it does not; nothing is appended.
+ * Appends the pieces that the sink had and has in [start, last] to the lists, if that follows from the edit without a look at
+ * what trees were; else returns false and has appended nothing.
  */
 export function editedPieces(sink: Sink, start: u64, last: u64, edit: Edit, had: Vector, has: Vector): bool {
+  const slot = spaceOf(sink.space - 1).flatSlot;
+  if (<usize>edit.slot != slot) return mappedPieces(sink, slot, start, last, edit, had, has);
+  for (let at = edit.firstTaken; at < edit.end; at += offsetof<Span>()) {
+    appendOfRange(sink, changetype<Span>(at), start, last, false, had, u32.MAX_VALUE);
+  }
+  appendPieces(sink, start, last, false, has, u32.MAX_VALUE);
+  return true;
+}
+
+/** The same where what is mapped into a region was edited. */
+function mappedPieces(sink: Sink, slot: usize, start: u64, last: u64, edit: Edit, had: Vector, has: Vector): bool {
   if (sink.protections != 0) return false;
-  flat.seek(spaceOf(sink.space - 1).flatSlot, start);
+  flat.seek(slot, start);
   const range = flat.span;
   if (range == null || range.start > start || range.last < last || !showsPages(range)) return false;
   const delta = range.a - range.start;
