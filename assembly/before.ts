@@ -37,7 +37,7 @@ export class Edit {
 
 const EDIT_BYTES: u32 = offsetof<Edit>();
 
-/** How much of `notes` has been entered into the second trees: that is done when somebody asks. In the journal as one word. */
+/** How much of `notes` has been entered into the second trees: that is done when somebody has to know. In the journal as one word. */
 const entered: usize = memory.data(8, 8);
 /** Slots (u32) of the second trees that are not empty. */
 const filled = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -69,27 +69,30 @@ export function editOf(number: u32): Edit {
   return changetype<Edit>(notes.at(number - 1));
 }
 
-/** What the first edit of an address took out is what was there. */
-function enterNotes(): void {
+/** Enters all that was noted: what the first edit of an address took out is what was there. */
+export function enterNotes(): void {
   let at = load<u32>(entered);
   if (at == notes.length) return;
-  while (at < notes.length) {
-    const edit = changetype<Edit>(notes.at(at));
-    const before = slotOfBefore(edit.slot);
-    if (!filled.ensure(4)) return;
-    if (load<u32>(before) == 0) filled.push32(<u32>before);
-    for (let part = edit.firstTaken; part < edit.end; part += SPAN_BYTES) {
-      const span = changetype<Span>(part);
-      if (!ensureStep()) return;
-      spans.fill(before, span.start, span.last, span.a, span.b, span.c);
-    }
-    if (!ensureStep()) return;
-    // Where an edit found nothing and left nothing, nothing has changed.
-    if (edit.b != NOTHING) spans.fill(before, edit.start, edit.last, edit.start, NOTHING, 0);
-    at += EDIT_BYTES + edit.taken;
-  }
+  while (at < notes.length && enterNote(at + 1)) at = <u32>(editOf(at + 1).end - notes.at(0));
   saveImage(entered, 8);
   store<u32>(entered, at);
+}
+
+/** Enters one edit; false when memory has run out. Precondition: those before it of the same addresses have been. */
+export function enterNote(number: u32): bool {
+  const edit = editOf(number);
+  const before = slotOfBefore(edit.slot);
+  if (!filled.ensure(4)) return false;
+  if (load<u32>(before) == 0) filled.push32(<u32>before);
+  for (let part = edit.firstTaken; part < edit.end; part += SPAN_BYTES) {
+    const span = changetype<Span>(part);
+    if (!ensureStep()) return false;
+    spans.fill(before, span.start, span.last, span.a, span.b, span.c);
+  }
+  if (!ensureStep()) return false;
+  // Where an edit found nothing and left nothing, nothing has changed.
+  if (edit.b != NOTHING) spans.fill(before, edit.start, edit.last, edit.start, NOTHING, 0);
+  return ensureStep();
 }
 
 /** The transaction has ended, and no savepoint is open. */
@@ -100,13 +103,12 @@ export function forgetBefore(): void {
   store<u32>(entered, 0);
 }
 
-/** Whether nothing is noted of the tree. */
+/** Whether nothing was entered of what the tree was. */
 export function isAsBefore(slot: usize): bool {
-  enterNotes();
   return load<u32>(slotOfBefore(slot)) == 0;
 }
 
-/** A place in a tree as it is, or in the tree that it was. */
+/** A place in a tree as it is, or in the tree that it was: as far as notes were entered. */
 @unmanaged
 export class TimeCursor extends Cursor {
   private slotThen: usize;

@@ -1,8 +1,20 @@
 // What there is, as rows (see abi.ts): each read fills as many as fit, from the asked-for address on.
 
-import { KIND_ALIAS, KIND_CONTAINER, MAX_DEPTH, REGION_DISABLED, REGION_EMPTY, ROW_CAPACITY, ROW_SIZE } from './abi';
+import {
+  ERR_NO_MEMORY,
+  KIND_ALIAS,
+  KIND_CONTAINER,
+  MAX_DEPTH,
+  REGION_DISABLED,
+  REGION_EMPTY,
+  ROW_CAPACITY,
+  ROW_SIZE,
+} from './abi';
+import { enterNotes } from './before';
 import { resetVisits, visit } from './dirty';
+import { fail } from './failure';
 import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './flatten';
+import { clearExhausted, exhausted } from './heap';
 import { isPlanned } from './manager';
 import { Span } from './node';
 import { formerPieces, PIECE_BYTES, Piece, stretchStart, wantedPieces } from './pieces';
@@ -84,6 +96,7 @@ export function readPieces(va: u32, from: u64): i32 {
   filled = 0;
   const sink = sinkOf(va);
   const former = !isPlanned();
+  if (former) enterNotes();
   let at = stretchStart(sink, from, former);
   do {
     pieces.clear();
@@ -95,6 +108,10 @@ export function readPieces(va: u32, from: u64): i32 {
       if (at >= from && !addPiece(piece)) return <i32>filled;
     }
   } while (pieces.length >= MOST_PIECES && at++ != LAST_BYTE);
+  if (exhausted) {
+    clearExhausted();
+    return fail(ERR_NO_MEMORY);
+  }
   return <i32>filled;
 }
 

@@ -46,8 +46,9 @@ import { changeSink, recycleTables, sinkOf, sinks, spaces } from './records';
 import { removeSink } from './sink';
 import { beginSlots, diffSlots, planSlotAdditions, slotClass } from './slots';
 import { beginVa, diffVa, planVaAdditions, planVaRemovals, restoreAccess, restoreRange, vaClass } from './va';
+import { verifyChanges } from './va-verify';
 import { Vector } from './vector';
-import { runEnd, settle, sinkWindows, viewWindows, WINDOW_BYTES, windowAt } from './windows';
+import { group, putInOrder, runEnd, sinkWindows, takeGroup, viewWindows, windowAt } from './windows';
 
 const IDLE: u32 = 0;
 const OPEN: u32 = 1;
@@ -164,18 +165,19 @@ function becomeIdle(): void {
 function makePlan(): i32 {
   resetVisits();
   clearCommands();
-  settle(viewWindows);
-  for (let at: u32 = 0; at < viewWindows.length; at += WINDOW_BYTES) {
-    const window = windowAt(viewWindows, at);
-    if (!spaces.isAlive(window.owner)) continue;
-    const error = resolve(window.owner, window.start, window.last);
+  putInOrder(viewWindows);
+  for (let at: u32 = 0; at < viewWindows.length; ) {
+    at = takeGroup(viewWindows, at);
+    if (!spaces.isAlive(group.owner)) continue;
+    const error = resolve(group.owner, group.start, group.last);
     if (error != 0) return error;
   }
   // Sinks come in order of their ids, so that a plan does not depend on the order of the changes.
-  settle(sinkWindows);
+  putInOrder(sinkWindows);
   beginVa();
   let error = diffSinks(SINK_VA);
   if (error != 0) return error;
+  if (DEBUG) verifyChanges();
   planVaRemovals();
   error = planVaAdditions();
   if (error != 0) return error;

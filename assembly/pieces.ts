@@ -118,12 +118,21 @@ function mappedPieces(sink: Sink, slot: usize, start: u64, last: u64, edit: Edit
   const delta = range.a - range.start;
   if (regionOf(range.b).mappingsSlot != edit.slot) return false;
   if (start + delta < edit.start || last + delta > edit.last) return false;
-  if (edit.b != NOTHING) appendPiece(range, start, last, edit.a + (start + delta - edit.start), edit.b, accessOf(range, edit.c), has);
+  if (edit.b != NOTHING)
+    appendPiece(range, start, last, edit.a + (start + delta - edit.start), edit.b, accessOf(range, edit.c), has);
   for (let at = edit.firstTaken; at < edit.end; at += offsetof<Span>()) {
     const span = changetype<Span>(at);
     if (span.last < start + delta || span.start > last + delta) continue;
     const from = max(start + delta, span.start);
-    appendPiece(range, from - delta, min(last + delta, span.last) - delta, span.aAt(from), span.b, accessOf(range, span.c), had);
+    appendPiece(
+      range,
+      from - delta,
+      min(last + delta, span.last) - delta,
+      span.aAt(from),
+      span.b,
+      accessOf(range, span.c),
+      had,
+    );
   }
   return true;
 }

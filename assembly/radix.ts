@@ -62,7 +62,7 @@ function isAfter(item: usize, minor: u64, major: u32, minorAt: u32, majorAt: u32
 function pass(from: usize, to: usize, bytes: u32, size: u32, keyAt: u32): void {
   memory.fill(places, 0, 256 * 4);
   for (let at = from; at < from + bytes; at += size) {
-    const place = places + (<u32>load<u8>(at + keyAt) << 2);
+    const place = places + ((<u32>load<u8>(at + keyAt)) << 2);
     store<u32>(place, load<u32>(place) + size);
   }
   let next: u32 = 0;
@@ -72,7 +72,7 @@ function pass(from: usize, to: usize, bytes: u32, size: u32, keyAt: u32): void {
     next += count;
   }
   for (let at = from; at < from + bytes; at += size) {
-    const place = places + (<u32>load<u8>(at + keyAt) << 2);
+    const place = places + ((<u32>load<u8>(at + keyAt)) << 2);
     const offset = load<u32>(place);
     store<u32>(place, offset + size);
     copyWords(to + offset, at, size);

@@ -14,23 +14,24 @@ import {
   OP_VA_UNMAP,
   OP_VA_UNPARK,
 } from './abi';
+import { editOf, enterNote, enterNotes } from './before';
 import { zeroWords } from './bytes';
-import { editOf } from './before';
 import { emitVa, vaAdditions, vaRemovals } from './command';
 import { fail } from './failure';
 import { ensureStep } from './journal';
 import { editedPieces, formerPieces, PIECE_BYTES, Piece, wantedPieces } from './pieces';
+import { sortByKeys } from './radix';
 import { LAST_BYTE, lengthOf, pageLast, pageStart } from './range';
 import { objectOf, sinkOf } from './records';
 import * as spans from './spans';
 import { CURSOR_SIZE, Cursor } from './tree';
 import { VECTOR_SIZE, Vector } from './vector';
 import { WALK_SIZE, Walk } from './walk';
-import { sinkWindows, WINDOW_BYTES, windowAt } from './windows';
+import { group, isGroupOfEdits, sinkWindows, takeGroup, WINDOW_BYTES, windowAt } from './windows';
 
 /** A stretch whose piece is not what it was. */
 @unmanaged
-class Change {
+export class Change {
   sink: u32;
   hadPiece: bool;
   hasPiece: bool;
@@ -51,14 +52,17 @@ class Change {
   }
 }
 
-const CHANGE_BYTES: u32 = offsetof<Change>();
+export const CHANGE_BYTES: u32 = offsetof<Change>();
 
 const shown = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
 
 const former = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-const changes = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** Numbers of edits, each with a word of nothing behind it. */
+const numbers = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const NUMBER_BYTES: u32 = 16;
+export const changes = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** How much VA spaces themselves disturb the guest by this plan. */
 export let vaClass: u32 = CLASS_NONE;
@@ -73,12 +77,14 @@ export function beginVa(): void {
 /** Notes what is to change in the VA sink's windows, a run of `sinkWindows`. Returns 0 or a code. */
 export function diffVa(id: u32, from: u32, end: u32): i32 {
   let reached: u64 = 0;
-  for (let at = from; at < end; at += WINDOW_BYTES) {
-    const window = windowAt(sinkWindows, at);
-    const start = max(reached, pageStart(window.start));
-    const last = pageLast(window.last);
+  for (let at = from; at < end; ) {
+    const first = at;
+    at = takeGroup(sinkWindows, first);
+    const start = max(reached, pageStart(group.start));
+    const last = pageLast(group.last);
     if (start <= last) {
-      const error = diffWindow(id, start, last, window.edit);
+      findPieces(id, start, last, first, at);
+      const error = diffPieces(id);
       if (error != 0) return error;
     }
     if (last == LAST_BYTE) break;
@@ -87,14 +93,33 @@ export function diffVa(id: u32, from: u32, end: u32): i32 {
   return 0;
 }
 
-function diffWindow(id: u32, start: u64, last: u64, edit: u32): i32 {
+/** The pieces in `group`, which is made of the windows from `at` to `end`. */
+function findPieces(id: u32, start: u64, last: u64, at: u32, end: u32): void {
   const sink = sinkOf(id);
   former.clear();
   wanted.clear();
-  if (edit == 0 || !editedPieces(sink, start, last, editOf(edit), former, wanted)) {
-    formerPieces(sink, start, last, former);
-    wantedPieces(sink, start, last, wanted);
+  if (group.edit != 0 && editedPieces(sink, start, last, editOf(group.edit), former, wanted)) return;
+  if (isGroupOfEdits) enterEdits(at, end);
+  else enterNotes();
+  formerPieces(sink, start, last, former);
+  wantedPieces(sink, start, last, wanted);
+}
+
+/** Enters the edits of windows in the order in which they were made. */
+function enterEdits(at: u32, end: u32): void {
+  numbers.clear();
+  for (; at < end; at += WINDOW_BYTES) {
+    if (!numbers.ensure(NUMBER_BYTES)) return;
+    numbers.push64(windowAt(sinkWindows, at).edit);
+    numbers.push64(0);
   }
+  sortByKeys(numbers, NUMBER_BYTES, 0, 8);
+  for (let i: u32 = 0; i < numbers.length; i += NUMBER_BYTES) enterNote(load<u32>(numbers.at(i)));
+}
+
+/** Notes where the pieces are not the same. */
+function diffPieces(id: u32): i32 {
+  const sink = sinkOf(id);
   if (wanted.length != 0) {
     const end = changetype<Piece>(wanted.end - PIECE_BYTES);
     if (end.last > sink.last) return fail(ERR_PAST_LIMIT, end.region + 1, id + 1, end.last);

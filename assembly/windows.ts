@@ -2,6 +2,7 @@
 // or a sink. They are gathered as they come, and once, when they are needed, put in order. One window too many costs
 // time and changes nothing.
 
+import { copyWords } from './bytes';
 import { sortByKeys } from './radix';
 import { VECTOR_SIZE, Vector } from './vector';
 
@@ -10,7 +11,7 @@ export class Window {
   start: u64;
   last: u64;
   owner: u32;
-  /** The edit (see before.ts) that alone is why it must be looked at; 0 if that is not so. */
+  /** The edit (see before.ts) that is the only reason for it; 0 if there is none, or are others. */
   edit: u32;
 
   /** Takes in another window of `owner`, which begins no earlier, if they overlap, or touch and have no edit to themselves;
@@ -36,7 +37,7 @@ export function addWindow(windows: Vector, owner: u32, start: u64, last: u64, ed
   // Changes that follow each other often lie side by side.
   if (windows.length != 0) {
     const before = windowAt(windows, windows.length - WINDOW_BYTES);
-    if (start >= before.start && before.takeIn(owner, start, last, edit)) return;
+    if ((edit | before.edit) == 0 && start >= before.start && before.takeIn(owner, start, last, 0)) return;
   }
   if (!windows.ensure(WINDOW_BYTES)) return;
   const window = changetype<Window>(windows.extend(WINDOW_BYTES));
@@ -50,20 +51,28 @@ export function windowAt(windows: Vector, at: u32): Window {
   return changetype<Window>(windows.at(at));
 }
 
-/** By owner, then by address; windows of one owner that overlap become one. */
-export function settle(windows: Vector): void {
-  if (windows.length <= WINDOW_BYTES) return;
-  sortByKeys(windows, WINDOW_BYTES, offsetof<Window>('start'), offsetof<Window>('owner'));
-  let to = windowAt(windows, 0);
-  let kept = WINDOW_BYTES;
-  for (let at = WINDOW_BYTES; at < windows.length; at += WINDOW_BYTES) {
-    const window = windowAt(windows, at);
-    if (to.takeIn(window.owner, window.start, window.last, window.edit)) continue;
-    to = windowAt(windows, kept);
-    memory.copy(changetype<usize>(to), changetype<usize>(window), WINDOW_BYTES);
-    kept += WINDOW_BYTES;
+/** By owner, then by address. */
+export function putInOrder(windows: Vector): void {
+  if (windows.length > WINDOW_BYTES) {
+    sortByKeys(windows, WINDOW_BYTES, offsetof<Window>('start'), offsetof<Window>('owner'));
   }
-  windows.shrink(windows.length - kept);
+}
+
+/** Windows that are to be looked at as one. */
+export const group = changetype<Window>(memory.data(32, 8));
+/** Whether edits are the only reasons for it. */
+export let isGroupOfEdits: bool = false;
+
+/** Makes `group` of the window at `at` and those behind it, which are in order, that it takes in. Returns the next one. */
+export function takeGroup(windows: Vector, at: u32): u32 {
+  copyWords(changetype<usize>(group), windows.at(at), WINDOW_BYTES);
+  isGroupOfEdits = group.edit != 0;
+  for (at += WINDOW_BYTES; at < windows.length; at += WINDOW_BYTES) {
+    const window = windowAt(windows, at);
+    if (!group.takeIn(window.owner, window.start, window.last, window.edit)) break;
+    if (window.edit == 0) isGroupOfEdits = false;
+  }
+  return at;
 }
 
 /** The end of the run of windows that have the same owner as the one at `at`. */
