@@ -117,6 +117,10 @@ export class Node {
     return load<u64>(this.keys + (index << KEY_SHIFT), 8);
   }
 
+  setLast(index: u32, last: u64): void {
+    store<u64>(this.keys + (index << KEY_SHIFT), last, 8);
+  }
+
   /** Leaf: the rest of the span at a position. */
   // @ts-ignore: decorator
   @inline
@@ -222,7 +226,7 @@ function clearStarts(node: Node, first: u32): void {
 export function placeSpan(leaf: Node, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   openGap(leaf, position, VALUE_SIZE);
   leaf.setStart(position, start);
-  store<u64>(leaf.keys + (position << KEY_SHIFT), last, 8);
+  leaf.setLast(position, last);
   const value = leaf.valueAt(position);
   value.a = a;
   value.b = b;

@@ -4,7 +4,7 @@
 import { ensureStep } from './journal';
 import { Node, positionInLeaf, Span } from './node';
 import { Path, pathReaching, pathTo } from './path';
-import { CURSOR_SIZE, Cursor, insert, insertAt, remove, removeAt, touchNode } from './tree';
+import { CURSOR_SIZE, Cursor, extendAt, insert, insertAt, remove, removeAt, touchNode } from './tree';
 import { Vector } from './vector';
 
 const SPAN_BYTES: u32 = offsetof<Span>();
@@ -34,18 +34,17 @@ export function put(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32):
     return;
   }
   if (!ensureStep()) return;
-  // Nearly always both neighbours are in one leaf, and neither can be joined: then one search is enough.
+  // Nearly always both neighbours are in one leaf, and the right one cannot be joined: then one search is enough.
   const path = pathTo(slot, start, b);
   const leaf = path.leaf;
   const position = positionInLeaf(leaf, start, b);
   const hasLeft = position != 0;
   const hasRight = position != leaf.count;
-  const isAlone =
-    (path.depth == 0 || (hasLeft && hasRight)) &&
-    !(hasLeft && joinsFromLeft(leaf, position - 1, start, a, b, c)) &&
-    !(hasRight && joinsFromRight(leaf, position, start, last, a, b, c));
-  if (isAlone) insertAt(slot, path, position, start, last, a, b, c);
-  else putJoined(slot, start, last, a, b, c);
+  const isSimple =
+    (path.depth == 0 || (hasLeft && hasRight)) && !(hasRight && joinsFromRight(leaf, position, start, last, a, b, c));
+  if (!isSimple) putJoined(slot, start, last, a, b, c);
+  else if (hasLeft && joinsFromLeft(leaf, position - 1, start, a, b, c)) extendAt(path, position - 1, last);
+  else insertAt(slot, path, position, start, last, a, b, c);
 }
 
 /** Whether the span at `position` ends where [start, …] begins, and can be joined with it. */

@@ -91,6 +91,13 @@ export function insertAt(slot: usize, path: Path, position: u32, start: u64, las
   }
 }
 
+/** Makes the span at a position longer. Precondition: `ensureStep` said yes. */
+export function extendAt(path: Path, position: u32, last: u64): void {
+  touchNode(path.leaf);
+  path.leaf.setLast(position, last);
+  raiseMaxLast(path, path.depth, last);
+}
+
 /** Gives spans of the full leaf at the end of the path to a neighbour; false if neither has room for some. */
 function shareLeaf(slot: usize, path: Path): bool {
   if (path.depth == 0) return false;

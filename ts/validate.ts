@@ -122,8 +122,11 @@ export function options<Options extends object>(
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid(`${name} takes an object with ${known.join(', ')}, not ${shown(value)}`);
   }
+  // Most callers name them in the order of the list.
+  let next = 0;
   for (const key in value) {
-    if (!known.includes(key)) throw invalid(`${name} has no option ${shown(key)}; there are ${known.join(', ')}`);
+    if (known[next] !== key) next = (known as readonly string[]).indexOf(key);
+    if (next++ === -1) throw invalid(`${name} has no option ${shown(key)}; there are ${known.join(', ')}`);
   }
   return value;
 }
