@@ -27,6 +27,8 @@ export class GuestWindow {
   readonly start: number;
   readonly end: number;
   readonly isWritable: boolean;
+  #buffer!: ArrayBuffer;
+  #offset!: number;
   #length!: number;
   #bytes!: Uint8Array;
   #halves!: Uint16Array;
@@ -48,6 +50,8 @@ export class GuestWindow {
   }
 
   #show(buffer: ArrayBuffer, offset: number, length: number): void {
+    this.#buffer = buffer;
+    this.#offset = offset;
     this.#length = length;
     this.#bytes = new Uint8Array(buffer, offset, length);
     this.#halves = new Uint16Array(buffer, offset, length / 2);
@@ -67,7 +71,7 @@ export class GuestWindow {
 
   read(at: number, into: Uint8Array): void {
     // Not `into.set`: a class of the caller's would see the array that it is filled from.
-    set.call(into, this.#bytes.subarray(at, at + into.length));
+    set.call(into, new Uint8Array(this.#buffer, this.#offset + at, into.length));
   }
   write(at: number, from: Uint8Array): void {
     this.#bytes.set(from, at);

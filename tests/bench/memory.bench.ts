@@ -38,22 +38,36 @@ function addresses(width: number): number[] {
 type Access = (memory: GuestMemory, gpa: number) => unknown;
 type BareAccess = (view: DataView, at: number) => unknown;
 
-const SCALARS: readonly [name: string, width: number, ours: Access, bare: BareAccess][] = [
-  ['read u8', 1, (m, g) => m.readU8(g), (v, g) => v.getUint8(g)],
-  ['read u16', 2, (m, g) => m.readU16(g), (v, g) => v.getUint16(g, true)],
-  ['read u32', 4, (m, g) => m.readU32(g), (v, g) => v.getUint32(g, true)],
-  ['read u64', 8, (m, g) => m.readU64(g), (v, g) => v.getBigUint64(g, true)],
-  ['read u32 anywhere', 1, (m, g) => m.readU32(g), (v, g) => v.getUint32(g, true)],
-  ['write u8', 1, (m, g) => m.writeU8(g, 7), (v, g) => v.setUint8(g, 7)],
-  ['write u16', 2, (m, g) => m.writeU16(g, 7), (v, g) => v.setUint16(g, 7, true)],
-  ['write u32', 4, (m, g) => m.writeU32(g, 7), (v, g) => v.setUint32(g, 7, true)],
-  ['write u64', 8, (m, g) => m.writeU64(g, 7), (v, g) => v.setBigUint64(g, 7n, true)],
+/** How a loop uses what it reads, so that no compiler leaves the reading out. */
+const USES = {
+  number: { start: '0', next: (value: string) => `(sum + ${value}) | 0` },
+  bigint: { start: '0n', next: (value: string) => `BigInt.asUintN(64, sum + ${value})` },
+  nothing: { start: '0', next: (value: string) => `(${value}, i)` },
+};
+
+const SCALARS: readonly [name: string, width: number, use: keyof typeof USES, ours: Access, bare: BareAccess][] = [
+  ['read u8', 1, 'number', (m, g) => m.readU8(g), (v, g) => v.getUint8(g)],
+  ['read u16', 2, 'number', (m, g) => m.readU16(g), (v, g) => v.getUint16(g, true)],
+  ['read u32', 4, 'number', (m, g) => m.readU32(g), (v, g) => v.getUint32(g, true)],
+  ['read u64', 8, 'bigint', (m, g) => m.readU64(g), (v, g) => v.getBigUint64(g, true)],
+  ['read u32 anywhere', 1, 'number', (m, g) => m.readU32(g), (v, g) => v.getUint32(g, true)],
+  ['write u8', 1, 'nothing', (m, g) => m.writeU8(g, 7), (v, g) => v.setUint8(g, 7)],
+  ['write u16', 2, 'nothing', (m, g) => m.writeU16(g, 7), (v, g) => v.setUint16(g, 7, true)],
+  ['write u32', 4, 'nothing', (m, g) => m.writeU32(g, 7), (v, g) => v.setUint32(g, 7, true)],
+  ['write u64', 8, 'nothing', (m, g) => m.writeU64(g, 7), (v, g) => v.setBigUint64(g, 7n, true)],
 ];
 
-/** A loop of its own for each access, so that every one is compiled by itself. */
-function loop(access: Access | BareAccess, target: GuestMemory | DataView, gpas: readonly number[]): () => void {
-  const body = `return () => { let last; for (let i = 0; i < gpas.length; i++) last = (${access})(target, gpas[i]); return last; }`;
-  return new Function('target', 'gpas', body)(target, gpas);
+/** A loop of its own for each access, so that every one is compiled by itself. It makes nothing on the way. */
+function loop(
+  access: Access | BareAccess,
+  use: keyof typeof USES,
+  target: GuestMemory | DataView,
+  gpas: readonly number[],
+): () => void {
+  const { start, next } = USES[use];
+  const turn = `sum = ${next('access(target, gpas[i])')};`;
+  const body = `return () => { let sum = ${start}; for (let i = 0; i < gpas.length; i++) ${turn} return sum; }`;
+  return new Function('target', 'gpas', `const access = ${access}; ${body}`)(target, gpas);
 }
 
 async function scalars(group: Group): Promise<void> {
@@ -61,15 +75,15 @@ async function scalars(group: Group): Promise<void> {
   const view = new DataView(new ArrayBuffer(MIB));
   for (const count of [1, 4, 64]) {
     const { memory } = guest(count, MIB);
-    for (const [name, width, ours, bare] of SCALARS) {
+    for (const [name, width, use, ours, bare] of SCALARS) {
       const gpas = addresses(width);
       group.doing(`${name}, ${count} backings`);
       const goals = name.includes('u32') ? [atMost(5), speedAtLeast(1 / 3)] : [speedAtLeast(1 / 3)];
       const row = await group.add(
         compareFast({
           ...{ what: `${name}, ${count} ${count === 1 ? 'backing' : 'backings'}`, operations: ACCESSES, goals },
-          ours: { run: loop(ours, memory, gpas) },
-          baseline: { what: 'a bare DataView', run: loop(bare, view, gpas) },
+          ours: { run: loop(ours, use, memory, gpas) },
+          baseline: { what: 'a bare DataView', run: loop(bare, use, view, gpas) },
         }),
       );
       if (name === 'read u32') points.push({ size: count, ns: row.ours });
