@@ -73,12 +73,15 @@ export function editOf(number: u32): Edit {
 export function enterNotes(): void {
   let at = load<u32>(entered);
   if (at == notes.length) return;
-  while (at < notes.length && enterNote(at + 1)) at = <u32>(editOf(at + 1).end - notes.at(0));
+  while (at < notes.length) {
+    if (!enterNote(at + 1)) return;
+    at = <u32>(editOf(at + 1).end - notes.at(0));
+  }
   saveImage(entered, 8);
   store<u32>(entered, at);
 }
 
-/** Enters one edit; false when memory has run out. Precondition: those before it of the same addresses have been. */
+/** Enters one edit, once or again; false when memory has run out. Precondition: those before it of the same addresses have been. */
 export function enterNote(number: u32): bool {
   const edit = editOf(number);
   const before = slotOfBefore(edit.slot);

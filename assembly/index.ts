@@ -4,17 +4,17 @@
 //
 //   abi         numbers that cross the boundary          flatten   pass 2: who is seen where
 //   range       address arithmetic                       walk      the merge-walk
-//   heap        memory blocks                            va        passes 3 and 4 for VA spaces
-//   vector      growable runs of bytes                   slots     passes 3 and 4 for partitions
-//   journal     savepoints and undo                      command   commands and the lists of a plan
-//   node, path, tree   span trees                        manager   transactions, adopt and unwind
-//   spans       trees of disjoint spans                  policy    the `nested` overlap policy
-//   table       ids and records                          describe  rows that say what there is
-//   records     the records themselves
+//   heap        memory blocks                            before    what trees were when the transaction began
+//   vector      growable runs of bytes                   pieces    what a VA space has and should have
+//   journal     savepoints and undo                      va        passes 3 and 4 for VA spaces
+//   node, path, tree   span trees                        slots     passes 3 and 4 for partitions
+//   spans       trees of disjoint spans                  command   commands and the lists of a plan
+//   table       ids and records                          manager   transactions, adopt and unwind
+//   records     the records themselves                   policy    the `nested` overlap policy
 //   region, mapping, space, sink   pass 1: what is asked for
-//   dirty       which windows a change touches           verify, tree-verify   the invariants
-//   windows     the windows, in order                    bytes, sort   moving and sorting in place
-//   failure     what an error is about
+//   dirty       which windows a change touches           describe  rows that say what there is
+//   windows     the windows, in order                    verify, tree-verify, va-verify   the invariants
+//   failure     what an error is about                   bytes, sort, radix   moving and sorting
 
 import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, POLICY_NESTED, SINK_PARTITION, SINK_VA } from './abi';
 import * as describe from './describe';
