@@ -8,7 +8,7 @@ import { BUILDS, type Build, World } from './support/world.ts';
 const PAGE = 0x1000;
 const DAX_PAGES = 256;
 
-/** A window that is seen twice, with a ROM over a part of it, in two VA spaces. */
+/** A window that is seen twice, in two VA spaces; over it a ROM, and regions that begin and end inside of pages. */
 function scene(build: Build): World {
   return new World(build)
     .place(`
@@ -17,12 +17,15 @@ function scene(build: Build): World {
       dax     device     100000  system  400000
       again   alias      80000   system  800000  dax+40000
       rom     rom        8000    system  440000            1
+      bar     mmio       1800    system  410800            2
+      crumb   ram        3400    system  420c00            3
     `)
     .change(`
       space memory root system
       object file 400000
       object other 400000
       map rom 0 8000 other 0
+      map crumb 0 4000 other 10000
       va va 2000000 of memory
       va second 2000000 of memory
       partition vm 60
@@ -31,6 +34,7 @@ function scene(build: Build): World {
 }
 
 const hex = (pages: number) => (pages * PAGE).toString(16);
+const inPages = (random: Random) => (0x400000 + random.below(0x1000) * 0x100).toString(16);
 
 /** Mostly mappings, of which few reach into others. */
 function changes(random: Random, count: number): string[] {
@@ -44,11 +48,15 @@ function changes(random: Random, count: number): string[] {
   const others: readonly (() => string)[] = [
     () => `set rom ${random.pick(['enabled', 'disabled'])}`,
     () => `move rom to ${hex(0x400 + random.below(DAX_PAGES))}`,
+    () => `move ${random.pick(['bar', 'crumb'])} to ${inPages(random)}`,
+    () => `move crumb to ${hex(0x400 + random.below(DAX_PAGES))}`,
+    () => `resize crumb to ${(0x100 + random.below(64) * 0x100).toString(16)}`,
+    () => `set ${random.pick(['bar', 'crumb'])} ${random.pick(['enabled', 'disabled'])}`,
     () => `move again to ${hex(0x800 + random.below(64))}`,
     () => `retarget again to ${hex(random.below(128))}`,
     () => `protect ${random.pick(['va', 'vtl0'])} ${hex(0x400 + random.below(200))} ${hex(1 + random.below(20))} r`,
   ];
-  return Array.from({ length: count }, () => (random.below(100) === 0 ? random.pick(others)() : mapping()));
+  return Array.from({ length: count }, () => (random.below(30) === 0 ? random.pick(others)() : mapping()));
 }
 
 for (const build of BUILDS) {
