@@ -221,7 +221,7 @@ test('a transaction that throws has not happened, whatever it did', (t) => {
   );
   t.deepEqual(machine.state(), state);
   t.deepEqual(machine.contents(), contents);
-  t.false(machine.context.objects.knows(other));
+  t.is(machine.context.objects.knownId(other), undefined);
   other.close();
   t.deepEqual(partition.calls, ['add 0: 0 + 20000 rwx']);
   machine.end(t);

@@ -19,8 +19,8 @@ export class ObjectTable {
 
   /** The object's number; it gets one in the transaction that is open. Throws CLOSED. */
   idOf(object: MemoryObject): number {
-    const known = this.#ids.get(object);
-    if (known !== undefined && !object.closed) return known;
+    const known = this.knownId(object);
+    if (known !== undefined) return known;
     const backing = object.use();
     const { core, native, recorder } = this.#context;
     const { name, kind, size, writable } = object;
@@ -32,8 +32,9 @@ export class ObjectTable {
     return id;
   }
 
-  knows(object: MemoryObject): boolean {
-    return this.#ids.has(object);
+  /** The number of an object that has one and is open. */
+  knownId(object: MemoryObject): number | undefined {
+    return object.closed ? undefined : this.#ids.get(object);
   }
 
   /** Whether some region shows a part of it. */

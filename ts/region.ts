@@ -172,8 +172,9 @@ export class Region extends MapHandle {
     const { size, writable: isWritable } = object;
     const bytes = length === undefined ? pagesBehind(from, size, object.name) : validate.length(length, 'length');
     const mayWrite = writable === undefined ? isWritable : validate.flag(writable, 'writable');
+    const known = context.objects.knownId(object);
     const change = () => {
-      const objectId = context.objects.idOf(object);
+      const objectId = known ?? context.objects.idOf(object);
       context.core.map(this.id, at, bytes, objectId, from, mayWrite ? abi.MAPPING_WRITABLE : 0);
       context.recorder?.record({
         op: 'map',
@@ -182,7 +183,7 @@ export class Region extends MapHandle {
       });
     };
     // An object that is new to the map is entered with its mapping, or not at all.
-    if (context.objects.knows(object)) context.perform(change);
+    if (known !== undefined) context.perform(change);
     else context.transaction(change);
   }
 
