@@ -34,10 +34,15 @@ export function put(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32):
     return;
   }
   if (!ensureStep()) return;
-  // Nearly always both neighbours are in one leaf, and the right one cannot be joined: then one search is enough.
   const path = pathTo(slot, start, b);
+  putAt(slot, path, positionInLeaf(path.leaf, start, b), start, last, a, b, c);
+}
+
+/** The same; before the span at `position` of the path's leaf, if that and the one before it are in the leaf. Precondition:
+ *  `ensureStep` said yes. */
+function putAt(slot: usize, path: Path, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  // Nearly always both neighbours are in one leaf, and the right one cannot be joined: then one search is enough.
   const leaf = path.leaf;
-  const position = positionInLeaf(leaf, start, b);
   const hasLeft = position != 0;
   const hasRight = position != leaf.count;
   const isSimple =
@@ -84,18 +89,21 @@ function putJoined(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): 
 
 /** Makes [start, last] one span, over whatever was there; copies of that, clipped to it, are appended to `out`. */
 export function overwrite(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32, out: Vector | null = null): void {
-  if (load<u32>(slot) != 0) {
-    if (!ensureStep()) return;
-    const path = pathReaching(slot, start);
-    if (path.position != path.leaf.count && path.leaf.startAt(path.position) <= last) {
-      if (isReplaceable(path, start, last, a, b, c)) {
-        replace(path, a, b, c, out);
-        return;
-      }
-      eraseInto(slot, start, last, out);
-    }
+  if (load<u32>(slot) == 0) {
+    put(slot, start, last, a, b, c);
+    return;
   }
-  put(slot, start, last, a, b, c);
+  if (!ensureStep()) return;
+  const path = pathReaching(slot, start);
+  const isFree = path.position == path.leaf.count || path.leaf.startAt(path.position) > last;
+  if (isFree) {
+    putAt(slot, path, path.position, start, last, a, b, c);
+  } else if (isReplaceable(path, start, last, a, b, c)) {
+    replace(path, a, b, c, out);
+  } else {
+    eraseInto(slot, start, last, out);
+    put(slot, start, last, a, b, c);
+  }
 }
 
 /** Whether the span that the path leads to is exactly [start, last] and can be written to where it is: it joins neither
