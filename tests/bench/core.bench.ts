@@ -192,8 +192,11 @@ async function mappings(group: Group): Promise<void> {
   const growth = { what: 'DAX, 100000 live against 1000', operations: TURN, goals: [MOST_GROWTH] };
   await group.add(compare({ ...growth, ours: large, baseline: side('1000 live', small) }));
   group.doing('DAX in batches');
-  const batch = { what: 'DAX, 1000 adds and removes in one transaction', operations: TURN, goals: [atMost(400)] };
-  await group.add(compare({ ...batch, ours: large.batch, baseline: side('one by one', large) }));
+  for (const [size, window] of [[1000, small] as const, [100_000, large] as const]) {
+    const what = `DAX, 1000 adds and removes in one transaction, ${size} live`;
+    const batch = { what, operations: TURN, goals: [atMost(400)] };
+    await group.add(compare({ ...batch, ours: window.batch, baseline: side('one by one', window) }));
+  }
   await group.add(bytes('memory of the core per mapping', large.bytesPerMapping, 100));
   group.plots.push({
     name: 'dax',

@@ -13,25 +13,29 @@ const ABI = 'assembly/abi.ts';
 const HEADER = 'build/abi.h';
 /** Every step depends on the versions of the tools. */
 const TOOLS = 'package-lock.json';
+const INLINE = 'ts/dev/inline-calls.mjs';
 
 // ---- The core ----------------------------------------------------------------------------------
 
 export function core() {
-  return compile('release', 'build/core.wasm');
+  return compile('release', 'build/core.wasm', () => execute(process.execPath, INLINE, 'build/core.wasm'));
 }
 
 /** The core that checks itself: for tests and the package's users, and seconds more than `npm start` needs. */
 export function debugCore() {
-  return compile('debug', 'build/core.debug.wasm');
+  return compile('debug', 'build/core.debug.wasm', () => {});
 }
 
-/** @param {string} target of asconfig.json @param {string} output that it names */
-function compile(target, output) {
+/** @param {string} target of asconfig.json @param {string} output that it names @param {() => unknown} finish */
+function compile(target, output, finish) {
   return perform({
     name: output,
-    from: [TOOLS, 'asconfig.json', ...filesUnder('assembly', '.ts')],
+    from: [TOOLS, INLINE, 'asconfig.json', ...filesUnder('assembly', '.ts')],
     to: [output],
-    run: () => execute(process.execPath, 'node_modules/assemblyscript/bin/asc.js', '--target', target),
+    run: async () => {
+      await execute(process.execPath, 'node_modules/assemblyscript/bin/asc.js', '--target', target);
+      await finish();
+    },
   });
 }
 
