@@ -25,7 +25,7 @@ import { ensureStep } from './journal';
 import { Span } from './node';
 import { plusClipped, sumFits } from './range';
 import { Region, regionOf, sinkOf, spaceOf } from './records';
-import { sort } from './sort';
+import { sortIds } from './sort';
 import * as spans from './spans';
 import * as tree from './tree';
 import { CURSOR_SIZE, Cursor } from './tree';
@@ -172,9 +172,9 @@ function overlap(mark: u32, end: u32): bool {
 
 /** Puts a run in order of precedence. */
 export function sortRun(mark: u32, end: u32): void {
-  sort(runs.at(mark), (end - mark) >> 2, 4, (left, right) => {
-    const a = regionOf(load<u32>(left));
-    const b = regionOf(load<u32>(right));
+  sortIds(runs.at(mark), (end - mark) >> 2, (left, right) => {
+    const a = regionOf(left);
+    const b = regionOf(right);
     return a.priority != b.priority ? a.priority > b.priority : a.order < b.order;
   });
 }

@@ -1,46 +1,35 @@
-// Sorting in place. Heap sort: no memory, and never slow.
+// Sorting ids by what they stand for, in place. Heap sort: no memory, and never slow.
 
-import { copyWords } from './bytes';
-
-/** Items of at most this many bytes can be sorted. */
-const MAX_ITEM: i32 = 32;
-const held: usize = memory.data(MAX_ITEM, 8);
-
-/**
- * Puts `count` items of `size` bytes (4, or a multiple of 8 up to 32) at `base` in order; `precedes` says of two
- * addresses which item is first.
- */
-export function sort(base: usize, count: u32, size: u32, precedes: (left: usize, right: usize) => bool): void {
-  assert(size <= <u32>MAX_ITEM);
-  for (let i = count >> 1; i > 0; --i) sink(base, i - 1, count, size, precedes);
+/** Puts `count` ids (u32) at `base` in order; `precedes` says of two of them whether the left one is first. */
+export function sortIds(base: usize, count: u32, precedes: (left: u32, right: u32) => bool): void {
+  for (let i = count >> 1; i > 0; --i) sink(base, i - 1, count, precedes);
   for (let i = count; i > 1; --i) {
-    const end = base + (i - 1) * size;
-    copyItem(held, base, size);
-    copyItem(base, end, size);
-    copyItem(end, held, size);
-    sink(base, 0, i - 1, size, precedes);
+    const last = idAt(base, i - 1);
+    setId(base, i - 1, idAt(base, 0));
+    setId(base, 0, last);
+    sink(base, 0, i - 1, precedes);
   }
 }
 
-/** Moves item `i` down the heap until none below it comes later. */
-function sink(base: usize, i: u32, count: u32, size: u32, precedes: (left: usize, right: usize) => bool): void {
-  copyItem(held, base + i * size, size);
+/** Moves id `i` down the heap until none below it comes later. */
+function sink(base: usize, i: u32, count: u32, precedes: (left: u32, right: u32) => bool): void {
+  const held = idAt(base, i);
   while (true) {
     let below: u32 = 2 * i + 1;
     if (below >= count) break;
-    let child = base + below * size;
-    if (below + 1 < count && precedes(child, child + size)) {
-      ++below;
-      child += size;
-    }
+    if (below + 1 < count && precedes(idAt(base, below), idAt(base, below + 1))) ++below;
+    const child = idAt(base, below);
     if (!precedes(held, child)) break;
-    copyItem(base + i * size, child, size);
+    setId(base, i, child);
     i = below;
   }
-  copyItem(base + i * size, held, size);
+  setId(base, i, held);
 }
 
-function copyItem(to: usize, from: usize, size: u32): void {
-  if (size == 4) store<u32>(to, load<u32>(from));
-  else copyWords(to, from, size);
+function idAt(base: usize, i: u32): u32 {
+  return load<u32>(base + (i << 2));
+}
+
+function setId(base: usize, i: u32, id: u32): void {
+  store<u32>(base + (i << 2), id);
 }

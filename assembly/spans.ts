@@ -88,7 +88,7 @@ function putJoined(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): 
 }
 
 /** Makes [start, last] one span, over whatever was there; copies of that, clipped to it, are appended to `out`. */
-export function overwrite(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32, out: Vector | null = null): void {
+export function overwrite(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32, out: Vector): void {
   if (load<u32>(slot) == 0) {
     put(slot, start, last, a, b, c);
     return;
@@ -122,15 +122,13 @@ function isReplaceable(path: Path, start: u64, last: u64, a: u64, b: u32, c: u32
 }
 
 /** Precondition: `ensureStep` said yes. */
-function replace(path: Path, a: u64, b: u32, c: u32, out: Vector | null): void {
+function replace(path: Path, a: u64, b: u32, c: u32, out: Vector): void {
   const leaf = path.leaf;
   const position = path.position;
   const value = leaf.valueAt(position);
-  if (out != null) {
-    const start = leaf.startAt(position);
-    const last = leaf.lastAt(position);
-    if (!appendPart(start, last, value.a, value.b, value.c, start, last, out)) return;
-  }
+  const start = leaf.startAt(position);
+  const last = leaf.lastAt(position);
+  if (!appendPart(start, last, value.a, value.b, value.c, start, last, out)) return;
   touchNode(leaf);
   value.a = a;
   value.b = b;
