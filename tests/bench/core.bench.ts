@@ -32,6 +32,11 @@ class Machine {
   }
 }
 
+/** What of the file a place shows. */
+function objectOffsetOf(place: number): number {
+  return ((place * 7919) % FILE_SLOTS) * SLOT;
+}
+
 /** A DAX window with `live` mappings of 2 MiB in four times as many places. */
 class Window implements Side {
   readonly #random = new Random(7);
@@ -40,7 +45,7 @@ class Window implements Side {
   /** Places, the first `live` of which are mapped. */
   readonly #places: number[];
   readonly #live: number;
-  #changes: [unmap: number, map: number][] = [];
+  #changes: { unmap: number; map: number; objectOffset: number }[] = [];
   readonly bytesPerMapping: number;
 
   constructor(live: number) {
@@ -53,40 +58,28 @@ class Window implements Side {
     this.#machine.attach(2 ** 33 + live * 4 * SLOT);
     this.#window.unmap(0, SLOT);
     const before = this.#machine.bytesInUse;
-    for (const place of this.#places.slice(0, live)) this.#map(place);
+    for (const place of this.#places.slice(0, live)) this.#map(place * SLOT, objectOffsetOf(place));
     this.bytesPerMapping = (this.#machine.bytesInUse - before) / live;
   }
 
-  #map(place: number): void {
-    const objectOffset = ((place * 7919) % FILE_SLOTS) * SLOT;
-    this.#window.map({ offset: place * SLOT, object: this.#machine.file, objectOffset, length: SLOT, writable: true });
-  }
-
-  /** The keys of what is live now. */
-  keys(): Float64Array {
-    return Float64Array.from(this.#places.slice(0, this.#live));
+  #map(offset: number, objectOffset: number): void {
+    this.#window.map({ offset, object: this.#machine.file, objectOffset, length: SLOT, writable: true });
   }
 
   prepare(): void {
     const [random, places, live] = [this.#random, this.#places, this.#live];
     this.#changes = Array.from({ length: TURN / 2 }, () => {
       const [from, to] = [random.below(live), live + random.below(places.length - live)];
-      const [unmap, map] = [places[from]!, places[to]!];
-      [places[from], places[to]] = [map, unmap];
-      return [unmap, map];
+      const [old, next] = [places[from]!, places[to]!];
+      [places[from], places[to]] = [next, old];
+      return { unmap: old * SLOT, map: next * SLOT, objectOffset: objectOffsetOf(next) };
     });
   }
 
-  /** The same changes as keys. */
-  changedKeys(): Float64Array {
-    this.prepare();
-    return Float64Array.from(this.#changes.flat());
-  }
-
   run(): void {
-    for (const [unmap, map] of this.#changes) {
-      this.#window.unmap(unmap * SLOT, SLOT);
-      this.#map(map);
+    for (const { unmap, map, objectOffset } of this.#changes) {
+      this.#window.unmap(unmap, SLOT);
+      this.#map(map, objectOffset);
     }
   }
 
