@@ -7,6 +7,7 @@ import test from 'ava';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import { descriptors, footprint } from './support/footprint.ts';
+import { takenBack } from './support/taken-back.ts';
 import { buildVm, GIB, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
@@ -228,15 +229,7 @@ vmTest(
       const lease = manager.guestMemory.lock({ gpa: BAR, length: 8 }, 'read', { holder: 'disk' });
       t.throws(() => region.close(), { code: 'LEASED' });
       lease.release();
-      const error = new Error('taken back');
-      t.throws(
-        () =>
-          manager.map.transaction(() => {
-            region.close();
-            throw error;
-          }),
-        { is: error },
-      );
+      takenBack(t, manager.map, () => region.close());
       t.is(guest.read(BAR), got(0x30));
       t.is(control.gpa, BAR);
     }
@@ -286,17 +279,11 @@ test('what cannot be mapped changes nothing, and leaves no descriptor', (t) => {
   refused('INVALID_ARGUMENT', () => control.mapToGuest(BAR + 5));
   refused('INVALID_ARGUMENT', () => manager.deviceMapper.newRegion(100, 'odd'));
   refused('INVALID_ARGUMENT', () => manager.deviceMapper.newRegion(PAGE, 'odd', { holes: 'ones' as never }));
-  const error = new Error('taken back');
-  t.throws(
-    () =>
-      manager.map.transaction(() => {
-        region.map(PAGE, other, 0, PAGE);
-        manager.deviceMapper.newRegion(4 * MIB, 'never', { holes: 'zero' }).control.mapToGuest(BAR + MIB);
-        control.mapToGuest(BAR + 2 * MIB);
-        throw error;
-      }),
-    { is: error },
-  );
+  takenBack(t, manager.map, () => {
+    region.map(PAGE, other, 0, PAGE);
+    manager.deviceMapper.newRegion(4 * MIB, 'never', { holes: 'zero' }).control.mapToGuest(BAR + MIB);
+    control.mapToGuest(BAR + 2 * MIB);
+  });
   t.is(control.gpa, BAR);
   t.deepEqual(footprint(), before);
   t.deepEqual(seen(manager, BAR, 4), [0x30, 0x31, '-', '-']);

@@ -13,6 +13,7 @@ import { SharedMemory } from '../ts/object.ts';
 import { hugePageTest, namesOf, policiesOf, smapsOf } from './support/accounting.ts';
 import { footprint } from './support/footprint.ts';
 import { kvmMissing } from './support/guest.ts';
+import { takenBack } from './support/taken-back.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
@@ -372,27 +373,14 @@ vmTest(
 test.serial('the handle of RAM that a transaction took back is closed, and one that it gave back is open', (t) => {
   const manager = buildVm();
   const handles: AddedRam[] = [];
-  const error = new Error('taken back');
-  t.throws(
-    () =>
-      manager.map.transaction(() => {
-        handles.push(manager.addRam({ ranges: [{ gpa: GIB, length: MIB }] }));
-        throw error;
-      }),
-    { is: error },
-  );
+  takenBack(t, manager.map, () => handles.push(manager.addRam({ ranges: [{ gpa: GIB, length: MIB }] })));
   t.true(handles[0]!.closed);
   handles[0]!.remove();
   const added = manager.addRam({ ranges: [{ gpa: GIB, length: MIB }] });
-  t.throws(
-    () =>
-      manager.map.transaction(() => {
-        added.remove();
-        t.true(added.closed);
-        throw error;
-      }),
-    { is: error },
-  );
+  takenBack(t, manager.map, () => {
+    added.remove();
+    t.true(added.closed);
+  });
   t.false(added.closed);
   manager.close();
   t.true(added.closed);
@@ -409,25 +397,10 @@ test.serial('RAM that does not fit is not added, and leaves nothing', async (t) 
   refused('RAM_TOO_LARGE', { ranges: [{ gpa: 16 * GIB, length: MIB }] });
   refused('NAME_TAKEN', { name: 'ram', ranges: [{ gpa: GIB, length: MIB }] });
   refused('NEEDS_ASYNC', { ranges: [{ gpa: GIB, length: MIB }], prefetch: true });
-  const error = new Error('taken back');
-  t.throws(
-    () =>
-      manager.map.transaction(() => {
-        manager.addRam({ ranges: [{ gpa: GIB, length: MIB }] });
-        throw error;
-      }),
-    { is: error },
-  );
+  takenBack(t, manager.map, () => manager.addRam({ ranges: [{ gpa: GIB, length: MIB }] }));
   t.deepEqual(footprint(), before);
   const added = await manager.addRamAsync({ ranges: [{ gpa: GIB, length: MIB }], prefetch: true });
-  t.throws(
-    () =>
-      manager.map.transaction(() => {
-        added.remove();
-        throw error;
-      }),
-    { is: error },
-  );
+  takenBack(t, manager.map, () => added.remove());
   t.false(added.closed);
   t.is(manager.guestMemory.readU32(GIB), 0);
   manager.close();

@@ -8,6 +8,7 @@ import type { Vtl } from '../ts/guest/vtl.ts';
 import { hugePageTest } from './support/accounting.ts';
 import { footprint } from './support/footprint.ts';
 import { kvmTest } from './support/guest.ts';
+import { takenBack } from './support/taken-back.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
@@ -198,18 +199,10 @@ test('the view of a trust level goes with its last protection, or the last lease
   const before = footprint();
   const views = () => manager.map.context.sinks.size;
   const set = (access: 'rx' | 'rwx') => manager.setVtlProtection(0, range, access);
-  const error = new Error('taken back');
   for (let i = 0; i < 3; i++) {
     set('rx');
     t.is(views(), 2);
-    t.throws(
-      () =>
-        manager.map.transaction(() => {
-          set('rwx');
-          throw error;
-        }),
-      { is: error },
-    );
+    takenBack(t, manager.map, () => set('rwx'));
     t.is(views(), 2);
     t.throws(() => memory.writeU8(AT, 1), { code: 'GUEST_ACCESS' });
     const lease = memory.lock({ gpa: AT + PAGE, length: 8 }, 'write', { holder: 'disk' });
@@ -254,17 +247,9 @@ test('RAM that goes takes its protections along: what comes there has none', (t)
   manager.setVtlProtection(0, range, 'rx');
   manager.setVtlProtection(0, { gpa: GIB / 2 - PAGE, length: 2 * PAGE }, 'none');
   manager.setVtlProtection(2, { gpa: GIB / 2 + PAGE, length: PAGE }, 'rx');
-  const error = new Error('taken back');
   const wholeState = () => [slots(partition), manager.vtlProtections(0), manager.vtlProtections(2), added.closed];
   const protectedState = wholeState();
-  t.throws(
-    () =>
-      manager.map.transaction(() => {
-        added.remove();
-        throw error;
-      }),
-    { is: error },
-  );
+  takenBack(t, manager.map, () => added.remove());
   t.deepEqual(wholeState(), protectedState);
   added.remove();
   t.deepEqual(manager.vtlProtections(0), [
