@@ -62,6 +62,7 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
   const isChanged = !isSame(slot, start, last);
   let edit: u32 = 0;
   if (isChanged && space.sinks != 0) edit = noteEdit(slot, start, last, 0, 0, 0, before);
+  // What is mapped into regions that are seen here, or were, may be another too: then it is not the only reason.
   if (mappingsChanged) edit = 0;
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
     if (isChanged || (mappingsChanged && sinkOf(sink - 1).kind == SINK_VA))

@@ -19,6 +19,11 @@ export class Piece extends Span {
 
 export const PIECE_BYTES: u32 = offsetof<Piece>();
 
+/** Whether the same is shown at `gpa` in the same way. */
+export function showSame(one: Span | null, other: Span | null, gpa: u64): bool {
+  return one != null && other != null && one.b == other.b && one.aAt(gpa) == other.aAt(gpa) && one.c == other.c;
+}
+
 const flat = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
 const mappings = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
 const limits = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
@@ -116,23 +121,17 @@ function mappedPieces(sink: Sink, slot: usize, start: u64, last: u64, edit: Edit
   const range = flat.span;
   if (range == null || range.start > start || range.last < last || !showsPages(range)) return false;
   const delta = range.a - range.start;
-  if (regionOf(range.b).mappingsSlot != edit.slot) return false;
-  if (start + delta < edit.start || last + delta > edit.last) return false;
+  const from = start + delta;
+  const to = last + delta;
+  if (regionOf(range.b).mappingsSlot != edit.slot || from < edit.start || to > edit.last) return false;
   if (edit.b != NOTHING)
-    appendPiece(range, start, last, edit.a + (start + delta - edit.start), edit.b, accessOf(range, edit.c), has);
+    appendPiece(range, start, last, edit.a + (from - edit.start), edit.b, accessOf(range, edit.c), has);
   for (let at = edit.firstTaken; at < edit.end; at += offsetof<Span>()) {
     const span = changetype<Span>(at);
-    if (span.last < start + delta || span.start > last + delta) continue;
-    const from = max(start + delta, span.start);
-    appendPiece(
-      range,
-      from - delta,
-      min(last + delta, span.last) - delta,
-      span.aAt(from),
-      span.b,
-      accessOf(range, span.c),
-      had,
-    );
+    if (span.last < from || span.start > to) continue;
+    const first = max(from, span.start);
+    const end = min(to, span.last);
+    appendPiece(range, first - delta, end - delta, span.aAt(first), span.b, accessOf(range, span.c), had);
   }
   return true;
 }

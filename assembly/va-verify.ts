@@ -5,7 +5,7 @@ import { SINK_VA } from './abi';
 import { enterNotes } from './before';
 import { exhausted } from './heap';
 import { Span } from './node';
-import { formerPieces, PIECE_BYTES, wantedPieces } from './pieces';
+import { formerPieces, PIECE_BYTES, showSame, wantedPieces } from './pieces';
 import { LAST_BYTE } from './range';
 import { sinkOf, sinks } from './records';
 import { CHANGE_BYTES, Change, changes } from './va';
@@ -37,8 +37,7 @@ function verifySink(id: u32, at: u32): u32 {
   while (walk.next()) {
     const had = walk.inLeft;
     const has = walk.inRight;
-    if (had != null && has != null && had.b == has.b && had.aAt(walk.start) == has.aAt(walk.start) && had.c == has.c)
-      continue;
+    if (showSame(had, has, walk.start)) continue;
     at = verifyDifference(id, at, had, has);
   }
   return at;

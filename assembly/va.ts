@@ -19,7 +19,7 @@ import { zeroWords } from './bytes';
 import { emitVa, vaAdditions, vaRemovals } from './command';
 import { fail } from './failure';
 import { ensureStep } from './journal';
-import { editedPieces, formerPieces, PIECE_BYTES, Piece, wantedPieces } from './pieces';
+import { editedPieces, formerPieces, PIECE_BYTES, Piece, showSame, wantedPieces } from './pieces';
 import { sortByKeys } from './radix';
 import { LAST_BYTE, lengthOf, pageLast, pageStart } from './range';
 import { objectOf, sinkOf } from './records';
@@ -128,8 +128,7 @@ function diffPieces(id: u32): i32 {
   while (walk.next()) {
     const had = walk.inLeft;
     const has = changetype<Piece | null>(walk.inRight);
-    if (had != null && has != null && had.b == has.b && had.aAt(walk.start) == has.aAt(walk.start) && had.c == has.c)
-      continue;
+    if (showSame(had, has, walk.start)) continue;
     if (!changes.ensure(CHANGE_BYTES)) return 0;
     const change = changetype<Change>(changes.extend(CHANGE_BYTES));
     zeroWords(changetype<usize>(change), CHANGE_BYTES);
