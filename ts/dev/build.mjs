@@ -13,28 +13,31 @@ const ABI = 'assembly/abi.ts';
 const HEADER = 'build/abi.h';
 /** Every step depends on the versions of the tools. */
 const TOOLS = 'package-lock.json';
-const INLINE = 'ts/dev/inline-calls.mjs';
 
 // ---- The core ----------------------------------------------------------------------------------
 
 export function core() {
-  return compile('release', 'build/core.wasm', () => execute(process.execPath, INLINE, 'build/core.wasm'));
+  return compile('release', 'build/core.wasm', 'ts/dev/inline-calls.mjs');
 }
 
 /** The core that checks itself: for tests and the package's users, and seconds more than `npm start` needs. */
 export function debugCore() {
-  return compile('debug', 'build/core.debug.wasm', () => {});
+  return compile('debug', 'build/core.debug.wasm');
 }
 
-/** @param {string} target of asconfig.json @param {string} output that it names @param {() => unknown} finish */
-function compile(target, output, finish) {
+/**
+ * @param {string} target of asconfig.json
+ * @param {string} output that it names
+ * @param {string[]} passes programs that are then given it, to change it
+ */
+function compile(target, output, ...passes) {
   return perform({
     name: output,
-    from: [TOOLS, INLINE, 'asconfig.json', ...filesUnder('assembly', '.ts')],
+    from: [TOOLS, ...passes, 'asconfig.json', ...filesUnder('assembly', '.ts')],
     to: [output],
     run: async () => {
       await execute(process.execPath, 'node_modules/assemblyscript/bin/asc.js', '--target', target);
-      await finish();
+      for (const pass of passes) await execute(process.execPath, pass, output);
     },
   });
 }
