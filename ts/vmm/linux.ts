@@ -3,7 +3,8 @@
 //   1000   GDT            2000   zero page (boot parameters)      4000   page tables: 4 GiB, one to one
 //   20000  command line   low RAM's end: initrd                   the kernel's preferred address: the kernel
 
-import { formatHex, type GuestMemory, MembackingError, type SpecialRegisters, type Vcpu } from '../index.ts';
+import { formatHex, type GuestMemory, type SpecialRegisters, type Vcpu } from '../index.ts';
+import { invalid } from './invalid.ts';
 import { e820, LOW_RAM_LIMIT } from './layout.ts';
 
 export interface LinuxImage {
@@ -81,10 +82,6 @@ export function startLinux(
   writeTables(memory);
   enterLongMode(vcpu);
   vcpu.registers = { rip: BigInt(kernelAt + ENTRY_64), rsi: BigInt(ZERO_PAGE_AT), rflags: 0x2n };
-}
-
-function invalid(message: string): MembackingError {
-  return new MembackingError('INVALID_ARGUMENT', message);
 }
 
 /** What runs in long mode. */

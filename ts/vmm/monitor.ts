@@ -8,7 +8,6 @@ import {
   GuestMemoryBuilder,
   type GuestMemoryManager,
   KvmPartition,
-  MembackingError,
   SharedMemory,
   type TraceOutput,
   type Vcpu,
@@ -17,6 +16,7 @@ import { Cmos } from './cmos.ts';
 import { isFirmware, placeFirmware } from './firmware.ts';
 import { FwCfg, number } from './fw-cfg.ts';
 import { HostBridge } from './host-bridge.ts';
+import { invalid } from './invalid.ts';
 import {
   e820,
   KVM_PAGES,
@@ -260,8 +260,4 @@ function checked(options: MonitorOptions): MonitorOptions {
     throw invalid(`firmware must be whole 64 KiB, up to 256 KiB; this has ${firmware.length} bytes`);
   }
   return options;
-}
-
-function invalid(message: string): MembackingError {
-  return new MembackingError('INVALID_ARGUMENT', message);
 }
