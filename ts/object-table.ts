@@ -17,10 +17,8 @@ export class ObjectTable {
     this.#context = context;
   }
 
-  /** The object's number; it gets one in the transaction that is open. Throws CLOSED. */
-  idOf(object: MemoryObject): number {
-    const known = this.knownId(object);
-    if (known !== undefined) return known;
+  /** Gives an object that has no number one, in the transaction that is open. Throws CLOSED. */
+  add(object: MemoryObject): number {
     const backing = object.use();
     const { core, native, recorder } = this.#context;
     const { name, kind, size, writable } = object;

@@ -174,7 +174,7 @@ export class Region extends MapHandle {
     const mayWrite = writable === undefined ? isWritable : validate.flag(writable, 'writable');
     const known = context.objects.knownId(object);
     const change = () => {
-      const objectId = known ?? context.objects.idOf(object);
+      const objectId = known ?? context.objects.add(object);
       context.core.map(this.id, at, bytes, objectId, from, mayWrite ? abi.MAPPING_WRITABLE : 0);
       context.recorder?.record({
         op: 'map',
