@@ -30,7 +30,7 @@ export function complain(kind: 'error' | 'note' | 'bug', message: string): void 
   process.stderr.write(`${heading}${text}\n`);
 }
 
-/** As the text form of names has it. */
+/** As the text form of names has it: a function that users do not have, and so the command neither. */
 function escaped(character: string): string {
   const code = character.charCodeAt(0).toString(16);
   return code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`;
