@@ -10,20 +10,20 @@ import {
   ROW_CAPACITY,
   ROW_SIZE,
 } from './abi';
-import { enterNotes } from './before';
-import { resetVisits, visit } from './dirty';
-import { fail } from './failure';
-import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './flatten';
-import { clearExhausted, exhausted } from './heap';
-import { isPlanned } from './manager';
-import { Span } from './node';
-import { formerPieces, PIECE_BYTES, Piece, stretchStart, wantedPieces } from './pieces';
-import { LAST_BYTE, plusClipped, sumFits } from './range';
-import { regionOf, sinkOf, spaceOf } from './records';
-import { slotAccess, slotNumber } from './slots';
-import { canJoin } from './spans';
-import { CURSOR_SIZE, Cursor } from './tree';
-import { VECTOR_SIZE, Vector } from './vector';
+import { regionOf, sinkOf, spaceOf } from './asked/records';
+import { resetVisits, visit } from './asked/touch';
+import { fail } from './base/failure';
+import { clearExhausted, exhausted } from './base/heap';
+import { LAST_BYTE, plusClipped, sumFits } from './base/range';
+import { VECTOR_SIZE, Vector } from './base/vector';
+import { isPlanned } from './plan';
+import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './seen/flatten';
+import { formerPieces, PIECE_BYTES, Piece, stretchStart, wantedPieces } from './sinks/pieces';
+import { slotAccess, slotNumber } from './sinks/slots';
+import { enterNotes } from './tree/before';
+import { Span } from './tree/node';
+import { canJoin } from './tree/spans';
+import { CURSOR_SIZE, Cursor } from './tree/tree';
 
 /** The row of abi.ts. */
 @unmanaged

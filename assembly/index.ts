@@ -2,35 +2,30 @@
 // (low, high); a region's extent comes as its last byte, so that 2^64 fits. Results >= 0 are ids and counts, negative ones
 // the ERR_* of abi.ts.
 //
-//   abi         numbers that cross the boundary          flatten   pass 2: who is seen where
-//   range       address arithmetic                       walk      the merge-walk
-//   heap        memory blocks                            before    what trees were when the transaction began
-//   vector      growable runs of bytes                   pieces    what a VA space has and should have
-//   journal     savepoints and undo                      va        passes 3 and 4 for VA spaces
-//   node, path, tree   span trees                        slots     passes 3 and 4 for partitions
-//   spans       trees of disjoint spans                  command   commands and the lists of a plan
-//   table       ids and records                          manager   transactions, adopt and unwind
-//   records     the records themselves                   policy    the `nested` overlap policy
-//   region, mapping, space, sink   pass 1: what is asked for
-//   dirty       which windows a change touches           describe  rows that say what there is
-//   windows     the windows, in order                    verify, tree-verify, va-verify   the invariants
-//   failure     what an error is about                   bytes, sort, radix   moving and sorting
+//   abi       numbers that cross the boundary
+//   plan      transactions, adopt and unwind; describe: rows that say what there is; verify: the invariants
+//   sinks/    passes 3 and 4: attach, pieces (what a VA space shows), va, slots, command (the lists of a plan), va-verify
+//   seen/     pass 2, flatten: who is seen where
+//   asked/    pass 1: region, mapping, space, records (what they are kept as), policy (`nested`), touch (what a change touches)
+//   tree/     span trees: node, path, tree, spans (disjoint ones), walk (the merge-walk), before, tree-verify
+//   undo/     journal (savepoints), table (ids and records), touched (the ranges to look at again)
+//   base/     heap, vector, bytes, range (address arithmetic), sort, radix, failure (what an error is about)
 
 import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, POLICY_NESTED, SINK_PARTITION, SINK_VA } from './abi';
+import * as mapping from './asked/mapping';
+import * as policy from './asked/policy';
+import { defineTables, objectOf, objects, partitions, regions, sinkOf, sinks, spaces } from './asked/records';
+import * as region from './asked/region';
+import * as space from './asked/space';
+import * as failure from './base/failure';
+import { fail } from './base/failure';
+import * as heap from './base/heap';
+import { join64 } from './base/range';
 import * as describe from './describe';
-import * as failure from './failure';
-import { fail } from './failure';
-import * as heap from './heap';
-import * as journal from './journal';
-import * as manager from './manager';
-import * as mapping from './mapping';
-import * as policy from './policy';
-import { join64 } from './range';
-import { defineTables, objectOf, objects, partitions, regions, sinkOf, sinks, spaces } from './records';
-import * as region from './region';
-import * as sink from './sink';
-import * as slots from './slots';
-import * as space from './space';
+import * as plan from './plan';
+import * as sink from './sinks/attach';
+import * as slots from './sinks/slots';
+import * as journal from './undo/journal';
 import { verifyState } from './verify';
 
 export function abiVersion(): u32 {
@@ -49,37 +44,37 @@ export function init(overlapPolicy: u32, maxPages: u32): i32 {
 // ---- Transactions and plans ----------------------------------------------------------------
 
 export function begin(): i32 {
-  return checked(manager.begin());
+  return checked(plan.begin());
 }
 export function abort(): i32 {
-  return checked(manager.abort());
+  return checked(plan.abort());
 }
 export function commit(): i32 {
-  return checked(manager.commit());
+  return checked(plan.commit());
 }
 export function adopt(): i32 {
-  return checked(manager.adopt());
+  return checked(plan.adopt());
 }
 export function unwind(done: u32): i32 {
-  return manager.unwind(done);
+  return plan.unwind(done);
 }
 export function unwound(): i32 {
-  return checked(manager.unwound());
+  return checked(plan.unwound());
 }
 export function poison(): i32 {
-  return manager.poison();
+  return plan.poison();
 }
 export function planPointer(): usize {
-  return manager.planPointer();
+  return plan.planPointer();
 }
 export function planClass(): u32 {
-  return manager.planClass;
+  return plan.planClass;
 }
 
 // ---- Regions -------------------------------------------------------------------------------
 
 export function regionCreate(kind: u32, lastLow: u32, lastHigh: u32, flags: u32): i32 {
-  const refused = manager.beginOperation();
+  const refused = plan.beginOperation();
   if (refused != 0) return refused;
   return end(region.createRegion(kind, join64(lastLow, lastHigh), flags));
 }
@@ -91,51 +86,51 @@ export function aliasCreate(
   lastHigh: u32,
   flags: u32,
 ): i32 {
-  const refused = manager.beginOperation();
+  const refused = plan.beginOperation();
   if (refused != 0) return refused;
   return end(region.createAlias(target, join64(offsetLow, offsetHigh), join64(lastLow, lastHigh), flags));
 }
 export function regionDestroy(id: u32): i32 {
-  const refused = onRegion(manager.beginRemoval(), id);
+  const refused = onRegion(plan.beginRemoval(), id);
   return refused != 0 ? refused : end(region.destroyRegion(id));
 }
 export function regionPlace(id: u32, parent: u32, offsetLow: u32, offsetHigh: u32, priority: i32): i32 {
-  const refused = onRegion(manager.beginOperation(), id);
+  const refused = onRegion(plan.beginOperation(), id);
   return refused != 0 ? refused : end(region.placeRegion(id, parent, join64(offsetLow, offsetHigh), priority));
 }
 export function regionRemove(id: u32): i32 {
-  const refused = onRegion(manager.beginRemoval(), id);
+  const refused = onRegion(plan.beginRemoval(), id);
   return refused != 0 ? refused : end(region.removeRegion(id));
 }
 export function regionMove(id: u32, offsetLow: u32, offsetHigh: u32): i32 {
-  const refused = onRegion(manager.beginOperation(), id);
+  const refused = onRegion(plan.beginOperation(), id);
   return refused != 0 ? refused : end(region.moveRegion(id, join64(offsetLow, offsetHigh)));
 }
 export function regionResize(id: u32, lastLow: u32, lastHigh: u32, empty: u32): i32 {
-  const refused = onRegion(manager.beginOperation(), id);
+  const refused = onRegion(plan.beginOperation(), id);
   return refused != 0 ? refused : end(region.resizeRegion(id, join64(lastLow, lastHigh), empty != 0));
 }
 export function regionSetPriority(id: u32, priority: i32): i32 {
-  const refused = onRegion(manager.beginOperation(), id);
+  const refused = onRegion(plan.beginOperation(), id);
   return refused != 0 ? refused : end(region.setPriority(id, priority));
 }
 export function regionSetFlags(id: u32, flags: u32, mask: u32): i32 {
-  const refused = onRegion(manager.beginOperation(), id);
+  const refused = onRegion(plan.beginOperation(), id);
   return refused != 0 ? refused : end(region.setFlags(id, flags, mask));
 }
 export function aliasRetarget(id: u32, offsetLow: u32, offsetHigh: u32): i32 {
-  const refused = onRegion(manager.beginOperation(), id);
+  const refused = onRegion(plan.beginOperation(), id);
   return refused != 0 ? refused : end(region.retargetAlias(id, join64(offsetLow, offsetHigh)));
 }
 
 // ---- Address spaces ------------------------------------------------------------------------
 
 export function spaceCreate(root: u32, offsetLow: u32, offsetHigh: u32): i32 {
-  const refused = manager.beginOperation();
+  const refused = plan.beginOperation();
   return refused != 0 ? refused : end(space.createSpace(root, join64(offsetLow, offsetHigh)));
 }
 export function spaceDestroy(id: u32): i32 {
-  const refused = manager.beginRemoval();
+  const refused = plan.beginRemoval();
   if (refused != 0) return refused;
   return end(spaces.isAlive(id) ? space.destroySpace(id) : fail(ERR_BAD_ID, id + 1));
 }
@@ -143,11 +138,11 @@ export function spaceDestroy(id: u32): i32 {
 // ---- Objects and mappings ------------------------------------------------------------------
 
 export function objectCreate(kind: u32, flags: u32, sizeLow: u32, sizeHigh: u32): i32 {
-  const refused = manager.beginOperation();
+  const refused = plan.beginOperation();
   return refused != 0 ? refused : end(mapping.createObject(kind, flags, join64(sizeLow, sizeHigh)));
 }
 export function objectDestroy(id: u32): i32 {
-  const refused = manager.beginRemoval();
+  const refused = plan.beginRemoval();
   if (refused != 0) return refused;
   return end(objects.isAlive(id) ? mapping.destroyObject(id) : fail(ERR_BAD_ID, id + 1));
 }
@@ -167,14 +162,14 @@ export function map(
   objectOffsetHigh: u32,
   flags: u32,
 ): i32 {
-  const refused = onRegion(manager.beginOperation(), id);
+  const refused = onRegion(plan.beginOperation(), id);
   if (refused != 0) return refused;
   const offset = join64(offsetLow, offsetHigh);
   const length = join64(lengthLow, lengthHigh);
   return end(mapping.mapObject(id, offset, length, object, join64(objectOffsetLow, objectOffsetHigh), flags));
 }
 export function unmap(id: u32, offsetLow: u32, offsetHigh: u32, lengthLow: u32, lengthHigh: u32): i32 {
-  const refused = onRegion(manager.beginRemoval(), id);
+  const refused = onRegion(plan.beginRemoval(), id);
   return refused != 0
     ? refused
     : end(mapping.unmapObject(id, join64(offsetLow, offsetHigh), join64(lengthLow, lengthHigh)));
@@ -183,15 +178,15 @@ export function unmap(id: u32, offsetLow: u32, offsetHigh: u32, lengthLow: u32, 
 // ---- Sinks ---------------------------------------------------------------------------------
 
 export function vaAttach(spaceId: u32, sizeLow: u32, sizeHigh: u32): i32 {
-  const refused = manager.beginOperation();
+  const refused = plan.beginOperation();
   return refused != 0 ? refused : end(sink.attachVa(spaceId, join64(sizeLow, sizeHigh)));
 }
 export function partitionCreate(slotLimit: u32): i32 {
-  const refused = manager.beginOperation();
+  const refused = plan.beginOperation();
   return refused != 0 ? refused : end(slots.createPartition(slotLimit));
 }
 export function partitionDestroy(id: u32): i32 {
-  const refused = manager.beginRemoval();
+  const refused = plan.beginRemoval();
   if (refused != 0) return refused;
   return end(partitions.isAlive(id) ? sink.removePartition(id) : fail(ERR_BAD_ID, id + 1));
 }
@@ -204,18 +199,18 @@ export function partitionAttach(
   lastGpaLow: u32,
   lastGpaHigh: u32,
 ): i32 {
-  const refused = manager.beginOperation();
+  const refused = plan.beginOperation();
   if (refused != 0) return refused;
   return end(
     sink.attachPartition(partition, spaceId, va, join64(offsetLow, offsetHigh), join64(lastGpaLow, lastGpaHigh)),
   );
 }
 export function sinkDetach(id: u32): i32 {
-  const refused = onSink(manager.beginRemoval(), id);
+  const refused = onSink(plan.beginRemoval(), id);
   return refused != 0 ? refused : end(sink.detachSink(id));
 }
 export function protect(id: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32, access: u32): i32 {
-  const refused = onSink(manager.beginOperation(), id);
+  const refused = onSink(plan.beginOperation(), id);
   return refused != 0 ? refused : end(sink.protect(id, join64(startLow, startHigh), join64(lastLow, lastHigh), access));
 }
 
@@ -278,16 +273,16 @@ function isSink(id: u32, kind: u32): bool {
 /** Goes on where an operation on a region was not refused already. */
 function onRegion(refused: i32, id: u32): i32 {
   if (refused != 0) return refused;
-  return regions.isAlive(id) ? 0 : manager.endOperation(fail(ERR_BAD_ID, id + 1));
+  return regions.isAlive(id) ? 0 : plan.endOperation(fail(ERR_BAD_ID, id + 1));
 }
 
 function onSink(refused: i32, id: u32): i32 {
   if (refused != 0) return refused;
-  return sinks.isAlive(id) ? 0 : manager.endOperation(fail(ERR_BAD_ID, id + 1));
+  return sinks.isAlive(id) ? 0 : plan.endOperation(fail(ERR_BAD_ID, id + 1));
 }
 
 function end(code: i32): i32 {
-  return checked(manager.endOperation(code));
+  return checked(plan.endOperation(code));
 }
 
 function checked(code: i32): i32 {

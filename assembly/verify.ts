@@ -2,15 +2,6 @@
 // follows from what was asked for is worked out anew and compared: flat views, VA pieces, memory slots.
 
 import { ACCESS_ALL, KIND_ALIAS, KIND_CONTAINER, OBJECT_PRIVATE, PAGE_SHIFT, REGION_EMPTY, SINK_VA } from './abi';
-import { isAsBefore } from './before';
-import { resetVisits } from './dirty';
-import { render } from './flatten';
-import { clearExhausted, exhausted } from './heap';
-import { savepoint, undo } from './journal';
-import { isIdle } from './manager';
-import { Span } from './node';
-import { PIECE_BYTES, Piece, wantedPieces } from './pieces';
-import { LAST_BYTE, lengthOf, pageLast, plusClipped } from './range';
 import {
   objectOf,
   objects,
@@ -22,12 +13,20 @@ import {
   sinks,
   spaceOf,
   spaces,
-} from './records';
-import { slotAccess, slotIsTaken, slotNumber, wantedSlots } from './slots';
-import { CURSOR_SIZE, Cursor } from './tree';
-import { ANY, DISJOINT, JOINED, verifyTree } from './tree-verify';
-
-import { VECTOR_SIZE, Vector } from './vector';
+} from './asked/records';
+import { resetVisits } from './asked/touch';
+import { clearExhausted, exhausted } from './base/heap';
+import { LAST_BYTE, lengthOf, pageLast, plusClipped } from './base/range';
+import { VECTOR_SIZE, Vector } from './base/vector';
+import { isIdle } from './plan';
+import { render } from './seen/flatten';
+import { PIECE_BYTES, Piece, wantedPieces } from './sinks/pieces';
+import { slotAccess, slotIsTaken, slotNumber, wantedSlots } from './sinks/slots';
+import { isAsBefore } from './tree/before';
+import { Span } from './tree/node';
+import { CURSOR_SIZE, Cursor } from './tree/tree';
+import { ANY, DISJOINT, JOINED, verifyTree } from './tree/tree-verify';
+import { savepoint, undo } from './undo/journal';
 
 const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const other = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));

@@ -10,12 +10,12 @@
 #include <napi.h>
 
 #include "abi.h"
-#include "backing.h"
+#include "host/backing.h"
 #include "executor.h"
 #include "handle.h"
-#include "kvm.h"
-#include "reservation.h"
-#include "vcpu.h"
+#include "kvm/kvm.h"
+#include "host/reservation.h"
+#include "kvm/vcpu.h"
 
 namespace membacking {
 

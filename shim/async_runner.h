@@ -7,7 +7,7 @@
 #include <memory>
 #include <thread>
 
-#include "vcpu.h"
+#include "kvm/vcpu.h"
 
 namespace membacking {
 

@@ -9,11 +9,11 @@
 #include <optional>
 #include <vector>
 
-#include "backing.h"
+#include "host/backing.h"
 #include "handle.h"
-#include "headroom.h"
-#include "kvm.h"
-#include "reservation.h"
+#include "host/headroom.h"
+#include "kvm/kvm.h"
+#include "host/reservation.h"
 
 namespace membacking {
 

@@ -2,8 +2,8 @@
 
 #include "args.h"
 #include "exchange.h"
-#include "reservation.h"
-#include "sys_error.h"
+#include "host/reservation.h"
+#include "host/sys_error.h"
 
 namespace membacking {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <memory>
 
-#include "guest_access.h"
+#include "host/guest_access.h"
 
 namespace membacking {
 

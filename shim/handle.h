@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "args.h"
-#include "sys_error.h"
+#include "host/sys_error.h"
 
 namespace membacking {
 

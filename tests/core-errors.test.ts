@@ -2,8 +2,8 @@
 
 import test from 'ava';
 import * as abi from '../assembly/abi.ts';
-import { Core } from '../ts/core.ts';
-import { CORE_ERRORS, type CoreErrorCode, MembackingError } from '../ts/errors.ts';
+import { Core } from '../ts/core/core.ts';
+import { CORE_ERRORS, type CoreErrorCode, MembackingError } from '../ts/core/errors.ts';
 import { BUILDS, type Build, World } from './support/world.ts';
 
 function machine(build: Build): World {

@@ -2,8 +2,8 @@
 
 import test from 'ava';
 import * as abi from '../assembly/abi.ts';
-import { Core } from '../ts/core.ts';
-import { MembackingError } from '../ts/errors.ts';
+import { Core } from '../ts/core/core.ts';
+import { MembackingError } from '../ts/core/errors.ts';
 import { Random, SEED } from './support/random.ts';
 import { World } from './support/world.ts';
 

@@ -3,10 +3,10 @@
 
 import { createHash } from 'node:crypto';
 import test from 'ava';
-import { PlanRunner } from '../ts/apply.ts';
-import { Core } from '../ts/core.ts';
-import { Names } from '../ts/names.ts';
-import { renderPlan } from '../ts/render.ts';
+import { PlanRunner } from '../ts/apply/runner.ts';
+import { Core } from '../ts/core/core.ts';
+import { Names } from '../ts/core/names.ts';
+import { renderPlan } from '../ts/text/render.ts';
 import type { TraceOperation } from '../ts/trace/format.ts';
 import { importQemuMaps } from '../ts/trace/qemu-map.ts';
 import { Replayer } from '../ts/trace/replay.ts';

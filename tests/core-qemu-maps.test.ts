@@ -2,11 +2,11 @@
 
 import test from 'ava';
 import * as abi from '../assembly/abi.ts';
-import { toAddress } from '../ts/address.ts';
-import { PlanRunner } from '../ts/apply.ts';
-import { Core, type Row } from '../ts/core.ts';
-import { MembackingError } from '../ts/errors.ts';
-import { Names } from '../ts/names.ts';
+import { PlanRunner } from '../ts/apply/runner.ts';
+import { toAddress } from '../ts/core/address.ts';
+import { Core, type Row } from '../ts/core/core.ts';
+import { MembackingError } from '../ts/core/errors.ts';
+import { Names } from '../ts/core/names.ts';
 import type { TraceOperation } from '../ts/trace/format.ts';
 import { importQemuMoments, type QemuMoment } from '../ts/trace/qemu-map.ts';
 import { Replayer } from '../ts/trace/replay.ts';

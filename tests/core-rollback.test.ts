@@ -2,8 +2,8 @@
 // Every scenario is tried with each of its commands failing in turn, and then with each command of the way back.
 
 import test from 'ava';
-import type { Executor, Pausable } from '../ts/apply.ts';
-import { MembackingError } from '../ts/errors.ts';
+import type { Executor, Pausable } from '../ts/apply/runner.ts';
+import { MembackingError } from '../ts/core/errors.ts';
 import { MACHINE, SCENARIOS, type Scenario } from './support/scenarios.ts';
 import { BUILDS, type Build, World } from './support/world.ts';
 

@@ -4,11 +4,11 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import type { GuestMemory } from '../ts/access/guest-memory.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
-import type { GuestMemory } from '../ts/guest-memory.ts';
-import { SharedMemory } from '../ts/object.ts';
-import type { MemorySlot } from '../ts/partition.ts';
+import { SharedMemory } from '../ts/map/object.ts';
+import type { MemorySlot } from '../ts/sinks/partition.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;

@@ -9,7 +9,7 @@ import { MemoryBuildError } from '../ts/guest/errors.ts';
 import type { GpaRange } from '../ts/guest/layout.ts';
 import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
 import type { RamOptions } from '../ts/guest/ram-options.ts';
-import { SharedMemory } from '../ts/object.ts';
+import { SharedMemory } from '../ts/map/object.ts';
 import { hugePageTest, namesOf, policiesOf, smapsOf } from './support/accounting.ts';
 import { footprint } from './support/footprint.ts';
 import { kvmMissing } from './support/guest.ts';

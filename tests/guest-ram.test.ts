@@ -8,7 +8,7 @@ import { GuestMemoryBuilder, type GuestMemoryOptions } from '../ts/guest/builder
 import { MemoryBuildError } from '../ts/guest/errors.ts';
 import type { RamOptions } from '../ts/guest/ram-options.ts';
 import { SharedMemoryBacking } from '../ts/guest/shared-backing.ts';
-import { SharedMemory } from '../ts/object.ts';
+import { SharedMemory } from '../ts/map/object.ts';
 import { footprint } from './support/footprint.ts';
 import { guestImage } from './support/guest.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';

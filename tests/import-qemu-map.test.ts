@@ -1,5 +1,5 @@
 import test, { type ExecutionContext } from 'ava';
-import { MembackingError } from '../ts/errors.ts';
+import { MembackingError } from '../ts/core/errors.ts';
 import { importQemuMaps, importQemuMoments } from '../ts/trace/qemu-map.ts';
 import { parseTrace } from '../ts/trace/read.ts';
 import { formatOperation, formatTrace } from '../ts/trace/write.ts';

@@ -5,13 +5,13 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { GuestMemory } from '../ts/guest-memory.ts';
+import { GuestMemory } from '../ts/access/guest-memory.ts';
+import { Lease } from '../ts/access/lease.ts';
 import { KvmPartition, MembackingError, MemoryMap, PrivateMemory, SharedMemory, Vcpu } from '../ts/index.ts';
-import { Lease } from '../ts/lease.ts';
-import { Attachment } from '../ts/partition.ts';
-import { Region } from '../ts/region.ts';
-import { AddressSpace } from '../ts/space.ts';
-import { VaSpace } from '../ts/va-space.ts';
+import { Region } from '../ts/map/region.ts';
+import { AddressSpace } from '../ts/map/space.ts';
+import { Attachment } from '../ts/sinks/partition.ts';
+import { VaSpace } from '../ts/sinks/va-space.ts';
 import { Machine, RecordingPartition, refusal } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 

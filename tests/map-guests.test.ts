@@ -1,7 +1,9 @@
 // What guests see of a memory map: real ones at CPL3 where there is KVM, and monitors' own hypervisors.
 
 import test, { type ExecutionContext } from 'ava';
-import { COMMAND_NAMES } from '../ts/apply.ts';
+import { COMMAND_NAMES } from '../ts/apply/runner.ts';
+import { DISTURBANCES } from '../ts/core/kinds.ts';
+import { native, type Vcpu as RawVcpu } from '../ts/core/native.ts';
 import {
   type Attachment,
   type Exit,
@@ -11,8 +13,6 @@ import {
   SharedMemory,
   type Vcpu,
 } from '../ts/index.ts';
-import { DISTURBANCES } from '../ts/kinds.ts';
-import { native, type Vcpu as RawVcpu } from '../ts/native.ts';
 import { enterUserMode, guestImage, kvmMissing, next, type Program, runOnce, start } from './support/guest.ts';
 import { Machine, RecordingPartition, wordAt } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';

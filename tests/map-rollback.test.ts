@@ -3,8 +3,8 @@
 
 import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
+import { native, type Vcpu } from '../ts/core/native.ts';
 import { KvmPartition, type MembackingError, PrivateMemory, type Region, SharedMemory } from '../ts/index.ts';
-import { native, type Vcpu } from '../ts/native.ts';
 import { Failing } from './support/failing.ts';
 import { enterUserMode, guestImage, kvmMissing, kvmTest, runOnce } from './support/guest.ts';
 import { Machine, mappingCount, RecordingPartition, refusal, wordAt } from './support/map-state.ts';

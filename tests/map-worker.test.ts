@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import test from 'ava';
-import { artefact } from '../ts/artefact.ts';
+import { artefact } from '../ts/core/artefact.ts';
 import { type GuestMemory, PrivateMemory, WorkerGuestMemory } from '../ts/index.ts';
 import { Machine, refusal } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';

@@ -1,8 +1,8 @@
 import test from 'ava';
-import { type PlanFacts, PlanRunner } from '../ts/apply.ts';
-import { Core } from '../ts/core.ts';
-import { Names } from '../ts/names.ts';
-import { renderFlatView, renderPieces, renderPlan, renderSlots, renderTrees } from '../ts/render.ts';
+import { type PlanFacts, PlanRunner } from '../ts/apply/runner.ts';
+import { Core } from '../ts/core/core.ts';
+import { Names } from '../ts/core/names.ts';
+import { renderFlatView, renderPieces, renderPlan, renderSlots, renderTrees } from '../ts/text/render.ts';
 import { parseTrace } from '../ts/trace/read.ts';
 import { Replayer } from '../ts/trace/replay.ts';
 import { SMALL_TRACE, traceOf } from './support/cli.ts';

@@ -8,8 +8,16 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import test from 'ava';
 import * as abi from '../assembly/abi.ts';
-import { artefact } from '../ts/artefact.ts';
-import { ACCESS_FAULTS, FACT_GPA, FACT_HIGH, FACT_LOW, native, type Reservation, type Width } from '../ts/native.ts';
+import { artefact } from '../ts/core/artefact.ts';
+import {
+  ACCESS_FAULTS,
+  FACT_GPA,
+  FACT_HIGH,
+  FACT_LOW,
+  native,
+  type Reservation,
+  type Width,
+} from '../ts/core/native.ts';
 import { makeWorld, PAGE, PRIVATE, READ, SHARED, type World } from './support/shim-plan.ts';
 
 const { OP_VA_MAP, OP_VA_UNMAP, OP_VA_PROTECT, OP_VA_UNPARK } = abi;

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
-import { artefact } from '../ts/artefact.ts';
+import { artefact } from '../ts/core/artefact.ts';
 import {
   getRegisters,
   getSpecialRegisters,
@@ -18,7 +18,7 @@ import {
   type Vcpu,
   VcpuExit,
   type Vm,
-} from '../ts/native.ts';
+} from '../ts/core/native.ts';
 import { enterUserMode, GUEST_SIZE, guestImage, inWords, kvmTest, next, runOnce, start } from './support/guest.ts';
 import { footprint, makeWorld, PAGE, PARTITION, PRIVATE, READ, SHARED, VA, type World } from './support/shim-plan.ts';
 

@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
-import { artefact } from '../ts/artefact.ts';
-import { type Backing, native } from '../ts/native.ts';
+import { artefact } from '../ts/core/artefact.ts';
+import { type Backing, native } from '../ts/core/native.ts';
 import { bytesOf, hugePageTest, namesOf, policiesOf, smapsOf, statusOf } from './support/accounting.ts';
 import {
   encode,

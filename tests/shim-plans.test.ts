@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
-import { artefact } from '../ts/artefact.ts';
-import { native, type SystemError } from '../ts/native.ts';
+import { artefact } from '../ts/core/artefact.ts';
+import { native, type SystemError } from '../ts/core/native.ts';
 import {
   type Command,
   encode,

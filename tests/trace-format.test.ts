@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
-import { MembackingError } from '../ts/errors.ts';
+import { MembackingError } from '../ts/core/errors.ts';
 import type { TraceOperation } from '../ts/trace/format.ts';
 import { MAX_LINE_BYTES, openTrace, parseTrace, TraceDecoder } from '../ts/trace/read.ts';
 import { readChunks, readText } from '../ts/trace/source.ts';

@@ -1,6 +1,6 @@
 import test from 'ava';
 import * as fc from 'fast-check';
-import { MembackingError } from '../ts/errors.ts';
+import { MembackingError } from '../ts/core/errors.ts';
 import { parseOperation, type TraceOperation } from '../ts/trace/format.ts';
 import { parseTrace } from '../ts/trace/read.ts';
 import { OperationScanner } from '../ts/trace/scan.ts';

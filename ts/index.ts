@@ -2,13 +2,21 @@
 
 // ---- Words and errors --------------------------------------------------------------------------
 
-export { type Address, formatHex } from './address.ts';
-export { type ErrorCode, MembackingError } from './errors.ts';
-export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind } from './kinds.ts';
+export { type Address, formatHex } from './core/address.ts';
+export { type ErrorCode, MembackingError } from './core/errors.ts';
+export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind } from './core/kinds.ts';
 
 // ---- A live memory map -------------------------------------------------------------------------
 // Of what only the package makes there is the type, and no constructor.
 
+export type { GuestMemory, LeaseOptions, LeaseRange } from './access/guest-memory.ts';
+export type { Lease } from './access/lease.ts';
+export type { LeaseFacts, LeaseMode } from './access/lease-table.ts';
+export type { WaitOptions } from './access/when-free.ts';
+export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
+export type { PlanCounters, PlanMessage } from './apply/plan-events.ts';
+export type { Handle } from './core/handle.ts';
+export { type Exit, KVM_EXIT, type Registers, type SpecialRegisters } from './core/native.ts';
 export type { AttachedPartition } from './guest/attached-partition.ts';
 export type { RamBacking } from './guest/backing.ts';
 export { GuestMemoryBuilder, type GuestMemoryOptions } from './guest/builder.ts';
@@ -30,11 +38,6 @@ export type { RamOptions } from './guest/ram-options.ts';
 export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
 export type { GuestMemoryClient, Vtl, VtlAccess, VtlProtectionOptions } from './guest/vtl.ts';
-export type { GuestMemory, LeaseOptions, LeaseRange } from './guest-memory.ts';
-export type { Handle } from './handle.ts';
-export { KvmPartition, Vcpu } from './kvm.ts';
-export type { Lease } from './lease.ts';
-export type { LeaseFacts, LeaseMode } from './lease-table.ts';
 export {
   type AddressSpaceOptions,
   type AliasOptions,
@@ -43,17 +46,14 @@ export {
   type MemoryMapOptions,
   type RegionOptions,
   type VaSpaceOptions,
-} from './map.ts';
-export { type Exit, KVM_EXIT, type Registers, type SpecialRegisters } from './native.ts';
-export { type MemoryObject, PrivateMemory, SharedMemory } from './object.ts';
-export type { AttachedSlot, Attachment, MemorySlot, Partition, PartitionFacts } from './partition.ts';
-export type { PlanCounters, PlanMessage } from './plan-events.ts';
-export type { MapOptions, Mapping, PlaceOptions, Region } from './region.ts';
-export type { ProtectOptions } from './sink.ts';
-export type { AddressSpace, FlatRange, SeenRegion } from './space.ts';
-export type { VaPiece, VaSpace } from './va-space.ts';
-export type { WaitOptions } from './when-free.ts';
-export { WorkerGuestMemory } from './worker-guest-memory.ts';
+} from './map/map.ts';
+export { type MemoryObject, PrivateMemory, SharedMemory } from './map/object.ts';
+export type { MapOptions, Mapping, PlaceOptions, Region } from './map/region.ts';
+export type { AddressSpace, FlatRange, SeenRegion } from './map/space.ts';
+export { KvmPartition, Vcpu } from './sinks/kvm.ts';
+export type { AttachedSlot, Attachment, MemorySlot, Partition, PartitionFacts } from './sinks/partition.ts';
+export type { ProtectOptions } from './sinks/sink.ts';
+export type { VaPiece, VaSpace } from './sinks/va-space.ts';
 
 // ---- Traces ------------------------------------------------------------------------------------
 
@@ -76,5 +76,5 @@ export { formatHeader, formatOperation, formatTrace } from './trace/write.ts';
 
 // ---- Text --------------------------------------------------------------------------------------
 
-export type { ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './explain.ts';
-export { renderExplanation } from './render.ts';
+export type { ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
+export { renderExplanation } from './text/render.ts';

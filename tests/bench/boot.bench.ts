@@ -7,10 +7,10 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { existsSync, readFileSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
+import { NativeExecutor } from '../../ts/apply/native-executor.ts';
+import { DISTURBANCES } from '../../ts/core/kinds.ts';
+import { native } from '../../ts/core/native.ts';
 import type { Disturbance, PlanMessage } from '../../ts/index.ts';
-import { DISTURBANCES } from '../../ts/kinds.ts';
-import { native } from '../../ts/native.ts';
-import { NativeExecutor } from '../../ts/native-executor.ts';
 import { demoSector, Monitor, memoryDisk } from '../../ts/vmm/index.ts';
 import { SEABIOS, seabiosMissing } from '../support/pc-guests.ts';
 import { encode } from '../support/shim-plan.ts';

@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { artefact } from '../../ts/artefact.ts';
+import { artefact } from '../../ts/core/artefact.ts';
 import type { Message } from './support/group.ts';
 import { changes, machine, type Run, readRun, rowsOf, table, writeReport } from './support/report.ts';
 import type { GroupResult } from './support/rows.ts';

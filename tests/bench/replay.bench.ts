@@ -3,7 +3,7 @@
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { artefact } from '../../ts/artefact.ts';
+import { artefact } from '../../ts/core/artefact.ts';
 import { formatHeader, formatOperation, openOperations, type TraceOperation, TraceReplay } from '../../ts/index.ts';
 import { Random } from '../support/random.ts';
 import { type Group, runGroup } from './support/group.ts';

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { artefact } from '../../ts/artefact.ts';
+import { artefact } from '../../ts/core/artefact.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { median } from './support/measure.ts';
 import type { Bound } from './support/rows.ts';

@@ -9,7 +9,14 @@
 //
 // Page 0 is the I/O permission bitmap of a TSS at 0: port instructions are free.
 
-import { KVM_EXIT, type Segment, setRegisters, setSpecialRegisters, type Vcpu, VcpuExit } from '../../ts/native.ts';
+import {
+  KVM_EXIT,
+  type Segment,
+  setRegisters,
+  setSpecialRegisters,
+  type Vcpu,
+  VcpuExit,
+} from '../../ts/core/native.ts';
 
 /** Bytes of RAM at GPA 0 that the guest itself uses. */
 export const GUEST_SIZE = 0x18000;

@@ -1,7 +1,7 @@
 // A machine that fails where it is told to: what comes before is really done, what takes it back too.
 
-import type { Context } from '../../ts/context.ts';
-import type { Core } from '../../ts/core.ts';
+import type { Core } from '../../ts/core/core.ts';
+import type { Context } from '../../ts/map/context.ts';
 
 export class Failing {
   /** Commands of the next plan that are done before one fails. */

@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
-import { native } from '../../ts/native.ts';
+import { native } from '../../ts/core/native.ts';
 
 export * from './cpl3-guest.ts';
 

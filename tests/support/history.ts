@@ -2,7 +2,7 @@
 // held against the model. Addresses are in pages.
 
 import * as abi from '../../assembly/abi.ts';
-import { MembackingError } from '../../ts/errors.ts';
+import { MembackingError } from '../../ts/core/errors.ts';
 import type { TraceOperation } from '../../ts/trace/format.ts';
 import { formatOperation } from '../../ts/trace/write.ts';
 import { Model, type ModelFlags, type ModelKind } from './model.ts';

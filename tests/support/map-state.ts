@@ -2,10 +2,10 @@
 
 import { readFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
-import { PlanRunner } from '../../ts/apply.ts';
-import type { Context } from '../../ts/context.ts';
-import { Core } from '../../ts/core.ts';
-import type { MembackingError } from '../../ts/errors.ts';
+import { PlanRunner } from '../../ts/apply/runner.ts';
+import { Core } from '../../ts/core/core.ts';
+import type { MembackingError } from '../../ts/core/errors.ts';
+import { Names } from '../../ts/core/names.ts';
 import {
   type AddressSpace,
   type Attachment,
@@ -17,7 +17,7 @@ import {
   SharedMemory,
   type VaSpace,
 } from '../../ts/index.ts';
-import { Names } from '../../ts/names.ts';
+import type { Context } from '../../ts/map/context.ts';
 import { parseTrace } from '../../ts/trace/read.ts';
 import { Replayer } from '../../ts/trace/replay.ts';
 import { footprint, mapsOf, PAGE } from './shim-plan.ts';

@@ -2,10 +2,10 @@
 // makes, refuses what the real ones would refuse, and watches which bytes were absent meanwhile. FailAfter fails.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, toAddress } from '../../ts/address.ts';
-import type { Executor } from '../../ts/apply.ts';
-import type { Command, Core } from '../../ts/core.ts';
-import { accessName } from '../../ts/kinds.ts';
+import type { Executor } from '../../ts/apply/runner.ts';
+import { type Address, toAddress } from '../../ts/core/address.ts';
+import type { Command, Core } from '../../ts/core/core.ts';
+import { accessName } from '../../ts/core/kinds.ts';
 
 interface RecordedObject {
   readonly isPrivate: boolean;

@@ -13,8 +13,8 @@
 //   detach NAME              protect SINK START LENGTH ACCESS
 //   begin                    commit                        abort
 
-import { type Address, LAST_ADDRESS, toAddress, WHOLE_SPACE } from '../../ts/address.ts';
-import type { Access } from '../../ts/kinds.ts';
+import { type Address, LAST_ADDRESS, toAddress, WHOLE_SPACE } from '../../ts/core/address.ts';
+import type { Access } from '../../ts/core/kinds.ts';
 import type { RegionOperation, TraceOperation } from '../../ts/trace/format.ts';
 import { parseTable } from './table.ts';
 

@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
-import { type Backing, type Executor, native, type Reservation, type SystemError } from '../../ts/native.ts';
+import { type Backing, type Executor, native, type Reservation, type SystemError } from '../../ts/core/native.ts';
 
 export const PAGE = abi.PAGE_SIZE;
 export const { ACCESS_READ: READ, ACCESS_WRITE: WRITE } = abi;

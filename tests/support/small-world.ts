@@ -2,9 +2,9 @@
 // gone to from any other, by the changes that lead there, all in one transaction.
 
 import * as abi from '../../assembly/abi.ts';
-import { PlanRunner } from '../../ts/apply.ts';
-import { Core } from '../../ts/core.ts';
-import { accessName } from '../../ts/kinds.ts';
+import { PlanRunner } from '../../ts/apply/runner.ts';
+import { Core } from '../../ts/core/core.ts';
+import { accessName } from '../../ts/core/kinds.ts';
 import { Model } from './model.ts';
 import { Recorder } from './recorder.ts';
 

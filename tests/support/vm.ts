@@ -1,12 +1,12 @@
 // A guest memory manager with a real guest in it, for tests that ask what the guest sees.
 
 import type { ExecutionContext } from 'ava';
+import type { Vcpu } from '../../ts/core/native.ts';
 import { GuestMemoryBuilder, type GuestMemoryOptions } from '../../ts/guest/builder.ts';
 import type { GuestMemoryManager } from '../../ts/guest/manager.ts';
 import type { RamOptions } from '../../ts/guest/ram-options.ts';
 import type { Vtl } from '../../ts/guest/vtl.ts';
-import { KvmPartition } from '../../ts/kvm.ts';
-import type { Vcpu } from '../../ts/native.ts';
+import { KvmPartition } from '../../ts/sinks/kvm.ts';
 import { enterUserMode, guestImage, type Inputs, kvmTest, type Program, runOnce } from './guest.ts';
 
 export const MIB = 2 ** 20;

@@ -1,11 +1,11 @@
 // A core whose sinks record, spoken to in the words of script.ts and answering in lines of text.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, formatHex } from '../../ts/address.ts';
-import { COMMAND_NAMES, type Executor, type Pausable, PlanRunner } from '../../ts/apply.ts';
-import { type Command, Core, type CoreOptions, type Row } from '../../ts/core.ts';
-import { accessName, DISTURBANCES, type Disturbance } from '../../ts/kinds.ts';
-import { Names } from '../../ts/names.ts';
+import { COMMAND_NAMES, type Executor, type Pausable, PlanRunner } from '../../ts/apply/runner.ts';
+import { type Address, formatHex } from '../../ts/core/address.ts';
+import { type Command, Core, type CoreOptions, type Row } from '../../ts/core/core.ts';
+import { accessName, DISTURBANCES, type Disturbance } from '../../ts/core/kinds.ts';
+import { Names } from '../../ts/core/names.ts';
 import type { TraceOperation } from '../../ts/trace/format.ts';
 import { Replayer } from '../../ts/trace/replay.ts';
 import { FailAfter, Recorder } from './recorder.ts';

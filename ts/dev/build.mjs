@@ -46,7 +46,7 @@ function compile(target, output, ...passes) {
 
 const COMPILER = process.env.CXX ?? 'c++';
 const COMPILE = words(
-  '-std=c++17 -O2 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -DNAPI_VERSION=8 -I build',
+  '-std=c++17 -O2 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -DNAPI_VERSION=8 -I build -I shim',
   '-isystem node_modules/node-api-headers/include -isystem node_modules/node-addon-api',
 );
 const LINK = words('-shared -Wl,-z,nodelete');
@@ -55,7 +55,10 @@ export async function addon() {
   await header();
   const compiler = compilerVersion();
   const headers = [HEADER, ...filesUnder('shim', '.h')];
-  const objects = filesUnder('shim', '.cc').map((source) => ({ source, object: `build/obj/${basename(source)}.o` }));
+  const objects = filesUnder('shim', '.cc').map((source) => ({
+    source,
+    object: `build/obj/${source.replaceAll('/', '-')}.o`,
+  }));
   const produce = (name, from, output, args) =>
     perform({ name, from, to: [output], key: [compiler, args], run: () => execute(COMPILER, ...args, '-o', output) });
   await together(

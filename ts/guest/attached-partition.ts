@@ -1,12 +1,12 @@
 // A partition that sees the guest's memory, as one virtual trust level does.
 
-import { type Address, LAST_ADDRESS, sum } from '../address.ts';
-import { Handle } from '../handle.ts';
-import type { KvmPartition } from '../kvm.ts';
-import type { MemoryMap } from '../map.ts';
-import type { Attachment, Partition } from '../partition.ts';
-import type { AddressSpace } from '../space.ts';
-import type { VaSpace } from '../va-space.ts';
+import { type Address, LAST_ADDRESS, sum } from '../core/address.ts';
+import { Handle } from '../core/handle.ts';
+import type { MemoryMap } from '../map/map.ts';
+import type { AddressSpace } from '../map/space.ts';
+import type { KvmPartition } from '../sinks/kvm.ts';
+import type { Attachment, Partition } from '../sinks/partition.ts';
+import type { VaSpace } from '../sinks/va-space.ts';
 import { PartitionAttachError } from './errors.ts';
 import type { Vtl, VtlState } from './vtl.ts';
 

@@ -1,10 +1,10 @@
 // What RAM is made of.
 
 import { closeSync, openSync } from 'node:fs';
-import type { Address } from '../address.ts';
-import { type MemoryObject, PrivateMemory, SharedMemory } from '../object.ts';
-import { wrapped } from '../system.ts';
-import * as validate from '../validate.ts';
+import type { Address } from '../core/address.ts';
+import { wrapped } from '../core/system.ts';
+import * as validate from '../core/validate.ts';
+import { type MemoryObject, PrivateMemory, SharedMemory } from '../map/object.ts';
 import { refusing } from './errors.ts';
 import { checkHugePages, checkPool } from './huge-pages.ts';
 import type { RamPiece } from './layout.ts';

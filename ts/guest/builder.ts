@@ -1,10 +1,10 @@
 // Building guest memory: what RAM there is, where it lies, what it is made of.
 
-import { type Address, sum } from '../address.ts';
-import { POLICIES, type Policy } from '../kinds.ts';
-import { MemoryMap } from '../map.ts';
+import { type Address, sum } from '../core/address.ts';
+import { POLICIES, type Policy } from '../core/kinds.ts';
+import * as validate from '../core/validate.ts';
+import { MemoryMap } from '../map/map.ts';
 import type { TraceOutput } from '../trace/recorder.ts';
-import * as validate from '../validate.ts';
 import { GuestMemoryManager, type GuestMemoryParts } from './manager.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';

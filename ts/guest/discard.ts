@@ -1,15 +1,15 @@
 // Giving memory back to the machine while the guest keeps its addresses: what a balloon does.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, formatHex, higher, lastByte, lengthOf, lower, sum, toAddress } from '../address.ts';
-import { MembackingError } from '../errors.ts';
-import { LeaseConflict } from '../lease-table.ts';
-import type { MemoryMap } from '../map.ts';
-import type { MemoryObject } from '../object.ts';
-import type { Attachment } from '../partition.ts';
-import { systemError } from '../system.ts';
-import type { VaSpace } from '../va-space.ts';
-import type { WaitOptions } from '../when-free.ts';
+import { LeaseConflict } from '../access/lease-table.ts';
+import type { WaitOptions } from '../access/when-free.ts';
+import { type Address, formatHex, higher, lastByte, lengthOf, lower, sum, toAddress } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
+import { systemError } from '../core/system.ts';
+import type { MemoryMap } from '../map/map.ts';
+import type { MemoryObject } from '../map/object.ts';
+import type { Attachment } from '../sinks/partition.ts';
+import type { VaSpace } from '../sinks/va-space.ts';
 import type { GpaRange } from './layout.ts';
 import type { RamStore } from './ram-store.ts';
 import type { VtlState } from './vtl.ts';

@@ -1,7 +1,7 @@
 // The errors of building guest memory and of attaching to it: codes of their own under the package's one class.
 
-import { type BuildErrorCode, MembackingError } from '../errors.ts';
-import { systemError } from '../system.ts';
+import { type BuildErrorCode, MembackingError } from '../core/errors.ts';
+import { systemError } from '../core/system.ts';
 
 /** Guest memory cannot be built as asked; nothing is left behind. */
 export class MemoryBuildError extends MembackingError {

@@ -3,11 +3,11 @@
 
 import { fstatSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
-import type { MemoryMap } from '../map.ts';
-import { native } from '../native.ts';
-import { type MemoryObject, SharedMemory } from '../object.ts';
-import { systemError } from '../system.ts';
-import * as validate from '../validate.ts';
+import { native } from '../core/native.ts';
+import { systemError } from '../core/system.ts';
+import * as validate from '../core/validate.ts';
+import type { MemoryMap } from '../map/map.ts';
+import { type MemoryObject, SharedMemory } from '../map/object.ts';
 
 /** Bytes. */
 export const MAX_FILE = 2 ** 52;

@@ -1,8 +1,8 @@
 // Whether memory of huge pages can be had: their size, whether RAM is made of whole ones, and how many are free.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { type Address, formatHex } from '../address.ts';
-import * as validate from '../validate.ts';
+import { type Address, formatHex } from '../core/address.ts';
+import * as validate from '../core/validate.ts';
 import { MemoryBuildError } from './errors.ts';
 import type { RamPiece } from './layout.ts';
 

@@ -1,10 +1,10 @@
 // What there is of a guest's memory, as plain data: for logs, for people, for other programs.
 
-import type { Address } from '../address.ts';
-import { accessName } from '../kinds.ts';
-import type { LeaseFacts } from '../lease-table.ts';
-import type { PlanCounters } from '../plan-events.ts';
-import { bytesOf } from '../withheld.ts';
+import type { LeaseFacts } from '../access/lease-table.ts';
+import type { PlanCounters } from '../apply/plan-events.ts';
+import type { Address } from '../core/address.ts';
+import { accessName } from '../core/kinds.ts';
+import { bytesOf } from '../sinks/withheld.ts';
 import type { DeviceMapping, MappedRegion } from './device.ts';
 import type { GuestMemoryParts } from './manager.ts';
 import { type RamVisibility, visibilityOf } from './ram.ts';

@@ -1,7 +1,7 @@
 // Where RAM lies: ranges checked, sorted, and cut where legacy x86 firmware switches them one by one.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, formatHex, lastByte, sum } from '../address.ts';
+import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
 import { MemoryBuildError } from './errors.ts';
 
 /** A stretch of guest-physical addresses. */

@@ -1,19 +1,19 @@
 // The guest memory of one virtual machine: RAM, devices, the partitions that see them.
 
-import type { Address } from '../address.ts';
-import type { GuestMemory } from '../guest-memory.ts';
-import { Handle } from '../handle.ts';
-import { accessName } from '../kinds.ts';
-import type { KvmPartition } from '../kvm.ts';
-import type { MemoryMap, SyncBody } from '../map.ts';
-import { SharedMemory } from '../object.ts';
-import type { Partition } from '../partition.ts';
-import type { Region } from '../region.ts';
-import type { AddressSpace } from '../space.ts';
-import type { VaSpace } from '../va-space.ts';
-import * as validate from '../validate.ts';
-import type { WaitOptions } from '../when-free.ts';
-import { bytesOf } from '../withheld.ts';
+import type { GuestMemory } from '../access/guest-memory.ts';
+import type { WaitOptions } from '../access/when-free.ts';
+import type { Address } from '../core/address.ts';
+import { Handle } from '../core/handle.ts';
+import { accessName } from '../core/kinds.ts';
+import * as validate from '../core/validate.ts';
+import type { MemoryMap, SyncBody } from '../map/map.ts';
+import { SharedMemory } from '../map/object.ts';
+import type { Region } from '../map/region.ts';
+import type { AddressSpace } from '../map/space.ts';
+import type { KvmPartition } from '../sinks/kvm.ts';
+import type { Partition } from '../sinks/partition.ts';
+import type { VaSpace } from '../sinks/va-space.ts';
+import { bytesOf } from '../sinks/withheld.ts';
 import { type AttachedPartition, attach } from './attached-partition.ts';
 import { DeviceMemoryMapper } from './device.ts';
 import { discard, discardWhenFree } from './discard.ts';

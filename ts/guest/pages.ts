@@ -1,10 +1,10 @@
 // The pages of new RAM, before anybody sees it: from which node, how large, resident at once or not, pinned or not.
 
 import { readFileSync } from 'node:fs';
-import { MembackingError } from '../errors.ts';
-import type { MemoryObject } from '../object.ts';
-import { wrapped } from '../system.ts';
-import * as validate from '../validate.ts';
+import { MembackingError } from '../core/errors.ts';
+import { wrapped } from '../core/system.ts';
+import * as validate from '../core/validate.ts';
+import type { MemoryObject } from '../map/object.ts';
 import { MemoryBuildError, refusing } from './errors.ts';
 import type { RamSpec } from './ram-options.ts';
 

@@ -1,6 +1,6 @@
 // What a monitor says of its RAM, checked.
 
-import * as validate from '../validate.ts';
+import * as validate from '../core/validate.ts';
 import { BACKING_KINDS, type RamBacking } from './backing.ts';
 import type { GpaRange } from './layout.ts';
 

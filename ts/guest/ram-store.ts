@@ -1,10 +1,10 @@
 // All RAM of one guest: added when the guest is built and while it runs, block by block, one backing each.
 
-import { type Address, formatHex, LAST_ADDRESS, sum } from '../address.ts';
-import { MembackingError } from '../errors.ts';
-import type { MemoryMap } from '../map.ts';
-import type { MemoryObject } from '../object.ts';
-import type { Region } from '../region.ts';
+import { type Address, formatHex, LAST_ADDRESS, sum } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
+import type { MemoryMap } from '../map/map.ts';
+import type { MemoryObject } from '../map/object.ts';
+import type { Region } from '../map/region.ts';
 import { openBacking, type RamBacking } from './backing.ts';
 import { MemoryBuildError } from './errors.ts';
 import { checkWholePages } from './huge-pages.ts';

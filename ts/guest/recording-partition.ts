@@ -1,7 +1,7 @@
 // A partition without a hypervisor: it remembers what it was given, and fails when it is told to.
 
-import type { MemorySlot, Partition } from '../partition.ts';
-import * as validate from '../validate.ts';
+import * as validate from '../core/validate.ts';
+import type { MemorySlot, Partition } from '../sinks/partition.ts';
 
 export interface RecordingPartitionOptions {
   readonly name?: string;

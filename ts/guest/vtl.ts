@@ -1,17 +1,17 @@
 // Virtual trust levels: what each may do with the guest's memory, and its own view of it.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, formatHex, lastByte, sum } from '../address.ts';
-import { MembackingError } from '../errors.ts';
-import { GuestMemory } from '../guest-memory.ts';
-import { type Access, accessName, accessNumber } from '../kinds.ts';
-import type { Change } from '../lease-table.ts';
-import type { MemoryMap } from '../map.ts';
-import type { Attachment } from '../partition.ts';
-import type { AddressSpace } from '../space.ts';
-import type { VaSpace } from '../va-space.ts';
-import * as validate from '../validate.ts';
-import { bytesOf, overlay, type Protection } from '../withheld.ts';
+import { GuestMemory } from '../access/guest-memory.ts';
+import type { Change } from '../access/lease-table.ts';
+import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
+import { type Access, accessName, accessNumber } from '../core/kinds.ts';
+import * as validate from '../core/validate.ts';
+import type { MemoryMap } from '../map/map.ts';
+import type { AddressSpace } from '../map/space.ts';
+import type { Attachment } from '../sinks/partition.ts';
+import type { VaSpace } from '../sinks/va-space.ts';
+import { bytesOf, overlay, type Protection } from '../sinks/withheld.ts';
 import type { AttachedPartition } from './attached-partition.ts';
 import { isPrivate } from './backing.ts';
 import type { GpaRange } from './layout.ts';

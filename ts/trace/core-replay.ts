@@ -1,10 +1,9 @@
 // A trace through the core alone: no system, no privileges; the same operations give the same plans everywhere.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, formatHex, lengthOf } from '../address.ts';
-import { COMMAND_NAMES, type PlanFacts, PlanRunner } from '../apply.ts';
-import { Core } from '../core.ts';
-import { type Explanation, explain, explainedRegion } from '../explain.ts';
+import { COMMAND_NAMES, type PlanFacts, PlanRunner } from '../apply/runner.ts';
+import { type Address, formatHex, lengthOf } from '../core/address.ts';
+import { Core } from '../core/core.ts';
 import {
   type Access,
   accessName,
@@ -13,9 +12,10 @@ import {
   type Policy,
   type RegionKind,
   regionKindName,
-} from '../kinds.ts';
-import { Names } from '../names.ts';
-import { renderFlatViews, renderPlan } from '../render.ts';
+} from '../core/kinds.ts';
+import { Names } from '../core/names.ts';
+import { type Explanation, explain, explainedRegion } from '../text/explain.ts';
+import { renderFlatViews, renderPlan } from '../text/render.ts';
 import type { TraceOperation } from './format.ts';
 import { Replayer } from './replay.ts';
 

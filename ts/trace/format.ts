@@ -11,8 +11,8 @@
 // In memory every field is present, with its default where the line left it out.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, LAST_ADDRESS, toAddress, WHOLE_SPACE } from '../address.ts';
-import { MembackingError } from '../errors.ts';
+import { type Address, LAST_ADDRESS, toAddress, WHOLE_SPACE } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
 import {
   ACCESSES,
   type Access,
@@ -23,7 +23,7 @@ import {
   REGION_KINDS,
   type RegionFlags,
   type RegionKind,
-} from '../kinds.ts';
+} from '../core/kinds.ts';
 
 export const TRACE_VERSION = 1;
 /** Ids in a trace: 0 to this. */

@@ -1,6 +1,6 @@
 // What users have in their files: a trace or a QEMU map, plain or compressed. Which one it is, the first line says.
 
-import { MembackingError } from '../errors.ts';
+import { MembackingError } from '../core/errors.ts';
 import type { TraceOperation } from './format.ts';
 import { importQemuMaps } from './qemu-map.ts';
 import { openTrace, type TraceStream } from './read.ts';

@@ -1,7 +1,7 @@
 // A memory map of QEMU as one JSON file: a tree of memory regions at one moment, and the flat map QEMU made of it.
 // Here it is read and checked; fields that only repeat what others say are not looked at.
 
-import { MembackingError } from '../errors.ts';
+import { MembackingError } from '../core/errors.ts';
 import { parseHex, shown } from './format.ts';
 
 export const QEMU_KINDS = ['container', 'ram', 'rom', 'romd', 'ramd', 'i/o', 'alias'] as const;

@@ -3,9 +3,9 @@
 // nothing. One moment is one transaction.
 
 import * as abi from '../../assembly/abi.ts';
-import { toAddress } from '../address.ts';
-import { MembackingError } from '../errors.ts';
-import type { RegionKind } from '../kinds.ts';
+import { toAddress } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
+import type { RegionKind } from '../core/kinds.ts';
 import type { TraceOperation } from './format.ts';
 import { parseQemuMap, type QemuKind, type QemuMap, type QemuRegion } from './qemu-format.ts';
 import { matchRegions } from './qemu-match.ts';

@@ -1,7 +1,7 @@
 // From the bytes of a trace to its operations, holding one chunk and one unfinished line at a time.
 
 import { isUtf8 } from 'node:buffer';
-import { MembackingError } from '../errors.ts';
+import { MembackingError } from '../core/errors.ts';
 import { parseHeader, parseOperation, type TraceHeader, type TraceOperation } from './format.ts';
 import { OperationScanner } from './scan.ts';
 

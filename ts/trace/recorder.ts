@@ -2,7 +2,7 @@
 // until the outermost one has ended well. A trace that cannot be written ends: what is left is whole up to there, and the
 // map, which is in the middle of its machine's life, goes on.
 
-import type { Policy } from '../kinds.ts';
+import type { Policy } from '../core/kinds.ts';
 import type { TraceOperation } from './format.ts';
 import { formatHeader, formatOperation } from './write.ts';
 

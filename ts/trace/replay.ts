@@ -2,11 +2,11 @@
 // runner's business: nowhere, for a replay.
 
 import * as abi from '../../assembly/abi.ts';
-import type { PlanRunner } from '../apply.ts';
-import type { Core } from '../core.ts';
-import { MembackingError } from '../errors.ts';
-import { accessNumber, objectKindNumber, regionFlags, regionFlagsMask, regionKindNumber } from '../kinds.ts';
-import type { Names } from '../names.ts';
+import type { PlanRunner } from '../apply/runner.ts';
+import type { Core } from '../core/core.ts';
+import { MembackingError } from '../core/errors.ts';
+import { accessNumber, objectKindNumber, regionFlags, regionFlagsMask, regionKindNumber } from '../core/kinds.ts';
+import type { Names } from '../core/names.ts';
 import type { TraceOperation } from './format.ts';
 
 /** Told of what a trace makes outside the core, before the transaction that it is made in ends. */

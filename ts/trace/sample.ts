@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { artefact } from '../artefact.ts';
+import { artefact } from '../core/artefact.ts';
 
 /** Path of the trace that comes with the package: the memory map of a PC with a QXL display, at three moments of its
  *  boot under QEMU. */

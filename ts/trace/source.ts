@@ -3,7 +3,7 @@
 import { createReadStream } from 'node:fs';
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
-import { MembackingError } from '../errors.ts';
+import { MembackingError } from '../core/errors.ts';
 
 /** Largest input that `readText` takes, in bytes after decompression. */
 export const MAX_TEXT_BYTES = 64 * 1024 * 1024;

@@ -1,7 +1,7 @@
 // The text of a trace: one canonical line per operation, defaults left out.
 
-import { type Address, formatHex, LAST_ADDRESS } from '../address.ts';
-import type { RegionFlags } from '../kinds.ts';
+import { type Address, formatHex, LAST_ADDRESS } from '../core/address.ts';
+import type { RegionFlags } from '../core/kinds.ts';
 import { TRACE_VERSION, type TraceHeader, type TraceOperation } from './format.ts';
 
 /** A whole trace, every line ended. */

@@ -1,0 +1,124 @@
+// Pass 1 for what lies in regions: mappings of objects, which behave like mmap. A new one overwrites and splits old
+// ones, an unmap may cut one in two.
+
+import {
+  ERR_BAD_FLAGS,
+  ERR_BAD_ID,
+  ERR_BAD_KIND,
+  ERR_BAD_RANGE,
+  ERR_IN_USE,
+  ERR_READONLY_OBJECT,
+  ERR_UNALIGNED,
+  MAPPING_WRITABLE,
+  OBJECT_PRIVATE,
+  OBJECT_SHARED,
+  OBJECT_WRITABLE,
+  PAGE_SHIFT,
+  REGION_EMPTY,
+} from '../abi';
+import { fail } from '../base/failure';
+import { exists, isPageAligned, LAST_BYTE, lastOf, lengthOf, pageLast } from '../base/range';
+import { VECTOR_SIZE, Vector } from '../base/vector';
+import { NOTHING, noteEdit } from '../tree/before';
+import { Span } from '../tree/node';
+import * as spans from '../tree/spans';
+import { ensureStep } from '../undo/journal';
+import { changeObject, isMemory, objectOf, objects, regionOf } from './records';
+import { MAPPINGS, markRegion, noteMappings } from './touch';
+
+const SPAN_BYTES: u32 = offsetof<Span>();
+
+/** Spans that were just taken out. */
+const erased = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+export function createObject(kind: u32, flags: u32, size: u64): i32 {
+  if (kind != OBJECT_SHARED && kind != OBJECT_PRIVATE) return fail(ERR_BAD_KIND);
+  if (flags & ~OBJECT_WRITABLE) return fail(ERR_BAD_FLAGS);
+  if (size == 0) return fail(ERR_BAD_RANGE);
+  const id = objects.allocate();
+  if (id < 0) return fail(id);
+  const object = objectOf(id);
+  object.kind = <u8>kind;
+  object.flags = <u8>flags;
+  object.size = size;
+  return id;
+}
+
+/** Precondition: alive. */
+export function destroyObject(id: u32): i32 {
+  if (objectOf(id).mappedPages != 0) return fail(ERR_IN_USE, 0, id + 1);
+  objects.release(id);
+  return 0;
+}
+
+/** Precondition of all below: the region is alive. */
+export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, objectOffset: u64, flags: u32): i32 {
+  const error = checkRange(id, offset, length);
+  if (error != 0) return error;
+  if (!objects.isAlive(objectId)) return fail(ERR_BAD_ID, objectId + 1);
+  if (flags & ~MAPPING_WRITABLE) return fail(ERR_BAD_FLAGS);
+  const object = objectOf(objectId);
+  if (!isPageAligned(objectOffset)) return fail(ERR_UNALIGNED, id + 1, 0, objectOffset);
+  if (!exists(objectOffset, length) || lastOf(objectOffset, length) > pageLast(object.size - 1)) {
+    return fail(ERR_BAD_RANGE, id + 1, objectId + 1, objectOffset);
+  }
+  if (flags & MAPPING_WRITABLE && !(object.flags & OBJECT_WRITABLE))
+    return fail(ERR_READONLY_OBJECT, id + 1, objectId + 1);
+  const last = lastOf(offset, length);
+  erased.clear();
+  const slot = regionOf(id).mappingsSlot;
+  spans.overwrite(slot, offset, last, objectOffset, objectId, flags, erased);
+  forgetErased();
+  const edit = noteEdit(slot, offset, last, objectOffset, objectId, flags, erased);
+  changeObject(objectId).mappedPages += length >> PAGE_SHIFT;
+  noteMappings();
+  return markRegion(id, offset, last, MAPPINGS, edit);
+}
+
+export function unmapObject(id: u32, offset: u64, length: u64): i32 {
+  const error = checkRange(id, offset, length);
+  if (error != 0) return error;
+  const last = lastOf(offset, length);
+  const edit = eraseMappings(id, offset, last);
+  return edit != 0 ? markRegion(id, offset, last, MAPPINGS, edit) : 0;
+}
+
+function checkRange(id: u32, offset: u64, length: u64): i32 {
+  const region = regionOf(id);
+  if (!isMemory(id)) return fail(ERR_BAD_KIND, id + 1);
+  if (!isPageAligned(offset)) return fail(ERR_UNALIGNED, id + 1, 0, offset);
+  if (!isPageAligned(length)) return fail(ERR_UNALIGNED, id + 1, 0, length);
+  // The last page may reach over the end of a region that ends inside it.
+  if (region.flags & REGION_EMPTY || !exists(offset, length) || lastOf(offset, length) > pageLast(region.last)) {
+    return fail(ERR_BAD_RANGE, id + 1, 0, offset);
+  }
+  return 0;
+}
+
+/** Takes [start, last] out of a region's mappings. Marks nothing. Returns the edit, 0 if nothing was there. */
+export function eraseMappings(id: u32, start: u64, last: u64): u32 {
+  if (regionOf(id).mappings == 0) return 0;
+  const slot = regionOf(id).mappingsSlot;
+  erased.clear();
+  spans.take(slot, start, last, erased);
+  if (erased.length == 0) return 0;
+  forgetErased();
+  return noteEdit(slot, start, last, 0, NOTHING, 0, erased);
+}
+
+/** Counts the pages of `erased` no more. */
+function forgetErased(): void {
+  for (let at: u32 = 0; at < erased.length; at += SPAN_BYTES) {
+    if (!ensureStep()) return;
+    const span = changetype<Span>(erased.at(at));
+    changeObject(span.b).mappedPages -= lengthOf(span.start, span.last) >> PAGE_SHIFT;
+    noteMappings();
+  }
+}
+
+/** Takes out what lies past the region's end. Marks nothing. */
+export function truncateMappings(id: u32): void {
+  const region = regionOf(id);
+  if (region.flags & REGION_EMPTY) eraseMappings(id, 0, LAST_BYTE);
+  else if (pageLast(region.last) != LAST_BYTE) eraseMappings(id, pageLast(region.last) + 1, LAST_BYTE);
+}

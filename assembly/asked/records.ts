@@ -1,0 +1,200 @@
+// The records of what was asked for: regions, address spaces, mappable objects, sinks, partitions. References are
+// id + 1, so that 0 is none.
+
+import {
+  FLAT_READONLY,
+  KIND_DEVICE,
+  KIND_ROM,
+  MAX_OBJECTS,
+  MAX_PARTITIONS,
+  MAX_REGIONS,
+  MAX_SINKS,
+  MAX_SPACES,
+} from '../abi';
+import { Entry, TABLE_SIZE, Table } from '../undo/table';
+
+@unmanaged
+export class Region extends Entry {
+  /** Compared only with siblings; the higher one is seen. */
+  priority: i32;
+  /** Of the first byte, in the parent. */
+  offset: u64;
+  /** The last byte, counted from the region's own start. */
+  last: u64;
+  /** Alias: the byte of the target that is seen at the alias's first. */
+  targetOffset: u64;
+  /** When it was placed: among equal priority the lower one is seen. */
+  order: u64;
+  parent: u32;
+  target: u32;
+  /** Span tree of the children that are not empty: where they lie, b = id; they may overlap. */
+  children: u32;
+  /** Span tree: offset in region -> a = offset in object, b = object, c = MAPPING_*. */
+  mappings: u32;
+  /** What of it was another before the transaction: see before.ts. */
+  mappingsBefore: u32;
+  /** Span tree of the aliases that show a part of this region: which part, b = id; they may overlap. */
+  referrers: u32;
+  /** First address space of which this is the root. */
+  spaces: u32;
+  /** How many children, aliases and address spaces refer to it. */
+  uses: u32;
+  kind: u8;
+  flags: u8;
+
+  get childrenSlot(): usize {
+    return changetype<usize>(this) + offsetof<Region>('children');
+  }
+  get mappingsSlot(): usize {
+    return changetype<usize>(this) + offsetof<Region>('mappings');
+  }
+  get referrersSlot(): usize {
+    return changetype<usize>(this) + offsetof<Region>('referrers');
+  }
+}
+
+@unmanaged
+export class Space extends Entry {
+  root: u32;
+  /** GPA of the root's first byte. */
+  offset: u64;
+  nextOfRoot: u32;
+  /** The flat view. Span tree: GPA -> a = offset in region, b = region, c = FLAT_*. */
+  flat: u32;
+  flatBefore: u32;
+  /** First sink that is attached here. */
+  sinks: u32;
+
+  get flatSlot(): usize {
+    return changetype<usize>(this) + offsetof<Space>('flat');
+  }
+}
+
+@unmanaged
+export class MappableObject extends Entry {
+  kind: u8;
+  flags: u8;
+  size: u64;
+  /** Pages of regions' mappings that are its. */
+  mappedPages: u64;
+  /** Private: what of it is shown. Span tree: offset in object -> a = GPA, b = VA sink. */
+  shown: u32;
+  padding: u32;
+
+  get shownSlot(): usize {
+    return changetype<usize>(this) + offsetof<MappableObject>('shown');
+  }
+}
+
+@unmanaged
+export class Sink extends Entry {
+  kind: u8;
+  /** On its way out: what it should have is nothing. */
+  detaching: u8;
+  /** Came with this transaction: what it had is nothing. */
+  attaching: u8;
+  space: u32;
+  nextOfSpace: u32;
+  /** Partition sinks: whose attachment this is. */
+  partition: u32;
+  /** Partition sinks: the VA sink whose HVAs are used. */
+  va: u32;
+  /** How many attachments use this VA sink. */
+  users: u32;
+  /** Added to a GPA of the space to give the sink's own. */
+  offset: u64;
+  /** The last GPA of the space that it can be given. */
+  last: u64;
+  /** Partition sinks: their slots. Span tree: GPA of the space -> a = offset in region, b = region, c = slot << 8 | access. */
+  state: u32;
+  /** Span tree: GPA -> a = GPA, c = access that is left; nothing said means all. */
+  protections: u32;
+  protectionsBefore: u32;
+
+  get stateSlot(): usize {
+    return changetype<usize>(this) + offsetof<Sink>('state');
+  }
+  get protectionsSlot(): usize {
+    return changetype<usize>(this) + offsetof<Sink>('protections');
+  }
+}
+
+@unmanaged
+export class Partition extends Entry {
+  slotLimit: u32;
+  slotsUsed: u32;
+  /** No slot below this one is free. */
+  lowestFree: u32;
+  /** Attachments. */
+  uses: u32;
+  /** One bit a slot, set when taken: address and shift of the block. */
+  bitmap: u32;
+  bitmapShift: u32;
+  padding: u32;
+}
+
+export const regions = changetype<Table>(memory.data(TABLE_SIZE, 8));
+export const spaces = changetype<Table>(memory.data(TABLE_SIZE, 8));
+export const objects = changetype<Table>(memory.data(TABLE_SIZE, 8));
+export const sinks = changetype<Table>(memory.data(TABLE_SIZE, 8));
+export const partitions = changetype<Table>(memory.data(TABLE_SIZE, 8));
+
+export function defineTables(): void {
+  regions.define(offsetof<Region>(), MAX_REGIONS, memory.data(MAX_REGIONS / 64, 8));
+  spaces.define(offsetof<Space>(), MAX_SPACES, memory.data(MAX_SPACES / 64, 8));
+  objects.define(offsetof<MappableObject>(), MAX_OBJECTS, memory.data(MAX_OBJECTS / 64, 8));
+  sinks.define(offsetof<Sink>(), MAX_SINKS, memory.data(MAX_SINKS / 64, 8));
+  partitions.define(offsetof<Partition>(), MAX_PARTITIONS, memory.data(8, 8));
+}
+
+/** When the outermost transaction has ended. */
+export function recycleTables(): void {
+  regions.recycle();
+  spaces.recycle();
+  objects.recycle();
+  sinks.recycle();
+  partitions.recycle();
+}
+
+export function regionOf(id: u32): Region {
+  return changetype<Region>(regions.address(id));
+}
+export function spaceOf(id: u32): Space {
+  return changetype<Space>(spaces.address(id));
+}
+export function objectOf(id: u32): MappableObject {
+  return changetype<MappableObject>(objects.address(id));
+}
+export function sinkOf(id: u32): Sink {
+  return changetype<Sink>(sinks.address(id));
+}
+export function partitionOf(id: u32): Partition {
+  return changetype<Partition>(partitions.address(id));
+}
+
+/** Whether the region itself is memory: the guest reads and writes it without a trap. */
+export function isMemory(id: u32): bool {
+  return regionOf(id).kind <= <u8>KIND_DEVICE;
+}
+
+/** Whether the guest may write to the region where a flat range with these FLAT_* shows it. */
+export function isWritable(id: u32, flags: u32): bool {
+  return !(flags & FLAT_READONLY) && regionOf(id).kind != <u8>KIND_ROM;
+}
+
+// Records to write to: their images are in the journal.
+export function changeRegion(id: u32): Region {
+  return changetype<Region>(regions.touch(id));
+}
+export function changeSpace(id: u32): Space {
+  return changetype<Space>(spaces.touch(id));
+}
+export function changeObject(id: u32): MappableObject {
+  return changetype<MappableObject>(objects.touch(id));
+}
+export function changeSink(id: u32): Sink {
+  return changetype<Sink>(sinks.touch(id));
+}
+export function changePartition(id: u32): Partition {
+  return changetype<Partition>(partitions.touch(id));
+}

@@ -1,0 +1,43 @@
+// Address spaces: what one observer sees of a root region.
+
+import { ERR_BAD_ID, ERR_IN_USE } from '../abi';
+import { fail } from '../base/failure';
+import { plusClipped } from '../base/range';
+import * as tree from '../tree/tree';
+import { changeRegion, changeSpace, regions, spaceOf, spaces } from './records';
+import { markSpace, VIEW } from './touch';
+
+/** `offset`: the GPA at which the root's first byte is seen. */
+export function createSpace(root: u32, offset: u64): i32 {
+  if (!regions.isAlive(root)) return fail(ERR_BAD_ID, root + 1);
+  const id = spaces.allocate();
+  if (id < 0) return fail(id);
+  const space = spaceOf(id);
+  const region = changeRegion(root);
+  space.root = root + 1;
+  space.offset = offset;
+  space.nextOfRoot = region.spaces;
+  region.spaces = id + 1;
+  region.uses += 1;
+  markSpace(id, offset, plusClipped(offset, region.last), VIEW);
+  return id;
+}
+
+/** Precondition: alive. */
+export function destroySpace(id: u32): i32 {
+  const space = spaceOf(id);
+  if (space.sinks != 0) return fail(ERR_IN_USE);
+  const root = space.root - 1;
+  const region = changeRegion(root);
+  region.uses -= 1;
+  if (region.spaces == id + 1) {
+    region.spaces = space.nextOfRoot;
+  } else {
+    let before = region.spaces - 1;
+    while (spaceOf(before).nextOfRoot != id + 1) before = spaceOf(before).nextOfRoot - 1;
+    changeSpace(before).nextOfRoot = space.nextOfRoot;
+  }
+  tree.clear(space.flatSlot);
+  spaces.release(id);
+  return 0;
+}

@@ -1,0 +1,113 @@
+// Pass 1, second half: which windows does a change touch? Found by walking upwards from the region that changed, through
+// the containers that hold it and the aliases that show it, to every address space that sees it.
+
+import { ERR_CYCLE, ERR_TOO_COMPLEX, MAX_DEPTH, MAX_VISITS, REGION_DISABLED, REGION_EMPTY, SINK_VA } from '../abi';
+import { fail } from '../base/failure';
+import { minusClipped, pageLast, pageStart, plusClipped, sumFits } from '../base/range';
+import { VECTOR_SIZE, Vector } from '../base/vector';
+import * as tree from '../tree/tree';
+import { addWindow, sinkWindows, viewWindows } from '../undo/touched';
+import { regionOf, sinkOf, spaceOf } from './records';
+
+/** What may be different in a window: which regions are seen there, or only what is mapped into them. */
+export const VIEW: u32 = 1;
+export const MAPPINGS: u32 = 2;
+
+/** Aliases found on the way, a run for each region under way. */
+const found = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+/** Whether a mapping has changed since the last commit: then what looks as before may show other bytes. */
+export let mappingsChanged: bool = false;
+
+/** Regions visited by this operation upwards, or by this commit downwards. */
+let visits: u32 = 0;
+/** The first error of the walk; 0 for none. */
+let walkError: i32 = 0;
+/** The edit that the walk is for; 0 for none. */
+let walkEdit: u32 = 0;
+
+export function resetVisits(): void {
+  visits = 0;
+}
+
+export function noteMappings(): void {
+  mappingsChanged = true;
+}
+
+export function forgetMappings(): void {
+  mappingsChanged = false;
+}
+
+/** Counts one region; false when there were too many. */
+export function visit(): bool {
+  return ++visits <= <u32>MAX_VISITS;
+}
+
+/** Marks bytes [start, last] of a region, wherever they are seen; `edit`: what was done to its mappings there. Returns 0 or
+ *  an error code. */
+export function markRegion(id: u32, start: u64, last: u64, what: u32, edit: u32 = 0): i32 {
+  walkError = 0;
+  walkEdit = edit;
+  resetVisits();
+  if (!((regionOf(id).flags & REGION_DISABLED) != 0)) markSeen(id, start, last, what, 0);
+  return walkError;
+}
+
+/** The same for the whole of it, as if it were enabled: for a change of that very flag. */
+export function markWhole(id: u32): i32 {
+  walkError = 0;
+  resetVisits();
+  const region = regionOf(id);
+  if (!(region.flags & REGION_EMPTY)) markSeen(id, 0, region.last, VIEW, 0);
+  return walkError;
+}
+
+/** Precondition: the region is enabled, or taken to be. */
+function markSeen(id: u32, start: u64, last: u64, what: u32, depth: u32): void {
+  if (walkError != 0) return;
+  const region = regionOf(id);
+  if (region.flags & REGION_EMPTY || start > region.last) return;
+  last = min(last, region.last);
+  if (depth == MAX_DEPTH) {
+    walkError = fail(ERR_CYCLE, id + 1);
+    return;
+  }
+  if (!visit()) {
+    walkError = fail(ERR_TOO_COMPLEX, id + 1);
+    return;
+  }
+  for (let space = region.spaces; space != 0; space = spaceOf(space - 1).nextOfRoot) {
+    const offset = spaceOf(space - 1).offset;
+    if (sumFits(start, offset)) markSpace(space - 1, start + offset, plusClipped(last, offset), what);
+  }
+  if (region.parent != 0 && sumFits(start, region.offset)) {
+    const parent = region.parent - 1;
+    if (!(regionOf(parent).flags & REGION_DISABLED)) {
+      markSeen(parent, start + region.offset, plusClipped(last, region.offset), what, depth + 1);
+    }
+  }
+  if (region.referrers == 0) return;
+  const mark = found.length;
+  tree.collect(region.referrersSlot, start, last, found);
+  const end = found.length;
+  for (let at = mark; at < end; at += 4) {
+    const aliasId = load<u32>(found.at(at));
+    const alias = regionOf(aliasId);
+    if (alias.flags & REGION_DISABLED) continue;
+    markSeen(aliasId, minusClipped(start, alias.targetOffset), last - alias.targetOffset, what, depth + 1);
+  }
+  found.shrink(end - mark);
+}
+
+/** Marks a window of one address space. */
+export function markSpace(id: u32, start: u64, last: u64, what: u32): void {
+  if (what == VIEW) {
+    // Sinks have whole pages, before and after.
+    const isPaged = spaceOf(id).sinks != 0;
+    addWindow(viewWindows, id, isPaged ? pageStart(start) : start, isPaged ? pageLast(last) : last);
+    return;
+  }
+  for (let sink = spaceOf(id).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
+    if (sinkOf(sink - 1).kind == SINK_VA) addWindow(sinkWindows, sink - 1, start, last, walkEdit);
+  }
+}

@@ -1,0 +1,297 @@
+// Transactions: mutations gather inside one; the end of the outermost makes a plan of them. The plan is executed by
+// somebody else, who then says `adopt`, or how far he came: then everything is rolled back, and the commands that
+// take the executed part back are handed out.
+//
+//   idle --begin--> open --commit--> planned --adopt--> idle
+//                    |  \--abort--> idle     \--unwind--> unwinding --unwound--> idle
+//                    \-- (refused) --> idle                        \--poison--> poisoned
+
+import {
+  CLASS_NONE,
+  ERR_BAD_RANGE,
+  ERR_NESTING,
+  ERR_NO_MEMORY,
+  ERR_NO_TRANSACTION,
+  ERR_PLAN_PENDING,
+  ERR_POISONED,
+  MAX_NESTING,
+  OP_VA_MAP,
+  OP_VA_PROTECT,
+  OP_VA_UNMAP,
+  OP_VA_UNPARK,
+  SINK_PARTITION,
+  SINK_VA,
+} from './abi';
+import { checkPolicy, forgetChanged } from './asked/policy';
+import { changeSink, recycleTables, sinkOf, sinks, spaces } from './asked/records';
+import { forgetMappings, resetVisits } from './asked/touch';
+import { fail } from './base/failure';
+import { clearExhausted, exhausted, passCeiling } from './base/heap';
+import { lastOf } from './base/range';
+import { Vector } from './base/vector';
+import { resolve } from './seen/flatten';
+import { removeSink } from './sinks/attach';
+import {
+  assemblePlan,
+  Command,
+  clearCommands,
+  commandAt,
+  commandCount,
+  emit,
+  emitVa,
+  inverseOp,
+  inversePlan,
+  plan,
+} from './sinks/command';
+import { beginSlots, diffSlots, planSlotAdditions, slotClass } from './sinks/slots';
+import { beginVa, diffVa, planVaAdditions, planVaRemovals, restoreAccess, restoreRange, vaClass } from './sinks/va';
+import { verifyChanges } from './sinks/va-verify';
+import { forgetBefore } from './tree/before';
+import { ensureStep, keep, savepoint, undo } from './undo/journal';
+import { group, putInOrder, runEnd, sinkWindows, takeGroup, viewWindows, windowAt } from './undo/touched';
+
+const IDLE: u32 = 0;
+const OPEN: u32 = 1;
+const PLANNED: u32 = 2;
+const UNWINDING: u32 = 3;
+const POISONED: u32 = 4;
+
+let state: u32 = IDLE;
+/** Transactions inside each other now. */
+let nesting: u32 = 0;
+/** The disturbance class of the plan. */
+export let planClass: u32 = CLASS_NONE;
+
+function refusal(): i32 {
+  if (state == POISONED) return fail(ERR_POISONED);
+  return fail(state == PLANNED || state == UNWINDING ? ERR_PLAN_PENDING : ERR_NO_TRANSACTION);
+}
+
+// ---- Operations inside a transaction: each happens wholly or not at all ---------------------
+
+/** 0, or why no operation may be carried out now. */
+export function beginOperation(): i32 {
+  if (state == OPEN) passCeiling(false);
+  return beginRemoval();
+}
+
+/** The same for one that only takes something away: for that there is room where there is none for anything else. */
+export function beginRemoval(): i32 {
+  if (state != OPEN) return refusal();
+  return openSavepoint();
+}
+
+export function endOperation(code: i32): i32 {
+  if (exhausted) {
+    undo();
+    clearExhausted();
+    return fail(ERR_NO_MEMORY);
+  }
+  if (code < 0) undo();
+  else keep();
+  return code;
+}
+
+function openSavepoint(): i32 {
+  if (savepoint()) return 0;
+  clearExhausted();
+  return fail(ERR_NO_MEMORY);
+}
+
+// ---- Transactions --------------------------------------------------------------------------
+
+/** Opens a transaction; returns how many are open now. */
+export function begin(): i32 {
+  if (state != IDLE && state != OPEN) return refusal();
+  if (nesting == MAX_NESTING) return fail(ERR_NESTING);
+  const error = openSavepoint();
+  if (error != 0) return error;
+  state = OPEN;
+  return <i32>++nesting;
+}
+
+/** Undoes what the innermost transaction did, and ends it. */
+export function abort(): i32 {
+  if (state != OPEN) return refusal();
+  undo();
+  if (--nesting == 0) becomeIdle();
+  return 0;
+}
+
+/** Ends the innermost transaction. The outermost one makes the plan: returns how many commands it has. A plan that
+ *  cannot be made is refused with a code, and its transaction undone. */
+export function commit(): i32 {
+  if (state != OPEN) return refusal();
+  if (nesting > 1) {
+    keep();
+    --nesting;
+    return 0;
+  }
+  nesting = 0;
+  let error = checkPolicy();
+  if (error == 0) error = makePlan();
+  if (exhausted) {
+    clearExhausted();
+    error = fail(ERR_NO_MEMORY);
+  }
+  if (error != 0) {
+    undo();
+    becomeIdle();
+    return error;
+  }
+  state = PLANNED;
+  return <i32>commandCount(plan);
+}
+
+/** Whether a plan waits to be executed. */
+export function isPlanned(): bool {
+  return state == PLANNED;
+}
+
+/** Whether no transaction is open and no plan is pending. */
+export function isIdle(): bool {
+  return state == IDLE;
+}
+
+function becomeIdle(): void {
+  state = IDLE;
+  viewWindows.clear();
+  sinkWindows.clear();
+  forgetChanged();
+  forgetMappings();
+  forgetBefore();
+}
+
+function makePlan(): i32 {
+  resetVisits();
+  clearCommands();
+  putInOrder(viewWindows);
+  for (let at: u32 = 0; at < viewWindows.length; ) {
+    at = takeGroup(viewWindows, at);
+    if (!spaces.isAlive(group.owner)) continue;
+    const error = resolve(group.owner, group.start, group.last);
+    if (error != 0) return error;
+  }
+  // Sinks come in order of their ids, so that a plan does not depend on the order of the changes.
+  putInOrder(sinkWindows);
+  beginVa();
+  let error = diffSinks(SINK_VA);
+  if (error != 0) return error;
+  if (DEBUG) verifyChanges();
+  planVaRemovals();
+  error = planVaAdditions();
+  if (error != 0) return error;
+  beginSlots();
+  error = diffSinks(SINK_PARTITION);
+  if (error != 0) return error;
+  error = planSlotAdditions();
+  if (error != 0) return error;
+  settleSinks();
+  assemblePlan();
+  planClass = max(vaClass, slotClass);
+  return 0;
+}
+
+function diffSinks(kind: u32): i32 {
+  for (let at: u32 = 0; at < sinkWindows.length; ) {
+    const id = windowAt(sinkWindows, at).owner;
+    const end = runEnd(sinkWindows, at);
+    if (sinks.isAlive(id) && sinkOf(id).kind == kind) {
+      const error = kind == SINK_VA ? diffVa(id, at, end) : diffSlots(id, at, end);
+      if (error != 0) return error;
+    }
+    at = end;
+  }
+  return 0;
+}
+
+/** The plan is made: sinks that are on their way out are gone, and those that came have what they should. */
+function settleSinks(): void {
+  for (let at: u32 = 0; at < sinkWindows.length; at = runEnd(sinkWindows, at)) {
+    const id = windowAt(sinkWindows, at).owner;
+    if (!sinks.isAlive(id) || !ensureStep()) continue;
+    if (sinkOf(id).detaching) removeSink(id);
+    else if (sinkOf(id).attaching) changeSink(id).attaching = false;
+  }
+}
+
+// ---- After the plan was executed, or was not ------------------------------------------------
+
+/** The plan was executed: what it made is what there is. */
+export function adopt(): i32 {
+  if (state != PLANNED) return refusal();
+  keep();
+  recycleTables();
+  becomeIdle();
+  return 0;
+}
+
+/** Only the first `done` commands were executed. Everything is rolled back; returns how many commands take them back. */
+export function unwind(done: u32): i32 {
+  if (state != PLANNED) return refusal();
+  const count = commandCount(plan);
+  if (done > count) return fail(ERR_BAD_RANGE);
+  undo();
+  inversePlan.clear();
+  // A command that failed may have taken away what it was to replace: that is put right too.
+  if (done < count && mayHaveSpoiled(commandAt(plan, done).op)) restore(commandAt(plan, done));
+  for (let i = done; i > 0; --i) takeBack(commandAt(plan, i - 1));
+  if (exhausted) {
+    state = POISONED;
+    return fail(ERR_NO_MEMORY);
+  }
+  state = UNWINDING;
+  return <i32>commandCount(inversePlan);
+}
+
+/** Whether a failed command may have done a part: parking moves all or nothing, and a slot comes or goes as a whole. */
+function mayHaveSpoiled(op: u32): bool {
+  return op == OP_VA_MAP || op == OP_VA_UNMAP || op == OP_VA_PROTECT || op == OP_VA_UNPARK;
+}
+
+function takeBack(command: Command): void {
+  const op = inverseOp(command.op);
+  if (op == 0) {
+    restore(command);
+    return;
+  }
+  const inverse = emit(inversePlan, op, command.sink, command.gpa, command.length);
+  memory.copy(changetype<usize>(inverse), changetype<usize>(command), offsetof<Command>());
+  inverse.op = op;
+  // What was there before private pages came, and was mapped over.
+  if (command.op == OP_VA_UNPARK) restore(command);
+}
+
+function restore(command: Command): void {
+  // A sink that came with the transaction had nothing.
+  if (!sinks.isAlive(command.sink)) {
+    emitVa(inversePlan, OP_VA_UNMAP, command.sink, command.gpa, command.length, 0, 0, 0);
+    return;
+  }
+  const last = lastOf(command.gpa, command.length);
+  if (command.op == OP_VA_PROTECT) restoreAccess(command.sink, command.gpa, last, inversePlan);
+  else restoreRange(command.sink, command.gpa, last, inversePlan);
+}
+
+/** The inverse was executed: nothing has happened. */
+export function unwound(): i32 {
+  if (state != UNWINDING) return refusal();
+  becomeIdle();
+  return 0;
+}
+
+/** The inverse failed too: nobody knows what there is. Every later change is refused. */
+export function poison(): i32 {
+  if (state != UNWINDING) return refusal();
+  state = POISONED;
+  return 0;
+}
+
+/** Where the commands are that are to be executed now. */
+export function planPointer(): usize {
+  return currentPlan().at(0);
+}
+
+function currentPlan(): Vector {
+  return state == UNWINDING ? inversePlan : plan;
+}

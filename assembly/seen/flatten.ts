@@ -1,0 +1,181 @@
+// Pass 2: who is seen where? Only the marked windows of a space are resolved again: from the root downwards, highest
+// priority first, each region filling what is still empty.
+//
+//   A walk carries a region, the window [start, last] of it that is seen (counted from the region's start, clipped by
+//   everything on the way) and `gpa`, the address of `start`.
+
+import {
+  ERR_CYCLE,
+  ERR_TOO_COMPLEX,
+  FLAT_NONVOLATILE,
+  FLAT_READONLY,
+  KIND_ALIAS,
+  KIND_CONTAINER,
+  MAX_DEPTH,
+  REGION_DISABLED,
+  REGION_EMPTY,
+  REGION_NONVOLATILE,
+  REGION_READONLY,
+  SINK_VA,
+} from '../abi';
+import { Region, regionOf, sinkOf, spaceOf } from '../asked/records';
+import { mappingsChanged, visit } from '../asked/touch';
+import { fail } from '../base/failure';
+import { plusClipped, sumFits } from '../base/range';
+import { sortIds } from '../base/sort';
+import { VECTOR_SIZE, Vector } from '../base/vector';
+import { noteEdit } from '../tree/before';
+import { Span } from '../tree/node';
+import * as spans from '../tree/spans';
+import * as tree from '../tree/tree';
+import { CURSOR_SIZE, Cursor } from '../tree/tree';
+import { ensureStep } from '../undo/journal';
+import { addWindow, sinkWindows } from '../undo/touched';
+
+const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+
+/** Children to be visited, a run for each region under way, each run in the order of the visits. */
+const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** What the window showed before: copies of spans, clipped to the window. */
+const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+const SPAN_BYTES: u32 = offsetof<Span>();
+
+// ---- Resolving -----------------------------------------------------------------------------
+
+/** Resolves a window of the space, and marks it in the sinks if something is different. Returns 0 or a code. */
+export function resolve(id: u32, start: u64, last: u64): i32 {
+  if (!ensureStep()) return 0;
+  runs.clear();
+  const space = spaceOf(id);
+  const slot = space.flatSlot;
+  before.clear();
+  spans.take(slot, start, last, before);
+  const root = space.root - 1;
+  const rootRegion = regionOf(root);
+  const rootLast = plusClipped(space.offset, rootRegion.last);
+  if (start <= rootLast && last >= space.offset) {
+    const from = max(start, space.offset);
+    const error = render(slot, root, from - space.offset, min(last, rootLast) - space.offset, from, 0, 0);
+    if (error != 0) return error;
+  }
+  const isChanged = !isSame(slot, start, last);
+  let edit: u32 = 0;
+  if (isChanged && space.sinks != 0) edit = noteEdit(slot, start, last, 0, 0, 0, before);
+  // What is mapped into regions that are seen here, or were, may be another too: then it is not the only reason.
+  if (mappingsChanged) edit = 0;
+  for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
+    if (isChanged || (mappingsChanged && sinkOf(sink - 1).kind == SINK_VA))
+      addWindow(sinkWindows, sink - 1, start, last, edit);
+  }
+  return 0;
+}
+
+/** Whether the window shows what it did. */
+function isSame(slot: usize, start: u64, last: u64): bool {
+  let at: u32 = 0;
+  cursor.seek(slot, start);
+  for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
+    if (at == before.length) return false;
+    const old = changetype<Span>(before.at(at));
+    const from = max(start, span.start);
+    if (old.start != from || old.last != min(last, span.last)) return false;
+    if (old.a != span.aAt(from) || old.b != span.b || old.c != span.c) return false;
+    at += SPAN_BYTES;
+    cursor.next();
+  }
+  return at == before.length;
+}
+
+/** Fills the window of a region into the tree: what is there already was seen first, and stays. Returns 0 or a code. */
+export function render(slot: usize, id: u32, start: u64, last: u64, gpa: u64, flags: u32, depth: u32): i32 {
+  const region = regionOf(id);
+  if (region.flags & (REGION_DISABLED | REGION_EMPTY) || start > region.last) return 0;
+  if (depth == MAX_DEPTH) return fail(ERR_CYCLE, id + 1, 0, gpa);
+  if (!visit()) return fail(ERR_TOO_COMPLEX, id + 1, 0, gpa);
+  last = min(last, region.last);
+  flags |= inherited(region);
+  if (region.kind == KIND_ALIAS) {
+    if (!sumFits(start, region.targetOffset)) return 0;
+    return render(
+      slot,
+      region.target - 1,
+      start + region.targetOffset,
+      plusClipped(last, region.targetOffset),
+      gpa,
+      flags,
+      depth + 1,
+    );
+  }
+  const mark = runs.length;
+  const end = pushChildren(region, start, last);
+  for (let at = mark; at < end; at += 4) {
+    const childId = load<u32>(runs.at(at));
+    const child = regionOf(childId);
+    const from = max(start, child.offset);
+    const error = render(
+      slot,
+      childId,
+      from - child.offset,
+      last - child.offset,
+      gpa + (from - start),
+      flags,
+      depth + 1,
+    );
+    if (error != 0) return error;
+  }
+  runs.shrink(runs.length - mark);
+  if (region.kind != KIND_CONTAINER) spans.fill(slot, gpa, gpa + (last - start), start, id, flags);
+  return 0;
+}
+
+/** FLAT_* that everything seen through this region has. */
+export function inherited(region: Region): u32 {
+  return (
+    (region.flags & REGION_READONLY ? FLAT_READONLY : 0) | (region.flags & REGION_NONVOLATILE ? FLAT_NONVOLATILE : 0)
+  );
+}
+
+// ---- The order in which children are looked at ---------------------------------------------
+
+/** Appends the children that reach into the window to `runs`, in order of precedence; returns the end of the run. */
+export function pushChildren(region: Region, start: u64, last: u64): u32 {
+  const mark = runs.length;
+  tree.collect(region.childrenSlot, start, last, runs);
+  const end = runs.length;
+  if (overlap(mark, end)) sortRun(mark, end);
+  return end;
+}
+
+/** Child number `at` (in bytes) of the run. */
+export function childInRun(at: u32): u32 {
+  return load<u32>(runs.at(at));
+}
+
+export function dropRun(mark: u32): void {
+  runs.shrink(runs.length - mark);
+}
+
+export function runMark(): u32 {
+  return runs.length;
+}
+
+/** Whether two regions of the run, which is in order of offset, have a byte in common. */
+function overlap(mark: u32, end: u32): bool {
+  let reached: u64 = 0;
+  for (let at = mark; at < end; at += 4) {
+    const child = regionOf(load<u32>(runs.at(at)));
+    if (at != mark && child.offset <= reached) return true;
+    reached = plusClipped(child.offset, child.last);
+  }
+  return false;
+}
+
+/** Puts a run in order of precedence. */
+export function sortRun(mark: u32, end: u32): void {
+  sortIds(runs.at(mark), (end - mark) >> 2, (left, right) => {
+    const a = regionOf(left);
+    const b = regionOf(right);
+    return a.priority != b.priority ? a.priority > b.priority : a.order < b.order;
+  });
+}

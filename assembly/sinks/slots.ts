@@ -1,0 +1,300 @@
+// Passes 3 and 4 for partitions: which memory slots there should be, which there are, and the commands in between.
+//
+// One slot is one flat range of memory, in whole pages, or the part of it that one protection covers. Its HVA is that of
+// its GPA in the VA space, so a slot of the same GPAs and access is the same slot, whatever it shows: it is not touched.
+// Slots cannot be resized or re-flagged where they are: they are deleted, then added.
+
+import {
+  ACCESS_ALL,
+  ACCESS_READ,
+  ACCESS_WRITE,
+  CLASS_NONE,
+  CLASS_UNCHANGED_BYTES,
+  ERR_BAD_RANGE,
+  ERR_NO_MEMORY,
+  ERR_NO_SLOTS,
+  ERR_PAST_LIMIT,
+  MAX_SLOTS,
+  OP_SLOT_ADD,
+  OP_SLOT_DELETE,
+} from '../abi';
+import { changePartition, isWritable, partitionOf, partitions, Sink, sinkOf, spaceOf } from '../asked/records';
+import { fail } from '../base/failure';
+import { ensure, shiftFor } from '../base/heap';
+import { LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from '../base/range';
+import { VECTOR_SIZE, Vector } from '../base/vector';
+import { Span } from '../tree/node';
+import * as tree from '../tree/tree';
+import { CURSOR_SIZE, Cursor } from '../tree/tree';
+import { WALK_SIZE, Walk } from '../tree/walk';
+import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from '../undo/journal';
+import { sinkWindows, WINDOW_BYTES, windowAt } from '../undo/touched';
+import { emit, slotAdditions, slotRemovals } from './command';
+import { protectedAccess, protectionLast, showsPages } from './pieces';
+import { bytesKept } from './va';
+
+const SPAN_BYTES: u32 = offsetof<Span>();
+const ACCESS_BITS: u32 = 8;
+const ACCESS_MASK: u32 = (1 << ACCESS_BITS) - 1;
+
+const flat = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const state = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
+
+/** The slots that there are and that there should be in a stretch (c = slot << 8 | access, and c = access). */
+const current = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** What goes and what comes, sink after sink. */
+const removed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const added = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** Slots that stay, but show another region now. */
+const renamed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** Which part of `added` is whose: sink, start and end (u32 each). */
+const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+/** How much the slots disturb the guest by this plan. */
+export let slotClass: u32 = CLASS_NONE;
+
+// The `c` of a partition's state tree.
+export function slotNumber(c: u32): u32 {
+  return c >> ACCESS_BITS;
+}
+
+export function slotAccess(c: u32): u32 {
+  return c & ACCESS_MASK;
+}
+
+// ---- Partitions and their slot numbers -----------------------------------------------------
+
+/** `slotLimit`: how many slots the hypervisor gives it. */
+export function createPartition(slotLimit: u32): i32 {
+  if (slotLimit == 0 || slotLimit > <u32>MAX_SLOTS) return fail(ERR_BAD_RANGE);
+  const id = partitions.allocate();
+  if (id < 0) return fail(id);
+  const bytes = ((slotLimit + 63) >> 6) << 3;
+  if (!ensureStep() || !ensure(bytes + 64)) return ERR_NO_MEMORY;
+  const partition = partitionOf(id);
+  partition.slotLimit = slotLimit;
+  partition.bitmapShift = shiftFor(bytes);
+  partition.bitmap = <u32>allocateJournaled(partition.bitmapShift);
+  memory.fill(partition.bitmap, 0, bytes);
+  return id;
+}
+
+/** Precondition: alive, without attachments. */
+export function destroyPartition(id: u32): void {
+  const partition = partitionOf(id);
+  releaseJournaled(partition.bitmap, partition.bitmapShift);
+  partitions.release(id);
+}
+
+export function slotIsTaken(id: u32, slot: u32): bool {
+  return (load<u64>(<usize>partitionOf(id).bitmap + ((slot >> 6) << 3)) & ((<u64>1) << (slot & 63))) != 0;
+}
+
+/** The lowest free slot, now taken; -1 for none. */
+function takeSlot(id: u32): i32 {
+  const partition = changePartition(id);
+  if (partition.slotsUsed == partition.slotLimit) return -1;
+  let word = <usize>partition.bitmap + ((partition.lowestFree >> 6) << 3);
+  while (load<u64>(word) == u64.MAX_VALUE) word += 8;
+  const bit = <u32>ctz(~load<u64>(word));
+  saveImage(word, 8);
+  store<u64>(word, load<u64>(word) | ((<u64>1) << bit));
+  const slot = ((<u32>(word - partition.bitmap)) << 3) + bit;
+  assert(slot < partition.slotLimit);
+  partition.slotsUsed += 1;
+  partition.lowestFree = slot + 1;
+  return <i32>slot;
+}
+
+function giveSlot(id: u32, slot: u32): void {
+  const partition = changePartition(id);
+  const word = <usize>partition.bitmap + ((slot >> 6) << 3);
+  saveImage(word, 8);
+  store<u64>(word, load<u64>(word) & ~((<u64>1) << (slot & 63)));
+  partition.slotsUsed -= 1;
+  partition.lowestFree = min(partition.lowestFree, slot);
+}
+
+// ---- What should be there ------------------------------------------------------------------
+
+/** Appends the slots that the sink should have in [start, last] to `out`: Spans with a = offset in region, b = region, c = access. */
+export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): void {
+  if (sink.detaching) return;
+  flat.seek(spaceOf(sink.space - 1).flatSlot, start);
+  for (let range = flat.span; range != null && range.start <= last; range = flat.span) {
+    if (showsPages(range)) {
+      const access = isWritable(range.b, range.c) ? ACCESS_ALL : ACCESS_ALL & ~ACCESS_WRITE;
+      let from = max(start, wholeStart(range.start));
+      const to = min(last, wholeLast(range.last));
+      while (from <= to) {
+        const left = protectedAccess(sink, from, to, access);
+        const partLast = min(to, protectionLast);
+        if (left & ACCESS_READ) {
+          if (!out.ensure(SPAN_BYTES)) return;
+          const slot = changetype<Span>(out.extend(SPAN_BYTES));
+          slot.start = from;
+          slot.last = partLast;
+          slot.a = range.aAt(from);
+          slot.b = range.b;
+          slot.c = left;
+        }
+        if (partLast == to) break;
+        from = partLast + 1;
+      }
+    }
+    flat.next();
+  }
+}
+
+// ---- The difference ------------------------------------------------------------------------
+
+export function beginSlots(): void {
+  removed.clear();
+  added.clear();
+  runs.clear();
+  slotClass = CLASS_NONE;
+}
+
+/** Notes what goes and what comes in the partition sink's windows, a run of `sinkWindows`. Returns 0 or a code. */
+export function diffSlots(id: u32, from: u32, end: u32): i32 {
+  const sink = sinkOf(id);
+  const firstRemoved = removed.length;
+  const firstAdded = added.length;
+  renamed.clear();
+  for (let at = from; at < end && ensureStep(); ) at = diffStretch(sink, at, end);
+  planRemovals(id, firstRemoved);
+  applyRenames(id);
+  noteDisturbance(sink, firstRemoved, firstAdded);
+  if (added.length == firstAdded || !runs.ensure(12)) return 0;
+  runs.push32(id);
+  runs.push32(firstAdded);
+  runs.push32(added.length);
+  const highest = changetype<Span>(added.end - SPAN_BYTES);
+  return highest.last > min(sink.last, sinkOf(sink.va - 1).last)
+    ? fail(ERR_PAST_LIMIT, highest.b + 1, id + 1, highest.last)
+    : 0;
+}
+
+/** Compares a window, extended to the whole of every slot that it touches, with what should be there. Returns the next. */
+function diffStretch(sink: Sink, at: u32, end: u32): u32 {
+  let window = windowAt(sinkWindows, at);
+  let start = pageStart(window.start);
+  let last = pageLast(window.last);
+  at += WINDOW_BYTES;
+  // A slot that ends just before the window may go on in it now, and one just behind may begin in it.
+  current.clear();
+  state.seek(sink.stateSlot, start == 0 ? 0 : start - 1);
+  while (true) {
+    for (let span = state.span; span != null && (span.start <= last || span.start - 1 == last); span = state.span) {
+      if (!current.ensure(SPAN_BYTES)) return end;
+      memory.copy(current.extend(SPAN_BYTES), changetype<usize>(span), SPAN_BYTES);
+      start = min(start, span.start);
+      last = max(last, span.last);
+      state.next();
+    }
+    if (at == end) break;
+    window = windowAt(sinkWindows, at);
+    if (last != LAST_BYTE && pageStart(window.start) > last + 1) break;
+    last = max(last, pageLast(window.last));
+    at += WINDOW_BYTES;
+  }
+  wanted.clear();
+  wantedSlots(sink, start, last, wanted);
+  compare();
+  return at;
+}
+
+/** Walks over both lists; slots are the same only as wholes. */
+function compare(): void {
+  let left = current.at(0);
+  let right = wanted.at(0);
+  const leftEnd = current.end;
+  const rightEnd = wanted.end;
+  while (left < leftEnd || right < rightEnd) {
+    if (!removed.ensure(SPAN_BYTES) || !added.ensure(SPAN_BYTES) || !renamed.ensure(SPAN_BYTES)) return;
+    const had = changetype<Span>(left);
+    const has = changetype<Span>(right);
+    if (right == rightEnd || (left < leftEnd && had.start < has.start)) {
+      memory.copy(removed.extend(SPAN_BYTES), left, SPAN_BYTES);
+      left += SPAN_BYTES;
+    } else if (left == leftEnd || has.start < had.start) {
+      memory.copy(added.extend(SPAN_BYTES), right, SPAN_BYTES);
+      right += SPAN_BYTES;
+    } else {
+      if (had.last != has.last || slotAccess(had.c) != has.c) {
+        memory.copy(removed.extend(SPAN_BYTES), left, SPAN_BYTES);
+        memory.copy(added.extend(SPAN_BYTES), right, SPAN_BYTES);
+      } else if (had.b != has.b || had.a != has.a) {
+        memory.copy(renamed.extend(SPAN_BYTES), right, SPAN_BYTES);
+      }
+      left += SPAN_BYTES;
+      right += SPAN_BYTES;
+    }
+  }
+}
+
+/** Slots that stay where they are and show another region now. */
+function applyRenames(id: u32): void {
+  for (let at: u32 = 0; at < renamed.length; at += SPAN_BYTES) {
+    if (!ensureStep()) return;
+    const has = changetype<Span>(renamed.at(at));
+    const slot = sinkOf(id).stateSlot;
+    state.seek(slot, has.start);
+    const had = changetype<Span>(state.span);
+    const c = had.c;
+    tree.remove(slot, has.start, had.b);
+    tree.insert(slot, has.start, has.last, has.a, has.b, c);
+  }
+}
+
+/** Bytes whose slot goes and comes again are absent in between: are there some that stay the same? */
+function noteDisturbance(sink: Sink, firstRemoved: u32, firstAdded: u32): void {
+  walk.begin(removed.at(firstRemoved), removed.end, added.at(firstAdded), added.end, SPAN_BYTES);
+  while (slotClass != CLASS_UNCHANGED_BYTES && walk.next()) {
+    if (walk.inLeft == null || walk.inRight == null) continue;
+    slotClass = max(slotClass, bytesKept(sink.va - 1, walk.start, walk.last));
+  }
+}
+
+// ---- The commands --------------------------------------------------------------------------
+
+function planRemovals(id: u32, firstRemoved: u32): void {
+  const sink = sinkOf(id);
+  for (let at = firstRemoved; at < removed.length; at += SPAN_BYTES) {
+    if (!ensureStep()) return;
+    const span = changetype<Span>(removed.at(at));
+    emitSlot(slotRemovals, OP_SLOT_DELETE, id, span, slotNumber(span.c), slotAccess(span.c));
+    giveSlot(sink.partition - 1, slotNumber(span.c));
+    tree.remove(sink.stateSlot, span.start, span.b);
+  }
+}
+
+/** Commands for everything that comes, with slot numbers: when all that goes has given its own back. Returns 0 or a code. */
+export function planSlotAdditions(): i32 {
+  for (let run: u32 = 0; run < runs.length; run += 12) {
+    const id = load<u32>(runs.at(run));
+    const end = load<u32>(runs.at(run), 8);
+    for (let at = load<u32>(runs.at(run), 4); at < end; at += SPAN_BYTES) {
+      if (!ensureStep()) return 0;
+      const span = changetype<Span>(added.at(at));
+      const slot = takeSlot(sinkOf(id).partition - 1);
+      if (slot < 0) return fail(ERR_NO_SLOTS, span.b + 1, id + 1, span.start);
+      emitSlot(slotAdditions, OP_SLOT_ADD, id, span, slot, span.c);
+      tree.insert(sinkOf(id).stateSlot, span.start, span.last, span.a, span.b, ((<u32>slot) << ACCESS_BITS) | span.c);
+    }
+  }
+  return 0;
+}
+
+function emitSlot(list: Vector, op: u32, id: u32, span: Span, slot: u32, access: u32): void {
+  const sink = sinkOf(id);
+  const command = emit(list, op, id, span.start + sink.offset, lengthOf(span.start, span.last));
+  command.offset = span.start;
+  command.backing = sink.va - 1;
+  command.access = access;
+  command.slot = slot;
+  command.region = span.b;
+  command.offsetInRegion = span.a;
+}

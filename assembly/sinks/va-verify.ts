@@ -1,0 +1,66 @@
+// The debug build's check of a plan: the windows have found every difference between the pieces that there were and those that there
+// should be. Everything that was noted is entered for it, and all of every VA space compared.
+
+import { SINK_VA } from '../abi';
+import { sinkOf, sinks } from '../asked/records';
+import { exhausted } from '../base/heap';
+import { LAST_BYTE } from '../base/range';
+import { VECTOR_SIZE, Vector } from '../base/vector';
+import { enterNotes } from '../tree/before';
+import { Span } from '../tree/node';
+import { WALK_SIZE, Walk } from '../tree/walk';
+import { formerPieces, PIECE_BYTES, showSame, wantedPieces } from './pieces';
+import { CHANGE_BYTES, Change, changes } from './va';
+
+const former = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
+
+export function verifyChanges(): void {
+  enterNotes();
+  let at: u32 = 0;
+  for (let id: u32 = 0; id < sinks.count && !exhausted; ++id) {
+    if (sinks.isAlive(id) && sinkOf(id).kind == <u8>SINK_VA) at = verifySink(id, at);
+  }
+  assert(exhausted || at == changes.length);
+}
+
+/** `at`: the first change that may be the sink's. Returns the first that is not. */
+function verifySink(id: u32, at: u32): u32 {
+  const sink = sinkOf(id);
+  former.clear();
+  wanted.clear();
+  formerPieces(sink, 0, LAST_BYTE, former);
+  wantedPieces(sink, 0, LAST_BYTE, wanted);
+  if (exhausted) return at;
+  walk.begin(former.at(0), former.end, wanted.at(0), wanted.end, PIECE_BYTES);
+  while (walk.next()) {
+    const had = walk.inLeft;
+    const has = walk.inRight;
+    if (showSame(had, has, walk.start)) continue;
+    at = verifyDifference(id, at, had, has);
+  }
+  return at;
+}
+
+/** What is different in the walk's segment was noted, as one change or several that follow each other. */
+function verifyDifference(id: u32, at: u32, had: Span | null, has: Span | null): u32 {
+  let gpa = walk.start;
+  while (true) {
+    assert(at < changes.length);
+    const change = changetype<Change>(changes.at(at));
+    assert(change.sink == id && change.start <= gpa && change.last >= gpa);
+    const offset = gpa - change.start;
+    assert(change.hadPiece == (had != null) && change.hasPiece == (has != null));
+    if (had != null) {
+      assert(change.oldObject == had.b && change.oldAccess == <u8>had.c && change.oldOffset + offset == had.aAt(gpa));
+    }
+    if (has != null) {
+      assert(change.newObject == has.b && change.newAccess == <u8>has.c && change.newOffset + offset == has.aAt(gpa));
+    }
+    if (change.last > walk.last) return at;
+    at += CHANGE_BYTES;
+    if (change.last == walk.last) return at;
+    gpa = change.last + 1;
+  }
+}

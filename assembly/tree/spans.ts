@@ -1,0 +1,202 @@
+// Trees of disjoint spans: what is entered is joined with its neighbours where that is possible, what is taken out cuts the
+// spans that it reaches into.
+
+import { Vector } from '../base/vector';
+import { ensureStep } from '../undo/journal';
+import { Node, positionInLeaf, Span } from './node';
+import { Path, pathReaching, pathTo } from './path';
+import { CURSOR_SIZE, Cursor, extendAt, insert, insertAt, remove, removeAt, touchNode } from './tree';
+
+const SPAN_BYTES: u32 = offsetof<Span>();
+
+const neighbours = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+
+/** Whether a span may be one with `right`, which begins behind its last byte: `a` counts on, and the rest is the same. */
+export function canJoin(
+  start: u64,
+  a: u64,
+  b: u32,
+  c: u32,
+  rightStart: u64,
+  rightA: u64,
+  rightB: u32,
+  rightC: u32,
+): bool {
+  return b == rightB && c == rightC && rightA == a + (rightStart - start);
+}
+
+// ---- Put ---------------------------------------------------------------------------------------
+
+/** Enters [start, last], of which nothing is in the tree yet, joined with its neighbours where that is possible. */
+export function put(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  if (load<u32>(slot) == 0) {
+    insert(slot, start, last, a, b, c);
+    return;
+  }
+  if (!ensureStep()) return;
+  const path = pathTo(slot, start, b);
+  putAt(slot, path, positionInLeaf(path.leaf, start, b), start, last, a, b, c);
+}
+
+/** The same; before the span at `position` of the path's leaf, if that and the one before it are in the leaf. Precondition:
+ *  `ensureStep` said yes. */
+function putAt(slot: usize, path: Path, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  // Nearly always both neighbours are in one leaf, and the right one cannot be joined: then one search is enough.
+  const leaf = path.leaf;
+  const hasLeft = position != 0;
+  const hasRight = position != leaf.count;
+  const isSimple =
+    (path.depth == 0 || (hasLeft && hasRight)) && !(hasRight && joinsFromRight(leaf, position, start, last, a, b, c));
+  if (!isSimple) putJoined(slot, start, last, a, b, c);
+  else if (hasLeft && joinsFromLeft(leaf, position - 1, start, a, b, c)) extendAt(path, position - 1, last);
+  else insertAt(slot, path, position, start, last, a, b, c);
+}
+
+/** Whether the span at `position` ends where [start, …] begins, and can be joined with it. */
+function joinsFromLeft(leaf: Node, position: u32, start: u64, a: u64, b: u32, c: u32): bool {
+  const left = leaf.valueAt(position);
+  return leaf.lastAt(position) == start - 1 && canJoin(leaf.startAt(position), left.a, left.b, left.c, start, a, b, c);
+}
+
+/** Whether the span at `position` begins where [start, last] ends, and can be joined with it. */
+function joinsFromRight(leaf: Node, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): bool {
+  const rightStart = leaf.startAt(position);
+  const right = leaf.valueAt(position);
+  return rightStart - 1 == last && canJoin(start, a, b, c, rightStart, right.a, right.b, right.c);
+}
+
+function putJoined(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  neighbours.seek(slot, start == 0 ? 0 : start - 1);
+  let span = neighbours.span;
+  let leftStart = start;
+  let leftA = a;
+  if (span != null && span.last < start) {
+    if (canJoin(span.start, span.a, span.b, span.c, start, a, b, c)) {
+      leftStart = span.start;
+      leftA = span.a;
+    }
+    neighbours.next();
+    span = neighbours.span;
+  }
+  let rightLast = last;
+  if (span != null && span.start - 1 == last && canJoin(start, a, b, c, span.start, span.a, span.b, span.c)) {
+    rightLast = span.last;
+  }
+  if (leftStart != start) remove(slot, leftStart, b);
+  if (rightLast != last) remove(slot, last + 1, b);
+  insert(slot, leftStart, rightLast, leftA, b, c);
+}
+
+/** Makes [start, last] one span, over whatever was there; copies of that, clipped to it, are appended to `out`. */
+export function overwrite(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32, out: Vector): void {
+  if (load<u32>(slot) == 0) {
+    put(slot, start, last, a, b, c);
+    return;
+  }
+  if (!ensureStep()) return;
+  const path = pathReaching(slot, start);
+  const isFree = path.position == path.leaf.count || path.leaf.startAt(path.position) > last;
+  if (isFree) {
+    putAt(slot, path, path.position, start, last, a, b, c);
+  } else if (isReplaceable(path, start, last, a, b, c)) {
+    replace(path, a, b, c, out);
+  } else {
+    eraseInto(slot, start, last, out);
+    put(slot, start, last, a, b, c);
+  }
+}
+
+/** Whether the span that the path leads to is exactly [start, last] and can be written to where it is: it joins neither
+ *  neighbour, and does not bound its leaf. */
+function isReplaceable(path: Path, start: u64, last: u64, a: u64, b: u32, c: u32): bool {
+  const leaf = path.leaf;
+  const position = path.position;
+  if (leaf.startAt(position) != start || leaf.lastAt(position) != last) return false;
+  const hasLeft = position != 0;
+  const hasRight = position + 1 != leaf.count;
+  return (
+    (path.depth == 0 || (hasLeft && hasRight)) &&
+    !(hasLeft && joinsFromLeft(leaf, position - 1, start, a, b, c)) &&
+    !(hasRight && joinsFromRight(leaf, position + 1, start, last, a, b, c))
+  );
+}
+
+/** Precondition: `ensureStep` said yes. */
+function replace(path: Path, a: u64, b: u32, c: u32, out: Vector): void {
+  const leaf = path.leaf;
+  const position = path.position;
+  const value = leaf.valueAt(position);
+  const start = leaf.startAt(position);
+  const last = leaf.lastAt(position);
+  if (!appendPart(start, last, value.a, value.b, value.c, start, last, out)) return;
+  touchNode(leaf);
+  value.a = a;
+  value.b = b;
+  value.c = c;
+}
+
+/** Enters [start, last] wherever nothing is in the tree yet. */
+export function fill(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  const origin = start;
+  while (true) {
+    neighbours.seek(slot, start);
+    const span = neighbours.span;
+    if (span == null || span.start > last) {
+      put(slot, start, last, a + (start - origin), b, c);
+      return;
+    }
+    const after = span.last;
+    if (span.start > start) put(slot, start, span.start - 1, a + (start - origin), b, c);
+    if (after >= last || !ensureStep()) return;
+    start = after + 1;
+  }
+}
+
+// ---- Take --------------------------------------------------------------------------------------
+
+/** Takes [start, last] out of every span: cuts those that reach over its ends. */
+export function erase(slot: usize, start: u64, last: u64): void {
+  eraseInto(slot, start, last, null);
+}
+
+/** The same; copies of what was there, clipped to [start, last], are appended to `out`, as Spans. */
+export function take(slot: usize, start: u64, last: u64, out: Vector): void {
+  eraseInto(slot, start, last, out);
+}
+
+function eraseInto(slot: usize, start: u64, last: u64, out: Vector | null): void {
+  while (load<u32>(slot) != 0 && ensureStep()) {
+    const path = pathReaching(slot, start);
+    const leaf = path.leaf;
+    const position = path.position;
+    if (position == leaf.count) return;
+    const spanStart = leaf.startAt(position);
+    if (spanStart > last) return;
+    const value = leaf.valueAt(position);
+    const spanLast = leaf.lastAt(position);
+    const a = value.a;
+    const b = value.b;
+    const c = value.c;
+    if (out != null && !appendPart(spanStart, spanLast, a, b, c, start, last, out)) return;
+    removeAt(slot, path, position);
+    if (spanStart < start) insert(slot, spanStart, start - 1, a, b, c);
+    if (spanLast > last) insert(slot, last + 1, spanLast, a + (last + 1 - spanStart), b, c);
+    if (spanLast >= last) return;
+  }
+}
+
+/** A copy of the part of the span that lies in [start, last]; false when memory has run out. */
+export function appendClipped(span: Span, start: u64, last: u64, out: Vector): bool {
+  return appendPart(span.start, span.last, span.a, span.b, span.c, start, last, out);
+}
+
+function appendPart(spanStart: u64, spanLast: u64, a: u64, b: u32, c: u32, start: u64, last: u64, out: Vector): bool {
+  if (!out.ensure(SPAN_BYTES)) return false;
+  const part = changetype<Span>(out.extend(SPAN_BYTES));
+  part.start = max(start, spanStart);
+  part.last = min(last, spanLast);
+  part.a = a + (part.start - spanStart);
+  part.b = b;
+  part.c = c;
+  return true;
+}

@@ -1,0 +1,328 @@
+#include "host/backing.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <limits>
+
+namespace membacking {
+namespace {
+
+constexpr int kHugeShift = 26;  // MFD_HUGE_SHIFT
+
+/// Whether the character device is memory that can be mapped (device DAX), and its size in bytes.
+bool readDaxSize(dev_t device, uint64_t& size) {
+  const std::string node =
+      "/sys/dev/char/" + std::to_string(major(device)) + ":" + std::to_string(minor(device));
+  char target[256];
+  const ssize_t length = ::readlink((node + "/subsystem").c_str(), target, sizeof target);
+  if (length < 0) return false;
+  const std::string subsystem(target, static_cast<size_t>(length));
+  if (subsystem.substr(subsystem.rfind('/') + 1) != "dax") return false;
+  std::ifstream file(node + "/size");
+  return static_cast<bool>(file >> size);
+}
+
+/// Bytes that can be mapped from `fd`'s start, counting a last page that is only partly there.
+Failure readMappableSize(int fd, uint64_t& size) {
+  struct stat facts;
+  if (::fstat(fd, &facts) != 0) return failedCall("fstat");
+  if (S_ISREG(facts.st_mode)) {
+    size = (static_cast<uint64_t>(facts.st_size) + kPageSize - 1) / kPageSize * kPageSize;
+  } else if (S_ISBLK(facts.st_mode)) {
+    if (::ioctl(fd, BLKGETSIZE64, &size) != 0) return failedCall("ioctl");
+  } else if (!S_ISCHR(facts.st_mode) || !readDaxSize(facts.st_rdev, size)) {
+    return {ENODEV, "fstat", "this is no file, block device or DAX device"};
+  }
+  return kDone;
+}
+
+/// Who gives it its pages, and how large they are.
+Failure readFileKind(int fd, Backing& backing) {
+  struct statfs facts;
+  if (::fstatfs(fd, &facts) != 0) return failedCall("fstatfs");
+  switch (facts.f_type) {
+    case HUGETLBFS_MAGIC:
+      backing.fileKind = FileKind::kHugePages;
+      backing.granularity = static_cast<uint64_t>(facts.f_bsize);
+      break;
+    case TMPFS_MAGIC:
+      backing.fileKind = FileKind::kMemory;
+      break;
+    default:
+      backing.fileKind = FileKind::kOther;
+  }
+  return kDone;
+}
+
+Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, Backing& backing) {
+  uint64_t mappable = 0;
+  if (const Failure failure = Backing::checkAccess(fd, isWritable)) return failure;
+  if (const Failure failure = readMappableSize(fd, mappable)) return failure;
+  if (const Failure failure = readFileKind(fd, backing)) return failure;
+  if (size > mappable && !mayGrow) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
+  if (size % backing.granularity != 0) return {EINVAL, "fstat", "the size is no multiple of the file's page size"};
+  backing.fd = FileDescriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!backing.fd.isOpen()) return failedCall("fcntl");
+  backing.size = size;
+  return kDone;
+}
+
+}  // namespace
+
+Failure Backing::memfd(const std::string& name, uint64_t size, uint64_t hugePageSize, bool isReserved,
+                       std::shared_ptr<Backing>& result) {
+  unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  if (hugePageSize != 0) flags |= MFD_HUGETLB | static_cast<unsigned>(__builtin_ctzll(hugePageSize)) << kHugeShift;
+  auto backing = std::make_shared<Backing>();
+  backing->isShared = true;
+  backing->size = size;
+  backing->isReserved = isReserved;
+  backing->granularity = hugePageSize != 0 ? hugePageSize : kPageSize;
+  backing->fileKind = hugePageSize != 0 ? FileKind::kHugePages : FileKind::kMemory;
+  backing->fd = FileDescriptor(::memfd_create(name.c_str(), flags));
+  const int fd = backing->fd.get();
+  if (fd < 0) return failedCall("memfd_create");
+  if (::ftruncate(fd, static_cast<off_t>(size)) != 0) return failedCall("ftruncate");
+  // Not F_SEAL_FUTURE_WRITE: it would forbid to give pages back.
+  if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return failedCall("fcntl");
+  if (hugePageSize != 0 && isReserved) {
+    // The kernel books huge pages for the file when they are first mapped, and keeps the booking.
+    Mapping booking;
+    if (const Failure failure = Mapping::shareWhole(fd, size, booking)) return failure;
+  }
+  result = std::move(backing);
+  return kDone;
+}
+
+Failure Backing::fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, bool isReserved,
+                        std::shared_ptr<Backing>& result) {
+  auto backing = std::make_shared<Backing>();
+  backing->isShared = true;
+  backing->isWritable = isWritable;
+  backing->mayGrow = mayGrow;
+  backing->isReserved = isReserved;
+  if (const Failure failure = adopt(fd, size, isWritable, mayGrow, *backing)) return failure;
+  result = std::move(backing);
+  return kDone;
+}
+
+Failure Backing::checkAccess(int fd, bool isWritable) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return failedCall("fcntl");
+  const int mode = flags & O_ACCMODE;
+  if ((flags & O_PATH) != 0 || mode == O_WRONLY) {
+    return {EACCES, "fcntl", "the descriptor was not opened for reading"};
+  }
+  if (isWritable && mode != O_RDWR) return {EACCES, "fcntl", "the descriptor was not opened for writing"};
+  return kDone;
+}
+
+Failure Backing::privateMemory(uint64_t size, const std::string& name, std::shared_ptr<Backing>& result) {
+  auto backing = std::make_shared<Backing>();
+  backing->size = size;
+  if (const Failure failure = Mapping::reserve(size, name, backing->home)) return failure;
+  if (const Failure failure = backing->home.protect(0, size, PROT_READ | PROT_WRITE)) return failure;
+  result = std::move(backing);
+  return kDone;
+}
+
+Failure Backing::privateFile(int fd, uint64_t size, std::shared_ptr<Backing>& result) {
+  auto backing = std::make_shared<Backing>();
+  if (const Failure failure = adopt(fd, size, false, false, *backing)) return failure;
+  if (backing->granularity != kPageSize) return {EOPNOTSUPP, "fstatfs", "a file of huge pages cannot be copied on write"};
+  if (const Failure failure = Mapping::reserve(size, "membacking:ram", backing->home)) return failure;
+  if (const Failure failure = backing->home.mapCopyOnWrite(0, size, backing->fd.get())) return failure;
+  result = std::move(backing);
+  return kDone;
+}
+
+void BackingHandle::define(Napi::Env env, Napi::Object exports) {
+  Handle::define(env, exports,
+                 {
+                     StaticMethod<&BackingHandle::memfd>("memfd"),
+                     StaticMethod<&BackingHandle::fromFd>("fromFd"),
+                     StaticMethod<&BackingHandle::checkAccess>("checkAccess"),
+                     StaticMethod<&BackingHandle::privateMemory>("privateMemory"),
+                     StaticMethod<&BackingHandle::privateFile>("privateFile"),
+                     InstanceAccessor<&BackingHandle::kind>("kind"),
+                     InstanceAccessor<&BackingHandle::size>("size"),
+                     InstanceAccessor<&BackingHandle::writable>("writable"),
+                     InstanceAccessor<&BackingHandle::granularity>("granularity"),
+                     InstanceAccessor<&BackingHandle::fd>("fd"),
+                     InstanceAccessor<&BackingHandle::allocatedBytes>("allocatedBytes"),
+                     InstanceAccessor<&BackingHandle::isShrinkable>("isShrinkable"),
+                     InstanceMethod<&BackingHandle::discard>("discard"),
+                     InstanceMethod<&BackingHandle::populate>("populate"),
+                     InstanceMethod<&BackingHandle::setNumaNode>("setNumaNode"),
+                     InstanceMethod<&BackingHandle::adviseHugePages>("adviseHugePages"),
+                     InstanceMethod<&BackingHandle::pin>("pin"),
+                     InstanceMethod<&BackingHandle::close>("close"),
+                 });
+}
+
+/// Whole pages of `granularity`, at least one, at most what a file can have.
+static uint64_t toSize(const Napi::Value& value, uint64_t granularity = kPageSize) {
+  const uint64_t size = toU64(value, "size");
+  if (size == 0 || size % granularity != 0 || size > std::numeric_limits<int64_t>::max()) {
+    throwRange(value.Env(), "size", "whole pages, at least one, below 2^63");
+  }
+  return size;
+}
+
+/// The descriptor of something that can be mapped. Asked first: what cannot has no size that would do.
+static int toMappable(const Napi::Value& value) {
+  const int fd = static_cast<int>(toU32(value, "fd", std::numeric_limits<int>::max()));
+  uint64_t size = 0;
+  check(value.Env(), readMappableSize(fd, size));
+  return fd;
+}
+
+Napi::Value BackingHandle::memfd(const Napi::CallbackInfo& info) {
+  const std::string name = toString(info[0], "name");
+  const uint64_t hugePageSize = toU64(info[2], "hugePageSize");
+  if (hugePageSize != 0 && (hugePageSize < kPageSize || (hugePageSize & (hugePageSize - 1)) != 0)) {
+    throwRange(info.Env(), "hugePageSize", "0 or a power of two that is a page size");
+  }
+  const uint64_t size = toSize(info[1], hugePageSize != 0 ? hugePageSize : kPageSize);
+  std::shared_ptr<Backing> backing;
+  const bool isReserved = info[3].IsUndefined() || toBool(info[3], "isReserved");
+  check(info.Env(), Backing::memfd(name, size, hugePageSize, isReserved, backing));
+  return wrap(info.Env(), std::move(backing));
+}
+
+Napi::Value BackingHandle::fromFd(const Napi::CallbackInfo& info) {
+  const int fd = toMappable(info[0]);
+  std::shared_ptr<Backing> backing;
+  const bool mayGrow = !info[3].IsUndefined() && toBool(info[3], "mayGrow");
+  const bool isReserved = info[4].IsUndefined() || toBool(info[4], "isReserved");
+  const bool isWritable = toBool(info[2], "writable");
+  check(info.Env(), Backing::fromFd(fd, toSize(info[1]), isWritable, mayGrow, isReserved, backing));
+  return wrap(info.Env(), std::move(backing));
+}
+
+void BackingHandle::checkAccess(const Napi::CallbackInfo& info) {
+  check(info.Env(), Backing::checkAccess(toMappable(info[0]), toBool(info[1], "writable")));
+}
+
+Napi::Value BackingHandle::privateMemory(const Napi::CallbackInfo& info) {
+  std::shared_ptr<Backing> backing;
+  check(info.Env(), Backing::privateMemory(toSize(info[0]), toFullName("membacking:ram", info[1]), backing));
+  return wrap(info.Env(), std::move(backing));
+}
+
+Napi::Value BackingHandle::privateFile(const Napi::CallbackInfo& info) {
+  const int fd = toMappable(info[0]);
+  std::shared_ptr<Backing> backing;
+  check(info.Env(), Backing::privateFile(fd, toSize(info[1]), backing));
+  return wrap(info.Env(), std::move(backing));
+}
+
+Napi::Value BackingHandle::kind(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), core(info).isShared ? "shared" : "private");
+}
+
+Napi::Value BackingHandle::size(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), core(info).size);
+}
+
+Napi::Value BackingHandle::writable(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), core(info).isWritable);
+}
+
+Napi::Value BackingHandle::granularity(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(core(info).granularity));
+}
+
+Napi::Value BackingHandle::fd(const Napi::CallbackInfo& info) {
+  const Backing& backing = core(info);
+  if (!backing.isShared) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), backing.fd.get());
+}
+
+Napi::Value BackingHandle::allocatedBytes(const Napi::CallbackInfo& info) {
+  const Backing& backing = core(info);
+  if (!backing.isShared) return info.Env().Undefined();
+  struct stat facts;
+  if (::fstat(backing.fd.get(), &facts) != 0) throw systemError(info.Env(), failedCall("fstat"));
+  constexpr uint64_t kBlock = 512;
+  return Napi::BigInt::New(info.Env(), static_cast<uint64_t>(facts.st_blocks) * kBlock);
+}
+
+Napi::Value BackingHandle::isShrinkable(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), core(info).isShrinkable());
+}
+
+Napi::Value BackingHandle::discard(const Napi::CallbackInfo& info) {
+  uint64_t freed = 0;
+  check(info.Env(), core(info).discard(toU64(info[0], "offset"), toU64(info[1], "length"), freed));
+  return Napi::BigInt::New(info.Env(), freed);
+}
+
+/// Populates on a thread of the pool; it has its own share of the object.
+class Populating : public Napi::AsyncWorker {
+ public:
+  Populating(Napi::Env env, std::shared_ptr<Backing> backing, uint64_t offset, uint64_t length)
+      : AsyncWorker(env, "membacking.populate"),
+        promise_(Napi::Promise::Deferred::New(env)),
+        backing_(std::move(backing)),
+        offset_(offset),
+        length_(length) {}
+
+  Napi::Promise promise() const { return promise_.Promise(); }
+
+ private:
+  void Execute() override { failure_ = backing_->populate(offset_, length_); }
+
+  void OnOK() override {
+    try {
+      if (failure_) {
+        promise_.Reject(systemError(Env(), failure_).Value());
+      } else {
+        promise_.Resolve(Env().Undefined());
+      }
+    } catch (const Napi::Error&) {
+      // The environment is at its end, and nobody waits any more.
+    }
+  }
+
+  Napi::Promise::Deferred promise_;
+  std::shared_ptr<Backing> backing_;
+  uint64_t offset_;
+  uint64_t length_;
+  Failure failure_;
+};
+
+Napi::Value BackingHandle::populate(const Napi::CallbackInfo& info) {
+  const uint64_t offset = toU64(info[0], "offset");
+  const uint64_t length = toU64(info[1], "length");
+  // It deletes itself when it is done.
+  auto* work = new Populating(info.Env(), shared(info.Env()), offset, length);
+  const Napi::Promise promise = work->promise();
+  work->Queue();
+  return promise;
+}
+
+void BackingHandle::setNumaNode(const Napi::CallbackInfo& info) {
+  check(info.Env(), core(info).setNode(toU32(info[0], "node")));
+}
+
+Napi::Value BackingHandle::adviseHugePages(const Napi::CallbackInfo& info) {
+  bool atTouch = false;
+  check(info.Env(), core(info).adviseHugePages(atTouch));
+  return Napi::Boolean::New(info.Env(), atTouch);
+}
+
+void BackingHandle::pin(const Napi::CallbackInfo& info) { check(info.Env(), core(info).pin()); }
+
+void BackingHandle::close(const Napi::CallbackInfo&) { release(); }
+
+}  // namespace membacking

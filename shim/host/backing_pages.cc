@@ -1,0 +1,142 @@
+// The pages of an object, wherever it is shown.
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "host/backing.h"
+#include "host/headroom.h"
+#include "host/pages.h"
+
+namespace membacking {
+
+Failure Backing::checkRange(uint64_t offset, uint64_t length) const {
+  if (!contains(offset, length)) return {EINVAL, "madvise", "the range is not inside the object"};
+  if (((offset | length) & (granularity - 1)) != 0) {
+    return {EINVAL, "madvise", "the range is not whole pages of the object"};
+  }
+  return kDone;
+}
+
+/// Calls `what(mapping, start)` with a mapping of the object that is its own business, where the range begins at
+/// `start`: of private memory its home, of a shared object one that ends with the call.
+template <typename Do>
+Failure Backing::withPages(uint64_t offset, uint64_t length, Do what) const {
+  if (!isShared) return what(home, offset);
+  Mapping window;
+  // Aligned so that huge pages of the object are huge pages of the window.
+  const uint64_t start = offset % kHugePageSize;
+  if (const Failure failure = Mapping::reserve(start + length, "", window)) return failure;
+  const int protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ;
+  if (const Failure failure = showShared(window, start, length, protection, offset)) return failure;
+  return what(window, start);
+}
+
+Failure Backing::showShared(Mapping& place, uint64_t at, uint64_t length, int protection, uint64_t offset) const {
+  if (const Failure failure = place.mapShared(at, length, protection, fd.get(), offset, isReserved)) return failure;
+  if (wantsHugePages) static_cast<void>(membacking::adviseHugePages(place, at, length));
+  // Huge page files, unlike memfds, keep no policy of their own.
+  if (node != kAnyNode && fileKind == FileKind::kHugePages) static_cast<void>(bindPages(place, at, length, node));
+  return kDone;
+}
+
+Failure Backing::discard(uint64_t offset, uint64_t length, uint64_t& freed) {
+  if (const Failure failure = checkRange(offset, length)) return failure;
+  if (!isShared) return discardPages(home, offset, length, freed);
+  struct stat before;
+  struct stat after;
+  if (::fstat(fd.get(), &before) != 0) return failedCall("fstat");
+  const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  if (::fallocate(fd.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
+    return failedCall("fallocate");
+  }
+  if (::fstat(fd.get(), &after) != 0) return failedCall("fstat");
+  constexpr int64_t kBlock = 512;
+  // Others may have touched the rest of the object meanwhile.
+  const int64_t bytes = (before.st_blocks - after.st_blocks) * kBlock;
+  freed = static_cast<uint64_t>(std::clamp<int64_t>(bytes, 0, static_cast<int64_t>(length)));
+  return kDone;
+}
+
+Failure Backing::populate(uint64_t offset, uint64_t length) const {
+  if (const Failure failure = checkRange(offset, length)) return failure;
+  return withPages(offset, length, [&](const Mapping& mapping, uint64_t start) -> Failure {
+    const Failure failure = populatePages(mapping, start, length, isWritable || !isShared);
+    if (failure.error == EINVAL && !isShared) {
+      return {EBUSY, failure.syscall, "a part of the private memory is in a VA space"};
+    }
+    if (!failure && isShared && wantsHugePages) collapsePages(mapping, start, length);
+    return failure;
+  });
+}
+
+Failure Backing::setNode(uint32_t wanted) {
+  if (isShared && fileKind == FileKind::kOther) {
+    return {EOPNOTSUPP, "mbind", "the kernel alone decides where this file's pages are"};
+  }
+  // A memfd keeps the policy that any mapping of it is given.
+  const Failure failure = withPages(0, size, [&](const Mapping& mapping, uint64_t start) {
+    return bindPages(mapping, start, size, wanted);
+  });
+  if (!failure) node = wanted;
+  return failure;
+}
+
+Failure Backing::adviseHugePages(bool& atTouch) {
+  if (fileKind == FileKind::kHugePages) return {EINVAL, "madvise", "the object is in huge pages already"};
+  if (!isShared && fd.isOpen()) return {EINVAL, "madvise", "the kernel copies files page by page"};
+  const Failure failure = withPages(0, size, [&](const Mapping& mapping, uint64_t start) {
+    return membacking::adviseHugePages(mapping, start, size);
+  });
+  if (failure) return failure;
+  wantsHugePages = true;
+  const bool isMemfd = fileKind == FileKind::kMemory && !isShrinkable();
+  atTouch = (isMemfd || fileKind == FileKind::kNone) && hasHugePagesAtTouch(isMemfd);
+  return kDone;
+}
+
+Failure Backing::pin() {
+  if (isPinned) return kDone;
+  if (!isShared) {
+    // Says what is wrong, where mlock says ENOMEM.
+    if (const Failure failure = populate(0, size)) return failure;
+    if (const Failure failure = lockPages(home, 0, size)) return failure;
+  } else {
+    Mapping lasting;
+    const int protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ;
+    if (const Failure failure = Mapping::reserve(size, "", lasting)) return failure;
+    if (const Failure failure = showShared(lasting, 0, size, protection, 0)) return failure;
+    if (const Failure failure = lockPages(lasting, 0, size)) return failure;
+    pinning = std::move(lasting);
+  }
+  isPinned = true;
+  return kDone;
+}
+
+Failure Backing::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) {
+  // The kernel would unlock the whole piece that the range is a part of, and count what it moves twice.
+  Failure failure = isPinned ? unlockPages(from, offset, length) : kDone;
+  bool hasMoved = false;
+  if (!failure) {
+    failure = from.moveTo(to, toOffset, offset, length);
+    hasMoved = !failure;
+  }
+  if (hasMoved && isPinned) failure = keepPages(to, toOffset, length);
+  if (!failure) return kDone;
+  const Headroom headroom;
+  if ((hasMoved && to.moveTo(from, offset, toOffset, length)) || (isPinned && keepPages(from, offset, length))) {
+    return {failure.error, "undo", "private memory was left where it was moved, or not pinned"};
+  }
+  return failure;
+}
+
+bool Backing::isShrinkable() const {
+  if (!fd.isOpen()) return false;
+  if (mayGrow) return true;
+  const int seals = ::fcntl(fd.get(), F_GET_SEALS);
+  return seals < 0 || (seals & F_SEAL_SHRINK) == 0;
+}
+
+}  // namespace membacking

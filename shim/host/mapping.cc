@@ -1,0 +1,219 @@
+#include "host/mapping.h"
+
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "host/fd.h"
+#include "host/headroom.h"
+
+// Newer than some of the system headers this builds with.
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+
+namespace membacking {
+namespace {
+
+constexpr uint64_t kGiantPageSize = 1024 * 1024 * 1024;
+constexpr int kReservationFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+/// Whether this kernel shows names of anonymous memory: it is asked to name nothing.
+bool canName() {
+  static const bool can = ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, 0, 0, nullptr) == 0;
+  return can;
+}
+
+/// What every kernel takes for a name.
+std::string toName(std::string text) {
+  constexpr size_t kLongest = 79;
+  for (char& letter : text) {
+    if (letter < ' ' || letter > '~' || std::strchr("\\`$[]", letter) != nullptr) letter = '_';
+  }
+  return text.substr(0, kLongest);
+}
+
+}  // namespace
+
+Mapping::Mapping(Mapping&& other) noexcept
+    : base_(std::exchange(other.base_, 0)),
+      size_(std::exchange(other.size_, 0)),
+      mappedSize_(std::exchange(other.mappedSize_, 0)),
+      name_(std::move(other.name_)) {}
+
+// What this one owned goes with `other`.
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  std::swap(base_, other.base_);
+  std::swap(size_, other.size_);
+  std::swap(mappedSize_, other.mappedSize_);
+  std::swap(name_, other.name_);
+  return *this;
+}
+
+Mapping::~Mapping() {
+  // SAFETY: this object made the range and nobody else unmaps in it. A failure (the process is at its limit of
+  // mappings) leaks address space, which harms nobody: its memory slots are gone, they hold a share of it.
+  if (mappedSize_ != 0) ::munmap(reinterpret_cast<void*>(base_), mappedSize_);
+}
+
+Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result) {
+  const uint64_t alignment = size < kGiantPageSize ? kHugePageSize : kGiantPageSize;
+  // One page more than asked for stays behind the range: see lengthOfOnePiece.
+  uint64_t mapped = 0;
+  uint64_t padded = 0;
+  if (__builtin_add_overflow(size, kPageSize, &mapped) || __builtin_add_overflow(mapped, alignment, &padded)) {
+    return {ENOMEM, "mmap", nullptr};
+  }
+  // SAFETY: without MAP_FIXED the kernel picks a free range.
+  void* address = ::mmap(nullptr, padded, PROT_NONE, kReservationFlags, -1, 0);
+  if (address == MAP_FAILED) return failedCall("mmap");
+  const uint64_t start = reinterpret_cast<uint64_t>(address);
+  const uint64_t base = (start + alignment - 1) & ~(alignment - 1);
+  const uint64_t before = base - start;
+  const uint64_t after = padded - before - mapped;
+  // SAFETY: both ends lie inside the range that was just made, outside of what is kept.
+  if (before != 0) ::munmap(address, before);
+  if (after != 0) ::munmap(reinterpret_cast<void*>(base + mapped), after);
+  Mapping reserved(base, size, mapped);
+  if (!name.empty()) {
+    reserved.name_ = toName(name);
+    if (const Failure failure = reserved.nameEnd()) return failure;
+    reserved.nameRange(0, size);
+  }
+  result = std::move(reserved);
+  return kDone;
+}
+
+Failure Mapping::shareWhole(int fd, uint64_t size, Mapping& result) {
+  // SAFETY: without MAP_FIXED the kernel picks a free range.
+  void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (address == MAP_FAILED) return failedCall("mmap");
+  result = Mapping(reinterpret_cast<uint64_t>(address), size, size);
+  return kDone;
+}
+
+Failure Mapping::mapShared(uint64_t offset, uint64_t length, int protection, int fd, uint64_t fileOffset,
+                           bool isReserved) {
+  return replace(offset, length, protection, MAP_SHARED | (isReserved ? 0 : MAP_NORESERVE), fd, fileOffset);
+}
+
+Failure Mapping::mapCopyOnWrite(uint64_t offset, uint64_t length, int fd) {
+  return replace(offset, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+}
+
+Failure Mapping::clear(uint64_t offset, uint64_t length) {
+  if (const Failure failure = replace(offset, length, PROT_NONE, kReservationFlags, -1, 0)) return failure;
+  nameRange(offset, length);
+  return kDone;
+}
+
+Failure Mapping::protect(uint64_t offset, uint64_t length, int protection) {
+  // SAFETY: the range is inside what this object owns, as at() proves.
+  if (::mprotect(at(offset, length), length, protection) != 0) return failedCall("mprotect");
+  return kDone;
+}
+
+Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
+  uint64_t moved = 0;
+  uint64_t piece = 0;
+  Failure failure;
+  for (; moved != length && !failure; moved += failure ? 0 : piece) {
+    piece = lengthOfOnePiece(offset + moved, length - moved);
+    failure = moveOnePiece(target, targetOffset + moved, offset + moved, piece);
+  }
+  if (moved == length) failure = clear(offset, length);
+  if (!failure) return kDone;
+
+  const Headroom headroom;
+  if (moved != length) target.closeHole(targetOffset + moved, piece);
+  for (uint64_t back = 0; back != moved; back += piece) {
+    piece = target.lengthOfOnePiece(targetOffset + back, moved - back);
+    const Failure stuck = target.moveOnePiece(*this, offset + back, targetOffset + back, piece);
+    if (stuck) return {stuck.error, "undo", "private memory was left half moved"};
+  }
+  if (moved != 0 && target.clear(targetOffset, moved)) {
+    return {failure.error, "undo", "a vacated range was left mapped"};
+  }
+  return failure;
+}
+
+void* Mapping::at(uint64_t offset, uint64_t length) const {
+  if (contains(offset, length) && offset % kPageSize == 0 && length % kPageSize == 0) {
+    // SAFETY: inside what this object owns (above).
+    return reinterpret_cast<void*>(base_ + offset);
+  }
+  std::fprintf(stderr, "membacking: a range outside of its mapping reached the last check\n");
+  std::abort();
+}
+
+/// The page behind the range becomes one of an empty file that has the name.
+Failure Mapping::nameEnd() const {
+  const FileDescriptor nameplate(::memfd_create(name_.c_str(), MFD_CLOEXEC));
+  // The name is for people only.
+  if (!nameplate.isOpen()) return kDone;
+  // SAFETY: the page is this object's own, and nobody else's business.
+  void* address = ::mmap(reinterpret_cast<void*>(base_ + size_), kPageSize, PROT_NONE,
+                         MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, nameplate.get(), 0);
+  return address == MAP_FAILED ? failedCall("mmap") : kDone;
+}
+
+/// Without the same name, neighbours that are equal else would not become one piece.
+void Mapping::nameRange(uint64_t offset, uint64_t length) const {
+  if (!name_.empty() && canName()) ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base_ + offset, length, name_.c_str());
+}
+
+Failure Mapping::replace(uint64_t offset, uint64_t length, int protection, int flags, int fd,
+                         uint64_t fileOffset) {
+  // SAFETY: MAP_FIXED hits only what this object owns, as at() proves.
+  void* address =
+      ::mmap(at(offset, length), length, protection, flags | MAP_FIXED, fd, static_cast<off_t>(fileOffset));
+  if (address != MAP_FAILED) return kDone;
+  const Failure failure = failedCall("mmap");
+  closeHole(offset, length);
+  return failure;
+}
+
+/// `offset..offset + length` of this mapping is one piece. Its pages go, a mapping without pages stays.
+Failure Mapping::moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
+  // SAFETY: source and destination are inside what the two objects own, as at() proves, and MREMAP_DONTUNMAP leaves no
+  // hole at the source.
+  void* address = ::mremap(at(offset, length), length, length, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+                           target.at(targetOffset, length));
+  return address == MAP_FAILED ? failedCall("mremap") : kDone;
+}
+
+/// After a call with MAP_FIXED failed: some kernels unmap what was there before they find out that they cannot do
+/// the rest. A hole could be taken by any other thread, so it is made reservation at once.
+void Mapping::closeHole(uint64_t offset, uint64_t length) {
+  // SAFETY: MAP_FIXED_NOREPLACE replaces nothing: it succeeds exactly if the whole range is a hole.
+  ::mmap(at(offset, length), length, PROT_NONE, kReservationFlags | MAP_FIXED_NOREPLACE, -1, 0);
+}
+
+/// How many bytes from `offset` on (at most `length`) the kernel keeps as one piece (VMA). Only such a piece may be
+/// given to mremap: several are EFAULT before Linux 6.17, and since then may fail after some have moved.
+uint64_t Mapping::lengthOfOnePiece(uint64_t offset, uint64_t length) const {
+  // Growing in place never succeeds here, as every page is followed by another mapped one (the last by the guard
+  // page), and it fails with EFAULT if the range is more than one piece, otherwise with something else.
+  const auto isOnePiece = [&](uint64_t tried) {
+    // SAFETY: without MREMAP_MAYMOVE nothing moves, and nothing grows (above).
+    return ::mremap(at(offset, tried), tried, tried + kPageSize, 0) == MAP_FAILED && errno != EFAULT;
+  };
+  if (isOnePiece(length)) return length;
+  uint64_t piece = kPageSize;
+  uint64_t tooLong = length;
+  while (tooLong - piece > kPageSize) {
+    const uint64_t tried = piece + (tooLong - piece) / 2 / kPageSize * kPageSize;
+    (isOnePiece(tried) ? piece : tooLong) = tried;
+  }
+  return piece;
+}
+
+}  // namespace membacking

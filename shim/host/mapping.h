@@ -1,0 +1,77 @@
+// The only file that changes this process's address space. A Mapping owns one range of it, whole: what it
+// replaces by MAP_FIXED lies inside, which every function asserts, and no hole is ever left in it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "host/failure.h"
+
+namespace membacking {
+
+/// In bytes. Host page and granularity of every command.
+inline constexpr uint64_t kPageSize = 4096;
+/// In bytes, of a page that the CPU maps by one entry of a page directory.
+inline constexpr uint64_t kHugePageSize = 2 * 1024 * 1024;
+
+class Mapping {
+ public:
+  Mapping() = default;
+  Mapping(Mapping&& other) noexcept;
+  Mapping& operator=(Mapping&& other) noexcept;
+  ~Mapping();
+
+  /// `size` bytes of address space without memory or access; aligned for every huge page that fits in. `size` is whole
+  /// pages, not 0. /proc/self/maps shows `name` where the range ends, and at all of its anonymous memory where the
+  /// kernel can; an empty one is none.
+  static Failure reserve(uint64_t size, const std::string& name, Mapping& result);
+  /// The first `size` bytes of what `fd` shows, readable and writable.
+  static Failure shareWhole(int fd, uint64_t size, Mapping& result);
+
+  uint64_t base() const { return base_; }
+  uint64_t size() const { return size_; }
+  /// Whether a range that is not empty lies inside; `offset + length` may overflow.
+  bool contains(uint64_t offset, uint64_t length) const {
+    return length != 0 && offset < size_ && length <= size_ - offset;
+  }
+
+  // The rest takes ranges that the caller has proved to lie inside, in whole pages. Each is all or nothing,
+  // except where it says otherwise. `protection` is PROT_READ and PROT_WRITE together or less.
+
+  /// Replaces the range by `fd` from `fileOffset` on, shared, in one step. `isReserved`: huge pages are reserved for it.
+  Failure mapShared(uint64_t offset, uint64_t length, int protection, int fd, uint64_t fileOffset, bool isReserved);
+  /// Replaces the range by a copy-on-write image of `fd` from its start, readable and writable.
+  Failure mapCopyOnWrite(uint64_t offset, uint64_t length, int fd);
+  /// Makes the range plain reservation again: no memory, no access.
+  Failure clear(uint64_t offset, uint64_t length);
+  /// Changes the protection. Over pieces of different kinds the kernel may fail after the first: then repeat
+  /// with the old protection.
+  Failure protect(uint64_t offset, uint64_t length, int protection);
+  /// Moves the range's private pages, contents kept, to another mapping, where it replaces what is there; the
+  /// range becomes plain reservation. The range's protection goes with it. When it fails, the pages are where
+  /// they were, and the destination is as it was if it was plain reservation.
+  Failure moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
+
+  /// The address of a range that is not empty, in whole pages. Ends the process unless it lies inside.
+  void* at(uint64_t offset, uint64_t length) const;
+
+ private:
+  Mapping(uint64_t base, uint64_t size, uint64_t mappedSize)
+      : base_(base), size_(size), mappedSize_(mappedSize) {}
+
+  Failure replace(uint64_t offset, uint64_t length, int protection, int flags, int fd, uint64_t fileOffset);
+  Failure moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
+  void closeHole(uint64_t offset, uint64_t length);
+  uint64_t lengthOfOnePiece(uint64_t offset, uint64_t length) const;
+  Failure nameEnd() const;
+  void nameRange(uint64_t offset, uint64_t length) const;
+
+  uint64_t base_ = 0;
+  uint64_t size_ = 0;
+  /// `size_` and the guard page behind a reservation.
+  uint64_t mappedSize_ = 0;
+  /// Of a reservation.
+  std::string name_;
+};
+
+}  // namespace membacking

@@ -1,0 +1,154 @@
+#include "host/pages.h"
+
+#include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <string>
+
+#include "host/fault_guard.h"
+#include "host/fd.h"
+
+// Newer than some of the system headers this builds with.
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+namespace membacking {
+namespace {
+
+/// Whether this kernel knows MADV_POPULATE_*: it is asked to populate nothing.
+bool canPopulate() {
+  static const bool can = ::madvise(nullptr, 0, MADV_POPULATE_WRITE) == 0;
+  return can;
+}
+
+/// What MADV_POPULATE_* does, page by page, with its errors.
+Failure touchPages(void* start, uint64_t length, bool isWritable) {
+  installFaultGuard();
+  const uint64_t hva = reinterpret_cast<uint64_t>(start);
+  const int signal = runGuarded(hva, hva + length, [=] {
+    for (uint64_t done = 0; done != length; done += kPageSize) {
+      // SAFETY: inside the mapping, as at() proved for the caller, and guarded. Whoever writes there at the same time
+      // loses nothing.
+      auto* byte = reinterpret_cast<uint8_t*>(hva + done);
+      if (isWritable) {
+        __atomic_fetch_or(byte, 0, __ATOMIC_RELAXED);
+      } else {
+        static_cast<void>(__atomic_load_n(byte, __ATOMIC_RELAXED));
+      }
+    }
+  });
+  return signal == 0 ? kDone : Failure{signal == SIGSEGV ? EINVAL : EFAULT, "madvise", nullptr};
+}
+
+/// Bytes in memory or swap that belong to this process alone, of the pages in the range.
+Failure countPrivate(uint64_t hva, uint64_t length, uint64_t& bytes) {
+  // An entry of /proc/self/pagemap, as in the kernel's admin-guide/mm/pagemap.rst.
+  constexpr uint64_t kExclusive = uint64_t{1} << 56;
+  constexpr uint64_t kFileOrShared = uint64_t{1} << 61;
+  constexpr uint64_t kSwapped = uint64_t{1} << 62;
+  const FileDescriptor pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  if (!pagemap.isOpen()) return failedCall("open");
+  uint64_t entries[512];
+  uint64_t page = hva / kPageSize;
+  const uint64_t end = page + length / kPageSize;
+  bytes = 0;
+  while (page != end) {
+    const uint64_t wanted = std::min<uint64_t>(end - page, std::size(entries)) * sizeof(uint64_t);
+    const ssize_t got = ::pread(pagemap.get(), entries, wanted, static_cast<off_t>(page * sizeof(uint64_t)));
+    if (got <= 0) return got < 0 ? failedCall("pread") : Failure{EIO, "pread", nullptr};
+    const uint64_t count = static_cast<uint64_t>(got) / sizeof(uint64_t);
+    bytes += kPageSize * static_cast<uint64_t>(std::count_if(entries, entries + count, [](uint64_t entry) {
+               return (entry & kSwapped) != 0 || (entry & (kExclusive | kFileOrShared)) == kExclusive;
+             }));
+    page += count;
+  }
+  return kDone;
+}
+
+/// The choice in brackets of a file like "always [madvise] never"; empty when there is no such file.
+std::string readChoice(const std::string& path) {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/" + path);
+  for (std::string word; file >> word;) {
+    if (word.front() == '[') return word.substr(1, word.size() - 2);
+  }
+  return {};
+}
+
+}  // namespace
+
+Failure populatePages(const Mapping& mapping, uint64_t offset, uint64_t length, bool isWritable) {
+  void* start = mapping.at(offset, length);
+  if (!canPopulate()) return touchPages(start, length, isWritable);
+  return ::madvise(start, length, isWritable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0 ? kDone
+                                                                                              : failedCall("madvise");
+}
+
+Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint64_t& freed) {
+  void* start = mapping.at(offset, length);
+  if (const Failure failure = countPrivate(reinterpret_cast<uint64_t>(start), length, freed)) return failure;
+  // EINVAL: some of it is locked.
+  if (::madvise(start, length, MADV_DONTNEED) == 0) return kDone;
+  if (errno == EINVAL && ::madvise(start, length, MADV_DONTNEED_LOCKED) == 0) return kDone;
+  return failedCall("madvise");
+}
+
+Failure lockPages(const Mapping& mapping, uint64_t offset, uint64_t length) {
+  void* start = mapping.at(offset, length);
+  if (::mlock(start, length) == 0) return kDone;
+  const Failure failure = failedCall("mlock");
+  ::munlock(start, length);
+  return failure;
+}
+
+Failure keepPages(const Mapping& mapping, uint64_t offset, uint64_t length) {
+  constexpr unsigned kOnFault = 1;  // MLOCK_ONFAULT
+  return ::syscall(SYS_mlock2, mapping.at(offset, length), length, kOnFault) == 0 ? kDone : failedCall("mlock2");
+}
+
+Failure unlockPages(const Mapping& mapping, uint64_t offset, uint64_t length) {
+  return ::munlock(mapping.at(offset, length), length) == 0 ? kDone : failedCall("munlock");
+}
+
+Failure bindPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint32_t node) {
+  constexpr uint32_t kMostNodes = 1024;
+  constexpr uint32_t kBits = 8 * sizeof(unsigned long);
+  constexpr Failure kAbsent{EINVAL, "mbind", "this machine has no such NUMA node"};
+  if (node >= kMostNodes) return kAbsent;
+  unsigned long nodes[kMostNodes / kBits] = {};
+  nodes[node / kBits] = 1ul << node % kBits;
+  // The kernel takes one off the number of bits that it is told.
+  if (::syscall(SYS_mbind, mapping.at(offset, length), length, MPOL_BIND, nodes, kMostNodes + 1, 0) == 0) return kDone;
+  return errno == EINVAL ? kAbsent : failedCall("mbind");
+}
+
+Failure adviseHugePages(const Mapping& mapping, uint64_t offset, uint64_t length) {
+  return ::madvise(mapping.at(offset, length), length, MADV_HUGEPAGE) == 0 ? kDone : failedCall("madvise");
+}
+
+bool hasHugePagesAtTouch(bool isMemfd) {
+  const std::string setting = isMemfd ? "shmem_enabled" : "enabled";
+  std::string choice = readChoice("hugepages-" + std::to_string(kHugePageSize / 1024) + "kB/" + setting);
+  if (choice.empty() || choice == "inherit") choice = readChoice(setting);
+  return !choice.empty() && choice != "never" && choice != "deny";
+}
+
+void collapsePages(const Mapping& mapping, uint64_t offset, uint64_t length) {
+  // An old kernel says EINVAL, a busy one EAGAIN or ENOMEM: the memory is as good as before.
+  ::madvise(mapping.at(offset, length), length, MADV_COLLAPSE);
+}
+
+}  // namespace membacking

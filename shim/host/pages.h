@@ -1,0 +1,38 @@
+// The pages behind a mapping: resident or not, huge or not, from where. Nothing here changes what is mapped where.
+//
+// Ranges lie inside of their mapping, in whole pages.
+#pragma once
+
+#include <cstdint>
+
+#include "host/mapping.h"
+
+namespace membacking {
+
+/// Makes every page resident, as if it had been written to (or read, where nothing may be written); contents stay.
+/// EFAULT, ENOMEM: there is not enough, or the file ends before. EINVAL: the range has no such access.
+Failure populatePages(const Mapping& mapping, uint64_t offset, uint64_t length, bool isWritable);
+
+/// Drops the private pages in the range, also locked ones. `freed`: the bytes of memory and swap that only they used.
+Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint64_t& freed);
+
+/// Makes every page resident, and keeps it so until the mapping ends.
+Failure lockPages(const Mapping& mapping, uint64_t offset, uint64_t length);
+/// Keeps resident what is, and what becomes so. Any access will do.
+Failure keepPages(const Mapping& mapping, uint64_t offset, uint64_t length);
+/// Takes either back.
+Failure unlockPages(const Mapping& mapping, uint64_t offset, uint64_t length);
+
+/// Takes pages that become resident later from this NUMA node. EINVAL: there is no such node.
+Failure bindPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint32_t node);
+
+/// Asks for transparent huge pages for what is touched later. EINVAL: there are none for such memory.
+Failure adviseHugePages(const Mapping& mapping, uint64_t offset, uint64_t length);
+
+/// Whether this machine heeds that advice when memory is touched: anonymous memory, or that of memfds.
+bool hasHugePagesAtTouch(bool isMemfd);
+
+/// Makes huge pages of what is resident, now, as far as that goes.
+void collapsePages(const Mapping& mapping, uint64_t offset, uint64_t length);
+
+}  // namespace membacking

@@ -1,0 +1,58 @@
+#include "host/view.h"
+
+#include "args.h"
+#include "host/sys_error.h"
+
+namespace membacking {
+namespace {
+
+constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x7669657720766965};
+constexpr uint64_t kLongest = uint64_t{1} << 32;
+
+}  // namespace
+
+Napi::ArrayBuffer openView(Napi::Env env, const std::shared_ptr<Reservation>& reservation, uint64_t gpa,
+                           uint64_t length) {
+  const Mapping& mapping = reservation->mapping();
+  if (!mapping.contains(gpa, length)) throwRange(env, "length", "inside the VA space, and not 0");
+  if (length > kLongest) throwRange(env, "length", "at most 4 GiB");
+  auto* share = new std::shared_ptr<Reservation>(reservation);
+  napi_value view = nullptr;
+  // SAFETY: the range is inside the reservation (above), which the buffer has a share of. That it is mapped is the
+  // caller's to see to.
+  const napi_status status = napi_create_external_arraybuffer(
+      env, reinterpret_cast<void*>(mapping.base() + gpa), length,
+      [](napi_env, void*, void* owner) { delete static_cast<std::shared_ptr<Reservation>*>(owner); }, share, &view);
+  if (status != napi_ok) {
+    delete share;
+    if (status != napi_no_external_buffers_allowed) throw Napi::Error::New(env);
+    throwCoded(env, "ERR_NO_VIEWS", "This runtime does not let ArrayBuffers show memory that is not its own");
+  }
+  Napi::ArrayBuffer buffer(env, view);
+  buffer.TypeTag(&kTag);
+  // For detachView. The finalizer of the buffer deletes it.
+  if (napi_wrap(env, view, share, nullptr, nullptr, nullptr) != napi_ok) throw Napi::Error::New(env);
+  return buffer;
+}
+
+void detachView(const Napi::Value& value, const Mapping& mapping) {
+  if (!value.IsArrayBuffer() || !value.As<Napi::Object>().CheckTypeTag(&kTag)) {
+    throwType(value.Env(), "view", "an ArrayBuffer that view() made");
+  }
+  Napi::ArrayBuffer buffer = value.As<Napi::ArrayBuffer>();
+  if (buffer.IsDetached()) {
+    throwCoded(value.Env(), "ERR_DETACHED", "This view is detached already: by detachView, or because it was transferred");
+  }
+  const uint64_t start = reinterpret_cast<uint64_t>(buffer.Data());
+  if (start < mapping.base() || !mapping.contains(start - mapping.base(), buffer.ByteLength())) {
+    throwRange(value.Env(), "view", "of this Reservation");
+  }
+  void* share = nullptr;
+  if (napi_remove_wrap(value.Env(), value, &share) != napi_ok) throw Napi::Error::New(value.Env());
+  // Not when the garbage collector comes by: who closes a VA space gets its addresses back. Taken out before, because
+  // the finalizer may run as soon as the buffer is detached.
+  const std::shared_ptr<Reservation> released = std::move(*static_cast<std::shared_ptr<Reservation>*>(share));
+  buffer.Detach();
+}
+
+}  // namespace membacking

@@ -1,0 +1,376 @@
+#include "kvm/vcpu.h"
+
+#include <linux/kvm.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+#include "async_runner.h"
+#include "kvm/kvm.h"
+
+#ifndef __x86_64__
+#error "vCPUs are known here for x86-64 only"
+#endif
+
+// Newer than some of the system headers this builds with.
+#ifndef KVM_EXIT_MEMORY_FAULT
+#define KVM_EXIT_MEMORY_FAULT 39
+#endif
+
+// In C++, linux/kvm.h of some years gives kvm_cpuid2 a wrong size, and with it its requests wrong numbers: this is
+// what it begins with, before its entries.
+struct CpuidHead {
+  uint32_t entries;
+  uint32_t padding;
+};
+static_assert(sizeof(CpuidHead) == 8 && sizeof(kvm_cpuid_entry2) == 40);
+#undef KVM_GET_SUPPORTED_CPUID
+#undef KVM_SET_CPUID2
+#define KVM_GET_SUPPORTED_CPUID _IOWR(KVMIO, 0x05, CpuidHead)
+#define KVM_SET_CPUID2 _IOW(KVMIO, 0x90, CpuidHead)
+
+namespace membacking {
+namespace {
+
+/// The signal that brings a thread out of the guest: the first real-time one that nobody uses.
+int kickSignal() {
+  static const int signal = [] {
+    for (int candidate = SIGRTMIN; candidate <= SIGRTMAX; candidate++) {
+      struct sigaction action;
+      if (::sigaction(candidate, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
+      // No SA_RESTART: that the call ends is all that the signal is for.
+      action = {};
+      action.sa_handler = [](int) {};
+      if (::sigaction(candidate, &action, nullptr) == 0) return candidate;
+    }
+    return 0;
+  }();
+  return signal;
+}
+
+void unblockKickSignal() {
+  static thread_local const bool once = [] {
+    sigset_t set;
+    ::sigemptyset(&set);
+    ::sigaddset(&set, kickSignal());
+    return ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr) == 0;
+  }();
+  static_cast<void>(once);
+}
+
+// SAFETY: the pages that KVM maps behind the struct hold the data of port exits, one page of it at data_offset.
+uint8_t* portData(kvm_run& run) { return reinterpret_cast<uint8_t*>(&run) + run.io.data_offset; }
+
+uint32_t portBytes(const kvm_run& run) {
+  return std::min<uint32_t>(run.io.size * run.io.count, sizeof(ExitFacts::data));
+}
+
+std::atomic<bool> isProcessEnding = false;
+
+uint32_t mmioBytes(const kvm_run& run) { return std::min<uint32_t>(run.mmio.len, sizeof run.mmio.data); }
+
+}  // namespace
+
+Failure Vcpu::create(const std::shared_ptr<Vm>& vm, uint32_t id, std::shared_ptr<Vcpu>& result) {
+  if (kickSignal() == 0) return {EBUSY, "sigaction", "no real-time signal is free"};
+  auto vcpu = std::make_shared<Vcpu>();
+  vcpu->vm_ = vm;
+  vcpu->fd_ = FileDescriptor(kvmIoctl(vm->fd(), KVM_CREATE_VCPU, id));
+  if (!vcpu->fd_.isOpen()) return failedCall("KVM_CREATE_VCPU");
+  const int size = kvmIoctl(vm->kvm().fd.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
+  if (size < 0) return failedCall("KVM_GET_VCPU_MMAP_SIZE");
+  if (const Failure failure = Mapping::shareWhole(vcpu->fd(), static_cast<uint64_t>(size), vcpu->run_)) return failure;
+  vcpu->token_ = Registry<Vcpu>::instance().add(vcpu);
+  result = std::move(vcpu);
+  return kDone;
+}
+
+Vcpu::~Vcpu() { Registry<Vcpu>::instance().remove(token_); }
+
+// SAFETY: KVM keeps a kvm_run at the start of what it maps, and the mapping lives as long as this object.
+kvm_run& Vcpu::shared() const { return *reinterpret_cast<kvm_run*>(run_.base()); }
+
+void Vcpu::answer(const ExitFacts& facts) {
+  if (asked_ != &facts) return;
+  asked_ = nullptr;
+  kvm_run& run = shared();
+  if (endedBy_ != 0) return;
+  if (run.exit_reason == KVM_EXIT_IO && run.io.direction == KVM_EXIT_IO_IN) {
+    // SAFETY: KVM put its data area at data_offset, for size * count bytes, clipped to one page.
+    std::memcpy(portData(run), facts.data, portBytes(run));
+  } else if (run.exit_reason == KVM_EXIT_MMIO && !run.mmio.is_write) {
+    std::memcpy(run.mmio.data, facts.data, mmioBytes(run));
+  }
+}
+
+Failure Vcpu::enter(bool onlyFinish) {
+  unblockKickSignal();
+  endedBy_ = 0;
+  isKicked_ = false;
+  int error = 0;
+  std::unique_lock lock(mutex_);
+  do {
+    if (isHeld_ && vm_->isPausedBy(::pthread_self())) return {EBUSY, "KVM_RUN", "this thread has paused the VM"};
+    changed_.wait(lock, [this] { return !isHeld_ || mustLeave(); });
+    if (vm_->isShutDown()) return {EBADF, "KVM_RUN", "the VM is closed"};
+    if (isHeld_) {
+      error = EINTR;
+      break;
+    }
+    isRunning_ = true;
+    runner_ = ::pthread_self();
+    setImmediateExit(onlyFinish || mustLeave());
+    lock.unlock();
+    error = ::ioctl(fd(), KVM_RUN, 0) < 0 ? errno : 0;
+    lock.lock();
+    isRunning_ = false;
+    if (isHeld_) changed_.notify_all();
+  } while (error == EINTR && isHeld_ && !mustLeave());
+  if (error == EINTR) {
+    endedBy_ = KVM_EXIT_INTR;
+    if (!onlyFinish) {
+      isKicked_ = mustLeave();
+      isKickWanted_ = false;
+    }
+  } else if (error == EFAULT || error == EHWPOISON) {
+    endedBy_ = KVM_EXIT_MEMORY_FAULT;
+  }
+  return error == 0 || endedBy_ != 0 ? kDone : Failure{error, "KVM_RUN", nullptr};
+}
+
+void Vcpu::kick() {
+  std::lock_guard lock(mutex_);
+  isKickWanted_ = true;
+  leaveGuest();
+  changed_.notify_all();
+}
+
+void Vcpu::setEnding(bool isWanted) {
+  std::lock_guard lock(mutex_);
+  isEnding_ = isWanted;
+  if (isWanted) leaveGuest();
+  changed_.notify_all();
+}
+
+void Vcpu::endAll() {
+  isProcessEnding = true;
+  for (const auto& vcpu : Registry<Vcpu>::instance().all()) vcpu->setEnding(true);
+}
+
+/// With the mutex.
+bool Vcpu::mustLeave() const { return isKickWanted_ || isEnding_ || isProcessEnding; }
+
+void Vcpu::hold() {
+  std::lock_guard lock(mutex_);
+  isHeld_ = true;
+  leaveGuest();
+}
+
+void Vcpu::waitUntilHeld() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return !isRunning_; });
+}
+
+void Vcpu::letGo() {
+  std::lock_guard lock(mutex_);
+  isHeld_ = false;
+  changed_.notify_all();
+}
+
+/// Brings the thread that is in KVM_RUN out of it. With the mutex.
+void Vcpu::leaveGuest() {
+  if (!isRunning_) return;
+  // A thread that has not reached the guest yet sees the flag; one that is there is brought out by the signal.
+  setImmediateExit(true);
+  ::pthread_kill(runner_, kickSignal());
+}
+
+/// KVM reads it when a run begins. With the mutex.
+void Vcpu::setImmediateExit(bool isWanted) {
+  __atomic_store_n(&shared().immediate_exit, static_cast<uint8_t>(isWanted), __ATOMIC_SEQ_CST);
+}
+
+void Vcpu::readExit(ExitFacts& facts) {
+  kvm_run& run = shared();
+  asked_ = &facts;
+  facts.reason = endedBy_ != 0 ? endedBy_ : run.exit_reason;
+  facts.isKicked = isKicked_;
+  switch (facts.reason) {
+    case KVM_EXIT_IO:
+      facts.isWrite = run.io.direction == KVM_EXIT_IO_OUT;
+      facts.port = run.io.port;
+      facts.size = run.io.size;
+      facts.count = run.io.count;
+      // SAFETY: KVM put its data area at data_offset, for size * count bytes, clipped to one page.
+      if (facts.isWrite) {
+        std::memcpy(facts.data, portData(run), portBytes(run));
+      } else {
+        std::memset(facts.data, 0, portBytes(run));
+      }
+      break;
+    case KVM_EXIT_MMIO:
+      facts.isWrite = run.mmio.is_write;
+      facts.gpa = run.mmio.phys_addr;
+      facts.isGpaKnown = 1;
+      facts.size = run.mmio.len;
+      facts.count = 1;
+      if (facts.isWrite) {
+        std::memcpy(facts.data, run.mmio.data, mmioBytes(run));
+      } else {
+        std::memset(facts.data, 0, mmioBytes(run));
+      }
+      break;
+    case KVM_EXIT_MEMORY_FAULT: {
+      // flags, gpa, size: linux/kvm.h calls it memory_fault since 6.8.
+      uint64_t fault[3];
+      std::memcpy(fault, &run.hw, sizeof fault);
+      facts.isGpaKnown = run.exit_reason == KVM_EXIT_MEMORY_FAULT;
+      facts.gpa = facts.isGpaKnown ? fault[1] : 0;
+      break;
+    }
+    case KVM_EXIT_INTERNAL_ERROR:
+      facts.detail = run.internal.suberror;
+      break;
+    case KVM_EXIT_FAIL_ENTRY:
+      facts.hardwareReason = run.fail_entry.hardware_entry_failure_reason;
+      break;
+    case KVM_EXIT_SYSTEM_EVENT:
+      facts.detail = run.system_event.type;
+      break;
+  }
+}
+
+/// Holds the vCPU for one call. Throws if another thread, or a run in the background, has it.
+class VcpuHandle::Claim {
+ public:
+  Claim(Napi::Env env, Vcpu& vcpu) : vcpu_(vcpu) {
+    if (vcpu.claim()) return;
+    throwCoded(env, "ERR_VCPU_RUNNING", "This Vcpu is running; kick() it and wait for the run to end");
+  }
+  ~Claim() { vcpu_.unclaim(); }
+  Claim(const Claim&) = delete;
+
+ private:
+  Vcpu& vcpu_;
+};
+
+VcpuHandle::VcpuHandle(const Napi::CallbackInfo& info) : Handle(info) {
+  exchange_ = Napi::Persistent(exchangeBuffer(info.Env(), facts_));
+  bind<&VcpuHandle::run>(info, "run");
+  bind<&VcpuHandle::finish>(info, "finish");
+}
+
+VcpuHandle::~VcpuHandle() = default;
+
+void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
+  Handle::define(env, exports,
+                 {
+                     StaticMethod<&VcpuHandle::fromToken>("fromToken"),
+                     InstanceAccessor<&VcpuHandle::token>("token"),
+                     InstanceAccessor<&VcpuHandle::exchange>("exchange"),
+                     InstanceMethod<&VcpuHandle::runAsync>("runAsync"),
+                     InstanceMethod<&VcpuHandle::kick>("kick"),
+                     InstanceMethod<&VcpuHandle::readRegisters>("readRegisters"),
+                     InstanceMethod<&VcpuHandle::writeRegisters>("writeRegisters"),
+                     InstanceMethod<&VcpuHandle::readSpecialRegisters>("readSpecialRegisters"),
+                     InstanceMethod<&VcpuHandle::writeSpecialRegisters>("writeSpecialRegisters"),
+                     InstanceMethod<&VcpuHandle::setSupportedCpuid>("setSupportedCpuid"),
+                     InstanceMethod<&VcpuHandle::close>("close"),
+                 });
+}
+
+Napi::Value VcpuHandle::fromToken(const Napi::CallbackInfo& info) {
+  auto vcpu = Registry<Vcpu>::instance().find(toU32(info[0], "token"));
+  if (!vcpu) throwCoded(info.Env(), "ERR_CLOSED", "The Vcpu of this token is closed");
+  return wrap(info.Env(), std::move(vcpu));
+}
+
+Napi::Value VcpuHandle::token(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), core(info).token());
+}
+
+Napi::Value VcpuHandle::exchange(const Napi::CallbackInfo&) { return exchange_.Value(); }
+
+Napi::Value VcpuHandle::enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)()) {
+  Vcpu& vcpu = core(info);
+  Claim claim(info.Env(), vcpu);
+  vcpu.answer(*facts_);
+  check(info.Env(), (vcpu.*method)());
+  vcpu.readExit(*facts_);
+  return Napi::Number::New(info.Env(), facts_->reason);
+}
+
+Napi::Value VcpuHandle::run(const Napi::CallbackInfo& info) { return enter(info, &Vcpu::run); }
+
+Napi::Value VcpuHandle::finish(const Napi::CallbackInfo& info) { return enter(info, &Vcpu::finish); }
+
+Napi::Value VcpuHandle::runAsync(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Vcpu>& vcpu = shared(info.Env());
+  if (!runner_) runner_ = std::make_unique<AsyncRunner>(info.Env(), vcpu, facts_);
+  if (!vcpu->claim()) throwCoded(info.Env(), "ERR_VCPU_RUNNING", "This Vcpu is running already");
+  vcpu->answer(*facts_);
+  return runner_->start(info.Env(), info.This().As<Napi::Object>());
+}
+
+void VcpuHandle::kick(const Napi::CallbackInfo& info) { core(info).kick(); }
+
+/// Reads or writes one of KVM's structs from or to a Uint8Array of exactly its size.
+void VcpuHandle::transfer(const Napi::CallbackInfo& info, unsigned long request, size_t size, const char* name) {
+  Vcpu& vcpu = core(info);
+  Claim claim(info.Env(), vcpu);
+  Napi::Uint8Array bytes = toBytes(info[0], "bytes");
+  if (bytes.ByteLength() != size) throwRange(info.Env(), "bytes", ("of length " + std::to_string(size)).c_str());
+  // SAFETY: KVM reads or writes the struct of this request, whose size was just checked.
+  if (kvmIoctl(vcpu.fd(), request, reinterpret_cast<unsigned long>(bytes.Data())) < 0) {
+    throw systemError(info.Env(), failedCall(name));
+  }
+}
+
+#define TRANSFER(request, Struct) transfer(info, request, sizeof(Struct), #request)
+
+void VcpuHandle::readRegisters(const Napi::CallbackInfo& info) { TRANSFER(KVM_GET_REGS, kvm_regs); }
+void VcpuHandle::writeRegisters(const Napi::CallbackInfo& info) { TRANSFER(KVM_SET_REGS, kvm_regs); }
+void VcpuHandle::readSpecialRegisters(const Napi::CallbackInfo& info) { TRANSFER(KVM_GET_SREGS, kvm_sregs); }
+void VcpuHandle::writeSpecialRegisters(const Napi::CallbackInfo& info) { TRANSFER(KVM_SET_SREGS, kvm_sregs); }
+
+void VcpuHandle::setSupportedCpuid(const Napi::CallbackInfo& info) {
+  Vcpu& vcpu = core(info);
+  Claim claim(info.Env(), vcpu);
+  constexpr uint32_t kMostEntries = 4096;
+  for (uint32_t entries = 128;; entries *= 2) {
+    std::vector<uint8_t> room(sizeof(CpuidHead) + entries * sizeof(kvm_cpuid_entry2));
+    const CpuidHead head{entries, 0};
+    // SAFETY: the vector begins with room for the head, and has room for as many entries as KVM is told.
+    std::memcpy(room.data(), &head, sizeof head);
+    const auto argument = reinterpret_cast<unsigned long>(room.data());
+    if (kvmIoctl(vcpu.vm().kvm().fd.get(), KVM_GET_SUPPORTED_CPUID, argument) < 0) {
+      if (errno == E2BIG && entries < kMostEntries) continue;
+      throw systemError(info.Env(), failedCall("KVM_GET_SUPPORTED_CPUID"));
+    }
+    if (kvmIoctl(vcpu.fd(), KVM_SET_CPUID2, argument) < 0) {
+      throw systemError(info.Env(), failedCall("KVM_SET_CPUID2"));
+    }
+    return;
+  }
+}
+
+void VcpuHandle::close(const Napi::CallbackInfo& info) {
+  if (runner_) runner_->close(info.Env());
+  runner_.reset();
+  release();
+}
+
+Napi::Object exitLayout(Napi::Env env) {
+  Napi::Object layout = Napi::Object::New(env);
+#define FACT(name) layout.Set(#name, Napi::Number::New(env, offsetof(ExitFacts, name)))
+  FACT(reason), FACT(isWrite), FACT(port), FACT(size), FACT(count), FACT(detail), FACT(isKicked), FACT(isGpaKnown);
+  FACT(gpa), FACT(hardwareReason), FACT(data);
+#undef FACT
+  return layout;
+}
+
+}  // namespace membacking

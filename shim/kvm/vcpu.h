@@ -1,0 +1,156 @@
+// A vCPU: its registers, running it, and kicking it out of the guest from any thread.
+#pragma once
+
+#include <napi.h>
+#include <pthread.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+
+#include "exchange.h"
+#include "host/fd.h"
+#include "handle.h"
+#include "host/mapping.h"
+#include "registry.h"
+
+struct kvm_run;
+
+namespace membacking {
+
+class Vm;
+
+/// What a run ended with. JavaScript reads it, and writes `data` to answer a read of the guest: it goes to the guest
+/// with the next run.
+struct ExitFacts {
+  /// KVM_EXIT_*. A kick is KVM_EXIT_INTR; bad backing is KVM_EXIT_MEMORY_FAULT, however KVM reported it.
+  uint32_t reason;
+  /// Port and MMIO exits, 1: the guest writes.
+  uint32_t isWrite;
+  uint32_t port;
+  /// Bytes: of one item at a port, of an MMIO access.
+  uint32_t size;
+  /// Items at a port: more than one for string instructions.
+  uint32_t count;
+  /// Internal error: suberror. System event: type.
+  uint32_t detail;
+  /// 1: the run ended because of a kick.
+  uint32_t isKicked;
+  /// Memory fault, 1: KVM told where. MMIO: always 1.
+  uint32_t isGpaKnown;
+  uint64_t gpa;
+  /// Failed entry: the hardware's reason.
+  uint64_t hardwareReason;
+  /// size * count bytes.
+  uint8_t data[4096];
+};
+
+class Vcpu {
+ public:
+  static Failure create(const std::shared_ptr<Vm>& vm, uint32_t id, std::shared_ptr<Vcpu>& result);
+  ~Vcpu();
+
+  int fd() const { return fd_.get(); }
+  const Vm& vm() const { return *vm_; }
+  uint32_t token() const { return token_; }
+
+  /// KVM makes every call on a vCPU wait for a run to end; here the second is refused. False: it is in use.
+  bool claim() { return !isClaimed_.exchange(true); }
+  void unclaim() { isClaimed_ = false; }
+
+  // For who holds the claim.
+
+  /// Gives the guest the answer in `facts`, if it was `facts` that had the question.
+  void answer(const ExitFacts& facts);
+  /// Runs until an exit. On failure there was none. While the VM is paused, both wait.
+  Failure run() { return enter(false); }
+  /// Only finishes the instruction that the last exit interrupted; KVM_EXIT_INTR when that is done. Another exit when
+  /// the instruction has more to ask or to say.
+  Failure finish() { return enter(true); }
+  void readExit(ExitFacts& facts);
+
+  /// From any thread: makes the run that is going on, or else the next one, end with KVM_EXIT_INTR. Several before
+  /// that count as one.
+  void kick();
+  /// From any thread: as long as it is wanted, every run ends at once with KVM_EXIT_INTR, the one that is going on too.
+  void setEnding(bool isWanted);
+  /// Wants it of every vCPU, now and later: the process ends, and nobody is left to kick.
+  static void endAll();
+
+  // For Vm::pause(). A run that is held is out of the guest, and goes on when it is let go: nobody is told.
+  void hold();
+  void waitUntilHeld();
+  void letGo();
+
+ private:
+  kvm_run& shared() const;
+  Failure enter(bool onlyFinish);
+  bool mustLeave() const;
+  void leaveGuest();
+  void setImmediateExit(bool isWanted);
+
+  std::shared_ptr<Vm> vm_;
+  FileDescriptor fd_;
+  Mapping run_;
+  uint32_t token_ = 0;
+  std::atomic<bool> isClaimed_ = false;
+  /// How the last run ended when kvm_run does not say: KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, or 0.
+  uint32_t endedBy_ = 0;
+  bool isKicked_ = false;
+  /// Who was told of the last exit.
+  const ExitFacts* asked_ = nullptr;
+
+  /// Guards what follows, and that `runner_` is inside run() while it gets a signal.
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool isKickWanted_ = false;
+  bool isEnding_ = false;
+  bool isHeld_ = false;
+  /// A thread is in KVM_RUN.
+  bool isRunning_ = false;
+  pthread_t runner_ = {};
+};
+
+class AsyncRunner;
+
+/// Vcpu in JavaScript.
+class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
+ public:
+  static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x7663707520637075};
+  static constexpr const char* kName = "Vcpu";
+
+  explicit VcpuHandle(const Napi::CallbackInfo& info);
+  ~VcpuHandle() override;
+  static void define(Napi::Env env, Napi::Object exports);
+
+ private:
+  class Claim;
+
+  static Napi::Value fromToken(const Napi::CallbackInfo& info);
+
+  Napi::Value token(const Napi::CallbackInfo& info);
+  Napi::Value exchange(const Napi::CallbackInfo& info);
+  Napi::Value run(const Napi::CallbackInfo& info);
+  Napi::Value finish(const Napi::CallbackInfo& info);
+  Napi::Value runAsync(const Napi::CallbackInfo& info);
+  void kick(const Napi::CallbackInfo& info);
+  void readRegisters(const Napi::CallbackInfo& info);
+  void writeRegisters(const Napi::CallbackInfo& info);
+  void readSpecialRegisters(const Napi::CallbackInfo& info);
+  void writeSpecialRegisters(const Napi::CallbackInfo& info);
+  void setSupportedCpuid(const Napi::CallbackInfo& info);
+  void close(const Napi::CallbackInfo& info);
+
+  Napi::Value enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)());
+  void transfer(const Napi::CallbackInfo& info, unsigned long request, size_t size, const char* name);
+
+  std::shared_ptr<ExitFacts> facts_ = std::make_shared<ExitFacts>();
+  Napi::Reference<Napi::ArrayBuffer> exchange_;
+  std::unique_ptr<AsyncRunner> runner_;
+};
+
+/// Where each fact lies in the exchange buffer, for JavaScript.
+Napi::Object exitLayout(Napi::Env env);
+
+}  // namespace membacking

@@ -1,0 +1,69 @@
+// Access to guest memory by the addon: what it is given, and what its results say.
+
+import { type Address, formatHex, high, low } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
+import {
+  ACCESS_FAULTS,
+  type AccessFault,
+  FACT_GPA,
+  FACT_HIGH,
+  FACT_LOW,
+  type Reservation,
+  type Width,
+} from '../core/native.ts';
+import * as validate from '../core/validate.ts';
+
+const FAULT_WORDS: Readonly<Record<AccessFault, string>> = {
+  outside: 'is outside of the VA space',
+  hole: 'has no memory',
+  'read-only': 'is read-only',
+  gone: 'has no memory behind it now: its file has become shorter, or no huge page is free',
+  misaligned: 'is not a multiple of its width',
+};
+
+const WIDTHS: readonly unknown[] = [1, 2, 4, 8] satisfies Width[];
+
+/** The addon takes addresses as numbers. One above Number.MAX_SAFE_INTEGER is outside of every VA space. */
+export function exact(gpa: Address, what: string): number {
+  const at = validate.address(gpa, 'gpa');
+  if (typeof at === 'number') return at;
+  throw refused(what, at, 'outside');
+}
+
+/** What a call of the addon returned that left these facts. Throws GUEST_ACCESS. */
+export function succeeded(result: number, what: string, facts: Float64Array): number {
+  if (result >= 0) return result;
+  throw refused(what, facts[FACT_GPA]!, ACCESS_FAULTS[-result] as AccessFault);
+}
+
+/** The 64 bits that the last call has left. */
+export function wide(facts: Float64Array): bigint {
+  return BigInt(facts[FACT_LOW]!) | (BigInt(facts[FACT_HIGH]!) << 32n);
+}
+
+/** See `GuestMemory`. */
+export function compareExchange(
+  reservation: Reservation,
+  gpa: Address,
+  width: Width,
+  expected: number | bigint,
+  value: number | bigint,
+): bigint {
+  const at = exact(gpa, 'compare-exchange');
+  if (!WIDTHS.includes(width)) throw validate.invalid('width must be 1, 2, 4 or 8');
+  const [old, next] = [fitting(expected, width, 'expected'), fitting(value, width, 'value')];
+  const result = reservation.compareExchange(at, width, low(old), high(old), low(next), high(next));
+  succeeded(result, 'compare-exchange', reservation.facts);
+  return wide(reservation.facts);
+}
+
+function fitting(value: number | bigint, width: Width, name: string): Address {
+  const checked = validate.address(value, name);
+  if (BigInt(checked) >> BigInt(8 * width) === 0n) return checked;
+  throw validate.invalid(`${name} must fit in ${width} bytes, not ${formatHex(checked)}`);
+}
+
+function refused(what: string, gpa: Address, fault: AccessFault): MembackingError {
+  const message = `${what} of guest memory: ${formatHex(gpa)} ${FAULT_WORDS[fault]}`;
+  return new MembackingError('GUEST_ACCESS', message, { details: { gpa, fault } });
+}

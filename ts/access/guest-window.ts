@@ -1,0 +1,212 @@
+// Guest memory as typed arrays: the fast way to single values and small pieces, where the memory certainly stays.
+//
+// A window is a stretch of a VA space of which nothing can take a page away but a plan; before such a plan is carried out it
+// is shut, and lets go of its arrays, which never leave this file. The buffers behind them stay, as they are slow to make,
+// and reach further than any window: nobody else has them.
+
+import * as abi from '../../assembly/abi.ts';
+import { type Address, sum } from '../core/address.ts';
+import type { Core, Row } from '../core/core.ts';
+import type { Reservation } from '../core/native.ts';
+import type { Context } from '../map/context.ts';
+
+/** Bytes that a buffer shows, so that offsets are small integers. */
+const CHUNK = 2 ** 31;
+/** Of one VA space. Each takes a garbage collection to make: V8 counts all of it as memory that is in use. */
+const MOST_CHUNKS = 16;
+const MOST_WINDOWS = 16;
+/** Accesses without a window that come before one is opened, which takes as long as some hundred of them. */
+const PATIENCE = 1000;
+
+const { set } = Uint8Array.prototype;
+
+const NOTHING = new ArrayBuffer(0);
+
+/** Memory from GPA `start` to `end`, the first byte behind it. */
+export class GuestWindow {
+  readonly start: number;
+  readonly end: number;
+  readonly isWritable: boolean;
+  /** Asking one of the arrays for these takes an eighth of a small read. */
+  #buffer!: ArrayBuffer;
+  #offset!: number;
+  #length!: number;
+  #bytes!: Uint8Array;
+  #halves!: Uint16Array;
+  #words!: Uint32Array;
+  #wides!: BigUint64Array;
+  #any!: DataView;
+
+  /** Shows `length` bytes of `buffer` from `offset` on, whole pages. */
+  constructor(start: number, buffer: ArrayBuffer, offset: number, length: number, isWritable: boolean) {
+    this.start = start;
+    this.end = start + length;
+    this.isWritable = isWritable;
+    this.#show(buffer, offset, length);
+  }
+
+  /** From now on it shows nothing. */
+  shut(): void {
+    this.#show(NOTHING, 0, 0);
+  }
+
+  #show(buffer: ArrayBuffer, offset: number, length: number): void {
+    this.#buffer = buffer;
+    this.#offset = offset;
+    this.#length = length;
+    this.#bytes = new Uint8Array(buffer, offset, length);
+    this.#halves = new Uint16Array(buffer, offset, length / 2);
+    this.#words = new Uint32Array(buffer, offset, length / 4);
+    this.#wides = new BigUint64Array(buffer, offset, length / 8);
+    this.#any = new DataView(buffer, offset, length);
+  }
+
+  /** The offset of `width` bytes at `gpa`; -1 where it does not show all of them, and for what is no address. */
+  offsetOf(gpa: Address, width: number): number {
+    if (typeof gpa !== 'number') return -1;
+    const offset = (gpa - this.start) | 0;
+    return offset === gpa - this.start && offset >= 0 && offset <= this.#length - width ? offset : -1;
+  }
+
+  // Preconditions: `at` comes from `offsetOf` for the same width, just now; values fit; what is written to is writable.
+
+  read(at: number, into: Uint8Array): void {
+    // Not `into.set`: a class of the caller's would see the array that it is filled from.
+    set.call(into, new Uint8Array(this.#buffer, this.#offset + at, into.length));
+  }
+  write(at: number, from: Uint8Array): void {
+    this.#bytes.set(from, at);
+  }
+
+  // Little-endian. Aligned ones are elements of an array, which nobody sees half of.
+
+  getU8(at: number): number {
+    return this.#bytes[at]!;
+  }
+  getU16(at: number): number {
+    return (at & 1) === 0 ? this.#halves[at >>> 1]! : this.#any.getUint16(at, true);
+  }
+  getU32(at: number): number {
+    return (at & 3) === 0 ? this.#words[at >>> 2]! : this.#any.getUint32(at, true);
+  }
+  getU64(at: number): bigint {
+    return (at & 7) === 0 ? this.#wides[at >>> 3]! : this.#any.getBigUint64(at, true);
+  }
+  setU8(at: number, value: number): void {
+    this.#bytes[at] = value;
+  }
+  setU16(at: number, value: number): void {
+    if ((at & 1) === 0) this.#halves[at >>> 1] = value;
+    else this.#any.setUint16(at, value, true);
+  }
+  setU32(at: number, value: number): void {
+    if ((at & 3) === 0) this.#words[at >>> 2] = value;
+    else this.#any.setUint32(at, value, true);
+  }
+  setU64(at: number, value: bigint): void {
+    if ((at & 7) === 0) this.#wides[at >>> 3] = value;
+    else this.#any.setBigUint64(at, value, true);
+  }
+}
+
+/** Shows nothing. */
+export const NO_WINDOW = new GuestWindow(0, NOTHING, 0, 0, false);
+
+/** The windows of one VA space. */
+export class GuestWindows {
+  readonly #context: Context;
+  readonly #sink: number;
+  readonly #reservation: Reservation;
+  readonly #chunks = new Map<number, ArrayBuffer>();
+  /** The oldest first. */
+  #open: GuestWindow[] = [];
+  #misses = 0;
+  /** As many misses lead to an attempt to open one. Twice as many after each in vain. */
+  #patience = PATIENCE;
+
+  constructor(context: Context, sink: number, reservation: Reservation) {
+    this.#context = context;
+    this.#sink = sink;
+    this.#reservation = reservation;
+  }
+
+  /** A window that shows the byte at `gpa`: one that is open, or after many calls in vain a new one. */
+  find(gpa: number, isWrite: boolean): GuestWindow | undefined {
+    for (const window of this.#open) {
+      if (gpa >= window.start && gpa < window.end && (window.isWritable || !isWrite)) return window;
+    }
+    if (++this.#misses < this.#patience) return undefined;
+    this.#misses = 0;
+    const opened = this.#show(gpa, isWrite);
+    this.#patience = opened === undefined ? this.#patience * 2 : PATIENCE;
+    return opened;
+  }
+
+  /** Shuts what the plan that the core holds is going to change. */
+  admit(core: Core, commands: number): void {
+    for (let index = 0; index < commands && this.#open.length > 0; index++) {
+      if (core.commandSink(index) !== this.#sink) continue;
+      const { gpa, length } = core.command(index);
+      this.#shut((window) => gpa < window.end && sum(gpa, length) > window.start);
+    }
+  }
+
+  /** Precondition: the reservation is still open. */
+  close(): void {
+    this.#shut(() => true);
+    for (const buffer of this.#chunks.values()) this.#reservation.detachView(buffer);
+    this.#chunks.clear();
+  }
+
+  #shut(isGone: (window: GuestWindow) => boolean): void {
+    for (const window of this.#open) if (isGone(window)) window.shut();
+    this.#open = this.#open.filter((window) => !isGone(window));
+  }
+
+  #show(gpa: number, isWrite: boolean): GuestWindow | undefined {
+    const { core, isBusy } = this.#context;
+    // While a plan is carried out, the pieces are not what the core says.
+    if (isBusy || core.isBroken) return undefined;
+    const [first, ...rest] = core.piecesFrom(this.#sink, gpa);
+    if (first === undefined || first.start > gpa || !this.#isLasting(first)) return undefined;
+    const isWritable = (first.flags & abi.ACCESS_WRITE) !== 0;
+    if (isWrite && !isWritable) return undefined;
+    let last = first;
+    for (const next of rest) {
+      if (next.start !== sum(last.last, 1) || next.flags !== first.flags || !this.#isLasting(next)) break;
+      last = next;
+    }
+    const chunk = Math.floor(gpa / CHUNK);
+    const buffer = this.#bufferOf(chunk);
+    if (buffer === undefined) return undefined;
+    const base = chunk * CHUNK;
+    const [start, end] = [Math.max(base, Number(first.start)), Math.min(base + CHUNK, Number(last.last) + 1)];
+    // What is a part of the new one is not needed any more.
+    this.#shut((other) => other.start >= start && other.end <= end && (isWritable || !other.isWritable));
+    if (this.#open.length === MOST_WINDOWS) this.#open.shift()!.shut();
+    const window = new GuestWindow(start, buffer, start - base, end - start, isWritable);
+    this.#open.push(window);
+    return window;
+  }
+
+  /** The memory of a chunk, of which a window shows what is there for certain. Undefined where there are too many, or the
+   *  runtime has no such buffers. */
+  #bufferOf(chunk: number): ArrayBuffer | undefined {
+    const made = this.#chunks.get(chunk);
+    if (made !== undefined || this.#chunks.size === MOST_CHUNKS) return made;
+    const length = Math.min(CHUNK, Number(this.#reservation.size) - chunk * CHUNK);
+    try {
+      const buffer = this.#reservation.view(chunk * CHUNK, length);
+      this.#chunks.set(chunk, buffer);
+      return buffer;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Whether only a plan can take its pages away: not whoever has the file, nor an empty pool of huge pages. */
+  #isLasting(piece: Row): boolean {
+    const { isLasting, granularity } = this.#context.objects.objectOf(piece.id);
+    return (piece.flags & abi.ACCESS_READ) !== 0 && isLasting && granularity === abi.PAGE_SIZE;
+  }
+}

@@ -1,0 +1,191 @@
+// Who holds which stretches of guest memory. While one is held, no plan tears its pages down, replaces them or takes the
+// access away that it needs.
+
+import * as abi from '../../assembly/abi.ts';
+import { formatHex, sum } from '../core/address.ts';
+import type { Core } from '../core/core.ts';
+import { MembackingError } from '../core/errors.ts';
+import type { Attachment } from '../sinks/partition.ts';
+import { RangeIndex, type Stretch } from './range-index.ts';
+
+export const LEASE_MODES = ['read', 'write'] as const;
+export type LeaseMode = (typeof LEASE_MODES)[number];
+
+/** What is known of a lease by those who must wait for it. */
+export interface LeaseFacts {
+  readonly holder: string;
+  readonly mode: LeaseMode;
+  readonly gpa: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
+/** A lease that is held. */
+export interface HeldLease extends LeaseFacts, Stretch {
+  /** The VA space. */
+  readonly sink: number;
+  /** The guest memory that it was taken from. */
+  readonly owner: object;
+  /** Ends it, whatever its holder is doing. */
+  takeBack(): void;
+}
+
+/** Access that a range is to lose. */
+export interface Change extends Stretch {
+  /** Where: in the VA space of this number, or in this guest memory, which may share its VA space with others. */
+  readonly of: number | object;
+  /** ACCESS_* that is left. */
+  readonly left: number;
+  /** Whether the guest loses it through an attachment. */
+  concerns(attachment: Attachment): boolean;
+}
+
+const ACCESS: Readonly<Record<LeaseMode, number>> = {
+  read: abi.ACCESS_READ,
+  write: abi.ACCESS_READ | abi.ACCESS_WRITE,
+};
+
+/** A change cannot be made because of what is leased. */
+export class LeaseConflict extends MembackingError {
+  /** Where the leases are held. @internal */
+  readonly table: LeaseTable;
+  /** @internal */
+  readonly leases: readonly HeldLease[];
+  /** All that was to change with it, leased or not. @internal */
+  readonly changes: readonly Change[];
+
+  /** `waiting`: the method that waits. */
+  constructor(table: LeaseTable, leases: readonly HeldLease[], changes: readonly Change[], waiting = 'whenFree') {
+    const message = `memory at ${formatHex(leases[0]!.gpa)} is in use by ${holdersOf(leases)}: it must be released first (${waiting} waits for that)`;
+    super('LEASED', message, { details: { leases: leases.map(leaseFacts) } });
+    this.table = table;
+    this.leases = leases;
+    this.changes = changes;
+  }
+}
+
+export class LeaseTable {
+  readonly #held = new Set<HeldLease>();
+  readonly #bySink = new Map<number, RangeIndex<HeldLease>>();
+  /** What the transaction that is open takes away besides what its plan will show. */
+  readonly announced = new Set<Change>();
+  /** What somebody waits for: nobody gets a new lease that would be in the way. */
+  readonly #barred = new Set<Change>();
+  readonly #waiting = new Set<() => void>();
+
+  /** Every lease that is held. */
+  all(): LeaseFacts[] {
+    return [...this.#held].map(leaseFacts);
+  }
+
+  /** Those that a change is not to be made under. */
+  brokenBy(change: Change): HeldLease[] {
+    const of = this.#bySink.get(change.of as number);
+    const indexes = of === undefined ? this.#bySink.values() : [of];
+    return [...indexes].flatMap((index) => index.overlapping(change)).filter((lease) => isBroken(lease, change));
+  }
+
+  /** Whether some lease is in a VA space. */
+  isUsing(sink: number): boolean {
+    return [...this.#held].some((lease) => lease.sink === sink);
+  }
+
+  /** Throws LEASED where a range is about to change. */
+  add(lease: HeldLease): void {
+    for (const bar of this.#barred) if (isBroken(lease, bar)) throw aboutToChange(lease.gpa);
+    this.#held.add(lease);
+    const index = this.#bySink.get(lease.sink) ?? new RangeIndex<HeldLease>();
+    this.#bySink.set(lease.sink, index);
+    index.add(lease);
+  }
+
+  /** Nothing happens to one that is gone. */
+  remove(lease: HeldLease): void {
+    if (!this.#held.delete(lease)) return;
+    this.#bySink.get(lease.sink)!.delete(lease);
+    this.#wake();
+  }
+
+  holds(lease: HeldLease): boolean {
+    return this.#held.has(lease);
+  }
+
+  /** Refuses the plan that the core holds if it takes something from a lease. Throws LeaseConflict. */
+  readonly admit = (core: Core, commands: number): void => {
+    if (this.#held.size === 0) return;
+    const changes = [...this.announced, ...changesOf(core, commands, (sink) => this.#bySink.has(sink))];
+    const broken = new Set(changes.flatMap((change) => this.brokenBy(change)));
+    if (broken.size === 0) return;
+    throw new LeaseConflict(this, [...broken], [...this.announced, ...changesOf(core, commands, () => true)]);
+  };
+
+  /** Until the result is called, nobody gets a new lease that these would break. */
+  bar(changes: readonly Change[]): () => void {
+    for (const change of changes) this.#barred.add(change);
+    return () => {
+      for (const change of changes) this.#barred.delete(change);
+    };
+  }
+
+  /** Calls back whenever a lease has ended, until the result is called. */
+  onEnd(listener: () => void): () => void {
+    this.#waiting.add(listener);
+    return () => this.#waiting.delete(listener);
+  }
+
+  /** Ends all leases, and says which. */
+  endAll(): LeaseFacts[] {
+    const facts = this.all();
+    for (const lease of [...this.#held]) {
+      try {
+        lease.takeBack();
+      } catch {
+        // Its view was given away: there is nothing more to take back.
+        this.remove(lease);
+      }
+    }
+    this.#wake();
+    return facts;
+  }
+
+  #wake(): void {
+    for (const listener of [...this.#waiting]) listener();
+  }
+}
+
+/** What the plan that the core holds takes away in VA spaces. */
+function changesOf(core: Core, commands: number, isWanted: (sink: number) => boolean): Change[] {
+  const changes: Change[] = [];
+  for (let i = 0; i < commands; i++) {
+    if (!isWanted(core.commandSink(i))) continue;
+    const { op, sink, gpa, length, access } = core.command(i);
+    if (op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE) continue;
+    const left = op === abi.OP_VA_PROTECT ? access : 0;
+    const concerns = ({ va }: Attachment) => va.id === sink;
+    changes.push({ of: sink, start: Number(gpa), end: Number(sum(gpa, length)), left, concerns });
+  }
+  return changes;
+}
+
+function isBroken({ sink, owner, mode, start, end }: HeldLease, change: Change): boolean {
+  if (change.of !== sink && change.of !== owner) return false;
+  return start < change.end && end > change.start && !isEnough(mode, change.left);
+}
+
+export function aboutToChange(gpa: number): MembackingError {
+  const message = `memory at ${formatHex(gpa)} is about to change, and is not leased until then`;
+  return new MembackingError('LEASED', message, { details: { leases: [] } });
+}
+
+export function leaseFacts({ holder, mode, gpa, length }: LeaseFacts): LeaseFacts {
+  return { holder, mode, gpa, length };
+}
+
+export function holdersOf(leases: readonly LeaseFacts[]): string {
+  return [...new Set(leases.map(({ holder }) => `"${holder}"`))].join(', ');
+}
+
+/** Whether a lease of this kind goes on with what `access` leaves. */
+export function isEnough(mode: LeaseMode, access: number): boolean {
+  return (access & ACCESS[mode]) === ACCESS[mode];
+}

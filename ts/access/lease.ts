@@ -1,0 +1,114 @@
+// A lease: a hold on a stretch of guest memory in use, and the memory itself as long as it is held.
+
+import { inspect } from 'node:util';
+import * as abi from '../../assembly/abi.ts';
+import { type Address, formatHex, lengthOf, sum } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
+import type { Reservation } from '../core/native.ts';
+import { systemError } from '../core/system.ts';
+import * as validate from '../core/validate.ts';
+import type { Context } from '../map/context.ts';
+import { renderLease } from '../text/render.ts';
+import type { GuestWindows } from './guest-window.ts';
+import type { HeldLease, LeaseFacts, LeaseMode } from './lease-table.ts';
+import { aboutToChange, isEnough, leaseFacts } from './lease-table.ts';
+
+/** Where leased memory is. @internal */
+export interface LeasedSpace {
+  readonly context: Context;
+  /** The VA space. */
+  readonly id: number;
+  readonly reservation: Reservation;
+  readonly windows: GuestWindows;
+}
+
+/** Guest memory that stays where it is, with the access that was asked for, until `release`. */
+export class Lease implements Disposable {
+  readonly #space: LeasedSpace;
+  readonly #held: HeldLease;
+  readonly #isViewable: boolean;
+  #buffer: ArrayBuffer | undefined;
+  #view: Uint8Array | undefined;
+
+  /** Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is about to change.
+   *  @internal */
+  constructor(space: LeasedSpace, owner: object, facts: LeaseFacts) {
+    validate.madeBy('GuestMemory.lock', facts);
+    const { holder, mode, gpa, length } = facts;
+    this.#space = space;
+    if (space.context.runner.isRunning) throw aboutToChange(gpa);
+    this.#isViewable = checkMapped(space, mode, gpa, length);
+    const end = () => this.release();
+    this.#held = { holder, mode, gpa, length, sink: space.id, owner, start: gpa, end: gpa + length, takeBack: end };
+    space.context.leases.add(this.#held);
+  }
+
+  get facts(): LeaseFacts {
+    return leaseFacts(this.#held);
+  }
+
+  get released(): boolean {
+    return !this.#space.context.leases.holds(this.#held);
+  }
+
+  /** The memory itself: the same array each time, of length 0 after `release`. A lease to read gives one too, which is not
+   *  to be written. Throws NO_VIEW where JavaScript must not touch it (read-only memory, huge pages of a pool, a file that
+   *  can become shorter, more than 4 GiB): there `read` and `write` of the guest memory do. */
+  get view(): Uint8Array {
+    const { gpa, length } = this.#held;
+    if (this.released) throw new MembackingError('CLOSED', `the lease at ${formatHex(gpa)} was released`);
+    if (this.#view !== undefined) return this.#view;
+    if (!this.#isViewable || length > 2 ** 32) {
+      const message = `memory at ${formatHex(gpa)} has no view: it is read-only, or of huge pages of a pool, or its file can become shorter, or it is more than 4 GiB; use read and write`;
+      throw new MembackingError('NO_VIEW', message, { details: { gpa, length } });
+    }
+    this.#buffer = systemError('a view of guest memory', () => this.#space.reservation.view(gpa, length));
+    this.#view = new Uint8Array(this.#buffer);
+    return this.#view;
+  }
+
+  /** Detaches the view, and lets the memory go. May be called again. Throws SYSTEM, and goes on holding, where the view
+   *  was transferred to somebody else. */
+  release(): void {
+    if (this.released) return;
+    const buffer = this.#buffer;
+    if (buffer !== undefined) {
+      systemError('the view of a lease', () => this.#space.reservation.detachView(buffer));
+      this.#buffer = undefined;
+    }
+    this.#space.context.leases.remove(this.#held);
+  }
+
+  /** For console.log and util.inspect. */
+  [inspect.custom](): string {
+    return `lease of ${renderLease(this.#held)}${this.released ? ' (released)' : ''}`;
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}
+
+/** Throws GUEST_ACCESS. Returns whether JavaScript may touch it: it is writable, and certainly stays there. */
+function checkMapped({ context, id }: LeasedSpace, mode: LeaseMode, gpa: number, length: number): boolean {
+  const { core, objects } = context;
+  const last = gpa + length - 1;
+  let next: Address = gpa;
+  let isViewable = true;
+  for (const piece of core.piecesIn(id, gpa, last)) {
+    if (piece.start > next) break;
+    if (!isEnough(mode, piece.flags)) throw refused(next, 'read-only');
+    const { isLasting, granularity } = objects.objectOf(piece.id);
+    // A huge page that was given back comes again only if the pool has one.
+    const isCertain = isLasting && granularity === abi.PAGE_SIZE;
+    if ((piece.flags & abi.ACCESS_WRITE) === 0 || !isCertain) isViewable = false;
+    next = sum(piece.start, lengthOf(piece.start, piece.last));
+  }
+  if (next <= last) throw refused(next, 'hole');
+  return isViewable;
+}
+
+function refused(gpa: Address, fault: 'hole' | 'read-only'): MembackingError {
+  const message = `guest memory cannot be leased: ${formatHex(gpa)} ${fault === 'hole' ? 'has no memory' : 'is read-only'}`;
+  return new MembackingError('GUEST_ACCESS', message, { details: { gpa, fault } });
+}

@@ -1,0 +1,198 @@
+// Waiting until memory is free to be changed: the guest is kept away from what is leased, nobody gets a new lease there,
+// and when the last one has ended the change is made and the guest's access given back, in one step.
+
+import * as abi from '../../assembly/abi.ts';
+import { MembackingError } from '../core/errors.ts';
+import * as validate from '../core/validate.ts';
+import type { Context } from '../map/context.ts';
+import { Attachment } from '../sinks/partition.ts';
+import { clipped, type Withheld } from '../sinks/withheld.ts';
+import type { Change, HeldLease } from './lease-table.ts';
+import { holdersOf, isEnough, LeaseConflict, leaseFacts } from './lease-table.ts';
+
+export interface WaitOptions {
+  /** Milliseconds. Default: as long as it takes. */
+  readonly deadline?: number;
+  readonly signal?: AbortSignal;
+}
+
+/** The longest that a timer of Node.js can be set to. */
+const MAX_DEADLINE = 2 ** 31 - 1;
+
+/** See `MemoryMap.whenFree`. */
+export async function whenFree<Result>(context: Context, body: () => Result, options?: WaitOptions): Promise<Result> {
+  if (typeof body !== 'function') throw validate.invalid('whenFree needs a function');
+  const { deadline, signal } = validate.options(options, ['deadline', 'signal'], 'whenFree');
+  if (signal !== undefined) validate.instance(AbortSignal, signal, 'signal');
+  const until =
+    deadline === undefined ? undefined : performance.now() + validate.integer(deadline, 'deadline', 0, MAX_DEADLINE);
+  if (context.isBusy) throw validate.invalid('whenFree cannot be called inside a transaction');
+  const kept = new Keeping(context);
+  try {
+    while (true) {
+      const conflict = attempt(context, kept, body);
+      if (!('leases' in conflict)) return conflict.result;
+      kept.add(conflict);
+      await allEnded(context, conflict.leases, until, signal);
+    }
+  } catch (error) {
+    throw ended(error, kept);
+  } finally {
+    kept.unbar();
+  }
+}
+
+/** Why a wait ended, and why the guest could not be given its memory back, if that is so. */
+function ended(error: unknown, kept: Keeping): unknown {
+  try {
+    kept.end();
+    return error;
+  } catch (cause) {
+    if (!(error instanceof MembackingError)) return error;
+    const { code, details } = error;
+    const message = `${error.message}; giving the guest back what was kept from it failed: ${(cause as Error).message}`;
+    return new MembackingError(code, message, { details, cause });
+  }
+}
+
+function attempt<Result>(context: Context, kept: Keeping, body: () => Result): LeaseConflict | { result: Result } {
+  try {
+    const result = context.transaction(() => {
+      kept.giveBack();
+      return body();
+    });
+    return { result };
+  } catch (error) {
+    // What another map has leased is not waited for.
+    if (error instanceof LeaseConflict && error.table === context.leases) return error;
+    throw error;
+  }
+}
+
+/** What is kept from the guest and from new leases while somebody waits. */
+class Keeping {
+  readonly #context: Context;
+  #withheld: Withheld[] = [];
+  readonly #unbar: (() => void)[] = [];
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  /** Keeps new leases from all that would change, and the guest from what of it is leased. */
+  add({ leases, changes }: LeaseConflict): void {
+    this.#unbar.push(this.#context.leases.bar(changes));
+    const parts = leases.flatMap((lease) => changes.flatMap((change) => commonPart(lease, change)));
+    try {
+      this.#withhold(parts);
+    } catch (error) {
+      if ((error as MembackingError).code !== 'NO_SLOTS') throw error;
+      this.#withhold(wholeSlots(this.#context, parts));
+    }
+  }
+
+  #withhold(parts: readonly Withheld[]): void {
+    this.#context.transaction(() => {
+      for (const part of parts) withhold(this.#context, part);
+      const before = this.#withheld;
+      this.#withheld = [...before, ...parts];
+      this.#context.onUndo(() => {
+        this.#withheld = before;
+      });
+    });
+  }
+
+  /** Inside a transaction: the guest sees it again. */
+  readonly giveBack = (): void => {
+    for (const part of this.#withheld) giveBack(this.#context, part);
+    this.#context.onDone(() => {
+      this.#withheld = [];
+      this.#context.overdue.delete(this.giveBack);
+    });
+  };
+
+  /** Gives all of it back: now, or where that fails, with the next transaction. */
+  end(): void {
+    const { closed, core, overdue } = this.#context;
+    if (this.#withheld.length === 0 || closed || core.isBroken) return;
+    overdue.add(this.giveBack);
+    this.#context.transaction(() => {});
+  }
+
+  unbar(): void {
+    for (const unbar of this.#unbar) unbar();
+  }
+}
+
+/** The whole pages that a change takes from the guest and a lease is in. */
+function commonPart(lease: HeldLease, { start, end, left, concerns }: Change): Withheld[] {
+  const [from, to] = [Math.max(lease.start, start), Math.min(lease.end, end)];
+  if (from >= to || isEnough(lease.mode, left)) return [];
+  const page = abi.PAGE_SIZE;
+  // Of execution, nothing is said: whoever may read goes on with it.
+  const access = left & abi.ACCESS_READ ? left | abi.ACCESS_EXECUTE : 0;
+  return [{ start: Math.floor(from / page) * page, last: Math.ceil(to / page) * page - 1, access, concerns }];
+}
+
+/** Where no slot is left to cut one: all of those that parts are in, which need no more than there are. */
+function wholeSlots(context: Context, parts: readonly Withheld[]): Withheld[] {
+  const attachments = new Set(parts.flatMap((part) => attachmentsOf(context, part)));
+  return [...attachments].flatMap((attachment) => {
+    const own = parts.filter((part) => part.concerns(attachment));
+    const concerns = (other: Attachment) => other === attachment;
+    return context.core.slots(attachment.id).flatMap(({ start, last }) => {
+      const inside = clipped(own, { start, last });
+      const access = inside.reduce((left, part) => left & part.access, abi.ACCESS_ALL);
+      return inside.length === 0 ? [] : [{ start, last, access, concerns }];
+    });
+  });
+}
+
+function attachmentsOf({ sinks }: Context, part: Withheld): Attachment[] {
+  return [...sinks].filter((sink): sink is Attachment => sink instanceof Attachment && part.concerns(sink));
+}
+
+function withhold(context: Context, part: Withheld): void {
+  context.withheld.add(part);
+  context.onUndo(() => context.withheld.delete(part));
+  for (const attachment of attachmentsOf(context, part)) attachment.withhold(part);
+}
+
+function giveBack(context: Context, part: Withheld): void {
+  if (!context.withheld.delete(part)) return;
+  context.onUndo(() => context.withheld.add(part));
+  for (const attachment of attachmentsOf(context, part)) attachment.giveBack(part);
+}
+
+/** Settles when none of the leases is held. Throws LEASED at the deadline, ABORTED. */
+function allEnded(
+  { leases: table }: Context,
+  leases: readonly HeldLease[],
+  until: number | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const still = () => leases.filter((lease) => table.holds(lease));
+    const finish = (settle: () => void) => {
+      stop();
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      settle();
+    };
+    const check = () => {
+      if (still().length === 0) finish(resolve);
+    };
+    const onAbort = () => finish(() => reject(aborted(still(), signal!.reason)));
+    const onDeadline = () => finish(() => reject(new LeaseConflict(table, still(), [])));
+    const stop = table.onEnd(check);
+    const timer = until === undefined ? undefined : setTimeout(onDeadline, Math.max(0, until - performance.now()));
+    signal?.addEventListener('abort', onAbort);
+    if (signal?.aborted) onAbort();
+    else check();
+  });
+}
+
+function aborted(leases: readonly HeldLease[], cause: unknown): MembackingError {
+  const message = `waiting for memory in use by ${holdersOf(leases)} was given up; nothing was changed`;
+  return new MembackingError('ABORTED', message, { details: { leases: leases.map(leaseFacts) }, cause });
+}

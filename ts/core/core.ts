@@ -1,0 +1,452 @@
+// The core's face in JavaScript: the only file that touches Wasm memory. Addresses go in as numbers or bigints, rows come
+// out as objects, negative results become errors. A trap means a bug in the core: from then on every call says so.
+
+import { readFileSync } from 'node:fs';
+import * as abi from '../../assembly/abi.ts';
+import { type Address, high, LAST_ADDRESS, lastByte, low, sum, toAddress } from './address.ts';
+import { artefact } from './artefact.ts';
+import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
+
+/** A row of abi.ts: what a field says depends on what was read. */
+export interface Row {
+  readonly id: number;
+  readonly flags: number;
+  readonly start: Address;
+  readonly last: Address;
+  readonly offset: Address;
+  readonly kind: number;
+  readonly other: number;
+  readonly priority: number;
+  readonly aux: number;
+}
+
+/** A command of abi.ts. */
+export interface Command {
+  readonly op: number;
+  readonly sink: number;
+  readonly gpa: Address;
+  readonly length: Address;
+  readonly offset: Address;
+  readonly backing: number;
+  readonly access: number;
+  readonly slot: number;
+  readonly region: number;
+  readonly offsetInRegion: Address;
+}
+
+/** What the core knows of its last error, for whoever has names for it. */
+export interface CoreFailure {
+  readonly code: CoreErrorCode;
+  /** The region or object it is about, and the other one where two cannot both be. */
+  readonly id: number | undefined;
+  readonly other: number | undefined;
+  readonly address: Address;
+}
+
+type Export = (...args: number[]) => number;
+
+/** Exports that take and give u32 and i32; the other two are `memory` and `failedAddress`. */
+const NAMES = [
+  ...(['abiVersion', 'init', 'verify', 'heapInUse', 'failedId', 'otherId', 'rowsPointer'] as const),
+  ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'poison', 'planPointer', 'planClass'] as const),
+  ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
+  ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
+  ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'map', 'unmap'] as const),
+  ...(['vaAttach', 'partitionCreate', 'partitionDestroy', 'partitionAttach', 'sinkDetach', 'protect'] as const),
+  ...(['readFlat', 'readMappings', 'readPieces', 'readSlots', 'readProtections', 'readRegion'] as const),
+  ...(['readChildren', 'explain'] as const),
+];
+
+type Exports = Readonly<Record<(typeof NAMES)[number], Export>>;
+
+export interface CoreOptions {
+  /** Default `layered`. */
+  readonly policy?: 'layered' | 'nested';
+  /** Bytes that the core's memory may grow to. Default: 4 GiB - 64 KiB. */
+  readonly maxMemory?: number;
+  /** The build that checks every invariant around every call: slow, for tests and bug reports. */
+  readonly debug?: boolean;
+  /** Says a failure in words, with the names that the core does not know; without it, the bare code is said. */
+  readonly explain?: (failure: CoreFailure) => { message: string; details: Record<string, unknown> };
+}
+
+const CHANGEABLE_FLAGS = abi.REGION_READONLY | abi.REGION_NONVOLATILE | abi.REGION_DISABLED;
+const WASM_PAGE = 65536;
+const MAX_PAGES = 65535;
+const modules = new Map<string, WebAssembly.Module>();
+
+/** Throws CORE_MISSING. */
+function moduleOf(name: string): WebAssembly.Module {
+  let module = modules.get(name);
+  if (module === undefined) {
+    module = new WebAssembly.Module(bytesOf(name));
+    modules.set(name, module);
+  }
+  return module;
+}
+
+function bytesOf(name: string) {
+  try {
+    return readFileSync(artefact(name));
+  } catch (cause) {
+    const message = `${name} is not there: in a clone, "npm test" builds it; the package brings it along, so install that again`;
+    throw new MembackingError('CORE_MISSING', message, { cause });
+  }
+}
+
+export class Core {
+  /** Detaches its `buffer` when it grows: fetch that anew each time. */
+  readonly memory: { readonly buffer: ArrayBuffer };
+  readonly #wasm: Exports;
+  readonly #failedAddress: () => bigint;
+  readonly #explain: NonNullable<CoreOptions['explain']>;
+  readonly #rows: number;
+  #view: DataView;
+  #trap: unknown;
+  #open = 0;
+  #isPoisoned = false;
+
+  constructor({ policy = 'layered', maxMemory, debug = false, explain }: CoreOptions = {}) {
+    const abort = (_message: number, _file: number, line: number, column: number) => {
+      throw new WebAssembly.RuntimeError(`assertion failed (line ${line}, column ${column})`);
+    };
+    const instance = new WebAssembly.Instance(moduleOf(debug ? 'core.debug.wasm' : 'core.wasm'), { env: { abort } });
+    this.memory = instance.exports.memory as WebAssembly.Memory;
+    this.#failedAddress = instance.exports.failedAddress as () => bigint;
+    this.#wasm = Object.fromEntries(
+      NAMES.map((name) => [name, this.#guarded(instance.exports[name] as Export)]),
+    ) as Exports;
+    this.#view = new DataView(this.memory.buffer);
+    this.#explain = explain ?? (({ code, ...details }) => ({ message: code, details }));
+    const version = this.#wasm.abiVersion();
+    if (version !== abi.ABI_VERSION) {
+      const message = `core.wasm is of version ${version}, this package of ${abi.ABI_VERSION}: build again`;
+      throw new MembackingError('VERSION_MISMATCH', message);
+    }
+    this.#rows = this.#wasm.rowsPointer() >>> 0;
+    const pages = maxMemory === undefined ? MAX_PAGES : Math.min(MAX_PAGES, Math.floor(maxMemory / WASM_PAGE));
+    this.#check(this.#wasm.init(policy === 'nested' ? abi.POLICY_NESTED : abi.POLICY_LAYERED, pages));
+  }
+
+  /** The export as a function that turns a trap into an error, and refuses ever after. */
+  #guarded(target: Export): Export {
+    // One argument list for all: what is not given is not looked at by the other side.
+    return (a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0, i = 0) => {
+      if (this.#trap !== undefined) throw trapped(this.#trap);
+      try {
+        return target(a, b, c, d, e, f, g, h, i);
+      } catch (error) {
+        this.#trap = error;
+        throw trapped(error);
+      }
+    };
+  }
+
+  #check(result: number): number {
+    if (result < 0) throw this.#error(result);
+    return result;
+  }
+
+  #error(result: number): MembackingError {
+    const id = this.#wasm.failedId() >>> 0;
+    const other = this.#wasm.otherId() >>> 0;
+    const failure: CoreFailure = {
+      code: CORE_ERRORS[result as keyof typeof CORE_ERRORS],
+      id: id === 0 ? undefined : id - 1,
+      other: other === 0 ? undefined : other - 1,
+      address: toAddress(BigInt.asUintN(64, this.#failedAddress())),
+    };
+    const { message, details } = this.#explain(failure);
+    return new MembackingError(failure.code, message, { details });
+  }
+
+  // ---- Transactions and plans --------------------------------------------------------------------
+
+  /** Returns how many transactions are open now. Throws NESTING, PLAN_PENDING, POISONED, NO_MEMORY. */
+  begin(): number {
+    this.#open = this.#check(this.#wasm.begin());
+    return this.#open;
+  }
+  /** How many transactions are open now. */
+  get open(): number {
+    return this.#open;
+  }
+  /** Undoes the innermost transaction. Throws NO_TRANSACTION. */
+  abort(): void {
+    this.#check(this.#wasm.abort());
+    this.#open--;
+  }
+  /** Ends the innermost transaction. The outermost makes the plan: returns how many commands it has. What it throws has
+   *  undone the transaction. */
+  commit(): number {
+    const result = this.#wasm.commit();
+    if (this.#open > 0) this.#open--;
+    return this.#check(result);
+  }
+  /** The plan was executed. */
+  adopt(): void {
+    this.#check(this.#wasm.adopt());
+  }
+  /** Only the first `done` commands were. Returns how many commands take them back. */
+  unwind(done: number): number {
+    return this.#check(this.#wasm.unwind(done));
+  }
+  /** Those were executed: nothing has happened. */
+  unwound(): void {
+    this.#check(this.#wasm.unwound());
+  }
+  /** They were not: no change is accepted any more. */
+  poison(): void {
+    this.#isPoisoned = true;
+    this.#check(this.#wasm.poison());
+  }
+  /** Whether every further change is refused, with POISONED or CORE_TRAPPED. */
+  get isBroken(): boolean {
+    return this.#isPoisoned || this.#trap !== undefined;
+  }
+  /** CLASS_* of the plan. */
+  planClass(): number {
+    return this.#wasm.planClass();
+  }
+  /** Where in `memory` the commands are that are to be executed now. */
+  planPointer(): number {
+    return this.#wasm.planPointer() >>> 0;
+  }
+  /** The bytes of those commands; good until the next call. */
+  planBytes(count: number): Uint8Array {
+    return new Uint8Array(this.memory.buffer, this.planPointer(), count * abi.COMMAND_SIZE);
+  }
+  /** One of them. */
+  command(index: number): Command {
+    const at = this.planPointer() + index * abi.COMMAND_SIZE;
+    return {
+      op: this.#u32(at + abi.COMMAND_OP),
+      sink: this.#u32(at + abi.COMMAND_SINK),
+      gpa: this.#u64(at + abi.COMMAND_GPA),
+      length: this.#u64(at + abi.COMMAND_LENGTH),
+      offset: this.#u64(at + abi.COMMAND_OFFSET),
+      backing: this.#u32(at + abi.COMMAND_BACKING),
+      access: this.#u32(at + abi.COMMAND_ACCESS),
+      slot: this.#u32(at + abi.COMMAND_SLOT),
+      region: this.#u32(at + abi.COMMAND_REGION),
+      offsetInRegion: this.#u64(at + abi.COMMAND_OFFSET_IN_REGION),
+    };
+  }
+  /** The sink of one of them, for who only wants to know whose it is. */
+  commandSink(index: number): number {
+    return this.#u32(this.planPointer() + index * abi.COMMAND_SIZE + abi.COMMAND_SINK);
+  }
+
+  // ---- What is asked for: inside a transaction; throws the codes of CORE_ERRORS ---------------------
+
+  createRegion(kind: number, size: Address, flags: number): number {
+    const last = size === 0 ? 0 : lastByte(size);
+    const all = size === 0 ? flags | abi.REGION_EMPTY : flags;
+    return this.#check(this.#wasm.regionCreate(kind, low(last), high(last), all));
+  }
+  createAlias(target: number, offset: Address, size: Address, flags: number): number {
+    const last = size === 0 ? 0 : lastByte(size);
+    const all = size === 0 ? flags | abi.REGION_EMPTY : flags;
+    return this.#check(this.#wasm.aliasCreate(target, low(offset), high(offset), low(last), high(last), all));
+  }
+  destroyRegion(id: number): void {
+    this.#check(this.#wasm.regionDestroy(id));
+  }
+  place(id: number, parent: number, offset: Address, priority: number): void {
+    this.#check(this.#wasm.regionPlace(id, parent, low(offset), high(offset), priority));
+  }
+  remove(id: number): void {
+    this.#check(this.#wasm.regionRemove(id));
+  }
+  move(id: number, offset: Address): void {
+    this.#check(this.#wasm.regionMove(id, low(offset), high(offset)));
+  }
+  resize(id: number, size: Address): void {
+    const last = size === 0 ? 0 : lastByte(size);
+    this.#check(this.#wasm.regionResize(id, low(last), high(last), size === 0 ? 1 : 0));
+  }
+  setPriority(id: number, priority: number): void {
+    this.#check(this.#wasm.regionSetPriority(id, priority));
+  }
+  /** Those in `mask`. */
+  setFlags(id: number, flags: number, mask = CHANGEABLE_FLAGS): void {
+    this.#check(this.#wasm.regionSetFlags(id, flags, mask));
+  }
+  retarget(id: number, offset: Address): void {
+    this.#check(this.#wasm.aliasRetarget(id, low(offset), high(offset)));
+  }
+  createSpace(root: number, offset: Address): number {
+    return this.#check(this.#wasm.spaceCreate(root, low(offset), high(offset)));
+  }
+  destroySpace(id: number): void {
+    this.#check(this.#wasm.spaceDestroy(id));
+  }
+  createObject(kind: number, flags: number, size: Address): number {
+    return this.#check(this.#wasm.objectCreate(kind, flags, low(size), high(size)));
+  }
+  destroyObject(id: number): void {
+    this.#check(this.#wasm.objectDestroy(id));
+  }
+  objectIsMapped(id: number): boolean {
+    return this.#check(this.#wasm.objectIsMapped(id)) !== 0;
+  }
+  map(region: number, offset: Address, length: Address, object: number, objectOffset: Address, flags: number): void {
+    const from = low(objectOffset);
+    const fromHigh = high(objectOffset);
+    this.#check(
+      this.#wasm.map(region, low(offset), high(offset), low(length), high(length), object, from, fromHigh, flags),
+    );
+  }
+  unmap(region: number, offset: Address, length: Address): void {
+    this.#check(this.#wasm.unmap(region, low(offset), high(offset), low(length), high(length)));
+  }
+  attachVa(space: number, size: Address): number {
+    return this.#check(this.#wasm.vaAttach(space, low(size), high(size)));
+  }
+  createPartition(slots: number): number {
+    return this.#check(this.#wasm.partitionCreate(slots));
+  }
+  destroyPartition(id: number): void {
+    this.#check(this.#wasm.partitionDestroy(id));
+  }
+  attachPartition(partition: number, space: number, va: number, gpaOffset: Address, lastGpa: Address): number {
+    return this.#check(
+      this.#wasm.partitionAttach(partition, space, va, low(gpaOffset), high(gpaOffset), low(lastGpa), high(lastGpa)),
+    );
+  }
+  detach(sink: number): void {
+    this.#check(this.#wasm.sinkDetach(sink));
+  }
+  /** Precondition: length > 0. */
+  protect(sink: number, start: Address, length: Address, access: number): void {
+    // Past 2^64 it wraps, which the core refuses.
+    const last = BigInt.asUintN(64, BigInt(start) + BigInt(length) - 1n);
+    this.#check(this.#wasm.protect(sink, low(start), high(start), low(last), high(last), access));
+  }
+
+  // ---- What there is (rows: abi.ts) ----------------------------------------------------------------
+
+  flat(space: number): Row[] {
+    return this.#all((from) => this.#wasm.readFlat(space, low(from), high(from)));
+  }
+  /** The flat range at an address, or the first one above. */
+  flatFrom(space: number, gpa: Address): Row | undefined {
+    return this.#first(this.#wasm.readFlat(space, low(gpa), high(gpa)));
+  }
+  mappings(region: number): Row[] {
+    return this.#all((from) => this.#wasm.readMappings(region, low(from), high(from)));
+  }
+  /** The mapping at an offset, or the first one above. */
+  mappingFrom(region: number, offset: Address): Row | undefined {
+    return this.#first(this.#wasm.readMappings(region, low(offset), high(offset)));
+  }
+  /** Those that have a byte in [first, last]. */
+  mappingsIn(region: number, first: Address, last: Address): Row[] {
+    return this.#within(last, first, (from) => this.#wasm.readMappings(region, low(from), high(from)));
+  }
+  pieces(va: number): Row[] {
+    return this.#all((from) => this.#wasm.readPieces(va, low(from), high(from)));
+  }
+  /** Those that have a byte in [first, last]. */
+  piecesIn(va: number, first: Address, last: Address): Row[] {
+    return this.#within(last, first, (from) => this.#wasm.readPieces(va, low(from), high(from)));
+  }
+  /** The piece at a GPA, or the first one above, and some that follow. */
+  piecesFrom(va: number, gpa: Address): Row[] {
+    const count = this.#check(this.#wasm.readPieces(va, low(gpa), high(gpa)));
+    return Array.from({ length: count }, (_, i) => this.#row(i));
+  }
+  slots(sink: number): Row[] {
+    return this.#all((from) => this.#wasm.readSlots(sink, low(from), high(from)));
+  }
+  /** The slot at a GPA of the space, or the first one above. */
+  slotFrom(sink: number, gpa: Address): Row | undefined {
+    return this.#first(this.#wasm.readSlots(sink, low(gpa), high(gpa)));
+  }
+  protections(sink: number): Row[] {
+    return this.#all((from) => this.#wasm.readProtections(sink, low(from), high(from)));
+  }
+  region(id: number): Row {
+    this.#check(this.#wasm.readRegion(id));
+    return this.#row(0);
+  }
+  /** The children of a region in order of precedence, without those of size 0. */
+  children(id: number): Row[] {
+    const rows: Row[] = [];
+    while (true) {
+      const count = this.#check(this.#wasm.readChildren(id, rows.length));
+      for (let i = 0; i < count; i++) rows.push(this.#row(i));
+      if (count < abi.ROW_CAPACITY) return rows;
+    }
+  }
+  /** The region that is seen at an address, then those that it hides, in order. */
+  explain(space: number, gpa: Address): Row[] {
+    const count = this.#check(this.#wasm.explain(space, low(gpa), high(gpa)));
+    return Array.from({ length: count }, (_, i) => this.#row(i));
+  }
+  /** Bytes of memory that hold something. */
+  heapInUse(): number {
+    return this.#wasm.heapInUse() >>> 0;
+  }
+  /** Checks every invariant of the whole state. Throws CORE_TRAPPED. */
+  verify(): void {
+    this.#wasm.verify();
+  }
+
+  #all(read: (from: Address) => number): Row[] {
+    return this.#within(LAST_ADDRESS, 0, read);
+  }
+
+  /** The rows from `first` on that do not begin after `last`. */
+  #within(last: Address, first: Address, read: (from: Address) => number): Row[] {
+    const rows: Row[] = [];
+    for (let from = first; ; ) {
+      const count = this.#check(read(from));
+      for (let i = 0; i < count; i++) {
+        const row = this.#row(i);
+        if (row.start > last) return rows;
+        rows.push(row);
+      }
+      const end = rows.at(-1);
+      if (count < abi.ROW_CAPACITY || end === undefined || end.last >= last) return rows;
+      from = sum(end.last, 1);
+    }
+  }
+
+  #first(count: number): Row | undefined {
+    return this.#check(count) === 0 ? undefined : this.#row(0);
+  }
+
+  #row(index: number): Row {
+    const at = this.#rows + index * abi.ROW_SIZE;
+    return {
+      id: this.#u32(at + abi.ROW_ID),
+      flags: this.#u32(at + abi.ROW_FLAGS),
+      start: this.#u64(at + abi.ROW_START),
+      last: this.#u64(at + abi.ROW_LAST),
+      offset: this.#u64(at + abi.ROW_OFFSET),
+      kind: this.#u32(at + abi.ROW_KIND),
+      other: this.#u32(at + abi.ROW_OTHER),
+      priority: this.#u32(at + abi.ROW_PRIORITY) | 0,
+      aux: this.#u32(at + abi.ROW_AUX),
+    };
+  }
+
+  // ---- Linear memory -------------------------------------------------------------------------------
+
+  #u32(at: number): number {
+    return this.#memoryView().getUint32(at, true);
+  }
+  #u64(at: number): Address {
+    return toAddress(this.#memoryView().getBigUint64(at, true));
+  }
+  #memoryView(): DataView {
+    if (this.#view.buffer !== this.memory.buffer) this.#view = new DataView(this.memory.buffer);
+    return this.#view;
+  }
+}
+
+function trapped(cause: unknown): MembackingError {
+  const message = 'the core stopped at a bug of its own and is not used again: close this map and report its trace';
+  return new MembackingError('CORE_TRAPPED', message, { cause });
+}

@@ -1,0 +1,48 @@
+// What every handle has: close(), which may be called twice, an error of its own for use after that, and a text form.
+
+import { inspect } from 'node:util';
+import { printable } from '../text/render.ts';
+import { MembackingError } from './errors.ts';
+
+export abstract class Handle implements Disposable {
+  #closed = false;
+  /** What it is, for messages: `region "ram"`. */
+  protected abstract get what(): string;
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Ends the handle. What cannot be ended yet throws IN_USE, and stays open. */
+  close(): void {
+    if (this.closed) return;
+    this.release();
+    this.#closed = true;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** For console.log and util.inspect: the text form; within something else, only what it is. */
+  [inspect.custom](depth: number | null, options: { readonly depth?: number | null }): string {
+    if (this.closed) return `${printable(this.what)} (closed)`;
+    return depth === options.depth ? this.text().map(printable).join('\n') : printable(this.what);
+  }
+
+  /** A line an item. Precondition: it is open. @internal */
+  text(): string[] {
+    return [this.what];
+  }
+
+  protected abstract release(): void;
+
+  protected checkOpen(): void {
+    if (this.#closed) throw new MembackingError('CLOSED', `${this.what} is closed`);
+  }
+
+  /** For handles whose making or closing is undone with a transaction. @internal */
+  setClosed(closed: boolean): void {
+    this.#closed = closed;
+  }
+}

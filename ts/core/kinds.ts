@@ -1,0 +1,87 @@
+// The words for what the core knows as numbers.
+
+import * as abi from '../../assembly/abi.ts';
+
+/** What a region may be; an alias is made of another region and has no kind to choose. */
+export const REGION_KINDS = ['ram', 'rom', 'device', 'mmio', 'container'] as const;
+export type RegionKind = (typeof REGION_KINDS)[number];
+
+const REGION_KIND_NUMBERS: Readonly<Record<RegionKind | 'alias', number>> = {
+  ram: abi.KIND_RAM,
+  rom: abi.KIND_ROM,
+  device: abi.KIND_DEVICE,
+  mmio: abi.KIND_MMIO,
+  container: abi.KIND_CONTAINER,
+  alias: abi.KIND_ALIAS,
+};
+
+export function regionKindNumber(kind: RegionKind): number {
+  return REGION_KIND_NUMBERS[kind];
+}
+
+export function regionKindName(kind: number): RegionKind | 'alias' {
+  return REGION_KINDS[kind - 1] ?? 'alias';
+}
+
+export interface RegionFlags {
+  /** Nothing is written through the region. Default false. */
+  readonly readonly?: boolean;
+  /** Contents survive power loss; said of the flat ranges, changes nothing else. Default false. */
+  readonly nonvolatile?: boolean;
+  /** False: invisible, with everything under or behind it. Default true. */
+  readonly enabled?: boolean;
+}
+
+/** REGION_* that are set; those that are left out are not. */
+export function regionFlags({ readonly, nonvolatile, enabled }: RegionFlags): number {
+  return (
+    (readonly ? abi.REGION_READONLY : 0) |
+    (nonvolatile ? abi.REGION_NONVOLATILE : 0) |
+    (enabled === false ? abi.REGION_DISABLED : 0)
+  );
+}
+
+/** REGION_* that something is said of. */
+export function regionFlagsMask({ readonly, nonvolatile, enabled }: RegionFlags): number {
+  return (
+    (readonly === undefined ? 0 : abi.REGION_READONLY) |
+    (nonvolatile === undefined ? 0 : abi.REGION_NONVOLATILE) |
+    (enabled === undefined ? 0 : abi.REGION_DISABLED)
+  );
+}
+
+/** `shared`: a file, seen at any number of places. `private`: exists only as its mapping, at one place at a time. */
+export const OBJECT_KINDS = ['shared', 'private'] as const;
+export type ObjectKind = (typeof OBJECT_KINDS)[number];
+
+export function objectKindNumber(kind: ObjectKind): number {
+  return kind === 'private' ? abi.OBJECT_PRIVATE : abi.OBJECT_SHARED;
+}
+
+/** What may be done with memory: any of r, w and x, in this order. */
+export const ACCESSES = ['none', 'r', 'w', 'x', 'rw', 'rx', 'wx', 'rwx'] as const;
+export type Access = (typeof ACCESSES)[number];
+
+export function accessNumber(access: Access): number {
+  return (
+    (access.includes('r') ? abi.ACCESS_READ : 0) |
+    (access.includes('w') ? abi.ACCESS_WRITE : 0) |
+    (access.includes('x') ? abi.ACCESS_EXECUTE : 0)
+  );
+}
+
+export function accessName(access: number): Access {
+  const letters =
+    (access & abi.ACCESS_READ ? 'r' : '') +
+    (access & abi.ACCESS_WRITE ? 'w' : '') +
+    (access & abi.ACCESS_EXECUTE ? 'x' : '');
+  return (letters === '' ? 'none' : letters) as Access;
+}
+
+/** Which overlaps are allowed: any, or only of a lower priority inside a higher one. */
+export const POLICIES = ['layered', 'nested'] as const;
+export type Policy = (typeof POLICIES)[number];
+
+/** Disturbance classes, by number. */
+export const DISTURBANCES = ['none', 'changed', 'unchanged-bytes'] as const;
+export type Disturbance = (typeof DISTURBANCES)[number];

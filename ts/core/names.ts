@@ -1,0 +1,85 @@
+// The names of what the core knows only by number: for messages and the text form.
+
+import { MAX_DEPTH } from '../../assembly/abi.ts';
+import { formatHex } from './address.ts';
+import type { CoreFailure } from './core.ts';
+import type { CoreErrorCode } from './errors.ts';
+
+export class Names {
+  readonly regions = new Map<number, string>();
+  readonly objects = new Map<number, string>();
+  readonly spaces = new Map<number, string>();
+  readonly partitions = new Map<number, string>();
+  readonly sinks = new Map<number, string>();
+
+  region(id: number | undefined): string {
+    return quoted(this.regions, id, 'region');
+  }
+  object(id: number | undefined): string {
+    return quoted(this.objects, id, 'object');
+  }
+  sink(id: number | undefined): string {
+    return quoted(this.sinks, id, 'sink');
+  }
+
+  /** A failure of the core in words. */
+  readonly explain = (failure: CoreFailure): { message: string; details: Record<string, unknown> } => {
+    const { id, other, address } = failure;
+    const details: Record<string, unknown> = { address };
+    if (id !== undefined) details.region = this.regions.get(id);
+    return { message: MESSAGES[failure.code](this, { ...failure, at: formatHex(address) }, id, other), details };
+  };
+}
+
+function quoted(names: Map<number, string>, id: number | undefined, kind: string): string {
+  const name = id === undefined ? undefined : names.get(id);
+  return name === undefined ? `${kind} ${id ?? ''}`.trim() : `"${name}"`;
+}
+
+/** Said of a change that is made while another one is carried out. */
+export const PLAN_PENDING = 'a change of the memory map is being carried out: make this one when that one has returned';
+
+type Message = (names: Names, failure: CoreFailure & { at: string }, id?: number, other?: number) => string;
+
+const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
+  NO_MEMORY: () => 'the core may not use more memory: raise maxMemory, or close what is not needed',
+  BAD_ID: (_, __, id) => `there is no ${id === undefined ? 'such thing' : `number ${id}`}, or it is closed`,
+  BAD_KIND: (names, _, id, other) =>
+    id === undefined && other !== undefined
+      ? `${names.sink(other)} is not a VA space of this address space: attach one to it`
+      : `${names.region(id)} is of a kind that this cannot be done to`,
+  BAD_FLAGS: () => 'there are no such flags',
+  BAD_RANGE: (names, { at }, id, other) => {
+    if (id !== undefined) {
+      return `the range at ${at} is not wholly inside ${other === undefined ? names.region(id) : names.object(other)}`;
+    }
+    return other === undefined
+      ? `a range to ${at} is empty`
+      : `the range to ${at} is not wholly inside ${names.sink(other)}`;
+  },
+  UNALIGNED: (_, { at }) => `${at} is not a multiple of the page size, 0x1000: only whole pages can be mapped`,
+  CAPACITY: () => 'there can be no more of these at once: close some that are not needed',
+  PLACED: (names, _, id) => `${names.region(id)} is placed in a container: remove it first`,
+  NOT_PLACED: (names, _, id) => `${names.region(id)} is not placed anywhere`,
+  IN_USE: (names, _, id) =>
+    `${id === undefined ? 'this' : names.region(id)} is still in use: close what refers to it or stands in it first`,
+  CYCLE: (names, _, id) =>
+    `${names.region(id)} would be seen through itself, or through more than ${MAX_DEPTH} other regions`,
+  TOO_COMPLEX: (names, _, id) =>
+    `the map is seen in too many places to be resolved (at ${names.region(id)}): use fewer aliases of aliases`,
+  OVERLAP: (names, { at }, id, other) =>
+    `${names.region(id)} and ${names.region(other)} overlap at ${at}, which the policy "nested" does not allow`,
+  NO_SLOTS: (names, { at }, id, other) =>
+    `${names.sink(other)} has no memory slot left for ${names.region(id)} at ${at}: show less, or in fewer pieces`,
+  PAST_LIMIT: (names, { at }, id, other) => `${names.region(id)} at ${at} is past the end of ${names.sink(other)}`,
+  PRIVATE_TWICE: (names, { at }, id, other) =>
+    `${names.object(other)} is private memory, and ${names.region(id)} would show the same part of it twice (at ${at})`,
+  READONLY_OBJECT: (names, _, id, other) =>
+    `${names.object(other)} cannot be written, so it cannot be mapped writable into ${names.region(id)}`,
+  NO_TRANSACTION: () => 'there is no transaction to do this in',
+  NESTING: () => 'transactions are nested too deeply: 64 at most',
+  PLAN_PENDING: () => PLAN_PENDING,
+  POISONED: () => 'an earlier change failed and could not be taken back: no further change is accepted, close the map',
+  ATTACHMENT_OVERLAP: (names, _, __, other) =>
+    `the attachment overlaps ${names.sink(other)} in the same partition: give it another gpaOffset, or a lastGpa`,
+};

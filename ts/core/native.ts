@@ -1,0 +1,495 @@
+// The addon: memory, KVM and vCPUs of this machine, as thin as it can be. The only file that touches it.
+//
+// It is loaded when it is first used, so that the core, traces and the command work where it is missing.
+// Every handle has close(), which may be called twice and in any order: what a handle stands for goes when the last
+// user has let go (an executor's table, a memory slot, a vCPU, another thread's handle). Use after close() throws
+// ERR_CLOSED. Failed system calls throw a SystemError.
+
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { isMainThread } from 'node:worker_threads';
+import { ABI_VERSION } from '../../assembly/abi.ts';
+import { artefact } from './artefact.ts';
+
+/** Bytes or an address. The addon takes both; a number has to be a safe integer. */
+export type U64 = number | bigint;
+
+/** As Node.js's own: `errno` is negative. `syscall` is "plan" for a record that was refused before any call, and
+ * "undo" when a command failed and could not be taken back: then the map is no longer what anybody asked for. */
+export interface SystemError extends Error {
+  readonly code: string;
+  readonly errno: number;
+  readonly syscall: string;
+}
+
+export interface Handle {
+  close(): void;
+}
+
+/** What is wrong with an access to guest memory, by the negative of what the call returned. */
+export const ACCESS_FAULTS = ['', 'outside', 'hole', 'read-only', 'gone', 'misaligned'] as const;
+export type AccessFault = Exclude<(typeof ACCESS_FAULTS)[number], ''>;
+
+export type Width = 1 | 2 | 4 | 8;
+
+/** A VA space: HVA = base + GPA. GPAs are plain numbers here; what is no address is 'outside'. The access functions
+ * throw for arguments of a wrong type only: a bad access is a negative number, of ACCESS_FAULTS, with its GPA in
+ * `facts[FACT_GPA]`. They may be called while any thread changes the map. */
+export interface Reservation extends Handle {
+  readonly base: bigint;
+  readonly size: bigint;
+  /** For `Reservation.fromToken` in another thread of this process, while this handle is open. */
+  readonly token: number;
+  /** What the last access had to say beside its result: FACT_LOW, FACT_HIGH, FACT_GPA. The same array each time. */
+  readonly facts: Float64Array;
+
+  /** 0, or the fault; the bytes before its GPA are copied. */
+  read(gpa: number, into: Uint8Array): number;
+  /** 0, or the fault; the bytes before its GPA are written. */
+  write(gpa: number, from: Uint8Array): number;
+  /** The low 32 bits of the value, or the fault. All 64 are in `facts`. */
+  load(gpa: number, width: Width): number;
+  /** 0, or the fault. */
+  store(gpa: number, width: Width, low: number, high: number): number;
+  /** 1 stored, 0 something else was there, or the fault. What was there is in `facts`. Aligned only. */
+  compareExchange(
+    gpa: number,
+    width: Width,
+    expectedLow: number,
+    expectedHigh: number,
+    low: number,
+    high: number,
+  ): number;
+
+  /** Gives the private memory shown in the range back to the machine: it reads as zeroes, or as its file, from now on.
+   * Whole pages. Returns the bytes freed. */
+  discardPrivate(gpa: U64, length: U64): bigint;
+  /** The memory itself, up to 4 GiB, as long as nobody detaches it. The caller sees to it that all of the range is
+   * mapped, readable and writable until detachView: touching what is not there ends the process. */
+  view(gpa: U64, length: U64): ArrayBuffer;
+  /** From now on nobody reaches the memory through this view. ERR_DETACHED when it is detached already: unless
+   * detachView did that, the view was transferred, and its memory cannot be taken back from who has it now. */
+  detachView(view: ArrayBuffer): void;
+}
+
+export const FACT_LOW = 0;
+export const FACT_HIGH = 1;
+export const FACT_GPA = 2;
+
+/** A mappable object. */
+export interface Backing extends Handle {
+  readonly kind: 'shared' | 'private';
+  readonly size: bigint;
+  readonly writable: boolean;
+  /** Bytes: mappings begin, end and point to multiples of it. */
+  readonly granularity: number;
+  /** Open as long as this handle or a table holds the object. Private: undefined. */
+  readonly fd: number | undefined;
+  /** Memory or disk space in use. Private: undefined. */
+  readonly allocatedBytes: bigint | undefined;
+  /** Whether the file behind it can become shorter, so that memory that was there is gone. */
+  readonly isShrinkable: boolean;
+
+  // Ranges are inside the object, and whole pages of it, or else EINVAL. Of private memory, these reach what is at
+  // home: shown nowhere.
+
+  /** Gives memory back to the machine: it reads as zeroes from now on (the copy of a file: as the file). Returns the
+   * bytes freed. */
+  discard(offset: U64, length: U64): bigint;
+  /** Makes all of the range resident now, in the background; several calls go on at once. Contents stay. EBUSY: a part of
+   * the private memory is not at home; EFAULT, ENOMEM: there is not enough. */
+  populate(offset: U64, length: U64): Promise<void>;
+  /** What becomes resident from now on comes from this NUMA node alone. EINVAL: there is no such node. */
+  setNumaNode(node: number): void;
+  /** Asks for transparent huge pages, wherever it will be shown. True: what is touched from now on gets them. False:
+   * this machine gives them to no such memory when it is touched; populate still tries to. EINVAL: never (hugetlb, the
+   * copy of a file). */
+  adviseHugePages(): boolean;
+  /** Makes all of it resident, and never swapped, until it is closed. As slow as the memory is large, unless it was
+   * populated before. EBUSY as for populate; ENOMEM, EPERM, EAGAIN: not allowed (RLIMIT_MEMLOCK), or not enough. */
+  pin(): void;
+}
+
+/** Carries out plans. */
+export interface Executor extends Handle {
+  setVaSpace(sink: number, reservation: Reservation): void;
+  setPartition(sink: number, vm: Vm): void;
+  clearSink(sink: number): void;
+  setObject(object: number, backing: Backing): void;
+  clearObject(object: number): void;
+  /** Carries out `count` records at byte `pointer` of `memory`, in order, until one fails. How many were done. */
+  run(memory: ArrayBuffer, pointer: number, count: number): number;
+  /** The same for a plan that takes back what was done: it succeeds also where the process has as many mappings as it
+   * may have, and run() fails for that. */
+  unwind(memory: ArrayBuffer, pointer: number, count: number): number;
+  /** Why the last of either stopped early. */
+  readonly failure: SystemError | undefined;
+}
+
+export interface Kvm extends Handle {
+  /** KVM_CHECK_EXTENSION: 0 is no, more is yes or how many. See KVM_CAP. */
+  checkExtension(capability: number): number;
+  createVm(): Vm;
+}
+
+/** A virtual machine. close() takes all memory from the guest and makes its vCPUs stop for good. */
+export interface Vm extends Handle {
+  readonly fd: number;
+  /** Memory slots that there can be. */
+  readonly slotLimit: number;
+  checkExtension(capability: number): number;
+  createVcpu(id: number): Vcpu;
+  setTssAddress(address: number): void;
+  createIrqchip(): void;
+  createPit(): void;
+  irqLine(gsi: number, level: boolean): void;
+  /** Brings all vCPUs out of the guest and returns when they are. Their runs, and those that begin now, go on at
+   * resume() as if nothing had been; a kick ends them. This thread's own runs are refused with EBUSY. Pauses nest. */
+  pause(): void;
+  /** Takes one pause back. ERR_NOT_PAUSED when there is none. */
+  resume(): void;
+}
+
+/** A vCPU. One thread at a time runs it or reads its registers: another gets ERR_VCPU_RUNNING. */
+export interface Vcpu extends Handle {
+  /** For `Vcpu.fromToken` in another thread of this process, while any handle is open. */
+  readonly token: number;
+  /** Facts of the last exit: see VcpuExit. */
+  readonly exchange: ArrayBuffer;
+  /** Runs on this thread until an exit, and returns its reason: KVM_EXIT. Only another thread can kick it. */
+  run(): number;
+  /** Finishes the instruction that the last exit interrupted and does not go on: KVM_EXIT.INTR, or another exit if the
+   * instruction has more to ask or to say. Before that, registers are those of an instruction half done. */
+  finish(): number;
+  /** As run(), on a thread of its own. */
+  runAsync(): Promise<number>;
+  /** From any thread: the run that is going on, or else the next, ends with KVM_EXIT.INTR. */
+  kick(): void;
+  /** struct kvm_regs as bytes: see getRegisters. */
+  readRegisters(into: Uint8Array): void;
+  writeRegisters(from: Uint8Array): void;
+  /** struct kvm_sregs as bytes: see getSpecialRegisters. */
+  readSpecialRegisters(into: Uint8Array): void;
+  writeSpecialRegisters(from: Uint8Array): void;
+  /** Gives the guest every CPUID feature that this machine can. */
+  setSupportedCpuid(): void;
+}
+
+export interface Native {
+  readonly abiVersion: number;
+  /** Byte offsets in `Vcpu.exchange`. */
+  readonly exitLayout: Readonly<Record<ExitFact, number>>;
+  readonly Reservation: {
+    /** Address space without memory. Whole pages. /proc/self/maps shows it as "membacking:va NAME". */
+    create(size: U64, name?: string): Reservation;
+    fromToken(token: number): Reservation;
+  };
+  readonly Backing: {
+    /** Anonymous shared memory, sealed against changes of its size. `hugePageSize`: bytes, or 0 for ordinary pages.
+     * `isReserved`: huge pages are taken from the pool now, not when they are touched; default true. */
+    memfd(name: string, size: U64, hugePageSize: U64, isReserved?: boolean): Backing;
+    /** A file of the caller's: its descriptor is duplicated. EACCES, ENODEV, ENXIO: access mode, kind or size will
+     * not do. `mayGrow`: `size` may be more than the file has now; then isShrinkable is true. `isReserved`: huge pages
+     * are, when they are mapped; default true. */
+    fromFd(fd: number, size: U64, writable: boolean, mayGrow?: boolean, isReserved?: boolean): Backing;
+    /** Whether fromFd would take the access mode of a descriptor: EACCES. */
+    checkAccess(fd: number, writable: boolean): void;
+    /** /proc/self/maps shows it as "membacking:ram NAME". */
+    privateMemory(size: U64, name?: string): Backing;
+    /** A copy-on-write image of the file's start. EOPNOTSUPP: of huge pages. */
+    privateFile(fd: number, size: U64): Backing;
+  };
+  readonly Executor: { create(): Executor };
+  readonly Kvm: {
+    /** ENOENT: no KVM here; EACCES: not for this user. */
+    open(): Kvm;
+  };
+  readonly Vcpu: { fromToken(token: number): Vcpu };
+  /** From now on every run of a vCPU, in any thread, ends at once as if it were kicked. */
+  endAllRuns(): void;
+}
+
+let loaded: Native | undefined;
+
+/** The addon. Throws an Error with code NATIVE_MISSING or NATIVE_MISMATCH that says what to do. */
+export function native(): Native {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Native {
+  const candidates = ['membacking.node', `prebuilt/${process.platform}-${process.arch}/membacking.node`];
+  const file = candidates.map((name) => fileURLToPath(artefact(name))).find((path) => existsSync(path));
+  if (file === undefined) {
+    throw refusal(
+      'NATIVE_MISSING',
+      `This package has no addon for ${process.platform}-${process.arch}, so it cannot map memory or run guests. ` +
+        'Build it from a clone with "npm run build".',
+    );
+  }
+  let addon: Native;
+  try {
+    addon = createRequire(import.meta.url)(file);
+  } catch (cause) {
+    throw refusal('NATIVE_MISSING', `The addon ${file} cannot be loaded. Build it again with "npm run build".`, cause);
+  }
+  if (addon.abiVersion !== ABI_VERSION) {
+    throw refusal(
+      'NATIVE_MISMATCH',
+      `The addon ${file} speaks version ${addon.abiVersion}, this package ${ABI_VERSION}. Build it again with "npm run build".`,
+    );
+  }
+  // Node.js waits for its workers at the end of the process, and a worker inside KVM_RUN would never come.
+  if (isMainThread) process.once('exit', () => addon.endAllRuns());
+  return addon;
+}
+
+function refusal(code: string, message: string, cause?: unknown): Error {
+  return Object.assign(new Error(message, cause === undefined ? undefined : { cause }), { code });
+}
+
+// ---- KVM's numbers (linux/kvm.h) ---------------------------------------------------------------
+
+/** For checkExtension. */
+export const KVM_CAP = {
+  IRQCHIP: 0,
+  NR_VCPUS: 9,
+  NR_MEMSLOTS: 10,
+  PIT2: 33,
+  MAX_VCPUS: 66,
+  READONLY_MEM: 81,
+  MULTI_ADDRESS_SPACE: 118,
+  MAX_VCPU_ID: 128,
+  IMMEDIATE_EXIT: 136,
+  MEMORY_FAULT_INFO: 232,
+} as const;
+
+/** Why a run ended. */
+export const KVM_EXIT = {
+  UNKNOWN: 0,
+  IO: 2,
+  HLT: 5,
+  MMIO: 6,
+  SHUTDOWN: 8,
+  FAIL_ENTRY: 9,
+  INTR: 10,
+  INTERNAL_ERROR: 17,
+  SYSTEM_EVENT: 24,
+  MEMORY_FAULT: 39,
+} as const;
+
+// ---- Exits -------------------------------------------------------------------------------------
+
+type ExitFact =
+  | 'reason'
+  | 'isWrite'
+  | 'port'
+  | 'size'
+  | 'count'
+  | 'detail'
+  | 'isKicked'
+  | 'isGpaKnown'
+  | 'gpa'
+  | 'hardwareReason'
+  | 'data';
+
+/** An exit as an object, for people and slow paths. `data` is the live exchange: read or answer it before the next
+ * run. `isWrite`: the guest writes; otherwise the run after gives `data` to it. */
+export type Exit =
+  | { kind: 'io'; port: number; size: number; count: number; isWrite: boolean; data: Uint8Array }
+  | { kind: 'mmio'; gpa: number; isWrite: boolean; data: Uint8Array }
+  /** What is behind the slot cannot be accessed. KVM does not always say where. The next run tries again. */
+  | { kind: 'memory-fault'; gpa: number | undefined }
+  | { kind: 'kicked' }
+  /** A signal came to the thread. */
+  | { kind: 'interrupted' }
+  | { kind: 'hlt' }
+  | { kind: 'shutdown' }
+  | { kind: 'fail-entry'; hardwareReason: bigint }
+  | { kind: 'internal-error'; suberror: number }
+  | { kind: 'system-event'; type: number }
+  | { kind: 'unknown'; reason: number };
+
+/** The facts of a vCPU's last exit, read in place: nothing is allocated. Make one for a handle, once. */
+export class VcpuExit {
+  /** The answer to a read of the guest, zero until written, or what the guest writes; a page. */
+  readonly data: Uint8Array;
+  /** The same bytes. */
+  readonly dataView: DataView;
+  readonly #words: Uint32Array;
+  readonly #at: Readonly<Record<ExitFact, number>>;
+
+  constructor(vcpu: Vcpu) {
+    const layout = native().exitLayout;
+    this.data = new Uint8Array(vcpu.exchange, layout.data);
+    this.dataView = new DataView(vcpu.exchange, layout.data);
+    this.#words = new Uint32Array(vcpu.exchange, 0, layout.data / Uint32Array.BYTES_PER_ELEMENT);
+    const words = Object.entries(layout).map(([fact, offset]) => [fact, offset / Uint32Array.BYTES_PER_ELEMENT]);
+    this.#at = Object.fromEntries(words);
+  }
+
+  /** KVM_EXIT. */
+  get reason(): number {
+    return this.#words[this.#at.reason]!;
+  }
+
+  /** Port and MMIO: whether the guest writes. */
+  get isWrite(): boolean {
+    return this.#words[this.#at.isWrite] !== 0;
+  }
+
+  get port(): number {
+    return this.#words[this.#at.port]!;
+  }
+
+  /** Bytes: of one item at a port, of an MMIO access. */
+  get size(): number {
+    return this.#words[this.#at.size]!;
+  }
+
+  /** Items at a port: string instructions have many. */
+  get count(): number {
+    return this.#words[this.#at.count]!;
+  }
+
+  /** Of an MMIO access or a memory fault; undefined where KVM does not say. */
+  get gpa(): number | undefined {
+    if (this.#words[this.#at.isGpaKnown] === 0) return undefined;
+    return this.#words[this.#at.gpa]! + this.#words[this.#at.gpa + 1]! * 2 ** 32;
+  }
+
+  /** Interrupted: whether by kick(). */
+  get isKicked(): boolean {
+    return this.#words[this.#at.isKicked] !== 0;
+  }
+
+  describe(): Exit {
+    const { isWrite, size, count } = this;
+    switch (this.reason) {
+      case KVM_EXIT.IO:
+        return { kind: 'io', port: this.port, size, count, isWrite, data: this.data.subarray(0, size * count) };
+      case KVM_EXIT.MMIO:
+        return { kind: 'mmio', gpa: this.gpa!, isWrite, data: this.data.subarray(0, size) };
+      case KVM_EXIT.MEMORY_FAULT:
+        return { kind: 'memory-fault', gpa: this.gpa };
+      case KVM_EXIT.INTR:
+        return { kind: this.isKicked ? 'kicked' : 'interrupted' };
+      case KVM_EXIT.HLT:
+        return { kind: 'hlt' };
+      case KVM_EXIT.SHUTDOWN:
+        return { kind: 'shutdown' };
+      case KVM_EXIT.FAIL_ENTRY: {
+        const [low, high] = this.#words.subarray(this.#at.hardwareReason);
+        return { kind: 'fail-entry', hardwareReason: BigInt(low!) | (BigInt(high!) << 32n) };
+      }
+      case KVM_EXIT.INTERNAL_ERROR:
+        return { kind: 'internal-error', suberror: this.#words[this.#at.detail]! };
+      case KVM_EXIT.SYSTEM_EVENT:
+        return { kind: 'system-event', type: this.#words[this.#at.detail]! };
+      default:
+        return { kind: 'unknown', reason: this.reason };
+    }
+  }
+}
+
+// ---- Registers: struct kvm_regs and kvm_sregs of x86-64 ----------------------------------------
+
+// biome-ignore format: in groups, in the kernel's order
+const REGISTERS = [
+  'rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rsp', 'rbp',
+  'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15',
+  'rip', 'rflags',
+] as const;
+
+export type Registers = Record<(typeof REGISTERS)[number], bigint>;
+
+const SEGMENTS = ['cs', 'ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt'] as const;
+const SEGMENT_FLAGS = ['type', 'present', 'dpl', 'db', 's', 'l', 'g', 'avl', 'unusable'] as const;
+const TABLES = ['gdt', 'idt'] as const;
+const CONTROLS = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
+
+export type Segment = { base: bigint; limit: number; selector: number } & Record<
+  (typeof SEGMENT_FLAGS)[number],
+  number
+>;
+
+export type SpecialRegisters = Record<(typeof SEGMENTS)[number], Segment> &
+  Record<(typeof TABLES)[number], { base: bigint; limit: number }> &
+  Record<(typeof CONTROLS)[number], bigint>;
+
+const WORD = 8;
+const SEGMENT_SIZE = 24;
+const TABLE_SIZE = 16;
+const TABLES_AT = SEGMENTS.length * SEGMENT_SIZE;
+const CONTROLS_AT = TABLES_AT + TABLES.length * TABLE_SIZE;
+const PENDING_INTERRUPTS_SIZE = 32;
+const SPECIAL_SIZE = CONTROLS_AT + CONTROLS.length * WORD + PENDING_INTERRUPTS_SIZE;
+
+export function getRegisters(vcpu: Vcpu): Registers {
+  const values = new BigUint64Array(REGISTERS.length);
+  vcpu.readRegisters(bytesOf(values));
+  return Object.fromEntries(REGISTERS.map((name, index) => [name, values[index]])) as Registers;
+}
+
+/** Changes those that are given. */
+export function setRegisters(vcpu: Vcpu, changes: Partial<Registers>): void {
+  const values = BigUint64Array.from(Object.values({ ...getRegisters(vcpu), ...changes }));
+  vcpu.writeRegisters(bytesOf(values));
+}
+
+export function getSpecialRegisters(vcpu: Vcpu): SpecialRegisters {
+  const view = readSpecial(vcpu);
+  const segment = (at: number): Segment => ({
+    base: view.getBigUint64(at, true),
+    limit: view.getUint32(at + 8, true),
+    selector: view.getUint16(at + 12, true),
+    ...(Object.fromEntries(SEGMENT_FLAGS.map((flag, index) => [flag, view.getUint8(at + 14 + index)])) as Record<
+      (typeof SEGMENT_FLAGS)[number],
+      number
+    >),
+  });
+  return Object.fromEntries([
+    ...SEGMENTS.map((name, index) => [name, segment(index * SEGMENT_SIZE)]),
+    ...TABLES.map((name, index) => {
+      const at = TABLES_AT + index * TABLE_SIZE;
+      return [name, { base: view.getBigUint64(at, true), limit: view.getUint16(at + 8, true) }];
+    }),
+    ...CONTROLS.map((name, index) => [name, view.getBigUint64(CONTROLS_AT + index * WORD, true)]),
+  ]) as SpecialRegisters;
+}
+
+/** Changes those that are given; a segment or table is given whole. */
+export function setSpecialRegisters(vcpu: Vcpu, changes: Partial<SpecialRegisters>): void {
+  const view = readSpecial(vcpu);
+  for (const [index, name] of SEGMENTS.entries()) {
+    const segment = changes[name];
+    if (!segment) continue;
+    const at = index * SEGMENT_SIZE;
+    view.setBigUint64(at, segment.base, true);
+    view.setUint32(at + 8, segment.limit, true);
+    view.setUint16(at + 12, segment.selector, true);
+    for (const [flag, field] of SEGMENT_FLAGS.entries()) view.setUint8(at + 14 + flag, segment[field]);
+  }
+  for (const [index, name] of TABLES.entries()) {
+    const table = changes[name];
+    if (!table) continue;
+    view.setBigUint64(TABLES_AT + index * TABLE_SIZE, table.base, true);
+    view.setUint16(TABLES_AT + index * TABLE_SIZE + 8, table.limit, true);
+  }
+  for (const [index, name] of CONTROLS.entries()) {
+    const value = changes[name];
+    if (value !== undefined) view.setBigUint64(CONTROLS_AT + index * WORD, value, true);
+  }
+  vcpu.writeSpecialRegisters(bytesOf(view));
+}
+
+function readSpecial(vcpu: Vcpu): DataView {
+  const view = new DataView(new ArrayBuffer(SPECIAL_SIZE));
+  vcpu.readSpecialRegisters(bytesOf(view));
+  return view;
+}
+
+function bytesOf(view: ArrayBufferView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}

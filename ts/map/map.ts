@@ -1,0 +1,304 @@
+// The memory map of one virtual machine: where everything is made, changed together and closed.
+
+import * as abi from '../../assembly/abi.ts';
+import type { LeaseFacts } from '../access/lease-table.ts';
+import { type WaitOptions, whenFree } from '../access/when-free.ts';
+import { type Address, formatHex, LAST_ADDRESS } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
+import { Handle } from '../core/handle.ts';
+import {
+  POLICIES,
+  type Policy,
+  REGION_KINDS,
+  type RegionFlags,
+  type RegionKind,
+  regionFlags,
+  regionKindNumber,
+} from '../core/kinds.ts';
+import { native } from '../core/native.ts';
+import { systemError } from '../core/system.ts';
+import * as validate from '../core/validate.ts';
+import type { KvmPartition } from '../sinks/kvm.ts';
+import { Attachment, checkedPartition, type Partition } from '../sinks/partition.ts';
+import { VaSpace } from '../sinks/va-space.ts';
+import { count, renderFlatViews, renderLease, renderTrees } from '../text/render.ts';
+import { type TraceOutput, TraceRecorder } from '../trace/recorder.ts';
+import { Context } from './context.ts';
+import type { MapHandle } from './map-handle.ts';
+import { Region } from './region.ts';
+import { AddressSpace } from './space.ts';
+
+export interface MemoryMapOptions {
+  /** Which overlaps of regions are allowed. Default `layered`: any. */
+  readonly policy?: Policy;
+  /** Takes a trace of everything that happens to the map, as text: a stream, or anything with `write`. If `write` throws,
+   *  the recording ends there, and a warning of the process (`code` RECORDING_ENDED) says why: the change that it was
+   *  told of has happened, and the map goes on. What it throws at the first line comes out of the constructor. */
+  readonly record?: TraceOutput;
+  /** Bytes that the core may use for its records; what only takes away may use more. Default: nearly 4 GiB. */
+  readonly maxMemory?: number;
+  /** Checks every invariant around every step: slow, for tests and bug reports. Default false. Throws CORE_MISSING in a
+   *  clone that has not run its tests. */
+  readonly debug?: boolean;
+}
+
+export interface RegionOptions extends RegionFlags {
+  readonly name: string;
+  readonly kind: RegionKind;
+  /** Bytes, up to 2^64. */
+  readonly size: Address;
+}
+
+export interface AliasOptions extends RegionFlags {
+  readonly name: string;
+  readonly target: Region;
+  /** Of the window in the target. Default 0. */
+  readonly offset?: Address;
+  /** Bytes; past the end of the target nothing is seen. */
+  readonly size: Address;
+}
+
+export interface AddressSpaceOptions {
+  readonly name: string;
+  readonly root: Region;
+  /** GPA of the root's first byte. Default 0. */
+  readonly offset?: Address;
+}
+
+export interface VaSpaceOptions {
+  readonly name?: string;
+  /** Bytes to reserve, whole pages: address space, not memory. Default 1 TiB. */
+  readonly size?: Address;
+}
+
+export interface AttachOptions {
+  readonly space: AddressSpace;
+  /** The VA space of that address space whose host addresses the slots use. */
+  readonly va: VaSpace;
+  /** Added to every GPA. Default 0. */
+  readonly gpaOffset?: Address;
+  /** The highest GPA of the partition that this attachment may use. Default: any. */
+  readonly lastGpa?: Address;
+  /** Slots that the partition is given at most, said when it is first attached. Default: what it has. */
+  readonly slotLimit?: number;
+}
+
+/** The body of a transaction, whose changes are made when it returns: an async function is none. */
+export type SyncBody<Result> = (() => Result) &
+  ([Result] extends [never] ? unknown : Result extends PromiseLike<unknown> ? 'it must not be async' : unknown);
+
+const DEFAULT_VA_SIZE = 2 ** 40;
+const MAP_OPTIONS = ['policy', 'record', 'maxMemory', 'debug'] as const;
+const REGION_OPTIONS = ['name', 'kind', 'size', 'readonly', 'nonvolatile', 'enabled'] as const;
+const ALIAS_OPTIONS = ['name', 'target', 'offset', 'size', 'readonly', 'nonvolatile', 'enabled'] as const;
+const SPACE_OPTIONS = ['name', 'root', 'offset'] as const;
+const VA_OPTIONS = ['name', 'size'] as const;
+const ATTACH_OPTIONS = ['space', 'va', 'gpaOffset', 'lastGpa', 'slotLimit'] as const;
+
+/** Regions, address spaces and what they are attached to. Every change is a transaction: it happens wholly, or throws
+ *  and has not happened. */
+export class MemoryMap extends Handle {
+  readonly #context: Context;
+
+  constructor(options?: MemoryMapOptions) {
+    super();
+    const {
+      policy = 'layered',
+      record,
+      maxMemory,
+      debug = false,
+    } = validate.options(options, MAP_OPTIONS, 'MemoryMap');
+    const checkedPolicy = validate.oneOf(POLICIES, policy, 'policy');
+    if (record !== undefined && typeof record?.write !== 'function') {
+      throw validate.invalid('record must have a method write(text)');
+    }
+    const coreOptions = {
+      policy: checkedPolicy,
+      debug: validate.flag(debug, 'debug'),
+      ...(maxMemory === undefined ? {} : { maxMemory: validate.integer(maxMemory, 'maxMemory', 2 ** 20, 2 ** 32) }),
+    };
+    const recorder = record === undefined ? undefined : new TraceRecorder(record, checkedPolicy);
+    this.#context = new Context(coreOptions, recorder);
+  }
+
+  protected override get what(): string {
+    return 'the memory map';
+  }
+
+  /** @internal For what is built on top of a map. */
+  get context(): Context {
+    return this.#context;
+  }
+
+  /** Everything that `body` changes happens at once, or not at all if it throws. They nest: an inner one that throws
+   *  takes back only its own. `body` must not be async. Returns what it returns. */
+  transaction<Result>(body: SyncBody<Result>): Result {
+    this.checkOpen();
+    if (typeof body !== 'function') throw validate.invalid('a transaction needs a function');
+    return this.#context.transaction(body);
+  }
+
+  /** The same, which waits where memory is leased that it would change: until then the guest has no more access to that
+   *  memory than after the change, and nobody gets a new lease that the change would break. `body` is called again after
+   *  each wait: what it did before was taken back. Throws what a transaction throws; LEASED at the deadline and ABORTED with
+   *  who held on, and has then changed nothing. Where the guest could not be given its access back, `cause` says why, and
+   *  that is done with the next transaction. */
+  whenFree<Result>(body: SyncBody<Result>, options?: WaitOptions): Promise<Result> {
+    return whenFree(this.#context, body, options);
+  }
+
+  /** The leases that are held now. */
+  leases(): LeaseFacts[] {
+    return this.#context.leases.all();
+  }
+
+  createRegion(options: RegionOptions): Region {
+    this.checkOpen();
+    const given = validate.options(options, REGION_OPTIONS, 'createRegion');
+    const name = validate.text(given.name, 'name');
+    const kind = validate.oneOf(REGION_KINDS, given.kind, 'kind');
+    const size = validate.size(given.size, 'size');
+    const flags = flagsOf(given);
+    if (kind === 'rom') flags.readonly = true;
+    const { core, recorder } = this.#context;
+    return this.#context.perform(() => {
+      const id = core.createRegion(regionKindNumber(kind), size, regionFlags(flags));
+      recorder?.record({ op: 'region', id, name, kind, size, ...flags });
+      return new Region(this.#context, id, name, kind);
+    });
+  }
+
+  createAlias(options: AliasOptions): Region {
+    this.checkOpen();
+    const given = validate.options(options, ALIAS_OPTIONS, 'createAlias');
+    const name = validate.text(given.name, 'name');
+    const target = validate.instance(Region, given.target, 'target').idIn(this.#context);
+    const offset = validate.address(given.offset ?? 0, 'offset');
+    const size = validate.size(given.size, 'size');
+    const flags = flagsOf(given);
+    const { core, recorder } = this.#context;
+    return this.#context.perform(() => {
+      const id = core.createAlias(target, offset, size, regionFlags(flags));
+      recorder?.record({ op: 'alias', id, name, target, offset, size, ...flags });
+      return new Region(this.#context, id, name, 'alias');
+    });
+  }
+
+  createAddressSpace(options: AddressSpaceOptions): AddressSpace {
+    this.checkOpen();
+    const given = validate.options(options, SPACE_OPTIONS, 'createAddressSpace');
+    const name = validate.text(given.name, 'name');
+    const root = validate.instance(Region, given.root, 'root').idIn(this.#context);
+    const offset = validate.address(given.offset ?? 0, 'offset');
+    const { core, recorder } = this.#context;
+    return this.#context.perform(() => {
+      const id = core.createSpace(root, offset);
+      recorder?.record({ op: 'space', id, name, root, offset });
+      return new AddressSpace(this.#context, id, name);
+    });
+  }
+
+  /** Mirrors an address space in this process's memory. Throws SYSTEM where so much cannot be reserved, PAST_LIMIT
+   *  where memory is visible that does not fit. */
+  attachVaSpace(space: AddressSpace, options?: VaSpaceOptions): VaSpace {
+    this.checkOpen();
+    const spaceId = validate.instance(AddressSpace, space, 'space').idIn(this.#context);
+    const given = validate.options(options, VA_OPTIONS, 'attachVaSpace');
+    const name = validate.text(given.name ?? `va of ${space.name}`, 'name');
+    const size = validate.length(given.size ?? DEFAULT_VA_SIZE, 'size');
+    const { core, recorder } = this.#context;
+    const what = `a VA space of ${formatHex(size)} bytes cannot be reserved`;
+    return this.#context.transaction(() => {
+      const reservation = systemError(what, () => native().Reservation.create(size, name));
+      this.#context.onUndo(() => reservation.close());
+      const id = core.attachVa(spaceId, size);
+      recorder?.record({ op: 'va', id, space: spaceId, size });
+      return new VaSpace(this.#context, id, name, space, reservation);
+    });
+  }
+
+  /** Gives a partition memory slots for what an address space shows, from now on until the attachment or the partition
+   *  is closed. Throws NO_SLOTS, PAST_LIMIT, ATTACHMENT_OVERLAP, PLAN_FAILED. */
+  attachPartition(partition: KvmPartition | Partition, options: AttachOptions): Attachment {
+    this.checkOpen();
+    const checked = checkedPartition(partition, this.#context);
+    const given = validate.options(options, ATTACH_OPTIONS, 'attachPartition');
+    const space = validate.instance(AddressSpace, given.space, 'space').idIn(this.#context);
+    const va = validate.instance(VaSpace, given.va, 'va');
+    const vaId = va.idIn(this.#context);
+    const gpaOffset = validate.address(given.gpaOffset ?? 0, 'gpaOffset');
+    const lastGpa = validate.address(given.lastGpa ?? LAST_ADDRESS, 'lastGpa');
+    const slots = validate.integer(given.slotLimit ?? abi.MAX_SLOTS, 'slotLimit', 1, abi.MAX_SLOTS);
+    const { core, partitions, recorder } = this.#context;
+    return this.#context.transaction(() => {
+      const partitionId = partitions.enter(checked, Math.min(slots, checked.slotLimit));
+      const id = core.attachPartition(partitionId, space, vaId, gpaOffset, lastGpa);
+      recorder?.record({ op: 'attach', id, partition: partitionId, space, va: vaId, gpaOffset, lastGpa });
+      const attachment = new Attachment(this.#context, id, checked, { space: given.space, va, gpaOffset });
+      for (const part of this.#context.withheld) if (part.concerns(attachment)) attachment.withhold(part);
+      return attachment;
+    });
+  }
+
+  /** What its address spaces show, what is attached to them, and all regions. @internal */
+  override text(): string[] {
+    const { core, names, sinks } = this.#context;
+    const spaces = [...this.#context.spaces.values()].filter(isOpen);
+    const regions = [...this.#context.regions.values()].filter(isOpen);
+    const roots = regions.filter(({ offset }) => offset === undefined);
+    return [
+      this.what,
+      ...renderFlatViews(core, spaces.map(idOf), names),
+      ...[...sinks].filter(isOpen).flatMap((sink) => sink.text()),
+      count(regions.length, 'region'),
+      ...renderTrees(core, roots.map(idOf), names),
+    ];
+  }
+
+  /** Takes everything away from partitions and VA spaces, and ends all handles. Memory objects and partitions stay
+   *  their owner's. Leases that are still held end, and a warning of the process (`code` LEASES_ENDED) says who held
+   *  what. Throws IN_USE inside a transaction, and PLAN_FAILED where a partition keeps its slots: leases then go on. */
+  protected override release(): void {
+    const context = this.#context;
+    if (context.isBusy) throw new MembackingError('IN_USE', 'a memory map cannot be closed inside a transaction');
+    detachAll(context, Attachment);
+    // No partition refuses any more: now what is leased may go.
+    warnOfEnded(context.leases.endAll());
+    detachAll(context, VaSpace);
+    context.close();
+  }
+}
+
+const isOpen = ({ closed }: MapHandle) => !closed;
+const idOf = ({ id }: MapHandle) => id;
+
+/** Closes all sinks of a kind together. */
+function detachAll(context: Context, kind: typeof Attachment | typeof VaSpace): void {
+  const sinks = [...context.sinks].filter((sink) => sink instanceof kind);
+  if (sinks.length === 0) return;
+  try {
+    context.transaction(() => {
+      for (const sink of sinks) sink.close();
+    });
+  } catch (error) {
+    // A map that accepts no change any more: what is mapped stays mapped as long as a partition uses it.
+    if (!context.core.isBroken) throw error;
+    for (const sink of sinks) sink.discard();
+  }
+}
+
+function warnOfEnded(leases: readonly LeaseFacts[]): void {
+  if (leases.length === 0) return;
+  const message = `a memory map was closed while memory was leased: ${leases.map(renderLease).join(', ')}`;
+  process.emitWarning(message, { type: 'MembackingWarning', code: 'LEASES_ENDED' });
+}
+
+function flagsOf({ readonly, nonvolatile, enabled }: RegionFlags): {
+  -readonly [Flag in keyof RegionFlags]-?: boolean;
+} {
+  return {
+    readonly: validate.flag(readonly ?? false, 'readonly'),
+    nonvolatile: validate.flag(nonvolatile ?? false, 'nonvolatile'),
+    enabled: validate.flag(enabled ?? true, 'enabled'),
+  };
+}

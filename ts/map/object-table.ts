@@ -1,0 +1,89 @@
+// Which memory objects a map knows, by what number: entered when first mapped, gone when closed and mapped nowhere.
+
+import * as abi from '../../assembly/abi.ts';
+import { objectKindNumber } from '../core/kinds.ts';
+import type { Context } from './context.ts';
+import type { MemoryObject } from './object.ts';
+
+export class ObjectTable {
+  readonly #context: Context;
+  readonly #ids = new Map<MemoryObject, number>();
+  readonly #objects = new Map<number, MemoryObject>();
+  /** Closed by their owner, but still mapped. */
+  readonly #leaving = new Set<MemoryObject>();
+  readonly #onClose = (object: MemoryObject) => this.#leave(object);
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  /** Gives an object that has no number one, in the transaction that is open. Throws CLOSED. */
+  add(object: MemoryObject): number {
+    const backing = object.use();
+    const { core, native, recorder } = this.#context;
+    const { name, kind, size, writable } = object;
+    const id = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size);
+    native.setObject(id, backing);
+    this.#enter(object, id);
+    recorder?.record({ op: 'object', id, name, kind, size, writable });
+    this.#context.onUndo(() => this.#forget(object, id));
+    return id;
+  }
+
+  /** The number of an object that has one and is open. */
+  knownId(object: MemoryObject): number | undefined {
+    return object.closed ? undefined : this.#ids.get(object);
+  }
+
+  /** Whether some region shows a part of it. */
+  isMapped(object: MemoryObject): boolean {
+    const id = this.#ids.get(object);
+    return id !== undefined && this.#context.core.objectIsMapped(id);
+  }
+
+  objectOf(id: number): MemoryObject {
+    return this.#objects.get(id)!;
+  }
+
+  /** Lets go of what was closed and is not mapped any more. Precondition: no transaction is open. */
+  sweep(): void {
+    if (this.#leaving.size === 0) return;
+    const { core, recorder } = this.#context;
+    const gone = [...this.#leaving].filter((object) => !core.objectIsMapped(this.#ids.get(object)!));
+    if (gone.length === 0) return;
+    this.#context.transaction(() => {
+      for (const object of gone) {
+        const id = this.#ids.get(object)!;
+        core.destroyObject(id);
+        recorder?.record({ op: 'object-close', id });
+        this.#context.onDone(() => this.#forget(object, id));
+      }
+    });
+  }
+
+  close(): void {
+    for (const object of this.#ids.keys()) object.offClose(this.#onClose);
+  }
+
+  #enter(object: MemoryObject, id: number): void {
+    this.#ids.set(object, id);
+    this.#objects.set(id, object);
+    this.#context.names.objects.set(id, object.name);
+    object.onClose(this.#onClose);
+  }
+
+  #forget(object: MemoryObject, id: number): void {
+    object.offClose(this.#onClose);
+    this.#leaving.delete(object);
+    this.#ids.delete(object);
+    this.#objects.delete(id);
+    this.#context.names.objects.delete(id);
+    this.#context.native.clearObject(id);
+  }
+
+  /** Its owner has closed it: it goes when nothing shows it any more. */
+  #leave(object: MemoryObject): void {
+    this.#leaving.add(object);
+    if (!this.#context.isBusy && !this.#context.core.isBroken) this.sweep();
+  }
+}

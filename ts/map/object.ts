@@ -1,0 +1,185 @@
+// Mappable objects: what regions are backed with.
+
+import { type Address, formatHex, toAddress } from '../core/address.ts';
+import { Handle } from '../core/handle.ts';
+import type { ObjectKind } from '../core/kinds.ts';
+import { type Backing, native } from '../core/native.ts';
+import { fileSize, systemError } from '../core/system.ts';
+import * as validate from '../core/validate.ts';
+
+/** Told when a handle of the object is closed: what still maps it keeps its contents. */
+type CloseListener = (object: MemoryObject) => void;
+
+/** Memory that can be mapped into regions: shared (a file) or private (exists only as its mapping). */
+export abstract class MemoryObject extends Handle {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: Address;
+  /** Whether it may be mapped writable. */
+  readonly writable: boolean;
+  abstract readonly kind: ObjectKind;
+  /** Bytes: mappings begin, end and point to multiples of it. @internal */
+  readonly granularity: number;
+  /** Whether nobody but the map can take its memory away; what is sealed later does not count. @internal */
+  readonly isLasting: boolean;
+  /** @internal */
+  readonly backing: Backing;
+  readonly #listeners = new Set<CloseListener>();
+
+  protected constructor(name: string, backing: Backing) {
+    super();
+    validate.madeBy('SharedMemory.create and its like', backing);
+    this.name = name;
+    this.backing = backing;
+    this.size = toAddress(backing.size);
+    this.writable = backing.writable;
+    // Asked now: it may be closed by its owner and stay mapped.
+    this.granularity = backing.granularity;
+    this.isLasting = !backing.isShrinkable;
+  }
+
+  protected override get what(): string {
+    return `memory object "${this.name}"`;
+  }
+
+  /** @internal */
+  override text(): string[] {
+    return [`${this.what}: ${this.kind}, ${formatHex(this.size)} bytes${this.writable ? '' : ', read-only'}`];
+  }
+
+  /** Bytes of memory or disk space in use; undefined for private memory. */
+  get allocatedBytes(): Address | undefined {
+    this.checkOpen();
+    const bytes = this.backing.allocatedBytes;
+    return bytes === undefined ? undefined : toAddress(bytes);
+  }
+
+  /** @internal Throws CLOSED. */
+  use(): Backing {
+    this.checkOpen();
+    return this.backing;
+  }
+
+  /** @internal */
+  onClose(listener: CloseListener): void {
+    this.#listeners.add(listener);
+  }
+  /** @internal */
+  offClose(listener: CloseListener): void {
+    this.#listeners.delete(listener);
+  }
+
+  protected override release(): void {
+    for (const listener of [...this.#listeners]) listener(this);
+    this.backing.close();
+  }
+}
+
+export interface SharedMemoryOptions {
+  /** For people: in messages, in /proc. Default "memory". */
+  readonly name?: string;
+  /** Bytes of a hugetlb page, such as 2 MiB; without it, ordinary pages. */
+  readonly hugePageSize?: number;
+  /** Whether huge pages are left in the pool until they are touched: then one may be missing. Default false. */
+  readonly noReserve?: boolean;
+}
+
+export interface FileMemoryOptions {
+  readonly name?: string;
+  /** Bytes that may be mapped from the file's start. Default: the whole file. */
+  readonly size?: Address;
+  /** Default true: the descriptor must then be open for writing. */
+  readonly writable?: boolean;
+  /** Whether `size` may be more than the file has: what is behind its end is not there until it grows. Default false. */
+  readonly mayGrow?: boolean;
+  /** Whether huge pages are left in the pool until they are touched: then one may be missing. Default false. */
+  readonly noReserve?: boolean;
+}
+
+/** A file: memory that any number of places, guests and processes may see. */
+export class SharedMemory extends MemoryObject {
+  override readonly kind = 'shared';
+
+  /** New memory of `size` bytes, zeroed; its size never changes. Throws SYSTEM (ENOMEM, EMFILE). */
+  static create(size: Address, options?: SharedMemoryOptions): SharedMemory {
+    const {
+      name = 'memory',
+      hugePageSize,
+      noReserve = false,
+    } = validate.options(options, ['name', 'hugePageSize', 'noReserve'], 'SharedMemory.create');
+    const bytes = validate.length(size, 'size');
+    const checkedName = validate.text(name, 'name');
+    const pageSize = hugePageSize === undefined ? 0 : validate.integer(hugePageSize, 'hugePageSize', 1, 2 ** 40);
+    const isReserved = !validate.flag(noReserve, 'noReserve');
+    return new SharedMemory(
+      checkedName,
+      systemError(`memory of ${bytes} bytes cannot be had`, () =>
+        native().Backing.memfd(checkedName, bytes, pageSize, isReserved),
+      ),
+    );
+  }
+
+  /** A file of the caller's: its descriptor is duplicated, and stays the caller's to close. Throws SYSTEM: EACCES (not
+   *  open for what is asked), ENODEV (no such thing can be mapped), ENXIO (the file is shorter than `size`). */
+  static fromFd(fd: number, options?: FileMemoryOptions): SharedMemory {
+    const known = ['name', 'size', 'writable', 'mayGrow', 'noReserve'] as const;
+    const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);
+    const given = validate.options(options, known, 'SharedMemory.fromFd');
+    const { name = `fd ${checkedFd}`, size, writable = true, mayGrow = false, noReserve = false } = given;
+    const checkedName = validate.text(name, 'name');
+    const mayWrite = validate.flag(writable, 'writable');
+    return new SharedMemory(
+      checkedName,
+      systemError(`descriptor ${checkedFd} cannot be mapped`, () =>
+        native().Backing.fromFd(
+          checkedFd,
+          size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
+          mayWrite,
+          validate.flag(mayGrow, 'mayGrow'),
+          !validate.flag(noReserve, 'noReserve'),
+        ),
+      ),
+    );
+  }
+
+  /** The file itself, to hand to another process; it is this object's to close. */
+  get fd(): number {
+    return this.use().fd!;
+  }
+}
+
+/** Memory without a file: seen at one place of one VA space at a time, kept while it is hidden. */
+export class PrivateMemory extends MemoryObject {
+  override readonly kind = 'private';
+
+  /** New memory of `size` bytes, zeroed. Throws SYSTEM. */
+  static create(size: Address, options?: { readonly name?: string }): PrivateMemory {
+    const { name = 'private memory' } = validate.options(options, ['name'], 'PrivateMemory.create');
+    const bytes = validate.length(size, 'size');
+    const checkedName = validate.text(name, 'name');
+    return new PrivateMemory(
+      checkedName,
+      systemError(`memory of ${bytes} bytes cannot be had`, () => native().Backing.privateMemory(bytes, checkedName)),
+    );
+  }
+
+  /** A copy-on-write image of a file: writes stay here, the file stays as it is. Throws SYSTEM. */
+  static fromFile(fd: number, options?: { readonly name?: string; readonly size?: Address }): PrivateMemory {
+    const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);
+    const { name = `copy of fd ${checkedFd}`, size } = validate.options(
+      options,
+      ['name', 'size'],
+      'PrivateMemory.fromFile',
+    );
+    const checkedName = validate.text(name, 'name');
+    return new PrivateMemory(
+      checkedName,
+      systemError(`descriptor ${checkedFd} cannot be mapped`, () =>
+        native().Backing.privateFile(
+          checkedFd,
+          size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
+        ),
+      ),
+    );
+  }
+}

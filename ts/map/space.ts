@@ -1,0 +1,107 @@
+// Address spaces: what one observer sees.
+
+import * as abi from '../../assembly/abi.ts';
+import { type Address, lengthOf } from '../core/address.ts';
+import type { Row } from '../core/core.ts';
+import { regionKindName } from '../core/kinds.ts';
+import * as validate from '../core/validate.ts';
+import { Attachment } from '../sinks/partition.ts';
+import { type ExplainedRegion, type Explanation, explain, explainedRegion } from '../text/explain.ts';
+import { renderFlatView } from '../text/render.ts';
+import type { Context } from './context.ts';
+import { MapHandle } from './map-handle.ts';
+import type { Region } from './region.ts';
+
+/** A stretch of guest-physical addresses and what is seen there. */
+export interface FlatRange {
+  readonly gpa: Address;
+  readonly length: Address;
+  /** Name of the region. */
+  readonly name: string;
+  readonly region: Region;
+  readonly offsetInRegion: Address;
+  /** Inherited from everything that it is seen through, or the region's own. */
+  readonly readonly: boolean;
+  readonly nonvolatile: boolean;
+}
+
+/** A region that is or would be seen at an address. */
+export interface SeenRegion extends ExplainedRegion {
+  readonly region: Region;
+  /** The alias that it is seen through, the innermost one. */
+  readonly via: Region | undefined;
+}
+
+/** Closing it throws IN_USE while something is attached. */
+export class AddressSpace extends MapHandle {
+  readonly name: string;
+
+  /** @internal Made by MemoryMap. */
+  constructor(context: Context, id: number, name: string) {
+    super(context, id);
+    this.name = name;
+    context.enter(context.spaces, id, this);
+    context.enter(context.names.spaces, id, name);
+  }
+
+  protected override get what(): string {
+    return `address space "${this.name}"`;
+  }
+
+  /** What is visible, in order of address. Inside a transaction: before it. */
+  flatView(): FlatRange[] {
+    this.checkOpen();
+    return this.context.core.flat(this.id).map((row) => this.#range(row));
+  }
+
+  /** The flat range at an address; undefined where nothing is. */
+  find(gpa: Address): FlatRange | undefined {
+    this.checkOpen();
+    const at = validate.address(gpa, 'gpa');
+    const row = this.context.core.flatFrom(this.id, at);
+    return row === undefined || row.start > at ? undefined : this.#range(row);
+  }
+
+  /** Why the byte at an address is what it is: which region is seen there, which ones that hides, in order, the memory that
+   *  is mapped there and the slots that show it. `renderExplanation` makes text of it. */
+  explain(gpa: Address): Explanation<SeenRegion> {
+    this.checkOpen();
+    const { core, names, regions, sinks } = this.context;
+    const attachments = [...sinks].filter((sink) => sink instanceof Attachment && sink.space === this && !sink.closed);
+    const ids = attachments.map(({ id }) => id);
+    return explain(core, this.id, validate.address(gpa, 'gpa'), names, ids, (row) => ({
+      ...explainedRegion(row, names),
+      region: regions.get(row.id)!,
+      via: row.other === 0 ? undefined : regions.get(row.other - 1),
+    }));
+  }
+
+  /** @internal */
+  override text(): string[] {
+    return renderFlatView(this.context.core, this.id, this.context.names);
+  }
+
+  #range(row: Row): FlatRange {
+    const region = this.context.regions.get(row.id)!;
+    return {
+      gpa: row.start,
+      length: lengthOf(row.start, row.last),
+      name: region.name,
+      region,
+      offsetInRegion: row.offset,
+      readonly: (row.flags & abi.FLAT_READONLY) !== 0 || regionKindName(row.kind) === 'rom',
+      nonvolatile: (row.flags & abi.FLAT_NONVOLATILE) !== 0,
+    };
+  }
+
+  protected override release(): void {
+    const { context, id } = this;
+    context.perform(() => {
+      context.core.destroySpace(id);
+      context.recorder?.record({ op: 'space-close', id });
+      context.leave(context.spaces, id);
+      context.leave(context.names.spaces, id);
+      this.end();
+    });
+  }
+}

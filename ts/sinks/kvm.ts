@@ -1,0 +1,258 @@
+// KVM: a partition and its vCPUs.
+
+import { MembackingError } from '../core/errors.ts';
+import { Handle } from '../core/handle.ts';
+import {
+  type Vcpu as AddonVcpu,
+  type Exit,
+  getRegisters,
+  getSpecialRegisters,
+  type Kvm,
+  native,
+  type Registers,
+  type SpecialRegisters,
+  setRegisters,
+  setSpecialRegisters,
+  VcpuExit,
+  type Vm,
+} from '../core/native.ts';
+import { systemError, wrapped } from '../core/system.ts';
+import * as validate from '../core/validate.ts';
+import type { Context } from '../map/context.ts';
+import type { Attachment, PartitionFacts } from './partition.ts';
+
+/** A virtual machine of KVM. Closing it ends its attachments; it throws IN_USE inside a transaction of their map. */
+export class KvmPartition extends Handle implements PartitionFacts {
+  readonly name: string;
+  readonly slotLimit: number;
+  /** KVM executes what it can read. */
+  readonly canExecuteProtect = false;
+  /** @internal */
+  readonly vm: Vm;
+  /** @internal */
+  readonly attachments = new Set<Attachment>();
+  readonly #kvm: Kvm;
+
+  private constructor(name: string, kvm: Kvm, vm: Vm) {
+    super();
+    validate.madeBy('KvmPartition.open', vm);
+    this.name = name;
+    this.#kvm = kvm;
+    this.vm = vm;
+    this.slotLimit = vm.slotLimit;
+  }
+
+  /** Throws SYSTEM: ENOENT where there is no KVM, EACCES where this user may not use it. */
+  static open(options?: { readonly name?: string }): KvmPartition {
+    const { name = 'kvm' } = validate.options(options, ['name'], 'KvmPartition.open');
+    const checkedName = validate.text(name, 'name');
+    return systemError('a KVM virtual machine cannot be made', () => {
+      const kvm = native().Kvm.open();
+      try {
+        return new KvmPartition(checkedName, kvm, kvm.createVm());
+      } catch (error) {
+        kvm.close();
+        throw error;
+      }
+    });
+  }
+
+  protected override get what(): string {
+    return `partition "${this.name}"`;
+  }
+
+  /** KVM_CHECK_EXTENSION on the virtual machine: 0 is no, more is yes or how many. */
+  checkExtension(capability: number): number {
+    this.checkOpen();
+    const checked = validate.integer(capability, 'capability', 0, 0xffffffff);
+    return systemError(this.what, () => this.vm.checkExtension(checked));
+  }
+
+  /** A vCPU that has the CPUID features of this machine. Throws SYSTEM. */
+  createVcpu(id: number): Vcpu {
+    this.checkOpen();
+    const checked = validate.integer(id, 'id', 0, 0x7fffffff);
+    return systemError(`vCPU ${checked} cannot be made`, () => {
+      const vcpu = this.vm.createVcpu(checked);
+      try {
+        vcpu.setSupportedCpuid();
+        return Vcpu.of(checked, vcpu);
+      } catch (error) {
+        vcpu.close();
+        throw error;
+      }
+    });
+  }
+
+  // A PC's own devices, in the kernel: to be made before the first vCPU, in this order. Throw SYSTEM.
+
+  /** Where KVM puts three pages that it needs for itself, below 4 GiB, away from everything that is mapped. */
+  setTssAddress(gpa: number): void {
+    this.checkOpen();
+    systemError(this.what, () => this.vm.setTssAddress(validate.integer(gpa, 'gpa', 0, 0xffffffff)));
+  }
+
+  /** The interrupt controllers: PICs, I/O APIC, local APICs. */
+  createIrqchip(): void {
+    this.checkOpen();
+    systemError(this.what, () => this.vm.createIrqchip());
+  }
+
+  /** The timer, with the speaker's port that shows its output. */
+  createPit(): void {
+    this.checkOpen();
+    systemError(this.what, () => this.vm.createPit());
+  }
+
+  /** Raises or lowers an interrupt line of the controllers. */
+  setIrqLine(line: number, isRaised: boolean): void {
+    this.checkOpen();
+    systemError(this.what, () =>
+      this.vm.irqLine(validate.integer(line, 'line', 0, 0xffff), validate.flag(isRaised, 'isRaised')),
+    );
+  }
+
+  /** Makes all its vCPUs stop running the guest, and waits until they have. Their runs go on at `resume`. Pauses nest. */
+  pause(): void {
+    this.checkOpen();
+    systemError(this.what, () => this.vm.pause());
+  }
+
+  /** Takes one `pause` back. Throws NOT_PAUSED. */
+  resume(): void {
+    this.checkOpen();
+    systemError(this.what, () => this.vm.resume());
+  }
+
+  /** @internal Throws CLOSED; IN_USE while it is attached to another map: each gives out slot numbers of its own. */
+  checkAttachable(context: Context): void {
+    this.checkOpen();
+    for (const attachment of this.attachments) {
+      if (attachment.context !== context && !attachment.closed) {
+        throw new MembackingError(
+          'IN_USE',
+          `${this.what} is attached to another memory map: close that attachment first`,
+        );
+      }
+    }
+  }
+
+  protected override release(): void {
+    for (const attachment of [...this.attachments]) attachment.letGo();
+    this.vm.close();
+    this.#kvm.close();
+  }
+}
+
+/** A virtual processor. Only one thread at a time runs it; another gets VCPU_RUNNING. */
+export class Vcpu extends Handle {
+  /** Undefined for one that another thread made. */
+  readonly id: number | undefined;
+  /** Facts of the last exit, read in place; data to answer it with goes there too. */
+  readonly exit: VcpuExit;
+  readonly #vcpu: AddonVcpu;
+
+  private constructor(id: number | undefined, vcpu: AddonVcpu) {
+    super();
+    validate.madeBy('KvmPartition.createVcpu', vcpu);
+    this.id = id;
+    this.#vcpu = vcpu;
+    this.exit = new VcpuExit(vcpu);
+  }
+
+  /** @internal Made by KvmPartition. */
+  static of(id: number, vcpu: AddonVcpu): Vcpu {
+    return new Vcpu(id, vcpu);
+  }
+
+  /** The vCPU of another thread of this process, by its `token`, while that handle is open. Throws CLOSED. */
+  static fromToken(token: number): Vcpu {
+    const checked = validate.integer(token, 'token', 0, 0xffffffff);
+    return systemError('there is no such vCPU', () => new Vcpu(undefined, native().Vcpu.fromToken(checked)));
+  }
+
+  protected override get what(): string {
+    return this.id === undefined ? 'the vCPU of another thread' : `vCPU ${this.id}`;
+  }
+
+  /** For `Vcpu.fromToken` in another thread. */
+  get token(): number {
+    this.checkOpen();
+    return this.#vcpu.token;
+  }
+
+  /** Runs the guest on this thread until an exit, and returns its reason (KVM_EXIT). Throws SYSTEM: EBUSY while this
+   *  thread holds the partition paused, EBADF when the partition is closed. */
+  run(): number {
+    try {
+      return this.#vcpu.run();
+    } catch (error) {
+      throw wrapped(this.what, error);
+    }
+  }
+
+  /** The same, with the exit as an object. */
+  runToExit(): Exit {
+    this.run();
+    return this.exit.describe();
+  }
+
+  /** The same on a thread of its own. */
+  async runAsync(): Promise<Exit> {
+    try {
+      await this.#vcpu.runAsync();
+    } catch (error) {
+      throw wrapped(this.what, error);
+    }
+    return this.exit.describe();
+  }
+
+  /** Finishes the instruction that the last exit interrupted, and does not go on: returns KVM_EXIT.INTR, or another
+   *  exit if it has more to ask. Before that, registers are those of an instruction half done. */
+  finish(): number {
+    return systemError(this.what, () => this.#vcpu.finish());
+  }
+
+  /** From any thread: the run that is going on, or else the next one, ends as `kicked`. */
+  kick(): void {
+    this.checkOpen();
+    this.#vcpu.kick();
+  }
+
+  get registers(): Registers {
+    return systemError(this.what, () => getRegisters(this.#vcpu));
+  }
+  /** Those that are given change. */
+  set registers(changes: Partial<Registers>) {
+    checkShape(changes, this.registers, 'registers');
+    systemError(this.what, () => setRegisters(this.#vcpu, changes));
+  }
+  get specialRegisters(): SpecialRegisters {
+    return systemError(this.what, () => getSpecialRegisters(this.#vcpu));
+  }
+  /** Those that are given change; a segment or table is given whole. */
+  set specialRegisters(changes: Partial<SpecialRegisters>) {
+    checkShape(changes, this.specialRegisters, 'specialRegisters');
+    systemError(this.what, () => setSpecialRegisters(this.#vcpu, changes));
+  }
+
+  protected override release(): void {
+    this.#vcpu.close();
+  }
+}
+
+/** What is given must be as what is there. Throws INVALID_ARGUMENT. */
+function checkShape(given: object, there: object, name: string): void {
+  validate.options(given as Record<string, unknown>, Object.keys(there), name);
+  for (const [key, value] of Object.entries(given)) {
+    const current: unknown = there[key as keyof typeof there];
+    const path = `${name}.${key}`;
+    if (typeof current === 'number') validate.integer(value, path, 0, 0xffffffff);
+    else if (typeof current === 'bigint') validate.u64(value, path);
+    else {
+      checkShape(value, current as object, path);
+      const missing = Object.keys(current as object).find((field) => value[field] === undefined);
+      if (missing !== undefined) throw validate.invalid(`${path} must be given whole: ${missing} is missing`);
+    }
+  }
+}

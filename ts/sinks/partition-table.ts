@@ -1,0 +1,51 @@
+// Which partitions are attached, by the core's number: entered with the first attachment, gone with the last.
+
+import type { Context } from '../map/context.ts';
+import type { PartitionFacts } from './partition.ts';
+
+interface Entry {
+  readonly id: number;
+  attachments: number;
+}
+
+export class PartitionTable {
+  readonly #context: Context;
+  readonly #entries = new Map<PartitionFacts, Entry>();
+
+  constructor(context: Context) {
+    this.#context = context;
+  }
+
+  /** The partition's number, for one more attachment; with the first, the slots that it may be given at most are set.
+   *  Inside a transaction. */
+  enter(partition: PartitionFacts, slots: number): number {
+    const entry = this.#entries.get(partition) ?? this.#create(partition, slots);
+    entry.attachments++;
+    this.#context.onUndo(() => {
+      if (--entry.attachments === 0) this.#entries.delete(partition);
+    });
+    return entry.id;
+  }
+
+  /** One attachment is gone. */
+  leave(partition: PartitionFacts): void {
+    const entry = this.#entries.get(partition)!;
+    if (--entry.attachments > 0) return;
+    this.#entries.delete(partition);
+    const { core, names, recorder } = this.#context;
+    this.#context.perform(() => {
+      core.destroyPartition(entry.id);
+      recorder?.record({ op: 'partition-close', id: entry.id });
+      this.#context.leave(names.partitions, entry.id);
+    });
+  }
+
+  #create(partition: PartitionFacts, slots: number): Entry {
+    const { core, names, recorder } = this.#context;
+    const entry = { id: core.createPartition(slots), attachments: 0 };
+    recorder?.record({ op: 'partition', id: entry.id, slots });
+    this.#context.enter(names.partitions, entry.id, partition.name);
+    this.#entries.set(partition, entry);
+    return entry;
+  }
+}

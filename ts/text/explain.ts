@@ -1,0 +1,110 @@
+// Why a byte of guest memory is what it is: who is seen there, whom that hides, and what memory it is.
+
+import * as abi from '../../assembly/abi.ts';
+import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
+import type { Core, Row } from '../core/core.ts';
+import { type Access, accessName, type RegionKind, regionKindName } from '../core/kinds.ts';
+import type { Names } from '../core/names.ts';
+
+export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
+  /** Name of the address space. */
+  readonly space: string;
+  readonly gpa: Address;
+  /** What the guest sees; undefined where nothing is. */
+  readonly visible: Region | undefined;
+  /** What it would see instead, were the one before not there. */
+  readonly hidden: readonly Region[];
+  /** The memory behind the visible byte, if any is mapped. */
+  readonly mapping: ExplainedMapping | undefined;
+  /** The slots that show this byte, of all attachments asked about. */
+  readonly slots: readonly ExplainedSlot[];
+  /** Where nothing is: what is visible next. */
+  readonly next: { readonly name: string; readonly start: Address } | undefined;
+}
+
+export interface ExplainedRegion {
+  readonly name: string;
+  readonly kind: RegionKind;
+  /** In the region. */
+  readonly offset: Address;
+  /** GPAs at which the bytes around this one are seen; of a hidden region, would be, if nothing hid them. `last` is
+   *  included. */
+  readonly start: Address;
+  readonly last: Address;
+  readonly priority: number;
+  /** Its own, or of a container or alias on the way to it. */
+  readonly readonly: boolean;
+  readonly nonvolatile: boolean;
+  /** The alias that shows it here; of several, the nearest to the region. */
+  readonly through: string | undefined;
+}
+
+export interface ExplainedMapping {
+  readonly object: string;
+  /** Of the byte, in the object. */
+  readonly offset: Address;
+  readonly writable: boolean;
+}
+
+export interface ExplainedSlot {
+  /** Name of the attachment. */
+  readonly sink: string;
+  readonly slot: number;
+  /** GPAs of the address space; `last` is included. */
+  readonly start: Address;
+  readonly last: Address;
+  readonly access: Access;
+}
+
+/** `attachments`: sinks of kind partition on this address space. `explained`: what is said of a region. */
+export function explain<Region extends ExplainedRegion>(
+  core: Core,
+  space: number,
+  gpa: Address,
+  names: Names,
+  attachments: Iterable<number>,
+  explained: (row: Row) => Region,
+): Explanation<Region> {
+  const [visible, ...hidden] = core.explain(space, gpa);
+  const range = core.flatFrom(space, gpa);
+  return {
+    space: names.spaces.get(space)!,
+    gpa,
+    visible: visible && explained({ ...visible, start: range!.start, last: range!.last }),
+    hidden: hidden.map(explained),
+    mapping: visible && explainedMapping(core, visible, names),
+    slots: [...attachments].flatMap((sink) => explainedSlots(core, sink, gpa, names)),
+    next: visible || !range ? undefined : { name: names.regions.get(range.id)!, start: range.start },
+  };
+}
+
+export function explainedRegion(row: Row, names: Names): ExplainedRegion {
+  return {
+    name: names.regions.get(row.id)!,
+    kind: regionKindName(row.kind) as RegionKind,
+    offset: row.offset,
+    start: row.start,
+    last: row.last,
+    priority: row.priority,
+    readonly: (row.flags & abi.FLAT_READONLY) !== 0,
+    nonvolatile: (row.flags & abi.FLAT_NONVOLATILE) !== 0,
+    through: row.other === 0 ? undefined : names.regions.get(row.other - 1),
+  };
+}
+
+function explainedMapping(core: Core, { id, offset }: Row, names: Names): ExplainedMapping | undefined {
+  const mapping = core.mappingFrom(id, offset);
+  if (mapping === undefined || mapping.start > offset) return undefined;
+  return {
+    object: names.objects.get(mapping.id)!,
+    offset: sum(mapping.offset, lastByte(lengthOf(mapping.start, offset))),
+    writable: (mapping.flags & abi.MAPPING_WRITABLE) !== 0,
+  };
+}
+
+function explainedSlots(core: Core, sink: number, gpa: Address, names: Names): ExplainedSlot[] {
+  const slot = core.slotFrom(sink, gpa);
+  if (slot === undefined || slot.start > gpa) return [];
+  const { kind, start, last, flags } = slot;
+  return [{ sink: names.sinks.get(sink)!, slot: kind, start, last, access: accessName(flags) }];
+}

@@ -1,0 +1,294 @@
+// The one text form of what there is and of what is planned: aligned, hexadecimal, one line an item. The command, error
+// messages, util.inspect and snapshots all show this.
+//
+// Ranges are `first-last`, both included. `+ n` behind a name is an offset in it.
+
+import * as abi from '../../assembly/abi.ts';
+import type { LeaseFacts } from '../access/lease-table.ts';
+import { COMMAND_NAMES, type PlanFacts } from '../apply/runner.ts';
+import { type Address, formatHex, lastByte, lengthOf, sum } from '../core/address.ts';
+import type { Command, Core, Row } from '../core/core.ts';
+import { accessName, DISTURBANCES, regionKindName } from '../core/kinds.ts';
+import type { Names } from '../core/names.ts';
+import type { Explanation } from './explain.ts';
+
+/** Digits of an address at least. */
+const MIN_DIGITS = 8;
+
+/** What an address space shows. */
+export function renderFlatView(core: Core, space: number, names: Names): string[] {
+  return renderFlatViews(core, [space], names);
+}
+
+/** What several address spaces show; those that show the same do so together. */
+export function renderFlatViews(core: Core, spaces: Iterable<number>, names: Names): string[] {
+  const shownBy = new Map<string, string[]>();
+  for (const space of spaces) {
+    const view = flatLines(core.flat(space), names).join('\n');
+    const name = `"${printable(names.spaces.get(space) ?? String(space))}"`;
+    const others = shownBy.get(view);
+    if (others === undefined) shownBy.set(view, [name]);
+    else others.push(name);
+  }
+  return [...shownBy].flatMap(([view, spacesOf]) => {
+    const title = `address space${spacesOf.length > 1 ? 's' : ''} ${spacesOf.join(', ')}`;
+    return view === '' ? [`${title}: nothing is visible`] : [title, ...view.split('\n')];
+  });
+}
+
+function flatLines(rows: readonly Row[], names: Names): string[] {
+  const range = rangesIn(rows);
+  return aligned(
+    rows.map((row) => [
+      range(row.start, row.last),
+      regionKindName(row.kind),
+      flatAccess(row),
+      `${place(names.regions, row.id, row.offset)}${remarks([row.flags & abi.FLAT_NONVOLATILE, 'nonvolatile'])}`,
+    ]),
+  );
+}
+
+/** `rw`, `r-`, or `--` where there is no memory. */
+function flatAccess({ kind, flags }: Row): string {
+  if (kind === abi.KIND_MMIO) return '--';
+  return kind === abi.KIND_ROM || flags & abi.FLAT_READONLY ? 'r-' : 'rw';
+}
+
+/** Regions with everything in them, at addresses counted from the start of each, strongest first; then what their aliases
+ *  show. */
+export function renderTrees(core: Core, roots: readonly number[], names: Names): string[] {
+  const lines: string[] = [];
+  const waiting = [...roots];
+  for (const top of waiting) {
+    const items = treeFrom(core, top);
+    const range = rangesIn(items);
+    lines.push(
+      ...aligned(
+        items.map(({ row, depth, start, last }) => [
+          row.flags & abi.REGION_EMPTY ? 'empty' : range(start, last),
+          String(row.priority),
+          regionKindName(row.kind),
+          `${'  '.repeat(depth)}${treeLabel(row, names)}`,
+        ]),
+        '<><<',
+      ),
+    );
+    for (const { row } of items) {
+      if (row.kind !== abi.KIND_ALIAS) continue;
+      const shown = topOf(core, row.other - 1);
+      if (!waiting.includes(shown)) waiting.push(shown);
+    }
+  }
+  return lines;
+}
+
+interface TreeItem {
+  readonly row: Row;
+  readonly depth: number;
+  readonly start: Address;
+  readonly last: Address;
+}
+
+/** Depth first. */
+function treeFrom(core: Core, top: number): TreeItem[] {
+  const items: TreeItem[] = [];
+  const row = core.region(top);
+  const waiting: TreeItem[] = [{ row, depth: 0, start: 0, last: lastByte(lengthOf(row.start, row.last)) }];
+  for (let item = waiting.pop(); item !== undefined; item = waiting.pop()) {
+    items.push(item);
+    const { row: parent, depth, start } = item;
+    for (const child of parent.kind === abi.KIND_ALIAS ? [] : core.children(parent.id).reverse()) {
+      waiting.push({ row: child, depth: depth + 1, start: sum(start, child.start), last: sum(start, child.last) });
+    }
+  }
+  return items;
+}
+
+/** The outermost container around a region. */
+function topOf(core: Core, region: number): number {
+  let id = region;
+  for (let parent = core.region(id).aux; parent !== 0; parent = core.region(id).aux) id = parent - 1;
+  return id;
+}
+
+function treeLabel({ id, kind, flags, other, offset }: Row, names: Names): string {
+  const target = kind === abi.KIND_ALIAS ? ` -> ${place(names.regions, other - 1, offset)}` : '';
+  return `${label(names.regions, id)}${target}${remarks(
+    [flags & abi.REGION_DISABLED, 'disabled'],
+    [flags & abi.REGION_READONLY, 'read-only'],
+    [flags & abi.REGION_NONVOLATILE, 'nonvolatile'],
+  )}`;
+}
+
+/** The plan that the core holds now. */
+export function renderPlan(core: Core, plan: PlanFacts, names: Names): string[] {
+  const commands = Array.from({ length: plan.commands }, (_, index) => core.command(index));
+  const title = `plan of ${count(plan.commands, 'command')}, disturbance: ${DISTURBANCES[plan.disturbance]}`;
+  return [title, ...renderCommands(commands, names)];
+}
+
+/** Commands, in order: what is done, to whom, where, how many bytes; access and memory; the region there. */
+export function renderCommands(commands: readonly Command[], names: Names): string[] {
+  const range = rangesIn(commands.map(({ gpa, length }) => ({ start: gpa, last: lastOf(gpa, length) })));
+  return aligned(
+    commands.map((command) => [
+      COMMAND_NAMES[command.op] ?? `op ${command.op}`,
+      label(names.sinks, command.sink),
+      range(command.gpa, lastOf(command.gpa, command.length)),
+      hex(command.length),
+      accessName(command.access),
+      isSlotCommand(command) ? `slot ${command.slot}` : place(names.objects, command.backing, command.offset),
+      saysRegion(command) ? place(names.regions, command.region, command.offsetInRegion) : '',
+    ]),
+    '<<<><<<',
+  );
+}
+
+function isSlotCommand({ op }: Command): boolean {
+  return op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE;
+}
+
+/** What takes VA pieces away does not look at regions. */
+function saysRegion({ op }: Command): boolean {
+  return op !== abi.OP_VA_UNMAP && op !== abi.OP_VA_PARK;
+}
+
+/** The memory slots that an attachment of a partition has, at GPAs of the address space. */
+export function renderSlots(core: Core, sink: number, names: Names): string[] {
+  const rows = core.slots(sink);
+  const range = rangesIn(rows);
+  return [
+    `"${label(names.sinks, sink)}" has ${count(rows.length, 'slot')}`,
+    ...aligned(
+      rows.map((row) => [
+        `slot ${row.kind}`,
+        range(row.start, row.last),
+        accessName(row.flags),
+        place(names.regions, row.id, row.offset),
+      ]),
+    ),
+  ];
+}
+
+/** What is mapped in a VA space. */
+export function renderPieces(core: Core, va: number, names: Names): string[] {
+  const rows = core.pieces(va);
+  const range = rangesIn(rows);
+  return [
+    `"${label(names.sinks, va)}" has ${count(rows.length, 'piece')}`,
+    ...aligned(
+      rows.map((row) => [range(row.start, row.last), accessName(row.flags), place(names.objects, row.id, row.offset)]),
+    ),
+  ];
+}
+
+/** Who uses which stretch of guest memory. */
+export function renderLease({ holder, mode, gpa, length }: LeaseFacts): string {
+  return `"${printable(holder)}" ${mode} ${formatHex(gpa)}-${formatHex(lastOf(gpa, length))}`;
+}
+
+/** Why a byte is what it is. */
+export function renderExplanation({ space, gpa, visible, hidden, mapping, slots, next }: Explanation): string[] {
+  const seen = visible === undefined ? [] : [visible, ...hidden];
+  const range = rangesIn([...seen, ...slots, { start: gpa, last: gpa }]);
+  const title = `${range.one(gpa)} in address space "${printable(space)}"`;
+  if (visible === undefined) {
+    const above =
+      next === undefined ? 'nothing above it' : `above it, "${printable(next.name)}" at ${range.one(next.start)}`;
+    return [`${title}: nothing is visible (${above})`];
+  }
+  return [
+    title,
+    ...aligned([
+      ...seen.map((region, index) => [
+        index === 0 ? 'visible' : 'hidden',
+        range(region.start, region.last),
+        region.kind,
+        plus(region.name, region.offset),
+        `priority ${region.priority}${region.through === undefined ? '' : `, through "${printable(region.through)}"`}${remarks(
+          [region.readonly, 'read-only'],
+          [region.nonvolatile, 'nonvolatile'],
+        )}`,
+      ]),
+      mapping === undefined
+        ? ['mapping', 'none']
+        : ['mapping', '', 'object', plus(mapping.object, mapping.offset), mapping.writable ? 'writable' : 'read-only'],
+      ...slots.map((slot) => [
+        'slot',
+        range(slot.start, slot.last),
+        slot.access,
+        `slot ${slot.slot}`,
+        `of "${printable(slot.sink)}"`,
+      ]),
+    ]),
+  ];
+}
+
+// ---- The parts of a line -----------------------------------------------------------------------
+
+/** Text from somebody else, without what a terminal would obey: control characters, and those that turn the direction
+ *  of what follows. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Bidi_Control}]/gu, (character) => {
+    const code = hex(character.charCodeAt(0));
+    return code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`;
+  });
+}
+
+function label(names: ReadonlyMap<number, string>, id: number): string {
+  return printable(names.get(id) ?? `#${id}`);
+}
+
+/** "pc.ram", "pc.ram + c0000" */
+function place(names: ReadonlyMap<number, string>, id: number, offset: Address): string {
+  return plus(label(names, id), offset);
+}
+
+function plus(name: string, offset: Address): string {
+  return offset === 0 ? printable(name) : `${printable(name)} + ${hex(offset)}`;
+}
+
+/** " (disabled, read-only)": what is true; "" if nothing is. */
+function remarks(...all: [unknown, string][]): string {
+  const remarked = all.filter(([isTrue]) => isTrue).map(([, remark]) => remark);
+  return remarked.length === 0 ? '' : ` (${remarked.join(', ')})`;
+}
+
+export function count(items: number, what: string): string {
+  return `${items} ${what}${items === 1 ? '' : 's'}`;
+}
+
+function hex(value: Address): string {
+  return value.toString(16);
+}
+
+function lastOf(start: Address, length: Address): Address {
+  return sum(start, lastByte(length));
+}
+
+interface Range {
+  readonly start: Address;
+  readonly last: Address;
+}
+
+/** Writes ranges as wide as the widest of these needs. */
+function rangesIn(ranges: readonly Range[]): {
+  (start: Address, last: Address): string;
+  one(gpa: Address): string;
+} {
+  const digits = ranges.reduce((most, { last }) => Math.max(most, hex(last).length), MIN_DIGITS);
+  const one = (gpa: Address) => hex(gpa).padStart(digits, '0');
+  return Object.assign((start: Address, last: Address) => `${one(start)}-${one(last)}`, { one });
+}
+
+/** Cells in columns, two spaces apart, indented. `sides`: `>` for columns that end together, in order. */
+function aligned(rows: readonly (readonly string[])[], sides = ''): string[] {
+  const widths: number[] = [];
+  for (const row of rows) {
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
+  }
+  return rows.map((row) => {
+    const cells = row.map((cell, i) => (sides[i] === '>' ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)));
+    return `  ${cells.join('  ')}`.trimEnd();
+  });
+}
