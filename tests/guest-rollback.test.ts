@@ -41,8 +41,8 @@ class World {
     region.map(0, this.file, 0, 2 * PAGE, true);
     control.mapToGuest(BAR);
     this.manager.setVtlProtection(2, { gpa: GIB, length: PAGE }, 'rx');
-    this.manager.attachPartition(this.partitions[0]!);
     this.failing = new Failing(this.manager.map.context);
+    this.manager.attachPartition(this.partitions[0]!);
   }
 
   state() {

@@ -38,8 +38,8 @@ class World extends Machine {
       .place(root, { offset: 80 * PAGE });
     this.device.map({ object: this.own, offset: PAGE });
     for (let page = 0; page < 4; page++) this.va.memory.writeU32((81 + page) * PAGE, 0x900 + page);
-    this.attachment = this.attach(this.partition ?? new RecordingPartition('stand-in', 32));
     this.failing = new Failing(this.context);
+    this.attachment = this.attach(this.partition ?? new RecordingPartition('stand-in', 32));
     this.vcpu = this.partition?.vm.createVcpu(0);
     if (this.vcpu) enterUserMode(this.vcpu);
   }

@@ -1,6 +1,7 @@
-// A machine that fails where it is told to: what comes before is really done, what takes it back too.
+// A machine that fails where it is told to, whoever carries a command out: what comes before is really done, what takes
+// it back too.
 
-import type { Core } from '../../ts/core/core.ts';
+import type { Executor } from '../../ts/apply/runner.ts';
 import type { Context } from '../../ts/map/context.ts';
 
 export class Failing {
@@ -9,28 +10,40 @@ export class Failing {
   /** The same for those that take a plan back. */
   unwindAfter = Number.POSITIVE_INFINITY;
 
-  /** Takes the place of the map's executor for this machine. */
-  constructor(context: Context) {
-    const { native } = context;
-    const [execute, unwind] = [native.execute.bind(native), native.unwind.bind(native)];
-    const real = () => Reflect.get(Object.getPrototypeOf(native), 'failure', native);
+  /** Made while the map has VA spaces at most: what is attached later fails too. */
+  constructor({ runner, native, sinks }: Context) {
+    const connect = runner.connect.bind(runner);
+    const limited = new Map<Executor, Executor>();
+    runner.connect = (sink, executor, pausable) => {
+      if (!limited.has(executor)) limited.set(executor, this.#limit(executor));
+      connect(sink, limited.get(executor)!, pausable);
+    };
+    for (const { id } of sinks) runner.connect(id, native);
+  }
+
+  #limit(executor: Executor): Executor {
     let stopped: Error | undefined;
-    const limited = (run: typeof execute, left: number, core: Core, first: number, count: number) => {
+    const run = (count: number, left: number, carryOut: (most: number) => number) => {
       stopped = undefined;
-      const done = run(core, first, Math.min(count, left));
+      const done = carryOut(Math.min(count, left));
       if (done === left && left < count) stopped = new Error(`the test fails command ${done}`);
       return done;
     };
-    native.execute = (core, first, count) => {
-      const done = limited(execute, this.after, core, first, count);
-      this.after -= done;
-      return done;
+    return {
+      execute: (core, first, count) => {
+        const done = run(count, this.after, (most) => executor.execute(core, first, most));
+        this.after -= done;
+        return done;
+      },
+      unwind: (core, first, count) => {
+        const { unwind = executor.execute } = executor;
+        const done = run(count, this.unwindAfter, (most) => unwind.call(executor, core, first, most));
+        this.unwindAfter -= done;
+        return done;
+      },
+      get failure() {
+        return stopped ?? executor.failure;
+      },
     };
-    native.unwind = (core, first, count) => {
-      const done = limited(unwind, this.unwindAfter, core, first, count);
-      this.unwindAfter -= done;
-      return done;
-    };
-    Object.defineProperty(native, 'failure', { get: () => stopped ?? real() });
   }
 }
