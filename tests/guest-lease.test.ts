@@ -239,7 +239,6 @@ leaseTest('what another map has leased is not waited for', async (t, manager) =>
 for (const [name, options, code] of [
   ['deadline', () => ({ deadline: 20 }), 'LEASED'],
   ['signal', () => ({ signal: abortedAfter(20) }), 'ABORTED'],
-  ['signal that is aborted already', () => ({ signal: AbortSignal.abort('no') }), 'ABORTED'],
 ] as const) {
   vmTest(
     `a ${name} ends the wait, and the guest sees its memory again`,
@@ -258,6 +257,65 @@ for (const [name, options, code] of [
     },
   );
 }
+
+leaseTest(
+  'a change that was given up before it began is not made, whether it would have to wait or not',
+  async (t, manager) => {
+    const signal = AbortSignal.abort('no');
+    const change = () => manager.whenFree(() => hide(manager), { signal });
+    const givenUp = { code: 'ABORTED', message: 'a change was given up; nothing was changed' };
+    t.like(await t.throwsAsync(change(), givenUp), { cause: 'no', details: { leases: [] } });
+    const lease = manager.guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'disk' });
+    await t.throwsAsync(change(), givenUp);
+    lease.release();
+    t.is(manager.ramVisibility.at(AT), 'read-write');
+
+    const controller = new AbortController();
+    const held = manager.guestMemory.lock({ gpa: AT, length: 8 }, 'read', { holder: 'disk' });
+    const waiting = manager.whenFree(() => hide(manager), { signal: controller.signal });
+    held.release();
+    controller.abort();
+    await t.throwsAsync(waiting, givenUp, 'nor when the last lease has just ended');
+    t.is(manager.ramVisibility.at(AT), 'read-write');
+  },
+);
+
+leaseTest('a lease that is taken in a transaction goes with it if that comes to nothing', async (t, manager) => {
+  const lock = () => manager.guestMemory.lock({ gpa: AT, length: 8 }, 'write', { holder: 'body' });
+  let lease = lock();
+  lease.release();
+  t.throws(() =>
+    manager.map.transaction(() => {
+      lease = lock();
+      lease.view[0] = 1;
+      throw new Error('no');
+    }),
+  );
+  t.true(lease.released);
+  manager.map.transaction(() => {
+    t.throws(() =>
+      manager.map.transaction(() => {
+        lock();
+        throw new Error('only the inner one');
+      }),
+    );
+    lease = lock();
+  });
+  t.deepEqual(manager.map.leases(), [lease.facts]);
+  lease.release();
+
+  const ownWay = () => {
+    lock();
+    hide(manager);
+  };
+  await t.throwsAsync(
+    manager.whenFree(ownWay),
+    { code: 'LEASED', message: /"body"/ },
+    'its own leases are not waited for',
+  );
+  t.deepEqual(manager.map.leases(), []);
+  hide(manager);
+});
 
 leaseTest('a wait with nothing to wait for is a transaction', async (t, manager) => {
   t.is(await manager.whenFree(() => 7), 7);
@@ -442,6 +500,20 @@ leaseTest('memory that JavaScript must not touch has no view', (t, manager) => {
   t.is(memory.view.length, 8, 'a file that is sealed against that has one');
   memory.release();
   closeSync(fd);
+});
+
+leaseTest('memory that is leased to be read may become read-only, by its flag and by what is mapped', (t, manager) => {
+  const file = SharedMemory.create(2 * PAGE);
+  const { control, region } = manager.deviceMapper.newRegion(PAGE, 'bar');
+  region.map(0, file.fd, 0, PAGE, true);
+  control.mapToGuest(0x8000_0000);
+  const lease = manager.guestMemory.lock({ gpa: 0x8000_0000, length: 8 }, 'read', { holder: 'reader' });
+  region.map(0, file.fd, 0, PAGE, false);
+  t.throws(() => manager.guestMemory.writeU8(0x8000_0000, 1), { code: 'GUEST_ACCESS', message: /read-only/ });
+  region.region.setFlags({ readonly: true });
+  t.throws(() => region.map(0, file.fd, PAGE, PAGE, false), { code: 'LEASED' }, 'but not another page');
+  lease.release();
+  file.close();
 });
 
 test.serial('a manager that a partition does not let go is open, and so are its leases', async (t) => {

@@ -7,6 +7,7 @@ import test from 'ava';
 import { GuestMemoryBuilder, type GuestMemoryOptions } from '../ts/guest/builder.ts';
 import { MemoryBuildError } from '../ts/guest/errors.ts';
 import type { RamOptions } from '../ts/guest/ram-options.ts';
+import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import { SharedMemoryBacking } from '../ts/guest/shared-backing.ts';
 import { SharedMemory } from '../ts/map/object.ts';
 import { footprint } from './support/footprint.ts';
@@ -386,4 +387,14 @@ test('what is no option is refused before anything is done', (t) => {
   refuses(() => builder.addRam({ ranges: [{ gpa: 0, length: 1, size: 2 } as never] }), /no option "size"/);
   refuses(() => builder.addRam({ ...range(0, PAGE), backing: { kind: 'tape' } as never }), /backing.kind/);
   refuses(() => builder.addRam({ ...range(0, PAGE), backing: null as never }), /backing/);
+});
+
+test.serial('RAM that a partition refuses is refused as every other change is', (t) => {
+  const manager = new GuestMemoryBuilder({ maxAddress: GIB - 1 }).addRam(range(0, MIB)).build();
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  partition.failAfter = 0;
+  t.throws(() => manager.addRam(range(2 * MIB, MIB)), { code: 'PLAN_FAILED', message: /told to fail/ });
+  t.is(manager.inspect().ram.length, 1);
+  manager.close();
 });

@@ -2,7 +2,7 @@
 
 // ---- Words and errors --------------------------------------------------------------------------
 
-export { type Address, formatHex } from './core/address.ts';
+export { type Address, formatHex, type PlainAddress } from './core/address.ts';
 export { type ErrorCode, MembackingError } from './core/errors.ts';
 export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind } from './core/kinds.ts';
 

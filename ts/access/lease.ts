@@ -41,6 +41,7 @@ export class Lease implements Disposable {
     const end = () => this.release();
     this.#held = { holder, mode, gpa, length, sink: space.id, owner, start: gpa, end: gpa + length, takeBack: end };
     space.context.leases.add(this.#held);
+    if (space.context.isBusy) space.context.onUndo(end);
   }
 
   get facts(): LeaseFacts {

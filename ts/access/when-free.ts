@@ -30,8 +30,11 @@ export async function whenFree<Result>(context: Context, body: () => Result, opt
   const kept = new Keeping(context);
   try {
     while (true) {
+      if (signal?.aborted) throw aborted([], signal.reason);
       const conflict = attempt(context, kept, body);
       if (!('leases' in conflict)) return conflict.result;
+      // What the body itself has leased ended with it, and would be in the way again.
+      if (!conflict.leases.some((lease) => context.leases.holds(lease))) throw conflict;
       kept.add(conflict);
       await allEnded(context, conflict.leases, until, signal);
     }
@@ -193,6 +196,7 @@ function allEnded(
 }
 
 function aborted(leases: readonly HeldLease[], cause: unknown): MembackingError {
-  const message = `waiting for memory in use by ${holdersOf(leases)} was given up; nothing was changed`;
+  const what = leases.length === 0 ? 'a change' : `waiting for memory in use by ${holdersOf(leases)}`;
+  const message = `${what} was given up; nothing was changed`;
   return new MembackingError('ABORTED', message, { details: { leases: leases.map(leaseFacts) }, cause });
 }

@@ -3,6 +3,10 @@
 /** A safe integer or a bigint; what this package returns is a number up to Number.MAX_SAFE_INTEGER, a bigint above. */
 export type Address = number | bigint;
 
+/** An address in plain data, which JSON can hold: a number up to Number.MAX_SAFE_INTEGER, hexadecimal text ("0x…") above.
+ *  `BigInt` takes both. */
+export type PlainAddress = number | string;
+
 /** The last byte there is. */
 export const LAST_ADDRESS: Address = 0xffff_ffff_ffff_ffffn;
 /** Every byte there is. */
@@ -16,6 +20,10 @@ export function toAddress(value: bigint): Address {
 /** "0x1000" */
 export function formatHex(value: Address): string {
   return `0x${value.toString(16)}`;
+}
+
+export function toPlain(value: Address): PlainAddress {
+  return typeof value === 'number' ? value : formatHex(value);
 }
 
 /** Bits 0 to 31. Precondition: 0 <= value < 2^64. */

@@ -154,8 +154,8 @@ export class MappedRegion extends Handle {
     return `device region "${this.region.name}"`;
   }
 
-  /** Shows `length` bytes of a file at `offset`, over whatever was there. The descriptor is duplicated once for each file
-   *  and access: it may be closed at once. All whole pages. Throws SYSTEM for a descriptor that will not do, BAD_RANGE past
+  /** Shows `length` bytes of a file at `offset`, over whatever was there. The descriptor is duplicated, at most once for
+   *  each file and access: it may be closed at once. All whole pages. Throws SYSTEM for a descriptor that will not do, BAD_RANGE past
    *  the end of the region. What is behind the end of the file is not there until it grows. */
   map(offset: Address, fd: number, fileOffset: Address, length: Address, writable = false): void {
     this.checkOpen();

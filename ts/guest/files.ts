@@ -1,5 +1,6 @@
 // The files that device regions show: one object for each file and access, however often it is mapped, and a descriptor
-// for as long as some page of it is.
+// for as long as some page of it is. A file that is open for writing is read through the same object, so that a page that
+// becomes read-only stays the page that it is.
 
 import { fstatSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
@@ -29,9 +30,11 @@ export class FileTable {
       native().Backing.checkAccess(fd, writable);
       return fstatSync(fd, { bigint: true });
     });
-    const key = `${dev}:${ino}:${writable}`;
-    const known = this.#files.get(key);
-    if (known !== undefined && known.size >= end) return known;
+    const keyOf = (isWritable: boolean) => `${dev}:${ino}:${isWritable}`;
+    const key = keyOf(writable);
+    for (const known of [this.#files.get(keyOf(true)), this.#files.get(key)]) {
+      if (known !== undefined && known.size >= end) return known;
+    }
     const file = openFile(fd, `file ${ino}`, size, end, writable);
     this.#files.set(key, file);
     this.#keys.set(file, key);

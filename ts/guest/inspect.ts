@@ -1,39 +1,44 @@
-// What there is of a guest's memory, as plain data: for logs, for people, for other programs.
+// What there is of a guest's memory, as plain data that JSON can hold: for logs, for people, for other programs.
 
 import type { LeaseFacts } from '../access/lease-table.ts';
 import type { PlanCounters } from '../apply/plan-events.ts';
-import type { Address } from '../core/address.ts';
+import { type Address, type PlainAddress, toPlain } from '../core/address.ts';
 import { accessName } from '../core/kinds.ts';
 import { bytesOf } from '../sinks/withheld.ts';
 import type { DeviceMapping, MappedRegion } from './device.ts';
+import type { GpaRange } from './layout.ts';
 import type { GuestMemoryParts } from './manager.ts';
 import { type RamVisibility, visibilityOf } from './ram.ts';
 import type { Vtl, VtlState } from './vtl.ts';
 
 export interface GuestMemoryFacts {
-  readonly maxAddress: Address;
-  readonly vtl0AliasMap: Address | undefined;
+  readonly maxAddress: PlainAddress;
+  readonly vtl0AliasMap: PlainAddress | undefined;
   readonly ram: readonly {
     readonly name: string;
     readonly backing: string;
     /** Bytes. */
-    readonly size: Address;
+    readonly size: PlainAddress;
     /** Bytes of memory or disk in use; undefined for private memory. */
-    readonly allocatedBytes: Address | undefined;
-    readonly pieces: readonly { readonly gpa: Address; readonly length: Address; readonly visibility: RamVisibility }[];
+    readonly allocatedBytes: PlainAddress | undefined;
+    readonly pieces: readonly {
+      readonly gpa: PlainAddress;
+      readonly length: PlainAddress;
+      readonly visibility: RamVisibility;
+    }[];
   }[];
   readonly devices: readonly {
     readonly name: string;
     readonly length: number;
     /** Where the guest sees it; undefined: nowhere. */
-    readonly gpa: Address | undefined;
+    readonly gpa: PlainAddress | undefined;
     readonly mappings: readonly DeviceMapping[];
   }[];
   readonly partitions: readonly { readonly name: string; readonly vtl: Vtl; readonly slots: number }[];
   readonly protections: readonly {
     readonly vtl: Vtl;
-    readonly gpa: Address;
-    readonly length: Address;
+    readonly gpa: PlainAddress;
+    readonly length: PlainAddress;
     readonly access: string;
   }[];
   readonly leases: readonly LeaseFacts[];
@@ -46,19 +51,19 @@ export function inspect(
   devices: readonly MappedRegion[],
 ): GuestMemoryFacts {
   return {
-    maxAddress,
-    vtl0AliasMap: aliasMap,
+    maxAddress: toPlain(maxAddress),
+    vtl0AliasMap: plainOrNone(aliasMap),
     ram: store.blocks.map(({ name, kind, object, pieces }) => ({
       name,
       backing: kind,
-      size: object.size,
-      allocatedBytes: object.allocatedBytes,
-      pieces: pieces.map((piece) => ({ gpa: piece.gpa, length: piece.length, visibility: visibilityOf(piece) })),
+      size: toPlain(object.size),
+      allocatedBytes: plainOrNone(object.allocatedBytes),
+      pieces: pieces.map((piece) => ({ ...plainRange(piece), visibility: visibilityOf(piece) })),
     })),
     devices: devices.map((device) => ({
       name: device.region.name,
       length: device.length,
-      gpa: device.region.offset,
+      gpa: plainOrNone(device.region.offset),
       mappings: device.mappings(),
     })),
     partitions: levels.flatMap(({ vtl, partitions }) =>
@@ -69,9 +74,20 @@ export function inspect(
       })),
     ),
     protections: levels.flatMap(({ vtl, protections }) =>
-      protections.map((each) => ({ vtl, gpa: each.start, length: bytesOf(each), access: accessName(each.access) })),
+      protections.map((each) => ({
+        ...{ vtl, ...plainRange({ gpa: each.start, length: bytesOf(each) }) },
+        access: accessName(each.access),
+      })),
     ),
     leases: map.leases(),
     plans: { ...map.context.events.counters },
   };
+}
+
+function plainRange({ gpa, length }: GpaRange): { gpa: PlainAddress; length: PlainAddress } {
+  return { gpa: toPlain(gpa), length: toPlain(length) };
+}
+
+function plainOrNone(value: Address | undefined): PlainAddress | undefined {
+  return value === undefined ? undefined : toPlain(value);
 }

@@ -127,8 +127,8 @@ export class GuestMemoryManager extends Handle {
     return attach(this.#parts, partition, this.#level(vtl));
   }
 
-  /** RAM that comes while the guest runs, below `maxAddress`. Throws MemoryBuildError and what the map refuses, and has
-   *  then left nothing. */
+  /** RAM that comes while the guest runs, below `maxAddress`. Throws MemoryBuildError, and what the map and its
+   *  partitions refuse as every change does, and has then left nothing. */
   addRam(options: Omit<RamOptions, 'prefetch'>): AddedRam {
     this.checkOpen();
     const { store } = this.#parts;

@@ -1,6 +1,8 @@
 // All RAM of one guest: added when the guest is built and while it runs, block by block, one backing each.
 
+import * as abi from '../../assembly/abi.ts';
 import { type Address, formatHex, LAST_ADDRESS, sum } from '../core/address.ts';
+import type { Command } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { MemoryObject } from '../map/object.ts';
@@ -218,14 +220,20 @@ function bytesOf(ranges: readonly GpaRange[]): Address {
   return ranges.reduce((total, range) => sum(total, range.length), 0 as Address);
 }
 
-/** What the system refuses is a build error. */
+/** What the system refuses is a build error; what a partition refuses is a failed plan, as everywhere. */
 export function inBuildErrors<Result>(body: () => Result): Result {
   try {
     return body();
   } catch (error) {
-    if (error instanceof MembackingError && (error.code === 'SYSTEM' || error.code === 'PLAN_FAILED')) {
+    if (error instanceof MembackingError && (error.code === 'SYSTEM' || isSystemsPlan(error))) {
       throw new MemoryBuildError('ALLOCATION_FAILED', error.message, { ...error.details }, error.cause);
     }
     throw error;
   }
+}
+
+/** Whether a plan failed at a command that shows memory in this process. */
+function isSystemsPlan({ code, details }: MembackingError): boolean {
+  const { op } = (details.command ?? {}) as Partial<Command>;
+  return code === 'PLAN_FAILED' && (op === abi.OP_VA_MAP || op === abi.OP_VA_UNPARK);
 }
