@@ -7,7 +7,7 @@ import { PlanRunner } from '../ts/apply/runner.ts';
 import { Core } from '../ts/core/core.ts';
 import { Names } from '../ts/core/names.ts';
 import { renderPlan } from '../ts/text/render.ts';
-import type { TraceOperation } from '../ts/trace/format.ts';
+import type { TraceOperation } from '../ts/trace/operations.ts';
 import { importQemuMaps } from '../ts/trace/qemu-map.ts';
 import { Replayer } from '../ts/trace/replay.ts';
 import { machines } from './support/qemu-cases.ts';

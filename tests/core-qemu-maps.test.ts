@@ -7,7 +7,7 @@ import { toAddress } from '../ts/core/address.ts';
 import { Core, type Row } from '../ts/core/core.ts';
 import { MembackingError } from '../ts/core/errors.ts';
 import { Names } from '../ts/core/names.ts';
-import type { TraceOperation } from '../ts/trace/format.ts';
+import type { TraceOperation } from '../ts/trace/operations.ts';
 import { importQemuMoments, type QemuMoment } from '../ts/trace/qemu-map.ts';
 import { Replayer } from '../ts/trace/replay.ts';
 import { caseNamed, cases, machines, type QemuCase } from './support/qemu-cases.ts';

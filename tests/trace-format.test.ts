@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { MembackingError } from '../ts/core/errors.ts';
-import type { TraceOperation } from '../ts/trace/format.ts';
+import type { TraceOperation } from '../ts/trace/operations.ts';
 import { MAX_LINE_BYTES, openTrace, parseTrace, TraceDecoder } from '../ts/trace/read.ts';
 import { readChunks, readText } from '../ts/trace/source.ts';
 import { formatTrace } from '../ts/trace/write.ts';

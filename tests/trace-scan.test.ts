@@ -1,7 +1,8 @@
 import test from 'ava';
 import * as fc from 'fast-check';
 import { MembackingError } from '../ts/core/errors.ts';
-import { parseOperation, type TraceOperation } from '../ts/trace/format.ts';
+import { parseOperation } from '../ts/trace/format.ts';
+import type { TraceOperation } from '../ts/trace/operations.ts';
 import { parseTrace } from '../ts/trace/read.ts';
 import { OperationScanner } from '../ts/trace/scan.ts';
 import { formatOperation } from '../ts/trace/write.ts';

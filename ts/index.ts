@@ -65,8 +65,10 @@ export {
   TraceReplay,
   type TraceReplayOptions,
 } from './trace/core-replay.ts';
-export { parseHex, type TraceHeader, type TraceOperation } from './trace/format.ts';
+export { parseHex } from './trace/fields.ts';
+export type { TraceHeader } from './trace/format.ts';
 export { type OperationStream, openOperations } from './trace/input.ts';
+export type { TraceOperation } from './trace/operations.ts';
 export { importQemuMaps, type QemuMapFile } from './trace/qemu-map.ts';
 export { MAX_LINE_BYTES, openTrace, parseTrace, type TraceStream } from './trace/read.ts';
 export type { TraceOutput } from './trace/recorder.ts';

@@ -3,7 +3,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { MembackingError } from '../../ts/core/errors.ts';
-import type { TraceOperation } from '../../ts/trace/format.ts';
+import type { TraceOperation } from '../../ts/trace/operations.ts';
 import { formatOperation } from '../../ts/trace/write.ts';
 import { Model, type ModelFlags, type ModelKind } from './model.ts';
 import { type Build, World } from './world.ts';

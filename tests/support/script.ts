@@ -15,7 +15,7 @@
 
 import { type Address, LAST_ADDRESS, toAddress, WHOLE_SPACE } from '../../ts/core/address.ts';
 import type { Access } from '../../ts/core/kinds.ts';
-import type { RegionOperation, TraceOperation } from '../../ts/trace/format.ts';
+import type { OperationOf, TraceOperation } from '../../ts/trace/operations.ts';
 import { parseTable } from './table.ts';
 
 export type Table = 'region' | 'space' | 'object' | 'partition' | 'sink';
@@ -57,7 +57,7 @@ export class Script {
           op: 'region',
           id: this.#new('region', name),
           name,
-          kind: op as RegionOperation['kind'],
+          kind: op as OperationOf<'region'>['kind'],
           size: at(0),
           ...flags,
         };

@@ -6,7 +6,7 @@ import { type Address, formatHex } from '../../ts/core/address.ts';
 import { type Command, Core, type CoreOptions, type Row } from '../../ts/core/core.ts';
 import { accessName, DISTURBANCES, type Disturbance } from '../../ts/core/kinds.ts';
 import { Names } from '../../ts/core/names.ts';
-import type { TraceOperation } from '../../ts/trace/format.ts';
+import type { TraceOperation } from '../../ts/trace/operations.ts';
 import { Replayer } from '../../ts/trace/replay.ts';
 import { FailAfter, Recorder } from './recorder.ts';
 import { regionLines, Script, type Table } from './script.ts';

@@ -16,7 +16,7 @@ import {
 import { Names } from '../core/names.ts';
 import { type Explanation, explain, explainedRegion } from '../text/explain.ts';
 import { renderFlatViews, renderPlan } from '../text/render.ts';
-import type { TraceOperation } from './format.ts';
+import type { TraceOperation } from './operations.ts';
 import { Replayer } from './replay.ts';
 
 export interface TraceReplayOptions {

@@ -1,7 +1,7 @@
 // What users have in their files: a trace or a QEMU map, plain or compressed. Which one it is, the first line says.
 
 import { MembackingError } from '../core/errors.ts';
-import type { TraceOperation } from './format.ts';
+import type { TraceOperation } from './operations.ts';
 import { importQemuMaps } from './qemu-map.ts';
 import { openTrace, type TraceStream } from './read.ts';
 import { decodeText, readChunks } from './source.ts';

@@ -2,7 +2,8 @@
 // Here it is read and checked; fields that only repeat what others say are not looked at.
 
 import { MembackingError } from '../core/errors.ts';
-import { parseHex, shown } from './format.ts';
+import { parseHex } from './fields.ts';
+import { shown } from './format.ts';
 
 export const QEMU_KINDS = ['container', 'ram', 'rom', 'romd', 'ramd', 'i/o', 'alias'] as const;
 export type QemuKind = (typeof QEMU_KINDS)[number];

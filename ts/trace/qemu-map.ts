@@ -6,7 +6,7 @@ import * as abi from '../../assembly/abi.ts';
 import { toAddress } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { RegionKind } from '../core/kinds.ts';
-import type { TraceOperation } from './format.ts';
+import type { TraceOperation } from './operations.ts';
 import { parseQemuMap, type QemuKind, type QemuMap, type QemuRegion } from './qemu-format.ts';
 import { matchRegions } from './qemu-match.ts';
 

@@ -2,7 +2,8 @@
 
 import { isUtf8 } from 'node:buffer';
 import { MembackingError } from '../core/errors.ts';
-import { parseHeader, parseOperation, type TraceHeader, type TraceOperation } from './format.ts';
+import { parseHeader, parseOperation, type TraceHeader } from './format.ts';
+import type { TraceOperation } from './operations.ts';
 import { OperationScanner } from './scan.ts';
 
 /** Bytes in one line, its end not counted. */

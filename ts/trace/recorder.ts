@@ -3,7 +3,7 @@
 // map, which is in the middle of its machine's life, goes on.
 
 import type { Policy } from '../core/kinds.ts';
-import type { TraceOperation } from './format.ts';
+import type { TraceOperation } from './operations.ts';
 import { formatHeader, formatOperation } from './write.ts';
 
 /** Takes the text of a trace, some lines at a time: a stream, or anything with this method. */

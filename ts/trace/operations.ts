@@ -1,0 +1,209 @@
+// The operations of a trace, one row each: its fields in the order in which they are written, and what replaying it does.
+// Reader, writer, scanner, recorder and replay know operations by this table alone.
+
+import * as abi from '../../assembly/abi.ts';
+import { LAST_ADDRESS } from '../core/address.ts';
+import type { Core } from '../core/core.ts';
+import {
+  ACCESSES,
+  accessNumber,
+  OBJECT_KINDS,
+  objectKindNumber,
+  REGION_KINDS,
+  regionFlags,
+  regionFlagsMask,
+  regionKindNumber,
+} from '../core/kinds.ts';
+import {
+  ADDRESS,
+  type Field,
+  FLAG,
+  ID,
+  oneOf,
+  optional,
+  PRIORITY,
+  required,
+  SIZE,
+  SLOTS,
+  TEXT,
+  withDefault,
+} from './fields.ts';
+
+/** What has ids of its own in a trace. */
+export type Table = 'region' | 'space' | 'object' | 'partition' | 'sink';
+
+/** What operations are replayed on: a core, and the trace's ids for what is in it. */
+export interface ReplayTarget {
+  readonly core: Core;
+  /** The core's id of what the trace calls `id`. Throws BAD_ID. */
+  id(table: Table, id: number): number;
+  /** Enters what `make` makes under the operation's id. Throws TRACE_OPERATION if the trace has that id already. */
+  make(table: Table, operation: { readonly op: string; readonly id: number }, name: string, make: () => number): void;
+  /** Ends what the trace calls `id`, by `end`. Throws BAD_ID. */
+  end(table: Table, id: number, end: (id: number) => void): void;
+  begin(): void;
+  commit(): void;
+  abort(): void;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: each row has fields of its own
+type Fields = Readonly<Record<string, Field<any, 'required' | 'default' | 'optional'>>>;
+type Value<F> = F extends Field<infer V, infer _> ? V : never;
+type Optional<F extends Fields> = { [N in keyof F]: F[N] extends Field<infer _, 'optional'> ? N : never }[keyof F];
+type ValuesOf<F extends Fields> = { readonly [N in Exclude<keyof F, Optional<F>>]: Value<F[N]> } & {
+  readonly [N in Optional<F>]?: Value<F[N]>;
+};
+
+/** A field of a row, and what stands in front of its value in a line. */
+interface Written {
+  readonly name: string;
+  readonly field: Fields[string];
+  readonly prefix: string;
+}
+
+/** One row of the table. */
+export interface OperationRow<F extends Fields = Fields> {
+  readonly fields: F;
+  readonly written: readonly Written[];
+  /** Throws what the core throws; the operation then has not happened. */
+  replay(operation: ValuesOf<F> & { readonly op: string }, target: ReplayTarget): void;
+  /** Whether it begins or ends a transaction, where others are part of one. */
+  readonly isBoundary: boolean;
+}
+
+function operation<F extends Fields>(fields: F, replay: OperationRow<F>['replay']): OperationRow<F> {
+  return { fields, written: writtenOf(fields), replay, isBoundary: false };
+}
+
+function boundary(replay: (target: ReplayTarget) => void): OperationRow<Record<never, never>> {
+  return { fields: {}, written: [], replay: (_, target) => replay(target), isBoundary: true };
+}
+
+function writtenOf(fields: Fields): Written[] {
+  return Object.entries(fields).map(([name, field]) => ({ name, field, prefix: `,"${name}":${field.type.prefix}` }));
+}
+
+const ONLY_ID = { id: required(ID) };
+const FLAGS = {
+  readonly: withDefault(FLAG, false),
+  nonvolatile: withDefault(FLAG, false),
+  enabled: withDefault(FLAG, true),
+};
+const RANGE = { offset: required(ADDRESS), length: required(SIZE) };
+
+export const OPERATIONS = {
+  region: operation(
+    { id: required(ID), name: required(TEXT), kind: required(oneOf(REGION_KINDS)), size: required(SIZE), ...FLAGS },
+    (o, { core, make }) =>
+      make('region', o, o.name, () => core.createRegion(regionKindNumber(o.kind), o.size, regionFlags(o))),
+  ),
+  /** A view of `size` bytes of `target`, from `offset` in it. */
+  alias: operation(
+    {
+      ...{ id: required(ID), name: required(TEXT), target: required(ID), offset: required(ADDRESS) },
+      ...{ size: required(SIZE), ...FLAGS },
+    },
+    (o, { core, id, make }) =>
+      make('region', o, o.name, () => core.createAlias(id('region', o.target), o.offset, o.size, regionFlags(o))),
+  ),
+  place: operation(
+    { id: required(ID), parent: required(ID), offset: required(ADDRESS), priority: withDefault(PRIORITY, 0) },
+    (o, { core, id }) => core.place(id('region', o.id), id('region', o.parent), o.offset, o.priority),
+  ),
+  remove: operation(ONLY_ID, (o, { core, id }) => core.remove(id('region', o.id))),
+  move: operation({ id: required(ID), offset: required(ADDRESS) }, (o, { core, id }) =>
+    core.move(id('region', o.id), o.offset),
+  ),
+  resize: operation({ id: required(ID), size: required(SIZE) }, (o, { core, id }) =>
+    core.resize(id('region', o.id), o.size),
+  ),
+  priority: operation({ id: required(ID), priority: required(PRIORITY) }, (o, { core, id }) =>
+    core.setPriority(id('region', o.id), o.priority),
+  ),
+  /** What is left out stays as it is. */
+  flags: operation(
+    { id: required(ID), readonly: optional(FLAG), nonvolatile: optional(FLAG), enabled: optional(FLAG) },
+    (o, { core, id }) => core.setFlags(id('region', o.id), regionFlags(o), regionFlagsMask(o)),
+  ),
+  retarget: operation({ id: required(ID), offset: required(ADDRESS) }, (o, { core, id }) =>
+    core.retarget(id('region', o.id), o.offset),
+  ),
+  destroy: operation(ONLY_ID, (o, { core, end }) => end('region', o.id, (id) => core.destroyRegion(id))),
+  /** An address space whose root stands at `offset` in it. */
+  space: operation(
+    { id: required(ID), name: required(TEXT), root: required(ID), offset: withDefault(ADDRESS, 0) },
+    (o, { core, id, make }) => make('space', o, o.name, () => core.createSpace(id('region', o.root), o.offset)),
+  ),
+  'space-close': operation(ONLY_ID, (o, { core, end }) => end('space', o.id, (id) => core.destroySpace(id))),
+  object: operation(
+    {
+      ...{ id: required(ID), name: required(TEXT), kind: required(oneOf(OBJECT_KINDS)), size: required(SIZE) },
+      writable: required(FLAG),
+    },
+    (o, { core, make }) =>
+      make('object', o, o.name, () =>
+        core.createObject(objectKindNumber(o.kind), o.writable ? abi.OBJECT_WRITABLE : 0, o.size),
+      ),
+  ),
+  'object-close': operation(ONLY_ID, (o, { core, end }) => end('object', o.id, (id) => core.destroyObject(id))),
+  map: operation(
+    {
+      ...{ region: required(ID), ...RANGE, object: required(ID) },
+      ...{ objectOffset: required(ADDRESS), writable: required(FLAG) },
+    },
+    (o, { core, id }) => {
+      const flags = o.writable ? abi.MAPPING_WRITABLE : 0;
+      core.map(id('region', o.region), o.offset, o.length, id('object', o.object), o.objectOffset, flags);
+    },
+  ),
+  unmap: operation({ region: required(ID), ...RANGE }, (o, { core, id }) =>
+    core.unmap(id('region', o.region), o.offset, o.length),
+  ),
+  va: operation({ id: required(ID), space: required(ID), size: required(SIZE) }, (o, { core, id, make }) =>
+    make('sink', o, `va ${o.id}`, () => core.attachVa(id('space', o.space), o.size)),
+  ),
+  partition: operation({ id: required(ID), slots: required(SLOTS) }, (o, { core, make }) =>
+    make('partition', o, `partition ${o.id}`, () => core.createPartition(o.slots)),
+  ),
+  'partition-close': operation(ONLY_ID, (o, { core, end }) =>
+    end('partition', o.id, (id) => core.destroyPartition(id)),
+  ),
+  /** An attachment whose slots use the host addresses of `va`; `gpaOffset` is added to every GPA of the space, of which
+   *  none above `lastGpa` is given. */
+  attach: operation(
+    {
+      ...{ id: required(ID), partition: required(ID), space: required(ID), va: required(ID) },
+      ...{ gpaOffset: withDefault(ADDRESS, 0), lastGpa: withDefault(ADDRESS, LAST_ADDRESS) },
+    },
+    (o, { core, id, make }) =>
+      make('sink', o, `partition ${o.partition}`, () => {
+        const [partition, space, va] = [id('partition', o.partition), id('space', o.space), id('sink', o.va)];
+        return core.attachPartition(partition, space, va, o.gpaOffset, o.lastGpa);
+      }),
+  ),
+  detach: operation(ONLY_ID, (o, { core, end }) => end('sink', o.id, (id) => core.detach(id))),
+  protect: operation(
+    { sink: required(ID), start: required(ADDRESS), length: required(SIZE), access: required(oneOf(ACCESSES)) },
+    (o, { core, id }) => core.protect(id('sink', o.sink), o.start, o.length, accessNumber(o.access)),
+  ),
+  begin: boundary((target) => target.begin()),
+  commit: boundary((target) => target.commit()),
+  abort: boundary((target) => target.abort()),
+};
+
+type Rows = typeof OPERATIONS;
+
+/** One operation in memory: every field is present, with its default where the line left it out. */
+export type TraceOperation = {
+  [Op in keyof Rows]: { readonly op: Op } & ValuesOf<Rows[Op]['fields']>;
+}[keyof Rows];
+
+/** One of the operations, by its name. */
+export type OperationOf<Op extends TraceOperation['op']> = Extract<TraceOperation, { readonly op: Op }>;
+
+/** The row of an operation's name; undefined if there is no such operation. */
+export function rowOf(op: unknown): OperationRow | undefined {
+  return typeof op === 'string' && Object.hasOwn(OPERATIONS, op)
+    ? (OPERATIONS[op as keyof Rows] as OperationRow)
+    : undefined;
+}
