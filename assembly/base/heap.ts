@@ -1,5 +1,5 @@
-// The heap: blocks whose sizes are powers of two, one free list a size; near the limit, larger ones are cut. Nothing is ever
-// given back to the host.
+// The heap: blocks whose sizes are powers of two, one free list a size; near the limit, larger ones are cut. Nothing is
+// ever given back to the host.
 //
 // Running out must be an error code that changes nothing, and this language has no exceptions. So whoever is about
 // to allocate first calls `ensure` with all that it may need. Once `ensure` has said no, `exhausted` stays set: every
@@ -16,11 +16,12 @@ const heads: usize = memory.data(4 * 32, 16);
 
 let bump: usize = (__heap_base + 63) & ~63;
 let limit: usize = (<usize>memory.size()) << WASM_PAGE_SHIFT;
-/** What the module can have at all, and what is kept of it for taking away. */
+/** The most that the module can have. */
 const MOST_BYTES: u64 = 65535 << WASM_PAGE_SHIFT;
+/** Bytes of it that only operations which take something away may use. */
 const RESERVE: u64 = 64 * 1024 * 1024;
 let ceiling: u64 = MOST_BYTES - RESERVE;
-/** Whether it may be passed now. */
+/** Whether the running operation may pass `ceiling`. */
 let mayPass: bool = false;
 /** Bytes in free blocks that small ones can be cut from. */
 let freeBytes: usize = 0;
@@ -35,13 +36,14 @@ export function setCeiling(pages: u32): void {
   updateLimit();
 }
 
-/** What only takes away may pass the ceiling: it must be possible where nothing else is. */
+/** Says whether the running operation may pass the ceiling: one that only takes something away must always be
+ *  possible. */
 export function passCeiling(may: bool): void {
   mayPass = may;
   updateLimit();
 }
 
-/** What is past the ceiling now was taken when that was allowed, and is left to whom it is allowed. */
+/** Works `limit` out. Memory past the ceiling was taken by an operation that may, and is left to such operations. */
 function updateLimit(): void {
   const size = (<u64>memory.size()) << WASM_PAGE_SHIFT;
   limit = mayPass ? <usize>size : max(bump, <usize>min(size, ceiling));
@@ -56,12 +58,12 @@ export function ensure(bytes: usize): bool {
   return bytes <= limit - bump ? !exhausted : grow(bytes);
 }
 
-/** The same for blocks of at most 512 bytes, which free blocks have room for too. */
+/** `ensure` for blocks of at most 512 bytes, which can be cut from free blocks too. */
 export function ensureSmall(bytes: usize): bool {
   return bytes <= limit - bump || bytes <= freeBytes ? !exhausted : grow(bytes);
 }
 
-/** The same for one block. */
+/** `ensure` for one block of `1 << shift` bytes. */
 export function ensureBlock(shift: u32): bool {
   return freeShift(shift) <= MAX_SHIFT ? !exhausted : ensure((<usize>1) << shift);
 }
@@ -110,7 +112,7 @@ export function allocate(shift: u32): usize {
   return block;
 }
 
-/** Precondition: there is a free block of that size. */
+/** Takes the first block of a free list. Precondition: the list is not empty. */
 function takeFree(shift: u32): usize {
   const head = heads + (shift << 2);
   const block = load<usize>(head);

@@ -1,18 +1,18 @@
-// Sorting items by numbers in them. Many: byte after byte, the lowest first, and only those bytes in which the items differ. A few:
-// each is moved to where it belongs among those before it. Items of the same numbers stay in the order in which they came.
+// Sorting items by numbers in them, stably. Many items: radix sort, byte after byte from the lowest, of those bytes
+// only in which the items differ. A few: insertion sort.
 
 import { copyWords } from './bytes';
 import { VECTOR_SIZE, Vector } from './vector';
 
-/** As many items and fewer are a few. */
+/** Number of items up to which insertion sort is used. */
 const FEW: u32 = 24;
-/** The items as they are after every other byte. */
+/** Second buffer: radix passes go back and forth between it and the items. */
 const other = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** For each value of a byte (u32): how many items have it, then where the next of them goes. */
 const places: usize = memory.data(256 * 4, 16);
 
-/** Puts items of `size` bytes, a multiple of 8, in order of the u32 at `majorAt` and then the u64 at `minorAt`; does nothing once memory
- *  has run out. */
+/** Puts items of `size` bytes, a multiple of 8, in order of the u32 at `majorAt` and then the u64 at `minorAt`; does
+ *  nothing once memory has run out. */
 export function sortByKeys(items: Vector, size: u32, minorAt: u32, majorAt: u32): void {
   if (!other.ensure(items.length + size)) return;
   const first = items.at(0);

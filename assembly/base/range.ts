@@ -8,7 +8,7 @@ const PAGE_MASK: u64 = PAGE_SIZE - 1;
 /** The last byte of a whole 2^64 space. */
 export const LAST_BYTE: u64 = u64.MAX_VALUE;
 
-/** Whether `length` bytes at `start` exist: not none of them, and none past 2^64. */
+/** Whether [start, start + length) is not empty and does not reach past 2^64. */
 export function exists(start: u64, length: u64): bool {
   return length != 0 && length - 1 <= LAST_BYTE - start;
 }

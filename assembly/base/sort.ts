@@ -1,4 +1,4 @@
-// Sorting ids by what they stand for, in place. Heap sort: no memory, and never slow.
+// Sorting ids in place by the things that they name. Heap sort: no extra memory, and no slow case.
 
 /** Puts `count` ids (u32) at `base` in order; `precedes` says of two of them whether the left one is first. */
 export function sortIds(base: usize, count: u32, precedes: (left: u32, right: u32) => bool): void {

@@ -1,5 +1,5 @@
-// A growable run of bytes outside the journal: scratch lists, the journal itself, the plan. What it holds is contiguous,
-// and moves when it grows.
+// A growable run of bytes outside the journal: scratch lists, the journal itself, the plan. What it holds is
+// contiguous, and moves when it grows.
 
 import { allocate, ensureBlock, release, shiftFor } from './heap';
 
@@ -71,5 +71,6 @@ export class Vector {
   }
 }
 
-/** Bytes of a Vector itself: each lives in static memory, zeroed, as `changetype<Vector>(memory.data(VECTOR_SIZE, 8))`. */
+/** Bytes of a Vector itself: each lives in static memory, zeroed, as `changetype<Vector>(memory.data(VECTOR_SIZE,
+ *  8))`. */
 export const VECTOR_SIZE: i32 = 12;

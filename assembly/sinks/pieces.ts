@@ -106,7 +106,7 @@ function appendPiece(range: Span, start: u64, last: u64, a: u64, b: u32, access:
  */
 export function editedPieces(sink: Sink, start: u64, last: u64, edit: Edit, had: Vector, has: Vector): bool {
   const slot = spaceOf(sink.space - 1).flatSlot;
-  if (<usize>edit.slot != slot) return mappedPieces(sink, slot, start, last, edit, had, has);
+  if (<usize>edit.tree != slot) return mappedPieces(sink, slot, start, last, edit, had, has);
   for (let at = edit.firstTaken; at < edit.end; at += offsetof<Span>()) {
     appendOfRange(sink, changetype<Span>(at), start, last, false, had, u32.MAX_VALUE);
   }
@@ -123,7 +123,7 @@ function mappedPieces(sink: Sink, slot: usize, start: u64, last: u64, edit: Edit
   const delta = range.a - range.start;
   const from = start + delta;
   const to = last + delta;
-  if (regionOf(range.b).mappingsSlot != edit.slot || from < edit.start || to > edit.last) return false;
+  if (regionOf(range.b).mappingsSlot != edit.tree || from < edit.start || to > edit.last) return false;
   if (edit.b != NOTHING)
     appendPiece(range, start, last, edit.a + (from - edit.start), edit.b, accessOf(range, edit.c), has);
   for (let at = edit.firstTaken; at < edit.end; at += offsetof<Span>()) {

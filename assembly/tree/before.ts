@@ -1,6 +1,7 @@
-// What trees were when the transaction began. The trees that VA pieces follow from (mappings, flat views, protections) have a
-// second one behind them, in the next word: what was in places that have changed, and NOTHING where nothing was. Both together
-// tell what was; when the transaction has ended, the second one is empty again.
+// The *before* trees. Each span tree that pieces are derived from (mappings, flat views, protections) has a shadow,
+// whose root stands in the next word. The shadow holds, for every range that this transaction changed, the spans that
+// stood there when it began (`NOTHING` for a hole). Live tree + shadow = the state before; the shadow is emptied when
+// the transaction ends.
 
 import { copyWords } from '../base/bytes';
 import { LAST_BYTE } from '../base/range';
@@ -10,21 +11,21 @@ import { Span } from './node';
 import * as spans from './spans';
 import { CURSOR_SIZE, Cursor, drop } from './tree';
 
-/** The `b` of a stretch where nothing was. */
+/** The `b` of a stretch where no span was. */
 export const NOTHING: u32 = u32.MAX_VALUE;
 const SPAN_BYTES: u32 = offsetof<Span>();
 
-/** What one change did to [start, last] of the tree at `slot`; behind it are copies of what it took out, as Spans. */
+/** A note of one change of [start, last] in `tree`, followed by copies of the spans that the change took out. */
 @unmanaged
 export class Edit {
   start: u64;
   last: u64;
-  /** What is there now: the rest of a span, b = NOTHING for nothing. */
+  /** The values of the span that is there now; b = NOTHING for none. */
   a: u64;
   b: u32;
   c: u32;
-  slot: u32;
-  /** Bytes of what it took out. */
+  tree: u32;
+  /** Bytes of the copies behind it. */
   taken: u32;
 
   get firstTaken(): usize {
@@ -37,21 +38,22 @@ export class Edit {
 
 const EDIT_BYTES: u32 = offsetof<Edit>();
 
-/** How much of `notes` has been entered into the second trees: that is done when somebody has to know. In the journal as one word. */
+/** Address of the number of bytes of `notes` that were entered into the shadows: they are when a comparison needs
+ *  them. One word, so that it can be journaled. */
 const entered: usize = memory.data(8, 8);
-/** Slots (u32) of the second trees that are not empty. */
+/** The shadows (u32 each) that are not empty. */
 const filled = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const then = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const now = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 
-/** Where the tree of what the one at `slot` was is. */
-function slotOfBefore(slot: usize): usize {
-  return slot + 4;
+/** A tree's before tree: its root stands in the word behind the tree's own. */
+function beforeTreeOf(tree: usize): usize {
+  return tree + 4;
 }
 
-/** Notes that [start, last] of the tree is one span now, or with b = NOTHING none, and what was taken out for it. Returns the
- *  edit's number, never 0, for `editOf`. */
-export function noteEdit(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32, taken: Vector): u32 {
+/** Notes that [start, last] of the tree is one span now (b = NOTHING: none), and the spans that were taken out for
+ *  it. Returns the edit's number for `editOf`; 0 when memory has run out. */
+export function noteEdit(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32, taken: Vector): u32 {
   if (!notes.ensure(EDIT_BYTES + taken.length)) return 0;
   const edit = changetype<Edit>(notes.extend(EDIT_BYTES + taken.length));
   edit.start = start;
@@ -59,7 +61,7 @@ export function noteEdit(slot: usize, start: u64, last: u64, a: u64, b: u32, c: 
   edit.a = a;
   edit.b = b;
   edit.c = c;
-  edit.slot = <u32>slot;
+  edit.tree = <u32>tree;
   edit.taken = taken.length;
   copyWords(edit.firstTaken, taken.at(0), taken.length);
   return notes.length - EDIT_BYTES - taken.length + 1;
@@ -69,7 +71,7 @@ export function editOf(number: u32): Edit {
   return changetype<Edit>(notes.at(number - 1));
 }
 
-/** Enters all that was noted: what the first edit of an address took out is what was there. */
+/** Enters every note into the shadows: the spans that the first edit of an address took out are the ones before. */
 export function enterNotes(): void {
   let at = load<u32>(entered);
   if (at == notes.length) return;
@@ -81,10 +83,11 @@ export function enterNotes(): void {
   store<u32>(entered, at);
 }
 
-/** Enters one edit, once or again; false when memory has run out. Precondition: those before it of the same addresses have been. */
+/** Enters one edit, once or again; false when memory has run out. Precondition: earlier edits of its addresses were
+ *  entered. */
 export function enterNote(number: u32): bool {
   const edit = editOf(number);
-  const before = slotOfBefore(edit.slot);
+  const before = beforeTreeOf(edit.tree);
   if (!filled.ensure(4)) return false;
   if (load<u32>(before) == 0) filled.push32(<u32>before);
   for (let part = edit.firstTaken; part < edit.end; part += SPAN_BYTES) {
@@ -98,7 +101,7 @@ export function enterNote(number: u32): bool {
   return ensureStep();
 }
 
-/** The transaction has ended, and no savepoint is open. */
+/** Empties every shadow. Precondition: the transaction has ended, and no savepoint is open. */
 export function forgetBefore(): void {
   for (let at: u32 = 0; at < filled.length; at += 4) drop(load<u32>(filled.at(at)));
   filled.clear();
@@ -106,39 +109,39 @@ export function forgetBefore(): void {
   store<u32>(entered, 0);
 }
 
-/** Whether nothing was entered of what the tree was. */
-export function isAsBefore(slot: usize): bool {
-  return load<u32>(slotOfBefore(slot)) == 0;
+/** Whether the tree's shadow is empty: as far as notes were entered, the tree is as before. */
+export function isAsBefore(tree: usize): bool {
+  return load<u32>(beforeTreeOf(tree)) == 0;
 }
 
-/** A place in a tree as it is, or in the tree that it was: as far as notes were entered. */
+/** A place in a tree as it is now, or as it was before (as far as notes were entered). */
 @unmanaged
 export class TimeCursor extends Cursor {
-  private slotThen: usize;
+  private treeThen: usize;
   private mostThen: u64;
 
-  /** To the first span that reaches [at, last]; of what was, its part that is one stretch. */
-  find(slot: usize, at: u64, last: u64, former: bool): void {
+  /** Goes to the first span with a byte in [at, last]; `former`: before, where a span may come in parts. */
+  find(tree: usize, at: u64, last: u64, former: bool): void {
     this.mostThen = last;
-    if (!former || isAsBefore(slot)) {
-      this.slotThen = 0;
-      this.seek(slot, at);
+    if (!former || isAsBefore(tree)) {
+      this.treeThen = 0;
+      this.seek(tree, at);
     } else {
-      this.slotThen = slot;
+      this.treeThen = tree;
       this.findThen(at);
     }
   }
 
-  /** To the next one. */
+  /** Goes to the next span, or part of one. */
   advance(): void {
-    if (this.slotThen == 0) this.next();
+    if (this.treeThen == 0) this.next();
     else if (this.last < this.mostThen) this.findThen(this.last + 1);
     else this.span = null;
   }
 
   private findThen(at: u64): void {
     this.span = null;
-    then.seek(slotOfBefore(this.slotThen), at);
+    then.seek(beforeTreeOf(this.treeThen), at);
     while (true) {
       const old = then.span;
       if (old != null && old.start <= at) {
@@ -150,9 +153,9 @@ export class TimeCursor extends Cursor {
         at = old.last + 1;
         then.next();
       } else {
-        // Up to the next that is noted, the tree is what it was.
+        // Up to the next stretch of the shadow, the tree is as before.
         const last = old != null ? old.start - 1 : LAST_BYTE;
-        now.seek(this.slotThen, at);
+        now.seek(this.treeThen, at);
         const span = now.span;
         if (span != null && span.start <= last) {
           this.standAt(span, max(at, span.start), min(last, span.last));
@@ -174,5 +177,6 @@ export class TimeCursor extends Cursor {
   }
 }
 
-/** Bytes of a TimeCursor: each lives in static memory, as `changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8))`. */
+/** Bytes of a TimeCursor: each lives in static memory, as `changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE,
+ *  8))`. */
 export const TIME_CURSOR_SIZE: i32 = 64;

@@ -6,18 +6,18 @@
 //   +-----+-----+-----+--------+------+ inner: start u64, node u32, b u32 each| inner: maxLast u64 each        |
 //                                     +--------------- ... -----------------+------------ ... -------------+
 //
-// A search reads the keys, in front, and what it is after stands beside the start that it finds. A node is 512 bytes; only a root leaf may be smaller, so that
-// the many trees of one span cost 64.
+// A search reads the keys, which stand in front; a leaf's `last` and an inner node's child stand beside their start. A
+// node is 512 bytes; only a root leaf may be smaller, so that the many trees of one span cost 64.
 //
-// `start` and `b` of a child are those of its first span when the two were parted, and bound everything right of it; those
-// of the first child are never read. `maxLast` is the largest `last` below, so that spans which overlap can be found by
-// what they cover.
+// `start` and `b` of a child are the first key below it at the time when it was split off; they bound everything right
+// of it. The first child's are never read. `maxLast` is the largest `last` below, so that spans which overlap can be
+// found by what they cover.
 
 import { copyWords, moveWords } from '../base/bytes';
 import { LAST_BYTE } from '../base/range';
 
 const HEADER: u32 = 16;
-/** Where a node's stamp is. */
+/** Offset of a node's stamp. */
 export const STAMP_AT: u32 = 8;
 const KEY_SHIFT: u32 = 4;
 const KEY_SIZE: u32 = 1 << KEY_SHIFT;
@@ -25,7 +25,7 @@ export const FIRST_SHIFT: u32 = 6;
 export const NODE_SHIFT: u32 = 9;
 const NODE_SIZE: u32 = 1 << NODE_SHIFT;
 
-/** One stretch of addresses and what is said of it. In trees whose spans may be cut, `a` counts up with the address. */
+/** A stretch of addresses with three values. In trees whose spans may be cut, `a` counts up with the address. */
 @unmanaged
 export class Span {
   start: u64;
@@ -42,7 +42,7 @@ export class Span {
   }
 }
 
-/** What a leaf keeps of a span beside its start and last. */
+/** The three values of a span, as a leaf keeps them. */
 @unmanaged
 export class Value {
   a: u64;
@@ -88,7 +88,7 @@ export class Node {
     return this.valuesAt + <u32>this.count * this.valueSize;
   }
 
-  /** Keys that it can hold. */
+  /** Number of keys that fit. */
   get capacity(): u32 {
     return (this.valuesAt - HEADER) >> KEY_SHIFT;
   }
@@ -99,7 +99,7 @@ export class Node {
     return load<u64>(this.keys + (index << KEY_SHIFT));
   }
 
-  /** 1 if the start at a position, in use or not, is lower, else 0. */
+  /** 1 if the start at a position (in use or not) is lower than `start`, else 0. */
   // @ts-ignore: decorator
   @inline
   isBefore(index: u32, start: u64): u32 {
@@ -121,7 +121,7 @@ export class Node {
     store<u64>(this.keys + (index << KEY_SHIFT), last, 8);
   }
 
-  /** Leaf: the rest of the span at a position. */
+  /** Leaf: the values of the span at a position. */
   // @ts-ignore: decorator
   @inline
   valueAt(index: u32): Value {
@@ -163,13 +163,13 @@ export function precedes(start: u64, b: u32, otherStart: u64, otherB: u32): bool
 
 // ---- Search ------------------------------------------------------------------------------------
 
-// Without a branch that depends on what is compared, as nobody can foretell those: first which run of starts, then where in
-// it. Places that are not in use hold the highest start there is, so all of a node is compared.
+// Branches on compared starts cannot be predicted, so there are none: sums of comparisons give the run of starts, then
+// the place in it. Places that are not in use hold the highest start there is, so that a whole node can be compared.
 
 const LEAF_RUN: u32 = 4;
 const INNER_RUN: u32 = 5;
 
-/** Number of spans in the leaf that come before (start, b): where that one is or belongs. */
+/** Position of the span (start, b) in the leaf, or the position at which it belongs: the number of spans before it. */
 export function positionInLeaf(leaf: Node, start: u64, b: u32): u32 {
   const count = <u32>leaf.count;
   let position: u32 = 0;
@@ -184,7 +184,7 @@ export function positionInLeaf(leaf: Node, start: u64, b: u32): u32 {
   return position;
 }
 
-/** The child under which (start, b) is or belongs. */
+/** Position of the child under which (start, b) is or belongs. */
 export function positionInInner(node: Node, start: u64, b: u32): u32 {
   const count = <u32>node.count;
   let position = INNER_RUN * (node.isBefore(5, start) + node.isBefore(10, start) + node.isBefore(15, start));
@@ -206,9 +206,9 @@ export function maxLastOf(node: Node): u64 {
 
 // ---- Change ------------------------------------------------------------------------------------
 
-// They journal nothing. Precondition of all: there is room.
+// Nothing here is journaled: callers touch the node first (see tree.ts). Precondition of all: there is room.
 
-/** Makes a block of `1 << shift` bytes an empty node. */
+/** Turns a block of `1 << shift` bytes into an empty node. */
 export function initialize(node: Node, level: u32, shift: u32): void {
   node.level = <u8>level;
   node.shift = <u8>shift;
@@ -218,7 +218,7 @@ export function initialize(node: Node, level: u32, shift: u32): void {
   clearStarts(node, 0);
 }
 
-/** Of the places from `first` on, which are not in use. */
+/** Gives the places from `first` on, which are not in use, the highest start. */
 function clearStarts(node: Node, first: u32): void {
   for (let at = node.keys + (first << KEY_SHIFT); at < node.values; at += KEY_SIZE) store<u64>(at, LAST_BYTE);
 }
@@ -251,7 +251,7 @@ function openGap(node: Node, position: u32, size: u32): void {
   node.count += 1;
 }
 
-/** Takes out the item at a position. */
+/** Removes the item at a position. */
 export function takeItem(node: Node, position: u32): void {
   const behind = <u32>node.count - position - 1;
   const key = node.keys + (position << KEY_SHIFT);

@@ -1,5 +1,5 @@
-// Trees of disjoint spans: what is entered is joined with its neighbours where that is possible, what is taken out cuts the
-// spans that it reaches into.
+// Trees of disjoint spans: a new span is joined with its neighbours where `canJoin` allows it, and a range that is
+// taken out cuts the spans that it reaches into.
 
 import { Vector } from '../base/vector';
 import { ensureStep } from '../undo/journal';
@@ -11,7 +11,8 @@ const SPAN_BYTES: u32 = offsetof<Span>();
 
 const neighbours = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 
-/** Whether a span may be one with `right`, which begins behind its last byte: `a` counts on, and the rest is the same. */
+/** Whether a span may be one with `right`, which begins behind its last byte: `a` counts on, and the rest is the
+ *  same. */
 export function canJoin(
   start: u64,
   a: u64,
@@ -28,28 +29,27 @@ export function canJoin(
 // ---- Put ---------------------------------------------------------------------------------------
 
 /** Enters [start, last], of which nothing is in the tree yet, joined with its neighbours where that is possible. */
-export function put(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
-  if (load<u32>(slot) == 0) {
-    insert(slot, start, last, a, b, c);
+export function put(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  if (load<u32>(tree) == 0) {
+    insert(tree, start, last, a, b, c);
     return;
   }
   if (!ensureStep()) return;
-  const path = pathTo(slot, start, b);
-  putAt(slot, path, positionInLeaf(path.leaf, start, b), start, last, a, b, c);
+  const path = pathTo(tree, start, b);
+  putAt(tree, path, positionInLeaf(path.leaf, start, b), start, last, a, b, c);
 }
 
-/** The same; before the span at `position` of the path's leaf, if that and the one before it are in the leaf. Precondition:
- *  `ensureStep` said yes. */
-function putAt(slot: usize, path: Path, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+/** `put`, where [start, last] belongs at `position` of the path's leaf. Precondition: `ensureStep` said yes. */
+function putAt(tree: usize, path: Path, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   // Nearly always both neighbours are in one leaf, and the right one cannot be joined: then one search is enough.
   const leaf = path.leaf;
   const hasLeft = position != 0;
   const hasRight = position != leaf.count;
   const isSimple =
     (path.depth == 0 || (hasLeft && hasRight)) && !(hasRight && joinsFromRight(leaf, position, start, last, a, b, c));
-  if (!isSimple) putJoined(slot, start, last, a, b, c);
+  if (!isSimple) putJoined(tree, start, last, a, b, c);
   else if (hasLeft && joinsFromLeft(leaf, position - 1, start, a, b, c)) extendAt(path, position - 1, last);
-  else insertAt(slot, path, position, start, last, a, b, c);
+  else insertAt(tree, path, position, start, last, a, b, c);
 }
 
 /** Whether the span at `position` ends where [start, …] begins, and can be joined with it. */
@@ -65,8 +65,8 @@ function joinsFromRight(leaf: Node, position: u32, start: u64, last: u64, a: u64
   return rightStart - 1 == last && canJoin(start, a, b, c, rightStart, right.a, right.b, right.c);
 }
 
-function putJoined(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
-  neighbours.seek(slot, start == 0 ? 0 : start - 1);
+function putJoined(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  neighbours.seek(tree, start == 0 ? 0 : start - 1);
   let span = neighbours.span;
   let leftStart = start;
   let leftA = a;
@@ -82,32 +82,33 @@ function putJoined(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): 
   if (span != null && span.start - 1 == last && canJoin(start, a, b, c, span.start, span.a, span.b, span.c)) {
     rightLast = span.last;
   }
-  if (leftStart != start) remove(slot, leftStart, b);
-  if (rightLast != last) remove(slot, last + 1, b);
-  insert(slot, leftStart, rightLast, leftA, b, c);
+  if (leftStart != start) remove(tree, leftStart, b);
+  if (rightLast != last) remove(tree, last + 1, b);
+  insert(tree, leftStart, rightLast, leftA, b, c);
 }
 
-/** Makes [start, last] one span, over whatever was there; copies of that, clipped to it, are appended to `out`. */
-export function overwrite(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32, out: Vector): void {
-  if (load<u32>(slot) == 0) {
-    put(slot, start, last, a, b, c);
+/** Makes [start, last] one span, over whatever was there; copies of the old spans, clipped to it, are appended to
+ *  `out`. */
+export function overwrite(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32, out: Vector): void {
+  if (load<u32>(tree) == 0) {
+    put(tree, start, last, a, b, c);
     return;
   }
   if (!ensureStep()) return;
-  const path = pathReaching(slot, start);
+  const path = pathReaching(tree, start);
   const isFree = path.position == path.leaf.count || path.leaf.startAt(path.position) > last;
   if (isFree) {
-    putAt(slot, path, path.position, start, last, a, b, c);
+    putAt(tree, path, path.position, start, last, a, b, c);
   } else if (isReplaceable(path, start, last, a, b, c)) {
     replace(path, a, b, c, out);
   } else {
-    eraseInto(slot, start, last, out);
-    put(slot, start, last, a, b, c);
+    eraseInto(tree, start, last, out);
+    put(tree, start, last, a, b, c);
   }
 }
 
-/** Whether the span that the path leads to is exactly [start, last] and can be written to where it is: it joins neither
- *  neighbour, and does not bound its leaf. */
+/** Whether the span that the path leads to is exactly [start, last] and its values can be replaced in place: it
+ *  joins neither neighbour, and does not bound its leaf. */
 function isReplaceable(path: Path, start: u64, last: u64, a: u64, b: u32, c: u32): bool {
   const leaf = path.leaf;
   const position = path.position;
@@ -121,7 +122,7 @@ function isReplaceable(path: Path, start: u64, last: u64, a: u64, b: u32, c: u32
   );
 }
 
-/** Precondition: `ensureStep` said yes. */
+/** Replaces the values of the span that the path leads to. Precondition: `ensureStep` said yes. */
 function replace(path: Path, a: u64, b: u32, c: u32, out: Vector): void {
   const leaf = path.leaf;
   const position = path.position;
@@ -136,17 +137,17 @@ function replace(path: Path, a: u64, b: u32, c: u32, out: Vector): void {
 }
 
 /** Enters [start, last] wherever nothing is in the tree yet. */
-export function fill(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+export function fill(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   const origin = start;
   while (true) {
-    neighbours.seek(slot, start);
+    neighbours.seek(tree, start);
     const span = neighbours.span;
     if (span == null || span.start > last) {
-      put(slot, start, last, a + (start - origin), b, c);
+      put(tree, start, last, a + (start - origin), b, c);
       return;
     }
     const after = span.last;
-    if (span.start > start) put(slot, start, span.start - 1, a + (start - origin), b, c);
+    if (span.start > start) put(tree, start, span.start - 1, a + (start - origin), b, c);
     if (after >= last || !ensureStep()) return;
     start = after + 1;
   }
@@ -154,19 +155,19 @@ export function fill(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32)
 
 // ---- Take --------------------------------------------------------------------------------------
 
-/** Takes [start, last] out of every span: cuts those that reach over its ends. */
-export function erase(slot: usize, start: u64, last: u64): void {
-  eraseInto(slot, start, last, null);
+/** Takes [start, last] out of every span, cutting those that reach over its ends. */
+export function erase(tree: usize, start: u64, last: u64): void {
+  eraseInto(tree, start, last, null);
 }
 
-/** The same; copies of what was there, clipped to [start, last], are appended to `out`, as Spans. */
-export function take(slot: usize, start: u64, last: u64, out: Vector): void {
-  eraseInto(slot, start, last, out);
+/** `erase` that appends copies of the old spans, clipped to [start, last], to `out`, as Spans. */
+export function take(tree: usize, start: u64, last: u64, out: Vector): void {
+  eraseInto(tree, start, last, out);
 }
 
-function eraseInto(slot: usize, start: u64, last: u64, out: Vector | null): void {
-  while (load<u32>(slot) != 0 && ensureStep()) {
-    const path = pathReaching(slot, start);
+function eraseInto(tree: usize, start: u64, last: u64, out: Vector | null): void {
+  while (load<u32>(tree) != 0 && ensureStep()) {
+    const path = pathReaching(tree, start);
     const leaf = path.leaf;
     const position = path.position;
     if (position == leaf.count) return;
@@ -178,14 +179,14 @@ function eraseInto(slot: usize, start: u64, last: u64, out: Vector | null): void
     const b = value.b;
     const c = value.c;
     if (out != null && !appendPart(spanStart, spanLast, a, b, c, start, last, out)) return;
-    removeAt(slot, path, position);
-    if (spanStart < start) insert(slot, spanStart, start - 1, a, b, c);
-    if (spanLast > last) insert(slot, last + 1, spanLast, a + (last + 1 - spanStart), b, c);
+    removeAt(tree, path, position);
+    if (spanStart < start) insert(tree, spanStart, start - 1, a, b, c);
+    if (spanLast > last) insert(tree, last + 1, spanLast, a + (last + 1 - spanStart), b, c);
     if (spanLast >= last) return;
   }
 }
 
-/** A copy of the part of the span that lies in [start, last]; false when memory has run out. */
+/** Appends a copy of the part of the span that lies in [start, last]; false when memory has run out. */
 export function appendClipped(span: Span, start: u64, last: u64, out: Vector): bool {
   return appendPart(span.start, span.last, span.a, span.b, span.c, start, last, out);
 }

@@ -5,7 +5,7 @@ import { INNER_CAPACITY, maxLastOf, NODE_SHIFT, Node, precedes } from './node';
 import { rootOf } from './path';
 import { canJoin } from './spans';
 
-/** What a tree's spans promise: nothing; not to overlap; also not to stand beside what they could be joined with. */
+/** Promises of a tree's spans: none; not to overlap; also not to stand beside a span that they could be joined with. */
 export const ANY: u32 = 0;
 export const DISJOINT: u32 = 1;
 export const JOINED: u32 = 2;
@@ -15,10 +15,10 @@ let leafBefore: Node = changetype<Node>(0);
 let positionBefore: u32 = 0;
 
 /** Asserts that the tree is well-formed and keeps its promise; returns how many spans it has. */
-export function verifyTree(slot: usize, promise: u32): u32 {
+export function verifyTree(tree: usize, promise: u32): u32 {
   leafBefore = changetype<Node>(0);
-  if (load<u32>(slot) == 0) return 0;
-  const root = rootOf(slot);
+  if (load<u32>(tree) == 0) return 0;
+  const root = rootOf(tree);
   assert(root.count > 0 && (root.level == 0 || root.count > 1));
   return verifyNode(root, root.level, promise);
 }
@@ -43,7 +43,7 @@ function verifyNode(node: Node, level: u32, promise: u32): u32 {
   return spans;
 }
 
-/** What parts two children lies between their spans. */
+/** Asserts that the bound between two children lies between their spans. */
 function verifyBound(start: u64, b: u32, below: Node): void {
   assert(precedes(leafBefore.startAt(positionBefore), leafBefore.valueAt(positionBefore).b, start, b));
   let first = below;

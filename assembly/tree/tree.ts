@@ -1,8 +1,8 @@
-// Span trees: B+-trees of spans [start, last], each with three values, in order of (start, b). Everything ordered in the core
-// is one of these: a region's children and mappings, flat views, VA pieces, memory slots, protections.
+// Span trees: B+-trees of spans [start, last], each with three values, in order of (start, b). Everything ordered in
+// the core is one of these: a region's children and mappings, flat views, memory slots, protections.
 //
-// A tree is known by its slot: the address of the u32 that holds its root, 0 for an empty tree. Every change is journaled, the
-// slot included: a record that has one need not be touched for it.
+// `tree` is the address of the u32 that holds the root node's address (0: the tree is empty). Every change is
+// journaled, that u32 included: a record that contains one need not be touched for it.
 
 import { Vector } from '../base/vector';
 import {
@@ -33,9 +33,9 @@ import {
 } from './node';
 import { forgetPaths, Path, pathReaching, pathTo, rootOf } from './path';
 
-/** Free places that two leaves must have together to share their spans. */
+/** Number of free places that two leaves must have together before they share their spans evenly. */
 const SHARED: u32 = 4;
-/** Nodes this full or emptier look for a neighbour to join. */
+/** Count at or below which a node looks for a neighbour to join. */
 const SPARSE: u32 = 6;
 
 function newNode(level: u32, shift: u32): Node {
@@ -49,44 +49,44 @@ function freeNode(node: Node): void {
   releaseJournaled(changetype<usize>(node), node.shift);
 }
 
-/** Before writing to a node. */
+/** Journals a node, before it is written to. */
 export function touchNode(node: Node): void {
   touch(changetype<usize>(node), node.size, STAMP_AT);
 }
 
-function setRoot(slot: usize, node: Node): void {
-  saveImage(slot & ~7, 8);
-  store<u32>(slot, <u32>changetype<usize>(node));
-  forgetPaths(slot);
+function setRoot(tree: usize, node: Node): void {
+  saveImage(tree & ~7, 8);
+  store<u32>(tree, <u32>changetype<usize>(node));
+  forgetPaths(tree);
 }
 
 // ---- Insert --------------------------------------------------------------------------------
 
 /** Adds a span that is not in the tree; does nothing once memory has run out. */
-export function insert(slot: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+export function insert(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   if (!ensureStep()) return;
-  if (load<u32>(slot) == 0) {
+  if (load<u32>(tree) == 0) {
     const leaf = newNode(0, FIRST_SHIFT);
-    setRoot(slot, leaf);
+    setRoot(tree, leaf);
     placeSpan(leaf, 0, start, last, a, b, c);
     return;
   }
-  const path = pathTo(slot, start, b);
-  insertAt(slot, path, positionInLeaf(path.leaf, start, b), start, last, a, b, c);
+  const path = pathTo(tree, start, b);
+  insertAt(tree, path, positionInLeaf(path.leaf, start, b), start, last, a, b, c);
 }
 
-/** At a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
-export function insertAt(slot: usize, path: Path, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+/** Inserts a span at a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
+export function insertAt(tree: usize, path: Path, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   let leaf = path.leaf;
   if (leaf.count < leaf.capacity) {
     touchNode(leaf);
     placeSpan(leaf, position, start, last, a, b, c);
     raiseMaxLast(path, path.depth, last);
   } else if (leaf.shift < NODE_SHIFT) {
-    leaf = enlarge(slot, leaf);
+    leaf = enlarge(tree, leaf);
     placeSpan(leaf, position, start, last, a, b, c);
-  } else if (position != LEAF_CAPACITY && shareLeaf(slot, path)) {
-    insert(slot, start, last, a, b, c);
+  } else if (position != LEAF_CAPACITY && shareLeaf(tree, path)) {
+    insert(tree, start, last, a, b, c);
   } else {
     // A span at the very end leaves the node full: trees that are filled in order stay dense.
     const keep = position == LEAF_CAPACITY ? LEAF_CAPACITY : LEAF_CAPACITY / 2;
@@ -95,7 +95,7 @@ export function insertAt(slot: usize, path: Path, position: u32, start: u64, las
     moveTail(right, leaf, keep);
     if (position >= keep) placeSpan(right, position - keep, start, last, a, b, c);
     else placeSpan(leaf, position, start, last, a, b, c);
-    enterSplit(slot, path, right, right.startAt(0), right.valueAt(0).b);
+    enterSplit(tree, path, right, right.startAt(0), right.valueAt(0).b);
   }
 }
 
@@ -107,15 +107,16 @@ export function extendAt(path: Path, position: u32, last: u64): void {
 }
 
 /** Gives spans of the full leaf at the end of the path to a neighbour; false if neither has room for some. */
-function shareLeaf(slot: usize, path: Path): bool {
+function shareLeaf(tree: usize, path: Path): bool {
   if (path.depth == 0) return false;
   const parent = path.node(path.depth - 1);
   const index = path.index(path.depth - 1);
-  return (index + 1 < parent.count && evenOut(slot, parent, index)) || (index > 0 && evenOut(slot, parent, index - 1));
+  return (index + 1 < parent.count && evenOut(tree, parent, index)) || (index > 0 && evenOut(tree, parent, index - 1));
 }
 
-/** Moves spans between the leaves `index` and `index + 1` until both have the same number; false if both are nearly full. */
-function evenOut(slot: usize, parent: Node, index: u32): bool {
+/** Moves spans between the leaves `index` and `index + 1` until both have the same number; false if both are nearly
+ *  full. */
+function evenOut(tree: usize, parent: Node, index: u32): bool {
   const left = parent.nodeAt(index);
   const right = parent.nodeAt(index + 1);
   const total = <u32>left.count + right.count;
@@ -130,22 +131,23 @@ function evenOut(slot: usize, parent: Node, index: u32): bool {
   parent.setStart(index + 1, right.startAt(0));
   parent.childAt(index + 1).b = right.valueAt(0).b;
   parent.setMaxLast(index + 1, maxLastOf(right));
-  forgetPaths(slot);
+  forgetPaths(tree);
   return true;
 }
 
 /** Replaces a full root leaf by one of twice the size. */
-function enlarge(slot: usize, leaf: Node): Node {
+function enlarge(tree: usize, leaf: Node): Node {
   const larger = newNode(0, leaf.shift + 1);
   touchNode(leaf);
   moveHead(larger, leaf, leaf.count);
   freeNode(leaf);
-  setRoot(slot, larger);
+  setRoot(tree, larger);
   return larger;
 }
 
-/** Enters `right`, split off from the leaf of the path, above it, as far up as nodes split; its first key is (start, b). */
-function enterSplit(slot: usize, path: Path, right: Node, start: u64, b: u32): void {
+/** Enters `right`, split off from the leaf of the path, above it, as far up as nodes split; its first key is (start,
+ *  b). */
+function enterSplit(tree: usize, path: Path, right: Node, start: u64, b: u32): void {
   let left = path.leaf;
   for (let depth = path.depth - 1; depth >= 0; --depth) {
     const parent = path.node(depth);
@@ -156,7 +158,7 @@ function enterSplit(slot: usize, path: Path, right: Node, start: u64, b: u32): v
       placeChild(parent, index + 1, right, start, b);
       // The new span may have raised the largest `last` of all nodes above.
       raiseMaxLast(path, depth, max(parent.maxLastAt(index), parent.maxLastAt(index + 1)));
-      forgetPaths(slot);
+      forgetPaths(tree);
       return;
     }
     const keep = index + 1 == INNER_CAPACITY ? INNER_CAPACITY - 1 : INNER_CAPACITY / 2;
@@ -172,10 +174,10 @@ function enterSplit(slot: usize, path: Path, right: Node, start: u64, b: u32): v
   const root = newNode(<u32>left.level + 1, NODE_SHIFT);
   placeChild(root, 0, left, start, b);
   placeChild(root, 1, right, start, b);
-  setRoot(slot, root);
+  setRoot(tree, root);
 }
 
-/** Makes `maxLast` of every child on the path above `depth` at least `last`. */
+/** Raises `maxLast` of every child on the path above `depth` to at least `last`. */
 function raiseMaxLast(path: Path, depth: i32, last: u64): void {
   while (--depth >= 0) {
     const parent = path.node(depth);
@@ -189,16 +191,16 @@ function raiseMaxLast(path: Path, depth: i32, last: u64): void {
 // ---- Remove --------------------------------------------------------------------------------
 
 /** Takes out the span (start, b), which is in the tree; does nothing once memory has run out. */
-export function remove(slot: usize, start: u64, b: u32): void {
+export function remove(tree: usize, start: u64, b: u32): void {
   if (!ensureStep()) return;
-  const path = pathTo(slot, start, b);
+  const path = pathTo(tree, start, b);
   const position = positionInLeaf(path.leaf, start, b);
   assert(position < path.leaf.count && path.leaf.startAt(position) == start && path.leaf.valueAt(position).b == b);
-  removeAt(slot, path, position);
+  removeAt(tree, path, position);
 }
 
-/** At a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
-export function removeAt(slot: usize, path: Path, position: u32): void {
+/** Removes the span at a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
+export function removeAt(tree: usize, path: Path, position: u32): void {
   let node = path.leaf;
   const last = node.lastAt(position);
   touchNode(node);
@@ -207,13 +209,13 @@ export function removeAt(slot: usize, path: Path, position: u32): void {
   for (let depth = path.depth - 1; depth >= 0; --depth) {
     const parent = path.node(depth);
     const index = path.index(depth);
-    if (node.count <= SPARSE && joinWithNeighbour(slot, parent, index)) {
-      // Whatever was the largest below the two is in the one, or is gone.
+    if (node.count <= SPARSE && joinWithNeighbour(tree, parent, index)) {
+      // `joinWithNeighbour` worked the `maxLast` of the joined node out.
     } else if (node.count == 0) {
       touchNode(parent);
       takeItem(parent, index);
       freeNode(node);
-      forgetPaths(slot);
+      forgetPaths(tree);
     } else if (parent.maxLastAt(index) != last) {
       return;
     } else {
@@ -224,11 +226,11 @@ export function removeAt(slot: usize, path: Path, position: u32): void {
     }
     node = parent;
   }
-  shortenRoot(slot);
+  shortenRoot(tree);
 }
 
 /** Joins child `index` of `parent` with the one beside it if both fit into one node. */
-function joinWithNeighbour(slot: usize, parent: Node, index: u32): bool {
+function joinWithNeighbour(tree: usize, parent: Node, index: u32): bool {
   if (parent.count < 2) return false;
   const leftIndex = index + 1 < parent.count ? index : index - 1;
   const left = parent.nodeAt(leftIndex);
@@ -247,31 +249,31 @@ function joinWithNeighbour(slot: usize, parent: Node, index: u32): bool {
   freeNode(right);
   takeItem(parent, leftIndex + 1);
   parent.setMaxLast(leftIndex, maxLastOf(left));
-  forgetPaths(slot);
+  forgetPaths(tree);
   return true;
 }
 
-/** A root with one child gives way to it, an empty one to nothing. */
-function shortenRoot(slot: usize): void {
-  let root = rootOf(slot);
+/** Replaces a root that has one child by that child, and an empty one by no tree. */
+function shortenRoot(tree: usize): void {
+  let root = rootOf(tree);
   while (root.level != 0 && root.count == 1) {
     const below = root.nodeAt(0);
     freeNode(root);
-    setRoot(slot, below);
+    setRoot(tree, below);
     root = below;
   }
   if (root.count == 0) {
     freeNode(root);
-    setRoot(slot, changetype<Node>(0));
+    setRoot(tree, changetype<Node>(0));
   }
 }
 
 /** Empties the tree. */
-export function clear(slot: usize): void {
-  if (load<u32>(slot) == 0) return;
+export function clear(tree: usize): void {
+  if (load<u32>(tree) == 0) return;
   if (!ensureStep()) return;
-  freeBelow(rootOf(slot));
-  setRoot(slot, changetype<Node>(0));
+  freeBelow(rootOf(tree));
+  setRoot(tree, changetype<Node>(0));
 }
 
 function freeBelow(node: Node): void {
@@ -281,11 +283,11 @@ function freeBelow(node: Node): void {
 }
 
 /** Empties the tree at once. Precondition: no savepoint is open, and there will be none to undo it. */
-export function drop(slot: usize): void {
-  if (load<u32>(slot) == 0) return;
-  dropBelow(rootOf(slot));
-  store<u32>(slot, 0);
-  forgetPaths(slot);
+export function drop(tree: usize): void {
+  if (load<u32>(tree) == 0) return;
+  dropBelow(rootOf(tree));
+  store<u32>(tree, 0);
+  forgetPaths(tree);
 }
 
 function dropBelow(node: Node): void {
@@ -298,39 +300,39 @@ function dropBelow(node: Node): void {
 /** A place in a tree. Any change of that tree makes it stale: seek again. */
 @unmanaged
 export class Cursor extends Span {
-  /** The span it stands at: the cursor itself, as a copy of it; null past the end. */
+  /** A copy of the span at this place (the cursor itself holds it); null past the end. */
   span: Span | null;
-  private slot: usize;
+  private tree: usize;
   private leaf: Node;
   private position: u32;
 
-  /** To the first span of a tree of disjoint spans whose last byte is at or after `at`. */
-  seek(slot: usize, at: u64): void {
-    if (load<u32>(slot) == 0) {
+  /** Goes to the first span of a tree of disjoint spans whose last byte is at or after `at`. */
+  seek(tree: usize, at: u64): void {
+    if (load<u32>(tree) == 0) {
       this.span = null;
       return;
     }
-    const path = pathReaching(slot, at);
-    this.slot = slot;
+    const path = pathReaching(tree, at);
+    this.tree = tree;
     this.stand(path.leaf, path.position);
   }
 
-  /** To the first span of any tree. */
-  toFirst(slot: usize): void {
-    if (load<u32>(slot) == 0) {
+  /** Goes to the first span of any tree. */
+  toFirst(tree: usize): void {
+    if (load<u32>(tree) == 0) {
       this.span = null;
       return;
     }
-    this.slot = slot;
-    this.stand(pathTo(slot, 0, 0).leaf, 0);
+    this.tree = tree;
+    this.stand(pathTo(tree, 0, 0).leaf, 0);
   }
 
-  /** To the next span in order. */
+  /** Goes to the next span in order. */
   next(): void {
     if (this.position + 1 < this.leaf.count) {
       this.stand(this.leaf, this.position + 1);
     } else {
-      const path = pathTo(this.slot, this.start, this.b);
+      const path = pathTo(this.tree, this.start, this.b);
       if (path.step(true)) this.stand(path.leaf, 0);
       else this.span = null;
     }
@@ -356,9 +358,10 @@ export class Cursor extends Span {
 /** Bytes of a Cursor: each lives in static memory, as `changetype<Cursor>(memory.data(CURSOR_SIZE, 8))`. */
 export const CURSOR_SIZE: i32 = 48;
 
-/** Appends to `out` the `b` (u32) of every span that has a byte in [start, last], in order; the spans may overlap each other. */
-export function collect(slot: usize, start: u64, last: u64, out: Vector): void {
-  if (load<u32>(slot) != 0) collectBelow(rootOf(slot), start, last, out);
+/** Appends to `out` the `b` (u32) of every span that has a byte in [start, last], in order; the spans may overlap
+ *  each other. */
+export function collect(tree: usize, start: u64, last: u64, out: Vector): void {
+  if (load<u32>(tree) != 0) collectBelow(rootOf(tree), start, last, out);
 }
 
 function collectBelow(node: Node, start: u64, last: u64, out: Vector): void {

@@ -17,7 +17,7 @@ export class Walk {
   /** Bytes from one item of a list to the next. */
   private stride: u32;
   private done: bool;
-  /** Nothing before this address is left to be shown. */
+  /** First address that no segment has covered yet. */
   private at: u64;
 
   /** The segment [start, last], and the span of each list that it lies in. */
@@ -36,7 +36,7 @@ export class Walk {
     this.done = false;
   }
 
-  /** To the next segment; false when there is none. */
+  /** Goes to the next segment; false when there is none. */
   next(): bool {
     if (this.done) return false;
     const at = this.at;

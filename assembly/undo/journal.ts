@@ -1,4 +1,4 @@
-// The journal: how everything can be undone. Before a record or tree node is written for the first time since the
+// The journal: undo by images. Before a record or tree node is written for the first time since the
 // last savepoint, its bytes are copied here; undoing copies them back, last first. So no mutation has an inverse of
 // its own, and what a rollback leaves is what was there.
 //
@@ -27,7 +27,7 @@ const TRAILER: u32 = 8;
 /** Enough for what any one step writes, images included: a path of nodes and their neighbours, or a few records. */
 const STEP_BYTES: u32 = 64 * 1024;
 
-/** What there was when a savepoint was made. */
+/** Lengths of all lists at the time when a savepoint was made. */
 @unmanaged
 class Savepoint {
   entries: u32;
@@ -43,18 +43,19 @@ const entries = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const freed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const savepoints = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** What is noted of the past as it goes, see before.ts: undoing cuts it back. */
+/** Notes of edits for the before trees (see tree/before.ts), here so that undo cuts them back. */
 export const notes = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** What the last savepoint was numbered; a node whose stamp is lower has no image since then. */
+/** Number of the innermost savepoint; a node whose stamp is lower has no image since then. */
 let savepointStamp: u64 = 0;
 /** The highest number given so far. */
 let newestStamp: u64 = 0;
 let held: usize = 0;
-/** How often something was undone: what was known of nodes before may be wrong then. */
+/** Number of undos so far: whatever was remembered about nodes before the last one may be wrong. */
 export let rewinds: u32 = 0;
 
-/** Makes sure that one step (see STEP_BYTES), and some records besides, can be journaled and carried out; false when memory has run out. */
+/** Makes sure that one step (see STEP_BYTES) and some records besides can be journaled and carried out; false when
+ *  memory has run out. */
 export function ensureStep(): bool {
   if (exhausted) return false;
   return entries.ensure(STEP_BYTES) && freed.ensure(STEP_BYTES >> 3) && ensureSmall(STEP_BYTES);
@@ -74,7 +75,7 @@ export function savepoint(): bool {
   return true;
 }
 
-/** The last savepoint, which is one no more. */
+/** Pops the innermost savepoint and returns it. */
 function endSavepoint(): Savepoint {
   const point = changetype<Savepoint>(savepoints.end - SAVEPOINT_BYTES);
   savepointStamp = point.stamp;
@@ -82,7 +83,7 @@ function endSavepoint(): Savepoint {
   return point;
 }
 
-/** Ends the last savepoint and keeps what was done: it is now undone with the one around it, or never. */
+/** Ends the innermost savepoint and keeps its changes: they are undone with the savepoint around it, or never. */
 export function keep(): void {
   const start = endSavepoint().entries;
   if (savepoints.length != 0) {
@@ -97,7 +98,7 @@ export function keep(): void {
   }
 }
 
-/** Drops the images that the savepoint around has already, from the entry at `start` on. */
+/** Drops, from the entry at `start` on, the images that the savepoint around has already. */
 function dropDoubles(start: u32): void {
   let to = start;
   let from = start;
@@ -124,7 +125,7 @@ function isDouble(entry: usize): bool {
   return false;
 }
 
-/** Undoes everything since the last savepoint, and ends it. */
+/** Undoes everything since the innermost savepoint, and ends it. */
 export function undo(): void {
   ++rewinds;
   const point = endSavepoint();
@@ -148,14 +149,15 @@ export function isOpen(): bool {
   return savepoints.length != 0;
 }
 
-/** Before writing to the stamped record or node of `size` bytes (multiple of 8) whose stamp is at `address + stampAt`, 0 or 8. */
+/** Journals a stamped record or node of `size` bytes (a multiple of 8) before it is written to; its stamp is at
+ *  `stampAt`, 0 or 8. */
 export function touch(address: usize, size: u32, stampAt: u32): void {
   if (load<u64>(address + stampAt) >= savepointStamp) return;
   append(address, size, stampAt == 0 ? STAMPED_AT_0 : STAMPED_AT_8);
   store<u64>(address + stampAt, newestStamp);
 }
 
-/** Before writing to `size` bytes (multiple of 8) that carry no stamp. */
+/** Journals `size` bytes (a multiple of 8) that carry no stamp, before they are written to. */
 export function saveImage(address: usize, size: u32): void {
   append(address, size, PLAIN);
 }
@@ -169,7 +171,7 @@ function append(address: usize, size: u32, kind: u32): void {
   store<u32>(entry + HEADER + size, size | kind);
 }
 
-/** A block that a rollback frees again; its owner stamps it with `stampNow()`. */
+/** Allocates a block that undo frees again; its owner stamps it with `stampNow()`. */
 export function allocateJournaled(shift: u32): usize {
   assert(isOpen());
   const block = allocate(shift);
@@ -187,18 +189,18 @@ export function releaseJournaled(block: usize, shift: u32): void {
   freed.push32(shift);
 }
 
-/** Frees a block that is journaled no more. */
+/** Frees a journaled block at once. Precondition: no savepoint needs its contents. */
 export function releaseCounted(block: usize, shift: u32): void {
   release(block, shift);
   held -= (<usize>1) << shift;
 }
 
-/** The stamp of something that was made since the last savepoint. */
+/** Stamp of a node or record that is made now. */
 export function stampNow(): u64 {
   return newestStamp;
 }
 
-/** Bytes in journaled blocks: everything that is kept but the records themselves. */
+/** Bytes in journaled blocks: everything that is kept except the records. */
 export function bytesHeld(): usize {
   return held;
 }

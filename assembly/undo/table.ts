@@ -23,11 +23,11 @@ export class Entry {
   life: u32;
 }
 
-/** Lives in static memory, as `changetype<Table>(memory.data(TABLE_SIZE, 8))`, and is then `define`d. */
+/** A table; it lives in static memory, as `changetype<Table>(memory.data(TABLE_SIZE, 8))`, and is then `define`d. */
 @unmanaged
 export class Table {
-  /** Ids given out so far; then, in the same journaled words, id + 1 of the first that is free, and of the first that was
-   *  freed by the running transaction. */
+  /** Ids given out so far; then, in the same journaled words, id + 1 of the first that is free, and of the first
+   *  that was freed by the running transaction. */
   count: u32;
   free: u32;
   private freed: u32;
@@ -57,7 +57,7 @@ export class Table {
     );
   }
 
-  /** Before writing to a record. */
+  /** Journals a record before it is written to, and returns its address. */
   // @ts-ignore: decorator
   @inline
   touch(id: u32): usize {
@@ -66,7 +66,7 @@ export class Table {
     return at;
   }
 
-  /** A record with all its fields 0: its id, or ERR_CAPACITY or ERR_NO_MEMORY. */
+  /** Makes a record with all its fields 0. Returns its id, ERR_CAPACITY or ERR_NO_MEMORY. */
   allocate(): i32 {
     if (!ensureStep()) return ERR_NO_MEMORY;
     let id = this.count;
@@ -94,14 +94,14 @@ export class Table {
     return ensureStep();
   }
 
-  /** Precondition: alive. */
+  /** Frees a record; its id is given out again after `recycle`. Precondition: alive. */
   release(id: u32): void {
     saveImage(changetype<usize>(this), 16);
     changetype<Entry>(this.touch(id)).life = this.freed;
     this.freed = id + 1;
   }
 
-  /** The transaction has ended: what it freed may be given out again. */
+  /** Makes the ids that the ended transaction freed available again. */
   recycle(): void {
     if (this.freed == 0) return;
     let last = changetype<Entry>(this.address(this.freed - 1));

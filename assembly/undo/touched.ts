@@ -1,6 +1,6 @@
-// Windows: stretches of addresses that must be looked at again before the transaction ends, each with its owner, a space
-// or a sink. They are gathered as they come, and once, when they are needed, put in order. One window too many costs
-// time and changes nothing.
+// Windows: stretches of addresses that must be looked at again before the transaction ends, each with its owner, a
+// space or a sink. They are gathered as they come, and once, when they are needed, put in order. One window too many
+// costs time and changes nothing.
 
 import { copyWords } from '../base/bytes';
 import { sortByKeys } from '../base/radix';
@@ -14,8 +14,8 @@ export class Window {
   /** The edit (see before.ts) that is the only reason for it; 0 if there is none, or are others. */
   edit: u32;
 
-  /** Takes in another window of `owner`, which begins no earlier, if they overlap, or touch and have no edit to themselves;
-   *  false if it is left. */
+  /** Takes in another window of `owner`, which begins no earlier, if they overlap, or touch and have no edit to
+   *  themselves; false if it is left. */
   takeIn(owner: u32, start: u64, last: u64, edit: u32): bool {
     if (owner != this.owner) return false;
     if (start > this.last && (start != this.last + 1 || (edit | this.edit) != 0)) return false;
@@ -63,7 +63,8 @@ export const group = changetype<Window>(memory.data(32, 8));
 /** Whether edits are the only reasons for it. */
 export let isGroupOfEdits: bool = false;
 
-/** Makes `group` of the window at `at` and those behind it, which are in order, that it takes in. Returns the next one. */
+/** Makes `group` of the window at `at` and those behind it, which are in order, that it takes in. Returns the next
+ *  one. */
 export function takeGroup(windows: Vector, at: u32): u32 {
   copyWords(changetype<usize>(group), windows.at(at), WINDOW_BYTES);
   isGroupOfEdits = group.edit != 0;
