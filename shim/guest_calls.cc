@@ -1,3 +1,5 @@
+// Access to guest memory as JavaScript calls it: checks numbers, calls guest_access, reports facts.
+
 #include "guest_calls.h"
 
 #include "args.h"

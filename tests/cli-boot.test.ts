@@ -1,3 +1,5 @@
+// `membacking boot`: options, disks, exit codes.
+
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

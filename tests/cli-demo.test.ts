@@ -1,3 +1,5 @@
+// `membacking demo`, as `npm start` runs it.
+
 import test from 'ava';
 import { membacking } from './support/cli.ts';
 import { kvmMissing } from './support/guest.ts';

@@ -1,3 +1,5 @@
+// The command with wrong input: messages and exit codes.
+
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';

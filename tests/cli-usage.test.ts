@@ -1,3 +1,5 @@
+// The help of the command and of each subcommand, and wrong usage.
+
 import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { lines, membacking, SMALL_TRACE, withFiles } from './support/cli.ts';

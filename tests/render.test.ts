@@ -1,3 +1,5 @@
+// The text form of flat views, region trees and plans.
+
 import test from 'ava';
 import { type PlanFacts, PlanRunner } from '../ts/apply/runner.ts';
 import { Core } from '../ts/core/core.ts';

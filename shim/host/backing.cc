@@ -1,3 +1,5 @@
+// Memory objects: how each kind is opened, what it says of itself, how its pages are moved and given back.
+
 #include "host/backing.h"
 
 #include <fcntl.h>
@@ -45,7 +47,7 @@ Failure readMappableSize(int fd, uint64_t& size) {
   return kDone;
 }
 
-/// Who gives it its pages, and how large they are.
+/// Reads which file system gives a file its pages, and how large they are.
 Failure readFileKind(int fd, Backing& backing) {
   struct statfs facts;
   if (::fstatfs(fd, &facts) != 0) return failedCall("fstatfs");
@@ -304,7 +306,7 @@ class Populating : public Napi::AsyncWorker {
 Napi::Value BackingHandle::populate(const Napi::CallbackInfo& info) {
   const uint64_t offset = toU64(info[0], "offset");
   const uint64_t length = toU64(info[1], "length");
-  // It deletes itself when it is done.
+  // The work deletes itself when it is done.
   auto* work = new Populating(info.Env(), shared(info.Env()), offset, length);
   const Napi::Promise promise = work->promise();
   work->Queue();

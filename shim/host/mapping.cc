@@ -1,3 +1,5 @@
+// Every system call that changes what is mapped where. See mapping.h for the invariant.
+
 #include "host/mapping.h"
 
 #include <sys/mman.h>
@@ -32,7 +34,7 @@ bool canName() {
   return can;
 }
 
-/// What every kernel takes for a name.
+/// Turns a text into a name that every kernel takes.
 std::string toName(std::string text) {
   constexpr size_t kLongest = 79;
   for (char& letter : text) {
@@ -49,7 +51,7 @@ Mapping::Mapping(Mapping&& other) noexcept
       mappedSize_(std::exchange(other.mappedSize_, 0)),
       name_(std::move(other.name_)) {}
 
-// What this one owned goes with `other`.
+// The range that this one owned goes to `other`, whose destructor unmaps it.
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   std::swap(base_, other.base_);
   std::swap(size_, other.size_);

@@ -1,3 +1,5 @@
+// Names of errnos, and failures as JavaScript errors.
+
 #include "host/sys_error.h"
 
 #include <cstring>

@@ -1,3 +1,5 @@
+// Views of guest memory: external ArrayBuffers, with a tag by which they are known again.
+
 #include "host/view.h"
 
 #include "args.h"

@@ -1,3 +1,5 @@
+// The ioctls of /dev/kvm and of a virtual machine: capabilities, memory slots, interrupts.
+
 #include "kvm/kvm.h"
 
 #include <fcntl.h>

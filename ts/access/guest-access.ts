@@ -30,7 +30,7 @@ export function exact(gpa: Address, what: string): number {
   throw refused(what, at, 'outside');
 }
 
-/** What a call of the addon returned that left these facts. Throws GUEST_ACCESS. */
+/** Passes on the result of a call of the addon, which left `facts`. Throws GUEST_ACCESS. */
 export function succeeded(result: number, what: string, facts: Float64Array): number {
   if (result >= 0) return result;
   throw refused(what, facts[FACT_GPA]!, ACCESS_FAULTS[-result] as AccessFault);

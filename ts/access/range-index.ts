@@ -1,5 +1,6 @@
-// Stretches of addresses that may overlap, found by what they touch: by their size (a power of two) and where they begin
-// in multiples of it. Each reaches into the next cell at most, so that few cells are looked at, however many there are.
+// Stretches of addresses that may overlap, found by what they touch: by their size (a power of two) and where they
+// begin in multiples of it. Each reaches into the next cell at most, so that few cells are looked at, however many
+// there are.
 
 export interface Stretch {
   readonly start: number;
@@ -30,7 +31,7 @@ export class RangeIndex<Item extends Stretch> {
     if (cells.size === 0) this.#levels.delete(size);
   }
 
-  /** Those that have a byte in [start, end). */
+  /** Items that have a byte in [start, end). */
   overlapping({ start, end }: Stretch): Item[] {
     const found: Item[] = [];
     for (const [size, cells] of this.#levels) {

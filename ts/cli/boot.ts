@@ -1,3 +1,5 @@
+// `membacking boot`: the example monitor as a command.
+
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { MembackingError, parseTrace, type TraceOutput, TraceReplay } from '../index.ts';
 import { demoSector, FileDisk, type LinuxImage, Monitor, memoryDisk, type Stop } from '../vmm/index.ts';

@@ -1,10 +1,10 @@
-// What a subcommand is, and how it says what went wrong.
+// Subcommands: their interface, their exit codes and the errors that they report.
 
 import type { ParseArgsConfig } from 'node:util';
 
 export const EXIT = {
   done: 0,
-  /** What was handed in is wrong, or what the system does not give. */
+  /** The input is wrong, or the system does not give what is needed. */
   wrongInput: 1,
   wrongUsage: 2,
   /** The command itself is wrong. */
@@ -26,7 +26,7 @@ export interface Command {
   run(given: Arguments): Promise<number>;
 }
 
-/** What the user typed cannot be meant. */
+/** Error for arguments that mean nothing. */
 export class UsageError extends Error {}
 
 /** At least one file, standard input at most once. */

@@ -1,3 +1,5 @@
+// `membacking demo`: a recorded memory map, replayed on real memory under a real guest.
+
 import { writeSync } from 'node:fs';
 import {
   formatHex,
@@ -27,7 +29,7 @@ whole map. Where /dev/kvm cannot be opened there is no guest; everything else is
   --help     print this
 `;
 
-/** Where the guest looks: RAM of the PC, away from the guest's own. */
+/** Address that the guest reads and writes: RAM of the PC, away from the guest's own. */
 const LOOK_AT = 0x80000;
 const ROM_SIZE = 0x10000;
 const ROM_WORD = 0xb105f00d;
@@ -107,7 +109,7 @@ async function overlay(map: MemoryMap, machine: Machine, partition: KvmPartition
   await printLines(table(rows));
 }
 
-/** What the guest would do, where there is none. */
+/** Does what the guest would do, where there is no KVM to run one. */
 function monitorReadAndWrite(memory: GuestMemory, gpa: number, value: number): Seen {
   const read = memory.readU32(gpa);
   try {

@@ -73,7 +73,7 @@ function parse(command: Command, args: readonly string[]) {
   }
 }
 
-/** Of the package, whose build/ this is in. */
+/** Version of the package that this file is part of. */
 function version(): string {
   return JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
 }

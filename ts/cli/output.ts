@@ -1,4 +1,4 @@
-// What is printed: results to standard output, messages for people to standard error.
+// Output: results to standard output, messages for people to standard error.
 
 import { once } from 'node:events';
 import { styleText } from 'node:util';
@@ -30,7 +30,7 @@ export function complain(kind: 'error' | 'note' | 'bug', message: string): void 
   process.stderr.write(`${heading}${text}\n`);
 }
 
-/** As the text form of names has it: a function that users do not have, and so the command neither. */
+/** Escapes a character as the text form of names does, whose function is no part of the public API. */
 function escaped(character: string): string {
   const code = character.charCodeAt(0).toString(16);
   return code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`;

@@ -1,4 +1,4 @@
-// What `replay --stats` counts.
+// Statistics of a replay: the counts behind `replay --stats`.
 
 import type { TraceOperation, TracePlan } from '../index.ts';
 

@@ -1,4 +1,4 @@
-// Where the build put what is loaded at run time.
+// Files that the build made and that are loaded at run time.
 
 /** The way from the bundle's folder to build/; defined by the build. */
 declare const TO_BUILD: string;

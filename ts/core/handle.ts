@@ -1,4 +1,4 @@
-// What every handle has: close(), which may be called twice, an error of its own for use after that, and a text form.
+// Base of every handle: close(), which may be called twice, an error of its own for use after that, and a text form.
 
 import { inspect } from 'node:util';
 import { printable } from '../text/render.ts';
@@ -6,7 +6,7 @@ import { MembackingError } from './errors.ts';
 
 export abstract class Handle implements Disposable {
   #closed = false;
-  /** What it is, for messages: `region "ram"`. */
+  /** Description for messages: `region "ram"`. */
   protected abstract get what(): string;
 
   get closed(): boolean {

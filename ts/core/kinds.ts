@@ -2,7 +2,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 
-/** What a region may be; an alias is made of another region and has no kind to choose. */
+/** Kinds of region; an alias is made of another region and has no kind to choose. */
 export const REGION_KINDS = ['ram', 'rom', 'device', 'mmio', 'container'] as const;
 export type RegionKind = (typeof REGION_KINDS)[number];
 
@@ -58,7 +58,7 @@ export function objectKindNumber(kind: ObjectKind): number {
   return kind === 'private' ? abi.OBJECT_PRIVATE : abi.OBJECT_SHARED;
 }
 
-/** What may be done with memory: any of r, w and x, in this order. */
+/** Kinds of access to memory: any of r, w and x, in this order. */
 export const ACCESSES = ['none', 'r', 'w', 'x', 'rw', 'rx', 'wx', 'rwx'] as const;
 export type Access = (typeof ACCESSES)[number];
 

@@ -10,7 +10,7 @@ import type { VaSpace } from '../sinks/va-space.ts';
 import { PartitionAttachError } from './errors.ts';
 import type { Vtl, VtlState } from './vtl.ts';
 
-/** What partitions are attached to. */
+/** The guest memory that partitions are attached to. */
 interface Memory {
   readonly map: MemoryMap;
   readonly space: AddressSpace;
@@ -38,7 +38,7 @@ export class AttachedPartition extends Handle {
     return `partition "${this.attachments[0]!.partition.name}"`;
   }
 
-  /** It ends with its partition and with the manager. */
+  /** Whether its partition or the manager is closed: it ends with either. */
   override get closed(): boolean {
     return super.closed || this.attachments[0]!.closed;
   }

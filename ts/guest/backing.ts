@@ -1,4 +1,4 @@
-// What RAM is made of.
+// Backings of RAM: the memory that it is made of.
 
 import { closeSync, openSync } from 'node:fs';
 import type { Address } from '../core/address.ts';
@@ -23,7 +23,7 @@ export type RamBacking =
 
 export const BACKING_KINDS = ['shared', 'private', 'file', 'fd', 'handed-over'] as const;
 
-/** Whether it exists only as its mapping: in one view. */
+/** Whether memory of this backing exists only as its mapping, in one view. */
 export function isPrivate(backing: RamBacking): boolean {
   return backing.kind === 'private' || ('copyOnWrite' in backing && backing.copyOnWrite === true);
 }
@@ -33,7 +33,7 @@ export interface Wanted {
   readonly bytes: Address;
   /** Which the bytes fill. */
   readonly pieces: readonly RamPiece[];
-  /** Whether huge pages are left in their pool. */
+  /** Whether huge pages stay in their pool until they are touched. */
   readonly noReserve: boolean;
 }
 

@@ -11,10 +11,11 @@ import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
 import { checkLayout, inBuildErrors, type RamLimits, RamStore } from './ram-store.ts';
 
 export interface GuestMemoryOptions {
-  /** The highest GPA that RAM and devices may have, which is also what is reserved of this process's address space; whole
-   *  pages less one. Default 2^40 - 1. */
+  /** The highest GPA that RAM and devices may have, which is also what is reserved of this process's address space;
+   *  whole pages less one. Default 2^40 - 1. */
   readonly maxAddress?: Address;
-  /** Where VTL2 sees all of VTL0's memory again; above `maxAddress`, a multiple of the page size. Default: nowhere. */
+  /** GPA from which VTL2 sees all of VTL0's memory again; above `maxAddress`, a multiple of the page size. Default:
+   *  nowhere. */
   readonly vtl0AliasMap?: Address;
   /** Cuts RAM where legacy x86 chipsets switch it, and demands low RAM. Default false. */
   readonly x86LegacySupport?: boolean;
@@ -85,7 +86,7 @@ export class GuestMemoryBuilder {
     }
   }
 
-  /** The same with RAM that is prefetched: it is resident when the promise settles. Rejects with ABORTED too. */
+  /** `build` that prefetches RAM: it is resident when the promise settles. Rejects with ABORTED too. */
   async buildAsync(options?: PrefetchOptions): Promise<GuestMemoryManager> {
     const checked = checkedPrefetch(options, 'buildAsync');
     const parts = this.#begin();

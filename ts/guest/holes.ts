@@ -1,6 +1,6 @@
-// What the guest finds in a device region where nothing is mapped, if that is to be zeroes: a small file, shown again and
-// again. Reading makes the system provide its pages, so it bounds what a guest can make of that: 2 MiB, or a 1024th of a
-// larger region's size above 2 GiB.
+// Zeroes for the parts of a device region in which nothing is mapped: a small file, shown again and again. Reading
+// makes the system provide its pages, so it bounds what a guest can make of that: 2 MiB, or a 1024th of a larger
+// region's size above 2 GiB.
 
 import type { MemoryMap } from '../map/map.ts';
 import { type MemoryObject, SharedMemory } from '../map/object.ts';

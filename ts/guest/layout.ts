@@ -1,4 +1,4 @@
-// Where RAM lies: ranges checked, sorted, and cut where legacy x86 firmware switches them one by one.
+// Layout of RAM: ranges checked, sorted, and cut where legacy x86 firmware switches them one by one.
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
@@ -15,12 +15,13 @@ export interface GpaRange {
 export interface RamPiece {
   readonly gpa: Address;
   readonly length: Address;
-  /** Where it begins in its backing. */
+  /** Offset of its first byte in its backing. */
   readonly backingOffset: Address;
 }
 
 const KIB = 1024;
-/** Where the i440FX and its successors switch RAM: from the VGA hole to 1 MiB, PAM registers 59 to 5f. */
+/** Addresses between which the i440FX and its successors switch RAM: from the VGA hole to 1 MiB, PAM registers 59 to
+ *  5f. */
 const X86_CUTS: readonly number[] = [
   0xa0000,
   ...Array.from({ length: 12 }, (_, i) => 0xc0000 + i * 16 * KIB),

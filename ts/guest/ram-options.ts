@@ -1,12 +1,12 @@
-// What a monitor says of its RAM, checked.
+// Options of RAM, checked.
 
 import * as validate from '../core/validate.ts';
 import { BACKING_KINDS, type RamBacking } from './backing.ts';
 import type { GpaRange } from './layout.ts';
 
 export interface RamOptions {
-  /** For people, and what a handed-over backing finds its memory by. Default: the first of "ram", "ram1", … that no other
-   *  RAM has. */
+  /** For people, and what a handed-over backing finds its memory by. Default: the first of "ram", "ram1", … that no
+   *  other RAM has. */
   readonly name?: string;
   /** In the order in which the backing's bytes fill them. Whole pages. */
   readonly ranges: readonly GpaRange[];

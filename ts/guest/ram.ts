@@ -11,7 +11,7 @@ import type { GpaRange, RamPiece } from './layout.ts';
 /** RAM is seen before every device. */
 export const RAM_PRIORITY = 255;
 
-/** How a piece of RAM is seen: not at all, so that what lies below shows through; or without writes; or as RAM. */
+/** Visibility of a piece of RAM: none, so that what lies below shows through; without writes; or as RAM. */
 export const RAM_VISIBILITIES = ['unmapped', 'read-only', 'read-write'] as const;
 export type RamVisibility = (typeof RAM_VISIBILITIES)[number];
 
@@ -63,7 +63,7 @@ export class RamVisibilityControl {
     return this.#ram().map((ram) => ({ gpa: ram.gpa, length: ram.length, visibility: visibilityOf(ram) }));
   }
 
-  /** How the RAM at an address is seen; undefined where there is no RAM. */
+  /** Visibility of the RAM at an address; undefined where there is no RAM. */
   at(gpa: Address): RamVisibility | undefined {
     const address = validate.address(gpa, 'gpa');
     const found = this.#ram().find((ram) => ram.gpa <= address && sum(ram.gpa, lastByte(ram.length)) >= address);

@@ -22,7 +22,7 @@ export class RecordingPartition implements Partition {
   readonly canExecuteProtect: boolean;
   /** Everything that it was told. */
   readonly events: RecordedEvent[] = [];
-  /** What it has now, by number. */
+  /** Slots that it has now, by number. */
   readonly slots = new Map<number, MemorySlot>();
   /** Slots that are still added or deleted before one is refused, once. */
   failAfter = Number.POSITIVE_INFINITY;
@@ -55,7 +55,7 @@ export class RecordingPartition implements Partition {
     this.events.push({ event: 'resume' });
   }
 
-  /** What takes the others back goes through. */
+  /** Counts a call, and fails the one that was chosen; the calls behind it, which take others back, succeed. */
   #step(): void {
     if (this.failAfter-- > 0) return;
     this.failAfter = Number.POSITIVE_INFINITY;

@@ -43,7 +43,7 @@ export class SharedMemoryBacking extends Handle {
     return 'the shared memory backing';
   }
 
-  /** What to pass to another process. The descriptors stay this handle's to close. */
+  /** Descriptors and ranges to pass to another process. The descriptors stay this handle's to close. */
   parts(): SharedMemoryPart[] {
     this.checkOpen();
     return [...this.#memories].map(([name, memory]) => ({ name, fd: memory.fd, size: memory.size }));

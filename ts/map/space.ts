@@ -48,7 +48,7 @@ export class AddressSpace extends MapHandle {
     return `address space "${this.name}"`;
   }
 
-  /** What is visible, in order of address. Inside a transaction: before it. */
+  /** The flat view, in order of address. Inside a transaction: as it was before. */
   flatView(): FlatRange[] {
     this.checkOpen();
     return this.context.core.flat(this.id).map((row) => this.#range(row));
@@ -62,8 +62,8 @@ export class AddressSpace extends MapHandle {
     return row === undefined || row.start > at ? undefined : this.#range(row);
   }
 
-  /** Why the byte at an address is what it is: which region is seen there, which ones that hides, in order, the memory that
-   *  is mapped there and the slots that show it. `renderExplanation` makes text of it. */
+  /** Why the byte at an address is what it is: which region is seen there, which ones that hides, in order, the
+   *  memory that is mapped there and the slots that show it. `renderExplanation` makes text of it. */
   explain(gpa: Address): Explanation<SeenRegion> {
     this.checkOpen();
     const { core, names, regions, sinks } = this.context;

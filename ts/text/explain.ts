@@ -10,15 +10,15 @@ export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
   /** Name of the address space. */
   readonly space: string;
   readonly gpa: Address;
-  /** What the guest sees; undefined where nothing is. */
+  /** The region that the guest sees; undefined where there is none. */
   readonly visible: Region | undefined;
-  /** What it would see instead, were the one before not there. */
+  /** Regions that it would see instead, each if those before it were not there. */
   readonly hidden: readonly Region[];
   /** The memory behind the visible byte, if any is mapped. */
   readonly mapping: ExplainedMapping | undefined;
   /** The slots that show this byte, of all attachments asked about. */
   readonly slots: readonly ExplainedSlot[];
-  /** Where nothing is: what is visible next. */
+  /** The next visible range, where nothing is visible at the byte. */
   readonly next: { readonly name: string; readonly start: Address } | undefined;
 }
 
@@ -41,7 +41,7 @@ export interface ExplainedRegion {
 
 export interface ExplainedMapping {
   readonly object: string;
-  /** Of the byte, in the object. */
+  /** Offset of the byte in the object. */
   readonly offset: Address;
   readonly writable: boolean;
 }

@@ -1,6 +1,6 @@
 // Records what happens to a memory map as a trace. Only what came to something is written: a transaction's lines wait
-// until the outermost one has ended well. A trace that cannot be written ends: what is left is whole up to there, and the
-// map, which is in the middle of its machine's life, goes on.
+// until the outermost one has ended well. A trace that cannot be written ends: what is left is whole up to there, and
+// the map, which is in the middle of its machine's life, goes on.
 
 import type { Policy } from '../core/kinds.ts';
 import type { TraceOperation } from './operations.ts';
@@ -15,7 +15,7 @@ export class TraceRecorder {
   /** Undefined when the recording has ended. */
   #output: TraceOutput | undefined;
   #lines: string[] = [];
-  /** Where each open transaction's lines begin. */
+  /** Index in `#lines` at which each open transaction begins. */
   readonly #starts: number[] = [];
 
   /** Throws what `write` throws. */

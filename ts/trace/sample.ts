@@ -1,3 +1,5 @@
+// The traces that come with the package.
+
 import { fileURLToPath } from 'node:url';
 import { artefact } from '../core/artefact.ts';
 

@@ -1,6 +1,7 @@
 // Reads the lines that long traces consist of without a detour over JSON: the operations below, exactly as write.ts
 // writes them, with numbers that a double holds. Whatever else a line is, it is left to JSON.parse and parseOperation,
-// which give the same for these lines too: this is their speed, not another format, and a new operation needs none of it.
+// which give the same for these lines too: this is their speed, not another format, and a new operation needs none of
+// it.
 
 import { MAX_TRACE_ID } from './fields.ts';
 import type { TraceOperation } from './operations.ts';
@@ -10,7 +11,7 @@ const [MINUS, QUOTE, BRACE, NEWLINE] = [0x2d, 0x22, 0x7d, 0x0a];
 /** Digits that a double holds exactly. */
 const MAX_HEX_DIGITS = 13;
 const MAX_DIGITS = 10;
-/** What a field gives that is not as it must be. */
+/** Result of a field that is not as it must be. */
 const ABSENT = -1;
 
 const OPERATION = literal('{"op":"');
@@ -55,7 +56,7 @@ export class OperationScanner {
   #view: DataView = new DataView(new ArrayBuffer(0));
   #at = 0;
 
-  /** Where the next line begins, after `scan` gave an operation. */
+  /** Offset of the next line, after `scan` gave an operation. */
   get end(): number {
     return this.#at;
   }

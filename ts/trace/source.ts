@@ -27,7 +27,7 @@ export function readText(source: string): Promise<string> {
   return decodeText(readChunks(source), source);
 }
 
-/** The same from chunks of `source` that were read already. */
+/** `readText` from chunks of `source` that were read already. */
 export async function decodeText(input: AsyncIterable<Uint8Array>, source: string): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;

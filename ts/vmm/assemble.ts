@@ -5,7 +5,7 @@ export type CodePart =
   | readonly number[]
   /** Text, as it is. */
   | { readonly text: string }
-  /** What comes next is called so. */
+  /** Names the place of the next instruction. */
   | { readonly label: string }
   /** An instruction that ends with the distance to a label, in one byte. */
   | { readonly near: string; readonly code: readonly number[] }

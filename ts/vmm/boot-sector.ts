@@ -1,11 +1,11 @@
-// What boots where no disk is given: a boot sector that asks the firmware for the memory map, prints it by the firmware's
-// own means, and leaves by the exit port.
+// The boot sector of a machine without a disk: asks the firmware for the memory map, prints it by the firmware's own
+// means, and leaves by the exit port.
 
 import { assemble, type CodePart } from './assemble.ts';
 import { EXIT_PORT } from './system-ports.ts';
 import { SECTOR } from './virtio-block.ts';
 
-/** Where the firmware loads it. */
+/** Address at which firmware loads boot sectors. */
 const ORIGIN = 0x7c00;
 const SIGNATURE_AT = SECTOR - 2;
 

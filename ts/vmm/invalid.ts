@@ -1,6 +1,8 @@
+// The one error for machines that cannot be built as asked.
+
 import { MembackingError } from '../index.ts';
 
-/** What the machine was asked for cannot be. */
+/** Error for a machine that cannot be built as asked. */
 export function invalid(message: string): MembackingError {
   return new MembackingError('INVALID_ARGUMENT', message);
 }

@@ -1,4 +1,4 @@
-// Where things lie in guest-physical memory.
+// The guest-physical memory layout of the machine.
 //
 //   0        a0000    c0000     100000        low RAM ends      fec00000   4 GiB - firmware     4 GiB
 //   +--------+--------+---------+-------------+-- … ------------+----------+--------------------+---------
@@ -32,7 +32,7 @@ export function ramRanges(memory: number): { gpa: number; length: number }[] {
   return [{ gpa: 0, length: low }, ...(high > 0 ? [{ gpa: FOUR_GIB, length: high }] : [])];
 }
 
-/** What guests see as RAM right now, in order of GPA. */
+/** Ranges that the guest sees as RAM right now, in order of GPA. */
 export function visibleRam(space: AddressSpace): { gpa: number; length: number }[] {
   const ranges: { gpa: number; length: number }[] = [];
   for (const { gpa, length, region, readonly } of space.flatView()) {

@@ -84,7 +84,7 @@ export function startLinux(
   vcpu.registers = { rip: BigInt(kernelAt + ENTRY_64), rsi: BigInt(ZERO_PAGE_AT), rflags: 0x2n };
 }
 
-/** What runs in long mode. */
+/** The part of the image that runs in long mode. */
 function codeOf(image: Buffer): Buffer {
   const isLinux = image.length > 0x1000 && image.toString('latin1', MAGIC, MAGIC + 4) === 'HdrS';
   if (!isLinux) throw invalid('this is no Linux kernel (bzImage)');

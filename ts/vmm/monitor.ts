@@ -39,7 +39,7 @@ import { type DiskImage, VirtioBlock } from './virtio-block.ts';
 export interface MonitorOptions {
   /** Bytes of RAM: whole MiB, from 4 MiB to 512 GiB. Default 64 MiB. */
   readonly memory?: number;
-  /** What the machine starts with: firmware (up to 256 KiB), or a kernel. */
+  /** First program of the machine: firmware (up to 256 KiB), or a kernel. */
   readonly start: { readonly firmware: Uint8Array } | { readonly linux: LinuxImage };
   readonly disk?: DiskImage;
   /** Files for the firmware (fw_cfg), by name. */
@@ -70,14 +70,14 @@ const SHARED_MEMORY = 0x10_0000;
 export class Monitor {
   readonly memory: GuestMemoryManager;
   readonly hostBridge: HostBridge;
-  /** What its BAR shows to the guest. */
+  /** Memory that the device's BAR shows to the guest. */
   readonly sharedMemory: SharedMemory;
   readonly sharedMemoryDevice: SharedMemoryDevice;
   readonly ports = new PortBus();
   /** Since the monitor was made. */
   readonly counts = { portExits: 0, mmioExits: 0, resets: 0 };
   readonly #options: MonitorOptions;
-  /** What `close` closes, the last first. */
+  /** Things that `close` closes, the last first. */
   readonly #opened: { close(): void }[] = [];
   readonly #ram: SharedMemory;
   readonly #pci: PciBus;
@@ -85,11 +85,11 @@ export class Monitor {
   #partition: KvmPartition | undefined;
   #attached: AttachedPartition | undefined;
   #vcpu: Vcpu | undefined;
-  /** What a device or `stop` wants to be done before the vCPU goes on. */
+  /** Request of a device or of `stop`, to be met before the vCPU goes on. */
   #wanted: 'reset' | Stop | undefined;
 
-  /** Throws MembackingError: INVALID_ARGUMENT for options out of range or a kernel that cannot be started, SYSTEM where there
-   *  is no memory or no KVM. */
+  /** Throws MembackingError: INVALID_ARGUMENT for options out of range or a kernel that cannot be started, SYSTEM
+   *  where there is no memory or no KVM. */
   constructor(options: MonitorOptions) {
     const { memory: bytes = DEFAULT_MEMORY, start, disk, files = {} } = checked(options);
     this.#options = options;
@@ -200,7 +200,7 @@ export class Monitor {
     }
   }
 
-  /** Where nothing is: reads give ones, writes go to RAM that is there for writes only, or nowhere. */
+  /** Answers an access where no device is: reads give ones, writes go to write-only RAM, or nowhere. */
   #accessMemory(gpa: number, isWrite: boolean, data: Uint8Array): void {
     if (!isWrite) data.fill(0xff);
     else if (this.hostBridge.isWriteOnly(gpa)) writeSync(this.#ram.fd, data, 0, data.length, gpa);
@@ -211,7 +211,7 @@ export class Monitor {
     if (typeof this.#wanted !== 'object') this.#wanted = what;
   }
 
-  /** As the reset line does. RAM keeps its contents. Not during a run. */
+  /** Resets the machine as its reset line does; RAM keeps its contents. Not during a run. */
   reset(): void {
     this.counts.resets++;
     this.#powerOff();

@@ -2,7 +2,7 @@
 
 import { bytesOf, littleEndian, type PortBus, type PortClaim, type PortDevice } from './ports.ts';
 
-/** What a function decodes at an address that the guest chooses. */
+/** A range that a function decodes at an address that the guest chooses. */
 export interface Bar {
   readonly kind: 'io' | 'memory';
   /** Bytes or ports: a power of two. */
@@ -69,7 +69,7 @@ export class PciFunction {
     return this.#registers[INTERRUPT_LINE]!;
   }
 
-  /** Where each BAR is decoded now, in order of its number. */
+  /** Address at which each BAR is decoded now, by its number; undefined for none. */
   get bars(): (number | undefined)[] {
     return this.#bars.map(({ shownAt }) => shownAt);
   }
@@ -78,7 +78,7 @@ export class PciFunction {
     return littleEndian(this.#registers.subarray(at, at + size));
   }
 
-  /** What the guest writes. */
+  /** Takes a write of the guest to configuration space. */
   write(at: number, size: number, value: number): void {
     for (const [i, byte] of bytesOf(value, size).entries()) this.setRegister(at + i, byte);
     this.changed();

@@ -14,7 +14,7 @@ export interface PortClaim {
   readonly device: PortDevice;
 }
 
-/** What a bus reads where nobody answers. */
+/** Value of each byte that is read where no device answers. */
 const OPEN_BUS = 0xff;
 
 export class PortBus {

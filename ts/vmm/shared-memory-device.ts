@@ -3,7 +3,7 @@
 import type { DeviceMemoryMapper, SharedMemory } from '../index.ts';
 import { type Bar, PciFunction } from './pci.ts';
 
-/** Of the identifiers that virtio's vendor leaves to experiments. */
+/** One of the identifiers that virtio's vendor leaves to experiments. */
 const IDENTITY = { vendor: 0x1af4, device: 0x10f0, classCode: 0x050000 };
 
 export class SharedMemoryDevice extends PciFunction {

@@ -22,7 +22,7 @@ const FIRMWARE_LOG = 0x402;
 const LOG_IS_THERE = 0xe9;
 export const EXIT_PORT = 0xf4;
 
-/** To be called before anybody else claims ports: cf9 lies in the middle of PCI's. */
+/** Claims the ports of reset and power. Call it before others claim ports: cf9 lies in the middle of PCI's. */
 export function claimSystemPorts(ports: PortBus, wires: SystemWires): void {
   const claim = (port: number, read: number, write: (value: number) => void) =>
     ports.claim(port, 1, { widest: 1, read: () => read, write: (_, __, value) => write(value) });

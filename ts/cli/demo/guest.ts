@@ -32,7 +32,7 @@ const PROGRAM = [
   0xeb, 0xf0,        //        jmp  again
 ];
 
-/** What must be in its memory from GPA 0 on, before it runs. */
+/** Contents of the guest's memory from GPA 0 on, before it runs. */
 export function guestImage(): Uint8Array {
   const image = new Uint8Array(SIZE);
   image.set(PROGRAM, PROGRAM_AT);

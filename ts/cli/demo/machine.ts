@@ -26,7 +26,7 @@ export class Machine {
     this.#partition = partition;
   }
 
-  /** What the trace makes first of each kind. */
+  /** The first region that the trace makes. */
   get root(): Region {
     return this.#regions.get(0)!;
   }
