@@ -1,12 +1,12 @@
 // The guide's pages and the README are programs: what they claim is run, against the package as it is shipped.
 
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename } from 'node:path';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
+import { PATIENCE } from './support/patience.ts';
+import { withUserFolder } from './support/user-folder.ts';
 
-/** Below build/, from where 'membacking' means this package. */
-const FOLDER = 'build/guide';
 const pages = ['README.md', ...readdirSync('ts/guide').map((name) => `ts/guide/${name}`)];
 
 /** All examples of a page, one after the other. */
@@ -18,10 +18,11 @@ for (const page of pages) {
   test(`the examples of ${page} do what they say`, (t) => {
     const program = programOf(page);
     t.not(program, '');
-    mkdirSync(FOLDER, { recursive: true });
-    const file = `${FOLDER}/${basename(page, '.md')}.mjs`;
-    writeFileSync(file, program);
-    const { status, stderr } = spawnSync(process.execPath, [file], { encoding: 'utf8', timeout: 60_000 });
+    const { status, stderr } = withUserFolder((folder) => {
+      const file = join(folder, 'examples.js');
+      writeFileSync(file, program);
+      return spawnSync(process.execPath, [file], { encoding: 'utf8', timeout: PATIENCE });
+    });
     t.is(status, 0, stderr);
   });
 }

@@ -18,6 +18,7 @@ import {
   type Reservation,
   type Width,
 } from '../ts/core/native.ts';
+import { PATIENCE } from './support/patience.ts';
 import { makeWorld, PAGE, PRIVATE, READ, SHARED, type World } from './support/shim-plan.ts';
 
 const { OP_VA_MAP, OP_VA_UNMAP, OP_VA_PROTECT, OP_VA_UNPARK } = abi;
@@ -157,9 +158,14 @@ test('arguments of a wrong kind are refused', (t) => {
 
 test('taking the facts away harms nobody', (t) => {
   const { space, ...world } = makeWorld();
-  const taken = structuredClone(space.facts.buffer, { transfer: [space.facts.buffer] });
+  const { buffer } = space.facts;
+  try {
+    t.is(structuredClone(buffer, { transfer: [buffer] }).byteLength, 24);
+  } catch (error) {
+    // Newer versions of Node do not let go of memory that an addon gave them.
+    t.is((error as Error).name, 'DataCloneError');
+  }
   t.is(ACCESS_FAULTS[-space.load(0, 4)], 'hole');
-  t.is(taken.byteLength, 24);
   world.close();
 });
 
@@ -177,7 +183,7 @@ test('a signal that is not about guest memory ends the process as ever', (t) => 
   const addon = artefact('membacking.node').pathname;
   for (const signal of ['SIGSEGV', 'SIGBUS'] as const) {
     const script = `require('${addon}').Reservation.create(4096); process.kill(process.pid, '${signal}'); for (;;);`;
-    t.is(spawnSync(process.execPath, ['-e', script], { timeout: 10_000 }).signal, signal);
+    t.is(spawnSync(process.execPath, ['-e', script], { timeout: PATIENCE }).signal, signal);
   }
 });
 

@@ -20,6 +20,7 @@ import {
   type Vm,
 } from '../ts/core/native.ts';
 import { enterUserMode, GUEST_SIZE, guestImage, inWords, kvmTest, next, runOnce, start } from './support/guest.ts';
+import { PATIENCE } from './support/patience.ts';
 import { footprint, makeWorld, PAGE, PARTITION, PRIVATE, READ, SHARED, VA, type World } from './support/shim-plan.ts';
 
 const { OP_VA_MAP, OP_VA_PARK, OP_VA_UNPARK, OP_SLOT_ADD, OP_SLOT_DELETE } = abi;
@@ -410,14 +411,16 @@ const body = \`
   const vcpu = Vcpu.fromToken(workerData.token);
   parentPort.postMessage('running');
   for (;;) vcpu.run();\`;
-const workerData = { index: process.argv[1], token: partition.createVcpu(0).token };
-new Worker(body, { eval: true, workerData }).once('message', () => setTimeout(() => process.exit(7), 50));
+const vcpu = partition.createVcpu(0);
+const workerData = { index: process.argv[1], token: vcpu.token };
+const end = () => process.exit(vcpu.closed ? 1 : 7); // until then it must not be collected
+new Worker(body, { eval: true, workerData }).once('message', () => setTimeout(end, 50));
 `;
 
 kvmTest('a process ends while a worker runs a guest that never leaves', async (t) => {
   const args = ['--input-type=module', '-e', ENDING, artefact('index.js').href];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });
-  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
   t.deepEqual(await once(child, 'exit'), [7, null]);
   clearTimeout(timer);
 });

@@ -11,6 +11,7 @@ import * as abi from '../assembly/abi.ts';
 import { artefact } from '../ts/core/artefact.ts';
 import { type Backing, native } from '../ts/core/native.ts';
 import { bytesOf, hugePageTest, namesOf, policiesOf, smapsOf, statusOf } from './support/accounting.ts';
+import { PATIENCE } from './support/patience.ts';
 import {
   encode,
   footprint,
@@ -148,7 +149,7 @@ test('private memory that cannot be shown stays at home as it was', (t) => {
     artefact('membacking.node').pathname,
     ...plans,
   ];
-  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 30_000 });
+  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: PATIENCE });
   t.deepEqual(JSON.parse(stdout || '{}'), { done: 0, code: 'ENOMEM', syscall: 'mprotect' }, stderr);
 });
 

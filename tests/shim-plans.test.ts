@@ -8,6 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
 import { artefact } from '../ts/core/artefact.ts';
 import { native, type SystemError } from '../ts/core/native.ts';
+import { PATIENCE } from './support/patience.ts';
 import {
   type Command,
   encode,
@@ -390,7 +391,7 @@ test('what was done can be taken back when the process has all the mappings that
     ]),
   );
   const args = ['-e', EXHAUST, artefact('membacking.node').pathname, plan.toString('base64')];
-  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 30_000 });
+  const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: PATIENCE });
   t.deepEqual(JSON.parse(stdout || '{}'), { full: true, why: 'ENOMEM', takenBack: 1 }, stderr);
 });
 

@@ -1,11 +1,10 @@
 // What a user's TypeScript says: the declarations that are shipped are whole, right use compiles, wrong use does not.
 
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import test from 'ava';
-
-/** Below build/, from where 'membacking' means this package. */
-const FOLDER = 'build/types-of-users';
+import { withUserFolder } from './support/user-folder.ts';
 
 /** Without the names of a browser, and with everything checked that is imported. */
 const PROJECT = {
@@ -73,26 +72,20 @@ const MISUSE: Readonly<Record<string, string>> = {
   'facts that are changed': `manager.inspect().ram[0]!.name = 'y';`,
 };
 
-/** The first line of each error that the compiler finds, by the file that it is in. */
+/** The first line of each error that the compiler finds, by the program that it is in. */
 function errorsOf(programs: Readonly<Record<string, string>>): Record<string, string[]> {
-  rmSync(FOLDER, { recursive: true, force: true });
-  mkdirSync(FOLDER, { recursive: true });
-  writeFileSync(`${FOLDER}/tsconfig.json`, JSON.stringify(PROJECT));
-  const files = Object.entries(programs).map(([title, code], index) => {
-    writeFileSync(`${FOLDER}/${index}.ts`, `${PREAMBLE}${code}\n`);
-    return [`${FOLDER}/${index}.ts`, title];
+  const titles = Object.keys(programs);
+  const output = withUserFolder((folder) => {
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(PROJECT));
+    for (const [index, code] of Object.values(programs).entries()) {
+      writeFileSync(join(folder, `${index}.ts`), `${PREAMBLE}${code}\n`);
+    }
+    const args = ['node_modules/typescript/bin/tsc', '-p', folder, '--pretty', 'false'];
+    return spawnSync(process.execPath, args, { encoding: 'utf8' }).stdout;
   });
-  const titles = new Map(files as [string, string][]);
-  const { stdout } = spawnSync(
-    process.execPath,
-    ['node_modules/typescript/bin/tsc', '-p', FOLDER, '--pretty', 'false'],
-    {
-      encoding: 'utf8',
-    },
-  );
   const errors: Record<string, string[]> = {};
-  for (const [, file, message] of stdout.matchAll(/^(\S.*?)\(\d+,\d+\): error (.*)$/gm)) {
-    const title = titles.get(file!) ?? file!;
+  for (const [, file, message] of output.matchAll(/^(\S.*?)\(\d+,\d+\): error (.*)$/gm)) {
+    const title = titles[Number.parseInt(basename(file!), 10)] ?? file!;
     errors[title] = [...(errors[title] ?? []), message!];
   }
   return errors;

@@ -6,11 +6,10 @@ import test, { type ExecutionContext } from 'ava';
 import { parseTrace, TraceReplay } from '../ts/index.ts';
 import { Monitor, memoryDisk } from '../ts/vmm/index.ts';
 import { kvmMissing } from './support/guest.ts';
+import { PATIENCE } from './support/patience.ts';
 import { lookingAround, SEABIOS, seabiosMissing } from './support/pc-guests.ts';
 
 const MEMORY = 0x400_0000;
-/** Milliseconds after which the guest has not done what it should. */
-const PATIENCE = 200_000;
 
 const missing = kvmMissing ?? seabiosMissing;
 

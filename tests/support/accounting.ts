@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { PATIENCE } from './patience.ts';
 
 /** Sums over a range, in bytes, by the field's name in /proc/self/smaps: Rss, Locked, AnonHugePages … */
 export function smapsOf(base: bigint, size: bigint): Record<string, number> {
@@ -75,7 +76,7 @@ export function hugePageTest(
     return;
   }
   test.serial(title, async (t) => {
-    t.timeout(120_000);
+    t.timeout(PATIENCE);
     const release = await poolLock();
     const [before, free] = ['nr_hugepages', 'free_hugepages'].map((file) => Number(readFileSync(`${pool}/${file}`)));
     writeFileSync(`${pool}/nr_hugepages`, `${before! + Math.max(0, count - free!)}`);

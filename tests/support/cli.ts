@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PATIENCE } from './patience.ts';
 
 export interface Ended {
   readonly code: number | null;
@@ -12,8 +13,6 @@ export interface Ended {
 }
 
 const MAX_OUTPUT = 256 * 1024 * 1024;
-/** Milliseconds. */
-const PATIENCE = 120_000;
 
 /** `system`: code that changes what node:fs is for the command, as `fs`. One that hangs is ended: its code is null. */
 export function membacking(

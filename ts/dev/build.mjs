@@ -209,7 +209,7 @@ export function checkStyle() {
       ...[TOOLS, '.biome.jsonc', 'package.json', 'asconfig.json'],
       ...filesUnder('assembly', '.ts', '.json'),
       ...filesUnder('ts', '.ts', '.mjs', '.json'),
-      ...filesUnder('tests', '.ts', '.json'),
+      ...filesUnder('tests', '.ts', '.mjs', '.json'),
     ],
     to: [],
     run: () => biome('--error-on-warnings'),

@@ -4,6 +4,8 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { runInLab } from '../../tests/lab/lab.mjs';
+import { setUp } from '../../tests/lab/set-up.mjs';
 import {
   addon,
   baselineAddon,
@@ -28,16 +30,18 @@ const commands = {
   },
 
   /** @param {string[]} args handed to ava */
-  async test(args) {
-    try {
-      await commands.build();
-      await together(debugCore(), programs('build/tests', filesUnder('tests', '.test.ts')), declarations());
-    } catch (error) {
-      explain(error);
-      console.log('0 passed, 1 failed');
-      return 1;
-    }
-    return runTests(args);
+  test(args) {
+    return tested(() => runTests(args));
+  },
+
+  /** @param {string[]} args names of test files, none for all; see `runInLab` */
+  lab(args) {
+    return tested(() => runInLab(args));
+  },
+
+  /** Downloads and makes what the lab needs, and says what is missing. */
+  async 'lab-set-up'() {
+    await setUp();
   },
 
   async check() {
@@ -75,6 +79,19 @@ function install() {
   const { status, error } = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], { stdio });
   if (status !== 0) throw new StepError(`npm ci failed${error ? `: ${error.message}` : ''}`);
   writeFileSync(mark, lock);
+}
+
+/** Builds the tests and runs them; what cannot be built is a failure. */
+async function tested(run) {
+  try {
+    await commands.build();
+    await together(debugCore(), programs('build/tests', filesUnder('tests', '.test.ts')), declarations());
+    return await run();
+  } catch (error) {
+    explain(error);
+    console.log('0 passed, 1 failed');
+    return 1;
+  }
 }
 
 function explain(error) {
