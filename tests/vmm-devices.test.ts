@@ -1,9 +1,10 @@
 // The monitor's devices by themselves: no KVM, no firmware.
 
-import test from 'ava';
-import { GuestMemoryBuilder } from '../ts/index.ts';
+import test, { type ExecutionContext } from 'ava';
+import { formatHex, GuestMemoryBuilder } from '../ts/index.ts';
 import {
   assemble,
+  type DiskImage,
   HostBridge,
   PciBus,
   PciFunction,
@@ -157,10 +158,46 @@ test('the serial port is found as firmware finds one, and sends', (t) => {
   t.deepEqual(interrupts, [true, false, true]);
 });
 
-test('a disk that fails is a failed request of the guest, and is told of once', (t) => {
+/** A disk at port c000 with its queue at 10000 in a MiB of RAM. */
+function diskGuest(t: ExecutionContext, disk: DiskImage, failed: (error: unknown) => void = t.fail) {
   const memory = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 0x10_0000 }] }).build();
   t.teardown(() => memory.close());
   const { guestMemory } = memory;
+  const ports = new PortBus();
+  const device = new VirtioBlock(ports, guestMemory, disk, { interrupt() {}, failed });
+  device.write(0x10, 4, 0xc000);
+  device.write(0x04, 2, 1);
+  ports.write(0xc008, 4, 0x10);
+  let requests = 0;
+  return {
+    guestMemory,
+    /** A header, a sector and a status, by descriptors 0, 1 and 2. Returns whether the queue has its answer. */
+    request(type: number, gpas: readonly [header: number | bigint, data: number | bigint, status: number | bigint]) {
+      const isRead = type !== 1;
+      for (const [i, [length, flags]] of [
+        [16, 1],
+        [SECTOR, isRead ? 3 : 1],
+        [1, 2],
+      ].entries()) {
+        const at = 0x10000 + i * 16;
+        guestMemory.writeU64(at, gpas[i]!);
+        guestMemory.writeU32(at + 8, length!);
+        guestMemory.writeU16(at + 12, flags!);
+        guestMemory.writeU16(at + 14, i + 1);
+      }
+      guestMemory.writeU32(0x2000, type);
+      guestMemory.writeU64(0x2008, 7);
+      guestMemory.writeU8(0x4000, 0xff);
+      guestMemory.writeU16(0x10802, ++requests);
+      ports.write(0xc010, 2, 0);
+      return guestMemory.readU16(0x11002) === requests;
+    },
+  };
+}
+
+const [HEADER, DATA, STATUS] = [0x2000, 0x3000, 0x4000];
+
+test('a disk that fails is a failed request of the guest, and is told of once', (t) => {
   const full = new Error('ENOSPC: no space left on device, write');
   const failures: unknown[] = [];
   const disk = {
@@ -170,41 +207,29 @@ test('a disk that fails is a failed request of the guest, and is told of once', 
       throw full;
     },
   };
-  const ports = new PortBus();
-  const device = new VirtioBlock(ports, guestMemory, disk, {
-    interrupt() {},
-    failed: (error) => failures.push(error),
-  });
-  device.write(0x10, 4, 0xc000);
-  device.write(0x04, 2, 1);
-  ports.write(0xc008, 4, 0x10); // the queue is at 10000
-
-  /** Header, a sector and status: descriptors 0, 1 and 2. The status that it comes to. */
-  const request = (type: number, number: number): number => {
-    const [header, data, status] = [0x2000, 0x3000, 0x4000];
-    for (const [i, [gpa, length, flags]] of [
-      [header, 16, 1],
-      [data, SECTOR, type === 0 ? 3 : 1],
-      [status, 1, 2],
-    ].entries()) {
-      const at = 0x10000 + i * 16;
-      guestMemory.writeU64(at, gpa!);
-      guestMemory.writeU32(at + 8, length!);
-      guestMemory.writeU16(at + 12, flags!);
-      guestMemory.writeU16(at + 14, i + 1);
-    }
-    guestMemory.writeU32(header, type);
-    guestMemory.writeU64(header + 8, 7);
-    guestMemory.writeU8(status, 0xff);
-    guestMemory.writeU16(0x10802, number);
-    ports.write(0xc010, 2, 0);
-    t.is(guestMemory.readU16(0x11002), number, 'it was answered');
-    return guestMemory.readU8(status);
+  const { guestMemory, request } = diskGuest(t, disk, (error) => failures.push(error));
+  const statusOf = (type: number) => {
+    t.true(request(type, [HEADER, DATA, STATUS]), 'it was answered');
+    return guestMemory.readU8(STATUS);
   };
-  t.deepEqual([request(1, 1), request(0, 2), request(1, 3)], [1, 0, 1]);
-  t.is(guestMemory.readU8(0x3000), 0x5a);
+  t.deepEqual([statusOf(1), statusOf(0), statusOf(1)], [1, 0, 1]);
+  t.is(guestMemory.readU8(DATA), 0x5a);
   t.deepEqual(failures, [full]);
 });
+
+for (const gpa of [0x10_0000, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 8n, 2n ** 64n - 1n]) {
+  test(`a descriptor that names ${formatHex(gpa)}, where nothing is, fails the guest's request or ends its queue`, (t) => {
+    const disk = { size: 0x10_0000, read: (_: number, into: Uint8Array) => into.fill(0x5a) };
+    for (const type of [0, 1, 4, 8]) {
+      const { guestMemory, request } = diskGuest(t, disk);
+      t.true(request(type, [gpa, DATA, STATUS]));
+      t.is(guestMemory.readU8(STATUS), 1);
+      t.true(request(type, [HEADER, gpa, STATUS]));
+      t.is(guestMemory.readU8(STATUS), type === 4 ? 0 : 1);
+      t.false(request(type, [HEADER, DATA, gpa]));
+    }
+  });
+}
 
 test('labels in machine code are distances or addresses', (t) => {
   const code = assemble(0x7c00, [

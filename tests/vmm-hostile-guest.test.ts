@@ -18,6 +18,8 @@ const PLACES = [
   ...[0, 0x1000, 0x9f000, 0xa0000, 0xb8000, 0xc0000, 0xe0000, 0xf0000, 0xfff00, 0x10_0000, MEMORY - 0x10_0000, MEMORY],
   ...[0x8000_0000, 0xfeb0_0000, 0xfec0_0000, 0xfee0_0000, 0xfeff_d000, 0xfff0_0000, 0xfffc_0000, 0xffff_f000],
 ];
+/** Where 64-bit addresses and the numbers of JavaScript end. */
+const EDGES = [2n ** 53n - 1n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 8n, 2n ** 64n - 1n];
 const DISK = { bar: 0xc000, function: 2 << 11, size: 0x10_0000 };
 
 /** A guest that writes registers at random: the exits that it would cause. */
@@ -98,7 +100,7 @@ class HostileGuest {
     if (page === 0x100 || page === 0x101 || page === 0x20) {
       for (let i = 0; i < 8; i++) {
         const at = queue + i * 16;
-        guestMemory.writeU64(at, BigInt(this.#random.pick(PLACES)));
+        guestMemory.writeU64(at, this.#random.pick([...PLACES.map(BigInt), ...EDGES]));
         guestMemory.writeU32(at + 8, this.#random.pick([0, 1, 16, 512, 4096, 0x100000, 0xffff_ffff]));
         guestMemory.writeU16(at + 12, this.#random.below(4));
         guestMemory.writeU16(at + 14, this.#random.below(9));

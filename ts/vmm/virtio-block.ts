@@ -83,8 +83,11 @@ const DONE = 0;
 const FAILED = 1;
 const UNSUPPORTED = 2;
 
+const HEADER = 16;
+
 interface Descriptor {
-  readonly gpa: number;
+  /** All 64 bits, as the guest says it: with them, guest memory says what is there. Nothing is added to it. */
+  readonly gpa: bigint;
   readonly length: number;
   readonly isWritable: boolean;
 }
@@ -223,7 +226,7 @@ export class VirtioBlock extends PciFunction {
       const at = this.#queue + (index % DESCRIPTORS) * 16;
       const flags = this.#memory.readU16(at + 12);
       chain.push({
-        gpa: Number(this.#memory.readU64(at)),
+        gpa: this.#memory.readU64(at),
         length: this.#memory.readU32(at + 8),
         isWritable: (flags & DEVICE_WRITES) !== 0,
       });
@@ -241,9 +244,10 @@ export class VirtioBlock extends PciFunction {
     let result = FAILED;
     let written = 0;
     try {
-      const type = this.#memory.readU32(header.gpa);
-      const offset = Number(this.#memory.readU64(header.gpa + 8)) * SECTOR;
-      [result, written] = this.#transfer(type, offset, data);
+      const request = Buffer.alloc(HEADER);
+      this.#memory.read(header.gpa, request);
+      const offset = Number(request.readBigUInt64LE(8)) * SECTOR;
+      [result, written] = this.#transfer(request.readUInt32LE(0), offset, data);
     } catch (error) {
       if (!isGuestFault(error)) throw error;
     }
