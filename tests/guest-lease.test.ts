@@ -1,10 +1,14 @@
 // Leases: memory in use stays as it is; who wants to change it is refused with the holders' names, or waits.
 
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, read, readFileSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test, { type ExecutionContext } from 'ava';
 import type { GuestMemory } from '../ts/access/guest-memory.ts';
+import type { Lease } from '../ts/access/lease.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import { SharedMemory } from '../ts/map/object.ts';
@@ -541,6 +545,80 @@ test.serial('a closed manager takes views back before the memory goes', async (t
   manager.close();
   t.is(view.length, 0);
   await warned;
+});
+
+/** Whether something is mapped or reserved between two host addresses. */
+function isTaken(start: bigint, end: bigint): boolean {
+  return readFileSync('/proc/self/maps', 'latin1')
+    .split('\n')
+    .some((line) => {
+      const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line) ?? [];
+      return to !== undefined && BigInt(`0x${from}`) < end && BigInt(`0x${to}`) > start;
+    });
+}
+
+const ENDINGS: Readonly<Record<string, (manager: GuestMemoryManager, lease: Lease) => void>> = {
+  'is released': (manager, lease) => {
+    lease.release();
+    manager.close();
+  },
+  'is closed': (manager, lease) => {
+    lease.close();
+    manager.close();
+  },
+  'ends with its manager': (manager) => {
+    manager.close();
+  },
+};
+
+for (const [ending, end] of Object.entries(ENDINGS)) {
+  test.serial(`a read in flight into a view whose lease ${ending} reaches nobody else's memory`, async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+    const pipe = join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const fd = openSync(pipe, 'r+');
+    rmSync(folder, { recursive: true });
+    const begin = () => {
+      const manager = buildVm();
+      const lease = manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'disk' });
+      const { base, size } = manager.va;
+      const done = new Promise<NodeJS.ErrnoException | null>((resolve) => read(fd, lease.view, 0, PAGE, null, resolve));
+      end(manager, lease);
+      t.throws(() => lease.view, { code: 'CLOSED' });
+      return { done, start: base, end: base + BigInt(size) };
+    };
+    const { done, ...addresses } = begin();
+    const others = [buildVm(), buildVm()];
+    writeSync(fd, Buffer.alloc(PAGE, 7));
+    t.is((await done)?.code, 'EFAULT');
+    for (const other of others) {
+      t.is(other.guestMemory.readU8(MIB), 0);
+      other.close();
+    }
+    closeSync(fd);
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    while (isTaken(addresses.start, addresses.end)) {
+      collect();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    t.pass('its addresses went with the view');
+  });
+}
+
+leaseTest('a view that is sent elsewhere is copied or refused, and stays the memory', (t, manager) => {
+  const lease = manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'ring' });
+  const { view } = lease;
+  view[0] = 1;
+  structuredClone(view)[0] = 2;
+  try {
+    structuredClone(view, { transfer: [view.buffer as ArrayBuffer] })[0] = 3;
+  } catch (error) {
+    t.like(error, { name: 'DataCloneError' });
+  }
+  t.deepEqual([view.length, view[0], manager.guestMemory.readU8(MIB)], [PAGE, 1, 1]);
+  lease.release();
+  t.is(view.length, 0);
 });
 
 vmTest('a guest and a view see each other', {}, (t, manager, guest) => {

@@ -159,7 +159,11 @@ test('the serial port is found as firmware finds one, and sends', (t) => {
 });
 
 /** A disk at port c000 with its queue at 10000 in a MiB of RAM. */
-function diskGuest(t: ExecutionContext, disk: DiskImage, failed: (error: unknown) => void = t.fail) {
+function diskGuest(
+  t: ExecutionContext,
+  disk: DiskImage,
+  failed: (error: unknown) => void = (error) => t.fail(`${error}`),
+) {
   const memory = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 0x10_0000 }] }).build();
   t.teardown(() => memory.close());
   const { guestMemory } = memory;

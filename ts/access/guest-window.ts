@@ -112,12 +112,42 @@ export class GuestWindow {
 /** Shows nothing. */
 export const NO_WINDOW = new GuestWindow(0, NOTHING, 0, 0, false);
 
+/** The buffers that windows show parts of. */
+class Chunks {
+  readonly #reservation: Reservation;
+  readonly #buffers = new Map<number, ArrayBuffer>();
+
+  constructor(reservation: Reservation) {
+    this.#reservation = reservation;
+  }
+
+  /** The memory of a chunk, of which a window shows what is there for certain. Undefined where there are too many, or the
+   *  runtime has no such buffers. */
+  bufferOf(chunk: number): ArrayBuffer | undefined {
+    const made = this.#buffers.get(chunk);
+    if (made !== undefined || this.#buffers.size === MOST_CHUNKS) return made;
+    const length = Math.min(CHUNK, Number(this.#reservation.size) - chunk * CHUNK);
+    try {
+      const buffer = this.#reservation.view(chunk * CHUNK, length);
+      this.#buffers.set(chunk, buffer);
+      return buffer;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Precondition: the reservation is still open. */
+  close(): void {
+    for (const buffer of this.#buffers.values()) this.#reservation.detachView(buffer);
+    this.#buffers.clear();
+  }
+}
+
 /** The windows of one VA space. */
 export class GuestWindows {
   readonly #context: Context;
   readonly #sink: number;
-  readonly #reservation: Reservation;
-  readonly #chunks = new Map<number, ArrayBuffer>();
+  readonly #chunks: Chunks;
   /** The oldest first. */
   #open: GuestWindow[] = [];
   #misses = 0;
@@ -127,7 +157,9 @@ export class GuestWindows {
   constructor(context: Context, sink: number, reservation: Reservation) {
     this.#context = context;
     this.#sink = sink;
-    this.#reservation = reservation;
+    this.#chunks = new Chunks(reservation);
+    context.windows.add(this);
+    context.holdings.add(this.#chunks);
   }
 
   /** A window that shows the byte at `gpa`: one that is open, or after many calls in vain a new one. */
@@ -154,8 +186,9 @@ export class GuestWindows {
   /** Precondition: the reservation is still open. */
   close(): void {
     this.#shut(() => true);
-    for (const buffer of this.#chunks.values()) this.#reservation.detachView(buffer);
-    this.#chunks.clear();
+    this.#chunks.close();
+    this.#context.windows.delete(this);
+    this.#context.holdings.delete(this.#chunks);
   }
 
   #shut(isGone: (window: GuestWindow) => boolean): void {
@@ -177,7 +210,7 @@ export class GuestWindows {
       last = next;
     }
     const chunk = Math.floor(gpa / CHUNK);
-    const buffer = this.#bufferOf(chunk);
+    const buffer = this.#chunks.bufferOf(chunk);
     if (buffer === undefined) return undefined;
     const base = chunk * CHUNK;
     const [start, end] = [Math.max(base, Number(first.start)), Math.min(base + CHUNK, Number(last.last) + 1)];
@@ -187,21 +220,6 @@ export class GuestWindows {
     const window = new GuestWindow(start, buffer, start - base, end - start, isWritable);
     this.#open.push(window);
     return window;
-  }
-
-  /** The memory of a chunk, of which a window shows what is there for certain. Undefined where there are too many, or the
-   *  runtime has no such buffers. */
-  #bufferOf(chunk: number): ArrayBuffer | undefined {
-    const made = this.#chunks.get(chunk);
-    if (made !== undefined || this.#chunks.size === MOST_CHUNKS) return made;
-    const length = Math.min(CHUNK, Number(this.#reservation.size) - chunk * CHUNK);
-    try {
-      const buffer = this.#reservation.view(chunk * CHUNK, length);
-      this.#chunks.set(chunk, buffer);
-      return buffer;
-    } catch {
-      return undefined;
-    }
   }
 
   /** Whether only a plan can take its pages away: not whoever has the file, nor an empty pool of huge pages. */

@@ -3,8 +3,9 @@
 import { inspect } from 'node:util';
 import * as abi from '../../assembly/abi.ts';
 import { type Address, formatHex, lengthOf, sum } from '../core/address.ts';
+import { whenCollected } from '../core/collected.ts';
 import { MembackingError } from '../core/errors.ts';
-import type { Reservation } from '../core/native.ts';
+import { native, type Reservation } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import type { Context } from '../map/context.ts';
@@ -53,7 +54,8 @@ export class Lease implements Disposable {
   }
 
   /** The memory itself: the same array each time, of length 0 after `release`. A lease to read gives one too, which is not
-   *  to be written. Throws NO_VIEW where JavaScript must not touch it (read-only memory, huge pages of a pool, a file that
+   *  to be written. Another thread gets a copy of it, whether it is in the list of what is transferred or not (newer
+   *  Node.js refuses that); `WorkerGuestMemory` is the memory there. Throws NO_VIEW where JavaScript must not touch it (read-only memory, huge pages of a pool, a file that
    *  can become shorter, more than 4 GiB): there `read` and `write` of the guest memory do. */
   get view(): Uint8Array {
     const { gpa, length } = this.#held;
@@ -63,13 +65,14 @@ export class Lease implements Disposable {
       const message = `memory at ${formatHex(gpa)} has no view: it is read-only, or of huge pages of a pool, or its file can become shorter, or it is more than 4 GiB; use read and write`;
       throw new MembackingError('NO_VIEW', message, { details: { gpa, length } });
     }
-    this.#buffer = systemError('a view of guest memory', () => this.#space.reservation.view(gpa, length));
+    this.#buffer = systemError('a view of guest memory', () => viewOf(this.#space.reservation, gpa, length));
     this.#view = new Uint8Array(this.#buffer);
     return this.#view;
   }
 
-  /** Detaches the view, and lets the memory go. May be called again. Throws SYSTEM, and goes on holding, where the view
-   *  was transferred to somebody else. */
+  /** Detaches the view, and lets the memory go. May be called again. What the system still does with the view (a read that
+   *  waits) goes on: see the guide. Throws SYSTEM, and goes on holding, where the view's memory was moved to another buffer
+   *  (by `ArrayBuffer.prototype.transfer` of newer Node.js). */
   release(): void {
     if (this.released) return;
     const buffer = this.#buffer;
@@ -80,6 +83,11 @@ export class Lease implements Disposable {
     this.#space.context.leases.remove(this.#held);
   }
 
+  /** The same as `release`. */
+  close(): void {
+    this.release();
+  }
+
   /** For console.log and util.inspect. */
   [inspect.custom](): string {
     return `lease of ${renderLease(this.#held)}${this.released ? ' (released)' : ''}`;
@@ -88,6 +96,15 @@ export class Lease implements Disposable {
   [Symbol.dispose](): void {
     this.release();
   }
+}
+
+/** A view whose addresses go to nobody else before it is collected, whatever ended the lease: the system may still be writing
+ *  there for somebody who has it. */
+function viewOf(reservation: Reservation, gpa: number, length: number): ArrayBuffer {
+  const buffer = reservation.view(gpa, length);
+  const share = native().Reservation.fromToken(reservation.token);
+  whenCollected(buffer, () => share.close());
+  return buffer;
 }
 
 /** Throws GUEST_ACCESS. Returns whether JavaScript may touch it: it is writable, and certainly stays there. */

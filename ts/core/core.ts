@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
 import { type Address, high, LAST_ADDRESS, lastByte, low, sum, toAddress } from './address.ts';
 import { artefact } from './artefact.ts';
+import { obtained } from './collected.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
 
 /** A row of abi.ts: what a field says depends on what was read. */
@@ -85,6 +86,17 @@ function moduleOf(name: string): WebAssembly.Module {
   return module;
 }
 
+/** Throws SYSTEM where no addresses are left for its memory. */
+function instantiate(module: WebAssembly.Module, imports: WebAssembly.Imports): WebAssembly.Instance {
+  try {
+    return obtained(() => new WebAssembly.Instance(module, imports));
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    const message = `a memory map cannot have memory for its core (${cause.message}): V8 reserves 10 GiB of addresses for each, which a limit of the process (ulimit -v) may forbid`;
+    throw new MembackingError('SYSTEM', message, { cause });
+  }
+}
+
 function bytesOf(name: string) {
   try {
     return readFileSync(artefact(name));
@@ -110,7 +122,7 @@ export class Core {
     const abort = (_message: number, _file: number, line: number, column: number) => {
       throw new WebAssembly.RuntimeError(`assertion failed (line ${line}, column ${column})`);
     };
-    const instance = new WebAssembly.Instance(moduleOf(debug ? 'core.debug.wasm' : 'core.wasm'), { env: { abort } });
+    const instance = instantiate(moduleOf(debug ? 'core.debug.wasm' : 'core.wasm'), { env: { abort } });
     this.memory = instance.exports.memory as WebAssembly.Memory;
     this.#failedAddress = instance.exports.failedAddress as () => bigint;
     this.#wasm = Object.fromEntries(

@@ -2,6 +2,7 @@
 
 import { fstatSync } from 'node:fs';
 import type { Address } from './address.ts';
+import { obtained } from './collected.ts';
 import { type ErrorCode, MembackingError } from './errors.ts';
 import type { SystemError } from './native.ts';
 
@@ -21,6 +22,11 @@ export function systemError<Result>(what: string, call: () => Result): Result {
   } catch (error) {
     throw wrapped(what, error);
   }
+}
+
+/** The same for a call that makes something new: see `obtained`. */
+export function obtainedFromSystem<Result>(what: string, call: () => Result): Result {
+  return systemError(what, () => obtained(call));
 }
 
 export function wrapped(what: string, error: unknown): MembackingError {

@@ -5,6 +5,7 @@ import { LeaseTable } from '../access/lease-table.ts';
 import { NativeExecutor } from '../apply/native-executor.ts';
 import { PlanEvents } from '../apply/plan-events.ts';
 import { PlanRunner } from '../apply/runner.ts';
+import { whenCollected } from '../core/collected.ts';
 import type { CoreOptions } from '../core/core.ts';
 import { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
@@ -18,6 +19,11 @@ import type { Region } from './region.ts';
 import type { AddressSpace } from './space.ts';
 
 type Action = () => void;
+
+/** A handle of the addon, or some of them. */
+interface Holding {
+  close(): void;
+}
 
 export class Context {
   readonly names = new Names();
@@ -39,6 +45,9 @@ export class Context {
   readonly overdue = new Set<Action>();
   /** What is attached, in order. */
   readonly sinks = new Set<Sink>();
+  /** What the system gave for it: closed in this order, should nobody close the map. */
+  readonly holdings = new Set<Holding>();
+  readonly #stopWatching: Action;
   /** Made with the first sink of this machine: without one, the addon is not needed. */
   #native: NativeExecutor | undefined;
   /** What open transactions did outside the core and must be undone with them, in the order in which it was done. */
@@ -58,10 +67,14 @@ export class Context {
     };
     this.events = new PlanEvents(this.runner);
     this.recorder = recorder;
+    this.#stopWatching = whenCollected(this, dropped(this.holdings));
   }
 
   get native(): NativeExecutor {
-    this.#native ??= new NativeExecutor();
+    if (this.#native === undefined) {
+      this.#native = new NativeExecutor();
+      this.holdings.add(this.#native.addon);
+    }
     return this.#native;
   }
 
@@ -80,6 +93,7 @@ export class Context {
 
   close(): void {
     this.#closed = true;
+    this.#stopWatching();
     this.objects.close();
     this.#native?.close();
   }
@@ -164,6 +178,20 @@ export class Context {
     }
     this.objects.sweep();
   }
+}
+
+let hasWarned = false;
+
+/** What is done for a map that nobody has any more. It knows nothing of the map. */
+function dropped(holdings: ReadonlySet<Holding>): Action {
+  return () => {
+    for (const holding of holdings) holding.close();
+    if (hasWarned) return;
+    hasWarned = true;
+    const message =
+      'a memory map, or the guest memory manager that it belongs to, was dropped without close(): what the system gave for it goes back only when the garbage collector comes by';
+    process.emitWarning(message, { type: 'MembackingWarning', code: 'MAP_DROPPED' });
+  };
 }
 
 function hasHappened(error: unknown): boolean {

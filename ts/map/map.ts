@@ -16,7 +16,7 @@ import {
   regionKindNumber,
 } from '../core/kinds.ts';
 import { native } from '../core/native.ts';
-import { systemError } from '../core/system.ts';
+import { obtainedFromSystem } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
 import { Attachment, checkedPartition, type Partition } from '../sinks/partition.ts';
@@ -209,7 +209,7 @@ export class MemoryMap extends Handle {
     const { core, recorder } = this.#context;
     const what = `a VA space of ${formatHex(size)} bytes cannot be reserved`;
     return this.#context.transaction(() => {
-      const reservation = systemError(what, () => native().Reservation.create(size, name));
+      const reservation = obtainedFromSystem(what, () => native().Reservation.create(size, name));
       this.#context.onUndo(() => reservation.close());
       const id = core.attachVa(spaceId, size);
       recorder?.record({ op: 'va', id, space: spaceId, size });

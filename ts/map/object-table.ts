@@ -3,15 +3,15 @@
 import * as abi from '../../assembly/abi.ts';
 import { objectKindNumber } from '../core/kinds.ts';
 import type { Context } from './context.ts';
-import type { MemoryObject } from './object.ts';
+import type { MemoryObject, ObjectUser } from './object.ts';
 
-export class ObjectTable {
+export class ObjectTable implements ObjectUser {
   readonly #context: Context;
   readonly #ids = new Map<MemoryObject, number>();
   readonly #objects = new Map<number, MemoryObject>();
   /** Closed by their owner, but still mapped. */
   readonly #leaving = new Set<MemoryObject>();
-  readonly #onClose = (object: MemoryObject) => this.#leave(object);
+  readonly #self = new WeakRef<ObjectUser>(this);
 
   constructor(context: Context) {
     this.#context = context;
@@ -61,29 +61,29 @@ export class ObjectTable {
     });
   }
 
+  /** Its owner has closed it: it goes when nothing shows it any more. */
+  objectClosed(object: MemoryObject): void {
+    this.#leaving.add(object);
+    if (!this.#context.isBusy && !this.#context.core.isBroken) this.sweep();
+  }
+
   close(): void {
-    for (const object of this.#ids.keys()) object.offClose(this.#onClose);
+    for (const object of this.#ids.keys()) object.removeUser(this.#self);
   }
 
   #enter(object: MemoryObject, id: number): void {
     this.#ids.set(object, id);
     this.#objects.set(id, object);
     this.#context.names.objects.set(id, object.name);
-    object.onClose(this.#onClose);
+    object.addUser(this.#self);
   }
 
   #forget(object: MemoryObject, id: number): void {
-    object.offClose(this.#onClose);
+    object.removeUser(this.#self);
     this.#leaving.delete(object);
     this.#ids.delete(object);
     this.#objects.delete(id);
     this.#context.names.objects.delete(id);
     this.#context.native.clearObject(id);
-  }
-
-  /** Its owner has closed it: it goes when nothing shows it any more. */
-  #leave(object: MemoryObject): void {
-    this.#leaving.add(object);
-    if (!this.#context.isBusy && !this.#context.core.isBroken) this.sweep();
   }
 }

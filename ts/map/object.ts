@@ -1,14 +1,17 @@
 // Mappable objects: what regions are backed with.
 
 import { type Address, formatHex, toAddress } from '../core/address.ts';
+import { whenCollected } from '../core/collected.ts';
 import { Handle } from '../core/handle.ts';
 import type { ObjectKind } from '../core/kinds.ts';
 import { type Backing, native } from '../core/native.ts';
-import { fileSize, systemError } from '../core/system.ts';
+import { fileSize, obtainedFromSystem } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 
-/** Told when a handle of the object is closed: what still maps it keeps its contents. */
-type CloseListener = (object: MemoryObject) => void;
+/** Who maps it, and is told when its handle is closed: what still maps it keeps its contents. */
+export interface ObjectUser {
+  objectClosed(object: MemoryObject): void;
+}
 
 /** Memory that can be mapped into regions: shared (a file) or private (exists only as its mapping). */
 export abstract class MemoryObject extends Handle {
@@ -24,7 +27,9 @@ export abstract class MemoryObject extends Handle {
   readonly isLasting: boolean;
   /** @internal */
   readonly backing: Backing;
-  readonly #listeners = new Set<CloseListener>();
+  /** An object does not keep the maps that know it: those that were dropped are told nothing. */
+  readonly #users = new Set<WeakRef<ObjectUser>>();
+  readonly #stopWatching: () => void;
 
   protected constructor(name: string, backing: Backing) {
     super();
@@ -36,6 +41,7 @@ export abstract class MemoryObject extends Handle {
     // Asked now: it may be closed by its owner and stay mapped.
     this.granularity = backing.granularity;
     this.isLasting = !backing.isShrinkable;
+    this.#stopWatching = whenCollected(this, () => backing.close());
   }
 
   protected override get what(): string {
@@ -61,16 +67,18 @@ export abstract class MemoryObject extends Handle {
   }
 
   /** @internal */
-  onClose(listener: CloseListener): void {
-    this.#listeners.add(listener);
+  addUser(user: WeakRef<ObjectUser>): void {
+    for (const other of this.#users) if (other.deref() === undefined) this.#users.delete(other);
+    this.#users.add(user);
   }
   /** @internal */
-  offClose(listener: CloseListener): void {
-    this.#listeners.delete(listener);
+  removeUser(user: WeakRef<ObjectUser>): void {
+    this.#users.delete(user);
   }
 
   protected override release(): void {
-    for (const listener of [...this.#listeners]) listener(this);
+    for (const user of [...this.#users]) user.deref()?.objectClosed(this);
+    this.#stopWatching();
     this.backing.close();
   }
 }
@@ -113,7 +121,7 @@ export class SharedMemory extends MemoryObject {
     const isReserved = !validate.flag(noReserve, 'noReserve');
     return new SharedMemory(
       checkedName,
-      systemError(`memory of ${bytes} bytes cannot be had`, () =>
+      obtainedFromSystem(`memory of ${bytes} bytes cannot be had`, () =>
         native().Backing.memfd(checkedName, bytes, pageSize, isReserved),
       ),
     );
@@ -130,7 +138,7 @@ export class SharedMemory extends MemoryObject {
     const mayWrite = validate.flag(writable, 'writable');
     return new SharedMemory(
       checkedName,
-      systemError(`descriptor ${checkedFd} cannot be mapped`, () =>
+      obtainedFromSystem(`descriptor ${checkedFd} cannot be mapped`, () =>
         native().Backing.fromFd(
           checkedFd,
           size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
@@ -159,7 +167,9 @@ export class PrivateMemory extends MemoryObject {
     const checkedName = validate.text(name, 'name');
     return new PrivateMemory(
       checkedName,
-      systemError(`memory of ${bytes} bytes cannot be had`, () => native().Backing.privateMemory(bytes, checkedName)),
+      obtainedFromSystem(`memory of ${bytes} bytes cannot be had`, () =>
+        native().Backing.privateMemory(bytes, checkedName),
+      ),
     );
   }
 
@@ -174,7 +184,7 @@ export class PrivateMemory extends MemoryObject {
     const checkedName = validate.text(name, 'name');
     return new PrivateMemory(
       checkedName,
-      systemError(`descriptor ${checkedFd} cannot be mapped`, () =>
+      obtainedFromSystem(`descriptor ${checkedFd} cannot be mapped`, () =>
         native().Backing.privateFile(
           checkedFd,
           size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),

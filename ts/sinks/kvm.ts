@@ -16,7 +16,7 @@ import {
   VcpuExit,
   type Vm,
 } from '../core/native.ts';
-import { systemError, wrapped } from '../core/system.ts';
+import { obtainedFromSystem, systemError, wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import type { Context } from '../map/context.ts';
 import type { Attachment, PartitionFacts } from './partition.ts';
@@ -46,7 +46,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   static open(options?: { readonly name?: string }): KvmPartition {
     const { name = 'kvm' } = validate.options(options, ['name'], 'KvmPartition.open');
     const checkedName = validate.text(name, 'name');
-    return systemError('a KVM virtual machine cannot be made', () => {
+    return obtainedFromSystem('a KVM virtual machine cannot be made', () => {
       const kvm = native().Kvm.open();
       try {
         return new KvmPartition(checkedName, kvm, kvm.createVm());
@@ -72,7 +72,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   createVcpu(id: number): Vcpu {
     this.checkOpen();
     const checked = validate.integer(id, 'id', 0, 0x7fffffff);
-    return systemError(`vCPU ${checked} cannot be made`, () => {
+    return obtainedFromSystem(`vCPU ${checked} cannot be made`, () => {
       const vcpu = this.vm.createVcpu(checked);
       try {
         vcpu.setSupportedCpuid();

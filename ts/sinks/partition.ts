@@ -61,6 +61,10 @@ export function checkedPartition(partition: unknown, context: Context): KvmParti
   return partition as Partition;
 }
 
+/** The attachments of partitions that are not this package's. Who still has such a partition has its memory too: a map that
+ *  was dropped is not collected before it. */
+const attachedTo = new WeakMap<Partition, Set<Attachment>>();
+
 /** The commands of a plan, as calls. */
 class PartitionExecutor implements Executor {
   readonly #partition: Partition;
@@ -132,6 +136,8 @@ export class Attachment extends Sink {
       context.native.setPartition(id, partition.vm);
       this.connect(context.native, pausable);
     } else {
+      const others = attachedTo.get(partition) ?? new Set();
+      attachedTo.set(partition, others.add(this));
       this.connect(new PartitionExecutor(partition, va.base), pausable);
     }
   }
@@ -216,5 +222,6 @@ export class Attachment extends Sink {
   override discard(): void {
     super.discard();
     if (this.partition instanceof KvmPartition) this.partition.attachments.delete(this);
+    else attachedTo.get(this.partition as Partition)!.delete(this);
   }
 }

@@ -43,7 +43,7 @@ export class VaSpace extends Sink {
     this.size = toAddress(reservation.size);
     this.base = reservation.base;
     this.windows = new GuestWindows(context, id, reservation);
-    context.windows.add(this.windows);
+    context.holdings.add(reservation);
     this.memory = new GuestMemory(this.what, this);
     context.native.setVaSpace(id, reservation);
     this.connect(context.native);
@@ -82,7 +82,7 @@ export class VaSpace extends Sink {
     super.discard();
     this.memory.end();
     this.windows.close();
-    this.context.windows.delete(this.windows);
+    this.context.holdings.delete(this.reservation);
     this.reservation.close();
   }
 }

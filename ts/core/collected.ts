@@ -1,0 +1,61 @@
+// What goes with the garbage collector: what the system gave to handles that were dropped without close(), and addresses
+// that somebody may still write to. What runs out is asked of the collector, once, before a call fails.
+
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+type Action = () => void;
+
+interface Watched {
+  readonly target: WeakRef<object>;
+  readonly giveBack: Action;
+}
+
+const watched = new Set<Watched>();
+const registry = new FinalizationRegistry<Watched>(settle);
+
+/** Calls `giveBack`, which must not reach `target` itself, when that was collected; never, once the result was called. */
+export function whenCollected(target: object, giveBack: Action): Action {
+  const entry = { target: new WeakRef(target), giveBack };
+  watched.add(entry);
+  registry.register(target, entry, entry);
+  return () => {
+    watched.delete(entry);
+    registry.unregister(entry);
+  };
+}
+
+function settle(entry: Watched): void {
+  if (watched.delete(entry)) entry.giveBack();
+}
+
+/** Calls the system for something that is new. Where descriptors or addresses have run out, what was dropped is given back
+ *  first, and it is called again. */
+export function obtained<Result>(call: () => Result): Result {
+  try {
+    return call();
+  } catch (error) {
+    if (!isShortage(error)) throw error;
+    collectNow();
+    return call();
+  }
+}
+
+const SHORTAGES: readonly unknown[] = ['EMFILE', 'ENFILE', 'ENOMEM'];
+
+/** V8 says a RangeError where it finds no addresses for a WebAssembly memory. */
+function isShortage(error: unknown): boolean {
+  return error instanceof RangeError || SHORTAGES.includes((error as { code?: unknown }).code);
+}
+
+let collector: Action | undefined;
+
+function collectNow(): void {
+  if (collector === undefined) {
+    setFlagsFromString('--expose-gc');
+    collector = runInNewContext('gc') as Action;
+  }
+  collector();
+  // The registry calls back only when the caller has returned.
+  for (const entry of [...watched]) if (entry.target.deref() === undefined) settle(entry);
+}
