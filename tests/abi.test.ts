@@ -17,20 +17,33 @@ function family(prefix: string): string[] {
 function boundary(build: string) {
   const module = new WebAssembly.Module(readFileSync(`build/${build}`));
   const text = ({ kind, name }: { kind: string; name: string }) => `${kind} ${name}`;
+  const exports = WebAssembly.Module.exports(module);
+  const globals = exports.filter(({ kind }) => kind === 'global');
   return {
     imports: WebAssembly.Module.imports(module).map((each) => `${each.module} ${text(each)}`),
-    exports: WebAssembly.Module.exports(module).map(text).sort(),
+    exports: exports
+      .filter((each) => !globals.includes(each))
+      .map(text)
+      .sort(),
+    globals: globals.map(({ name }) => name),
   };
 }
 
-test('the core takes nothing from its host but abort, and gives flat functions and its memory', (t) => {
-  const { imports, exports } = boundary('core.wasm');
+test('the core takes nothing from its host but abort, and gives flat functions, its memory and its state', (t) => {
+  const { imports, exports, globals } = boundary('core.wasm');
   t.deepEqual(imports, ['env function abort']);
   t.snapshot(exports);
+  t.true(globals.length > 0);
+  t.deepEqual(
+    globals,
+    globals.map((_, index) => `state${index}`),
+  );
 });
 
 test('the debug build has the same boundary', (t) => {
-  t.deepEqual(boundary('core.debug.wasm'), boundary('core.wasm'));
+  const [debug, release] = [boundary('core.debug.wasm'), boundary('core.wasm')];
+  t.deepEqual({ ...debug, globals: [] }, { ...release, globals: [] });
+  t.true(debug.globals.length > 0);
 });
 
 test('the addon gives these functions', (t) => {

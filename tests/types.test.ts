@@ -46,6 +46,10 @@ const USE: Readonly<Record<string, string>> = {
   'RAM that is described elsewhere is added': `manager.addRam(dimm); await manager.addRamAsync({ ...dimm, prefetch: true });`,
   'errors have codes': `
     try { builder.build(); } catch (error) { if (error instanceof MemoryBuildError) error.code satisfies string; }`,
+  'the core alone replays': `
+    import { loadCore, TraceReplay } from 'membacking/core';
+    await loadCore(new Uint8Array(8));
+    new TraceReplay().layers(0)[0]?.through?.trim();`,
   'there is a monitor': `import { Monitor } from 'membacking/vmm'; new Monitor({ start: { firmware: new Uint8Array(0x1_0000) } });`,
 };
 

@@ -58,16 +58,20 @@ export type { VaPiece, VaSpace } from './sinks/va-space.ts';
 // ---- Traces ------------------------------------------------------------------------------------
 
 export {
+  type ReplayState,
   type TraceCommand,
   type TraceFlatRange,
   type TraceFlatView,
+  type TraceMapping,
   type TracePlan,
   TraceReplay,
   type TraceReplayOptions,
+  type TraceSlot,
 } from './trace/core-replay.ts';
 export { parseHex } from './trace/fields.ts';
 export type { TraceHeader } from './trace/format.ts';
 export { type OperationStream, openOperations } from './trace/input.ts';
+export type { TraceLayer } from './trace/layers.ts';
 export type { TraceOperation } from './trace/operations.ts';
 export { importQemuMaps, type QemuMapFile } from './trace/qemu-map.ts';
 export { MAX_LINE_BYTES, openTrace, parseTrace, type TraceStream } from './trace/read.ts';

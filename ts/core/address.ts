@@ -50,6 +50,11 @@ export function sum(start: Address, length: Address): Address {
   return toAddress(BigInt(start) + BigInt(length));
 }
 
+/** a - b. Precondition: a >= b. */
+export function difference(a: Address, b: Address): Address {
+  return typeof a === 'number' && typeof b === 'number' ? a - b : toAddress(BigInt(a) - BigInt(b));
+}
+
 /** Bytes in [start, last]. */
 export function lengthOf(start: Address, last: Address): Address {
   if (typeof start === 'number' && typeof last === 'number' && last - start < Number.MAX_SAFE_INTEGER)

@@ -43,9 +43,10 @@ export function obtained<Result>(call: () => Result): Result {
 
 const SHORTAGES: readonly unknown[] = ['EMFILE', 'ENFILE', 'ENOMEM'];
 
-/** V8 says a RangeError where it finds no addresses for a WebAssembly memory. */
+/** V8 says a RangeError where it finds no addresses for a WebAssembly memory; the core says it as its cause. */
 function isShortage(error: unknown): boolean {
-  return error instanceof RangeError || SHORTAGES.includes((error as { code?: unknown }).code);
+  const { code, cause } = error as { code?: unknown; cause?: unknown };
+  return SHORTAGES.includes(code) || cause instanceof RangeError;
 }
 
 let collector: Action | undefined;

@@ -1,12 +1,10 @@
 // The core's face in JavaScript: the only file that touches Wasm memory. Addresses go in as numbers or bigints, rows come
 // out as objects, negative results become errors. A trap means a bug in the core: from then on every call says so.
 
-import { readFileSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
 import { type Address, high, LAST_ADDRESS, lastByte, low, sum, toAddress } from './address.ts';
-import { artefact } from './artefact.ts';
-import { obtained } from './collected.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
+import { coreModule } from './module.ts';
 
 /** A row of abi.ts: what a field says depends on what was read. */
 export interface Row {
@@ -44,9 +42,15 @@ export interface CoreFailure {
   readonly address: Address;
 }
 
+/** All that a core knew at one moment. */
+export interface CoreState {
+  readonly memory: Uint8Array<ArrayBuffer>;
+  readonly globals: readonly (number | bigint)[];
+}
+
 type Export = (...args: number[]) => number;
 
-/** Exports that take and give u32 and i32; the other two are `memory` and `failedAddress`. */
+/** Exports that take and give u32 and i32; besides there are `memory`, `failedAddress` and the state's globals. */
 const NAMES = [
   ...(['abiVersion', 'init', 'verify', 'heapInUse', 'failedId', 'otherId', 'rowsPointer'] as const),
   ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'poison', 'planPointer', 'planClass'] as const),
@@ -74,22 +78,11 @@ export interface CoreOptions {
 const CHANGEABLE_FLAGS = abi.REGION_READONLY | abi.REGION_NONVOLATILE | abi.REGION_DISABLED;
 const WASM_PAGE = 65536;
 const MAX_PAGES = 65535;
-const modules = new Map<string, WebAssembly.Module>();
-
-/** Throws CORE_MISSING. */
-function moduleOf(name: string): WebAssembly.Module {
-  let module = modules.get(name);
-  if (module === undefined) {
-    module = new WebAssembly.Module(bytesOf(name));
-    modules.set(name, module);
-  }
-  return module;
-}
 
 /** Throws SYSTEM where no addresses are left for its memory. */
 function instantiate(module: WebAssembly.Module, imports: WebAssembly.Imports): WebAssembly.Instance {
   try {
-    return obtained(() => new WebAssembly.Instance(module, imports));
+    return new WebAssembly.Instance(module, imports);
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause;
     const message = `a memory map cannot have memory for its core (${cause.message}): V8 reserves 10 GiB of addresses for each, which a limit of the process (ulimit -v) may forbid`;
@@ -97,22 +90,16 @@ function instantiate(module: WebAssembly.Module, imports: WebAssembly.Imports): 
   }
 }
 
-function bytesOf(name: string) {
-  try {
-    return readFileSync(artefact(name));
-  } catch (cause) {
-    const message = `${name} is not there: in a clone, "npm test" builds it; the package brings it along, so install that again`;
-    throw new MembackingError('CORE_MISSING', message, { cause });
-  }
-}
-
 export class Core {
   /** Detaches its `buffer` when it grows: fetch that anew each time. */
   readonly memory: { readonly buffer: ArrayBuffer };
+  readonly #grow: (pages: number) => void;
   readonly #wasm: Exports;
   readonly #failedAddress: () => bigint;
   readonly #explain: NonNullable<CoreOptions['explain']>;
   readonly #rows: number;
+  /** What the core knows besides its memory. */
+  readonly #globals: readonly WebAssembly.Global[];
   #view: DataView;
   #trap: unknown;
   #open = 0;
@@ -122,12 +109,15 @@ export class Core {
     const abort = (_message: number, _file: number, line: number, column: number) => {
       throw new WebAssembly.RuntimeError(`assertion failed (line ${line}, column ${column})`);
     };
-    const instance = instantiate(moduleOf(debug ? 'core.debug.wasm' : 'core.wasm'), { env: { abort } });
-    this.memory = instance.exports.memory as WebAssembly.Memory;
+    const instance = instantiate(coreModule(debug ? 'core.debug.wasm' : 'core.wasm'), { env: { abort } });
+    const memory = instance.exports.memory as WebAssembly.Memory;
+    this.memory = memory;
+    this.#grow = (pages) => memory.grow(pages);
     this.#failedAddress = instance.exports.failedAddress as () => bigint;
     this.#wasm = Object.fromEntries(
       NAMES.map((name) => [name, this.#guarded(instance.exports[name] as Export)]),
     ) as Exports;
+    this.#globals = Object.values(instance.exports).filter((each) => each instanceof WebAssembly.Global);
     this.#view = new DataView(this.memory.buffer);
     this.#explain = explain ?? (({ code, ...details }) => ({ message: code, details }));
     const version = this.#wasm.abiVersion();
@@ -215,6 +205,22 @@ export class Core {
   /** Whether every further change is refused, with POISONED or CORE_TRAPPED. */
   get isBroken(): boolean {
     return this.#isPoisoned || this.#trap !== undefined;
+  }
+  /** For `restore`. Precondition: no transaction is open, no plan is pending. */
+  save(): CoreState {
+    assertIdle(this.#open === 0 && this.#trap === undefined);
+    return { memory: new Uint8Array(this.memory.buffer.slice(0)), globals: this.#globals.map(({ value }) => value) };
+  }
+  /** Makes everything as it was when the state was saved, by this core or by another one of the same policy and limits.
+   *  Precondition: no transaction is open, no plan is pending. */
+  restore({ memory, globals }: CoreState): void {
+    assertIdle(this.#open === 0 && this.#trap === undefined);
+    const missing = memory.byteLength - this.memory.buffer.byteLength;
+    if (missing > 0) this.#grow(missing / WASM_PAGE);
+    const bytes = new Uint8Array(this.memory.buffer);
+    bytes.set(memory);
+    bytes.fill(0, memory.byteLength); // what the core has not yet given out is zero
+    for (const [index, global] of this.#globals.entries()) global.value = globals[index];
   }
   /** CLASS_* of the plan. */
   planClass(): number {
@@ -456,6 +462,10 @@ export class Core {
     if (this.#view.buffer !== this.memory.buffer) this.#view = new DataView(this.memory.buffer);
     return this.#view;
   }
+}
+
+function assertIdle(isIdle: boolean): void {
+  if (!isIdle) throw new Error('assertion failed: a core is saved and restored between transactions');
 }
 
 function trapped(cause: unknown): MembackingError {

@@ -12,6 +12,14 @@ export class Names {
   readonly partitions = new Map<number, string>();
   readonly sinks = new Map<number, string>();
 
+  /** Makes these the names that others are. */
+  copy(others: Names): void {
+    for (const table of ['regions', 'objects', 'spaces', 'partitions', 'sinks'] as const) {
+      this[table].clear();
+      for (const [id, name] of others[table]) this[table].set(id, name);
+    }
+  }
+
   region(id: number | undefined): string {
     return quoted(this.regions, id, 'region');
   }

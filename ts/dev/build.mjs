@@ -17,12 +17,12 @@ const TOOLS = 'package-lock.json';
 // ---- The core ----------------------------------------------------------------------------------
 
 export function core() {
-  return compile('release', 'build/core.wasm', 'ts/dev/inline-calls.mjs');
+  return compile('release', 'build/core.wasm', 'ts/dev/inline-calls.mjs', 'ts/dev/export-state.mjs');
 }
 
 /** The core that checks itself: for tests and the package's users, and seconds more than `npm start` needs. */
 export function debugCore() {
-  return compile('debug', 'build/core.debug.wasm');
+  return compile('debug', 'build/core.debug.wasm', 'ts/dev/export-state.mjs');
 }
 
 /**
@@ -104,7 +104,12 @@ function compilerVersion() {
 
 // ---- The bundles -------------------------------------------------------------------------------
 
-export const ENTRIES = { index: 'ts/index.ts', vmm: 'ts/vmm/index.ts', cli: 'ts/cli/main.ts' };
+export const ENTRIES = {
+  index: 'ts/index.ts',
+  core: 'ts/core-index.ts',
+  vmm: 'ts/vmm/index.ts',
+  cli: 'ts/cli/main.ts',
+};
 
 /** The package's own modules: the API and the command, with what they share in chunks beside them. */
 export function library() {

@@ -5,7 +5,7 @@ import { LeaseTable } from '../access/lease-table.ts';
 import { NativeExecutor } from '../apply/native-executor.ts';
 import { PlanEvents } from '../apply/plan-events.ts';
 import { PlanRunner } from '../apply/runner.ts';
-import { whenCollected } from '../core/collected.ts';
+import { obtained, whenCollected } from '../core/collected.ts';
 import type { CoreOptions } from '../core/core.ts';
 import { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
@@ -59,7 +59,7 @@ export class Context {
   #closed = false;
 
   constructor(options: Omit<CoreOptions, 'explain'>, recorder: TraceRecorder | undefined) {
-    this.core = new Core({ ...options, explain: this.names.explain });
+    this.core = obtained(() => new Core({ ...options, explain: this.names.explain }));
     this.runner = new PlanRunner(this.core);
     this.runner.admit = (core, commands) => {
       this.leases.admit(core, commands);

@@ -2,8 +2,9 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { COMMAND_NAMES, type PlanFacts, PlanRunner } from '../apply/runner.ts';
-import { type Address, formatHex, lengthOf } from '../core/address.ts';
-import { Core } from '../core/core.ts';
+import { type Address, difference, formatHex, higher, lastByte, lengthOf, lower, sum } from '../core/address.ts';
+import { Core, type CoreState } from '../core/core.ts';
+import { MembackingError } from '../core/errors.ts';
 import {
   type Access,
   accessName,
@@ -16,8 +17,9 @@ import {
 import { Names } from '../core/names.ts';
 import { type Explanation, explain, explainedRegion } from '../text/explain.ts';
 import { renderFlatViews, renderPlan } from '../text/render.ts';
+import { layersOf, type TraceLayer } from './layers.ts';
 import type { TraceOperation } from './operations.ts';
-import { Replayer } from './replay.ts';
+import { Replayer, type TraceIds } from './replay.ts';
 
 export interface TraceReplayOptions {
   /** What the trace's header says. Default `layered`. */
@@ -44,6 +46,28 @@ export interface TraceFlatView {
   readonly ranges: readonly TraceFlatRange[];
 }
 
+/** Memory that an address space shows: part of an object. */
+export interface TraceMapping {
+  readonly gpa: Address;
+  readonly length: Address;
+  /** Name of the object. */
+  readonly object: string;
+  /** Of the byte at `gpa`, in the object. */
+  readonly objectOffset: Address;
+  readonly writable: boolean;
+}
+
+/** A memory slot that an address space is shown with. */
+export interface TraceSlot {
+  /** Name of the attachment. */
+  readonly sink: string;
+  readonly slot: number;
+  /** In the address space. */
+  readonly gpa: Address;
+  readonly length: Address;
+  readonly access: Access;
+}
+
 /** A command, with names instead of numbers. */
 export interface TraceCommand {
   readonly op: string;
@@ -59,12 +83,48 @@ export interface TraceCommand {
   readonly objectOffset: Address | undefined;
 }
 
+/** Where a space's tree stands. */
+interface Root {
+  readonly region: number;
+  readonly offset: Address;
+}
+
+/** A moment of a replay, to come back to. */
+export class ReplayState {
+  /** @internal */
+  readonly core: CoreState;
+  /** @internal */
+  readonly ids: TraceIds;
+  /** @internal */
+  readonly names: Names;
+  /** @internal */
+  readonly spaces: ReadonlyMap<number, number>;
+  /** @internal */
+  readonly roots: ReadonlyMap<number, Root>;
+
+  /** @internal */
+  constructor(parts: Pick<ReplayState, 'core' | 'ids' | 'names' | 'spaces' | 'roots'>) {
+    this.core = parts.core;
+    this.ids = parts.ids;
+    this.names = parts.names;
+    this.spaces = parts.spaces;
+    this.roots = parts.roots;
+  }
+
+  /** How much memory it takes, about. */
+  get bytes(): number {
+    return this.core.memory.byteLength;
+  }
+}
+
 export class TraceReplay {
   readonly #names = new Names();
   readonly #core: Core;
   readonly #replayer: Replayer;
   /** The address space of each attachment. */
-  readonly #spaces = new Map<number, number>();
+  #spaces = new Map<number, number>();
+  /** The root of each address space. */
+  #roots = new Map<number, Root>();
 
   constructor({ policy = 'layered', onPlan }: TraceReplayOptions = {}) {
     this.#core = new Core({ policy, explain: this.#names.explain });
@@ -75,7 +135,8 @@ export class TraceReplay {
       };
     }
     this.#replayer = new Replayer(this.#core, runner, this.#names, {
-      attach: (sink, operation) => this.#spaces.set(sink, this.#replayer.id('space', operation.space)),
+      attach: (sink, { space }) => this.#spaces.set(sink, this.#replayer.id('space', space)),
+      space: (space, { root, offset }) => this.#roots.set(space, { region: this.#replayer.id('region', root), offset }),
     });
   }
 
@@ -95,15 +156,7 @@ export class TraceReplay {
   flatViews(): TraceFlatView[] {
     return Array.from(this.#replayer.live('space'), (space) => ({
       name: this.#names.spaces.get(space)!,
-      ranges: this.#core.flat(space).map((row) => ({
-        gpa: row.start,
-        length: lengthOf(row.start, row.last),
-        name: this.#names.regions.get(row.id)!,
-        kind: regionKindName(row.kind) as RegionKind,
-        offsetInRegion: row.offset,
-        readonly: (row.flags & abi.FLAT_READONLY) !== 0,
-        nonvolatile: (row.flags & abi.FLAT_NONVOLATILE) !== 0,
-      })),
+      ranges: this.#flat(space),
     }));
   }
 
@@ -115,9 +168,109 @@ export class TraceReplay {
   /** Why the byte at `gpa` of every open address space is what it is. */
   explain(gpa: Address): Explanation[] {
     return Array.from(this.#replayer.live('space'), (space) => {
-      const attached = [...this.#replayer.live('sink')].filter((sink) => this.#spaces.get(sink) === space);
-      return explain(this.#core, space, gpa, this.#names, attached, (row) => explainedRegion(row, this.#names));
+      return explain(this.#core, space, gpa, this.#names, this.#attached(space), (row) =>
+        explainedRegion(row, this.#names),
+      );
     });
+  }
+
+  // ---- One address space, by its id in the trace. Throws BAD_ID. Not inside a transaction. ---------
+
+  /** The open address spaces, in the order in which they were made. */
+  spaces(): { readonly id: number; readonly name: string }[] {
+    return Array.from(this.#replayer.entries('space'), ([id, space]) => ({ id, name: this.#names.spaces.get(space)! }));
+  }
+
+  /** What it shows. */
+  flatView(space: number): TraceFlatRange[] {
+    return this.#flat(this.#replayer.id('space', space));
+  }
+
+  /** Every region where it stands, seen or hidden, strongest first. */
+  layers(space: number): TraceLayer[] {
+    const { region, offset } = this.#roots.get(this.#replayer.id('space', space))!;
+    return layersOf(this.#core, region, offset, this.#names);
+  }
+
+  /** The memory that is mapped in what it shows. */
+  mappings(space: number): TraceMapping[] {
+    return this.#core.flat(this.#replayer.id('space', space)).flatMap((range) => {
+      const first = range.offset;
+      const last = sum(first, lastByte(lengthOf(range.start, range.last)));
+      return this.#core.mappingsIn(range.id, first, last).map((row) => {
+        const from = higher(row.start, first);
+        const skipped = difference(from, row.start);
+        return {
+          gpa: sum(range.start, difference(from, first)),
+          length: lengthOf(from, lower(row.last, last)),
+          object: this.#names.objects.get(row.id)!,
+          objectOffset: sum(row.offset, skipped),
+          writable: (row.flags & abi.MAPPING_WRITABLE) !== 0 && (range.flags & abi.FLAT_READONLY) === 0,
+        };
+      });
+    });
+  }
+
+  /** The memory slots of all its attachments. */
+  slots(space: number): TraceSlot[] {
+    return this.#attached(this.#replayer.id('space', space)).flatMap((sink) =>
+      this.#core.slots(sink).map(({ kind, start, last, flags }) => ({
+        sink: this.#names.sinks.get(sink)!,
+        slot: kind,
+        gpa: start,
+        length: lengthOf(start, last),
+        access: accessName(flags),
+      })),
+    );
+  }
+
+  // ---- Moments -----------------------------------------------------------------------------------
+
+  /** The state, for `restore`. Throws NESTING inside a transaction. */
+  save(): ReplayState {
+    this.#checkIdle();
+    const names = new Names();
+    names.copy(this.#names);
+    return new ReplayState({
+      core: this.#core.save(),
+      ids: this.#replayer.save(),
+      names,
+      spaces: new Map(this.#spaces),
+      roots: new Map(this.#roots),
+    });
+  }
+
+  /** Makes everything as it was when the state was saved, here or in another replay of the same policy. Throws NESTING
+   *  inside a transaction. */
+  restore(state: ReplayState): void {
+    this.#checkIdle();
+    this.#core.restore(state.core);
+    this.#replayer.restore(state.ids);
+    this.#names.copy(state.names);
+    this.#spaces = new Map(state.spaces);
+    this.#roots = new Map(state.roots);
+  }
+
+  #checkIdle(): void {
+    if (this.#core.open > 0) {
+      throw new MembackingError('NESTING', 'a replay is saved and restored between transactions: end this one first');
+    }
+  }
+
+  #attached(space: number): number[] {
+    return [...this.#replayer.live('sink')].filter((sink) => this.#spaces.get(sink) === space);
+  }
+
+  #flat(space: number): TraceFlatRange[] {
+    return this.#core.flat(space).map((row) => ({
+      gpa: row.start,
+      length: lengthOf(row.start, row.last),
+      name: this.#names.regions.get(row.id)!,
+      kind: regionKindName(row.kind) as RegionKind,
+      offsetInRegion: row.offset,
+      readonly: (row.flags & abi.FLAT_READONLY) !== 0,
+      nonvolatile: (row.flags & abi.FLAT_NONVOLATILE) !== 0,
+    }));
   }
 
   /** Bytes of memory that the core has taken, and how many of them hold something. */

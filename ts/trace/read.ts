@@ -1,6 +1,5 @@
 // From the bytes of a trace to its operations, holding one chunk and one unfinished line at a time.
 
-import { isUtf8 } from 'node:buffer';
 import { MembackingError } from '../core/errors.ts';
 import { parseHeader, parseOperation, type TraceHeader } from './format.ts';
 import type { TraceOperation } from './operations.ts';
@@ -11,6 +10,7 @@ export const MAX_LINE_BYTES = 1024 * 1024;
 
 const NEWLINE = 0x0a;
 const BYTE_ORDER_MARK = /^\ufeff/;
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 export interface TraceStream {
   readonly header: TraceHeader;
@@ -30,7 +30,7 @@ export async function openTrace(chunks: AsyncIterable<Uint8Array>): Promise<Trac
 /** A whole trace that is in memory. Throws the TRACE_ codes. */
 export function parseTrace(text: string): { header: TraceHeader; operations: TraceOperation[] } {
   const decoder = new TraceDecoder();
-  const operations = decoder.decode(Buffer.from(text)).concat(decoder.finish());
+  const operations = decoder.decode(new TextEncoder().encode(text)).concat(decoder.finish());
   return { header: decoder.header as TraceHeader, operations };
 }
 
@@ -82,21 +82,18 @@ export class TraceDecoder {
 
   /** Whole lines, the last with its end. */
   #lines(bytes: Uint8Array, operations: TraceOperation[]): void {
-    if (!isUtf8(bytes))
-      throw new MembackingError('TRACE_SYNTAX', `line ${this.#firstNotUtf8(bytes)} is not UTF-8 text`);
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    for (let start = 0; start < text.length; ) {
+    for (let start = 0; start < bytes.length; ) {
       this.#line++;
       const isUsual = this.#header !== undefined && this.#emptyLine === 0;
-      const scanned = isUsual ? this.#scanner.scan(text, start) : undefined;
+      const scanned = isUsual ? this.#scanner.scan(bytes, start) : undefined;
       if (scanned !== undefined) {
         operations.push(scanned);
         start = this.#scanner.end;
         continue;
       }
-      const end = text.indexOf(NEWLINE, start);
+      const end = bytes.indexOf(NEWLINE, start);
       if (end - start > MAX_LINE_BYTES) throw this.#tooLong();
-      const line = text.toString('utf8', start, end);
+      const line = this.#text(bytes.subarray(start, end));
       start = end + 1;
       if (this.#header === undefined) {
         this.#header = parseHeader(this.#json(line.replace(BYTE_ORDER_MARK, '')));
@@ -109,21 +106,20 @@ export class TraceDecoder {
     }
   }
 
+  #text(line: Uint8Array): string {
+    try {
+      return UTF8.decode(line);
+    } catch {
+      throw new MembackingError('TRACE_SYNTAX', `line ${this.#line} is not UTF-8 text`);
+    }
+  }
+
   #json(text: string): unknown {
     try {
       return JSON.parse(text);
     } catch (cause) {
       if (this.#line === 1) parseHeader(undefined);
       throw syntaxError(this.#line, 'is not a JSON object: it is broken or cut off', cause);
-    }
-  }
-
-  #firstNotUtf8(bytes: Uint8Array): number {
-    let line = this.#line + 1;
-    for (let start = 0; ; line++) {
-      const end = bytes.indexOf(NEWLINE, start) + 1;
-      if (!isUtf8(bytes.subarray(start, end))) return line;
-      start = end;
     }
   }
 
@@ -137,7 +133,12 @@ export class TraceDecoder {
   }
 
   #takeUnfinished(): Uint8Array {
-    const line = Buffer.concat(this.#unfinished);
+    const line = new Uint8Array(this.#unfinishedBytes);
+    let at = 0;
+    for (const part of this.#unfinished) {
+      line.set(part, at);
+      at += part.length;
+    }
     this.#unfinished = [];
     this.#unfinishedBytes = 0;
     return line;

@@ -16,8 +16,11 @@ import {
 
 /** Told of what a trace makes outside the core, before the transaction that it is made in ends. */
 export type ReplayHooks = {
-  readonly [Op in 'object' | 'va' | 'attach']?: (made: number, operation: OperationOf<Op>) => void;
+  readonly [Op in 'space' | 'object' | 'va' | 'attach']?: (made: number, operation: OperationOf<Op>) => void;
 };
+
+/** What a trace calls what the core numbers, at one moment. */
+export type TraceIds = Readonly<Record<Table, ReadonlyMap<number, number>>>;
 
 export class Replayer implements ReplayTarget {
   readonly core: Core;
@@ -25,7 +28,7 @@ export class Replayer implements ReplayTarget {
   readonly #names: Names;
   readonly #hooks: Readonly<Record<string, ((made: number, operation: never) => void) | undefined>>;
   /** Id in the trace -> id in the core. */
-  readonly #ids: Record<Table, Map<number, number>> = {
+  #ids: Record<Table, Map<number, number>> = {
     region: new Map(),
     space: new Map(),
     object: new Map(),
@@ -88,6 +91,20 @@ export class Replayer implements ReplayTarget {
     return this.#ids[table].values();
   }
 
+  /** The core's ids by the trace's, in the order in which things were made. */
+  entries(table: Table): Iterable<[traceId: number, id: number]> {
+    return this.#ids[table].entries();
+  }
+
+  /** For `restore`. Precondition of both: no transaction is open. */
+  save(): TraceIds {
+    return copied(this.#ids);
+  }
+
+  restore(ids: TraceIds): void {
+    this.#ids = copied(ids);
+  }
+
   /** Carries out one operation. Throws what the core throws; the operation then has not happened. */
   apply(operation: TraceOperation): void {
     const row = rowOf(operation.op);
@@ -138,4 +155,14 @@ export class Replayer implements ReplayTarget {
     const mark = this.#marks.pop()!;
     while (this.#undo.length > mark) this.#undo.pop()!();
   }
+}
+
+function copied({ region, space, object, partition, sink }: TraceIds): Record<Table, Map<number, number>> {
+  return {
+    region: new Map(region),
+    space: new Map(space),
+    object: new Map(object),
+    partition: new Map(partition),
+    sink: new Map(sink),
+  };
 }

@@ -1,0 +1,27 @@
+// `membacking/core`: traces through the core alone, in pages, workers, Deno, Bun and Node.js. Nothing here needs the addon,
+// files or a system.
+
+export { type Address, formatHex } from './core/address.ts';
+export { type ErrorCode, MembackingError } from './core/errors.ts';
+export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind } from './core/kinds.ts';
+export { type CoreSource, loadCore } from './core/module.ts';
+export type { ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
+export { renderExplanation } from './text/render.ts';
+export {
+  type ReplayState,
+  type TraceCommand,
+  type TraceFlatRange,
+  type TraceFlatView,
+  type TraceMapping,
+  type TracePlan,
+  TraceReplay,
+  type TraceReplayOptions,
+  type TraceSlot,
+} from './trace/core-replay.ts';
+export { parseHex } from './trace/fields.ts';
+export type { TraceHeader } from './trace/format.ts';
+export type { TraceLayer } from './trace/layers.ts';
+export type { TraceOperation } from './trace/operations.ts';
+export { importQemuMaps, type QemuMapFile } from './trace/qemu-map.ts';
+export { MAX_LINE_BYTES, openTrace, parseTrace, type TraceStream } from './trace/read.ts';
+export { formatHeader, formatOperation, formatTrace } from './trace/write.ts';
