@@ -208,7 +208,7 @@ test('the view of a trust level goes with its last protection, or the last lease
     const lease = memory.lock({ gpa: AT + PAGE, length: 8 }, 'write', { holder: 'disk' });
     set('rwx');
     t.is(views(), 2, 'the lease uses it');
-    lease.view[0] = i;
+    memory.writeU8(AT + PAGE, i);
     lease.release();
     set('rwx');
     t.deepEqual(footprint(), before);
