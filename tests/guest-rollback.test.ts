@@ -22,6 +22,8 @@ const PAM = { gpa: 0xc8000, length: 0x4000 };
 
 /** RAM that PAM switches, a DIMM with a protection, a BAR that shows two pages of a file, both trust levels. */
 class World {
+  /** Those of a test that has not ended well. */
+  static readonly open = new Set<World>();
   readonly manager: GuestMemoryManager;
   readonly dimm: AddedRam;
   readonly control: DeviceRegionControl;
@@ -43,6 +45,7 @@ class World {
     this.manager.setVtlProtection(2, { gpa: GIB, length: PAGE }, 'rx');
     this.failing = new Failing(this.manager.map.context);
     this.manager.attachPartition(this.partitions[0]!);
+    World.open.add(this);
   }
 
   state() {
@@ -51,12 +54,17 @@ class World {
   }
 
   close(): void {
+    World.open.delete(this);
     this.failing.after = Number.POSITIVE_INFINITY;
     this.manager.close();
     for (const partition of this.partitions) if (partition instanceof KvmPartition) partition.close();
     for (const fd of [this.file, this.other]) closeSync(fd);
   }
 }
+
+test.afterEach.always(() => {
+  for (const world of World.open) world.close();
+});
 
 function file(): number {
   const folder = mkdtempSync(join(tmpdir(), 'membacking-'));

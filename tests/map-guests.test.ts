@@ -88,13 +88,17 @@ class Guest extends Machine {
 }
 
 /** Serial, because they look at what is left of them. */
-function guestTest(title: string, body: (t: ExecutionContext, guest: Guest) => void | Promise<void>): void {
+function guestTest(
+  title: string,
+  body: (t: ExecutionContext, guest: Guest) => void | Promise<void>,
+  options?: { debug: boolean },
+): void {
   if (kvmMissing) {
     test.skip(`${title}: ${kvmMissing}`, () => {});
     return;
   }
   test.serial(title, async (t) => {
-    const guest = new Guest();
+    const guest = new Guest(options);
     try {
       await body(t, guest);
     } finally {
@@ -224,10 +228,9 @@ guestTest('a mapping is replaced under a live slot, and the running guest sees i
 
 const PLANS = 10_000;
 
-(kvmMissing ? test.skip : test.serial)(
+guestTest(
   `a vCPU that spins on bytes that stay valid never exits over ${PLANS} plans of class none or changed`,
-  async (t) => {
-    const guest = new Guest({ debug: false });
+  async (t, guest) => {
     const { map, root, ram, memory, va } = guest;
     const device = map.createRegion({ name: 'bar', kind: 'device', size: 8 * PAGE }).place(root, { offset: 80 * PAGE });
     const card = map.createRegion({ name: 'card', kind: 'ram', size: 2 * PAGE });
@@ -276,8 +279,8 @@ const PLANS = 10_000;
     t.log(guest.classes);
     t.deepEqual(Object.keys(guest.classes).sort(), ['changed', 'none']);
     own.close();
-    await guest.close(t);
   },
+  { debug: false },
 );
 
 guestTest('vCPUs are held while bytes that stay valid are absent, and never notice', async (t, guest) => {
