@@ -1,6 +1,7 @@
 // The core's face in JavaScript: the only file that touches Wasm memory. Addresses go in as numbers or bigints, rows come
 // out as objects, negative results become errors. A trap means a bug in the core: from then on every call says so.
 
+import { instantiateSync } from '@assemblyscript/loader';
 import * as abi from '../../assembly/abi.ts';
 import { type Address, high, LAST_ADDRESS, lastByte, low, sum, toAddress } from './address.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
@@ -79,10 +80,19 @@ const CHANGEABLE_FLAGS = abi.REGION_READONLY | abi.REGION_NONVOLATILE | abi.REGI
 const WASM_PAGE = 65536;
 const MAX_PAGES = 65535;
 
-/** Throws SYSTEM where no addresses are left for its memory. */
-function instantiate(module: WebAssembly.Module, imports: WebAssembly.Imports): WebAssembly.Instance {
+interface CoreModule extends Exports {
+  readonly memory: WebAssembly.Memory;
+  failedAddress(): bigint;
+  [name: string]: unknown;
+}
+
+/** A new core. Throws SYSTEM where no addresses are left for its memory. */
+function instantiate(build: 'core.wasm' | 'core.debug.wasm'): CoreModule {
+  const abort = (_message: number, _file: number, line: number, column: number) => {
+    throw new WebAssembly.RuntimeError(`assertion failed (line ${line}, column ${column})`);
+  };
   try {
-    return new WebAssembly.Instance(module, imports);
+    return instantiateSync<CoreModule>(coreModule(build), { env: { abort } }).exports;
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause;
     const message = `a memory map cannot have memory for its core (${cause.message}): V8 reserves 10 GiB of addresses for each, which a limit of the process (ulimit -v) may forbid`;
@@ -106,18 +116,12 @@ export class Core {
   #isPoisoned = false;
 
   constructor({ policy = 'layered', maxMemory, debug = false, explain }: CoreOptions = {}) {
-    const abort = (_message: number, _file: number, line: number, column: number) => {
-      throw new WebAssembly.RuntimeError(`assertion failed (line ${line}, column ${column})`);
-    };
-    const instance = instantiate(coreModule(debug ? 'core.debug.wasm' : 'core.wasm'), { env: { abort } });
-    const memory = instance.exports.memory as WebAssembly.Memory;
-    this.memory = memory;
-    this.#grow = (pages) => memory.grow(pages);
-    this.#failedAddress = instance.exports.failedAddress as () => bigint;
-    this.#wasm = Object.fromEntries(
-      NAMES.map((name) => [name, this.#guarded(instance.exports[name] as Export)]),
-    ) as Exports;
-    this.#globals = Object.values(instance.exports).filter((each) => each instanceof WebAssembly.Global);
+    const core = instantiate(debug ? 'core.debug.wasm' : 'core.wasm');
+    this.memory = core.memory;
+    this.#grow = (pages) => core.memory.grow(pages);
+    this.#failedAddress = core.failedAddress;
+    this.#wasm = Object.fromEntries(NAMES.map((name) => [name, this.#guarded(core[name])])) as Exports;
+    this.#globals = Object.values(core).filter((each) => each instanceof WebAssembly.Global);
     this.#view = new DataView(this.memory.buffer);
     this.#explain = explain ?? (({ code, ...details }) => ({ message: code, details }));
     const version = this.#wasm.abiVersion();
