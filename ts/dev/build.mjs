@@ -17,7 +17,7 @@ const TOOLS = 'package-lock.json';
 // ---- The core ----------------------------------------------------------------------------------
 
 export function core() {
-  return compile('release', 'build/core.wasm', 'ts/dev/inline-calls.mjs', 'ts/dev/export-state.mjs');
+  return compile('release', 'build/core.wasm', 'ts/dev/export-state.mjs');
 }
 
 /** The core that checks itself: for tests and the package's users, and seconds more than `npm start` needs. */
