@@ -3,13 +3,15 @@
 // Plain constants only: no types, no functions, no strings.
 
 /** Changes whenever anything below changes meaning; core, shim and ts refuse to meet otherwise. */
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 // ---- Sizes and capacities ------------------------------------------------------------------
 
 /** Bytes. What is not a whole page is never mapped and has no slot: the guest traps there. */
 export const PAGE_SIZE = 4096;
 export const PAGE_SHIFT = 12;
+/** Pages of an object are 2^PAGE_SHIFT to 2^this bytes. */
+export const MAX_PAGE_SHIFT = 40;
 /** Records of each kind that can be alive at once. */
 export const MAX_REGIONS = 1048576;
 export const MAX_OBJECTS = 1048576;
@@ -18,10 +20,12 @@ export const MAX_SINKS = 1024;
 export const MAX_PARTITIONS = 256;
 /** Memory slots one partition may be given at most. */
 export const MAX_SLOTS = 65536;
-/** Containers and aliases on one path from a root to a byte. More is taken for a cycle. */
+/** Containers and aliases on one path from a root to a byte. */
 export const MAX_DEPTH = 64;
-/** Regions looked at while one commit is resolved. More is refused, not waited for. */
-export const MAX_VISITS = 33554432;
+/** Regions looked at while one commit is resolved: this many, and as many times each region that there is as the next says.
+ *  More is refused, not waited for. */
+export const MAX_VISITS = 1048576;
+export const VISITS_PER_REGION = 32;
 /** Transactions inside each other. */
 export const MAX_NESTING = 64;
 
@@ -99,7 +103,7 @@ export const POLICY_NESTED = 1;
 // length    bytes, whole pages, never 0
 // offset    VA commands: byte offset in the object; slot commands: byte offset of the HVA in the VA space
 // backing   VA commands: the object; slot commands: the VA sink whose HVAs are used
-// access    ACCESS_* that the result has
+// access    ACCESS_* that the result has; OP_VA_LIMIT: that anybody may use there
 // slot      slot commands: the number
 // region    whose memory this is, with the offset of `gpa` in it (for people and recorders)
 
@@ -125,6 +129,8 @@ export const OP_VA_PROTECT = 3;
 export const OP_VA_PARK = 4;
 /** Move private pages from home to the GPA, contents kept. */
 export const OP_VA_UNPARK = 5;
+/** Let the monitor use only this access of what is there, whatever is mapped; ACCESS_ALL takes the limit away. */
+export const OP_VA_LIMIT = 8;
 /** Give the partition a memory slot. */
 export const OP_SLOT_ADD = 6;
 /** Take the memory slot away; the fields say what it was. */
@@ -147,16 +153,18 @@ export const CLASS_UNCHANGED_BYTES = 2;
 //   +---------+---------+----------------+----------------+----------------+
 //   | id      | flags   | start          | last           | offset         |
 //   +---------+---------+----------------+----------------+----------------+
-//   | kind    | other   | priority | aux | offset2        | 0              |
+//   | kind    | other   | priority | aux | extent         | 0              |
 //   +---------+---------+----------+-----+----------------+----------------+
 //
 //             id      flags    start..last              offset          kind    other    priority aux
 // flat        region  FLAT_*   GPA                      in region       KIND_*           priority
 // mapping     object  MAPPING_ offset in region         in object
-// piece       object  ACCESS_  GPA                      in object
+// piece, part object  ACCESS_  GPA                      in object
 // slot        region  ACCESS_  GPA in the address space in region       slot    VA sink
 // region      region  REGION_  offset..last in parent   in target       KIND_*  target   priority parent+1
 // explain     region  FLAT_*   the region's GPA extent* in region       KIND_*  via      priority depth
+//
+// extent: of a region, its last byte counted from its first, also where that lies past the end of every address space.
 //
 // * as seen at this byte: clipped by every container and alias on the way.
 
@@ -170,6 +178,7 @@ export const ROW_KIND = 32;
 export const ROW_OTHER = 36;
 export const ROW_PRIORITY = 40;
 export const ROW_AUX = 44;
+export const ROW_EXTENT = 48;
 /** Rows that fit in the exchange buffer. */
 export const ROW_CAPACITY = 512;
 
@@ -197,3 +206,5 @@ export const ERR_NESTING = -19;
 export const ERR_PLAN_PENDING = -20;
 export const ERR_POISONED = -21;
 export const ERR_ATTACHMENT_OVERLAP = -22;
+export const ERR_SPLIT_PAGE = -23;
+export const ERR_TOO_DEEP = -24;

@@ -2,6 +2,7 @@
 
 import {
   ERR_NO_MEMORY,
+  FLAT_READONLY,
   KIND_ALIAS,
   KIND_CONTAINER,
   MAX_DEPTH,
@@ -10,7 +11,7 @@ import {
   ROW_CAPACITY,
   ROW_SIZE,
 } from './abi';
-import { regionOf, sinkOf, spaceOf } from './asked/records';
+import { isWritable, regionOf, sinkOf, spaceOf } from './asked/records';
 import { resetVisits, visit } from './asked/touch';
 import { fail } from './base/failure';
 import { clearExhausted, exhausted } from './base/heap';
@@ -18,7 +19,16 @@ import { LAST_BYTE, plusClipped, sumFits } from './base/range';
 import { VECTOR_SIZE, Vector } from './base/vector';
 import { isPlanned } from './plan';
 import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './seen/flatten';
-import { formerPieces, PIECE_BYTES, Piece, stretchStart, wantedPieces } from './sinks/pieces';
+import {
+  formerParts,
+  isMappedReadonly,
+  PIECE_BYTES,
+  Piece,
+  stretchStart,
+  wantedParts,
+  writabilityLast,
+} from './sinks/parts';
+import { formerPieces, hasLargePages, wantedPieces } from './sinks/pieces';
 import { slotAccess, slotNumber } from './sinks/slots';
 import { enterNotes } from './tree/before';
 import { Span } from './tree/node';
@@ -37,6 +47,7 @@ class Row {
   other: u32;
   priority: i32;
   aux: u32;
+  extent: u64;
 }
 
 export const rows: usize = memory.data(ROW_SIZE * ROW_CAPACITY, 8);
@@ -77,22 +88,43 @@ function fillRow(span: Span): void {
 // Precondition of all: the id is alive and of the right kind.
 
 export function readFlat(space: u32, from: u64): i32 {
-  const count = readSpans(spaceOf(space).flatSlot, from);
-  for (let i = 0; i < count; ++i) {
-    const row = changetype<Row>(rows + i * ROW_SIZE);
-    const region = regionOf(row.id);
-    row.kind = region.kind;
-    row.priority = region.priority;
+  filled = 0;
+  cursor.seek(spaceOf(space).flatSlot, from);
+  for (let range = cursor.span; range != null && filled < <u32>ROW_CAPACITY; range = cursor.span) {
+    fillFlat(range, from);
+    cursor.next();
   }
-  return count;
+  return <i32>filled;
+}
+
+/** Rows for a flat range, cut where what is mapped is read-only by its mapping alone: those that reach `from` or lie behind. */
+function fillFlat(range: Span, from: u64): void {
+  const region = regionOf(range.b);
+  const mayWrite = isWritable(range.b, range.c);
+  let last = range.last;
+  for (let start = range.start; filled < <u32>ROW_CAPACITY; start = last + 1) {
+    const isReadonly = mayWrite && isMappedReadonly(range, start, range.last);
+    if (mayWrite) last = writabilityLast;
+    if (last >= from) {
+      const row = newRow();
+      row.id = range.b;
+      row.flags = isReadonly ? range.c | FLAT_READONLY : range.c;
+      row.start = start;
+      row.last = last;
+      row.offset = range.aAt(start);
+      row.kind = region.kind;
+      row.priority = region.priority;
+    }
+    if (last == range.last) return;
+  }
 }
 
 export function readMappings(region: u32, from: u64): i32 {
   return readSpans(regionOf(region).mappingsSlot, from);
 }
 
-/** What there is, or while a plan is pending what it makes, from the piece that reaches `from` on. */
-export function readPieces(va: u32, from: u64): i32 {
+/** What there is, or while a plan is pending what it makes, from the part that reaches `from` on. */
+export function readParts(va: u32, from: u64): i32 {
   filled = 0;
   const sink = sinkOf(va);
   const former = !isPlanned();
@@ -100,19 +132,37 @@ export function readPieces(va: u32, from: u64): i32 {
   let at = stretchStart(sink, from, former);
   do {
     pieces.clear();
-    if (former) formerPieces(sink, at, LAST_BYTE, pieces, MOST_PIECES);
-    else wantedPieces(sink, at, LAST_BYTE, pieces, MOST_PIECES);
+    if (former) formerParts(sink, at, LAST_BYTE, pieces, MOST_PIECES);
+    else wantedParts(sink, at, LAST_BYTE, pieces, MOST_PIECES);
     for (let i: u32 = 0; i < pieces.length; i += PIECE_BYTES) {
-      const piece = changetype<Piece>(pieces.at(i));
-      at = piece.last;
-      if (at >= from && !addPiece(piece)) return <i32>filled;
+      const part = changetype<Piece>(pieces.at(i));
+      at = part.last;
+      if (at >= from && !addPiece(part)) return <i32>filled;
     }
   } while (pieces.length >= MOST_PIECES && at++ != LAST_BYTE);
-  if (exhausted) {
-    clearExhausted();
-    return fail(ERR_NO_MEMORY);
+  return filledOrExhausted();
+}
+
+/** The same for pieces. */
+export function readPieces(va: u32, from: u64): i32 {
+  if (!hasLargePages()) return readParts(va, from);
+  filled = 0;
+  const former = !isPlanned();
+  if (former) enterNotes();
+  pieces.clear();
+  if (former) formerPieces(sinkOf(va), 0, LAST_BYTE, pieces);
+  else wantedPieces(sinkOf(va), 0, LAST_BYTE, pieces);
+  for (let i: u32 = 0; i < pieces.length; i += PIECE_BYTES) {
+    const piece = changetype<Piece>(pieces.at(i));
+    if (piece.last >= from && !addPiece(piece)) break;
   }
-  return <i32>filled;
+  return filledOrExhausted();
+}
+
+function filledOrExhausted(): i32 {
+  if (!exhausted) return <i32>filled;
+  clearExhausted();
+  return fail(ERR_NO_MEMORY);
 }
 
 /** As a row of its own, or a part of the last one; false if there is no room. */
@@ -175,6 +225,7 @@ function describeRegion(id: u32): void {
   row.other = region.target;
   row.priority = region.priority;
   row.aux = region.parent;
+  row.extent = region.last;
 }
 
 // ---- Why is a byte what it is? -------------------------------------------------------------

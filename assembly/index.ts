@@ -4,7 +4,7 @@
 //
 //   abi       numbers that cross the boundary
 //   plan      transactions, adopt and unwind; describe: rows that say what there is; verify: the invariants
-//   sinks/    passes 3 and 4: attach, pieces (what a VA space shows), va, slots, command (the lists of a plan), va-verify
+//   sinks/    passes 3 and 4: attach, parts (what a VA space is to show), pieces (what it maps for that), va, slots, command (the lists of a plan), va-verify
 //   seen/     pass 2, flatten: who is seen where
 //   asked/    pass 1: region, mapping, space, records (what they are kept as), policy (`nested`), touch (what a change touches)
 //   tree/     span trees: node, path, tree, spans (disjoint ones), walk (the merge-walk), before, tree-verify
@@ -137,9 +137,9 @@ export function spaceDestroy(id: u32): i32 {
 
 // ---- Objects and mappings ------------------------------------------------------------------
 
-export function objectCreate(kind: u32, flags: u32, sizeLow: u32, sizeHigh: u32): i32 {
+export function objectCreate(kind: u32, flags: u32, sizeLow: u32, sizeHigh: u32, pageShift: u32): i32 {
   const refused = plan.beginOperation();
-  return refused != 0 ? refused : end(mapping.createObject(kind, flags, join64(sizeLow, sizeHigh)));
+  return refused != 0 ? refused : end(mapping.createObject(kind, flags, join64(sizeLow, sizeHigh), pageShift));
 }
 export function objectDestroy(id: u32): i32 {
   const refused = plan.beginRemoval();
@@ -227,6 +227,9 @@ export function readMappings(id: u32, fromLow: u32, fromHigh: u32): i32 {
 }
 export function readPieces(id: u32, fromLow: u32, fromHigh: u32): i32 {
   return isSink(id, SINK_VA) ? describe.readPieces(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+}
+export function readParts(id: u32, fromLow: u32, fromHigh: u32): i32 {
+  return isSink(id, SINK_VA) ? describe.readParts(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
 }
 export function readSlots(id: u32, fromLow: u32, fromHigh: u32): i32 {
   return isSink(id, SINK_PARTITION) ? describe.readSlots(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);

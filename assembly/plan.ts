@@ -7,6 +7,7 @@
 //                    \-- (refused) --> idle                        \--poison--> poisoned
 
 import {
+  ACCESS_ALL,
   CLASS_NONE,
   ERR_BAD_RANGE,
   ERR_NESTING,
@@ -15,6 +16,7 @@ import {
   ERR_PLAN_PENDING,
   ERR_POISONED,
   MAX_NESTING,
+  OP_VA_LIMIT,
   OP_VA_MAP,
   OP_VA_PROTECT,
   OP_VA_UNMAP,
@@ -44,7 +46,17 @@ import {
   plan,
 } from './sinks/command';
 import { beginSlots, diffSlots, planSlotAdditions, slotClass } from './sinks/slots';
-import { beginVa, diffVa, planVaAdditions, planVaRemovals, restoreAccess, restoreRange, vaClass } from './sinks/va';
+import {
+  beginVa,
+  diffVa,
+  markLimited,
+  planVaAdditions,
+  planVaRemovals,
+  restoreAccess,
+  restoreLimits,
+  restoreRange,
+  vaClass,
+} from './sinks/va';
 import { verifyChanges } from './sinks/va-verify';
 import { forgetBefore } from './tree/before';
 import { ensureStep, keep, savepoint, undo } from './undo/journal';
@@ -181,6 +193,7 @@ function makePlan(): i32 {
   planVaRemovals();
   error = planVaAdditions();
   if (error != 0) return error;
+  markLimited();
   beginSlots();
   error = diffSinks(SINK_PARTITION);
   if (error != 0) return error;
@@ -265,11 +278,14 @@ function takeBack(command: Command): void {
 function restore(command: Command): void {
   // A sink that came with the transaction had nothing.
   if (!sinks.isAlive(command.sink)) {
-    emitVa(inversePlan, OP_VA_UNMAP, command.sink, command.gpa, command.length, 0, 0, 0);
+    const isLimit = command.op == OP_VA_LIMIT;
+    const op = isLimit ? OP_VA_LIMIT : OP_VA_UNMAP;
+    emitVa(inversePlan, op, command.sink, command.gpa, command.length, 0, 0, isLimit ? ACCESS_ALL : 0);
     return;
   }
   const last = lastOf(command.gpa, command.length);
-  if (command.op == OP_VA_PROTECT) restoreAccess(command.sink, command.gpa, last, inversePlan);
+  if (command.op == OP_VA_LIMIT) restoreLimits(command.sink, command.gpa, last, inversePlan);
+  else if (command.op == OP_VA_PROTECT) restoreAccess(command.sink, command.gpa, last, inversePlan);
   else restoreRange(command.sink, command.gpa, last, inversePlan);
 }
 

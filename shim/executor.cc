@@ -30,6 +30,11 @@ int protectionOf(uint32_t access) {
   return (access & abi::ACCESS_READ ? PROT_READ : 0) | (access & abi::ACCESS_WRITE ? PROT_WRITE : 0);
 }
 
+Limits::Use useOf(uint32_t access) {
+  if (access & abi::ACCESS_WRITE) return Limits::Use::kAll;
+  return access & abi::ACCESS_READ ? Limits::Use::kRead : Limits::Use::kNothing;
+}
+
 }  // namespace
 
 uint32_t Executor::run(const uint8_t* records, uint32_t count, Failure& failure) {
@@ -54,6 +59,7 @@ Failure Executor::execute(const Command& command) {
     case abi::OP_VA_PROTECT:
     case abi::OP_VA_PARK:
     case abi::OP_VA_UNPARK:
+    case abi::OP_VA_LIMIT:
       return executeVa(command);
     case abi::OP_SLOT_ADD:
     case abi::OP_SLOT_DELETE:
@@ -81,6 +87,9 @@ Failure Executor::executeVa(const Command& command) {
       return mapShared(command, space);
     case abi::OP_VA_PARK:
       return park(command, space);
+    case abi::OP_VA_LIMIT:
+      (*reservation)->limits().set({command.gpa, command.gpa + command.length, useOf(command.access)});
+      return kDone;
     default:
       return unpark(command, space);
   }

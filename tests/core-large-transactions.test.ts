@@ -28,7 +28,7 @@ function scene(build: Build): World {
       map crumb 0 4000 other 10000
       va va 2000000 of memory
       va second 2000000 of memory
-      partition vm 60
+      partition vm 4000
       attach vtl0 of vm to memory through va
     `);
 }

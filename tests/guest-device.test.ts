@@ -141,7 +141,7 @@ vmTest('holes read as zeroes where that is the policy, and cannot be written', {
   closeSync(fd);
 });
 
-test('what is mapped in a region that stays in place costs no slot', (t) => {
+test('what is mapped writable in a region that stays in place costs no slot, what is mapped read-only has its own', (t) => {
   const manager = buildVm();
   const partition = new RecordingPartition();
   manager.attachPartition(partition);
@@ -150,9 +150,15 @@ test('what is mapped in a region that stays in place costs no slot', (t) => {
   const fd = pagesFile(64, 0);
   const before = partition.events.length;
   for (let i = 0; i < 32; i++) region.map(i * 2 * PAGE, fd, i * PAGE, PAGE, true);
-  region.map(0, fd, 0, 32 * PAGE);
+  region.map(0, fd, 0, 32 * PAGE, true);
   region.unmap(3 * PAGE, 8 * PAGE);
   t.is(partition.events.length, before);
+  region.map(0, fd, 0, PAGE);
+  const slots = [...partition.slots.values()].filter(({ gpa }) => gpa >= BAR);
+  t.deepEqual(slots.map(({ gpa, length, access }) => [Number(gpa) - BAR, length, access]).sort(), [
+    [0, PAGE, 'rx'],
+    [PAGE, 63 * PAGE, 'rwx'],
+  ]);
   closeSync(fd);
   manager.close();
   t.is(partition.slots.size, 0);
@@ -316,4 +322,30 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
     plans: { plans: 1, commands: 1, failed: 0, disturbing: 0 },
   });
   t.is(BigInt(facts.devices[1]!.gpa!), 0xffff_ffff_fff0_0000n);
+});
+
+test('a BAR that is placed read-only has a read-only slot, and the flat view says so', (t) => {
+  const manager = buildVm();
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  const { control, region } = manager.deviceMapper.newRegion(2 * PAGE, 'bar');
+  const fd = pagesFile(2, 0);
+  region.map(0, fd, 0, 2 * PAGE, true);
+  const shown = () => {
+    const slot = [...partition.slots.values()].find(({ gpa }) => gpa === BAR);
+    const range = manager.map.context.spaces.values().next().value!.find(BAR);
+    return [slot?.access, range?.readonly];
+  };
+  control.mapToGuest(BAR, { writable: false });
+  t.deepEqual(shown(), ['rx', true]);
+  control.mapToGuest(BAR);
+  t.deepEqual(shown(), ['rwx', false]);
+  region.map(0, fd, 0, 2 * PAGE);
+  t.deepEqual(shown(), ['rx', true], 'read-only by its mapping');
+  t.throws(() => manager.guestMemory.writeU8(BAR, 1), { code: 'GUEST_ACCESS' });
+  for (const more of [[true], [{ writable: 1 }], [{ readonly: true }], [undefined, 1]] as never[][]) {
+    t.throws(() => control.mapToGuest(BAR, ...more), { code: 'INVALID_ARGUMENT' });
+  }
+  closeSync(fd);
+  manager.close();
 });

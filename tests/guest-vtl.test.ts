@@ -5,7 +5,6 @@ import { PartitionAttachError } from '../ts/guest/errors.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import type { Vtl } from '../ts/guest/vtl.ts';
-import { hugePageTest } from './support/accounting.ts';
 import { footprint } from './support/footprint.ts';
 import { kvmTest } from './support/guest.ts';
 import { takenBack } from './support/taken-back.ts';
@@ -260,28 +259,6 @@ test('RAM that goes takes its protections along: what comes there has none', (t)
   manager.addRam(dimm);
   manager.setVtlProtection(0, { gpa: 0, length: 4 * MIB }, 'rwx');
   t.deepEqual(slots(partition), before);
-  manager.close();
-});
-
-hugePageTest('a protection of RAM of huge pages is made of whole ones', 2 * MIB, 4, (t) => {
-  const ranges = [{ gpa: GIB / 2, length: 8 * MIB }];
-  const ram = { name: 'huge', ranges, backing: { kind: 'shared', hugePageSize: 2 * MIB } } as const;
-  const manager = buildVm({ ...ALIASED, ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }] }, ram] });
-  const set = (offset: number, length: number) => manager.setVtlProtection(0, { gpa: GIB / 2 + offset, length }, 'rx');
-  for (const [offset, length] of [
-    [0, PAGE],
-    [2 * MIB + PAGE, 2 * MIB - PAGE],
-    [-PAGE, 2 * PAGE],
-  ] as const) {
-    t.throws(() => set(offset, length), {
-      code: 'INVALID_ARGUMENT',
-      message: /"huge" must be whole pages of 0x200000 bytes/,
-    });
-  }
-  set(-PAGE, 2 * MIB + PAGE);
-  set(4 * MIB, 4 * MIB + PAGE);
-  t.is(manager.vtlProtections(0).length, 2);
-  manager.setVtlProtection(0, range, 'rx');
   manager.close();
 });
 

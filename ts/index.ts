@@ -25,6 +25,7 @@ export type {
   DeviceMemoryMapper,
   DeviceRegionControl,
   DeviceRegionOptions,
+  GuestMappingOptions,
   HolePolicy,
   MappedRegion,
 } from './guest/device.ts';

@@ -10,10 +10,12 @@ import {
   ERR_READONLY_OBJECT,
   ERR_UNALIGNED,
   MAPPING_WRITABLE,
+  MAX_PAGE_SHIFT,
   OBJECT_PRIVATE,
   OBJECT_SHARED,
   OBJECT_WRITABLE,
   PAGE_SHIFT,
+  PAGE_SIZE,
   REGION_EMPTY,
 } from '../abi';
 import { fail } from '../base/failure';
@@ -23,24 +25,33 @@ import { NOTHING, noteEdit } from '../tree/before';
 import { Span } from '../tree/node';
 import * as spans from '../tree/spans';
 import { ensureStep } from '../undo/journal';
-import { changeObject, isMemory, objectOf, objects, regionOf } from './records';
-import { MAPPINGS, markRegion, noteMappings } from './touch';
+import { changeObject, changeRegion, isMemory, objectOf, objects, regionOf } from './records';
+import { MAPPINGS, markRegion, noteMappings, WRITABILITY } from './touch';
 
 const SPAN_BYTES: u32 = offsetof<Span>();
 
 /** Spans that were just taken out. */
 const erased = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-export function createObject(kind: u32, flags: u32, size: u64): i32 {
+/** The bits of an address inside a page of the largest size that any object has had. */
+export let largestPageMask: u64 = PAGE_SIZE - 1;
+
+/** Its pages are 2^`pageShift` bytes: only shared ones may have larger than PAGE_SIZE, and are then whole pages. */
+export function createObject(kind: u32, flags: u32, size: u64, pageShift: u32): i32 {
   if (kind != OBJECT_SHARED && kind != OBJECT_PRIVATE) return fail(ERR_BAD_KIND);
   if (flags & ~OBJECT_WRITABLE) return fail(ERR_BAD_FLAGS);
-  if (size == 0) return fail(ERR_BAD_RANGE);
+  if (size == 0 || pageShift < <u32>PAGE_SHIFT || pageShift > <u32>MAX_PAGE_SHIFT) return fail(ERR_BAD_RANGE);
+  if (pageShift != PAGE_SHIFT && kind != OBJECT_SHARED) return fail(ERR_BAD_KIND);
+  const pageMask = ((<u64>1) << pageShift) - 1;
+  if (pageShift != PAGE_SHIFT && (size & pageMask) != 0) return fail(ERR_UNALIGNED, 0, 0, size);
   const id = objects.allocate();
   if (id < 0) return fail(id);
   const object = objectOf(id);
   object.kind = <u8>kind;
   object.flags = <u8>flags;
   object.size = size;
+  object.pageShift = <u8>pageShift;
+  largestPageMask = max(largestPageMask, pageMask);
   return id;
 }
 
@@ -68,11 +79,22 @@ export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, obje
   erased.clear();
   const slot = regionOf(id).mappingsSlot;
   spans.overwrite(slot, offset, last, objectOffset, objectId, flags, erased);
-  forgetErased();
+  forgetErased(id);
   const edit = noteEdit(slot, offset, last, objectOffset, objectId, flags, erased);
-  changeObject(objectId).mappedPages += length >> PAGE_SHIFT;
-  noteMappings();
-  return markRegion(id, offset, last, MAPPINGS, edit);
+  const pages = length >> PAGE_SHIFT;
+  changeObject(objectId).mappedPages += pages;
+  if (!(flags & MAPPING_WRITABLE)) noteReadonly(id, pages);
+  noteMappings(what);
+  return markRegion(id, offset, last, what, edit);
+}
+
+/** What the operation that is carried out changes: MAPPINGS, or WRITABILITY too. */
+let what: u32 = MAPPINGS;
+
+/** Counts pages that are mapped and not writable. */
+function noteReadonly(id: u32, pages: u64): void {
+  changeRegion(id).readonlyPages += pages;
+  what = WRITABILITY;
 }
 
 export function unmapObject(id: u32, offset: u64, length: u64): i32 {
@@ -80,7 +102,7 @@ export function unmapObject(id: u32, offset: u64, length: u64): i32 {
   if (error != 0) return error;
   const last = lastOf(offset, length);
   const edit = eraseMappings(id, offset, last);
-  return edit != 0 ? markRegion(id, offset, last, MAPPINGS, edit) : 0;
+  return edit != 0 ? markRegion(id, offset, last, what, edit) : 0;
 }
 
 function checkRange(id: u32, offset: u64, length: u64): i32 {
@@ -102,17 +124,20 @@ export function eraseMappings(id: u32, start: u64, last: u64): u32 {
   erased.clear();
   spans.take(slot, start, last, erased);
   if (erased.length == 0) return 0;
-  forgetErased();
+  forgetErased(id);
   return noteEdit(slot, start, last, 0, NOTHING, 0, erased);
 }
 
-/** Counts the pages of `erased` no more. */
-function forgetErased(): void {
+/** Counts the pages of `erased`, which were the region's, no more. */
+function forgetErased(id: u32): void {
+  what = MAPPINGS;
   for (let at: u32 = 0; at < erased.length; at += SPAN_BYTES) {
     if (!ensureStep()) return;
     const span = changetype<Span>(erased.at(at));
-    changeObject(span.b).mappedPages -= lengthOf(span.start, span.last) >> PAGE_SHIFT;
-    noteMappings();
+    const pages = lengthOf(span.start, span.last) >> PAGE_SHIFT;
+    changeObject(span.b).mappedPages -= pages;
+    if (!(span.c & MAPPING_WRITABLE)) noteReadonly(id, 0 - pages);
+    noteMappings(what);
   }
 }
 

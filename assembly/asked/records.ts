@@ -37,6 +37,8 @@ export class Region extends Entry {
   referrers: u32;
   /** First address space of which this is the root. */
   spaces: u32;
+  /** Pages that are mapped and not writable. */
+  readonlyPages: u64;
   /** How many children, aliases and address spaces refer to it. */
   uses: u32;
   kind: u8;
@@ -79,8 +81,13 @@ export class MappableObject extends Entry {
   mappedPages: u64;
   /** Private: what of it is shown. Span tree: offset in object -> a = GPA, b = VA sink. */
   shown: u32;
-  padding: u32;
+  /** Its pages are 2^pageShift bytes: a VA space shows only whole ones. */
+  pageShift: u8;
 
+  /** The bits of an address inside one of its pages. */
+  get pageMask(): u64 {
+    return ((<u64>1) << this.pageShift) - 1;
+  }
   get shownSlot(): usize {
     return changetype<usize>(this) + offsetof<MappableObject>('shown');
   }

@@ -9,6 +9,7 @@ import {
   ERR_IN_USE,
   ERR_NOT_PLACED,
   ERR_PLACED,
+  ERR_TOO_DEEP,
   KIND_ALIAS,
   KIND_CONTAINER,
   KIND_RAM,
@@ -81,7 +82,8 @@ export function placeRegion(id: u32, parent: u32, offset: u64, priority: i32): i
   if (regionOf(parent).kind == KIND_ALIAS) return fail(ERR_BAD_KIND, parent + 1);
   let depth = 0;
   for (let above = parent + 1; above != 0; above = regionOf(above - 1).parent) {
-    if (above == id + 1 || ++depth == MAX_DEPTH) return fail(ERR_CYCLE, id + 1, parent + 1);
+    if (above == id + 1) return fail(ERR_CYCLE, id + 1, parent + 1);
+    if (++depth == MAX_DEPTH) return fail(ERR_TOO_DEEP, id + 1, parent + 1);
   }
   const region = changeRegion(id);
   region.parent = parent + 1;

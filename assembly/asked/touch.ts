@@ -1,23 +1,36 @@
 // Pass 1, second half: which windows does a change touch? Found by walking upwards from the region that changed, through
 // the containers that hold it and the aliases that show it, to every address space that sees it.
 
-import { ERR_CYCLE, ERR_TOO_COMPLEX, MAX_DEPTH, MAX_VISITS, REGION_DISABLED, REGION_EMPTY, SINK_VA } from '../abi';
+import {
+  ERR_CYCLE,
+  ERR_TOO_COMPLEX,
+  ERR_TOO_DEEP,
+  MAX_DEPTH,
+  MAX_VISITS,
+  REGION_DISABLED,
+  REGION_EMPTY,
+  SINK_VA,
+  VISITS_PER_REGION,
+} from '../abi';
 import { fail } from '../base/failure';
 import { minusClipped, pageLast, pageStart, plusClipped, sumFits } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import * as tree from '../tree/tree';
 import { addWindow, sinkWindows, viewWindows } from '../undo/touched';
-import { regionOf, sinkOf, spaceOf } from './records';
+import { regionOf, regions, sinkOf, spaceOf } from './records';
 
-/** What may be different in a window: which regions are seen there, or only what is mapped into them. */
+/** What may be different in a window: which regions are seen there, or only what is mapped into them, or also whether that
+ *  may be written. */
 export const VIEW: u32 = 1;
 export const MAPPINGS: u32 = 2;
+export const WRITABILITY: u32 = 3;
 
 /** Aliases found on the way, a run for each region under way. */
 const found = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** Whether a mapping has changed since the last commit: then what looks as before may show other bytes. */
-export let mappingsChanged: bool = false;
+/** What has changed of mappings since the last commit, so that what looks as before may show other bytes: MAPPINGS or
+ *  WRITABILITY, 0 for nothing. */
+export let mappingsChanged: u32 = 0;
 
 /** Regions visited by this operation upwards, or by this commit downwards. */
 let visits: u32 = 0;
@@ -30,17 +43,37 @@ export function resetVisits(): void {
   visits = 0;
 }
 
-export function noteMappings(): void {
-  mappingsChanged = true;
+export function noteMappings(what: u32): void {
+  mappingsChanged = max(mappingsChanged, what);
 }
 
 export function forgetMappings(): void {
-  mappingsChanged = false;
+  mappingsChanged = 0;
 }
 
 /** Counts one region; false when there were too many. */
 export function visit(): bool {
-  return ++visits <= <u32>MAX_VISITS;
+  return ++visits <= <u32>MAX_VISITS + regions.count * <u32>VISITS_PER_REGION;
+}
+
+/** The regions on the way of a walk, by depth: u32 ids. */
+const way: usize = memory.data(MAX_DEPTH * 4, 4);
+
+/** A walk has come to a region. */
+export function stepTo(id: u32, depth: u32): void {
+  store<u32>(way + (depth << 2), id);
+}
+
+/** Why a walk of MAX_DEPTH steps does not go on: it came to some region twice, or the way is that long. */
+export function refuseDepth(id: u32, gpa: u64): i32 {
+  for (let i: u32 = 0; i < <u32>MAX_DEPTH; ++i) {
+    const other = load<u32>(way + (i << 2));
+    if (other == id) return fail(ERR_CYCLE, id + 1, 0, gpa);
+    for (let j: u32 = i + 1; j < <u32>MAX_DEPTH; ++j) {
+      if (load<u32>(way + (j << 2)) == other) return fail(ERR_CYCLE, other + 1, 0, gpa);
+    }
+  }
+  return fail(ERR_TOO_DEEP, id + 1, 0, gpa);
 }
 
 /** Marks bytes [start, last] of a region, wherever they are seen; `edit`: what was done to its mappings there. Returns 0 or
@@ -69,9 +102,10 @@ function markSeen(id: u32, start: u64, last: u64, what: u32, depth: u32): void {
   if (region.flags & REGION_EMPTY || start > region.last) return;
   last = min(last, region.last);
   if (depth == MAX_DEPTH) {
-    walkError = fail(ERR_CYCLE, id + 1);
+    walkError = refuseDepth(id, 0);
     return;
   }
+  stepTo(id, depth);
   if (!visit()) {
     walkError = fail(ERR_TOO_COMPLEX, id + 1);
     return;
@@ -108,6 +142,7 @@ export function markSpace(id: u32, start: u64, last: u64, what: u32): void {
     return;
   }
   for (let sink = spaceOf(id).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-    if (sinkOf(sink - 1).kind == SINK_VA) addWindow(sinkWindows, sink - 1, start, last, walkEdit);
+    if (what == WRITABILITY || sinkOf(sink - 1).kind == SINK_VA)
+      addWindow(sinkWindows, sink - 1, start, last, walkEdit);
   }
 }

@@ -5,7 +5,6 @@
 //   everything on the way) and `gpa`, the address of `start`.
 
 import {
-  ERR_CYCLE,
   ERR_TOO_COMPLEX,
   FLAT_NONVOLATILE,
   FLAT_READONLY,
@@ -19,7 +18,7 @@ import {
   SINK_VA,
 } from '../abi';
 import { Region, regionOf, sinkOf, spaceOf } from '../asked/records';
-import { mappingsChanged, visit } from '../asked/touch';
+import { mappingsChanged, refuseDepth, stepTo, visit, WRITABILITY } from '../asked/touch';
 import { fail } from '../base/failure';
 import { plusClipped, sumFits } from '../base/range';
 import { sortIds } from '../base/sort';
@@ -63,9 +62,10 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
   let edit: u32 = 0;
   if (isChanged && space.sinks != 0) edit = noteEdit(slot, start, last, 0, 0, 0, before);
   // What is mapped into regions that are seen here, or were, may be another too: then it is not the only reason.
-  if (mappingsChanged) edit = 0;
+  if (mappingsChanged != 0) edit = 0;
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-    if (isChanged || (mappingsChanged && sinkOf(sink - 1).kind == SINK_VA))
+    const isVa = sinkOf(sink - 1).kind == SINK_VA;
+    if (isChanged || mappingsChanged == WRITABILITY || (mappingsChanged != 0 && isVa))
       addWindow(sinkWindows, sink - 1, start, last, edit);
   }
   return 0;
@@ -91,7 +91,8 @@ function isSame(slot: usize, start: u64, last: u64): bool {
 export function render(slot: usize, id: u32, start: u64, last: u64, gpa: u64, flags: u32, depth: u32): i32 {
   const region = regionOf(id);
   if (region.flags & (REGION_DISABLED | REGION_EMPTY) || start > region.last) return 0;
-  if (depth == MAX_DEPTH) return fail(ERR_CYCLE, id + 1, 0, gpa);
+  if (depth == MAX_DEPTH) return refuseDepth(id, gpa);
+  stepTo(id, depth);
   if (!visit()) return fail(ERR_TOO_COMPLEX, id + 1, 0, gpa);
   last = min(last, region.last);
   flags |= inherited(region);

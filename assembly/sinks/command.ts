@@ -5,6 +5,7 @@ import {
   COMMAND_SIZE,
   OP_SLOT_ADD,
   OP_SLOT_DELETE,
+  OP_VA_LIMIT,
   OP_VA_MAP,
   OP_VA_PARK,
   OP_VA_PROTECT,
@@ -97,10 +98,8 @@ export function emitVa(
   if (list.length != 0) {
     const last = changetype<Command>(list.end - COMMAND_SIZE);
     const joins = last.op == op && last.sink == sink && last.gpa + last.length == gpa && last.access == access;
-    if (
-      joins &&
-      (op == OP_VA_UNMAP || op == OP_VA_PROTECT || (last.backing == object && last.offset + last.length == offset))
-    ) {
+    const namesMemory = op != OP_VA_UNMAP && op != OP_VA_PROTECT && op != OP_VA_LIMIT;
+    if (joins && (!namesMemory || (last.backing == object && last.offset + last.length == offset))) {
       last.length += length;
       return last;
     }
@@ -118,6 +117,6 @@ export function inverseOp(op: u32): u32 {
   if (op == OP_SLOT_DELETE) return OP_SLOT_ADD;
   if (op == OP_VA_PARK) return OP_VA_UNPARK;
   if (op == OP_VA_UNPARK) return OP_VA_PARK;
-  assert(op == OP_VA_MAP || op == OP_VA_UNMAP || op == OP_VA_PROTECT);
+  assert(op == OP_VA_MAP || op == OP_VA_UNMAP || op == OP_VA_PROTECT || op == OP_VA_LIMIT);
   return 0;
 }

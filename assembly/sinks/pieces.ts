@@ -1,167 +1,157 @@
-// What a VA space should have, and what it had when the transaction began. A piece is a stretch of whole pages that show one
-// object: it follows from the flat view, the mappings of the regions seen in it, and the sink's protections, as they are
-// or as they were. So nobody keeps it.
+// What a VA space maps: pieces, each a stretch of whole pages of one object. Where an object's pages are no larger than
+// PAGE_SIZE, its pieces are its parts (see parts.ts). A larger page is mapped as a whole as soon as a part of it is seen: what
+// is seen in the rest of it must hold no memory of another kind, and nobody may use more of it than its parts (limits).
+//
+//   flat view   |ram  |mmio|ram      |rom (same object)|
+//   parts       |rw   |    |rw       |r                |
+//   pages       |                    |                 |
+//   piece       |rw                  |r                |
+//   limits            |none|
 
-import { ACCESS_READ, ACCESS_WRITE, MAPPING_WRITABLE } from '../abi';
-import { isMemory, isWritable, regionOf, Sink, spaceOf } from '../asked/records';
-import { hasWholePage, isPageAligned, LAST_BYTE, pageStart, wholeLast, wholeStart } from '../base/range';
-import { Vector } from '../base/vector';
-import { Edit, NOTHING, TIME_CURSOR_SIZE, TimeCursor } from '../tree/before';
+import { ACCESS_WRITE, ERR_SPLIT_PAGE, ERR_UNALIGNED, PAGE_SIZE } from '../abi';
+import { largestPageMask } from '../asked/mapping';
+import { objectOf, Sink } from '../asked/records';
+import { fail } from '../base/failure';
+import { VECTOR_SIZE, Vector } from '../base/vector';
 import { Span } from '../tree/node';
+import { WALK_SIZE, Walk } from '../tree/walk';
+import { formerParts, PIECE_BYTES, Piece, wantedParts } from './parts';
 
-/** A span of GPAs with a = offset in object, b = object, c = access, and whose memory it is. */
-@unmanaged
-export class Piece extends Span {
-  region: u32;
-  unused: u32;
-  offsetInRegion: u64;
+const SPAN_BYTES: u32 = offsetof<Span>();
+const parts = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const pieces = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
+
+/** Whether some object has, or had, pages larger than PAGE_SIZE: if not, pieces are parts, and there are no limits. */
+export function hasLargePages(): bool {
+  return largestPageMask >= <u64>PAGE_SIZE;
 }
 
-export const PIECE_BYTES: u32 = offsetof<Piece>();
-
-/** Whether the same is shown at `gpa` in the same way. */
-export function showSame(one: Span | null, other: Span | null, gpa: u64): bool {
-  return one != null && other != null && one.b == other.b && one.aAt(gpa) == other.aAt(gpa) && one.c == other.c;
-}
-
-const flat = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
-const mappings = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
-const limits = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
-
-/** Appends the pieces that the sink should have in [start, last], which are whole pages, to `out`, until it has `most` bytes. */
-export function wantedPieces(sink: Sink, start: u64, last: u64, out: Vector, most: u32 = u32.MAX_VALUE): void {
-  if (!sink.detaching) appendPieces(sink, start, last, false, out, most);
+/** Appends the pieces that the sink should have in [start, last], which are whole pages of PAGE_SIZE, to `out`. */
+export function wantedPieces(sink: Sink, start: u64, last: u64, out: Vector): void {
+  if (!hasLargePages()) {
+    wantedParts(sink, start, last, out);
+    return;
+  }
+  parts.clear();
+  wantedParts(sink, start & ~largestPageMask, last | largestPageMask, parts);
+  appendClipped(start, last, out);
 }
 
 /** The same for those that it had when the transaction began. */
-export function formerPieces(sink: Sink, start: u64, last: u64, out: Vector, most: u32 = u32.MAX_VALUE): void {
-  if (!sink.attaching) appendPieces(sink, start, last, true, out, most);
+export function formerPieces(sink: Sink, start: u64, last: u64, out: Vector): void {
+  if (!hasLargePages()) {
+    formerParts(sink, start, last, out);
+    return;
+  }
+  parts.clear();
+  formerParts(sink, start & ~largestPageMask, last | largestPageMask, parts);
+  appendClipped(start, last, out);
 }
 
-function appendPieces(sink: Sink, start: u64, last: u64, former: bool, out: Vector, most: u32): void {
-  flat.find(spaceOf(sink.space - 1).flatSlot, start, last, former);
-  for (let range = flat.span; range != null && range.start <= last && out.length < most; range = flat.span) {
-    appendOfRange(sink, range, start, last, former, out, most);
-    if (range.last >= last) return;
-    flat.advance();
+/** What of the pieces that follow from `parts` lies in [start, last]. Precondition: their plan was not refused. */
+function appendClipped(start: u64, last: u64, out: Vector): void {
+  pieces.clear();
+  makeWhole(parts, pieces);
+  for (let at: u32 = 0; at < pieces.length; at += PIECE_BYTES) {
+    const piece = changetype<Piece>(pieces.at(at));
+    if (piece.last < start || piece.start > last) continue;
+    const from = max(start, piece.start);
+    append(piece, from, min(last, piece.last), out);
   }
 }
 
-/** Whether a flat range is memory of which whole pages can be shown. */
-export function showsPages(range: Span): bool {
-  return isMemory(range.b) && isPageAligned(range.a - range.start) && hasWholePage(range.start, range.last);
-}
+// ---- Whole pages ---------------------------------------------------------------------------
 
-/** The pieces of one flat range in [start, last]. */
-function appendOfRange(sink: Sink, range: Span, start: u64, last: u64, former: bool, out: Vector, most: u32): void {
-  if (!showsPages(range)) return;
-  const from = max(start, wholeStart(range.start));
-  const to = min(last, wholeLast(range.last));
-  if (from > to) return;
-  // Offset in region - GPA, which may wrap.
-  const delta = range.a - range.start;
-  mappings.find(regionOf(range.b).mappingsSlot, from + delta, to + delta, former);
-  for (let mapping = mappings.span; mapping != null && mapping.start <= to + delta; mapping = mappings.span) {
-    const access = accessOf(range, mapping.c);
-    let gpa = max(from + delta, mapping.start) - delta;
-    const pieceLast = min(to + delta, mapping.last) - delta;
-    while (true) {
-      const left = protectedAccess(sink, gpa, pieceLast, access, former);
-      const partLast = min(pieceLast, protectionLast);
-      if (left & ACCESS_READ) {
-        if (out.length >= most) return;
-        appendPiece(range, gpa, partLast, mapping.aAt(gpa + delta), mapping.b, left, out);
-      }
-      if (partLast == pieceLast) break;
-      gpa = partLast + 1;
+/** Appends the pieces that show these parts, which are in order and begin and end with whole pages of every size. Returns 0,
+ *  ERR_UNALIGNED, or ERR_SPLIT_PAGE with the regions of both memories that cannot share a page. */
+export function makeWhole(parts: Vector, out: Vector): i32 {
+  let before: Piece | null = null;
+  for (let at: u32 = 0; at < parts.length; at += PIECE_BYTES) {
+    const part = changetype<Piece>(parts.at(at));
+    const mask = objectOf(part.b).pageMask;
+    if (((part.a - part.start) & mask) != 0) return fail(ERR_UNALIGNED, part.region + 1, part.b + 1, part.start);
+    const start = part.start & ~mask;
+    const last = part.last | mask;
+    if (before == null || before.last < start) {
+      append(part, start, last, out);
+    } else {
+      if (before.b != part.b || before.aAt(start) != part.a - (part.start - start)) return refuse(before, part);
+      join(before, part, start, last, mask, out);
     }
-    if (pieceLast == to) return;
-    mappings.advance();
+    if (out.length == 0) return 0;
+    before = changetype<Piece>(out.end - PIECE_BYTES);
+  }
+  return 0;
+}
+
+/** The memory that was there for a part of a page is named first, then the memory whose page it is. */
+function refuse(before: Piece, part: Piece): i32 {
+  const isSplit = objectOf(part.b).pageShift > objectOf(before.b).pageShift;
+  return isSplit
+    ? fail(ERR_SPLIT_PAGE, before.region + 1, part.region + 1, before.last)
+    : fail(ERR_SPLIT_PAGE, part.region + 1, before.region + 1, part.start);
+}
+
+/** Appends a part that begins in the last page of the piece before it: that page has the access of both. */
+function join(before: Piece, part: Piece, start: u64, last: u64, mask: u64, out: Vector): void {
+  const pageLast = start | mask;
+  if (before.c == part.c) {
+    before.last = last;
+  } else if (before.c & ACCESS_WRITE) {
+    if (last > pageLast) append(part, pageLast + 1, last, out);
+  } else {
+    if (before.start == start) out.shrink(PIECE_BYTES);
+    else before.last = start - 1;
+    append(part, start, last, out);
   }
 }
 
-/** The access to a mapping with these MAPPING_* where the flat range shows it, as far as no protection takes some away. */
-function accessOf(range: Span, mappingFlags: u32): u32 {
-  return mappingFlags & MAPPING_WRITABLE && isWritable(range.b, range.c) ? ACCESS_READ | ACCESS_WRITE : ACCESS_READ;
-}
-
-/** Does nothing once memory has run out. */
-function appendPiece(range: Span, start: u64, last: u64, a: u64, b: u32, access: u32, out: Vector): void {
+/** The piece, longer or shorter. Does nothing once memory has run out. */
+function append(piece: Piece, start: u64, last: u64, out: Vector): void {
   if (!out.ensure(PIECE_BYTES)) return;
-  const piece = changetype<Piece>(out.extend(PIECE_BYTES));
-  piece.start = start;
-  piece.last = last;
-  piece.a = a;
-  piece.b = b;
-  piece.c = access;
-  piece.region = range.b;
-  piece.offsetInRegion = start + (range.a - range.start);
+  const copy = changetype<Piece>(out.extend(PIECE_BYTES));
+  copy.start = start;
+  copy.last = last;
+  copy.a = piece.a + (start - piece.start);
+  copy.b = piece.b;
+  copy.c = piece.c;
+  copy.region = piece.region;
+  copy.offsetInRegion = piece.offsetInRegion + (start - piece.start);
 }
 
-// ---- Where one edit is all that was done -----------------------------------------------------------
+// ---- Limits --------------------------------------------------------------------------------
 
-/**
- * Appends the pieces that the sink had and has in [start, last] to the lists, if that follows from the edit without a look at
- * what trees were; else returns false and has appended nothing.
- */
-export function editedPieces(sink: Sink, start: u64, last: u64, edit: Edit, had: Vector, has: Vector): bool {
-  const slot = spaceOf(sink.space - 1).flatSlot;
-  if (<usize>edit.tree != slot) return mappedPieces(sink, slot, start, last, edit, had, has);
-  for (let at = edit.firstTaken; at < edit.end; at += offsetof<Span>()) {
-    appendOfRange(sink, changetype<Span>(at), start, last, false, had, u32.MAX_VALUE);
+/** Appends the stretches of pieces that may be used less than they are mapped, as Spans with c = the access that is left. */
+export function limitsOf(pieces: Vector, parts: Vector, out: Vector): void {
+  walk.begin(pieces.at(0), pieces.end, parts.at(0), parts.end, PIECE_BYTES);
+  while (walk.next()) {
+    const piece = walk.inLeft;
+    const part = walk.inRight;
+    if (piece == null || (part != null && part.c == piece.c)) continue;
+    const left = part == null ? 0 : part.c;
+    if (out.length != 0) {
+      const before = changetype<Span>(out.end - SPAN_BYTES);
+      if (before.last == walk.start - 1 && before.c == left) {
+        before.last = walk.last;
+        continue;
+      }
+    }
+    if (!out.ensure(SPAN_BYTES)) return;
+    const limit = changetype<Span>(out.extend(SPAN_BYTES));
+    limit.start = walk.start;
+    limit.last = walk.last;
+    limit.a = walk.start;
+    limit.b = 0;
+    limit.c = left;
   }
-  appendPieces(sink, start, last, false, has, u32.MAX_VALUE);
-  return true;
 }
 
-/** The same where what is mapped into a region was edited. */
-function mappedPieces(sink: Sink, slot: usize, start: u64, last: u64, edit: Edit, had: Vector, has: Vector): bool {
-  if (sink.protections != 0) return false;
-  flat.seek(slot, start);
-  const range = flat.span;
-  if (range == null || range.start > start || range.last < last || !showsPages(range)) return false;
-  const delta = range.a - range.start;
-  const from = start + delta;
-  const to = last + delta;
-  if (regionOf(range.b).mappingsSlot != edit.tree || from < edit.start || to > edit.last) return false;
-  if (edit.b != NOTHING)
-    appendPiece(range, start, last, edit.a + (from - edit.start), edit.b, accessOf(range, edit.c), has);
-  for (let at = edit.firstTaken; at < edit.end; at += offsetof<Span>()) {
-    const span = changetype<Span>(at);
-    if (span.last < from || span.start > to) continue;
-    const first = max(from, span.start);
-    const end = min(to, span.last);
-    appendPiece(range, first - delta, end - delta, span.aAt(first), span.b, accessOf(range, span.c), had);
-  }
-  return true;
-}
-
-/** Where the flat range or the mapping begins, whichever is later, that the page at `at` shows; that page if it shows none. */
-export function stretchStart(sink: Sink, at: u64, former: bool): u64 {
-  const page = pageStart(at);
-  flat.find(spaceOf(sink.space - 1).flatSlot, page, page, former);
-  const range = flat.span;
-  if (range == null || !showsPages(range) || wholeStart(range.start) > page) return page;
-  const delta = range.a - range.start;
-  mappings.find(regionOf(range.b).mappingsSlot, page + delta, page + delta, former);
-  const mapping = mappings.span;
-  if (mapping == null || mapping.start > page + delta) return page;
-  return max(wholeStart(range.start) + delta, mapping.start) - delta;
-}
-
-/** How far what `protectedAccess` said holds. */
-export let protectionLast: u64 = 0;
-
-/** What the sink's protections leave, or left, of the access of a page seen at `gpa`; nobody asks for pages behind `last`. */
-export function protectedAccess(sink: Sink, gpa: u64, last: u64, access: u32, former: bool = false): u32 {
-  protectionLast = LAST_BYTE;
-  limits.find(sink.protectionsSlot, gpa, last, former);
-  const span = limits.span;
-  if (span == null) return access;
-  if (span.start > gpa) {
-    protectionLast = span.start - 1;
-    return access;
-  }
-  protectionLast = span.last;
-  return access & span.c;
+/** The same for what the sink should have in [start, last]; some may lie outside of it. Precondition: `hasLargePages`. */
+export function wantedLimits(sink: Sink, start: u64, last: u64, out: Vector): void {
+  parts.clear();
+  pieces.clear();
+  wantedParts(sink, start & ~largestPageMask, last | largestPageMask, parts);
+  makeWhole(parts, pieces);
+  limitsOf(pieces, parts, out);
 }

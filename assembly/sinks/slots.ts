@@ -1,7 +1,8 @@
 // Passes 3 and 4 for partitions: which memory slots there should be, which there are, and the commands in between.
 //
-// One slot is one flat range of memory, in whole pages, or the part of it that one protection covers. Its HVA is that of
-// its GPA in the VA space, so a slot of the same GPAs and access is the same slot, whatever it shows: it is not touched.
+// One slot is one flat range of memory, in whole pages, or the part of it that one protection covers, or that is mapped
+// read-only, or that is not a hidden part of a large page. Its HVA is that of its GPA in the VA space, so a slot of the
+// same GPAs and access is the same slot, whatever it shows: it is not touched.
 // Slots cannot be resized or re-flagged where they are: they are deleted, then added.
 
 import {
@@ -30,7 +31,8 @@ import { WALK_SIZE, Walk } from '../tree/walk';
 import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from '../undo/journal';
 import { sinkWindows, WINDOW_BYTES, windowAt } from '../undo/touched';
 import { emit, slotAdditions, slotRemovals } from './command';
-import { protectedAccess, protectionLast, showsPages } from './pieces';
+import { isMappedReadonly, protectedAccess, protectionLast, showsPages, writabilityLast } from './parts';
+import { hasLargePages, wantedLimits } from './pieces';
 import { bytesKept } from './va';
 
 const SPAN_BYTES: u32 = offsetof<Span>();
@@ -44,6 +46,9 @@ const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
 /** The slots that there are and that there should be in a stretch (c = slot << 8 | access, and c = access). */
 const current = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** What may not be used of large pages: in order, and how many bytes of it lie behind us. */
+const limits = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+let limitsPassed: u32 = 0;
 /** What goes and what comes, sink after sink. */
 const removed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const added = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -122,6 +127,9 @@ function giveSlot(id: u32, slot: u32): void {
 /** Appends the slots that the sink should have in [start, last] to `out`: Spans with a = offset in region, b = region, c = access. */
 export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): void {
   if (sink.detaching) return;
+  limits.clear();
+  limitsPassed = 0;
+  if (hasLargePages()) wantedLimits(sinkOf(sink.va - 1), start, last, limits);
   flat.seek(spaceOf(sink.space - 1).flatSlot, start);
   for (let range = flat.span; range != null && range.start <= last; range = flat.span) {
     if (showsPages(range)) {
@@ -131,21 +139,60 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
       while (from <= to) {
         const left = protectedAccess(sink, from, to, access);
         const partLast = min(to, protectionLast);
-        if (left & ACCESS_READ) {
-          if (!out.ensure(SPAN_BYTES)) return;
-          const slot = changetype<Span>(out.extend(SPAN_BYTES));
-          slot.start = from;
-          slot.last = partLast;
-          slot.a = range.aAt(from);
-          slot.b = range.b;
-          slot.c = left;
-        }
+        if (left & ACCESS_READ) appendSlots(range, from, partLast, left, out);
         if (partLast == to) break;
         from = partLast + 1;
       }
     }
     flat.next();
   }
+}
+
+/** The slots of one flat range of memory in [start, last], where no protection leaves more than `access`. */
+function appendSlots(range: Span, start: u64, last: u64, access: u32, out: Vector): void {
+  const first = out.length;
+  for (let at = start; ; at = runLast + 1) {
+    const mapped = isMappedReadonly(range, at, last) ? ACCESS_ALL & ~ACCESS_WRITE : ACCESS_ALL;
+    runLast = writabilityLast;
+    const left = access & mapped & limitedAccess(at);
+    if (left & ACCESS_READ) appendRun(range, at, left, first, out);
+    if (runLast >= last) return;
+  }
+}
+
+/** How far what was last said of an access holds. */
+let runLast: u64 = 0;
+
+/** Up to `runLast`, as a slot of its own, or a part of the last one, if that is one from `first` on. */
+function appendRun(range: Span, start: u64, access: u32, first: u32, out: Vector): void {
+  if (out.length != first) {
+    const before = changetype<Span>(out.end - SPAN_BYTES);
+    if (before.last == start - 1 && before.c == access) {
+      before.last = runLast;
+      return;
+    }
+  }
+  if (!out.ensure(SPAN_BYTES)) return;
+  const slot = changetype<Span>(out.extend(SPAN_BYTES));
+  slot.start = start;
+  slot.last = runLast;
+  slot.a = range.aAt(start);
+  slot.b = range.b;
+  slot.c = access;
+}
+
+/** What a limit leaves of the access at `gpa`, which is never below the one asked about before. */
+function limitedAccess(gpa: u64): u32 {
+  while (limitsPassed < limits.length && changetype<Span>(limits.at(limitsPassed)).last < gpa)
+    limitsPassed += SPAN_BYTES;
+  if (limitsPassed == limits.length) return ACCESS_ALL;
+  const limit = changetype<Span>(limits.at(limitsPassed));
+  if (limit.start > gpa) {
+    runLast = min(runLast, limit.start - 1);
+    return ACCESS_ALL;
+  }
+  runLast = min(runLast, limit.last);
+  return limit.c & ACCESS_WRITE ? ACCESS_ALL : limit.c & ACCESS_READ ? ACCESS_ALL & ~ACCESS_WRITE : 0;
 }
 
 // ---- The difference ------------------------------------------------------------------------

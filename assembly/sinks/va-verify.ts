@@ -9,7 +9,8 @@ import { VECTOR_SIZE, Vector } from '../base/vector';
 import { enterNotes } from '../tree/before';
 import { Span } from '../tree/node';
 import { WALK_SIZE, Walk } from '../tree/walk';
-import { formerPieces, PIECE_BYTES, showSame, wantedPieces } from './pieces';
+import { PIECE_BYTES, showSame } from './parts';
+import { formerPieces, wantedPieces } from './pieces';
 import { CHANGE_BYTES, Change, changes } from './va';
 
 const former = changetype<Vector>(memory.data(VECTOR_SIZE, 8));

@@ -2,32 +2,46 @@
 // that are looked at, and the commands in between.
 
 import {
+  ACCESS_ALL,
   CLASS_CHANGED,
   CLASS_NONE,
   CLASS_UNCHANGED_BYTES,
   ERR_PAST_LIMIT,
   ERR_PRIVATE_TWICE,
   OBJECT_PRIVATE,
+  OP_VA_LIMIT,
   OP_VA_MAP,
   OP_VA_PARK,
   OP_VA_PROTECT,
   OP_VA_UNMAP,
   OP_VA_UNPARK,
 } from '../abi';
-import { objectOf, sinkOf } from '../asked/records';
+import { largestPageMask } from '../asked/mapping';
+import { objectOf, sinkOf, spaceOf } from '../asked/records';
 import { zeroWords } from '../base/bytes';
 import { fail } from '../base/failure';
 import { sortByKeys } from '../base/radix';
 import { LAST_BYTE, lengthOf, pageLast, pageStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { editOf, enterNote, enterNotes } from '../tree/before';
+import { Span } from '../tree/node';
 import * as spans from '../tree/spans';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { ensureStep } from '../undo/journal';
-import { group, isGroupOfEdits, sinkWindows, takeGroup, WINDOW_BYTES, windowAt } from '../undo/touched';
+import {
+  addWindow,
+  group,
+  isGroupOfEdits,
+  putInOrder,
+  sinkWindows,
+  takeGroup,
+  WINDOW_BYTES,
+  windowAt,
+} from '../undo/touched';
 import { emitVa, vaAdditions, vaRemovals } from './command';
-import { editedPieces, formerPieces, PIECE_BYTES, Piece, showSame, wantedPieces } from './pieces';
+import { editedParts, formerParts, PIECE_BYTES, Piece, showSame, wantedParts } from './parts';
+import { hasLargePages, limitsOf, makeWhole, wantedLimits, wantedPieces } from './pieces';
 
 /** A stretch whose piece is not what it was. */
 @unmanaged
@@ -54,11 +68,35 @@ export class Change {
 
 export const CHANGE_BYTES: u32 = offsetof<Change>();
 
+/** A stretch in which the monitor may use another access than before: ACCESS_ALL for all that is mapped. */
+@unmanaged
+class LimitChange {
+  start: u64;
+  last: u64;
+  sink: u32;
+  oldAccess: u8;
+  newAccess: u8;
+
+  /** Whether it takes something away. */
+  get isTighter(): bool {
+    return (this.oldAccess & ~this.newAccess) != 0;
+  }
+}
+
+const LIMIT_CHANGE_BYTES: u32 = offsetof<LimitChange>();
+const SPAN_BYTES: u32 = offsetof<Span>();
+
 const shown = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
 
 const former = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** With large pages: the parts that the pieces above are made of, and what may not be used of them. */
+const partsBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const partsNow = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const limitsBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const limitsNow = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const limitChanges = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Numbers of edits, each with a word of nothing behind it. */
 const numbers = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const NUMBER_BYTES: u32 = 16;
@@ -69,6 +107,7 @@ export let vaClass: u32 = CLASS_NONE;
 
 export function beginVa(): void {
   changes.clear();
+  limitChanges.clear();
   vaClass = CLASS_NONE;
 }
 
@@ -80,11 +119,11 @@ export function diffVa(id: u32, from: u32, end: u32): i32 {
   for (let at = from; at < end; ) {
     const first = at;
     at = takeGroup(sinkWindows, first);
-    const start = max(reached, pageStart(group.start));
-    const last = pageLast(group.last);
+    const start = max(reached, pageStart(group.start) & ~largestPageMask);
+    const last = pageLast(group.last) | largestPageMask;
     if (start <= last) {
-      findPieces(id, start, last, first, at);
-      const error = diffPieces(id);
+      let error = hasLargePages() ? findLargePieces(id, start, last) : findPieces(id, start, last, first, at);
+      if (error == 0) error = diffPieces(id);
       if (error != 0) return error;
     }
     if (last == LAST_BYTE) break;
@@ -94,15 +133,75 @@ export function diffVa(id: u32, from: u32, end: u32): i32 {
 }
 
 /** The pieces in `group`, which is made of the windows from `at` to `end`. */
-function findPieces(id: u32, start: u64, last: u64, at: u32, end: u32): void {
+function findPieces(id: u32, start: u64, last: u64, at: u32, end: u32): i32 {
   const sink = sinkOf(id);
   former.clear();
   wanted.clear();
-  if (group.edit != 0 && editedPieces(sink, start, last, editOf(group.edit), former, wanted)) return;
+  if (group.edit != 0 && editedParts(sink, start, last, editOf(group.edit), former, wanted)) return 0;
   if (isGroupOfEdits) enterEdits(at, end);
   else enterNotes();
-  formerPieces(sink, start, last, former);
-  wantedPieces(sink, start, last, wanted);
+  formerParts(sink, start, last, former);
+  wantedParts(sink, start, last, wanted);
+  return 0;
+}
+
+/** The same where pages may be large: [start, last] are whole ones. Notes what is to change in limits. Returns 0 or a code. */
+function findLargePieces(id: u32, start: u64, last: u64): i32 {
+  const sink = sinkOf(id);
+  partsBefore.clear();
+  partsNow.clear();
+  const isWithin = pageStart(group.start) <= start && pageLast(group.last) == last;
+  if (!isWithin || group.edit == 0 || !editedParts(sink, start, last, editOf(group.edit), partsBefore, partsNow)) {
+    enterNotes();
+    formerParts(sink, start, last, partsBefore);
+    wantedParts(sink, start, last, partsNow);
+  }
+  former.clear();
+  wanted.clear();
+  makeWhole(partsBefore, former);
+  const error = makeWhole(partsNow, wanted);
+  if (error == 0) diffLimits(id);
+  return error;
+}
+
+function diffLimits(id: u32): void {
+  limitsBefore.clear();
+  limitsNow.clear();
+  limitsOf(former, partsBefore, limitsBefore);
+  limitsOf(wanted, partsNow, limitsNow);
+  walk.begin(limitsBefore.at(0), limitsBefore.end, limitsNow.at(0), limitsNow.end, SPAN_BYTES);
+  while (walk.next()) {
+    const had = walk.inLeft;
+    const has = walk.inRight;
+    if (had != null && has != null && had.c == has.c) continue;
+    if (!limitChanges.ensure(LIMIT_CHANGE_BYTES)) return;
+    const change = changetype<LimitChange>(limitChanges.extend(LIMIT_CHANGE_BYTES));
+    change.start = walk.start;
+    change.last = walk.last;
+    change.sink = id;
+    change.oldAccess = had == null ? <u8>ACCESS_ALL : <u8>had.c;
+    change.newAccess = has == null ? <u8>ACCESS_ALL : <u8>has.c;
+  }
+}
+
+/** Partitions have no slots where the monitor may use nothing: they are looked at where that changes. */
+export function markLimited(): void {
+  if (limitChanges.length == 0) return;
+  for (let at: u32 = 0; at < limitChanges.length; at += LIMIT_CHANGE_BYTES) {
+    const change = changetype<LimitChange>(limitChanges.at(at));
+    for (let sink = spaceOf(sinkOf(change.sink).space - 1).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
+      if (sinkOf(sink - 1).va == change.sink + 1) addWindow(sinkWindows, sink - 1, change.start, change.last);
+    }
+  }
+  putInOrder(sinkWindows);
+}
+
+function planLimits(list: Vector, isTighter: bool): void {
+  for (let at: u32 = 0; at < limitChanges.length; at += LIMIT_CHANGE_BYTES) {
+    const change = changetype<LimitChange>(limitChanges.at(at));
+    if (change.isTighter != isTighter) continue;
+    emitVa(list, OP_VA_LIMIT, change.sink, change.start, lengthOf(change.start, change.last), 0, 0, change.newAccess);
+  }
 }
 
 /** Enters the edits of windows in the order in which they were made. */
@@ -176,11 +275,18 @@ export function planVaRemovals(): void {
         );
         spans.erase(objectOf(change.oldObject).shownSlot, change.oldOffset, change.oldOffset + (length - 1));
         if (change.hasPiece) vaClass = CLASS_CHANGED;
-      } else if (!change.hasPiece) {
+      } else if (!change.hasPiece || cutsPages(change)) {
         emitVa(vaRemovals, OP_VA_UNMAP, change.sink, change.start, length, change.oldObject, change.oldOffset, 0);
+        if (change.hasPiece) vaClass = CLASS_CHANGED;
       }
     }
   }
+  planLimits(vaRemovals, true);
+}
+
+/** Whether what comes has smaller pages than what it replaces, which can only go as a whole then. */
+function cutsPages(change: Change): bool {
+  return objectOf(change.newObject).pageShift < objectOf(change.oldObject).pageShift;
 }
 
 /** Commands for everything that comes. Returns 0 or a code. */
@@ -218,6 +324,7 @@ export function planVaAdditions(): i32 {
       command.offsetInRegion = change.offsetInRegion;
     }
   }
+  planLimits(vaAdditions, false);
   return 0;
 }
 
@@ -235,7 +342,7 @@ export function bytesKept(va: u32, start: u64, last: u64): u32 {
     // Up to the next change everything is as it was.
     if (isLast || change.start > at) {
       wanted.clear();
-      wantedPieces(sinkOf(va), at, isLast ? last : change.start - 1, wanted, PIECE_BYTES);
+      wantedParts(sinkOf(va), at, isLast ? last : change.start - 1, wanted, PIECE_BYTES);
       if (wanted.length != 0) return CLASS_UNCHANGED_BYTES;
     }
     if (isLast) return result;
@@ -260,14 +367,18 @@ function firstChange(va: u32, at: u64): u32 {
   return low * CHANGE_BYTES;
 }
 
-/** Appends commands that make [start, last] what it should be; used after a rollback. Private pieces come by their own. */
+/** Appends commands that make [start, last] what it should be; used after a rollback. Private pieces come by their own, and
+ *  large pages that lie in it only in part by the command that took them away. */
 export function restoreRange(id: u32, start: u64, last: u64, out: Vector): void {
   wanted.clear();
   wantedPieces(sinkOf(id), start, last, wanted);
+  // Smaller pages cannot be mapped over a part of a large one that is there now.
+  if (hasLargePages()) emitVa(out, OP_VA_UNMAP, id, start, lengthOf(start, last), 0, 0, 0);
   let at = start;
   for (let i: u32 = 0; i < wanted.length; i += PIECE_BYTES) {
     const piece = changetype<Piece>(wanted.at(i));
-    if (objectOf(piece.b).kind == OBJECT_PRIVATE) continue;
+    const object = objectOf(piece.b);
+    if (object.kind == OBJECT_PRIVATE || ((piece.start | (piece.last + 1)) & object.pageMask) != 0) continue;
     if (at < piece.start) emitVa(out, OP_VA_UNMAP, id, at, piece.start - at, 0, 0, 0);
     emitVa(out, OP_VA_MAP, id, piece.start, lengthOf(piece.start, piece.last), piece.b, piece.a, piece.c);
     if (piece.last == last) return;
@@ -284,4 +395,22 @@ export function restoreAccess(id: u32, start: u64, last: u64, out: Vector): void
     const piece = changetype<Piece>(wanted.at(i));
     emitVa(out, OP_VA_PROTECT, id, piece.start, lengthOf(piece.start, piece.last), piece.b, piece.a, piece.c);
   }
+}
+
+/** Appends commands that limit what may be used of [start, last] as it should be. */
+export function restoreLimits(id: u32, start: u64, last: u64, out: Vector): void {
+  limitsNow.clear();
+  wantedLimits(sinkOf(id), start, last, limitsNow);
+  let at = start;
+  for (let i: u32 = 0; i < limitsNow.length; i += SPAN_BYTES) {
+    const limit = changetype<Span>(limitsNow.at(i));
+    if (limit.last < at || limit.start > last) continue;
+    if (limit.start > at) emitVa(out, OP_VA_LIMIT, id, at, limit.start - at, 0, 0, ACCESS_ALL);
+    const from = max(at, limit.start);
+    const to = min(last, limit.last);
+    emitVa(out, OP_VA_LIMIT, id, from, lengthOf(from, to), 0, 0, limit.c);
+    if (to == last) return;
+    at = to + 1;
+  }
+  emitVa(out, OP_VA_LIMIT, id, at, lengthOf(at, last), 0, 0, ACCESS_ALL);
 }

@@ -40,11 +40,18 @@ uint64_t exchangeAs(uint64_t hva, uint64_t expected, uint64_t value) {
   return found;
 }
 
+/// What is wrong with a use of what may be used only so.
+AccessError errorOf(Limits::Use use) {
+  return use == Limits::Use::kRead ? AccessError::kReadOnly : AccessError::kHole;
+}
+
 }  // namespace
 
-/// Whether the range leaves the window; overflow included.
-AccessError GuestWindow::refuse(uint64_t gpa, uint64_t length) const {
-  return gpa <= size && length <= size - gpa ? AccessError::kNone : AccessError::kOutside;
+/// Whether the range leaves the window, overflow included, or may not be used so.
+AccessError GuestWindow::refuse(uint64_t gpa, uint64_t length, bool isWrite) const {
+  if (gpa > size || length > size - gpa) return AccessError::kOutside;
+  Limits::Use use = Limits::Use::kAll;
+  return limits.firstRefused(gpa, gpa + length, isWrite, use) == gpa + length ? AccessError::kNone : errorOf(use);
 }
 
 AccessResult GuestWindow::explain(int signal, uint64_t gpa, bool isWrite) const {
@@ -62,7 +69,9 @@ AccessResult GuestWindow::explain(int signal, uint64_t gpa, bool isWrite) const 
 template <typename Copy>
 AccessResult GuestWindow::copy(uint64_t gpa, size_t length, bool isWrite, Copy copy) const {
   if (gpa > size) return {AccessError::kOutside, gpa};
-  const uint64_t inside = std::min<uint64_t>(length, size - gpa);
+  const uint64_t within = std::min<uint64_t>(length, size - gpa);
+  Limits::Use use = Limits::Use::kAll;
+  const uint64_t inside = limits.firstRefused(gpa, gpa + within, isWrite, use) - gpa;
   const uint64_t hva = base + gpa;
   if (inside != 0 && runGuarded(hva, hva + inside, [&] { copy(0, inside); }) != 0) {
     // memcpy goes in any order: do it again page by page, so that what is done ends exactly at the fault.
@@ -73,6 +82,7 @@ AccessResult GuestWindow::copy(uint64_t gpa, size_t length, bool isWrite, Copy c
       done += step;
     }
   }
+  if (inside != within) return {errorOf(use), gpa + inside};
   return {inside == length ? AccessError::kNone : AccessError::kOutside, gpa + inside};
 }
 
@@ -91,7 +101,7 @@ AccessResult GuestWindow::write(uint64_t gpa, const uint8_t* from, size_t length
 }
 
 AccessResult GuestWindow::load(uint64_t gpa, uint32_t bytes, uint64_t& value) const {
-  const AccessError refused = refuse(gpa, bytes);
+  const AccessError refused = refuse(gpa, bytes, false);
   if (refused != AccessError::kNone) return {refused, gpa};
   const uint64_t hva = base + gpa;
   const int signal = runGuarded(hva, hva + bytes, [&] {
@@ -106,7 +116,7 @@ AccessResult GuestWindow::load(uint64_t gpa, uint32_t bytes, uint64_t& value) co
 }
 
 AccessResult GuestWindow::store(uint64_t gpa, uint32_t bytes, uint64_t value) const {
-  const AccessError refused = refuse(gpa, bytes);
+  const AccessError refused = refuse(gpa, bytes, true);
   if (refused != AccessError::kNone) return {refused, gpa};
   const uint64_t hva = base + gpa;
   const int signal = runGuarded(hva, hva + bytes, [&] {
@@ -121,7 +131,7 @@ AccessResult GuestWindow::store(uint64_t gpa, uint32_t bytes, uint64_t value) co
 }
 
 AccessResult GuestWindow::compareExchange(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const {
-  const AccessError refused = refuse(gpa, bytes);
+  const AccessError refused = refuse(gpa, bytes, true);
   if (refused != AccessError::kNone) return {refused, gpa};
   if (gpa % bytes != 0) return {AccessError::kMisaligned, gpa};
   const uint64_t hva = base + gpa;

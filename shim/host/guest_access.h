@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "host/limits.h"
+
 namespace membacking {
 
 enum class AccessError : int32_t {
@@ -38,6 +40,7 @@ struct AccessFacts {
 struct GuestWindow {
   uint64_t base;
   uint64_t size;
+  const Limits& limits;
 
   /// Ascending: when it fails, exactly the bytes before `gpa` of the result were copied.
   AccessResult read(uint64_t gpa, uint8_t* into, size_t length) const;
@@ -50,7 +53,7 @@ struct GuestWindow {
   AccessResult compareExchange(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const;
 
  private:
-  AccessError refuse(uint64_t gpa, uint64_t length) const;
+  AccessError refuse(uint64_t gpa, uint64_t length, bool isWrite) const;
   AccessResult explain(int signal, uint64_t gpa, bool isWrite) const;
   template <typename Copy>
   AccessResult copy(uint64_t gpa, size_t length, bool isWrite, Copy copy) const;

@@ -7,6 +7,7 @@
 
 #include "guest_calls.h"
 #include "handle.h"
+#include "host/limits.h"
 #include "host/mapping.h"
 #include "registry.h"
 
@@ -18,10 +19,12 @@ class Reservation {
   ~Reservation();
 
   Mapping& mapping() { return mapping_; }
+  Limits& limits() { return limits_; }
   uint32_t token() const { return token_; }
 
  private:
   Mapping mapping_;
+  Limits limits_;
   uint32_t token_ = 0;
 };
 

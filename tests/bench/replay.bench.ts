@@ -27,7 +27,7 @@ function* operations(count: number): Generator<TraceOperation> {
       { op: 'region', id: 2 + bar, name: `bar ${bar}`, kind: 'mmio', size: 0x4000, ...region },
       { op: 'place', id: 2 + bar, parent: 0, offset: 2 ** 32 + bar * 0x10000, priority: 0 },
     ]).flat(),
-    { op: 'object', id: 0, name: 'file', kind: 'shared', size: 2 ** 46, writable: true },
+    { op: 'object', id: 0, name: 'file', kind: 'shared', size: 2 ** 46, writable: true, pageSize: 4096 },
     { op: 'space', id: 0, name: 'memory', root: 0, offset: 0 },
     { op: 'va', id: 0, space: 0, size: 2 ** 46 },
   ];

@@ -21,12 +21,22 @@ const SPACES = [
   { root: 1, offset: 8 },
 ] as const;
 
-const OBJECTS = [
+interface MemoryFacts {
+  readonly isPrivate: boolean;
+  readonly isWritable: boolean;
+  readonly pages: number;
+  /** Pages that are mapped at once. Default 1. */
+  readonly pageSize?: number;
+}
+
+const OBJECTS: readonly MemoryFacts[] = [
   { isPrivate: false, isWritable: true, pages: 64 },
   { isPrivate: false, isWritable: false, pages: 32 },
   { isPrivate: true, isWritable: true, pages: 16 },
   { isPrivate: true, isWritable: true, pages: 8 },
-] as const;
+  { isPrivate: false, isWritable: true, pages: 64, pageSize: 4 },
+  { isPrivate: false, isWritable: true, pages: 32, pageSize: 2 },
+];
 
 interface VaSink {
   readonly kind: 'va';
@@ -73,7 +83,7 @@ interface Region {
 
 /** All that the history has made so far; what is aborted is made again from the operations before it. */
 class State {
-  readonly model = new Model();
+  readonly model = modelOfObjects();
   readonly regions = new Map<number, Region>();
   readonly sinks = new Map<number, VaSink | Attachment>();
 
@@ -171,11 +181,12 @@ class State {
     const { protections } = attachment;
     const slots: { start: number; last: number; access: string; key: string }[] = [];
     for (let page = 0; page < SPAN; page++) {
-      const access = this.model.slotAccess(root, page, offset, protections);
+      const limits = (this.sinks.get(attachment.va) as VaSink).protections;
+      const access = this.model.slotAccess(root, page, offset, protections, limits);
       const seen = this.model.visibleAt(root, page, offset);
       if (access === undefined || seen === undefined) continue;
       const { region, offsetInRegion, readonly, nonvolatile } = seen;
-      const key = [region, offsetInRegion - page, readonly, nonvolatile, protections.get(page)].join();
+      const key = [region, offsetInRegion - page, readonly, nonvolatile, protections.get(page), access].join();
       const run = slots.at(-1);
       if (run !== undefined && run.last === page - 1 && run.key === key) run.last = page;
       else slots.push({ start: page, last: page, access, key });
@@ -198,6 +209,8 @@ class State {
         continue;
       }
       for (let page = 0; page < SPAN; page++) {
+        const problem = this.model.problemAt(root, page, offset, sink.protections);
+        if (problem !== undefined) problems.add(problem);
         const piece = this.model.vaPage(root, page, offset, sink.protections);
         if (piece === undefined) continue;
         if (page >= sink.pages) problems.add('PAST_LIMIT');
@@ -210,6 +223,12 @@ class State {
     if (used.some((count, i) => count > (SLOT_LIMITS[i] as number))) problems.add('NO_SLOTS');
     return problems;
   }
+}
+
+function modelOfObjects(): Model {
+  const model = new Model();
+  for (const [id, { pageSize = 1 }] of OBJECTS.entries()) model.object(id, pageSize);
+  return model;
 }
 
 function flagsOf(flags: Partial<ModelFlags>): Partial<ModelFlags> {
@@ -265,9 +284,10 @@ export class History {
     this.#do({ op: 'begin' });
     this.#do({ ...region, id: 0, name: 'r0', kind: 'container', size: 32 * PAGE });
     this.#do({ ...region, id: 1, name: 'r1', kind: 'container', size: 24 * PAGE });
-    for (const [id, { isPrivate, isWritable, pages }] of OBJECTS.entries()) {
+    for (const [id, { isPrivate, isWritable, pages, pageSize = 1 }] of OBJECTS.entries()) {
       const kind = isPrivate ? 'private' : 'shared';
-      this.#do({ op: 'object', id, name: `o${id}`, kind, size: pages * PAGE, writable: isWritable });
+      const facts = { name: `o${id}`, size: pages * PAGE, pageSize: pageSize * PAGE };
+      this.#do({ op: 'object', id, kind, ...facts, writable: isWritable });
     }
     for (const [id, { root, offset }] of SPACES.entries()) {
       this.#do({ op: 'space', id, name: `s${id}`, root, offset: offset * PAGE });
@@ -386,11 +406,12 @@ export class History {
         if (memory.length === 0) return undefined;
         const region = pick(memory, a);
         const { size } = this.#state.region(region);
-        const object = pick([0, 0, 1, 2, 3], b);
+        const object = pick([0, 0, 1, 2, 3, 4, 4, 5], b);
         const offset = c % size;
         const length = 1 + (d % Math.min(size - offset, 6));
-        const { pages, isWritable } = OBJECTS[object] as (typeof OBJECTS)[number];
-        const objectOffset = (b + c * 3) % (pages - length + 1);
+        const { pages, isWritable, pageSize = 1 } = OBJECTS[object] as MemoryFacts;
+        // What is at the same place in its page as in the region can be shown at most places.
+        const objectOffset = pageSize === 1 ? (b + c * 3) % (pages - length + 1) : offset + pageSize * (b % 4);
         const where = { offset: offset * PAGE, length: length * PAGE, object, objectOffset: objectOffset * PAGE };
         return { op: 'map', region, ...where, writable: isWritable && d % 5 !== 0 };
       }
@@ -507,7 +528,8 @@ export class History {
       for (let page = 0; page < SPAN; page++) {
         const seen = model.visibleAt(root, page, offset);
         const wanted =
-          seen && [world.idOf('region', seen.region), seen.offsetInRegion, seen.readonly, seen.nonvolatile].join();
+          seen &&
+          [world.idOf('region', seen.region), seen.offsetInRegion, model.isReadonly(seen), seen.nonvolatile].join();
         same(`space ${id} page ${page}`, shown.get(page), wanted);
       }
     }
@@ -523,6 +545,9 @@ export class History {
         const wanted = model.vaPage(root, page, offset, sink.protections);
         const has = world.recorder.vaPage(own, page);
         same(`va ${id} page ${page}`, has && Object.values(has).join(), wanted && Object.values(wanted).join());
+        const part = model.part(root, page, offset, sink.protections);
+        const used = world.recorder.part(own, page);
+        same(`part ${id} page ${page}`, used && Object.values(used).join(), part && Object.values(part).join());
       }
     }
     world.checkSinks();

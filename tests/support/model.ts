@@ -39,7 +39,7 @@ export interface Seen {
   readonly nonvolatile: boolean;
 }
 
-/** What a page of a VA space must be: `access` is `r` or `rw`. */
+/** What a page of a VA space must be, or what may be used of it: `access` is `r` or `rw`. */
 export interface VaPage {
   readonly object: number;
   readonly page: number;
@@ -51,8 +51,13 @@ export type Protections = ReadonlyMap<number, string>;
 
 const UNPROTECTED: Protections = new Map();
 
+/** Pages of the largest page that an object has here. */
+const LARGEST = 8;
+
 export class Model {
   readonly #regions = new Map<number, Region>();
+  /** By object: of how many pages each of its own consists. One, if nothing is said. */
+  readonly #pageSizes = new Map<number, number>();
 
   // ---- Changes. Preconditions: ids exist, and the change is legal ------------------------------
 
@@ -118,6 +123,11 @@ export class Model {
     for (let i = 0; i < length; i++) this.#get(id).mapped.delete(offset + i);
   }
 
+  /** What this object's pages consist of: a power of two of the model's. */
+  object(id: number, pageSize: number): void {
+    this.#pageSizes.set(id, pageSize);
+  }
+
   // ---- Questions -------------------------------------------------------------------------------
 
   /** Whether `id` is `other`, or `other` stands somewhere under or behind it: placing it there would make a circle. */
@@ -133,8 +143,13 @@ export class Model {
     return seen(this.#get(root), page - rootOffset, false, false);
   }
 
-  /** What a VA space must have at a page; undefined for nothing but the reservation. */
-  vaPage(root: number, page: number, rootOffset = 0, protections = UNPROTECTED): VaPage | undefined {
+  /** Whether what is seen may not be written: by the region or what it is seen through, or by its mapping. */
+  isReadonly({ region, offsetInRegion, readonly }: Seen): boolean {
+    return readonly || this.#get(region).mapped.get(offsetInRegion)?.writable === false;
+  }
+
+  /** What may be used of a VA space at a page; undefined for nothing. */
+  part(root: number, page: number, rootOffset = 0, protections = UNPROTECTED): VaPage | undefined {
     const visible = this.visibleAt(root, page, rootOffset);
     if (visible === undefined) return undefined;
     const mapped = this.#get(visible.region).mapped.get(visible.offsetInRegion);
@@ -143,11 +158,55 @@ export class Model {
     return access.includes('r') ? { object: mapped.object, page: mapped.page, access } : undefined;
   }
 
-  /** The access of a partition's slot at a page, `rx` or `rwx` or less of it; undefined for no slot. */
-  slotAccess(root: number, page: number, rootOffset = 0, protections = UNPROTECTED): string | undefined {
+  /** What a VA space must have at a page, which is a part of a large page wherever some of that is seen; undefined for
+   *  nothing but the reservation. Precondition: `problemAt` has none. */
+  vaPage(root: number, page: number, rootOffset = 0, protections = UNPROTECTED): VaPage | undefined {
+    const [first, ...others] = this.#claims(root, page, rootOffset, protections);
+    if (first === undefined) return undefined;
+    return { ...first, access: [first, ...others].some(({ access }) => access === 'rw') ? 'rw' : 'r' };
+  }
+
+  /** Why a VA space cannot have what it must at a page. */
+  problemAt(root: number, page: number, rootOffset = 0, protections = UNPROTECTED): string | undefined {
+    const part = this.part(root, page, rootOffset, protections);
+    if (part !== undefined && (part.page - page) % this.#pageSize(part.object) !== 0) return 'UNALIGNED';
+    const claims = this.#claims(root, page, rootOffset, protections);
+    const places = new Set(claims.map((claim) => `${claim.object}+${claim.page}`));
+    return places.size > 1 ? 'SPLIT_PAGE' : undefined;
+  }
+
+  /** What each part that is seen of a page, or of a large page around it, wants there. */
+  #claims(root: number, page: number, rootOffset: number, protections: Protections): VaPage[] {
+    const claims: VaPage[] = [];
+    for (let at = page - (page % LARGEST); at < page - (page % LARGEST) + LARGEST; at++) {
+      const part = this.part(root, at, rootOffset, protections);
+      if (part === undefined) continue;
+      const size = this.#pageSize(part.object);
+      if (Math.floor(at / size) === Math.floor(page / size)) claims.push({ ...part, page: part.page + page - at });
+    }
+    return claims;
+  }
+
+  #pageSize(object: number): number {
+    return this.#pageSizes.get(object) ?? 1;
+  }
+
+  /** The access of a partition's slot at a page, `rx` or `rwx` or less of it; undefined for no slot. `limits`: the protections
+   *  of its VA space. */
+  slotAccess(
+    root: number,
+    page: number,
+    rootOffset = 0,
+    protections = UNPROTECTED,
+    limits = UNPROTECTED,
+  ): string | undefined {
     const visible = this.visibleAt(root, page, rootOffset);
     if (visible === undefined || this.#get(visible.region).kind === 'mmio') return undefined;
-    const access = left(visible.readonly ? 'rx' : 'rwx', page, protections);
+    let access = left(this.isReadonly(visible) ? 'rx' : 'rwx', page, protections);
+    const va = this.vaPage(root, page, rootOffset, limits);
+    const part = this.part(root, page, rootOffset, limits);
+    if (va !== undefined && part === undefined) return undefined;
+    if (va?.access === 'rw' && part?.access === 'r') access = access.replace('w', '');
     return access.includes('r') ? access : undefined;
   }
 

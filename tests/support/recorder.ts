@@ -11,6 +11,8 @@ interface RecordedObject {
   readonly isPrivate: boolean;
   readonly isWritable: boolean;
   readonly pages: number;
+  /** Pages that are mapped at once. */
+  readonly pageSize: number;
   /** Private: what is at home now. The number of a page is also what is written on it. */
   readonly home: Map<number, number>;
 }
@@ -46,7 +48,14 @@ interface Attachment {
   readonly offset: number;
 }
 
-/** Where a command stands in a plan: removals before additions, in the order of their sinks. */
+interface VaSpace {
+  readonly pages: number;
+  readonly mapped: Map<number, Mapped>;
+  /** By page: what may be used of it. */
+  readonly limits: Map<number, number>;
+}
+
+/** Where a command stands in a plan: removals before additions, in the order of their sinks. Limits come among both. */
 const ORDER: Readonly<{ [op: number]: number }> = {
   [abi.OP_SLOT_DELETE]: 0,
   [abi.OP_VA_UNMAP]: 1,
@@ -60,7 +69,7 @@ const ORDER: Readonly<{ [op: number]: number }> = {
 export class Recorder implements Executor {
   readonly failure = new Error('the recorder never fails');
   readonly #objects = new Map<number, RecordedObject>();
-  readonly #vas = new Map<number, { pages: number; mapped: Map<number, Mapped> }>();
+  readonly #vas = new Map<number, VaSpace>();
   readonly #partitions = new Map<number, Partition>();
   readonly #attachments = new Map<number, Attachment>();
 
@@ -75,15 +84,21 @@ export class Recorder implements Executor {
 
   // ---- What there is ---------------------------------------------------------------------------
 
-  addObject(id: number, isPrivate: boolean, isWritable: boolean, size: Address): void {
+  addObject(
+    id: number,
+    isPrivate: boolean,
+    isWritable: boolean,
+    size: Address,
+    pageSize: number = abi.PAGE_SIZE,
+  ): void {
     const pages = pageOf(toAddress(BigInt(size) + 4095n));
     const home = new Map<number, number>();
     if (isPrivate) for (let page = 0; page < pages; page++) home.set(page, page);
-    this.#objects.set(id, { isPrivate, isWritable, pages, home });
+    this.#objects.set(id, { isPrivate, isWritable, pages, pageSize: pageOf(pageSize), home });
   }
 
   addVa(sink: number, size: Address): void {
-    this.#vas.set(sink, { pages: pageOf(size), mapped: new Map() });
+    this.#vas.set(sink, { pages: pageOf(size), mapped: new Map(), limits: new Map() });
   }
 
   addPartition(id: number, limit: number): void {
@@ -108,15 +123,34 @@ export class Recorder implements Executor {
     return mapped && { object: mapped.object, page: mapped.page, access: accessName(mapped.access) };
   }
 
-  /** The same for all of it: pages that go on where the one before ends are joined. */
+  /** What may be used of it. */
+  part(sink: number, page: number): { object: number; page: number; access: string } | undefined {
+    const mapped = this.#va(sink).mapped.get(page);
+    const access = (mapped?.access ?? 0) & (this.#va(sink).limits.get(page) ?? abi.ACCESS_ALL);
+    return mapped && access !== 0
+      ? { object: mapped.object, page: mapped.page, access: accessName(access) }
+      : undefined;
+  }
+
+  /** What all of it shows: pages that go on where the one before ends are joined. */
   pieces(sink: number): { start: number; last: number; object: number; page: number; access: string }[] {
+    return this.#runs(sink, (page) => this.vaPage(sink, page));
+  }
+
+  /** What may be used of that. */
+  parts(sink: number): { start: number; last: number; object: number; page: number; access: string }[] {
+    return this.#runs(sink, (page) => this.part(sink, page));
+  }
+
+  #runs(sink: number, at: (page: number) => { object: number; page: number; access: string } | undefined) {
     const runs: { start: number; last: number; object: number; page: number; access: string }[] = [];
-    for (const [at, { object, page, access }] of [...this.#va(sink).mapped].sort(([a], [b]) => a - b)) {
+    for (const start of [...this.#va(sink).mapped.keys()].sort((a, b) => a - b)) {
+      const next = at(start);
+      if (next === undefined) continue;
       const run = runs.at(-1);
-      const next = { start: at, last: at, object, page, access: accessName(access) };
-      const joins = run?.last === at - 1 && run.object === object && run.access === next.access;
-      if (run !== undefined && joins && page - run.page === at - run.start) run.last = at;
-      else runs.push(next);
+      const joins = run?.last === start - 1 && run.object === next.object && run.access === next.access;
+      if (run !== undefined && joins && next.page - run.page === start - run.start) run.last = start;
+      else runs.push({ start, last: start, ...next });
     }
     return runs;
   }
@@ -135,7 +169,10 @@ export class Recorder implements Executor {
   /** Everything, as text. */
   lines(): string[] {
     const lines: string[] = [];
-    for (const [sink, { mapped }] of this.#vas) {
+    for (const [sink, { mapped, limits }] of this.#vas) {
+      for (const [page, access] of [...limits].sort(([a], [b]) => a - b)) {
+        lines.push(`va ${sink} page ${page}: at most ${accessName(access)}`);
+      }
       for (const [page, { object, page: inObject, access, content }] of [...mapped].sort(([a], [b]) => a - b)) {
         const written = content === undefined ? '' : ` "${content}"`;
         lines.push(`va ${sink} page ${page}: object ${object} page ${inObject}${written} ${accessName(access)}`);
@@ -224,7 +261,7 @@ export class Recorder implements Executor {
   /** A command of the plan failed half way: what it was to replace is gone. */
   spoil(command: Command): void {
     const va = this.#vas.get(command.sink);
-    if (va === undefined || command.op === abi.OP_VA_PARK) return;
+    if (va === undefined || command.op === abi.OP_VA_PARK || command.op === abi.OP_VA_LIMIT) return;
     const [start, pages] = [pageOf(command.gpa), pageOf(command.length)];
     for (let page = start; page < start + pages; page++) {
       const mapped = va.mapped.get(page);
@@ -239,7 +276,7 @@ export class Recorder implements Executor {
 
   #carryOut(command: Command): void {
     if (!this.#takingBack) {
-      const order = ORDER[command.op] as number;
+      const order = ORDER[command.op] ?? this.#order;
       if (order < this.#order) fail('a removal comes after an addition');
       this.#order = order;
     }
@@ -253,7 +290,22 @@ export class Recorder implements Executor {
     const va = this.#va(command.sink);
     const [start, pages, offset] = [pageOf(command.gpa), pageOf(command.length), pageOf(command.offset)];
     if (start + pages > va.pages) fail('outside of the reservation');
+    if (command.op === abi.OP_VA_LIMIT) {
+      for (let page = start; page < start + pages; page++) {
+        if (command.access === abi.ACCESS_ALL) va.limits.delete(page);
+        else va.limits.set(page, command.access);
+      }
+      return;
+    }
+    for (const edge of [start, start + pages]) if (this.#isInside(va.mapped.get(edge))) fail('a large page is cut');
+    const { pageSize } = (command.op === abi.OP_VA_MAP && this.#objects.get(command.backing)) || { pageSize: 1 };
+    if ([start, pages, offset].some((each) => each % pageSize !== 0)) fail('a part of a large page is mapped');
     for (let i = 0; i < pages; i++) this.#changePage(command, va.mapped, start + i, offset + i);
+  }
+
+  /** Whether a page goes on a large one. */
+  #isInside(mapped: Mapped | undefined): boolean {
+    return mapped !== undefined && mapped.page % this.#objects.get(mapped.object)!.pageSize !== 0;
   }
 
   #changePage(
@@ -354,7 +406,7 @@ export class Recorder implements Executor {
     return { number: slot, sink, va: backing, start, pages, vaStart, access };
   }
 
-  #va(sink: number): { pages: number; mapped: Map<number, Mapped> } {
+  #va(sink: number): VaSpace {
     return this.#vas.get(sink) ?? fail(`sink ${sink} is no VA space`);
   }
 

@@ -35,6 +35,21 @@ export const MACHINE = {
   `,
 };
 
+/** RAM of pages of 16 KiB, and what may come to lie over it. */
+const HUGE = `
+  object huge 40000 pages 4000
+  object giant 20000 pages 10000
+  ram big 20000
+  map big 0 20000 huge 0
+  place big in system at 140000
+  mmio registers 1000
+  device small 8000
+  map small 0 1000 file 0
+  map small 3000 5000 file 3000
+  device large 10000
+  map large 0 10000 giant 10000
+`;
+
 export interface Scenario {
   readonly title: string;
   /** One line, or one transaction, that makes the machine ready. */
@@ -154,5 +169,60 @@ export const SCENARIOS: readonly Scenario[] = [
       map more 0 8000 more.mem 0
       place more in system at 100000
     `,
+  },
+  {
+    title: 'registers are put over a part of a huge page',
+    ready: HUGE,
+    change: 'place registers in system at 145000 priority 1',
+  },
+  {
+    title: 'registers are taken off a part of a huge page',
+    ready: `${HUGE}place registers in system at 145000 priority 1`,
+    change: 'remove registers',
+  },
+  { title: 'a part of a huge page is unmapped', ready: HUGE, change: 'unmap big 4000 1000' },
+  { title: 'RAM ends inside of a huge page', ready: HUGE, change: 'resize big to 1e000' },
+  {
+    title: 'a part of a huge page becomes read-only',
+    ready: HUGE,
+    change: 'alias shade 6000 of big at 6000 readonly\nplace shade in system at 146000 priority 1',
+  },
+  { title: 'a part of a huge page is mapped read-only', ready: HUGE, change: 'map big 3000 3000 huge 3000 readonly' },
+  {
+    title: 'two huge pages give way to small memory, with a hole in it',
+    ready: HUGE,
+    change: 'place small in system at 144000 priority 1',
+  },
+  {
+    title: 'small memory gives way to huge pages',
+    ready: `${HUGE}place small in system at 144000 priority 1`,
+    change: 'remove small',
+  },
+  {
+    title: 'small memory that had hidden a part of a huge page goes, and registers come',
+    ready: `${HUGE}resize big to 1e000\nplace small in system at 144000 priority 1`,
+    change: 'remove small\nplace registers in system at 145000 priority 1\nresize big to 1f000',
+  },
+  {
+    title: 'huge pages give way to larger ones',
+    ready: HUGE,
+    change: 'place large in system at 140000 priority 1\nplace registers in large at 2000',
+  },
+  {
+    title: 'huge pages take the place of larger ones',
+    ready: `${HUGE}place large in system at 140000 priority 1`,
+    change: 'priority large -1\nplace registers in big at f000',
+  },
+  { title: 'huge pages are moved by one', ready: HUGE, change: 'move big to 144000' },
+  { title: 'the VMM loses every right to a part of a huge page', ready: HUGE, change: 'protect va 141000 1000 none' },
+  {
+    title: 'the VMM gets the right to write a part of a huge page back',
+    ready: `${HUGE}protect va 142000 6000 r`,
+    change: 'protect va 144000 1000 rwx',
+  },
+  {
+    title: 'a partition is attached late to huge pages of which a part is hidden',
+    ready: `${HUGE}place registers in system at 145000 priority 1\nremove anon\nremove cover`,
+    change: 'va late 400000 of memory\npartition more 16\nattach late of more to memory through late',
   },
 ];

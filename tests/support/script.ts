@@ -7,7 +7,7 @@
 //   resize NAME to SIZE      priority NAME N               retarget NAME to OFFSET
 //   set NAME [readonly | writable] [nonvolatile | volatile] [disabled | enabled]
 //   space NAME root REGION [at OFFSET]                     close-space NAME
-//   object NAME SIZE [private] [readonly]                  close-object NAME
+//   object NAME SIZE [private] [readonly] [pages SIZE]     close-object NAME
 //   map REGION OFFSET LENGTH OBJECT OFFSET [readonly]      unmap REGION OFFSET LENGTH
 //   va NAME SIZE of SPACE    partition NAME SLOTS          attach NAME of PARTITION to SPACE through VA [at OFFSET] [end LAST]
 //   detach NAME              protect SINK START LENGTH ACCESS
@@ -98,7 +98,8 @@ export class Script {
         return { op: 'space-close', id: this.id('space', name) };
       case 'object': {
         const kind = has('private') ? 'private' : 'shared';
-        return { op, id: this.#new('object', name), name, kind, size: at(0), writable: !has('readonly') };
+        const pageSize = Number(number('pages', '1000'));
+        return { op, id: this.#new('object', name), name, kind, size: at(0), writable: !has('readonly'), pageSize };
       }
       case 'close-object':
         return { op: 'object-close', id: this.id('object', name) };

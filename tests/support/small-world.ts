@@ -4,6 +4,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { PlanRunner } from '../../ts/apply/runner.ts';
 import { Core } from '../../ts/core/core.ts';
+import type { MembackingError } from '../../ts/core/errors.ts';
 import { accessName } from '../../ts/core/kinds.ts';
 import { Model } from './model.ts';
 import { Recorder } from './recorder.ts';
@@ -27,6 +28,8 @@ export type Arrangement = readonly (Place | undefined)[];
 export interface Inhabitant {
   readonly kind: 'ram' | 'rom' | 'device' | 'mmio' | 'container';
   readonly memory: 'shared' | 'private' | 'none';
+  /** Pages that the memory maps at once. Default 1. */
+  readonly pageSize?: number;
   /** Pages at which memory is mapped. A container has a region of RAM at each of its pages. */
   readonly pages: readonly number[];
 }
@@ -59,7 +62,8 @@ const KINDS = {
   container: abi.KIND_CONTAINER,
 } as const;
 
-/** What an arrangement shows: three numbers a page, for the flat view, the VA space and the slots; 0 for nothing. */
+/** What an arrangement shows: four numbers a page, for the flat view, the VA space, the slots, and what may be used of the VA
+ *  space; 0 for nothing. */
 export type Answer = Int32Array;
 
 const ACCESS_CODES = new Map(range(8).map((access) => [accessName(access) as string, access]));
@@ -97,7 +101,7 @@ export class SmallWorld {
     };
     core.begin();
     core.createRegion(abi.KIND_CONTAINER, pages * PAGE, 0);
-    for (const { kind, memory, pages: mapped } of inhabitants) {
+    for (const { kind, memory, pages: mapped, pageSize = 1 } of inhabitants) {
       const id = core.createRegion(KINDS[kind], pages * PAGE, 0);
       this.#regions.push(id);
       this.#sizes.push(pages);
@@ -107,8 +111,9 @@ export class SmallWorld {
         this.#objects.push(undefined);
         continue;
       }
-      const object = core.createObject(memory === 'private' ? abi.OBJECT_PRIVATE : abi.OBJECT_SHARED, 1, pages * PAGE);
-      this.#recorder.addObject(object, memory === 'private', true, pages * PAGE);
+      const objectKind = memory === 'private' ? abi.OBJECT_PRIVATE : abi.OBJECT_SHARED;
+      const object = core.createObject(objectKind, 1, pages * PAGE, pageSize * PAGE);
+      this.#recorder.addObject(object, memory === 'private', true, pages * PAGE, pageSize * PAGE);
       this.#objects.push(object);
       for (const page of mapped) if (page < pages) this.#map(id, page, object);
     }
@@ -143,9 +148,10 @@ export class SmallWorld {
     });
   }
 
-  /** Whatever leads from the arrangement that there is to this one. */
-  become(next: Arrangement): void {
+  /** Whatever leads from the arrangement that there is to this one. Returns why it was refused. */
+  become(next: Arrangement): string | undefined {
     const core = this.#core;
+    const [sizes, holes] = [[...this.#sizes], [...this.#holes]];
     core.begin();
     let isReordered = false;
     for (const [i, id] of this.#regions.entries()) {
@@ -171,11 +177,20 @@ export class SmallWorld {
       if (had.start !== has.start) core.move(id, has.start * PAGE);
       if (had.priority !== has.priority) core.setPriority(id, has.priority);
     }
-    this.#runner.commit();
+    try {
+      this.#runner.commit();
+    } catch (error) {
+      for (const i of this.#regions.keys()) {
+        this.#sizes[i] = sizes[i] as number;
+        this.#holes[i] = holes[i] as number;
+      }
+      return (error as MembackingError).code;
+    }
     this.#now = next;
     if (this.#class !== this.#recorder.disturbance()) {
       throw new Error(`the plan says class ${this.#class}, and it is ${this.#recorder.disturbance()}`);
     }
+    return undefined;
   }
 
   /** What is new at the end is mapped; what is gone there was unmapped with it. */
@@ -195,7 +210,7 @@ export class SmallWorld {
 
   /** What the core and the sinks show now. */
   answer(): Answer {
-    const answer = new Int32Array(this.#pages * 3);
+    const answer = new Int32Array(this.#pages * 4);
     for (const { start, last, id, offset, flags, kind } of this.#core.flat(this.#space)) {
       const isReadonly = kind === abi.KIND_ROM || flags & abi.FLAT_READONLY ? 1 : 0;
       const first = (start as number) / PAGE;
@@ -210,23 +225,28 @@ export class SmallWorld {
           ((mapped.object + 1) << 8) | (mapped.page << 3) | (ACCESS_CODES.get(mapped.access) as number);
       }
     }
+    for (let page = 0; page < this.#pages; page++) {
+      const part = this.#recorder.part(this.#va, page);
+      if (part !== undefined) answer[3 * this.#pages + page] = ACCESS_CODES.get(part.access) as number;
+    }
     for (const { start, last, access } of this.#recorder.slots(this.#slots)) {
       for (let page = start; page <= last; page++) answer[2 * this.#pages + page] = ACCESS_CODES.get(access) as number;
     }
     return answer;
   }
 
-  /** What the model says of an arrangement. */
-  expected(arrangement: Arrangement): Answer {
+  /** What the model says of an arrangement: what it shows, or why it must be refused. */
+  expected(arrangement: Arrangement): Answer | ReadonlySet<string> {
     const model = new Model();
     model.region(0, 'container', this.#pages);
-    for (const [i, { kind, memory, pages: mapped }] of this.#inhabitants.entries()) {
+    for (const [i, { kind, memory, pages: mapped, pageSize = 1 }] of this.#inhabitants.entries()) {
       const place = arrangement[i];
       if (place === undefined) continue;
       const { start, size, priority, enabled, readonly, holes } = place;
       const id = this.#regions[i] as number;
       model.region(id, kind, size, { enabled, readonly });
       const object = this.#objects[i];
+      if (object !== undefined) model.object(object, pageSize);
       if (memory !== 'none') for (const page of mapped) model.map(id, page, 1, object as number, page, true);
       for (const [page, child] of (this.#children[i] as readonly number[]).entries()) {
         model.region(child, 'ram', 1, { enabled: !(holes & (1 << page)) });
@@ -235,7 +255,9 @@ export class SmallWorld {
       }
       model.place(id, 0, start, priority);
     }
-    const answer = new Int32Array(this.#pages * 3);
+    const problems = new Set(range(this.#pages).flatMap((page) => model.problemAt(0, page) ?? []));
+    if (problems.size > 0) return problems;
+    const answer = new Int32Array(this.#pages * 4);
     for (let page = 0; page < this.#pages; page++) {
       const seen = model.visibleAt(0, page);
       if (seen !== undefined) answer[page] = (seen.region << 8) | (seen.offsetInRegion << 1) | (seen.readonly ? 1 : 0);
@@ -243,6 +265,8 @@ export class SmallWorld {
       if (va !== undefined) {
         answer[this.#pages + page] = ((va.object + 1) << 8) | (va.page << 3) | (ACCESS_CODES.get(va.access) as number);
       }
+      const part = model.part(0, page);
+      if (part !== undefined) answer[3 * this.#pages + page] = ACCESS_CODES.get(part.access) as number;
       const slot = model.slotAccess(0, page);
       if (slot !== undefined) answer[2 * this.#pages + page] = ACCESS_CODES.get(slot) as number;
     }

@@ -2,7 +2,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { COMMAND_NAMES, type Executor, type Pausable, PlanRunner } from '../../ts/apply/runner.ts';
-import { type Address, formatHex } from '../../ts/core/address.ts';
+import { type Address, formatHex, LAST_ADDRESS } from '../../ts/core/address.ts';
 import { type Command, Core, type CoreOptions, type Row } from '../../ts/core/core.ts';
 import { accessName, DISTURBANCES, type Disturbance } from '../../ts/core/kinds.ts';
 import { Names } from '../../ts/core/names.ts';
@@ -42,7 +42,8 @@ export class World {
       this.disturbance = DISTURBANCES[disturbance] as Disturbance;
     };
     this.#replayer = new Replayer(this.core, this.runner, this.names, {
-      object: (id, { kind, writable, size }) => this.recorder.addObject(id, kind === 'private', writable, size),
+      object: (id, { kind, writable, size, pageSize }) =>
+        this.recorder.addObject(id, kind === 'private', writable, size, pageSize),
       va: (sink, { id, size }) => {
         this.recorder.addVa(sink, size);
         this.#connect(sink, id);
@@ -189,8 +190,10 @@ export class World {
   /** Throws where a sink has something else than the core says. */
   checkSinks(): void {
     const { core, recorder } = this;
-    for (const sink of recorder.vas())
+    for (const sink of recorder.vas()) {
       compare(sink, recorder.pieces(sink), rowsOf(() => core.pieces(sink)).map(pieceOf));
+      compare(sink, recorder.parts(sink), rowsOf(() => core.partsIn(sink, 0, LAST_ADDRESS)).map(pieceOf));
+    }
     for (const sink of recorder.attachments())
       compare(sink, recorder.slots(sink), rowsOf(() => core.slots(sink)).map(slotOf));
   }
@@ -200,6 +203,7 @@ export class World {
     const range = `${gpa.toString(16)}+${length.toString(16)}`;
     const cells = [COMMAND_NAMES[op] as string, names.sinks.get(sink) ?? `${sink}`, range];
     if (op === abi.OP_VA_UNMAP) return cells;
+    if (op === abi.OP_VA_LIMIT) return [...cells, '', accessName(access)];
     if (op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE) {
       return [
         ...cells,

@@ -200,7 +200,7 @@ export class GuestWindows {
     const { core, isBusy } = this.#context;
     // While a plan is carried out, the pieces are not what the core says.
     if (isBusy || core.isBroken) return undefined;
-    const [first, ...rest] = core.piecesFrom(this.#sink, gpa);
+    const [first, ...rest] = core.partsFrom(this.#sink, gpa);
     if (first === undefined || first.start > gpa || !this.#isLasting(first)) return undefined;
     const isWritable = (first.flags & abi.ACCESS_WRITE) !== 0;
     if (isWrite && !isWritable) return undefined;

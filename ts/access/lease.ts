@@ -113,7 +113,7 @@ function checkMapped({ context, id }: LeasedSpace, mode: LeaseMode, gpa: number,
   const last = gpa + length - 1;
   let next: Address = gpa;
   let isViewable = true;
-  for (const piece of core.piecesIn(id, gpa, last)) {
+  for (const piece of core.partsIn(id, gpa, last)) {
     if (piece.start > next) break;
     if (!isEnough(mode, piece.flags)) throw refused(next, 'read-only');
     const { isLasting, granularity } = objects.objectOf(piece.id);

@@ -219,6 +219,7 @@ export const COMMAND_NAMES: Readonly<Record<number, string>> = {
   [abi.OP_VA_UNMAP]: 'va-unmap',
   [abi.OP_VA_PROTECT]: 'va-protect',
   [abi.OP_VA_PARK]: 'va-park',
+  [abi.OP_VA_LIMIT]: 'va-limit',
   [abi.OP_VA_UNPARK]: 'va-unpark',
   [abi.OP_SLOT_ADD]: 'slot-add',
   [abi.OP_SLOT_DELETE]: 'slot-delete',

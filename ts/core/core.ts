@@ -3,7 +3,7 @@
 
 import { instantiateSync } from '@assemblyscript/loader';
 import * as abi from '../../assembly/abi.ts';
-import { type Address, high, LAST_ADDRESS, lastByte, low, sum, toAddress } from './address.ts';
+import { type Address, high, LAST_ADDRESS, lastByte, lengthOf, low, sum, toAddress } from './address.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
 import { coreModule } from './module.ts';
 
@@ -59,8 +59,8 @@ const NAMES = [
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
   ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'map', 'unmap'] as const),
   ...(['vaAttach', 'partitionCreate', 'partitionDestroy', 'partitionAttach', 'sinkDetach', 'protect'] as const),
-  ...(['readFlat', 'readMappings', 'readPieces', 'readSlots', 'readProtections', 'readRegion'] as const),
-  ...(['readChildren', 'explain'] as const),
+  ...(['readFlat', 'readMappings', 'readPieces', 'readParts', 'readSlots', 'readProtections'] as const),
+  ...(['readRegion', 'readChildren', 'explain'] as const),
 ];
 
 type Exports = Readonly<Record<(typeof NAMES)[number], Export>>;
@@ -303,8 +303,9 @@ export class Core {
   destroySpace(id: number): void {
     this.#check(this.#wasm.spaceDestroy(id));
   }
-  createObject(kind: number, flags: number, size: Address): number {
-    return this.#check(this.#wasm.objectCreate(kind, flags, low(size), high(size)));
+  /** `pageSize`: bytes, a power of two. */
+  createObject(kind: number, flags: number, size: Address, pageSize: number = abi.PAGE_SIZE): number {
+    return this.#check(this.#wasm.objectCreate(kind, flags, low(size), high(size), Math.log2(pageSize)));
   }
   destroyObject(id: number): void {
     this.#check(this.#wasm.objectDestroy(id));
@@ -369,13 +370,13 @@ export class Core {
   pieces(va: number): Row[] {
     return this.#all((from) => this.#wasm.readPieces(va, low(from), high(from)));
   }
-  /** Those that have a byte in [first, last]. */
-  piecesIn(va: number, first: Address, last: Address): Row[] {
-    return this.#within(last, first, (from) => this.#wasm.readPieces(va, low(from), high(from)));
+  /** What may be used of the pieces in [first, last]. */
+  partsIn(va: number, first: Address, last: Address): Row[] {
+    return this.#within(last, first, (from) => this.#wasm.readParts(va, low(from), high(from)));
   }
-  /** The piece at a GPA, or the first one above, and some that follow. */
-  piecesFrom(va: number, gpa: Address): Row[] {
-    const count = this.#check(this.#wasm.readPieces(va, low(gpa), high(gpa)));
+  /** The same of the piece at a GPA, or the first one above, and some that follow. */
+  partsFrom(va: number, gpa: Address): Row[] {
+    const count = this.#check(this.#wasm.readParts(va, low(gpa), high(gpa)));
     return Array.from({ length: count }, (_, i) => this.#row(i));
   }
   slots(sink: number): Row[] {
@@ -391,6 +392,11 @@ export class Core {
   region(id: number): Row {
     this.#check(this.#wasm.readRegion(id));
     return this.#row(0);
+  }
+  /** Bytes, up to 2^64. */
+  regionSize(id: number): Address {
+    const { flags } = this.region(id);
+    return flags & abi.REGION_EMPTY ? 0 : lengthOf(0, this.#u64(this.#rows + abi.ROW_EXTENT));
   }
   /** The children of a region in order of precedence, without those of size 0. */
   children(id: number): Row[] {

@@ -27,6 +27,8 @@ export const CORE_ERRORS = {
   [abi.ERR_PLAN_PENDING]: 'PLAN_PENDING',
   [abi.ERR_POISONED]: 'POISONED',
   [abi.ERR_ATTACHMENT_OVERLAP]: 'ATTACHMENT_OVERLAP',
+  [abi.ERR_SPLIT_PAGE]: 'SPLIT_PAGE',
+  [abi.ERR_TOO_DEEP]: 'TOO_DEEP',
 } as const satisfies Record<number, string>;
 
 export type CoreErrorCode = (typeof CORE_ERRORS)[keyof typeof CORE_ERRORS];

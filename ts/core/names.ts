@@ -65,18 +65,24 @@ const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
       ? `a range to ${at} is empty`
       : `the range to ${at} is not wholly inside ${names.sink(other)}`;
   },
-  UNALIGNED: (_, { at }) => `${at} is not a multiple of the page size, 0x1000: only whole pages can be mapped`,
+  UNALIGNED: (names, { at }, id, other) =>
+    id === undefined || other === undefined
+      ? `${at} is not a multiple of the page size, 0x1000: only whole pages can be mapped`
+      : `${names.region(id)} shows ${names.object(other)} at ${at}, where its huge pages do not begin and end with the guest's`,
   CAPACITY: () => 'there can be no more of these at once: close some that are not needed',
   PLACED: (names, _, id) => `${names.region(id)} is placed in a container: remove it first`,
   NOT_PLACED: (names, _, id) => `${names.region(id)} is not placed anywhere`,
   IN_USE: (names, _, id) =>
     `${id === undefined ? 'this' : names.region(id)} is still in use: close what refers to it or stands in it first`,
-  CYCLE: (names, _, id) =>
-    `${names.region(id)} would be seen through itself, or through more than ${MAX_DEPTH} other regions`,
+  CYCLE: (names, _, id) => `${names.region(id)} would be seen through itself`,
+  TOO_DEEP: (names, _, id) =>
+    `${names.region(id)} would be seen through more than ${MAX_DEPTH} other regions: use fewer containers and aliases`,
   TOO_COMPLEX: (names, _, id) =>
     `the map is seen in too many places to be resolved (at ${names.region(id)}): use fewer aliases of aliases`,
   OVERLAP: (names, { at }, id, other) =>
     `${names.region(id)} and ${names.region(other)} overlap at ${at}, which the policy "nested" does not allow`,
+  SPLIT_PAGE: (names, { at }, id, other) =>
+    `${names.region(id)} would show other memory at ${at}, in the midst of a huge page of ${names.region(other)}: only what holds no memory, or the same, can lie over a part of it`,
   NO_SLOTS: (names, { at }, id, other) =>
     `${names.sink(other)} has no memory slot left for ${names.region(id)} at ${at}: show less, or in fewer pieces`,
   PAST_LIMIT: (names, { at }, id, other) => `${names.region(id)} at ${at} is past the end of ${names.sink(other)}`,

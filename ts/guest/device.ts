@@ -22,6 +22,11 @@ export interface DeviceRegionOptions {
   readonly priority?: number;
 }
 
+export interface GuestMappingOptions {
+  /** Whether the guest may write what is mapped writable. Default true. */
+  readonly writable?: boolean;
+}
+
 /** One stretch of a device region that shows a file. */
 export interface DeviceMapping {
   readonly offset: number;
@@ -67,7 +72,7 @@ export class DeviceMemoryMapper {
         );
         this.#regions.add(mapped);
         this.#map.context.onUndo(() => mapped.discard());
-        return { control: new DeviceRegionControl(this.#root, region, level), region: mapped };
+        return { control: new DeviceRegionControl(this.#map, this.#root, region, level), region: mapped };
       });
     } catch (error) {
       zeroes?.close();
@@ -89,12 +94,14 @@ export class DeviceMemoryMapper {
 
 /** Where the guest sees a device region: what a bus does with a BAR. */
 export class DeviceRegionControl {
+  readonly #map: MemoryMap;
   readonly #root: Region;
   readonly #region: Region;
   readonly #priority: number;
 
   /** @internal */
-  constructor(root: Region, region: Region, priority: number) {
+  constructor(map: MemoryMap, root: Region, region: Region, priority: number) {
+    this.#map = map;
     this.#root = root;
     this.#region = region;
     this.#priority = priority;
@@ -106,13 +113,22 @@ export class DeviceRegionControl {
   }
 
   /** Shows the region at `gpa`, a multiple of the page size, from wherever it was. It is the guest that says where, so a
-   *  place past the highest address is none that is refused: what lies there is not seen. */
-  mapToGuest(gpa: Address): void {
+   *  place past the highest address is none that is refused: what lies there is not seen. Throws SPLIT_PAGE where it would
+   *  show other memory in the midst of a huge page, UNALIGNED where its own huge pages do not fit; it is then where it was. */
+  mapToGuest(gpa: Address, options?: GuestMappingOptions, ...more: never[]): void {
+    if (more.length > 0) throw validate.invalid('mapToGuest takes a gpa and options, and nothing more');
     const to = validate.address(gpa, 'gpa');
     if (BigInt(to) % BigInt(abi.PAGE_SIZE) !== 0n) throw validate.invalid('gpa must be a multiple of 0x1000 bytes');
+    const { writable = true } = validate.options(options, ['writable'], 'mapToGuest');
+    const readonly = !validate.flag(writable, 'writable');
     const now = this.gpa;
-    if (now === undefined) this.#region.place(this.#root, { offset: to, priority: this.#priority });
-    else if (now !== to) this.#region.move(to);
+    const isFlagged = this.#region.flags.readonly;
+    if (now === to && isFlagged === readonly) return;
+    this.#map.transaction(() => {
+      if (isFlagged !== readonly) this.#region.setFlags({ readonly });
+      if (now === undefined) this.#region.place(this.#root, { offset: to, priority: this.#priority });
+      else if (now !== to) this.#region.move(to);
+    });
   }
 
   /** Hides it; what is mapped into it stays mapped. */

@@ -69,7 +69,7 @@ function checkedPieces({ map, va, store }: Memory, range: GpaRange, levels: read
   if (leased.length > 0) throw new LeaseConflict(leases, leased, changes, 'discardWhenFree');
 
   let next = start;
-  const pieces = core.piecesIn(va.id, start, last).map((row) => {
+  const pieces = core.partsIn(va.id, start, last).map((row) => {
     const object = objects.objectOf(row.id);
     const from = higher(row.start, start);
     const to = lower(row.last, last);

@@ -1,7 +1,7 @@
 // Whether memory of huge pages can be had: their size, whether RAM is made of whole ones, and how many are free.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { type Address, formatHex } from '../core/address.ts';
+import { type Address, formatHex, sum } from '../core/address.ts';
 import * as validate from '../core/validate.ts';
 import { MemoryBuildError } from './errors.ts';
 import type { RamPiece } from './layout.ts';
@@ -12,13 +12,27 @@ function poolOf(pageSize: number): string {
   return `${POOLS}/hugepages-${pageSize / 1024}kB`;
 }
 
-/** Throws MemoryBuildError: HUGE_PAGE_SIZE. */
+/** Pieces that follow each other in the guest and in their backing may share a page. Throws MemoryBuildError: HUGE_PAGE_SIZE. */
 export function checkWholePages(pageSize: number, pieces: readonly RamPiece[]): void {
-  for (const { gpa, length, backingOffset } of pieces) {
+  for (const { gpa, length, backingOffset } of joined(pieces)) {
     if ([gpa, length, backingOffset].every((value) => BigInt(value) % BigInt(pageSize) === 0n)) continue;
     const message = `RAM at ${formatHex(gpa)} of ${formatHex(length)} bytes is not made of whole huge pages of ${formatHex(pageSize)} bytes: put it into a backing of its own`;
     throw new MemoryBuildError('HUGE_PAGE_SIZE', message, { pageSize, gpa, length });
   }
+}
+
+function joined(pieces: readonly RamPiece[]): RamPiece[] {
+  const all: RamPiece[] = [];
+  for (const piece of pieces) {
+    const before = all.at(-1);
+    const isNext =
+      before !== undefined &&
+      sum(before.gpa, before.length) === piece.gpa &&
+      sum(before.backingOffset, before.length) === piece.backingOffset;
+    if (isNext) all.splice(-1, 1, { ...before, length: sum(before.length, piece.length) });
+    else all.push(piece);
+  }
+  return all;
 }
 
 /** Throws MemoryBuildError: HUGE_PAGE_SIZE. */

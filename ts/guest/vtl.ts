@@ -183,10 +183,6 @@ export class VtlState {
     if (BigInt(gpa) % page !== 0n || BigInt(length) % page !== 0n || sum(gpa, length) > this.#base.size) {
       throw validate.invalid(`a protection must be whole pages below ${formatHex(this.#base.size)}, not ${given}`);
     }
-    const cut = this.#store.blocks.find((block) => cutsPage(block, gpa) || cutsPage(block, sum(gpa, length)));
-    if (cut === undefined) return;
-    const size = formatHex(cut.object.granularity);
-    throw validate.invalid(`a protection of RAM "${cut.name}" must be whole pages of ${size} bytes, not ${given}`);
   }
 
   /** What was leased before the trust level had a view of its own is in another one: that the plan does not see. */
@@ -205,14 +201,6 @@ export class VtlState {
     context.onUndo(withdraw);
     context.onDone(withdraw);
   }
-}
-
-/** Whether `edge` is inside of a page of the block. */
-function cutsPage({ pieces, object }: RamBlock, edge: Address): boolean {
-  return pieces.some(({ gpa, length, backingOffset }) => {
-    if (edge <= gpa || edge >= sum(gpa, length)) return false;
-    return (BigInt(edge) - BigInt(gpa) + BigInt(backingOffset)) % BigInt(object.granularity) !== 0n;
-  });
 }
 
 function protect(attachment: Attachment, protection: Protection): void {

@@ -21,11 +21,11 @@ export class ObjectTable implements ObjectUser {
   add(object: MemoryObject): number {
     const backing = object.use();
     const { core, native, recorder } = this.#context;
-    const { name, kind, size, writable } = object;
-    const id = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size);
+    const { name, kind, size, writable, granularity: pageSize } = object;
+    const id = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size, pageSize);
     native.setObject(id, backing);
     this.#enter(object, id);
-    recorder?.record({ op: 'object', id, name, kind, size, writable });
+    recorder?.record({ op: 'object', id, name, kind, size, writable, pageSize });
     this.#context.onUndo(() => this.#forget(object, id));
     return id;
   }

@@ -21,7 +21,7 @@ export abstract class MemoryObject extends Handle {
   /** Whether it may be mapped writable. */
   readonly writable: boolean;
   abstract readonly kind: ObjectKind;
-  /** Bytes: mappings begin, end and point to multiples of it. @internal */
+  /** Bytes of its pages: where a part of one is seen, all of it is mapped. @internal */
   readonly granularity: number;
   /** Whether nobody but the map can take its memory away; what is sealed later does not count. @internal */
   readonly isLasting: boolean;

@@ -63,8 +63,7 @@ export class Region extends MapHandle {
   /** Bytes. */
   get size(): Address {
     this.checkOpen();
-    const row = this.context.core.region(this.id);
-    return row.flags & abi.REGION_EMPTY ? 0 : lengthOf(0, row.last);
+    return this.context.core.regionSize(this.id);
   }
 
   /** As they are now: inside a transaction, with its changes. */

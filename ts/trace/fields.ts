@@ -48,6 +48,18 @@ export const SLOTS = integer(1, abi.MAX_SLOTS, `an integer from 1 to ${abi.MAX_S
 export const ADDRESS = hexadecimal((value) => value < WHOLE_SPACE, 'below 2^64');
 export const SIZE = hexadecimal((value) => value <= WHOLE_SPACE, 'at most 2^64');
 
+/** Bytes of a page. */
+export const PAGE: FieldType<number> = {
+  must: 'a hexadecimal string, a power of two from "0x1000" to "0x10000000000"',
+  read: (json) => {
+    const bytes = Number(parseHex(json));
+    const shift = Math.log2(bytes);
+    return Number.isInteger(shift) && shift >= abi.PAGE_SHIFT && shift <= abi.MAX_PAGE_SHIFT ? bytes : undefined;
+  },
+  prefix: '"0x',
+  write: (value) => `${value.toString(16)}"`,
+};
+
 export const FLAG: FieldType<boolean> = {
   must: 'true or false',
   read: (json) => (typeof json === 'boolean' ? json : undefined),

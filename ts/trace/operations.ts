@@ -21,6 +21,7 @@ import {
   ID,
   oneOf,
   optional,
+  PAGE,
   PRIORITY,
   required,
   SIZE,
@@ -138,11 +139,11 @@ export const OPERATIONS = {
   object: operation(
     {
       ...{ id: required(ID), name: required(TEXT), kind: required(oneOf(OBJECT_KINDS)), size: required(SIZE) },
-      writable: required(FLAG),
+      ...{ writable: required(FLAG), pageSize: withDefault(PAGE, abi.PAGE_SIZE) },
     },
     (o, { core, make }) =>
       make('object', o, o.name, () =>
-        core.createObject(objectKindNumber(o.kind), o.writable ? abi.OBJECT_WRITABLE : 0, o.size),
+        core.createObject(objectKindNumber(o.kind), o.writable ? abi.OBJECT_WRITABLE : 0, o.size, o.pageSize),
       ),
   ),
   'object-close': operation(ONLY_ID, (o, { core, end }) => end('object', o.id, (id) => core.destroyObject(id))),

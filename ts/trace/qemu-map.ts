@@ -317,7 +317,8 @@ class Track {
     const object = this.#writer.newObject();
     const writable = region.kind === 'ram' || region.kind === 'ramd';
     this.#objects.set(id, object);
-    this.#writer.add({ op: 'object', id: object, name: region.name, kind: 'shared', size: length, writable: true });
+    const facts = { name: region.name, kind: 'shared', size: length, writable: true, pageSize: abi.PAGE_SIZE } as const;
+    this.#writer.add({ op: 'object', id: object, ...facts });
     this.#writer.add({ op: 'map', region: id, offset: 0, length, object, objectOffset: 0, writable });
   }
 
