@@ -96,6 +96,25 @@ test('a copy that meets bad memory has done exactly what comes before', (t) => {
   world.close();
 });
 
+test('a copy that fails at its first page leaves the next one alone, whatever its length and alignment', (t) => {
+  const world = makeWorld();
+  const { space } = world;
+  world.run({ op: OP_VA_MAP, gpa: PAGE, length: 2 * PAGE, backing: SHARED });
+  const untouched = new Uint8Array(PAGE);
+  const room = new Uint8Array(3 * PAGE);
+  for (const length of [24, 40, 100, 300, 700, 1500, 3000, 7000]) {
+    for (let shift = 0; shift < PAGE; shift += 16) {
+      const bytes = room.subarray(shift, shift + length).fill(7);
+      const gpa = PAGE - 1 - (length >> 2);
+      t.is(outcome(space, space.write(gpa, bytes)), `hole at ${gpa.toString(16)}`);
+      t.is(outcome(space, space.read(gpa, bytes)), `hole at ${gpa.toString(16)}`);
+      if (bytes.some((byte) => byte !== 7)) t.fail(`reading ${length} bytes, ${shift}`);
+    }
+    t.deepEqual(world.read(PAGE, PAGE), untouched, `writing ${length} bytes`);
+  }
+  world.close();
+});
+
 test('addresses beyond everything are outside', (t) => {
   const world = makeWorld({ size: 8 * PAGE });
   const { space } = world;
@@ -235,6 +254,65 @@ test('workers read and write while the map changes under them', async (t) => {
     t.true(seen.done > 0 && seen.faults > 0 && seen.strange === 0);
   }
   await Promise.all(workers.map((worker) => worker.terminate()));
+  world.close();
+});
+
+/** Copies across pages that come and go, and looks at what a failed copy has left alone: the bytes from its GPA on. The
+ * mirror shows the same memory, and stays. */
+const COPIER = `
+const { parentPort, workerData } = require('node:worker_threads');
+const { Reservation } = require(workerData.addon);
+const [space, mirror] = workerData.tokens.map((token) => Reservation.fromToken(token));
+const stop = new Int32Array(workerData.stop);
+const length = 2000;
+let at = 20;
+const [old, fresh, bytes] = [1, 2, 0].map((value) => Buffer.alloc(length, value));
+const seen = { whole: 0, failed: 0, wrong: [] };
+const check = (what, result, copied, left) => {
+  if (result >= 0) return seen.whole++;
+  seen.failed++;
+  const done = space.facts[2] - at;
+  const isRight = bytes.subarray(0, done).equals(copied.subarray(0, done)) && bytes.subarray(done).equals(left.subarray(done));
+  if (!isRight && seen.wrong.length < 5) seen.wrong.push(what + ' ' + done);
+};
+parentPort.postMessage('ready');
+while (Atomics.load(stop, 0) === 0) {
+  at = (at + 1040) % 8192;
+  mirror.write(at, old);
+  bytes.fill(9);
+  check('read', space.read(at, bytes), old, Buffer.alloc(length, 9));
+  const result = space.write(at, fresh);
+  mirror.read(at, bytes);
+  check('write', result, fresh, old);
+}
+for (const each of [space, mirror]) each.close();
+parentPort.postMessage(seen);
+`;
+
+test('a copy that fails while the map changes has left the rest alone, to the byte', async (t) => {
+  const world = makeWorld();
+  const mirror = native().Reservation.create(8 * PAGE);
+  const [length, sink] = [4 * PAGE, 3];
+  world.executor.setVaSpace(sink, mirror);
+  world.run({ op: OP_VA_MAP, sink, length, backing: SHARED }, { op: OP_VA_MAP, length, backing: SHARED });
+  const stop = new Int32Array(new SharedArrayBuffer(4));
+  const tokens = [world.space.token, mirror.token];
+  const workerData = { tokens, stop: stop.buffer, addon: artefact('membacking.node').pathname };
+  const worker = new Worker(COPIER, { eval: true, workerData });
+  await once(worker, 'message');
+  const result = once(worker, 'message');
+  for (const until = Date.now() + 1000; Date.now() < until; ) {
+    for (const gpa of [PAGE, 2 * PAGE, 0]) {
+      world.run({ op: OP_VA_UNMAP, gpa }, { op: OP_VA_MAP, length, backing: SHARED });
+    }
+  }
+  Atomics.store(stop, 0, 1);
+  const [seen] = await result;
+  t.log(seen);
+  t.true(seen.whole > 0 && seen.failed > 0);
+  t.deepEqual(seen.wrong, []);
+  await worker.terminate();
+  mirror.close();
   world.close();
 });
 

@@ -1,48 +1,34 @@
-// Turns SIGSEGV and SIGBUS at guest memory into a return value.
+// Accesses to memory that may not be there: a fault (SIGSEGV, SIGBUS) is a return value, and leaves the thread as it was.
 //
-// A process-wide handler acts only if this thread is inside runGuarded() and the address is in the range that it
-// named; every other fault goes on to the handler that was installed before (V8's, for Wasm traps), unchanged. A
-// program that installs its own handler later, without passing signals on, takes this protection away.
+// Each access is one instruction, listed in a table with the place behind it. The process-wide handler looks the
+// interrupted instruction up; for one of the table it puts the signal into the interrupted context, moves it behind the
+// instruction, and returns. So sigreturn gives the thread back all that the kernel changed to call the handler: rights of
+// protection keys (PKRU), signal mask, alternate stack, floating-point control words. Without a fault nothing is done at
+// all. Every other fault goes on to the handler that was installed before (V8's, for Wasm traps), unchanged.
+//
+// A program that installs its own handler later, without passing signals on, takes this protection away.
 #pragma once
 
-#include <setjmp.h>
-
-#include <atomic>
 #include <cstdint>
 
 namespace membacking {
 
-struct GuardFrame {
-  sigjmp_buf environment;
-  /// HVA range in which a fault is expected; `end` is the first byte behind it.
-  uint64_t start;
-  uint64_t end;
-  /// The signal that came, when one came.
-  int signal;
-};
-
-/// The frame of the guarded call that this thread is in, or null. Initial-exec, because the handler reads it: the
-/// other TLS models may allocate on first use; __thread, because thread_local would call an initializer.
-extern __thread __attribute__((tls_model("initial-exec"))) GuardFrame* activeGuard;
-
-/// Installs the handlers, once per process. Before the first runGuarded().
+/// Installs the handlers, once per process. Before the first guarded access.
 void installFaultGuard();
 
-/// Runs `touch`, which only touches memory: no calls that take locks, no objects with destructors, as it may end at
-/// any instruction. Returns 0, or the signal (SIGSEGV, SIGBUS) of a fault in [start, end).
-template <typename Touch>
-inline int runGuarded(uint64_t start, uint64_t end, Touch touch) {
-  GuardFrame frame;
-  frame.start = start;
-  frame.end = end;
-  // The mask need not be saved: the handlers run with SA_NODEFER and change no mask.
-  if (sigsetjmp(frame.environment, 0) != 0) return frame.signal;
-  activeGuard = &frame;
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  touch();
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  activeGuard = nullptr;
-  return 0;
-}
+// All return 0, or the signal of a fault at [hva, hva + bytes). `bytes` is 1, 2, 4 or 8; values are little-endian, and
+// aligned ones are single-copy atomic.
+
+int guardedLoad(uint64_t hva, uint32_t bytes, uint64_t& value);
+int guardedStore(uint64_t hva, uint32_t bytes, uint64_t value);
+/// Stores `value` if `expected` is there; `expected` becomes what was there. The page has been written to in either case.
+/// `hva` is a multiple of `bytes`.
+int guardedExchange(uint64_t hva, uint32_t bytes, uint64_t& expected, uint64_t value);
+
+// Ascending, byte by byte as far as anybody can tell: after a fault exactly the first `done` bytes were copied. Faults at
+// the other side, the caller's own memory, are not guarded.
+
+int guardedRead(uint8_t* into, uint64_t hva, uint64_t length, uint64_t& done);
+int guardedWrite(uint64_t hva, const uint8_t* from, uint64_t length, uint64_t& done);
 
 }  // namespace membacking

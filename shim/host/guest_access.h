@@ -56,7 +56,7 @@ struct GuestWindow {
   AccessError refuse(uint64_t gpa, uint64_t length, bool isWrite) const;
   AccessResult explain(int signal, uint64_t gpa, bool isWrite) const;
   template <typename Copy>
-  AccessResult copy(uint64_t gpa, size_t length, bool isWrite, Copy copy) const;
+  AccessResult copy(uint64_t gpa, uint64_t length, bool isWrite, Copy copy) const;
 };
 
 }  // namespace membacking

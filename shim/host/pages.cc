@@ -39,19 +39,13 @@ bool canPopulate() {
 Failure touchPages(void* start, uint64_t length, bool isWritable) {
   installFaultGuard();
   const uint64_t hva = reinterpret_cast<uint64_t>(start);
-  const int signal = runGuarded(hva, hva + length, [=] {
-    for (uint64_t done = 0; done != length; done += kPageSize) {
-      // SAFETY: inside the mapping, as at() proved for the caller, and guarded. Whoever writes there at the same time
-      // loses nothing.
-      auto* byte = reinterpret_cast<uint8_t*>(hva + done);
-      if (isWritable) {
-        __atomic_fetch_or(byte, 0, __ATOMIC_RELAXED);
-      } else {
-        static_cast<void>(__atomic_load_n(byte, __ATOMIC_RELAXED));
-      }
-    }
-  });
-  return signal == 0 ? kDone : Failure{signal == SIGSEGV ? EINVAL : EFAULT, "madvise", nullptr};
+  for (uint64_t done = 0; done != length; done += kPageSize) {
+    uint64_t zero = 0;
+    // To put 0 where 0 is changes nothing, and whoever writes there at the same time loses nothing.
+    const int signal = isWritable ? guardedExchange(hva + done, 1, zero, 0) : guardedLoad(hva + done, 1, zero);
+    if (signal != 0) return {signal == SIGSEGV ? EINVAL : EFAULT, "madvise", nullptr};
+  }
+  return kDone;
 }
 
 /// Bytes in memory or swap that belong to this process alone, of the pages in the range.

@@ -70,10 +70,9 @@ export async function addon() {
   await produce('build/membacking.node', inputs, 'build/membacking.node', [...LINK, ...inputs]);
 }
 
-/** What the benchmarks are compared with: never part of the package. */
-export function baselineAddon() {
-  const source = 'tests/bench/native/baseline.cc';
-  const output = 'build/obj/baseline.node';
+/** An addon of the tests' or the benchmarks' own, never part of the package: build/obj/NAME.node. @param {string} source */
+export function helperAddon(source) {
+  const output = `build/obj/${basename(source, '.cc')}.node`;
   return perform({
     name: output,
     from: [TOOLS, source],

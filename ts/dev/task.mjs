@@ -8,13 +8,13 @@ import { runInLab } from '../../tests/lab/lab.mjs';
 import { setUp } from '../../tests/lab/set-up.mjs';
 import {
   addon,
-  baselineAddon,
   checkStyle,
   checkTypes,
   core,
   debugCore,
   declarations,
   fixStyle,
+  helperAddon,
   library,
   programs,
   samples,
@@ -57,7 +57,7 @@ const commands = {
   /** @param {string[]} args names of benchmarks, none for all; --compare FILE for what changed since that run */
   async bench(args) {
     await commands.package();
-    await together(baselineAddon(), programs('build/bench', filesUnder('tests/bench', '.bench.ts')));
+    await together(...helpers('tests/bench/native'), programs('build/bench', filesUnder('tests/bench', '.bench.ts')));
     const flags = ['--enable-source-maps', 'build/bench/main.bench.js'];
     return spawnSync(process.execPath, [...flags, ...args], { stdio: 'inherit' }).status ?? 1;
   },
@@ -68,6 +68,10 @@ const commands = {
     await together(debugCore(), declarations());
   },
 };
+
+function helpers(folder) {
+  return filesUnder(folder, '.cc').map(helperAddon);
+}
 
 /** Makes node_modules what package-lock.json says, unless it is already. */
 function install() {
@@ -85,7 +89,12 @@ function install() {
 async function tested(run) {
   try {
     await commands.build();
-    await together(debugCore(), programs('build/tests', filesUnder('tests', '.test.ts')), declarations());
+    await together(
+      debugCore(),
+      programs('build/tests', filesUnder('tests', '.test.ts')),
+      declarations(),
+      ...helpers('tests/native'),
+    );
     return await run();
   } catch (error) {
     explain(error);
