@@ -19,13 +19,10 @@
 
 namespace membacking {
 
-static void endAllRuns(const Napi::CallbackInfo&) { Vcpu::endAll(); }
-
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData);
   exports.Set("abiVersion", Napi::Number::New(env, abi::ABI_VERSION));
   exports.Set("exitLayout", exitLayout(env));
-  exports.Set("endAllRuns", Napi::Function::New<endAllRuns>(env, "endAllRuns"));
   ReservationHandle::define(env, exports);
   BackingHandle::define(env, exports);
   ExecutorHandle::define(env, exports);

@@ -1,11 +1,11 @@
 #include "async_runner.h"
 
-#include <signal.h>
-
 #include <condition_variable>
 #include <mutex>
 #include <optional>
 #include <system_error>
+
+#include "host/thread_signals.h"
 
 namespace membacking {
 
@@ -109,19 +109,15 @@ void AsyncRunner::stop() {
 }
 
 void AsyncRunner::runThread(State* state) {
-  // The process's signals go to other threads: here they would end runs for nothing.
-  sigset_t set;
-  ::sigfillset(&set);
-  for (const int fault : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP}) ::sigdelset(&set, fault);
-  ::pthread_sigmask(SIG_SETMASK, &set, nullptr);
-
+  // They would end runs for nothing.
+  leaveSignalsToOthers();
   std::unique_lock lock(state->mutex);
   for (;;) {
     state->changed.wait(lock, [&] { return state->isWanted || state->isStopping; });
     if (state->isStopping) return;
     state->isWanted = false;
     lock.unlock();
-    state->failure = state->vcpu->run();
+    state->failure = state->vcpu->run(nullptr);
     napi_call_threadsafe_function(state->exits, nullptr, napi_tsfn_nonblocking);
     lock.lock();
   }

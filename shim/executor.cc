@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <string>
 
 #include "abi.h"
 
@@ -74,6 +75,7 @@ Failure Executor::executeVa(const Command& command) {
   if (reservation == nullptr) return invalid("the sink is no VA space");
   Mapping& space = (*reservation)->mapping();
   if (!space.contains(command.gpa, command.length)) return invalid("the range is not inside its VA space");
+  if (const Failure failure = spendMappings(command.op == abi::OP_VA_UNMAP)) return failure;
   switch (command.op) {
     case abi::OP_VA_UNMAP:
       return space.clear(command.gpa, command.length);
@@ -245,10 +247,15 @@ void ExecutorHandle::clearObject(const Napi::CallbackInfo& info) { core(info).se
 
 Napi::Value ExecutorHandle::unwind(const Napi::CallbackInfo& info) {
   const Headroom headroom;
-  return run(info);
+  return carryOut(info);
 }
 
 Napi::Value ExecutorHandle::run(const Napi::CallbackInfo& info) {
+  headroom_.reset();
+  return carryOut(info);
+}
+
+Napi::Value ExecutorHandle::carryOut(const Napi::CallbackInfo& info) {
   Executor& executor = core(info);
   if (!info[0].IsArrayBuffer()) throwType(info.Env(), "memory", "an ArrayBuffer");
   Napi::ArrayBuffer memory = info[0].As<Napi::ArrayBuffer>();
@@ -261,7 +268,7 @@ Napi::Value ExecutorHandle::run(const Napi::CallbackInfo& info) {
   failure_ = kDone;
   // SAFETY: the whole range is inside the buffer (above); JavaScript cannot run, so the buffer stays, until the end.
   const uint32_t done = executor.run(static_cast<const uint8_t*>(memory.Data()) + pointer, count, failure_);
-  if (failure_.error == ENOMEM) {
+  if (failure_.error == ENOMEM && done != 0) {
     headroom_.emplace();
   } else {
     headroom_.reset();
@@ -270,7 +277,13 @@ Napi::Value ExecutorHandle::run(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ExecutorHandle::failure(const Napi::CallbackInfo& info) {
-  return failure_ ? systemError(info.Env(), failure_).Value() : info.Env().Undefined();
+  if (!failure_) return info.Env().Undefined();
+  if (failure_.error != ENOMEM) return systemError(info.Env(), failure_).Value();
+  const MappingCount count = countMappings();
+  const std::string why = std::string(failure_.reason ? failure_.reason : std::strerror(failure_.error)) +
+                          "; this process has " + std::to_string(count.now) + " mappings and may have " +
+                          std::to_string(count.limit) + " (vm.max_map_count)";
+  return systemError(info.Env(), {failure_.error, failure_.syscall, why.c_str()}).Value();
 }
 
 void ExecutorHandle::close(const Napi::CallbackInfo&) { release(); }

@@ -85,6 +85,7 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
   void clearObject(const Napi::CallbackInfo& info);
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value unwind(const Napi::CallbackInfo& info);
+  Napi::Value carryOut(const Napi::CallbackInfo& info);
   Napi::Value failure(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 

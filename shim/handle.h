@@ -9,6 +9,7 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "args.h"
 #include "host/sys_error.h"
@@ -37,18 +38,23 @@ class Handle : public Napi::ObjectWrap<Derived> {
   /// The JavaScript object for `core`.
   static Napi::Object wrap(Napi::Env env, std::shared_ptr<Core> core) {
     data(env).pending = std::move(core);
-    return data(env).constructors.at(&Derived::kTag).New({});
+    try {
+      return data(env).constructors.at(&Derived::kTag).New({});
+    } catch (const Napi::Error&) {
+      // It was not taken (no stack is left, say), and is not for whoever says `new` next.
+      data(env).pending.reset();
+      throw;
+    }
   }
 
   /// The core object behind an argument. Throws unless it is an open handle of this class.
   static std::shared_ptr<Core> from(const Napi::Value& value, const char* name) {
-    if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&Derived::kTag)) {
-      throwType(value.Env(), name, (std::string("a ") + Derived::kName).c_str());
-    }
-    // SAFETY: only the constructor above puts this tag on an object, and it wraps a Derived.
-    Derived* handle = Napi::ObjectWrap<Derived>::Unwrap(value.As<Napi::Object>());
-    return handle->shared(value.Env());
+    return checked(value, name)->shared(value.Env());
   }
+
+  /// What a method or accessor of the class was called on, whatever that is: Node-API does not check it. (node-addon-api
+  /// finds this by its name.)
+  static Derived* Unwrap(const Napi::Value& value) { return checked(value, "this"); }
 
  protected:
   /// Gives the handle a method of its own that knows the handle: to find it through `this` costs more than all the rest
@@ -80,6 +86,14 @@ class Handle : public Napi::ObjectWrap<Derived> {
   void release() { core_.reset(); }
 
  private:
+  static Derived* checked(const Napi::Value& value, const char* name) {
+    if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&Derived::kTag)) {
+      throwType(value.Env(), name, (std::string("a ") + Derived::kName).c_str());
+    }
+    // SAFETY: only the constructor above puts this tag on an object, and it wraps a Derived.
+    return Napi::ObjectWrap<Derived>::Unwrap(value.As<Napi::Object>());
+  }
+
   template <Napi::Value (Derived::*method)(const Napi::CallbackInfo&)>
   static Napi::Value callBound(const Napi::CallbackInfo& info) {
     // SAFETY: bind() gave the function this pointer, and with it a share of the object that it wraps.

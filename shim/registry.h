@@ -1,13 +1,15 @@
-// Names core objects by number across the threads of the process, so that a worker can open what another thread
-// made. A number is valid while the object lives and is never used again.
+// Names core objects across the threads of the process, so that a worker can open what another thread made. A name, the
+// token, is 64 random bits: who was not told it cannot guess it. It is valid while the object lives.
 #pragma once
 
+#include <sys/random.h>
+
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 namespace membacking {
 
@@ -20,38 +22,31 @@ class Registry {
     return *registry;
   }
 
-  uint32_t add(const std::shared_ptr<Core>& core) {
+  uint64_t add(const std::shared_ptr<Core>& core) {
     std::lock_guard lock(mutex_);
-    entries_.emplace(++last_, core);
-    return last_;
+    uint64_t token = 0;
+    do {
+      // As few bytes as these come whole, or the process cannot go on.
+      if (::getrandom(&token, sizeof token, 0) != sizeof token) std::abort();
+    } while (!entries_.emplace(token, core).second);
+    return token;
   }
 
   /// Null when there is no such object, or no longer.
-  std::shared_ptr<Core> find(uint32_t token) {
+  std::shared_ptr<Core> find(uint64_t token) {
     std::lock_guard lock(mutex_);
     const auto entry = entries_.find(token);
     return entry == entries_.end() ? nullptr : entry->second.lock();
   }
 
-  /// Those that live now.
-  std::vector<std::shared_ptr<Core>> all() {
-    std::lock_guard lock(mutex_);
-    std::vector<std::shared_ptr<Core>> cores;
-    for (const auto& entry : entries_) {
-      if (auto core = entry.second.lock()) cores.push_back(std::move(core));
-    }
-    return cores;
-  }
-
-  void remove(uint32_t token) {
+  void remove(uint64_t token) {
     std::lock_guard lock(mutex_);
     entries_.erase(token);
   }
 
  private:
   std::mutex mutex_;
-  uint32_t last_ = 0;
-  std::unordered_map<uint32_t, std::weak_ptr<Core>> entries_;
+  std::unordered_map<uint64_t, std::weak_ptr<Core>> entries_;
 };
 
 }  // namespace membacking

@@ -1,9 +1,22 @@
 // The pages behind RAM, in the kernel's own accounting: huge, from a node, resident, pinned; added, and given back.
 
-import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { WorkerGuestMemory } from '../ts/access/worker-guest-memory.ts';
+import type { MembackingError } from '../ts/core/errors.ts';
 import { GuestMemoryBuilder, type GuestMemoryOptions } from '../ts/guest/builder.ts';
 import { MemoryBuildError } from '../ts/guest/errors.ts';
 import type { GpaRange } from '../ts/guest/layout.ts';
@@ -53,11 +66,41 @@ for (const kind of KINDS) {
     });
     t.is(told.length, 3);
     t.is(told.at(-1), 160 * MIB);
-    if (kind === 'private') t.is(smaps(manager, 0, 160 * MIB).Rss, 160 * MIB);
-    else t.is(manager.inspect().ram[0]!.allocatedBytes, 160 * MIB);
+    t.is(smaps(manager, 0, 160 * MIB).Rss, 160 * MIB);
+    if (kind === 'shared') t.is(manager.inspect().ram[0]!.allocatedBytes, 160 * MIB);
     manager.close();
   });
 }
+
+test.serial('a file system without space is named, by what touches its memory and by a prefetch', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'membacking-full-'));
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', folder]);
+  if (mounted.status !== 0) {
+    t.pass();
+    t.log('no file system can be mounted here');
+    return;
+  }
+  try {
+    const fd = openSync(join(folder, 'ram'), 'w+');
+    ftruncateSync(fd, 4 * MIB);
+    const ram = { ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind: 'fd', fd } } as const;
+    const manager = builder(ram).build();
+    const full = { code: 'GUEST_ACCESS', message: /now: no space is left on its file system$/ } as const;
+    const error = t.throws<MembackingError>(() => manager.guestMemory.write(0, new Uint8Array(4 * MIB).fill(1)), full);
+    t.is(error?.details.gpa, MIB);
+    t.throws(() => manager.guestMemory.writeU8(3 * MIB, 1), full);
+    const other = WorkerGuestMemory.fromToken(manager.va.token);
+    t.throws(() => other.readU8(3 * MIB), { message: /its file system is full or has failed/ });
+    other.close();
+    manager.close();
+    const refused = { code: 'ALLOCATION_FAILED', message: /ENOSPC: no space is left on its file system/ };
+    await t.throwsAsync(builder({ ...ram, prefetch: true }).buildAsync(), refused);
+    closeSync(fd);
+  } finally {
+    spawnSync('umount', [folder]);
+    rmSync(folder, { recursive: true });
+  }
+});
 
 test.serial('a prefetch that is aborted leaves nothing, and so does a callback that throws', async (t) => {
   const before = footprint();

@@ -9,6 +9,7 @@ import type { MembackingError } from '../ts/core/errors.ts';
 import type { DeviceRegionControl, MappedRegion } from '../ts/guest/device.ts';
 import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
+import { backingOf } from '../ts/map/object.ts';
 import { KvmPartition } from '../ts/sinks/kvm.ts';
 import { Failing } from './support/failing.ts';
 import { footprint } from './support/footprint.ts';
@@ -181,7 +182,7 @@ test.serial('memory that the system does not take back stays as it is, and so do
   manager.guestMemory.write(range.gpa, new Uint8Array(2 * PAGE).fill(7));
   const state = () => [footprint(), [...partition.slots], manager.map.leases(), manager.inspect().plans.failed];
   const before = state();
-  const { backing } = manager.va.pieces()[1]!.object;
+  const backing = backingOf(manager.va.pieces()[1]!.object);
   const fail = () => {
     throw Object.assign(new Error('EOPNOTSUPP'), { code: 'EOPNOTSUPP', errno: -95, syscall: 'fallocate' });
   };

@@ -1,6 +1,7 @@
 // Trust levels: VTL2 sees VTL0's memory again at the alias map, and each may do with it what it is left.
 
 import test from 'ava';
+import { WorkerGuestMemory } from '../ts/access/worker-guest-memory.ts';
 import { PartitionAttachError } from '../ts/guest/errors.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
@@ -222,6 +223,54 @@ test('the view of a trust level goes with its last protection, or the last lease
   t.throws(() => manager.addRam({ ...ram, backing: { kind: 'private' } }), refused);
   t.throws(() => manager.addRam({ ...ram, backing: { kind: 'file', path: '/dev/null', copyOnWrite: true } }), refused);
   manager.close();
+});
+
+test("who has a trust level's token sees what the level sees, before and after protections", (t) => {
+  const before = footprint();
+  const manager = buildVm(ALIASED);
+  const [vtl0, vtl2] = [manager.client(0), manager.client(2)];
+  const workers = [vtl0, vtl2].map(({ token }) => WorkerGuestMemory.fromToken(token));
+  const of = (index: number) => workers[index]!;
+  t.is(manager.client(0).token, vtl0.token);
+  t.is(new Set([vtl0.token, vtl2.token, manager.va.token]).size, 3);
+  const refused = { code: 'GUEST_ACCESS' } as const;
+  of(0).writeU32(AT, 1);
+  t.is(of(1).readU32(AT), 1);
+  for (let round = 0; round < 2; round++) {
+    manager.setVtlProtection(0, range, 'rx');
+    t.throws(() => of(0).writeU32(AT, 2), refused);
+    t.is(of(0).readU32(AT), 1);
+    manager.setVtlProtection(0, range, 'none');
+    t.throws(() => of(0).readU32(AT), refused);
+    t.throws(() => of(0).compareExchange(AT, 4, 1, 2), refused);
+    t.throws(() => vtl0.memory.readU32(AT), refused);
+    of(1).writeU32(AT, 1);
+    manager.setVtlProtection(0, range, 'rwx');
+    of(0).writeU32(AT, 1);
+  }
+  t.is(manager.client(0).token, vtl0.token, 'it is good for ever');
+  manager.close();
+  t.throws(() => of(0).readU32(AT), refused);
+  t.throws(() => vtl0.token, { code: 'CLOSED' });
+  for (const worker of workers) worker.close();
+  t.deepEqual(footprint(), before);
+});
+
+test('a trust level with private RAM has no token, and one with a token gets no private RAM', (t) => {
+  const manager = buildVm({
+    ...ALIASED,
+    ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind: 'private' } }],
+  });
+  t.throws(() => manager.client(0).token, { code: 'PRIVATE_TWICE', message: /^a token of VTL0 needs a second view/ });
+  t.is(manager.map.context.sinks.size, 1);
+  manager.close();
+  const other = buildVm(ALIASED);
+  takenBack(t, other.map, () => void other.client(2).token);
+  t.is(other.map.context.sinks.size, 1);
+  t.is(typeof other.client(2).token, 'bigint');
+  const ram = { name: 'own', ranges: [{ gpa: GIB / 2, length: MIB }], backing: { kind: 'private' } } as const;
+  t.throws(() => other.addRam(ram), { code: 'PRIVATE_TWICE', message: /its token/ });
+  other.close();
 });
 
 test('ten thousand protections cost what one does, and are one when they meet', (t) => {

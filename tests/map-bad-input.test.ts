@@ -357,8 +357,8 @@ const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] =
 
   ['a partition with an unknown option', () => KvmPartition.open({ slots: 4 } as Anything)],
   ['a partition whose name is a number', () => KvmPartition.open({ name: 4 as Anything })],
-  ['a vCPU token that is none', () => Vcpu.fromToken(-1)],
-  ['a vCPU token of nobody', () => Vcpu.fromToken(4_000_000_000)],
+  ['a vCPU token that is none', () => Vcpu.fromToken(-1n)],
+  ['a vCPU token of nobody', () => Vcpu.fromToken(4_000_000_000n)],
 ];
 
 function withFile(path: string, flags: string, use: (fd: number) => unknown): void {

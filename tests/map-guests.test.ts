@@ -13,6 +13,7 @@ import {
   SharedMemory,
   type Vcpu,
 } from '../ts/index.ts';
+import { vmOf } from '../ts/sinks/kvm.ts';
 import {
   enterUserMode,
   GUEST_SIZE,
@@ -330,7 +331,7 @@ guestTest('two partitions on one map see the same, and one goes without the othe
   guest.keepsItsOwn();
   const partition = KvmPartition.open({ name: 'second' });
   const attachment = guest.attach(partition);
-  const vcpu = partition.vm.createVcpu(0);
+  const vcpu = vmOf(partition).createVcpu(0);
   enterUserMode(vcpu);
   const read = (page: number) => runOnce(vcpu, 'read', { rbx: page * PAGE });
   t.is(read(40), 'out 10 = 28');

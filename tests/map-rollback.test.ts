@@ -5,6 +5,8 @@ import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
 import { native, type Vcpu } from '../ts/core/native.ts';
 import { KvmPartition, type MembackingError, PrivateMemory, type Region, SharedMemory } from '../ts/index.ts';
+import { backingOf } from '../ts/map/object.ts';
+import { vmOf } from '../ts/sinks/kvm.ts';
 import { Failing } from './support/failing.ts';
 import { enterUserMode, guestImage, kvmMissing, kvmTest, runOnce } from './support/guest.ts';
 import { Machine, mappingCount, RecordingPartition, refusal, wordAt } from './support/map-state.ts';
@@ -42,7 +44,7 @@ class World extends Machine {
     for (let page = 0; page < 4; page++) this.va.memory.writeU32((81 + page) * PAGE, 0x900 + page);
     this.failing = new Failing(this.context);
     this.attachment = this.attach(this.partition ?? new RecordingPartition('stand-in', 32));
-    this.vcpu = this.partition?.vm.createVcpu(0);
+    this.vcpu = this.partition && vmOf(this.partition).createVcpu(0);
     if (this.vcpu) enterUserMode(this.vcpu);
     World.open.add(this);
   }
@@ -230,7 +232,7 @@ test('an object that the machine has lost fails the plan, and nothing has happen
     /va-map at 0x32000\) failed: EINVAL: there is no such object, plan; nothing was changed$/,
   );
   t.deepEqual(world.view(), before);
-  context.native.setObject(id, other.backing);
+  context.native.setObject(id, backingOf(other));
   rom.place(root, { offset: 50 * PAGE, priority: 1 });
   world.close(t);
 });
@@ -241,7 +243,7 @@ kvmTest('a slot that somebody else gave the guest fails the plan, and nothing ha
   const foreign = native().Executor.create();
   const reservation = native().Reservation.create(PAGE);
   foreign.setVaSpace(1, reservation);
-  foreign.setPartition(2, partition!.vm);
+  foreign.setPartition(2, vmOf(partition!));
   const slot = { sink: 2, backing: 1, gpa: 110 * PAGE, slot: 30, access: abi.ACCESS_ALL };
   t.is(foreign.run(encode([{ op: abi.OP_SLOT_ADD, ...slot }]), 0, 1), 1);
   const before = world.view();

@@ -392,10 +392,9 @@ machineTest('a worker may end while a guest runs in its background', async (t, {
   t.is(runOnce(vcpu, 'echo'), 'in 13', 'the vCPU is free');
 });
 
-/** A process whose worker is in the guest for ever when it ends. */
-const ENDING = `
-import { Worker } from 'node:worker_threads';
-const { KvmPartition, MemoryMap, SharedMemory } = await import(process.argv[1]);
+/** A virtual machine whose guest never leaves: its vCPU. Source for programs of their own. */
+const ENDLESS = `
+const { KvmPartition, MemoryMap, SharedMemory, Vcpu } = await import(INDEX);
 const map = new MemoryMap();
 const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 32 });
 const flash = map.createRegion({ name: 'flash', kind: 'ram', size: 0x1000 }).place(root, { offset: 0xfffff000 });
@@ -405,25 +404,51 @@ const va = map.attachVaSpace(space);
 const partition = KvmPartition.open();
 map.attachPartition(partition, { space, va });
 va.memory.write(0xfffffff0, Uint8Array.of(0xeb, 0xfe));
-const body = \`
-  import { parentPort, workerData } from 'node:worker_threads';
-  const { Vcpu } = await import(workerData.index);
-  const vcpu = Vcpu.fromToken(workerData.token);
-  parentPort.postMessage('running');
-  for (;;) vcpu.run();\`;
 const vcpu = partition.createVcpu(0);
-const workerData = { index: process.argv[1], token: vcpu.token };
-const end = () => process.exit(vcpu.closed ? 1 : 7); // until then it must not be collected
-new Worker(body, { eval: true, workerData }).once('message', () => setTimeout(end, 50));
+globalThis.kept = vcpu; // it must not be collected
 `;
+const RUN = "parentPort.postMessage('running'); for (;;) vcpu.run();";
+const OTHERS_VCPU = `
+const { Vcpu } = await import(workerData.index);
+const vcpu = Vcpu.fromToken(workerData.token);
+`;
+const soon = (action: string) => `once('message', () => setTimeout(() => { ${action} }, 50));`;
 
-kvmTest('a process ends while a worker runs a guest that never leaves', async (t) => {
-  const args = ['--input-type=module', '-e', ENDING, artefact('index.js').href];
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });
-  const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
-  t.deepEqual(await once(child, 'exit'), [7, null]);
-  clearTimeout(timer);
-});
+/** How a process ends while a worker of it is in the guest: what the main thread does, and the worker. */
+const ENDINGS: [title: string, main: string, worker: string][] = [
+  ['the process ends', `${ENDLESS} start({ token: vcpu.token }).${soon('process.exit(7)')}`, OTHERS_VCPU + RUN],
+  ['the process ends, whose main thread never had this package', `start({}).${soon('process.exit(7)')}`, ENDLESS + RUN],
+  [
+    'the process ends while the run waits in a machine that is paused',
+    `${ENDLESS} partition.pause(); start({ token: vcpu.token }).${soon('process.exit(7)')}`,
+    OTHERS_VCPU + RUN,
+  ],
+  [
+    'the worker is terminated',
+    `const worker = start({}); worker.${soon('worker.terminate().then(() => process.exit(7))')}`,
+    ENDLESS + RUN,
+  ],
+];
+
+for (const [title, main, worker] of ENDINGS) {
+  kvmTest(`a guest that never leaves a worker holds nobody up: ${title}`, async (t) => {
+    const program = `
+      import { Worker } from 'node:worker_threads';
+      const INDEX = process.argv[1];
+      const body = process.argv[2];
+      const start = (data) => new Worker(body, { eval: true, workerData: { index: INDEX, ...data } });
+      ${main}`;
+    const body = `
+      import { parentPort, workerData } from 'node:worker_threads';
+      const INDEX = workerData.index;
+      ${worker}`;
+    const args = ['--input-type=module', '-e', program, artefact('index.js').href, body];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+    const timer = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+    t.deepEqual(await once(child, 'exit'), [7, null]);
+    clearTimeout(timer);
+  });
+}
 
 kvmTest('everything closes in every order and leaves nothing behind', (t) => {
   closeAll(makeMachine());

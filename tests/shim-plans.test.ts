@@ -329,8 +329,12 @@ worldTest('random and mutated plans do no harm', (t, world) => {
   t.log(`SEED=${seed}`);
   const random = randomFrom(seed);
   const below = (limit: number) => random() % limit;
-  const outside = () =>
-    mapsOf(world.space.base - 0x1000n, 0x1000n).concat(mapsOf(world.space.base + 0x41000n, 0x1000n));
+  const others = Array.from({ length: 4 }, () => native().Reservation.create(pages(4)));
+  // Of what is outside only what is ours: the guard page behind the VA space, and other VA spaces.
+  const outside = () => [
+    ...mapsOf(world.space.base + world.space.size, BigInt(PAGE)),
+    ...others.flatMap(({ base, size }) => mapsOf(base, size + BigInt(PAGE))),
+  ];
   const before = outside();
 
   for (let round = 0; round < 3000; round++) {
@@ -355,6 +359,7 @@ worldTest('random and mutated plans do no harm', (t, world) => {
     if (carriedOut === 0 && world.executor.failure?.syscall === 'undo') t.fail('a command was left half done');
   }
   t.deepEqual(outside(), before);
+  for (const other of others) other.close();
   const covered = spaceMaps(world).reduce((sum, line) => sum + Number.parseInt(line.split(' ')[1]!, 16), 0);
   t.is(covered, pages(64), 'no hole is left in the reservation');
   world.run({ op: OP_VA_UNMAP, gpa: 0, length: pages(64) });
@@ -379,11 +384,23 @@ for (let index = 0; index < length; index++) {
 }
 const one = unmap.buffer.slice(unmap.byteOffset, unmap.byteOffset + 64);
 const done = executor.run(all.buffer, 0, length);
-const why = executor.failure.code;
-console.log(JSON.stringify({ full: done < length, why, takenBack: executor.unwind(one, 0, 1) }));
+const { code, message } = executor.failure;
+const takenBack = executor.unwind(one, 0, 1);
+// Again and again; and JavaScript goes on, with all the memory and the threads that it wants.
+const refused = Array.from({ length: 5 }, () => executor.run(all.buffer, done * 64, length - done));
+const objects = Array.from({ length: 300000 }, (_, index) => ({ index, text: 'x' + index }));
+const { Worker } = require('node:worker_threads');
+const worker = new Worker('require("node:worker_threads").parentPort.postMessage(1)', { eval: true });
+worker.once('message', () => {
+  const unmapped = executor.run(unmap.buffer.slice(unmap.byteOffset, unmap.byteOffset + 64), 0, 1);
+  console.log(JSON.stringify({
+    isFull: done < length, code, isExplained: /; this process has \\d+ mappings and may have \\d+ /.test(message),
+    takenBack, isRefused: refused.every((more) => more < 3), objects: objects.length, unmapped,
+  }));
+});
 `;
 
-test('what was done can be taken back when the process has all the mappings that it may have', (t) => {
+test('when the process has all the mappings that it may have, plans fail and are taken back, and JavaScript goes on', (t) => {
   const plan = Buffer.from(
     encode([
       { op: OP_VA_MAP, backing: SHARED },
@@ -392,7 +409,8 @@ test('what was done can be taken back when the process has all the mappings that
   );
   const args = ['-e', EXHAUST, artefact('membacking.node').pathname, plan.toString('base64')];
   const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8', timeout: PATIENCE });
-  t.deepEqual(JSON.parse(stdout || '{}'), { full: true, why: 'ENOMEM', takenBack: 1 }, stderr);
+  const expected = { isFull: true, code: 'ENOMEM', isExplained: true, takenBack: 1, isRefused: true };
+  t.deepEqual(JSON.parse(stdout || '{}'), { ...expected, objects: 300_000, unmapped: 1 }, stderr);
 });
 
 // ---- Closing -----------------------------------------------------------------------------------

@@ -15,6 +15,8 @@
 #include <fstream>
 #include <limits>
 
+#include "pool_work.h"
+
 namespace membacking {
 namespace {
 
@@ -164,6 +166,7 @@ void BackingHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&BackingHandle::isShrinkable>("isShrinkable"),
                      InstanceMethod<&BackingHandle::discard>("discard"),
                      InstanceMethod<&BackingHandle::populate>("populate"),
+                     InstanceMethod<&BackingHandle::whyMissing>("whyMissing"),
                      InstanceMethod<&BackingHandle::setNumaNode>("setNumaNode"),
                      InstanceMethod<&BackingHandle::adviseHugePages>("adviseHugePages"),
                      InstanceMethod<&BackingHandle::pin>("pin"),
@@ -269,48 +272,16 @@ Napi::Value BackingHandle::discard(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), freed);
 }
 
-/// Populates on a thread of the pool; it has its own share of the object.
-class Populating : public Napi::AsyncWorker {
- public:
-  Populating(Napi::Env env, std::shared_ptr<Backing> backing, uint64_t offset, uint64_t length)
-      : AsyncWorker(env, "membacking.populate"),
-        promise_(Napi::Promise::Deferred::New(env)),
-        backing_(std::move(backing)),
-        offset_(offset),
-        length_(length) {}
-
-  Napi::Promise promise() const { return promise_.Promise(); }
-
- private:
-  void Execute() override { failure_ = backing_->populate(offset_, length_); }
-
-  void OnOK() override {
-    try {
-      if (failure_) {
-        promise_.Reject(systemError(Env(), failure_).Value());
-      } else {
-        promise_.Resolve(Env().Undefined());
-      }
-    } catch (const Napi::Error&) {
-      // The environment is at its end, and nobody waits any more.
-    }
-  }
-
-  Napi::Promise::Deferred promise_;
-  std::shared_ptr<Backing> backing_;
-  uint64_t offset_;
-  uint64_t length_;
-  Failure failure_;
-};
-
 Napi::Value BackingHandle::populate(const Napi::CallbackInfo& info) {
   const uint64_t offset = toU64(info[0], "offset");
   const uint64_t length = toU64(info[1], "length");
-  // The work deletes itself when it is done.
-  auto* work = new Populating(info.Env(), shared(info.Env()), offset, length);
-  const Napi::Promise promise = work->promise();
-  work->Queue();
-  return promise;
+  return PoolWork::start(info.Env(), "membacking.populate", [backing = shared(info.Env()), offset, length] {
+    return backing->populate(offset, length);
+  });
+}
+
+Napi::Value BackingHandle::whyMissing(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), core(info).whyMissing(toU64(info[0], "offset")).reason);
 }
 
 void BackingHandle::setNumaNode(const Napi::CallbackInfo& info) {

@@ -65,6 +65,8 @@ struct Backing {
   Failure discard(uint64_t offset, uint64_t length, uint64_t& freed);
   /// Makes the range resident. On any thread, several at once, while plans are carried out.
   Failure populate(uint64_t offset, uint64_t length) const;
+  /// Why the page at `offset` cannot be had, when touching it has failed: for people, as others change that.
+  Failure whyMissing(uint64_t offset) const;
   Failure setNode(uint32_t node);
   /// `atTouch`: whether the machine gives them when the memory is touched.
   Failure adviseHugePages(bool& atTouch);
@@ -105,6 +107,7 @@ class BackingHandle : public Handle<BackingHandle, Backing> {
   Napi::Value isShrinkable(const Napi::CallbackInfo& info);
   Napi::Value discard(const Napi::CallbackInfo& info);
   Napi::Value populate(const Napi::CallbackInfo& info);
+  Napi::Value whyMissing(const Napi::CallbackInfo& info);
   void setNumaNode(const Napi::CallbackInfo& info);
   Napi::Value adviseHugePages(const Napi::CallbackInfo& info);
   void pin(const Napi::CallbackInfo& info);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 
@@ -67,9 +68,26 @@ Failure Backing::populate(uint64_t offset, uint64_t length) const {
     if (failure.error == EINVAL && !isShared) {
       return {EBUSY, failure.syscall, "a part of the private memory is in a VA space"};
     }
+    if (failure.error == EFAULT && isShared) return whyMissing(offset + length - kPageSize);
     if (!failure && isShared && wantsHugePages) collapsePages(mapping, start, length);
     return failure;
   });
+}
+
+Failure Backing::whyMissing(uint64_t offset) const {
+  struct stat file;
+  struct statvfs system;
+  if (!fd.isOpen()) return {ENOMEM, "madvise", "no memory is free"};
+  if (::fstat(fd.get(), &file) != 0) return failedCall("fstat");
+  if (S_ISREG(file.st_mode) && offset >= static_cast<uint64_t>(file.st_size)) {
+    return {ENXIO, "madvise", "its file ends before"};
+  }
+  if (fileKind == FileKind::kHugePages) return {ENOMEM, "madvise", "no huge page is free"};
+  // Those without blocks have no limit.
+  if (::fstatvfs(fd.get(), &system) == 0 && system.f_blocks != 0 && system.f_bavail == 0) {
+    return {ENOSPC, "madvise", "no space is left on its file system"};
+  }
+  return {EIO, "madvise", "its file system could not give it, or memory has failed"};
 }
 
 Failure Backing::setNode(uint32_t wanted) {

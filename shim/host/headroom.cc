@@ -1,28 +1,42 @@
 #include "host/headroom.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
 #include <mutex>
 
+#include "host/fd.h"
 #include "host/mapping.h"
 
 namespace membacking {
 namespace {
 
-/// Neighbours that differ in protection: each page counts as a mapping of its own. Some for the undoing, and some for V8,
-/// which ends the process when it cannot have one.
-constexpr uint64_t kMappings = 512;
+/// Held for taking back. Neighbours that differ in protection: each page counts as a mapping of its own.
+constexpr uint64_t kHeld = 512;
+/// Left to V8 and to whoever else is in the process.
+constexpr uint64_t kReserve = 2048;
+/// The most that one command adds.
+constexpr uint64_t kMostAdded = 4;
 
 struct Ballast {
   std::mutex mutex;
   /// How many Headrooms there are: without any, the ballast is held.
   int users = 0;
   Mapping pages;
+  /// Commands that may be carried out before the mappings are counted again.
+  uint64_t uncounted = 0;
 
-  /// As much as goes; with the mutex.
+  /// As much as goes, unless it would be V8's; with the mutex.
   void hold() {
-    if (pages.size() != 0 || Mapping::reserve(kMappings * kPageSize, "", pages)) return;
-    for (uint64_t page = 0; page < kMappings; page += 2) {
+    if (pages.size() != 0) return;
+    const MappingCount count = countMappings();
+    if (count.limit - count.now < kHeld + kReserve) return;
+    if (Mapping::reserve(kHeld * kPageSize, "", pages)) return;
+    for (uint64_t page = 0; page < kHeld; page += 2) {
       if (pages.protect(page * kPageSize, kPageSize, PROT_READ)) return;
     }
   }
@@ -32,6 +46,25 @@ struct Ballast {
 Ballast& ballast() {
   static auto* ballast = new Ballast;
   return *ballast;
+}
+
+// Both allocate nothing: there may be nothing to allocate. 0 where there is no such file.
+
+uint64_t countLines(const char* path) {
+  const FileDescriptor file(::open(path, O_RDONLY | O_CLOEXEC));
+  char text[16 * 1024];
+  uint64_t lines = 0;
+  for (ssize_t got = 0; (got = ::read(file.get(), text, sizeof text)) > 0;) {
+    lines += static_cast<uint64_t>(std::count(text, text + got, '\n'));
+  }
+  return lines;
+}
+
+uint64_t readNumber(const char* path) {
+  const FileDescriptor file(::open(path, O_RDONLY | O_CLOEXEC));
+  char text[32] = {};
+  if (::read(file.get(), text, sizeof text - 1) <= 0) return 0;
+  return std::strtoull(text, nullptr, 10);
 }
 
 }  // namespace
@@ -49,6 +82,29 @@ Headroom::~Headroom() {
 void Headroom::prepare() {
   std::lock_guard lock(ballast().mutex);
   if (ballast().users == 0) ballast().hold();
+}
+
+MappingCount countMappings() {
+  const uint64_t now = countLines("/proc/self/maps");
+  const uint64_t limit = readNumber("/proc/sys/vm/max_map_count");
+  return {now, limit == 0 ? std::numeric_limits<uint64_t>::max() : std::max(limit, now)};
+}
+
+Failure spendMappings(bool unmaps) {
+  std::lock_guard lock(ballast().mutex);
+  if (ballast().users > 0) return kDone;
+  if (ballast().uncounted == 0) {
+    const MappingCount count = countMappings();
+    const uint64_t left = count.limit - count.now;
+    if (left < (unmaps ? kReserve / 2 : kReserve) + kMostAdded) {
+      return {ENOMEM, "plan", "the mappings that are left must stay free for the JavaScript engine"};
+    }
+    // Fewer than would use all of it up: others make mappings too.
+    const uint64_t spare = left < kReserve ? 0 : left - kReserve;
+    ballast().uncounted = std::max<uint64_t>(1, spare / kMostAdded / 2);
+  }
+  ballast().uncounted--;
+  return kDone;
 }
 
 }  // namespace membacking

@@ -1,8 +1,11 @@
 #include "host/reservation.h"
 
+#include <utility>
+
 #include "host/fault_guard.h"
 #include "host/pages.h"
 #include "host/view.h"
+#include "pool_work.h"
 
 namespace membacking {
 
@@ -31,6 +34,7 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&ReservationHandle::base>("base"),
                      InstanceAccessor<&ReservationHandle::size>("size"),
                      InstanceAccessor<&ReservationHandle::token>("token"),
+                     InstanceMethod<&ReservationHandle::fill>("fill"),
                      InstanceMethod<&ReservationHandle::discardPrivate>("discardPrivate"),
                      InstanceMethod<&ReservationHandle::view>("view"),
                      InstanceMethod<&ReservationHandle::detachView>("detachView"),
@@ -49,7 +53,7 @@ Napi::Value ReservationHandle::create(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ReservationHandle::fromToken(const Napi::CallbackInfo& info) {
-  auto reservation = Registry<Reservation>::instance().find(toU32(info[0], "token"));
+  auto reservation = Registry<Reservation>::instance().find(toU64(info[0], "token"));
   if (!reservation) throwCoded(info.Env(), "ERR_CLOSED", "The Reservation of this token is closed");
   return wrap(info.Env(), std::move(reservation));
 }
@@ -63,15 +67,29 @@ Napi::Value ReservationHandle::size(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ReservationHandle::token(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), core(info).token());
+  return Napi::BigInt::New(info.Env(), core(info).token());
 }
 
-Napi::Value ReservationHandle::discardPrivate(const Napi::CallbackInfo& info) {
-  const Mapping& mapping = core(info).mapping();
+/// The range of the first two arguments: whole pages inside the reservation.
+static std::pair<uint64_t, uint64_t> toPages(const Napi::CallbackInfo& info, const Mapping& mapping) {
   const uint64_t gpa = toU64(info[0], "gpa");
   const uint64_t length = toU64(info[1], "length");
   if (!mapping.contains(gpa, length)) throwRange(info.Env(), "length", "inside the VA space, and not 0");
   if ((gpa | length) % kPageSize != 0) throwRange(info.Env(), "length", "whole pages, like gpa");
+  return {gpa, length};
+}
+
+Napi::Value ReservationHandle::fill(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Reservation>& reservation = shared(info.Env());
+  const std::pair<uint64_t, uint64_t> range = toPages(info, reservation->mapping());
+  return PoolWork::start(info.Env(), "membacking.fill", [reservation, range] {
+    return populatePages(reservation->mapping(), range.first, range.second, false);
+  });
+}
+
+Napi::Value ReservationHandle::discardPrivate(const Napi::CallbackInfo& info) {
+  const Mapping& mapping = core(info).mapping();
+  const auto [gpa, length] = toPages(info, mapping);
   uint64_t freed = 0;
   check(info.Env(), discardPages(mapping, gpa, length, freed));
   return Napi::BigInt::New(info.Env(), freed);

@@ -20,12 +20,12 @@ class Reservation {
 
   Mapping& mapping() { return mapping_; }
   Limits& limits() { return limits_; }
-  uint32_t token() const { return token_; }
+  uint64_t token() const { return token_; }
 
  private:
   Mapping mapping_;
   Limits limits_;
-  uint32_t token_ = 0;
+  uint64_t token_ = 0;
 };
 
 /// Reservation in JavaScript.
@@ -45,6 +45,7 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   Napi::Value base(const Napi::CallbackInfo& info);
   Napi::Value size(const Napi::CallbackInfo& info);
   Napi::Value token(const Napi::CallbackInfo& info);
+  Napi::Value fill(const Napi::CallbackInfo& info);
   Napi::Value discardPrivate(const Napi::CallbackInfo& info);
   Napi::Value view(const Napi::CallbackInfo& info);
   void detachView(const Napi::CallbackInfo& info);

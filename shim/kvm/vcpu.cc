@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "async_runner.h"
 #include "kvm/kvm.h"
+#include "kvm/run_watch.h"
 
 #ifndef __x86_64__
 #error "vCPUs are known here for x86-64 only"
@@ -42,9 +44,11 @@ int kickSignal() {
     for (int candidate = SIGRTMIN; candidate <= SIGRTMAX; candidate++) {
       struct sigaction action;
       if (::sigaction(candidate, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
-      // No SA_RESTART: that the call ends is all that the signal is for.
+      // KVM_RUN ends with EINTR in any case. SA_RESTART: one that comes a moment too late interrupts nothing else. SA_ONSTACK:
+      // a thread that gave itself a signal stack has little room on its own.
       action = {};
       action.sa_handler = [](int) {};
+      action.sa_flags = SA_RESTART | SA_ONSTACK;
       if (::sigaction(candidate, &action, nullptr) == 0) return candidate;
     }
     return 0;
@@ -69,7 +73,12 @@ uint32_t portBytes(const kvm_run& run) {
   return std::min<uint32_t>(run.io.size * run.io.count, sizeof(ExitFacts::data));
 }
 
-std::atomic<bool> isProcessEnding = false;
+/// Whether the JavaScript thread is to end: then it may call no JavaScript.
+bool isEnding(napi_env env) {
+  const Napi::HandleScope scope(env);
+  napi_value value = Napi::Env(env).Undefined();
+  return napi_coerce_to_bool(env, value, &value) != napi_ok;
+}
 
 uint32_t mmioBytes(const kvm_run& run) { return std::min<uint32_t>(run.mmio.len, sizeof run.mmio.data); }
 
@@ -84,12 +93,16 @@ Failure Vcpu::create(const std::shared_ptr<Vm>& vm, uint32_t id, std::shared_ptr
   const int size = kvmIoctl(vm->kvm().fd.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
   if (size < 0) return failedCall("KVM_GET_VCPU_MMAP_SIZE");
   if (const Failure failure = Mapping::shareWhole(vcpu->fd(), static_cast<uint64_t>(size), vcpu->run_)) return failure;
+  if (const Failure failure = RunWatch::instance().add(*vcpu)) return failure;
   vcpu->token_ = Registry<Vcpu>::instance().add(vcpu);
   result = std::move(vcpu);
   return kDone;
 }
 
-Vcpu::~Vcpu() { Registry<Vcpu>::instance().remove(token_); }
+Vcpu::~Vcpu() {
+  RunWatch::instance().remove(*this);
+  Registry<Vcpu>::instance().remove(token_);
+}
 
 // SAFETY: KVM keeps a kvm_run at the start of what it maps, and the mapping lives as long as this object.
 kvm_run& Vcpu::shared() const { return *reinterpret_cast<kvm_run*>(run_.base()); }
@@ -107,7 +120,7 @@ void Vcpu::answer(const ExitFacts& facts) {
   }
 }
 
-Failure Vcpu::enter(bool onlyFinish) {
+Failure Vcpu::enter(bool onlyFinish, napi_env waiting) {
   unblockKickSignal();
   endedBy_ = 0;
   isKicked_ = false;
@@ -115,12 +128,11 @@ Failure Vcpu::enter(bool onlyFinish) {
   std::unique_lock lock(mutex_);
   do {
     if (isHeld_ && vm_->isPausedBy(::pthread_self())) return {EBUSY, "KVM_RUN", "this thread has paused the VM"};
-    changed_.wait(lock, [this] { return !isHeld_ || mustLeave(); });
+    changed_.wait(lock, [this] { return !isHeld_ || mustLeave() || isDoubted_; });
     if (vm_->isShutDown()) return {EBADF, "KVM_RUN", "the VM is closed"};
-    if (isHeld_) {
-      error = EINTR;
-      break;
-    }
+    error = EINTR;
+    if (std::exchange(isDoubted_, false) && waiting != nullptr && isEnding(waiting)) break;
+    if (isHeld_) continue;
     isRunning_ = true;
     runner_ = ::pthread_self();
     setImmediateExit(onlyFinish || mustLeave());
@@ -129,7 +141,7 @@ Failure Vcpu::enter(bool onlyFinish) {
     lock.lock();
     isRunning_ = false;
     if (isHeld_) changed_.notify_all();
-  } while (error == EINTR && isHeld_ && !mustLeave());
+  } while (error == EINTR && (isHeld_ || isDoubted_) && !mustLeave());
   if (error == EINTR) {
     endedBy_ = KVM_EXIT_INTR;
     if (!onlyFinish) {
@@ -156,13 +168,15 @@ void Vcpu::setEnding(bool isWanted) {
   changed_.notify_all();
 }
 
-void Vcpu::endAll() {
-  isProcessEnding = true;
-  for (const auto& vcpu : Registry<Vcpu>::instance().all()) vcpu->setEnding(true);
+void Vcpu::doubt() {
+  std::lock_guard lock(mutex_);
+  isDoubted_ = true;
+  leaveGuest();
+  changed_.notify_all();
 }
 
 /// With the mutex.
-bool Vcpu::mustLeave() const { return isKickWanted_ || isEnding_ || isProcessEnding; }
+bool Vcpu::mustLeave() const { return isKickWanted_ || isEnding_; }
 
 void Vcpu::hold() {
   std::lock_guard lock(mutex_);
@@ -284,22 +298,22 @@ void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
 }
 
 Napi::Value VcpuHandle::fromToken(const Napi::CallbackInfo& info) {
-  auto vcpu = Registry<Vcpu>::instance().find(toU32(info[0], "token"));
+  auto vcpu = Registry<Vcpu>::instance().find(toU64(info[0], "token"));
   if (!vcpu) throwCoded(info.Env(), "ERR_CLOSED", "The Vcpu of this token is closed");
   return wrap(info.Env(), std::move(vcpu));
 }
 
 Napi::Value VcpuHandle::token(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), core(info).token());
+  return Napi::BigInt::New(info.Env(), core(info).token());
 }
 
 Napi::Value VcpuHandle::exchange(const Napi::CallbackInfo&) { return exchange_.Value(); }
 
-Napi::Value VcpuHandle::enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)()) {
+Napi::Value VcpuHandle::enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)(napi_env)) {
   Vcpu& vcpu = core(info);
   Claim claim(info.Env(), vcpu);
   vcpu.answer(*facts_);
-  check(info.Env(), (vcpu.*method)());
+  check(info.Env(), (vcpu.*method)(info.Env()));
   vcpu.readExit(*facts_);
   return Napi::Number::New(info.Env(), facts_->reason);
 }

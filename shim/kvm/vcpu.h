@@ -53,7 +53,7 @@ class Vcpu {
 
   int fd() const { return fd_.get(); }
   const Vm& vm() const { return *vm_; }
-  uint32_t token() const { return token_; }
+  uint64_t token() const { return token_; }
 
   /// KVM makes every call on a vCPU wait for a run to end; here the second is refused. False: it is in use.
   bool claim() { return !isClaimed_.exchange(true); }
@@ -63,11 +63,13 @@ class Vcpu {
 
   /// Gives the guest the answer in `facts`, if it was `facts` that had the question.
   void answer(const ExitFacts& facts);
+  // `waiting`: the JavaScript thread that this call is on, if it is one: when that is to end, the run does.
+
   /// Runs until an exit. On failure there was none. While the VM is paused, both wait.
-  Failure run() { return enter(false); }
+  Failure run(napi_env waiting) { return enter(false, waiting); }
   /// Only finishes the instruction that the last exit interrupted; KVM_EXIT_INTR when that is done. Another exit when
   /// the instruction has more to ask or to say.
-  Failure finish() { return enter(true); }
+  Failure finish(napi_env waiting) { return enter(true, waiting); }
   void readExit(ExitFacts& facts);
 
   /// From any thread: makes the run that is going on, or else the next one, end with KVM_EXIT_INTR. Several before
@@ -75,8 +77,8 @@ class Vcpu {
   void kick();
   /// From any thread: as long as it is wanted, every run ends at once with KVM_EXIT_INTR, the one that is going on too.
   void setEnding(bool isWanted);
-  /// Wants it of every vCPU, now and later: the process ends, and nobody is left to kick.
-  static void endAll();
+  /// From any thread: the run that is going on, or else the next one, finds out whether it is still waited for.
+  void doubt();
 
   // For Vm::pause(). A run that is held is out of the guest, and goes on when it is let go: nobody is told.
   void hold();
@@ -85,7 +87,7 @@ class Vcpu {
 
  private:
   kvm_run& shared() const;
-  Failure enter(bool onlyFinish);
+  Failure enter(bool onlyFinish, napi_env waiting);
   bool mustLeave() const;
   void leaveGuest();
   void setImmediateExit(bool isWanted);
@@ -93,7 +95,7 @@ class Vcpu {
   std::shared_ptr<Vm> vm_;
   FileDescriptor fd_;
   Mapping run_;
-  uint32_t token_ = 0;
+  uint64_t token_ = 0;
   std::atomic<bool> isClaimed_ = false;
   /// How the last run ended when kvm_run does not say: KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, or 0.
   uint32_t endedBy_ = 0;
@@ -106,6 +108,7 @@ class Vcpu {
   std::condition_variable changed_;
   bool isKickWanted_ = false;
   bool isEnding_ = false;
+  bool isDoubted_ = false;
   bool isHeld_ = false;
   /// A thread is in KVM_RUN.
   bool isRunning_ = false;
@@ -142,7 +145,7 @@ class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
   void setSupportedCpuid(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
-  Napi::Value enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)());
+  Napi::Value enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)(napi_env));
   void transfer(const Napi::CallbackInfo& info, unsigned long request, size_t size, const char* name);
 
   std::shared_ptr<ExitFacts> facts_ = std::make_shared<ExitFacts>();

@@ -1,6 +1,7 @@
 // Guest memory built, shown to a KVM partition and closed, against the same system calls.
 
 import { type Address, GuestMemoryBuilder, KvmPartition } from '../../ts/index.ts';
+import { vmOf } from '../../ts/sinks/kvm.ts';
 import { baseline, type Pieces } from './support/baseline.ts';
 import { runGroup } from './support/group.ts';
 import { atMost, compare, speedAtLeast } from './support/measure.ts';
@@ -75,7 +76,7 @@ await runGroup(async (group) => {
         },
         baseline: {
           what: 'bare system calls',
-          run: () => baseline.build(partition.vm.fd, bytes * 2, bytes, pieces, slots),
+          run: () => baseline.build(vmOf(partition).fd, bytes * 2, bytes, pieces, slots),
         },
       }),
     );

@@ -2,6 +2,7 @@
 
 import { readdirSync, readlinkSync } from 'node:fs';
 import { KVM_EXIT, KvmPartition, MemoryMap, SharedMemory, Vcpu } from '../../ts/index.ts';
+import { vmOf } from '../../ts/sinks/kvm.ts';
 import { enterUserMode, GUEST_SIZE, guestImage, type Program, start } from '../support/cpl3-guest.ts';
 import { baseline } from './support/baseline.ts';
 import { runGroup } from './support/group.ts';
@@ -45,7 +46,7 @@ await runGroup(async (group) => {
   const partition = KvmPartition.open();
   map.attachPartition(partition, { space, va });
   va.memory.write(0, guestImage());
-  const addonVcpu = partition.vm.createVcpu(0);
+  const addonVcpu = vmOf(partition).createVcpu(0);
   enterUserMode(addonVcpu);
   const vcpu = Vcpu.of(0, addonVcpu);
   const descriptor = vcpuDescriptor();

@@ -1,6 +1,7 @@
 // End to end under a live KVM slot: the public API against the bare system calls on a machine that looks the same.
 
 import { KvmPartition, MemoryMap, type Region, SharedMemory } from '../../ts/index.ts';
+import { vmOf } from '../../ts/sinks/kvm.ts';
 import { Random } from '../support/random.ts';
 import { baseline, type Pieces } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
@@ -141,7 +142,7 @@ async function flips(group: Group, machine: Machine, bare: Machine): Promise<voi
   const hva = bare.base + 0xc0000n;
   // The window's slot comes first.
   const slot = 0;
-  const bareRun = () => baseline.flip(bare.partition.vm.fd, slot, 0xc0000, 0x4000, hva, operations);
+  const bareRun = () => baseline.flip(vmOf(bare.partition).fd, slot, 0xc0000, 0x4000, hva, operations);
   await group.add(
     compare({
       ...{ what: 'PAM flip', operations, goals: [speedAtLeast(0.9)], ours: { run } },

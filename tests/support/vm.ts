@@ -6,7 +6,7 @@ import { GuestMemoryBuilder, type GuestMemoryOptions } from '../../ts/guest/buil
 import type { GuestMemoryManager } from '../../ts/guest/manager.ts';
 import type { RamOptions } from '../../ts/guest/ram-options.ts';
 import type { Vtl } from '../../ts/guest/vtl.ts';
-import { KvmPartition } from '../../ts/sinks/kvm.ts';
+import { KvmPartition, vmOf } from '../../ts/sinks/kvm.ts';
 import { enterUserMode, guestImage, type Inputs, kvmTest, type Program, runOnce } from './guest.ts';
 
 export const MIB = 2 ** 20;
@@ -19,7 +19,7 @@ export class Guest {
 
   constructor(manager: GuestMemoryManager, options: { vtl?: Vtl } = {}) {
     manager.attachPartition(this.partition, options);
-    this.vcpu = this.partition.vm.createVcpu(0);
+    this.vcpu = vmOf(this.partition).createVcpu(0);
     enterUserMode(this.vcpu);
   }
 

@@ -17,9 +17,13 @@ const FAULT_WORDS: Readonly<Record<AccessFault, string>> = {
   outside: 'is outside of the VA space',
   hole: 'has no memory',
   'read-only': 'is read-only',
-  gone: 'has no memory behind it now: its file has become shorter, or no huge page is free',
+  gone: 'has no memory behind it now',
   misaligned: 'is not a multiple of its width',
 };
+
+/** What another thread cannot find out. */
+const ANY_REASON =
+  'its file has become shorter, or its file system is full or has failed, or no huge page is free, or memory has failed';
 
 const WIDTHS: readonly unknown[] = [1, 2, 4, 8] satisfies Width[];
 
@@ -30,10 +34,14 @@ export function exact(gpa: Address, what: string): number {
   throw refused(what, at, 'outside');
 }
 
+/** Why what is mapped at a GPA has nothing behind it; undefined where that is not known. */
+export type WhyGone = (gpa: number) => string | undefined;
+
 /** Passes on the result of a call of the addon, which left `facts`. Throws GUEST_ACCESS. */
-export function succeeded(result: number, what: string, facts: Float64Array): number {
+export function succeeded(result: number, what: string, facts: Float64Array, whyGone?: WhyGone): number {
   if (result >= 0) return result;
-  throw refused(what, facts[FACT_GPA]!, ACCESS_FAULTS[-result] as AccessFault);
+  const [gpa, fault] = [facts[FACT_GPA]!, ACCESS_FAULTS[-result] as AccessFault];
+  throw refused(what, gpa, fault, fault === 'gone' ? (whyGone?.(gpa) ?? ANY_REASON) : undefined);
 }
 
 /** The 64 bits that the last call has left. */
@@ -48,12 +56,13 @@ export function compareExchange(
   width: Width,
   expected: number | bigint,
   value: number | bigint,
+  whyGone?: WhyGone,
 ): bigint {
   const at = exact(gpa, 'compare-exchange');
   if (!WIDTHS.includes(width)) throw validate.invalid('width must be 1, 2, 4 or 8');
   const [old, next] = [fitting(expected, width, 'expected'), fitting(value, width, 'value')];
   const result = reservation.compareExchange(at, width, low(old), high(old), low(next), high(next));
-  succeeded(result, 'compare-exchange', reservation.facts);
+  succeeded(result, 'compare-exchange', reservation.facts, whyGone);
   return wide(reservation.facts);
 }
 
@@ -63,7 +72,7 @@ function fitting(value: number | bigint, width: Width, name: string): Address {
   throw validate.invalid(`${name} must fit in ${width} bytes, not ${formatHex(checked)}`);
 }
 
-function refused(what: string, gpa: Address, fault: AccessFault): MembackingError {
-  const message = `${what} of guest memory: ${formatHex(gpa)} ${FAULT_WORDS[fault]}`;
+function refused(what: string, gpa: Address, fault: AccessFault, why?: string): MembackingError {
+  const message = `${what} of guest memory: ${formatHex(gpa)} ${FAULT_WORDS[fault]}${why === undefined ? '' : `: ${why}`}`;
   return new MembackingError('GUEST_ACCESS', message, { details: { gpa, fault } });
 }

@@ -65,15 +65,16 @@ export class GuestMemory {
   /** Fills `into`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are read. */
   read(gpa: Address, into: Uint8Array): void {
     const bytes = validate.bytes(into, 'into');
-    const at = this.#readable.offsetOf(gpa, bytes.length);
-    if (at >= 0) this.#readable.read(at, bytes);
+    const length = validate.lengthOfBytes(bytes);
+    const at = this.#readable.offsetOf(gpa, length);
+    if (at >= 0) this.#readable.read(at, bytes, length);
     else this.#readByAddon(exact(gpa, 'read'), bytes);
   }
 
   /** Writes all of `from`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are written. */
   write(gpa: Address, from: Uint8Array): void {
     const bytes = validate.bytes(from, 'from');
-    const at = this.#writable.offsetOf(gpa, bytes.length);
+    const at = this.#writable.offsetOf(gpa, validate.lengthOfBytes(bytes));
     if (at >= 0) this.#writable.write(at, bytes);
     else this.#writeByAddon(exact(gpa, 'write'), bytes);
   }
@@ -129,7 +130,8 @@ export class GuestMemory {
   /** Stores `value` if `expected` is there, in one step that no vCPU and no thread sees half of. Returns what was there:
    *  `expected` if it was stored. `width`: bytes; the address must be a multiple. Throws GUEST_ACCESS. */
   compareExchange(gpa: Address, width: Width, expected: number | bigint, value: number | bigint): bigint {
-    return compareExchange(this.#openSpace().reservation, gpa, width, expected, value);
+    const { reservation, whyGone } = this.#openSpace();
+    return compareExchange(reservation, gpa, width, expected, value, whyGone);
   }
 
   /** The VA space is closed. @internal */
@@ -149,20 +151,24 @@ export class GuestMemory {
 
   #load(gpa: Address, width: Width): number {
     const at = exact(gpa, 'read');
-    return succeeded(this.#forRead(at).load(at, width), 'read', this.#facts);
+    return this.#succeeded(this.#forRead(at).load(at, width), 'read');
   }
 
   #store(gpa: Address, width: Width, lowHalf: number, highHalf: number): void {
     const at = exact(gpa, 'write');
-    succeeded(this.#forWrite(at).store(at, width, lowHalf, highHalf), 'write', this.#facts);
+    this.#succeeded(this.#forWrite(at).store(at, width, lowHalf, highHalf), 'write');
   }
 
   #readByAddon(gpa: number, into: Uint8Array): void {
-    succeeded(this.#forRead(gpa).read(gpa, into), 'read', this.#facts);
+    this.#succeeded(this.#forRead(gpa).read(gpa, into), 'read');
   }
 
   #writeByAddon(gpa: number, from: Uint8Array): void {
-    succeeded(this.#forWrite(gpa).write(gpa, from), 'write', this.#facts);
+    this.#succeeded(this.#forWrite(gpa).write(gpa, from), 'write');
+  }
+
+  #succeeded(result: number, what: string): number {
+    return succeeded(result, what, this.#facts, this.#space?.whyGone);
   }
 
   /** Where to read what is not in the window; the next time it may be. */

@@ -70,9 +70,10 @@ export class GuestWindow {
 
   // Preconditions: `at` comes from `offsetOf` for the same width, just now; values fit; what is written to is writable.
 
-  read(at: number, into: Uint8Array): void {
+  /** `length`: that of `into`, as nobody but the runtime says it. */
+  read(at: number, into: Uint8Array, length: number): void {
     // Not `into.set`: a class of the caller's would see the array that it is filled from.
-    set.call(into, new Uint8Array(this.#buffer, this.#offset + at, into.length));
+    set.call(into, new Uint8Array(this.#buffer, this.#offset + at, length));
   }
   write(at: number, from: Uint8Array): void {
     this.#bytes.set(from, at);
@@ -159,7 +160,7 @@ export class GuestWindows {
     this.#sink = sink;
     this.#chunks = new Chunks(reservation);
     context.windows.add(this);
-    context.holdings.add(this.#chunks);
+    context.hold(this.#chunks);
   }
 
   /** A window that shows the byte at `gpa`: one that is open, or after many calls in vain a new one. */
@@ -188,7 +189,7 @@ export class GuestWindows {
     this.#shut(() => true);
     this.#chunks.close();
     this.#context.windows.delete(this);
-    this.#context.holdings.delete(this.#chunks);
+    this.#context.letGo(this.#chunks);
   }
 
   #shut(isGone: (window: GuestWindow) => boolean): void {

@@ -21,6 +21,8 @@ export interface LeasedSpace {
   readonly id: number;
   readonly reservation: Reservation;
   readonly windows: GuestWindows;
+  /** Why there is nothing behind what is mapped there, in words; undefined where nothing is. */
+  readonly whyGone: (gpa: Address) => string | undefined;
 }
 
 /** Guest memory that stays where it is, with the access that was asked for, until `release`. */

@@ -22,9 +22,9 @@ export class WorkerGuestMemory extends Handle {
     this.#reservation = reservation;
   }
 
-  /** The memory of the VA space with that `token`. Throws CLOSED where it is not there any more. */
-  static fromToken(token: number): WorkerGuestMemory {
-    const checked = validate.integer(token, 'token', 0, 0xffffffff);
+  /** The memory of the VA space, or of the trust level's client, with that `token`. Throws CLOSED where it is not there any more. */
+  static fromToken(token: bigint): WorkerGuestMemory {
+    const checked = validate.u64(token, 'token');
     return systemError(WHAT, () => new WorkerGuestMemory(native().Reservation.fromToken(checked)));
   }
 

@@ -6,36 +6,36 @@ import { type Executor as AddonExecutor, type Backing, native, type Reservation,
 import type { Executor } from './runner.ts';
 
 export class NativeExecutor implements Executor {
-  readonly addon: AddonExecutor = native().Executor.create();
+  readonly #addon: AddonExecutor = native().Executor.create();
 
   execute(core: Core, first: number, count: number): number {
-    return this.addon.run(core.memory.buffer, core.planPointer() + first * abi.COMMAND_SIZE, count);
+    return this.#addon.run(core.memory.buffer, core.planPointer() + first * abi.COMMAND_SIZE, count);
   }
 
   unwind(core: Core, first: number, count: number): number {
-    return this.addon.unwind(core.memory.buffer, core.planPointer() + first * abi.COMMAND_SIZE, count);
+    return this.#addon.unwind(core.memory.buffer, core.planPointer() + first * abi.COMMAND_SIZE, count);
   }
 
   get failure(): unknown {
-    return this.addon.failure;
+    return this.#addon.failure;
   }
 
   setVaSpace(sink: number, reservation: Reservation): void {
-    this.addon.setVaSpace(sink, reservation);
+    this.#addon.setVaSpace(sink, reservation);
   }
   setPartition(sink: number, vm: Vm): void {
-    this.addon.setPartition(sink, vm);
+    this.#addon.setPartition(sink, vm);
   }
   clearSink(sink: number): void {
-    this.addon.clearSink(sink);
+    this.#addon.clearSink(sink);
   }
   setObject(object: number, backing: Backing): void {
-    this.addon.setObject(object, backing);
+    this.#addon.setObject(object, backing);
   }
   clearObject(object: number): void {
-    this.addon.clearObject(object);
+    this.#addon.clearObject(object);
   }
   close(): void {
-    this.addon.close();
+    this.#addon.close();
   }
 }

@@ -8,7 +8,6 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { isMainThread } from 'node:worker_threads';
 import { ABI_VERSION } from '../../assembly/abi.ts';
 import { artefact } from './artefact.ts';
 
@@ -39,8 +38,8 @@ export type Width = 1 | 2 | 4 | 8;
 export interface Reservation extends Handle {
   readonly base: bigint;
   readonly size: bigint;
-  /** For `Reservation.fromToken` in another thread of this process, while this handle is open. */
-  readonly token: number;
+  /** For `Reservation.fromToken` in another thread of this process, while this handle is open: 64 random bits. */
+  readonly token: bigint;
   /** What the last access had to say beside its result: FACT_LOW, FACT_HIGH, FACT_GPA. The same array each time. */
   readonly facts: Float64Array;
 
@@ -62,6 +61,9 @@ export interface Reservation extends Handle {
     high: number,
   ): number;
 
+  /** Makes the page tables of what the range shows, in the background, so that its first touches cost nothing. Rejects where
+   * there is nothing to show: what comes before is done. */
+  fill(gpa: U64, length: U64): Promise<void>;
   /** Gives the private memory shown in the range back to the machine: it reads as zeroes, or as its file, from now on.
    * Whole pages. Returns the bytes freed. */
   discardPrivate(gpa: U64, length: U64): bigint;
@@ -98,8 +100,10 @@ export interface Backing extends Handle {
    * bytes freed. */
   discard(offset: U64, length: U64): bigint;
   /** Makes all of the range resident now, in the background; several calls go on at once. Contents stay. EBUSY: a part of
-   * the private memory is not at home; EFAULT, ENOMEM: there is not enough. */
+   * the private memory is not at home; ENOMEM, ENOSPC, ENXIO, EIO: there is not enough, of memory or in its file. */
   populate(offset: U64, length: U64): Promise<void>;
+  /** Why touching the page at `offset` has failed: words. */
+  whyMissing(offset: U64): string;
   /** What becomes resident from now on comes from this NUMA node alone. EINVAL: there is no such node. */
   setNumaNode(node: number): void;
   /** Asks for transparent huge pages, wherever it will be shown. True: what is touched from now on gets them. False:
@@ -153,11 +157,12 @@ export interface Vm extends Handle {
 
 /** A vCPU. One thread at a time runs it or reads its registers: another gets ERR_VCPU_RUNNING. */
 export interface Vcpu extends Handle {
-  /** For `Vcpu.fromToken` in another thread of this process, while any handle is open. */
-  readonly token: number;
+  /** For `Vcpu.fromToken` in another thread of this process, while any handle is open: 64 random bits. */
+  readonly token: bigint;
   /** Facts of the last exit: see VcpuExit. */
   readonly exchange: ArrayBuffer;
-  /** Runs on this thread until an exit, and returns its reason: KVM_EXIT. Only another thread can kick it. */
+  /** Runs on this thread until an exit, and returns its reason: KVM_EXIT. Only another thread can kick it. When the thread
+   * is to end, by worker.terminate() or with the process, the run does too. */
   run(): number;
   /** Finishes the instruction that the last exit interrupted and does not go on: KVM_EXIT.INTR, or another exit if the
    * instruction has more to ask or to say. Before that, registers are those of an instruction half done. */
@@ -183,7 +188,7 @@ export interface Native {
   readonly Reservation: {
     /** Address space without memory. Whole pages. /proc/self/maps shows it as "membacking:va NAME". */
     create(size: U64, name?: string): Reservation;
-    fromToken(token: number): Reservation;
+    fromToken(token: bigint): Reservation;
   };
   readonly Backing: {
     /** Anonymous shared memory, sealed against changes of its size. `hugePageSize`: bytes, or 0 for ordinary pages.
@@ -205,9 +210,7 @@ export interface Native {
     /** ENOENT: no KVM here; EACCES: not for this user. */
     open(): Kvm;
   };
-  readonly Vcpu: { fromToken(token: number): Vcpu };
-  /** From now on every run of a vCPU, in any thread, ends at once as if it were kicked. */
-  endAllRuns(): void;
+  readonly Vcpu: { fromToken(token: bigint): Vcpu };
 }
 
 let loaded: Native | undefined;
@@ -240,8 +243,6 @@ function load(): Native {
       `The addon ${file} speaks version ${addon.abiVersion}, this package ${ABI_VERSION}. Build it again with "npm run build".`,
     );
   }
-  // Node.js waits for its workers at the end of the process, and a worker inside KVM_RUN would never come.
-  if (isMainThread) process.once('exit', () => addon.endAllRuns());
   return addon;
 }
 

@@ -85,11 +85,17 @@ export function instance<Instance>(type: ClassOf<Instance>, value: unknown, name
 }
 
 const { fill } = Uint8Array.prototype;
+const trueLength = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'length')!.get!;
+
+/** How many bytes an array has, whatever a class of the caller's says. */
+export function lengthOfBytes(array: Uint8Array): number {
+  return trueLength.call(array);
+}
 
 /** A Uint8Array that has its memory. */
 export function bytes(value: unknown, name: string): Uint8Array {
   if (!(ArrayBuffer.isView(value) && value instanceof Uint8Array)) throw mustBe(name, 'a Uint8Array', value);
-  if (value.length === 0 && isGone(value)) {
+  if (lengthOfBytes(value) === 0 && isGone(value)) {
     throw invalid(
       `${name} must be a Uint8Array that has its memory: this one's was transferred, or has become shorter`,
     );

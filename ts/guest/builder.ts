@@ -109,7 +109,7 @@ export class GuestMemoryBuilder {
       const root = map.createRegion({ name: 'guest', kind: 'container', size });
       const space = map.createAddressSpace({ name: 'guest', root });
       const va = inBuildErrors(() => map.attachVaSpace(space, { name: 'guest', size }));
-      const store = new RamStore(map, root, this.#limits);
+      const store = new RamStore(map, root, va, this.#limits);
       return { map, root, space, va, store, maxAddress, aliasMap, slotBudget: this.#slotBudget };
     } catch (error) {
       map.close();

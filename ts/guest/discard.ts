@@ -7,9 +7,9 @@ import { type Address, formatHex, higher, lastByte, lengthOf, lower, sum, toAddr
 import { MembackingError } from '../core/errors.ts';
 import { systemError } from '../core/system.ts';
 import type { MemoryMap } from '../map/map.ts';
-import type { MemoryObject } from '../map/object.ts';
+import { backingOf, type MemoryObject } from '../map/object.ts';
 import type { Attachment } from '../sinks/partition.ts';
-import type { VaSpace } from '../sinks/va-space.ts';
+import { memoryOf, type VaSpace } from '../sinks/va-space.ts';
 import type { GpaRange } from './layout.ts';
 import type { RamStore } from './ram-store.ts';
 import type { VtlState } from './vtl.ts';
@@ -93,7 +93,9 @@ function giveBack({ va }: Memory, pieces: readonly Piece[]): Address {
   let freed = 0n;
   for (const { object, gpa, offset, length } of pieces) {
     freed += systemError('guest memory cannot be discarded', () =>
-      object.kind === 'private' ? va.reservation.discardPrivate(gpa, length) : object.backing.discard(offset, length),
+      object.kind === 'private'
+        ? memoryOf(va).reservation.discardPrivate(gpa, length)
+        : backingOf(object).discard(offset, length),
     );
   }
   return toAddress(freed);

@@ -73,7 +73,7 @@ function openFile(fd: number, name: string, size: bigint, end: number, writable:
   const page = BigInt(abi.PAGE_SIZE);
   if (size % page === 0n && size >= BigInt(end)) {
     const file = SharedMemory.fromFd(fd, { name, size, writable });
-    if (!file.backing.isShrinkable) return file;
+    if (file.isLasting) return file;
     file.close();
   }
   return SharedMemory.fromFd(fd, { name, size: MAX_FILE, writable, mayGrow: true });

@@ -4,8 +4,10 @@ import { readFileSync } from 'node:fs';
 import { MembackingError } from '../core/errors.ts';
 import { wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
-import type { MemoryObject } from '../map/object.ts';
+import { backingOf, type MemoryObject } from '../map/object.ts';
+import { memoryOf, type VaSpace } from '../sinks/va-space.ts';
 import { MemoryBuildError, refusing } from './errors.ts';
+import type { GpaRange } from './layout.ts';
 import type { RamSpec } from './ram-options.ts';
 
 export interface PrefetchOptions {
@@ -35,12 +37,12 @@ export function advise(object: MemoryObject, spec: RamSpec): void {
     refusing(
       { EINVAL: 'NUMA_NODE_ABSENT', EOPNOTSUPP: 'OPTION_MISFIT' },
       `RAM "${name}" of NUMA node ${numaNode}`,
-      () => object.backing.setNumaNode(numaNode),
+      () => backingOf(object).setNumaNode(numaNode),
     );
   }
   if (!transparentHugePages) return;
   const atTouch = refusing({ EINVAL: 'OPTION_MISFIT' }, `transparent huge pages for RAM "${name}"`, () =>
-    object.backing.adviseHugePages(),
+    backingOf(object).adviseHugePages(),
   );
   if (atTouch || prefetch) return;
   if (object.kind === 'shared' && !object.isLasting) {
@@ -55,7 +57,7 @@ export function advise(object: MemoryObject, spec: RamSpec): void {
 /** Throws MemoryBuildError: PIN_REFUSED. */
 export function pin(object: MemoryObject): void {
   const what = `RAM "${object.name}" cannot be pinned (RLIMIT_MEMLOCK must allow that much)`;
-  refusing({ ENOMEM: 'PIN_REFUSED', EPERM: 'PIN_REFUSED', EAGAIN: 'PIN_REFUSED' }, what, () => object.backing.pin());
+  refusing({ ENOMEM: 'PIN_REFUSED', EPERM: 'PIN_REFUSED', EAGAIN: 'PIN_REFUSED' }, what, () => backingOf(object).pin());
 }
 
 /** Throws INVALID_ARGUMENT, and ABORTED where it was given up already. */
@@ -83,7 +85,7 @@ export async function prefetch(
     for (let chunk = chunks.shift(); chunk !== undefined && failure === undefined; chunk = chunks.shift()) {
       try {
         if (signal?.aborted) throw aborted(signal.reason);
-        await chunk.object.backing.populate(chunk.offset, chunk.length);
+        await backingOf(chunk.object).populate(chunk.offset, chunk.length);
         done += chunk.length;
         onProgress?.(done, total);
       } catch (error) {
@@ -96,6 +98,21 @@ export async function prefetch(
   const { error } = failure;
   if (error instanceof MembackingError || (error as { syscall?: string }).syscall === undefined) throw error;
   throw new MemoryBuildError('ALLOCATION_FAILED', wrapped('RAM cannot be made resident', error).message, {}, error);
+}
+
+/** Makes the page tables of shared RAM that is resident, so that nobody pays for them at the first touch. (Private RAM brings
+ *  its own along.) Where that cannot be, they come with the first touch. */
+export async function fill(va: VaSpace, ranges: readonly GpaRange[]): Promise<void> {
+  const { reservation } = memoryOf(va);
+  for (const { gpa, length } of ranges) {
+    for (let done = 0; done < Number(length); done += CHUNK) {
+      try {
+        await reservation.fill(Number(gpa) + done, Math.min(CHUNK, Number(length) - done));
+      } catch {
+        // Something hides it meanwhile, or the VA space was closed.
+      }
+    }
+  }
 }
 
 function chunksOf(object: MemoryObject): { object: MemoryObject; offset: number; length: number }[] {

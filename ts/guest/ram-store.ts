@@ -7,11 +7,12 @@ import { MembackingError } from '../core/errors.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { MemoryObject } from '../map/object.ts';
 import type { Region } from '../map/region.ts';
+import type { VaSpace } from '../sinks/va-space.ts';
 import { openBacking, type RamBacking } from './backing.ts';
 import { MemoryBuildError } from './errors.ts';
 import { checkWholePages } from './huge-pages.ts';
 import { checkDisjoint, checkX86, cutRam, type GpaRange, type RamPiece } from './layout.ts';
-import { advise, type PrefetchOptions, pin, prefetch } from './pages.ts';
+import { advise, fill, type PrefetchOptions, pin, prefetch } from './pages.ts';
 import { placeRam, type RamRegion } from './ram.ts';
 import type { RamSpec } from './ram-options.ts';
 
@@ -46,6 +47,7 @@ export interface RamLimits {
 export class RamStore {
   readonly #map: MemoryMap;
   readonly #root: Region;
+  readonly #va: VaSpace;
   readonly #limits: RamLimits;
   readonly #blocks = new Set<RamBlock>();
   /** What is being prefetched. */
@@ -53,9 +55,10 @@ export class RamStore {
   /** All their pieces in order of GPA. */
   #pieces: readonly RamRegion[] = [];
 
-  constructor(map: MemoryMap, root: Region, limits: RamLimits) {
+  constructor(map: MemoryMap, root: Region, va: VaSpace, limits: RamLimits) {
     this.#map = map;
     this.#root = root;
+    this.#va = va;
     this.#limits = limits;
   }
 
@@ -92,8 +95,19 @@ export class RamStore {
     }
   }
 
-  /** The same, prefetched where that is asked for. Meanwhile nobody else gets its names and addresses. */
+  /** The same, prefetched where that is asked for, also in the VA space. */
   async addAsync(specs: readonly RamSpec[], options: PrefetchOptions): Promise<RamBlock[]> {
+    const blocks = await this.#addPrefetched(specs, options);
+    const shared = blocks.filter(({ object }, index) => specs[index]!.prefetch && object.kind === 'shared');
+    await fill(
+      this.#va,
+      shared.flatMap(({ ranges }) => ranges),
+    );
+    return blocks;
+  }
+
+  /** Meanwhile nobody else gets its names and addresses. */
+  async #addPrefetched(specs: readonly RamSpec[], options: PrefetchOptions): Promise<RamBlock[]> {
     const opened = this.#open(specs);
     for (const each of opened) this.#coming.add(each);
     try {

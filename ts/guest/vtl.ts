@@ -10,7 +10,7 @@ import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { AddressSpace } from '../map/space.ts';
 import type { Attachment } from '../sinks/partition.ts';
-import type { VaSpace } from '../sinks/va-space.ts';
+import { memoryOf, type VaSpace } from '../sinks/va-space.ts';
 import { bytesOf, overlay, type Protection } from '../sinks/withheld.ts';
 import type { AttachedPartition } from './attached-partition.ts';
 import { isPrivate } from './backing.ts';
@@ -36,11 +36,21 @@ export class GuestMemoryClient {
   readonly vtl: Vtl;
   /** The same object as long as the manager is open, whatever is protected meanwhile. */
   readonly memory: GuestMemory;
+  readonly #token: () => bigint;
 
   /** @internal */
-  constructor(vtl: Vtl, memory: GuestMemory) {
+  constructor(vtl: Vtl, memory: GuestMemory, token: () => bigint) {
     this.vtl = vtl;
     this.memory = memory;
+    this.#token = token;
+  }
+
+  /** For `WorkerGuestMemory.fromToken` in another thread of this process, to which it can be posted: the guest's memory as
+   *  this trust level sees it, now and whatever is protected later. Nobody guesses it. The first time it is asked for, the
+   *  level gets a view of its own, which stays until the manager is closed. Throws PRIVATE_TWICE with private RAM, and
+   *  CLOSED. */
+  get token(): bigint {
+    return this.#token();
   }
 }
 
@@ -61,8 +71,9 @@ export class VtlState {
   readonly #base: VaSpace;
   readonly #partitions = new Set<AttachedPartition>();
   #protections: readonly VtlProtection[] = [];
-  /** Its own view, from the first protection to the last. */
+  /** Its own view, from the first protection to the last; for good, once other threads may have it. */
   #va: VaSpace | undefined;
+  #isHandedOut = false;
 
   constructor(vtl: Vtl, map: MemoryMap, space: AddressSpace, store: RamStore, base: VaSpace) {
     this.vtl = vtl;
@@ -70,7 +81,8 @@ export class VtlState {
     this.#space = space;
     this.#store = store;
     this.#base = base;
-    this.client = new GuestMemoryClient(vtl, new GuestMemory(`guest memory of VTL${vtl}`, base));
+    const memory = new GuestMemory(`guest memory of VTL${vtl}`, memoryOf(base));
+    this.client = new GuestMemoryClient(vtl, memory, () => this.#handOut());
   }
 
   /** In order of GPA. */
@@ -94,7 +106,7 @@ export class VtlState {
     for (const { attachments } of this.partitions) checkExpressible(attachments[0]!, added);
     this.#map.transaction(() => {
       this.#announce(added);
-      if (added.access !== abi.ACCESS_ALL) this.#makeOwnView();
+      if (added.access !== abi.ACCESS_ALL) this.#makeOwnView('a protection');
       this.#va?.protect({ ...range, access });
       for (const { attachments } of this.partitions) for (const each of attachments) protect(each, added);
       this.#keep(overlay(this.#protections, added, isSame).filter(({ access }) => access !== abi.ACCESS_ALL));
@@ -121,7 +133,7 @@ export class VtlState {
   checkRam({ ranges, backing }: RamSpec): void {
     if (this.#va === undefined || !isPrivate(backing)) return;
     const gpa = ranges[0]!.gpa;
-    const message = `RAM at ${formatHex(gpa)} is private memory, which only one view can show, and VTL${this.vtl} has a view of its own as long as it has protections: make it shared`;
+    const message = `RAM at ${formatHex(gpa)} is private memory, which only one view can show, and VTL${this.vtl} has a view of its own, for its protections or its token: make it shared`;
     throw new MembackingError('PRIVATE_TWICE', message, { details: { gpa } });
   }
 
@@ -141,11 +153,25 @@ export class VtlState {
     this.client.memory.end();
   }
 
-  #makeOwnView(): void {
+  /** The token of a view that is this level's alone. */
+  #handOut(): bigint {
+    if (!this.#isHandedOut) {
+      this.#map.transaction(() => {
+        this.#makeOwnView('a token');
+        this.#isHandedOut = true;
+        this.#map.context.onUndo(() => {
+          this.#isHandedOut = false;
+        });
+      });
+    }
+    return this.#va!.token;
+  }
+
+  #makeOwnView(why: string): void {
     if (this.#va !== undefined) return;
     const hidden = this.#store.blocks.find(({ object }) => object.kind === 'private');
     if (hidden !== undefined) {
-      const message = `the protections of VTL${this.vtl} need a second view of all RAM, and "${hidden.name}" is private memory, which has only one: make it shared`;
+      const message = `${why} of VTL${this.vtl} needs a second view of all RAM, and "${hidden.name}" is private memory, which has only one: make it shared`;
       throw new MembackingError('PRIVATE_TWICE', message, { details: { name: hidden.name } });
     }
     this.#use(this.#map.attachVaSpace(this.#space, { name: `VTL${this.vtl}`, size: this.#base.size }));
@@ -154,7 +180,7 @@ export class VtlState {
   /** It stays where leases have been taken from it. */
   #closeOwnView(): void {
     const va = this.#va;
-    if (va === undefined || this.#map.context.leases.isUsing(va.id)) return;
+    if (va === undefined || this.#isHandedOut || this.#map.context.leases.isUsing(va.id)) return;
     this.#use(undefined);
     va.close();
   }
@@ -162,10 +188,10 @@ export class VtlState {
   #use(own: VaSpace | undefined): void {
     const before = this.#va;
     this.#va = own;
-    this.client.memory.use(own ?? this.#base);
+    this.client.memory.use(memoryOf(own ?? this.#base));
     this.#map.context.onUndo(() => {
       this.#va = before;
-      this.client.memory.use(before ?? this.#base);
+      this.client.memory.use(memoryOf(before ?? this.#base));
     });
   }
 

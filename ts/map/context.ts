@@ -46,7 +46,7 @@ export class Context {
   /** What is attached, in order. */
   readonly sinks = new Set<Sink>();
   /** What the system gave for it: closed in this order, should nobody close the map. */
-  readonly holdings = new Set<Holding>();
+  readonly #holdings = new Set<Holding>();
   readonly #stopWatching: Action;
   /** Made with the first sink of this machine: without one, the addon is not needed. */
   #native: NativeExecutor | undefined;
@@ -67,19 +67,27 @@ export class Context {
     };
     this.events = new PlanEvents(this.runner);
     this.recorder = recorder;
-    this.#stopWatching = whenCollected(this, dropped(this.holdings));
+    this.#stopWatching = whenCollected(this, dropped(this.#holdings));
   }
 
   get native(): NativeExecutor {
     if (this.#native === undefined) {
       this.#native = new NativeExecutor();
-      this.holdings.add(this.#native.addon);
+      this.hold(this.#native);
     }
     return this.#native;
   }
 
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** Closes something, which must not reach this, should nobody close the map. */
+  hold(holding: Holding): void {
+    this.#holdings.add(holding);
+  }
+  letGo(holding: Holding): void {
+    this.#holdings.delete(holding);
   }
 
   /** Whether a transaction is open or its plan is being carried out. */

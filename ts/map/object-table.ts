@@ -3,7 +3,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { objectKindNumber } from '../core/kinds.ts';
 import type { Context } from './context.ts';
-import type { MemoryObject, ObjectUser } from './object.ts';
+import { backingOf, type MemoryObject, type ObjectUser } from './object.ts';
 
 export class ObjectTable implements ObjectUser {
   readonly #context: Context;
@@ -19,7 +19,7 @@ export class ObjectTable implements ObjectUser {
 
   /** Gives an object that has no number one, in the transaction that is open. Throws CLOSED. */
   add(object: MemoryObject): number {
-    const backing = object.use();
+    const backing = backingOf(object);
     const { core, native, recorder } = this.#context;
     const { name, kind, size, writable, granularity: pageSize } = object;
     const id = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size, pageSize);

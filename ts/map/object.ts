@@ -13,6 +13,9 @@ export interface ObjectUser {
   objectClosed(object: MemoryObject): void;
 }
 
+/** The addon's handle of an object. Throws CLOSED. @internal */
+export let backingOf: (object: MemoryObject) => Backing;
+
 /** Memory that can be mapped into regions: shared (a file) or private (exists only as its mapping). */
 export abstract class MemoryObject extends Handle {
   readonly name: string;
@@ -25,17 +28,23 @@ export abstract class MemoryObject extends Handle {
   readonly granularity: number;
   /** Whether nobody but the map can take its memory away; what is sealed later does not count. @internal */
   readonly isLasting: boolean;
-  /** @internal */
-  readonly backing: Backing;
+  readonly #backing: Backing;
   /** An object does not keep the maps that know it: those that were dropped are told nothing. */
   readonly #users = new Set<WeakRef<ObjectUser>>();
   readonly #stopWatching: () => void;
+
+  static {
+    backingOf = (object) => {
+      object.checkOpen();
+      return object.#backing;
+    };
+  }
 
   protected constructor(name: string, backing: Backing) {
     super();
     validate.madeBy('SharedMemory.create and its like', backing);
     this.name = name;
-    this.backing = backing;
+    this.#backing = backing;
     this.size = toAddress(backing.size);
     this.writable = backing.writable;
     // Asked now: it may be closed by its owner and stay mapped.
@@ -56,14 +65,13 @@ export abstract class MemoryObject extends Handle {
   /** Bytes of memory or disk space in use; undefined for private memory. */
   get allocatedBytes(): Address | undefined {
     this.checkOpen();
-    const bytes = this.backing.allocatedBytes;
+    const bytes = this.#backing.allocatedBytes;
     return bytes === undefined ? undefined : toAddress(bytes);
   }
 
-  /** @internal Throws CLOSED. */
-  use(): Backing {
-    this.checkOpen();
-    return this.backing;
+  /** Why touching the page at `offset` has failed: words. @internal */
+  whyMissing(offset: Address): string {
+    return this.closed ? 'its file is closed' : this.#backing.whyMissing(offset);
   }
 
   /** @internal */
@@ -79,7 +87,7 @@ export abstract class MemoryObject extends Handle {
   protected override release(): void {
     for (const user of [...this.#users]) user.deref()?.objectClosed(this);
     this.#stopWatching();
-    this.backing.close();
+    this.#backing.close();
   }
 }
 
@@ -152,7 +160,7 @@ export class SharedMemory extends MemoryObject {
 
   /** The file itself, to hand to another process; it is this object's to close. */
   get fd(): number {
-    return this.use().fd!;
+    return backingOf(this).fd!;
   }
 }
 

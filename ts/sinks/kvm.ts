@@ -21,6 +21,9 @@ import * as validate from '../core/validate.ts';
 import type { Context } from '../map/context.ts';
 import type { Attachment, PartitionFacts } from './partition.ts';
 
+/** The addon's handle of a partition. @internal */
+export let vmOf: (partition: KvmPartition) => Vm;
+
 /** A virtual machine of KVM. Closing it ends its attachments; it throws IN_USE inside a transaction of their map. */
 export class KvmPartition extends Handle implements PartitionFacts {
   readonly name: string;
@@ -28,17 +31,20 @@ export class KvmPartition extends Handle implements PartitionFacts {
   /** KVM executes what it can read. */
   readonly canExecuteProtect = false;
   /** @internal */
-  readonly vm: Vm;
-  /** @internal */
   readonly attachments = new Set<Attachment>();
   readonly #kvm: Kvm;
+  readonly #vm: Vm;
+
+  static {
+    vmOf = (partition) => partition.#vm;
+  }
 
   private constructor(name: string, kvm: Kvm, vm: Vm) {
     super();
     validate.madeBy('KvmPartition.open', vm);
     this.name = name;
     this.#kvm = kvm;
-    this.vm = vm;
+    this.#vm = vm;
     this.slotLimit = vm.slotLimit;
   }
 
@@ -65,7 +71,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   checkExtension(capability: number): number {
     this.checkOpen();
     const checked = validate.integer(capability, 'capability', 0, 0xffffffff);
-    return systemError(this.what, () => this.vm.checkExtension(checked));
+    return systemError(this.what, () => this.#vm.checkExtension(checked));
   }
 
   /** A vCPU that has the CPUID features of this machine. Throws SYSTEM. */
@@ -73,7 +79,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
     this.checkOpen();
     const checked = validate.integer(id, 'id', 0, 0x7fffffff);
     return obtainedFromSystem(`vCPU ${checked} cannot be made`, () => {
-      const vcpu = this.vm.createVcpu(checked);
+      const vcpu = this.#vm.createVcpu(checked);
       try {
         vcpu.setSupportedCpuid();
         return Vcpu.of(checked, vcpu);
@@ -89,39 +95,39 @@ export class KvmPartition extends Handle implements PartitionFacts {
   /** Where KVM puts three pages that it needs for itself, below 4 GiB, away from everything that is mapped. */
   setTssAddress(gpa: number): void {
     this.checkOpen();
-    systemError(this.what, () => this.vm.setTssAddress(validate.integer(gpa, 'gpa', 0, 0xffffffff)));
+    systemError(this.what, () => this.#vm.setTssAddress(validate.integer(gpa, 'gpa', 0, 0xffffffff)));
   }
 
   /** The interrupt controllers: PICs, I/O APIC, local APICs. */
   createIrqchip(): void {
     this.checkOpen();
-    systemError(this.what, () => this.vm.createIrqchip());
+    systemError(this.what, () => this.#vm.createIrqchip());
   }
 
   /** The timer, with the speaker's port that shows its output. */
   createPit(): void {
     this.checkOpen();
-    systemError(this.what, () => this.vm.createPit());
+    systemError(this.what, () => this.#vm.createPit());
   }
 
   /** Raises or lowers an interrupt line of the controllers. */
   setIrqLine(line: number, isRaised: boolean): void {
     this.checkOpen();
     systemError(this.what, () =>
-      this.vm.irqLine(validate.integer(line, 'line', 0, 0xffff), validate.flag(isRaised, 'isRaised')),
+      this.#vm.irqLine(validate.integer(line, 'line', 0, 0xffff), validate.flag(isRaised, 'isRaised')),
     );
   }
 
   /** Makes all its vCPUs stop running the guest, and waits until they have. Their runs go on at `resume`. Pauses nest. */
   pause(): void {
     this.checkOpen();
-    systemError(this.what, () => this.vm.pause());
+    systemError(this.what, () => this.#vm.pause());
   }
 
   /** Takes one `pause` back. Throws NOT_PAUSED. */
   resume(): void {
     this.checkOpen();
-    systemError(this.what, () => this.vm.resume());
+    systemError(this.what, () => this.#vm.resume());
   }
 
   /** @internal Throws CLOSED; IN_USE while it is attached to another map: each gives out slot numbers of its own. */
@@ -139,7 +145,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
 
   protected override release(): void {
     for (const attachment of [...this.attachments]) attachment.letGo();
-    this.vm.close();
+    this.#vm.close();
     this.#kvm.close();
   }
 }
@@ -166,8 +172,8 @@ export class Vcpu extends Handle {
   }
 
   /** The vCPU of another thread of this process, by its `token`, while that handle is open. Throws CLOSED. */
-  static fromToken(token: number): Vcpu {
-    const checked = validate.integer(token, 'token', 0, 0xffffffff);
+  static fromToken(token: bigint): Vcpu {
+    const checked = validate.u64(token, 'token');
     return systemError('there is no such vCPU', () => new Vcpu(undefined, native().Vcpu.fromToken(checked)));
   }
 
@@ -175,8 +181,8 @@ export class Vcpu extends Handle {
     return this.id === undefined ? 'the vCPU of another thread' : `vCPU ${this.id}`;
   }
 
-  /** For `Vcpu.fromToken` in another thread. */
-  get token(): number {
+  /** For `Vcpu.fromToken` in another thread of this process, to which it can be posted. Nobody guesses it. */
+  get token(): bigint {
     this.checkOpen();
     return this.#vcpu.token;
   }

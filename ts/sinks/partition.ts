@@ -10,7 +10,7 @@ import * as validate from '../core/validate.ts';
 import type { Context } from '../map/context.ts';
 import type { AddressSpace } from '../map/space.ts';
 import { renderSlots } from '../text/render.ts';
-import { KvmPartition } from './kvm.ts';
+import { KvmPartition, vmOf } from './kvm.ts';
 import { Sink } from './sink.ts';
 import type { VaSpace } from './va-space.ts';
 import { bytesOf, clipped, overlay, type Protection, protectionsOf, type Withheld } from './withheld.ts';
@@ -133,7 +133,7 @@ export class Attachment extends Sink {
     const pausable = partition.pause === undefined ? undefined : (partition as Pausable);
     if (partition instanceof KvmPartition) {
       partition.attachments.add(this);
-      context.native.setPartition(id, partition.vm);
+      context.native.setPartition(id, vmOf(partition));
       this.connect(context.native, pausable);
     } else {
       const others = attachedTo.get(partition) ?? new Set();

@@ -2,7 +2,8 @@
 
 import { GuestMemory } from '../access/guest-memory.ts';
 import { GuestWindows } from '../access/guest-window.ts';
-import { type Address, lengthOf, toAddress } from '../core/address.ts';
+import type { LeasedSpace } from '../access/lease.ts';
+import { type Address, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
 import { type Access, accessName } from '../core/kinds.ts';
 import type { Reservation } from '../core/native.ts';
 import type { Context } from '../map/context.ts';
@@ -20,6 +21,9 @@ export interface VaPiece {
   readonly access: Access;
 }
 
+/** The memory behind a VA space. @internal */
+export let memoryOf: (va: VaSpace) => LeasedSpace;
+
 /** Closing it gives the address space back; it throws IN_USE while a partition uses its HVAs. */
 export class VaSpace extends Sink {
   /** Bytes reserved: the GPAs below it can be mirrored. */
@@ -30,21 +34,22 @@ export class VaSpace extends Sink {
   readonly memory: GuestMemory;
   /** @internal */
   readonly space: AddressSpace;
-  /** @internal */
-  readonly reservation: Reservation;
-  /** @internal */
-  readonly windows: GuestWindows;
+  readonly #memory: LeasedSpace;
+
+  static {
+    memoryOf = (va) => va.#memory;
+  }
 
   /** @internal Made by MemoryMap. */
   constructor(context: Context, id: number, name: string, space: AddressSpace, reservation: Reservation) {
     super(context, id, name);
     this.space = space;
-    this.reservation = reservation;
     this.size = toAddress(reservation.size);
     this.base = reservation.base;
-    this.windows = new GuestWindows(context, id, reservation);
-    context.holdings.add(reservation);
-    this.memory = new GuestMemory(this.what, this);
+    const windows = new GuestWindows(context, id, reservation);
+    context.hold(reservation);
+    this.#memory = { context, id, reservation, windows, whyGone: (gpa) => this.#whyGone(gpa) };
+    this.memory = new GuestMemory(this.what, this.#memory);
     context.native.setVaSpace(id, reservation);
     this.connect(context.native);
   }
@@ -53,10 +58,11 @@ export class VaSpace extends Sink {
     return `VA space "${this.name}"`;
   }
 
-  /** For `WorkerGuestMemory.fromToken` in another thread of this process: a number, which can be posted there. */
-  get token(): number {
+  /** For `WorkerGuestMemory.fromToken` in another thread of this process, to which it can be posted. Nobody guesses it; who
+   *  has it reads and writes whatever this VA space shows. */
+  get token(): bigint {
     this.checkOpen();
-    return this.reservation.token;
+    return this.#memory.reservation.token;
   }
 
   /** What is mapped, in order of GPA. Inside a transaction: before it. */
@@ -77,12 +83,21 @@ export class VaSpace extends Sink {
     return renderPieces(this.context.core, this.id, this.context.names);
   }
 
+  #whyGone(gpa: Address): string | undefined {
+    const { core, objects } = this.context;
+    if (core.isBroken) return undefined;
+    const [piece] = core.piecesIn(this.id, gpa, gpa);
+    if (piece === undefined) return undefined;
+    return objects.objectOf(piece.id).whyMissing(sum(piece.offset, lastByte(lengthOf(piece.start, gpa))));
+  }
+
   /** @internal */
   override discard(): void {
     super.discard();
     this.memory.end();
-    this.windows.close();
-    this.context.holdings.delete(this.reservation);
-    this.reservation.close();
+    const { reservation, windows } = this.#memory;
+    windows.close();
+    this.context.letGo(reservation);
+    reservation.close();
   }
 }

@@ -1,0 +1,47 @@
+// What takes long, on a thread of Node.js's pool.
+#pragma once
+
+#include <napi.h>
+
+#include <functional>
+#include <utility>
+
+#include "host/failure.h"
+#include "host/sys_error.h"
+
+namespace membacking {
+
+/// Settles its promise when `work` is done; it deletes itself then. `work` has its own share of whatever it uses.
+class PoolWork : public Napi::AsyncWorker {
+ public:
+  static Napi::Promise start(Napi::Env env, const char* name, std::function<Failure()> work) {
+    auto* worker = new PoolWork(env, name, std::move(work));
+    const Napi::Promise promise = worker->promise_.Promise();
+    worker->Queue();
+    return promise;
+  }
+
+ private:
+  PoolWork(Napi::Env env, const char* name, std::function<Failure()> work)
+      : AsyncWorker(env, name), promise_(Napi::Promise::Deferred::New(env)), work_(std::move(work)) {}
+
+  void Execute() override { failure_ = work_(); }
+
+  void OnOK() override {
+    try {
+      if (failure_) {
+        promise_.Reject(systemError(Env(), failure_).Value());
+      } else {
+        promise_.Resolve(Env().Undefined());
+      }
+    } catch (const Napi::Error&) {
+      // The environment is at its end, and nobody waits any more.
+    }
+  }
+
+  Napi::Promise::Deferred promise_;
+  std::function<Failure()> work_;
+  Failure failure_;
+};
+
+}  // namespace membacking
