@@ -61,12 +61,30 @@ test('usage that cannot be meant ends with 2, says why and where to look', (t) =
 
 test('a GPA that is none is wrong usage', (t) => {
   withFiles({ 'small.jsonl': SMALL_TRACE }, (cwd) => {
-    for (const gpa of ['', 'ram', '0x', '0x1g', '-1', '1.5', '0x10000000000000000', '18446744073709551616']) {
+    for (const gpa of [
+      '',
+      'ram',
+      '0x',
+      '0x1g',
+      '-1',
+      '1.5',
+      '0x10000000000000000',
+      '100000',
+      'c8000',
+      '18446744073709551615',
+    ]) {
       const { code, err } = membacking(['explain', '--', 'small.jsonl', gpa], { cwd });
       t.is(code, 2, gpa);
       t.regex(err, /the GPA must be/);
     }
-    t.is(membacking(['explain', 'small.jsonl', '0xffffffffffffffff'], { cwd }).code, 0);
-    t.is(membacking(['explain', 'small.jsonl', '18446744073709551615'], { cwd }).code, 0);
+    const explained = (gpa: string) => {
+      const { code, out } = membacking(['explain', 'small.jsonl', gpa], { cwd });
+      t.is(code, 0, gpa);
+      return out;
+    };
+    t.is(explained('ffffffffffffffff'), explained('0xffffffffffffffff'));
+    t.is(explained('00100000'), explained('0x100000'), 'as it is printed');
+    t.is(explained('000C8000'), explained('0xc8000'));
+    t.is(explained('0'), explained('0x0'));
   });
 });

@@ -7,6 +7,7 @@ import test from 'ava';
 import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
+import { renderExplanation } from '../ts/text/render.ts';
 import { descriptors, footprint } from './support/footprint.ts';
 import { takenBack } from './support/taken-back.ts';
 import { buildVm, GIB, got, MIB, vmTest, wrote } from './support/vm.ts';
@@ -313,8 +314,8 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
     vtl0AliasMap: '0x1000000000000000',
     ram: [{ name: 'ram', backing: 'private', size: MIB, pieces: [{ gpa: 0, length: MIB, visibility: 'read-write' }] }],
     devices: [
-      { name: 'nowhere', length: PAGE, mappings: [] },
-      { name: 'bar', length: MIB, gpa: '0xfffffffffff00000', mappings: [] },
+      { name: 'nowhere', length: PAGE, hidden: false, mappings: [] },
+      { name: 'bar', length: MIB, gpa: '0xfffffffffff00000', hidden: true, mappings: [] },
     ],
     partitions: [],
     protections: [],
@@ -348,4 +349,29 @@ test('a BAR that is placed read-only has a read-only slot, and the flat view say
   }
   closeSync(fd);
   manager.close();
+});
+
+test('a BAR of which nothing is seen is said to be hidden, and by whom', (t) => {
+  const manager = buildVm();
+  t.teardown(() => manager.close());
+  const bar = (name: string, gpa: number | bigint, priority = 0) => {
+    const { control, region } = manager.deviceMapper.newRegion(2 * PAGE, name, { priority });
+    control.mapToGuest(gpa);
+    return region.region;
+  };
+  const under = bar('under RAM', MIB);
+  bar('over RAM', 2 * MIB, 256);
+  bar('half under RAM', 4 * MIB - PAGE);
+  const past = bar('past the end', 2n ** 63n);
+  t.deepEqual(manager.space.hidden, [under, past]);
+  const { devices } = manager.inspect();
+  t.deepEqual(
+    devices.filter(({ hidden }) => hidden).map(({ name }) => name),
+    ['under RAM', 'past the end'],
+  );
+  const hiddenAt = (gpa: number) => manager.space.explain(gpa).hidden.map(({ name, seen }) => [name, seen]);
+  t.deepEqual([hiddenAt(MIB), hiddenAt(4 * MIB - PAGE)], [[['under RAM', false]], [['half under RAM', true]]]);
+  t.regex(renderExplanation(manager.space.explain(MIB)).join('\n'), /hidden .*under RAM.*seen nowhere/);
+  under.setFlags({ enabled: false });
+  t.deepEqual(manager.space.hidden, [past], 'what is disabled is not meant to be seen');
 });

@@ -191,14 +191,18 @@ hugePageTest('huge pages that are handed over are whole ones, and are not copied
   const backing = manager.sharedMemory();
   manager.close();
   const before = footprint();
-  const refused = (code: string, message: RegExp, range: GpaRange, copyOnWrite = false) => {
-    const ram = builder({ backing: { kind: 'handed-over', backing, copyOnWrite }, ranges: [range] });
+  const refused = (code: string, message: RegExp, ranges: GpaRange[], copyOnWrite = false) => {
+    const ram = builder({ backing: { kind: 'handed-over', backing, copyOnWrite }, ranges });
     t.throws(() => ram.build(), { instanceOf: MemoryBuildError, code, message });
     t.deepEqual(footprint(), before);
   };
-  refused('HUGE_PAGE_SIZE', /0x100000 .* whole huge pages of 0x200000/, { gpa: MIB, length: 16 * MIB });
-  refused('HUGE_PAGE_SIZE', /page size/, { gpa: 0, length: 3 * MIB });
-  refused('OPTION_MISFIT', /huge pages cannot be copied on write/, { gpa: 0, length: 16 * MIB }, true);
+  refused('HUGE_PAGE_SIZE', /0x100000 .* whole huge pages of 0x200000/, [{ gpa: MIB, length: 16 * MIB }]);
+  refused('HUGE_PAGE_SIZE', /whole huge pages of 0x200000/, [
+    { gpa: 0, length: 3 * MIB },
+    { gpa: 4 * MIB, length: 13 * MIB },
+  ]);
+  refused('BACKING_SIZE', /0x1000000 bytes, its RAM 0x300000/, [{ gpa: 0, length: 3 * MIB }]);
+  refused('OPTION_MISFIT', /huge pages cannot be copied on write/, [{ gpa: 0, length: 16 * MIB }], true);
   builder({ backing: { kind: 'handed-over', backing } })
     .build()
     .close();

@@ -10,6 +10,7 @@ import type { RamOptions } from '../ts/guest/ram-options.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import { SharedMemoryBacking } from '../ts/guest/shared-backing.ts';
 import { SharedMemory } from '../ts/map/object.ts';
+import { Failing } from './support/failing.ts';
 import { footprint } from './support/footprint.ts';
 import { guestImage } from './support/guest.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
@@ -397,4 +398,60 @@ test.serial('RAM that a partition refuses is refused as every other change is', 
   t.throws(() => manager.addRam(range(2 * MIB, MIB)), { code: 'PLAN_FAILED', message: /told to fail/ });
   t.is(manager.inspect().ram.length, 1);
   manager.close();
+});
+
+test.serial('the backing in short, and memory that is handed over as large as its RAM', (t) => {
+  const build = (options: Omit<RamOptions, 'ranges'>, length = MIB) =>
+    new GuestMemoryBuilder({ maxAddress: GIB - 1 }).addRam({ ...range(0, length), ...options }).build();
+  const kinds = (['shared', 'private'] as const).map((backing) => {
+    using manager = build({ backing });
+    return manager.inspect().ram[0]!.backing;
+  });
+  t.deepEqual(kinds, ['shared', 'private']);
+  t.throws(() => build({ backing: 'file' as never }), { code: 'INVALID_ARGUMENT', message: /shared, private/ });
+
+  using large = build({}, 4 * MIB);
+  using backing = large.sharedMemory();
+  t.throws(() => build({ backing: { kind: 'handed-over', backing } }), {
+    code: 'BACKING_SIZE',
+    message: 'the memory "ram" that is handed over has 0x400000 bytes, its RAM 0x100000',
+  });
+
+  using mixed = build({});
+  mixed.addRam({ name: 'own', ...range(16 * MIB, MIB), backing: 'private' });
+  t.throws(() => mixed.sharedMemory(), { code: 'NOT_SHARED', message: /"own" is private/ });
+  using part = mixed.sharedMemory({ partial: true });
+  t.deepEqual(
+    part.parts().map(({ name }) => name),
+    ['ram'],
+  );
+});
+
+test.serial('a manager whose memory cannot be taken down in order is closed all the same', (t) => {
+  const before = footprint();
+  const manager = buildVm();
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  new Failing(manager.map.context).after = 1; // after the partition's slot
+  manager.close();
+  t.true(manager.closed);
+  t.is(partition.slots.size, 0);
+  t.deepEqual(footprint(), before);
+});
+
+test.serial('a manager of which a vCPU cannot be resumed is closed, and says so', (t) => {
+  const before = footprint();
+  const manager = buildVm();
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  partition.resume = () => {
+    throw new Error('no');
+  };
+  try {
+    manager.close();
+  } catch (error) {
+    t.like(error, { code: 'RESUME_FAILED' });
+  }
+  t.true(manager.closed);
+  t.deepEqual(footprint(), before);
 });

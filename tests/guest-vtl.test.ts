@@ -405,3 +405,18 @@ test('a level, range or access that does not exist is refused', (t) => {
   manager.close();
   t.throws(() => manager.setVtlProtection(0, range, 'rx'), { code: 'CLOSED' });
 });
+
+test('a protection of a hole is not one of the RAM that is added there later', (t) => {
+  const manager = buildVm();
+  t.teardown(() => manager.close());
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  manager.setVtlProtection(0, { gpa: 2 * MIB, length: 8 * MIB }, 'none');
+  manager.addRam({ ranges: [{ gpa: 6 * MIB, length: MIB }] });
+  t.deepEqual(manager.vtlProtections(0), [
+    { gpa: 2 * MIB, length: 4 * MIB, access: 'none' },
+    { gpa: 7 * MIB, length: 3 * MIB, access: 'none' },
+  ]);
+  manager.client(0).memory.writeU8(6 * MIB, 1);
+  t.deepEqual([...partition.slots.values()].map(({ gpa }) => gpa).sort(), [0, 6 * MIB].sort());
+});

@@ -4,10 +4,13 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { MembackingError } from '../ts/core/errors.ts';
+import { renderExplanation } from '../ts/text/render.ts';
+import { openOperations } from '../ts/trace/input.ts';
 import type { TraceOperation } from '../ts/trace/operations.ts';
+import { importQemuMaps } from '../ts/trace/qemu-map.ts';
 import { MAX_LINE_BYTES, openTrace, parseTrace, TraceDecoder } from '../ts/trace/read.ts';
 import { readChunks, readText } from '../ts/trace/source.ts';
-import { formatTrace } from '../ts/trace/write.ts';
+import { formatOperation, formatTrace } from '../ts/trace/write.ts';
 
 const HEADER = '{"membacking":"trace","version":1,"policy":"layered"}';
 
@@ -239,4 +242,24 @@ test('files may be compressed, and may be damaged', async (t) => {
   failures.push(await failureOf(t, readText(folder)));
   failures.push(await failureOf(t, readText(join(folder, 'absent'))));
   t.snapshot(failures.map((message) => message.replaceAll(folder, 'FOLDER')));
+});
+
+test('wrong arguments are errors of the package', async (t) => {
+  const wrong: Readonly<Record<string, () => unknown>> = {
+    'openTrace of a path': () => openTrace('/nope' as never),
+    'openTrace of nothing': () => openTrace(undefined as never),
+    'openOperations of a number': () => openOperations(7 as never),
+    'parseTrace of bytes': () => parseTrace(new Uint8Array() as never),
+    'importQemuMaps of text': () => importQemuMaps('{}' as never),
+    'importQemuMaps of texts': () => importQemuMaps(['{}'] as never),
+    'formatTrace of nothing': () => formatTrace(undefined as never, []),
+    'formatTrace of one operation': () => formatTrace({ version: 1, policy: 'layered' }, { op: 'begin' } as never),
+    'formatOperation of no operation': () => formatOperation({ op: 'nope' } as never),
+    'formatOperation of nothing': () => formatOperation(undefined as never),
+    'renderExplanation of an address': () => renderExplanation(0x1000 as never),
+    'renderExplanation of nothing': () => renderExplanation(undefined as never),
+  };
+  for (const [title, call] of Object.entries(wrong)) {
+    await t.throwsAsync(async () => call(), { name: 'MembackingError', code: 'INVALID_ARGUMENT' }, title);
+  }
 });

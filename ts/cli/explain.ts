@@ -10,10 +10,13 @@ Says why a byte of guest memory is what it is, in each address space: the region
 that it hides, in order, the memory that is mapped there, and the memory slots that show it.
 
   FILE       a trace or a map of QEMU, plain or gzipped; - for standard input
-  GPA        the guest-physical address: 0xc8000, or decimal
+  GPA        the guest-physical address: 0xc8000, or as it is printed, 8 to 16 hexadecimal digits: 000c8000
   --json     one line per address space
   --help     print this
 `;
+
+/** Fewer digits than are printed might be decimal; 0 to 9 are the same. */
+const AS_PRINTED = /^(?:[0-9a-f]{8,16}|\d)$/i;
 
 export const explainCommand: Command = {
   help: HELP,
@@ -32,9 +35,9 @@ export const explainCommand: Command = {
 };
 
 function addressFrom(text: string): Address {
-  const value = /^\d{1,20}$/.test(text) ? BigInt(text) : parseHex(text);
-  if (value !== undefined && value < 2n ** 64n) return BigInt(value) <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
-  throw new UsageError(`the GPA must be an address below 2^64 such as 0xc8000, not "${text}"`);
+  const value = parseHex(AS_PRINTED.test(text) ? `0x${text}` : text);
+  if (value !== undefined && value < 2n ** 64n) return value;
+  throw new UsageError(`the GPA must be hexadecimal, below 2^64, such as 0xc8000 or 000c8000, not "${text}"`);
 }
 
 function explanationJson(file: string, { space, gpa, visible, hidden, mapping, slots, next }: Explanation): object {

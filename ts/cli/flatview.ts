@@ -11,7 +11,8 @@ region and offset in it. One file after the other; one that is wrong does not st
 
   FILE       a trace or a map, plain or gzipped; - for standard input
   --json     one line per file: {"file","addressSpaces":[{"name","ranges":[{"start","end","name","kind",
-             "offsetInRegion","readonly"}]}]}; ends are included, kinds are ram, rom, device and mmio
+             "offsetInRegion","readonly"}]}]}; ends are included, kinds are those of the regions: ram, rom,
+             device and mmio, read-only or not
   --help     print this
 `;
 

@@ -6,12 +6,11 @@ export function flatViewsJson(views: readonly TraceFlatView[]): object {
   return { addressSpaces: views.map(({ name, ranges }) => ({ name, ranges: ranges.map(rangeJson) })) };
 }
 
-/** `kind` is `rom` wherever nothing can be written, as QEMU's maps have it. */
 function rangeJson({ gpa, length, name, kind, offsetInRegion, readonly }: TraceFlatRange): object {
   return {
     ...extentJson(gpa, length),
     name,
-    kind: readonly ? 'rom' : kind,
+    kind,
     offsetInRegion: formatHex(offsetInRegion),
     readonly,
   };

@@ -60,6 +60,8 @@ export type BuildErrorCode =
   | 'NAME_TAKEN'
   /** A backing that is handed over has no such memory. */
   | 'MISSING_BACKING'
+  /** The memory that is handed over is not as large as its RAM. */
+  | 'BACKING_SIZE'
   /** The system refused. `cause` is its error. */
   | 'ALLOCATION_FAILED';
 
@@ -74,6 +76,8 @@ export type ErrorCode =
   | 'NOT_DISCARDABLE'
   /** A hypervisor cannot keep the guest from executing what it reads. */
   | 'EXECUTE_CONTROL'
+  /** Private RAM, which cannot be handed on. */
+  | 'NOT_SHARED'
   /** Memory is in use: `details.leases` says by whom. */
   | 'LEASED'
   /** Waiting for memory in use was given up. `details.leases` says who has it. */

@@ -1,11 +1,11 @@
 // Backings of RAM: the memory that it is made of.
 
 import { closeSync, openSync } from 'node:fs';
-import type { Address } from '../core/address.ts';
+import { type Address, formatHex } from '../core/address.ts';
 import { wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import { type MemoryObject, PrivateMemory, SharedMemory } from '../map/object.ts';
-import { refusing } from './errors.ts';
+import { MemoryBuildError, refusing } from './errors.ts';
 import { checkHugePages, checkPool } from './huge-pages.ts';
 import type { RamPiece } from './layout.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
@@ -67,6 +67,10 @@ export function openBacking(backing: RamBacking, wanted: Wanted): MemoryObject {
     case 'handed-over': {
       const given = validate.options(backing, ['kind', 'backing', 'copyOnWrite'], 'backing');
       const memory = validate.instance(SharedMemoryBacking, given.backing, 'backing').memory(name);
+      if (memory.size !== bytes) {
+        const message = `the memory "${name}" that is handed over has ${formatHex(memory.size)} bytes, its RAM ${formatHex(bytes)}`;
+        throw new MemoryBuildError('BACKING_SIZE', message, { name, size: memory.size, wanted: bytes });
+      }
       return fromFd(memory.fd, wanted, validate.flag(given.copyOnWrite ?? false, 'copyOnWrite'));
     }
   }

@@ -30,8 +30,10 @@ export interface GuestMemoryFacts {
   readonly devices: readonly {
     readonly name: string;
     readonly length: number;
-    /** Where the guest sees it; undefined: nowhere. */
+    /** Where it is placed; undefined: nowhere. */
     readonly gpa: PlainAddress | undefined;
+    /** Whether it is placed and the guest sees nothing of it: it is hidden wholly, or past the highest address. */
+    readonly hidden: boolean;
     readonly mappings: readonly DeviceMapping[];
   }[];
   readonly partitions: readonly { readonly name: string; readonly vtl: Vtl; readonly slots: number }[];
@@ -46,10 +48,11 @@ export interface GuestMemoryFacts {
 }
 
 export function inspect(
-  { maxAddress, aliasMap, store, map }: GuestMemoryParts,
+  { maxAddress, aliasMap, store, map, space }: GuestMemoryParts,
   levels: readonly VtlState[],
   devices: readonly MappedRegion[],
 ): GuestMemoryFacts {
+  const hidden = new Set(space.hidden);
   return {
     maxAddress: toPlain(maxAddress),
     vtl0AliasMap: plainOrNone(aliasMap),
@@ -64,6 +67,7 @@ export function inspect(
       name: device.region.name,
       length: device.length,
       gpa: plainOrNone(device.region.offset),
+      hidden: hidden.has(device.region),
       mappings: device.mappings(),
     })),
     partitions: levels.flatMap(({ vtl, partitions }) =>

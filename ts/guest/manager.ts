@@ -3,6 +3,7 @@
 import type { GuestMemory } from '../access/guest-memory.ts';
 import type { WaitOptions } from '../access/when-free.ts';
 import type { Address } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import { accessName } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
@@ -69,6 +70,10 @@ export class GuestMemoryManager extends Handle {
     this.deviceMapper = new DeviceMemoryMapper(parts.map, parts.root);
     const { map, space, store, va } = parts;
     this.#levels = new Map(VTLS.map((vtl) => [vtl, new VtlState(vtl, map, space, store, va)]));
+    // What was said of a hole was not said of this RAM.
+    store.onPlaced = (block) => {
+      for (const level of this.#levels.values()) level.forget(block);
+    };
   }
 
   protected override get what(): string {
@@ -201,20 +206,36 @@ export class GuestMemoryManager extends Handle {
     return [this.what, ...this.space.text()];
   }
 
-  /** The shared RAM, to be kept when this manager is closed, and handed to the next one. */
-  sharedMemory(): SharedMemoryBacking {
+  /** All RAM, to be kept when this manager is closed, and handed to the next one. Throws NOT_SHARED where some is private,
+   *  unless `partial` says that what is shared will do. */
+  sharedMemory(options?: { readonly partial?: boolean }): SharedMemoryBacking {
     this.checkOpen();
-    const shared = this.#parts.store.blocks.filter(({ object }) => object instanceof SharedMemory);
+    const { partial = false } = validate.options(options, ['partial'], 'sharedMemory');
+    const { blocks } = this.#parts.store;
+    const shared = blocks.filter(({ object }) => object instanceof SharedMemory);
+    if (!validate.flag(partial, 'partial') && shared.length < blocks.length) {
+      const names = blocks.filter((block) => !shared.includes(block)).map(({ name }) => name);
+      const message = `RAM ${names.map((name) => `"${name}"`).join(', ')} is private memory, which cannot be handed on; { partial: true } hands on the rest`;
+      throw new MembackingError('NOT_SHARED', message, { details: { names } });
+    }
     return SharedMemoryBacking.fromParts(
       shared.map(({ name, object }) => ({ name, fd: (object as SharedMemory).fd, size: object.size })),
     );
   }
 
   protected override release(): void {
-    this.map.close();
+    try {
+      this.map.close();
+    } finally {
+      if (this.map.closed) this.#end();
+    }
+  }
+
+  #end(): void {
     for (const level of this.#levels.values()) level.end();
     this.deviceMapper.close();
     this.#parts.store.close();
+    this.setClosed(true);
   }
 }
 

@@ -10,8 +10,8 @@ export interface RamOptions {
   readonly name?: string;
   /** In the order in which the backing's bytes fill them. Whole pages. */
   readonly ranges: readonly GpaRange[];
-  /** Default: new shared memory. */
-  readonly backing?: RamBacking;
+  /** Default: new shared memory. `shared` and `private` are short for `{ kind }`. */
+  readonly backing?: RamBacking | 'shared' | 'private';
   /** Asks the system to back it with huge pages as it sees fit. Default false. */
   readonly transparentHugePages?: boolean;
   /** The NUMA node of the host that its pages come from. Default: any. */
@@ -37,6 +37,7 @@ const OPTIONS = [
   ...(['name', 'ranges', 'backing'] as const),
   ...(['transparentHugePages', 'numaNode', 'noReserve', 'prefetch'] as const),
 ] as const;
+const SHORT_KINDS = ['shared', 'private'] as const;
 const MAX_NODE = 1023;
 
 /** Throws INVALID_ARGUMENT. What does not fit is found when it is built. */
@@ -49,12 +50,13 @@ export function checkedRam(options: RamOptions): RamSpec {
     const { gpa, length } = validate.options(range, ['gpa', 'length'], 'a range');
     return { gpa: validate.address(gpa, 'gpa'), length: validate.size(length, 'length') };
   });
-  const { backing = { kind: 'shared' } } = given;
-  validate.oneOf(BACKING_KINDS, (backing as Partial<RamBacking> | null)?.kind, 'backing.kind');
+  const { backing = 'shared' } = given;
+  const full = typeof backing === 'string' ? { kind: validate.oneOf(SHORT_KINDS, backing, 'backing') } : backing;
+  validate.oneOf(BACKING_KINDS, (full as Partial<RamBacking> | null)?.kind, 'backing.kind');
   return {
     name: given.name === undefined ? undefined : validate.text(given.name, 'name'),
     ranges,
-    backing,
+    backing: full,
     transparentHugePages: validate.flag(given.transparentHugePages ?? false, 'transparentHugePages'),
     numaNode: given.numaNode === undefined ? undefined : validate.integer(given.numaNode, 'numaNode', 0, MAX_NODE),
     noReserve: validate.flag(given.noReserve ?? false, 'noReserve'),

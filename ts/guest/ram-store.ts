@@ -52,6 +52,8 @@ export class RamStore {
   readonly #blocks = new Set<RamBlock>();
   /** What is being prefetched. */
   readonly #coming = new Set<Opened>();
+  /** Told of RAM that is placed, inside the transaction that does it. */
+  onPlaced: (block: RamBlock) => void = () => {};
   /** All their pieces in order of GPA. */
   #pieces: readonly RamRegion[] = [];
 
@@ -178,6 +180,7 @@ export class RamStore {
     const block = { name, kind: spec.backing.kind, ranges, object, pieces };
     this.#enter(block);
     this.#map.context.onUndo(() => this.#leave(block));
+    this.onPlaced(block);
     return block;
   }
 

@@ -194,7 +194,7 @@ export class MemoryMap extends Handle {
     return this.#context.perform(() => {
       const id = core.createSpace(root, offset);
       recorder?.record({ op: 'space', id, name, root, offset });
-      return new AddressSpace(this.#context, id, name);
+      return new AddressSpace(this.#context, id, name, given.root);
     });
   }
 
@@ -257,34 +257,40 @@ export class MemoryMap extends Handle {
 
   /** Takes everything away from partitions and VA spaces, and ends all handles. Memory objects and partitions stay
    *  their owner's. Leases that are still held end, and a warning of the process (`code` LEASES_ENDED) says who held
-   *  what. Throws IN_USE inside a transaction, and PLAN_FAILED where a partition keeps its slots: leases then go on. */
+   *  what. Throws IN_USE inside a transaction, and PLAN_FAILED where a partition keeps its slots: nothing has happened then,
+   *  and leases go on. Once no partition has slots any more, it is closed, whatever else fails. */
   protected override release(): void {
     const context = this.#context;
     if (context.isBusy) throw new MembackingError('IN_USE', 'a memory map cannot be closed inside a transaction');
-    detachAll(context, Attachment);
+    const failure = detachAll(context, Attachment);
     // No partition refuses any more: now what is leased may go.
     warnOfEnded(context.leases.endAll());
     detachAll(context, VaSpace);
     context.close();
+    this.setClosed(true);
+    if (failure !== undefined) throw failure;
   }
 }
 
 const isOpen = ({ closed }: MapHandle) => !closed;
 const idOf = ({ id }: MapHandle) => id;
 
-/** Closes all sinks of a kind together. */
-function detachAll(context: Context, kind: typeof Attachment | typeof VaSpace): void {
+/** Closes all sinks of a kind together. Returns RESUME_FAILED where that was done, and a partition could not be resumed. */
+function detachAll(context: Context, kind: typeof Attachment | typeof VaSpace): MembackingError | undefined {
   const sinks = [...context.sinks].filter((sink) => sink instanceof kind);
-  if (sinks.length === 0) return;
+  if (sinks.length === 0) return undefined;
   try {
     context.transaction(() => {
       for (const sink of sinks) sink.close();
     });
   } catch (error) {
-    // A map that accepts no change any more: what is mapped stays mapped as long as a partition uses it.
-    if (!context.core.isBroken) throw error;
+    if (error instanceof MembackingError && error.code === 'RESUME_FAILED') return error;
+    // A map that accepts no change any more: what is mapped stays mapped as long as a partition uses it. Nor can anything
+    // keep a VA space that no partition uses: its addresses go with all that is mapped there.
+    if (kind === Attachment && !context.core.isBroken) throw error;
     for (const sink of sinks) sink.discard();
   }
+  return undefined;
 }
 
 function warnOfEnded(leases: readonly LeaseFacts[]): void {

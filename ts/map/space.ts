@@ -35,11 +35,13 @@ export interface SeenRegion extends ExplainedRegion {
 /** Closing it throws IN_USE while something is attached. */
 export class AddressSpace extends MapHandle {
   readonly name: string;
+  readonly root: Region;
 
   /** @internal Made by MemoryMap. */
-  constructor(context: Context, id: number, name: string) {
+  constructor(context: Context, id: number, name: string, root: Region) {
     super(context, id);
     this.name = name;
+    this.root = root;
     context.enter(context.spaces, id, this);
     context.enter(context.names.spaces, id, name);
   }
@@ -62,15 +64,32 @@ export class AddressSpace extends MapHandle {
     return row === undefined || row.start > at ? undefined : this.#range(row);
   }
 
-  /** Why the byte at an address is what it is: which region is seen there, which ones that hides, in order, the
-   *  memory that is mapped there and the slots that show it. `renderExplanation` makes text of it. */
+  /** The regions of its tree that have something to show, and of which nothing is seen: others are over all of it, or it lies
+   *  past the end of what it is in. What is disabled is not meant to be seen, nor what is in it. */
+  get hidden(): Region[] {
+    this.checkOpen();
+    const { core, regions } = this.context;
+    const seen = new Set(core.flat(this.id).map(({ id }) => id));
+    const hidden: Region[] = [];
+    const waiting = [core.region(this.root.id)];
+    for (let row = waiting.pop(); row !== undefined; row = waiting.pop()) {
+      if (row.flags & abi.REGION_DISABLED) continue;
+      if (row.kind === abi.KIND_ALIAS) continue;
+      if (row.kind !== abi.KIND_CONTAINER && !seen.has(row.id)) hidden.push(regions.get(row.id)!);
+      waiting.push(...core.children(row.id).reverse());
+    }
+    return hidden;
+  }
+
+  /** Why the byte at an address is what it is: which region is seen there, which ones that hides, in order, the memory that
+   *  is mapped there and the slots that show it. `renderExplanation` makes text of it. */
   explain(gpa: Address): Explanation<SeenRegion> {
     this.checkOpen();
     const { core, names, regions, sinks } = this.context;
     const attachments = [...sinks].filter((sink) => sink instanceof Attachment && sink.space === this && !sink.closed);
     const ids = attachments.map(({ id }) => id);
-    return explain(core, this.id, validate.address(gpa, 'gpa'), names, ids, (row) => ({
-      ...explainedRegion(row, names),
+    return explain(core, this.id, validate.address(gpa, 'gpa'), names, ids, (row, seen) => ({
+      ...explainedRegion(row, seen, names),
       region: regions.get(row.id)!,
       via: row.other === 0 ? undefined : regions.get(row.other - 1),
     }));

@@ -35,6 +35,8 @@ export interface ExplainedRegion {
   /** Its own, or of a container or alias on the way to it. */
   readonly readonly: boolean;
   readonly nonvolatile: boolean;
+  /** Whether some of it is seen, anywhere in the address space. */
+  readonly seen: boolean;
   /** The alias that shows it here; of several, the nearest to the region. */
   readonly through: string | undefined;
 }
@@ -63,22 +65,23 @@ export function explain<Region extends ExplainedRegion>(
   gpa: Address,
   names: Names,
   attachments: Iterable<number>,
-  explained: (row: Row) => Region,
+  explained: (row: Row, seen: boolean) => Region,
 ): Explanation<Region> {
   const [visible, ...hidden] = core.explain(space, gpa);
+  const seen = new Set(hidden.length === 0 ? [] : core.flat(space).map(({ id }) => id));
   const range = core.flatFrom(space, gpa);
   return {
     space: names.spaces.get(space)!,
     gpa,
-    visible: visible && explained({ ...visible, start: range!.start, last: range!.last }),
-    hidden: hidden.map(explained),
+    visible: visible && explained({ ...visible, start: range!.start, last: range!.last }, true),
+    hidden: hidden.map((row) => explained(row, seen.has(row.id))),
     mapping: visible && explainedMapping(core, visible, names),
     slots: [...attachments].flatMap((sink) => explainedSlots(core, sink, gpa, names)),
     next: visible || !range ? undefined : { name: names.regions.get(range.id)!, start: range.start },
   };
 }
 
-export function explainedRegion(row: Row, names: Names): ExplainedRegion {
+export function explainedRegion(row: Row, seen: boolean, names: Names): ExplainedRegion {
   return {
     name: names.regions.get(row.id)!,
     kind: regionKindName(row.kind) as RegionKind,
@@ -88,6 +91,7 @@ export function explainedRegion(row: Row, names: Names): ExplainedRegion {
     priority: row.priority,
     readonly: (row.flags & abi.FLAT_READONLY) !== 0,
     nonvolatile: (row.flags & abi.FLAT_NONVOLATILE) !== 0,
+    seen,
     through: row.other === 0 ? undefined : names.regions.get(row.other - 1),
   };
 }

@@ -10,6 +10,7 @@ import { type Address, formatHex, lastByte, lengthOf, sum } from '../core/addres
 import type { Command, Core, Row } from '../core/core.ts';
 import { accessName, DISTURBANCES, regionKindName } from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
+import * as validate from '../core/validate.ts';
 import type { Explanation } from './explain.ts';
 
 /** Digits of an address at least. */
@@ -188,7 +189,11 @@ export function renderLease({ holder, mode, gpa, length }: LeaseFacts): string {
 }
 
 /** Why a byte is what it is. */
-export function renderExplanation({ space, gpa, visible, hidden, mapping, slots, next }: Explanation): string[] {
+export function renderExplanation(explanation: Explanation): string[] {
+  if (!Array.isArray(explanation?.hidden) || !Array.isArray(explanation.slots)) {
+    throw validate.invalid('an explanation must be what explain() of an address space returns');
+  }
+  const { space, gpa, visible, hidden, mapping, slots, next } = explanation;
   const seen = visible === undefined ? [] : [visible, ...hidden];
   const range = rangesIn([...seen, ...slots, { start: gpa, last: gpa }]);
   const title = `${range.one(gpa)} in address space "${printable(space)}"`;
@@ -208,6 +213,7 @@ export function renderExplanation({ space, gpa, visible, hidden, mapping, slots,
         `priority ${region.priority}${region.through === undefined ? '' : `, through "${printable(region.through)}"`}${remarks(
           [region.readonly, 'read-only'],
           [region.nonvolatile, 'nonvolatile'],
+          [!region.seen, 'seen nowhere'],
         )}`,
       ]),
       mapping === undefined

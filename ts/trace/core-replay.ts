@@ -168,8 +168,8 @@ export class TraceReplay {
   /** Why the byte at `gpa` of every open address space is what it is. */
   explain(gpa: Address): Explanation[] {
     return Array.from(this.#replayer.live('space'), (space) => {
-      return explain(this.#core, space, gpa, this.#names, this.#attached(space), (row) =>
-        explainedRegion(row, this.#names),
+      return explain(this.#core, space, gpa, this.#names, this.#attached(space), (row, seen) =>
+        explainedRegion(row, seen, this.#names),
       );
     });
   }

@@ -6,6 +6,7 @@ import * as abi from '../../assembly/abi.ts';
 import { toAddress } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { RegionKind } from '../core/kinds.ts';
+import * as validate from '../core/validate.ts';
 import type { TraceOperation } from './operations.ts';
 import { parseQemuMap, type QemuKind, type QemuMap, type QemuRegion } from './qemu-format.ts';
 import { matchRegions } from './qemu-match.ts';
@@ -51,6 +52,12 @@ const KINDS: Readonly<Record<Exclude<QemuKind, 'alias'>, RegionKind>> = {
  * itself, QEMU_MAP_MISMATCH for maps that cannot be moments of one machine.
  */
 export function importQemuMaps(files: readonly QemuMapFile[]): TraceOperation[] {
+  if (!Array.isArray(files)) throw validate.invalid('files must be a list of maps, each with a name and a text');
+  for (const file of files) {
+    if (typeof file?.name !== 'string' || typeof file.text !== 'string') {
+      throw validate.invalid('a map must have a name and a text, both strings');
+    }
+  }
   return [...importQemuMoments(files).operations];
 }
 

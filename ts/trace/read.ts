@@ -1,6 +1,7 @@
 // From the bytes of a trace to its operations, holding one chunk and one unfinished line at a time.
 
 import { MembackingError } from '../core/errors.ts';
+import * as validate from '../core/validate.ts';
 import { parseHeader, parseOperation, type TraceHeader } from './format.ts';
 import type { TraceOperation } from './operations.ts';
 import { OperationScanner } from './scan.ts';
@@ -20,6 +21,9 @@ export interface TraceStream {
 
 /** A trace from chunks of its plain bytes, such as `readChunks` gives. Throws the TRACE_ codes, here and while iterating. */
 export async function openTrace(chunks: AsyncIterable<Uint8Array>): Promise<TraceStream> {
+  if (typeof chunks?.[Symbol.asyncIterator] !== 'function') {
+    throw validate.invalid('chunks must be an async iterable of bytes, such as readChunks(path) gives');
+  }
   const decoder = new TraceDecoder();
   const batches = decodeAll(decoder, chunks);
   const first = await batches.next(); // not before the header is known
@@ -29,6 +33,7 @@ export async function openTrace(chunks: AsyncIterable<Uint8Array>): Promise<Trac
 
 /** A whole trace that is in memory. Throws the TRACE_ codes. */
 export function parseTrace(text: string): { header: TraceHeader; operations: TraceOperation[] } {
+  if (typeof text !== 'string') throw validate.invalid('text must be a string: the whole trace');
   const decoder = new TraceDecoder();
   const operations = decoder.decode(new TextEncoder().encode(text)).concat(decoder.finish());
   return { header: decoder.header as TraceHeader, operations };

@@ -4,6 +4,7 @@ import { createReadStream } from 'node:fs';
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { MembackingError } from '../core/errors.ts';
+import * as validate from '../core/validate.ts';
 
 /** Largest input that `readText` takes, in bytes after decompression. */
 export const MAX_TEXT_BYTES = 64 * 1024 * 1024;
@@ -12,6 +13,7 @@ const READ_BYTES = 256 * 1024;
 
 /** Chunks of `source`, a path or `-` for standard input. Throws INPUT_UNREADABLE or INPUT_DAMAGED. */
 export async function* readChunks(source: string): AsyncGenerator<Uint8Array> {
+  validate.text(source, 'source');
   const input: Readable = source === '-' ? process.stdin : createReadStream(source, { highWaterMark: READ_BYTES });
   try {
     yield* decompressed(input);
