@@ -430,9 +430,10 @@ test.serial('the backing in short, and memory that is handed over as large as it
 test.serial('a manager whose memory cannot be taken down in order is closed all the same', (t) => {
   const before = footprint();
   const manager = buildVm();
+  const failing = new Failing(manager.map.context);
   const partition = new RecordingPartition();
   manager.attachPartition(partition);
-  new Failing(manager.map.context).after = 1; // after the partition's slot
+  failing.after = 1; // after the partition's slot
   manager.close();
   t.true(manager.closed);
   t.is(partition.slots.size, 0);

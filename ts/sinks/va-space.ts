@@ -86,9 +86,9 @@ export class VaSpace extends Sink {
   #whyGone(gpa: Address): string | undefined {
     const { core, objects } = this.context;
     if (core.isBroken) return undefined;
-    const [piece] = core.piecesIn(this.id, gpa, gpa);
-    if (piece === undefined) return undefined;
-    return objects.objectOf(piece.id).whyMissing(sum(piece.offset, lastByte(lengthOf(piece.start, gpa))));
+    const [part] = core.partsIn(this.id, gpa, gpa);
+    if (part === undefined) return undefined;
+    return objects.objectOf(part.id).whyMissing(sum(part.offset, lastByte(lengthOf(part.start, gpa))));
   }
 
   /** @internal */
