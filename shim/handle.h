@@ -1,4 +1,4 @@
-// What every object handed to JavaScript has in common. A handle holds a share of a core object; close() gives
+// Base of every object handed to JavaScript. A handle holds a share of a core object; close() gives
 // the share up, and the garbage collector and the end of the environment do so too. The core object goes when
 // the last holder has let go: a handle, an executor's table, a memory slot, a vCPU.
 #pragma once
@@ -41,7 +41,7 @@ class Handle : public Napi::ObjectWrap<Derived> {
     try {
       return data(env).constructors.at(&Derived::kTag).New({});
     } catch (const Napi::Error&) {
-      // It was not taken (no stack is left, say), and is not for whoever says `new` next.
+      // The constructor did not take it (no stack is left, say): it must not stay for the next `new`.
       data(env).pending.reset();
       throw;
     }
@@ -52,7 +52,7 @@ class Handle : public Napi::ObjectWrap<Derived> {
     return checked(value, name)->shared(value.Env());
   }
 
-  /// What a method or accessor of the class was called on, whatever that is: Node-API does not check it. (node-addon-api
+  /// The receiver of a method or accessor of the class, checked: Node-API takes any object. (node-addon-api
   /// finds this by its name.)
   static Derived* Unwrap(const Napi::Value& value) { return checked(value, "this"); }
 

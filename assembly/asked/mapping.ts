@@ -88,7 +88,7 @@ export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, obje
   return markRegion(id, offset, last, what, edit);
 }
 
-/** What the operation that is carried out changes: MAPPINGS, or WRITABILITY too. */
+/** Kind of difference that the running operation makes: MAPPINGS, or WRITABILITY too. */
 let what: u32 = MAPPINGS;
 
 /** Counts pages that are mapped and not writable. */

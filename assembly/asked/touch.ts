@@ -1,5 +1,5 @@
-// Pass 1, second half: which windows does a change touch? Found by walking upwards from the region that changed, through
-// the containers that hold it and the aliases that show it, to every address space that sees it.
+// Pass 1, second half: which windows does a change touch? Found by walking upwards from the region that changed,
+// through the containers that hold it and the aliases that show it, to every address space that sees it.
 
 import {
   ERR_CYCLE,
@@ -19,8 +19,8 @@ import * as tree from '../tree/tree';
 import { addWindow, sinkWindows, viewWindows } from '../undo/touched';
 import { regionOf, regions, sinkOf, spaceOf } from './records';
 
-/** What may be different in a window: which regions are seen there, or only what is mapped into them, or also whether that
- *  may be written. */
+/** Kinds of difference in a touched range: in the regions seen there; only in their mappings; in whether those may
+ *  be written too. */
 export const VIEW: u32 = 1;
 export const MAPPINGS: u32 = 2;
 export const WRITABILITY: u32 = 3;
@@ -28,8 +28,8 @@ export const WRITABILITY: u32 = 3;
 /** Aliases found on the way, a run for each region under way. */
 const found = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** What has changed of mappings since the last commit, so that what looks as before may show other bytes: MAPPINGS or
- *  WRITABILITY, 0 for nothing. */
+/** MAPPINGS or WRITABILITY if mappings have changed since the last commit, so that a view that looks as before may
+ *  show other bytes; else 0. */
 export let mappingsChanged: u32 = 0;
 
 /** Regions visited by this operation upwards, or by this commit downwards. */
@@ -76,8 +76,8 @@ export function refuseDepth(id: u32, gpa: u64): i32 {
   return fail(ERR_TOO_DEEP, id + 1, 0, gpa);
 }
 
-/** Marks bytes [start, last] of a region, wherever they are seen; `edit`: what was done to its mappings there. Returns 0 or
- *  an error code. */
+/** Marks bytes [start, last] of a region, wherever they are seen; `edit`: what was done to its mappings there.
+ *  Returns 0 or an error code. */
 export function markRegion(id: u32, start: u64, last: u64, what: u32, edit: u32 = 0): i32 {
   walkError = 0;
   walkEdit = edit;
@@ -86,7 +86,7 @@ export function markRegion(id: u32, start: u64, last: u64, what: u32, edit: u32 
   return walkError;
 }
 
-/** The same for the whole of it, as if it were enabled: for a change of that very flag. */
+/** `markRegion` for a whole region, as if it were enabled: for a change of that very flag. */
 export function markWhole(id: u32): i32 {
   walkError = 0;
   resetVisits();

@@ -35,7 +35,7 @@ const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 
 /** Children to be visited, a run for each region under way, each run in the order of the visits. */
 const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** What the window showed before: copies of spans, clipped to the window. */
+/** The flat view of the range before: copies of spans, clipped to it. */
 const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 const SPAN_BYTES: u32 = offsetof<Span>();
@@ -61,7 +61,7 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
   const isChanged = !isSame(slot, start, last);
   let edit: u32 = 0;
   if (isChanged && space.sinks != 0) edit = noteEdit(slot, start, last, 0, 0, 0, before);
-  // What is mapped into regions that are seen here, or were, may be another too: then it is not the only reason.
+  // Mappings of regions that are or were seen here may have changed too: then this edit is not the only reason.
   if (mappingsChanged != 0) edit = 0;
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
     const isVa = sinkOf(sink - 1).kind == SINK_VA;

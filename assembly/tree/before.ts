@@ -96,7 +96,7 @@ export function enterNote(number: u32): bool {
     spans.fill(before, span.start, span.last, span.a, span.b, span.c);
   }
   if (!ensureStep()) return false;
-  // Where an edit found nothing and left nothing, nothing has changed.
+  // An edit that found nothing and left nothing has changed nothing.
   if (edit.b != NOTHING) spans.fill(before, edit.start, edit.last, edit.start, NOTHING, 0);
   return ensureStep();
 }

@@ -16,7 +16,8 @@ namespace {
 
 // ---- The guarded instructions --------------------------------------------------------------------------------------
 
-/// Where an instruction that may fault is, and where its thread goes on then. Each is a distance from the field itself.
+/// Address of an instruction that may fault, and of the one at which its thread goes on then; each as a distance from the
+/// field itself.
 struct GuardEntry {
   int32_t instruction;
   int32_t next;

@@ -9,7 +9,7 @@
 namespace membacking {
 namespace {
 
-/// What is wrong with a use of memory that may be used only so.
+/// Error for a use of memory that exceeds the use that is allowed.
 AccessError errorOf(Limits::Use use) {
   return use == Limits::Use::kRead ? AccessError::kReadOnly : AccessError::kHole;
 }

@@ -29,7 +29,7 @@ struct AccessResult {
   uint64_t gpa = 0;
 };
 
-/// What one call hands to JavaScript beside its return value: a Float64Array of three.
+/// Facts that a call hands to JavaScript beside its return value: a Float64Array of three.
 struct AccessFacts {
   double low = 0;
   double high = 0;

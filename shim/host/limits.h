@@ -1,5 +1,5 @@
-// What of a VA space may be used less than it is mapped: a huge page is mapped as a whole, even where the guest sees only a
-// part of it, or may write only a part.
+// Limits: ranges of a VA space that may be used less than they are mapped. A huge page is mapped as a whole, even where
+// the guest sees only a part of it, or may write only a part.
 #pragma once
 
 #include <atomic>

@@ -35,7 +35,7 @@ bool canPopulate() {
   return can;
 }
 
-/// What MADV_POPULATE_* does, page by page, with its errors.
+/// Does what MADV_POPULATE_* does, page by page, with its errors.
 Failure touchPages(void* start, uint64_t length, bool isWritable) {
   installFaultGuard();
   const uint64_t hva = reinterpret_cast<uint64_t>(start);

@@ -21,7 +21,7 @@ namespace membacking {
 
 class Vm;
 
-/// What a run ended with. JavaScript reads it, and writes `data` to answer a read of the guest: it goes to the guest
+/// Exit of a run. JavaScript reads it, and writes `data` to answer a read of the guest: it goes to the guest
 /// with the next run.
 struct ExitFacts {
   /// KVM_EXIT_*. A kick is KVM_EXIT_INTR; bad backing is KVM_EXIT_MEMORY_FAULT, however KVM reported it.
@@ -100,7 +100,7 @@ class Vcpu {
   /// How the last run ended when kvm_run does not say: KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, or 0.
   uint32_t endedBy_ = 0;
   bool isKicked_ = false;
-  /// Who was told of the last exit.
+  /// The exit that waits for an answer of JavaScript; null where none does.
   const ExitFacts* asked_ = nullptr;
 
   /// Guards what follows, and that `runner_` is inside run() while it gets a signal.
@@ -153,7 +153,7 @@ class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
   std::unique_ptr<AsyncRunner> runner_;
 };
 
-/// Where each fact lies in the exchange buffer, for JavaScript.
+/// Offset of each fact in the exchange buffer, for JavaScript.
 Napi::Object exitLayout(Napi::Env env);
 
 }  // namespace membacking

@@ -21,7 +21,7 @@ const FAULT_WORDS: Readonly<Record<AccessFault, string>> = {
   misaligned: 'is not a multiple of its width',
 };
 
-/** What another thread cannot find out. */
+/** Reasons of a bus error, for threads that cannot find out which it was. */
 const ANY_REASON =
   'its file has become shorter, or its file system is full or has failed, or no huge page is free, or memory has failed';
 

@@ -20,7 +20,7 @@ export interface LeaseRange {
 }
 
 export interface LeaseOptions {
-  /** Who uses it, for those who must wait. */
+  /** Name of the user, for those who must wait. */
   readonly holder: string;
 }
 
@@ -28,7 +28,7 @@ export class GuestMemory {
   readonly #what: string;
   #space: LeasedSpace | undefined;
   #facts: Float64Array;
-  /** Where it was last read, and written, without the addon. */
+  /** Windows that were last read, and written, without the addon. */
   #readable = NO_WINDOW;
   #writable = NO_WINDOW;
 
@@ -48,8 +48,8 @@ export class GuestMemory {
     this.#facts = space.reservation.facts;
   }
 
-  /** Holds on to a stretch of memory that is mapped now with that access: it stays so until the lease is released. Throws
-   *  GUEST_ACCESS where it is not, LEASED where it is about to change. */
+  /** Holds on to a stretch of memory that is mapped now with that access: it stays so until the lease is released.
+   *  Throws GUEST_ACCESS where it is not, LEASED where it is about to change. */
   lock(range: LeaseRange, mode: LeaseMode, options: LeaseOptions): Lease {
     const { gpa, length } = validate.options(range, ['gpa', 'length'], 'a range to lock');
     const { holder } = validate.options(options, ['holder'], 'lock');
@@ -127,8 +127,8 @@ export class GuestMemory {
     else this.#store(gpa, 8, low(checked), high(checked));
   }
 
-  /** Stores `value` if `expected` is there, in one step that no vCPU and no thread sees half of. Returns what was there:
-   *  `expected` if it was stored. `width`: bytes; the address must be a multiple. Throws GUEST_ACCESS. */
+  /** Stores `value` if `expected` is there, in one step that no vCPU and no thread sees half of. Returns what was
+   *  there: `expected` if it was stored. `width`: bytes; the address must be a multiple. Throws GUEST_ACCESS. */
   compareExchange(gpa: Address, width: Width, expected: number | bigint, value: number | bigint): bigint {
     const { reservation, whyGone } = this.#openSpace();
     return compareExchange(reservation, gpa, width, expected, value, whyGone);
@@ -171,7 +171,7 @@ export class GuestMemory {
     return succeeded(result, what, this.#facts, this.#space?.whyGone);
   }
 
-  /** Where to read what is not in the window; the next time it may be. */
+  /** Reservation to read from past the window; opens a window there for the next time, if one can be. */
   #forRead(gpa: number): Reservation {
     const { reservation, windows } = this.#openSpace();
     this.#readable = windows.find(gpa, false) ?? this.#readable;

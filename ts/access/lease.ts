@@ -14,7 +14,7 @@ import type { GuestWindows } from './guest-window.ts';
 import type { HeldLease, LeaseFacts, LeaseMode } from './lease-table.ts';
 import { aboutToChange, isEnough, leaseFacts } from './lease-table.ts';
 
-/** Where leased memory is. @internal */
+/** The VA space that leased memory lies in. @internal */
 export interface LeasedSpace {
   readonly context: Context;
   /** The VA space. */
@@ -55,10 +55,11 @@ export class Lease implements Disposable {
     return !this.#space.context.leases.holds(this.#held);
   }
 
-  /** The memory itself: the same array each time, of length 0 after `release`. A lease to read gives one too, which is not
-   *  to be written. Another thread gets a copy of it, whether it is in the list of what is transferred or not (newer
-   *  Node.js refuses that); `WorkerGuestMemory` is the memory there. Throws NO_VIEW where JavaScript must not touch it (read-only memory, huge pages of a pool, a file that
-   *  can become shorter, more than 4 GiB): there `read` and `write` of the guest memory do. */
+  /** The memory itself: the same array each time, of length 0 after `release`. A lease to read gives one too, which
+   *  is not to be written. Another thread gets a copy of it, whether it is in the list of what is transferred or not
+   *  (newer Node.js refuses that); `WorkerGuestMemory` is the memory there. Throws NO_VIEW where JavaScript must not
+   *  touch it (read-only memory, huge pages of a pool, a file that can become shorter, more than 4 GiB): there
+   *  `read` and `write` of the guest memory do. */
   get view(): Uint8Array {
     const { gpa, length } = this.#held;
     if (this.released) throw new MembackingError('CLOSED', `the lease at ${formatHex(gpa)} was released`);
@@ -72,9 +73,9 @@ export class Lease implements Disposable {
     return this.#view;
   }
 
-  /** Detaches the view, and lets the memory go. May be called again. What the system still does with the view (a read that
-   *  waits) goes on: see the guide. Throws SYSTEM, and goes on holding, where the view's memory was moved to another buffer
-   *  (by `ArrayBuffer.prototype.transfer` of newer Node.js). */
+  /** Detaches the view, and lets the memory go. May be called again. What the system still does with the view (a
+   *  read that waits) goes on: see the guide. Throws SYSTEM, and goes on holding, where the view's memory was moved
+   *  to another buffer (by `ArrayBuffer.prototype.transfer` of newer Node.js). */
   release(): void {
     if (this.released) return;
     const buffer = this.#buffer;
@@ -85,7 +86,7 @@ export class Lease implements Disposable {
     this.#space.context.leases.remove(this.#held);
   }
 
-  /** The same as `release`. */
+  /** Ends the lease, as `release` does. */
   close(): void {
     this.release();
   }
@@ -100,8 +101,8 @@ export class Lease implements Disposable {
   }
 }
 
-/** A view whose addresses go to nobody else before it is collected, whatever ended the lease: the system may still be writing
- *  there for somebody who has it. */
+/** A view whose addresses go to nobody else before it is collected, whatever ended the lease: the system may still
+ *  be writing there for somebody who has it. */
 function viewOf(reservation: Reservation, gpa: number, length: number): ArrayBuffer {
   const buffer = reservation.view(gpa, length);
   const share = native().Reservation.fromToken(reservation.token);

@@ -1,5 +1,5 @@
-// What goes with the garbage collector: what the system gave to handles that were dropped without close(), and addresses
-// that somebody may still write to. What runs out is asked of the collector, once, before a call fails.
+// Resources that go with the garbage collector: those of handles that were dropped without close(), and addresses that
+// somebody may still write to. Before a call fails for want of one, the collector is run once.
 
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -14,7 +14,8 @@ interface Watched {
 const watched = new Set<Watched>();
 const registry = new FinalizationRegistry<Watched>(settle);
 
-/** Calls `giveBack`, which must not reach `target` itself, when that was collected; never, once the result was called. */
+/** Calls `giveBack`, which must not reach `target` itself, when that was collected; never, once the result was
+ *  called. */
 export function whenCollected(target: object, giveBack: Action): Action {
   const entry = { target: new WeakRef(target), giveBack };
   watched.add(entry);
@@ -29,8 +30,8 @@ function settle(entry: Watched): void {
   if (watched.delete(entry)) entry.giveBack();
 }
 
-/** Calls the system for something that is new. Where descriptors or addresses have run out, what was dropped is given back
- *  first, and it is called again. */
+/** Calls the system for something that is new. Where descriptors or addresses have run out, what was dropped is
+ *  given back first, and it is called again. */
 export function obtained<Result>(call: () => Result): Result {
   try {
     return call();

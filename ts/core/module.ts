@@ -1,5 +1,5 @@
-// The core's code, compiled once for all maps and replays. Node.js, Deno and Bun read it from the file beside the bundle
-// when it is first wanted; a page has no files, and loads it before.
+// The core's code, compiled once for all maps and replays. Node.js, Deno and Bun read it from the file beside the
+// bundle when it is first wanted; a page has no files, and loads it before.
 
 import { artefact } from './artefact.ts';
 import { MembackingError } from './errors.ts';
@@ -8,7 +8,7 @@ type Build = 'core.wasm' | 'core.debug.wasm';
 
 const modules = new Map<Build, WebAssembly.Module>();
 
-/** Where the core's code comes from: the bytes of `core.wasm`, or a URL that they are fetched from. */
+/** Source of the core's code: the bytes of `core.wasm`, or a URL that they are fetched from. */
 export type CoreSource = Uint8Array | ArrayBuffer | URL;
 
 /**

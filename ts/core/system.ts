@@ -6,7 +6,7 @@ import { obtained } from './collected.ts';
 import { type ErrorCode, MembackingError } from './errors.ts';
 import type { SystemError } from './native.ts';
 
-/** What is not the system's word but the addon's own. */
+/** Codes of errors that are not the system's but the addon's own. */
 const ADDON_ERRORS: Readonly<Record<string, ErrorCode>> = {
   ERR_CLOSED: 'CLOSED',
   ERR_INVALID_ARG_TYPE: 'INVALID_ARGUMENT',
@@ -24,7 +24,7 @@ export function systemError<Result>(what: string, call: () => Result): Result {
   }
 }
 
-/** The same for a call that makes something new: see `obtained`. */
+/** `systemError` for a call that makes something new: see `obtained`. */
 export function obtainedFromSystem<Result>(what: string, call: () => Result): Result {
   return systemError(what, () => obtained(call));
 }

@@ -1,4 +1,4 @@
-// What a caller hands in is checked here, once, at the door; everything inside trusts its input. Each check returns the
+// Checks of what callers hand in: once, at the door; everything inside trusts its input. Each check returns the
 // value in its one form, or throws INVALID_ARGUMENT with a message that says what it must be.
 
 import { type Address, toAddress, WHOLE_SPACE } from './address.ts';

@@ -1,4 +1,4 @@
-// What is made from what, and how. Every output lies in build/.
+// The steps of the build: inputs, outputs and how one becomes the other. Every output lies in build/.
 //
 // Code finds what it loads by TO_BUILD, the way from its bundle's folder to build/, which is defined here:
 // new URL(`${TO_BUILD}core.wasm`, import.meta.url).
@@ -70,7 +70,8 @@ export async function addon() {
   await produce('build/membacking.node', inputs, 'build/membacking.node', [...LINK, ...inputs]);
 }
 
-/** An addon of the tests' or the benchmarks' own, never part of the package: build/obj/NAME.node. @param {string} source */
+/** An addon of the tests' or the benchmarks' own, never part of the package: build/obj/NAME.node. @param {string}
+ *  source */
 export function helperAddon(source) {
   const output = `build/obj/${basename(source, '.cc')}.node`;
   return perform({

@@ -3,7 +3,7 @@
 // FOLDER/cases/*.json   memory maps: a tree of regions and the flat map QEMU made of it
 // FOLDER/kvm/*.jsonl    the memory slot operations of whole boots, one call a line
 //
-// What only repeats other fields is left out, and objects become lists; tests/support/qemu-cases.ts unpacks them.
+// Fields that only repeat others are left out, and objects become lists; tests/support/qemu-cases.ts unpacks them.
 // The same folder gives the same bytes. The recorded trace in ts/trace/samples is a fixture too, of the product:
 // it is what `membacking import qemu-map` made of x86_64.pc.vga-qxl.boot.t01, t02 and t03 (--cpu-smm-0).
 

@@ -4,15 +4,15 @@
 const RESULT = /^(not )?ok \d+ - (.*?)( # [A-Z]+\b.*)?$/;
 /** Stands behind all results. */
 const PLAN = /^1\.\.\d+$/;
-/** What belongs to the result above it: its log, its error. */
+/** A line that belongs to the result above it: its log, its error. */
 const DETAIL = /^#? {2}/;
 
-/** What came of one run of ava. */
+/** Results of one run of ava. */
 export class Results {
   passed = 0;
   failed = 0;
   skipped = [];
-  /** Of the last result; empty where ava runs one file alone and does not name it. */
+  /** File of the last result; empty where ava runs one file alone and does not name it. */
   file = '';
   #passedIn = new Map();
   #heading = '';

@@ -23,7 +23,7 @@ import { runTests } from './run-tests.mjs';
 import { digest, filesUnder, StepError, together } from './steps.mjs';
 
 const commands = {
-  /** What `npm start` and a user's program need. */
+  /** Builds everything that `npm start` and a user's program need. */
   async build() {
     install();
     await together(core(), addon(), library(), samples());
@@ -62,7 +62,7 @@ const commands = {
     return spawnSync(process.execPath, [...flags, ...args], { stdio: 'inherit' }).status ?? 1;
   },
 
-  /** What `npm pack` needs. */
+  /** Builds everything that `npm pack` needs. */
   async package() {
     await commands.build();
     await together(debugCore(), declarations());

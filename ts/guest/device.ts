@@ -1,5 +1,5 @@
-// Device memory: BARs and DAX windows. A region that the device maps files into, and a control that the bus uses to place
-// it; both work in any order, and neither loses what the other did.
+// Device memory: BARs and DAX windows. A region that the device maps files into, and a control that the bus uses to
+// place it; both work in any order, and neither loses what the other did.
 
 import * as abi from '../../assembly/abi.ts';
 import type { Address } from '../core/address.ts';
@@ -10,7 +10,7 @@ import type { Region } from '../map/region.ts';
 import { FileTable, MAX_FILE } from './files.ts';
 import { Zeroes } from './holes.ts';
 
-/** What the guest finds where nothing is mapped in a region that is placed: an exit, or zeroes that it cannot write.
+/** Policy for the parts of a placed region in which nothing is mapped: an exit, or zeroes that the guest cannot write.
  *  Zeroes cost memory once the guest has read them: 2 MiB at most, or a 1024th of a region above 2 GiB. */
 export const HOLE_POLICIES = ['exit', 'zero'] as const;
 export type HolePolicy = (typeof HOLE_POLICIES)[number];
@@ -92,7 +92,7 @@ export class DeviceMemoryMapper {
   }
 }
 
-/** Where the guest sees a device region: what a bus does with a BAR. */
+/** Control that places a device region where the guest sees it, as a bus does with a BAR. */
 export class DeviceRegionControl {
   readonly #map: MemoryMap;
   readonly #root: Region;
@@ -107,14 +107,15 @@ export class DeviceRegionControl {
     this.#priority = priority;
   }
 
-  /** Where it is seen; undefined while it is not. */
+  /** GPA at which it is placed; undefined while it is not. */
   get gpa(): Address | undefined {
     return this.#region.offset;
   }
 
-  /** Shows the region at `gpa`, a multiple of the page size, from wherever it was. It is the guest that says where, so a
-   *  place past the highest address is none that is refused: what lies there is not seen. Throws SPLIT_PAGE where it would
-   *  show other memory in the midst of a huge page, UNALIGNED where its own huge pages do not fit; it is then where it was. */
+  /** Shows the region at `gpa`, a multiple of the page size, from wherever it was. It is the guest that says where,
+   *  so a place past the highest address is none that is refused: what lies there is not seen. Throws SPLIT_PAGE
+   *  where it would show other memory in the midst of a huge page, UNALIGNED where its own huge pages do not fit; it
+   *  is then where it was. */
   mapToGuest(gpa: Address, options?: GuestMappingOptions, ...more: never[]): void {
     if (more.length > 0) throw validate.invalid('mapToGuest takes a gpa and options, and nothing more');
     const to = validate.address(gpa, 'gpa');
@@ -137,7 +138,7 @@ export class DeviceRegionControl {
   }
 }
 
-/** What a device shows in its region: files, or parts of them, as with mmap. */
+/** A device's own side of its region: it maps files, or parts of them, as mmap does. */
 export class MappedRegion extends Handle {
   /** The region in the memory map. */
   readonly region: Region;
@@ -170,9 +171,9 @@ export class MappedRegion extends Handle {
     return `device region "${this.region.name}"`;
   }
 
-  /** Shows `length` bytes of a file at `offset`, over whatever was there. The descriptor is duplicated, at most once for
-   *  each file and access: it may be closed at once. All whole pages. Throws SYSTEM for a descriptor that will not do, BAD_RANGE past
-   *  the end of the region. What is behind the end of the file is not there until it grows. */
+  /** Shows `length` bytes of a file at `offset`, over whatever was there. The descriptor is duplicated, at most once
+   *  for each file and access: it may be closed at once. All whole pages. Throws SYSTEM for a descriptor that will
+   *  not do, BAD_RANGE past the end of the region. What is behind the end of the file is not there until it grows. */
   map(offset: Address, fd: number, fileOffset: Address, length: Address, writable = false): void {
     this.checkOpen();
     const bytes = pages(length, 'length', this.length);
@@ -200,7 +201,7 @@ export class MappedRegion extends Handle {
     });
   }
 
-  /** What is shown, in order of offset. */
+  /** The mappings, in order of offset. */
   mappings(): DeviceMapping[] {
     this.checkOpen();
     const shown = this.region.mappings().filter(({ object }) => this.#files.has(object));

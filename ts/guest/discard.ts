@@ -35,7 +35,7 @@ export function discard(memory: Memory, range: GpaRange, levels: readonly VtlSta
   return giveBack(memory, checkedPieces(memory, range, levels));
 }
 
-/** The same, which waits for leases. Throws what `whenFree` throws. */
+/** `discard` that waits for leases. Throws what `whenFree` throws. */
 export async function discardWhenFree(
   memory: Memory,
   range: GpaRange,

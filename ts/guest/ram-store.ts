@@ -39,7 +39,7 @@ export interface RamLimits {
   /** The highest GPA that RAM may have. */
   readonly maxAddress: Address;
   readonly x86LegacySupport: boolean;
-  /** Where VTL2 sees it all again. */
+  /** GPA from which VTL2 sees all of VTL0's memory again. */
   readonly aliasMap: Address | undefined;
   readonly pinMappings: boolean;
 }
@@ -50,7 +50,7 @@ export class RamStore {
   readonly #va: VaSpace;
   readonly #limits: RamLimits;
   readonly #blocks = new Set<RamBlock>();
-  /** What is being prefetched. */
+  /** RAM that is being prefetched. */
   readonly #coming = new Set<Opened>();
   /** Told of RAM that is placed, inside the transaction that does it. */
   onPlaced: (block: RamBlock) => void = () => {};
@@ -97,7 +97,7 @@ export class RamStore {
     }
   }
 
-  /** The same, prefetched where that is asked for, also in the VA space. */
+  /** `add` that prefetches where that is asked for, also in the VA space. */
   async addAsync(specs: readonly RamSpec[], options: PrefetchOptions): Promise<RamBlock[]> {
     const blocks = await this.#addPrefetched(specs, options);
     const shared = blocks.filter(({ object }, index) => specs[index]!.prefetch && object.kind === 'shared');
@@ -237,7 +237,7 @@ function bytesOf(ranges: readonly GpaRange[]): Address {
   return ranges.reduce((total, range) => sum(total, range.length), 0 as Address);
 }
 
-/** What the system refuses is a build error; what a partition refuses is a failed plan, as everywhere. */
+/** Turns refusals of the system into build errors; a partition's are failed plans, as everywhere. */
 export function inBuildErrors<Result>(body: () => Result): Result {
   try {
     return body();

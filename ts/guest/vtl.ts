@@ -22,7 +22,7 @@ import type { RamBlock, RamStore } from './ram-store.ts';
 export const VTLS = [0, 2] as const;
 export type Vtl = (typeof VTLS)[number];
 
-/** What a trust level may be left. */
+/** Kinds of access that a trust level may be left. */
 export const VTL_ACCESSES = ['none', 'r', 'rw', 'rx', 'rwx'] as const;
 export type VtlAccess = (typeof VTL_ACCESSES)[number];
 
@@ -31,10 +31,10 @@ export interface VtlProtectionOptions {
   readonly nearest?: boolean;
 }
 
-/** What devices are given: the guest's memory as one trust level sees it, and no way to change the map. */
+/** The guest's memory as one trust level sees it, for devices: there is no way to change the map in it. */
 export class GuestMemoryClient {
   readonly vtl: Vtl;
-  /** The same object as long as the manager is open, whatever is protected meanwhile. */
+  /** Guest memory of this level: one object as long as the manager is open, whatever is protected meanwhile. */
   readonly memory: GuestMemory;
   readonly #token: () => bigint;
 
@@ -45,16 +45,16 @@ export class GuestMemoryClient {
     this.#token = token;
   }
 
-  /** For `WorkerGuestMemory.fromToken` in another thread of this process, to which it can be posted: the guest's memory as
-   *  this trust level sees it, now and whatever is protected later. Nobody guesses it. The first time it is asked for, the
-   *  level gets a view of its own, which stays until the manager is closed. Throws PRIVATE_TWICE with private RAM, and
-   *  CLOSED. */
+  /** For `WorkerGuestMemory.fromToken` in another thread of this process, to which it can be posted: the guest's
+   *  memory as this trust level sees it, now and whatever is protected later. Nobody guesses it. The first time it
+   *  is asked for, the level gets a view of its own, which stays until the manager is closed. Throws PRIVATE_TWICE
+   *  with private RAM, and CLOSED. */
   get token(): bigint {
     return this.#token();
   }
 }
 
-/** What a trust level is left in a range. */
+/** A protection as it was asked for: the access that a trust level is left in a range. */
 interface VtlProtection extends Protection {
   /** Whether the nearest that a hypervisor can do will do. */
   readonly nearest: boolean;
@@ -177,7 +177,7 @@ export class VtlState {
     this.#use(this.#map.attachVaSpace(this.#space, { name: `VTL${this.vtl}`, size: this.#base.size }));
   }
 
-  /** It stays where leases have been taken from it. */
+  /** Closes the level's own view, unless leases have been taken from it. */
   #closeOwnView(): void {
     const va = this.#va;
     if (va === undefined || this.#isHandedOut || this.#map.context.leases.isUsing(va.id)) return;
@@ -211,7 +211,8 @@ export class VtlState {
     }
   }
 
-  /** What was leased before the trust level had a view of its own is in another one: that the plan does not see. */
+  /** Tells leases of a protection that their plan does not show: those taken before the level had a view of its own
+   *  lie in another view. */
   #announce({ start, last, access }: Protection): void {
     const { context } = this.#map;
     const { announced } = context.leases;
@@ -238,7 +239,7 @@ function protect(attachment: Attachment, protection: Protection): void {
   });
 }
 
-/** What comes of an access where execution cannot be kept from the guest: whoever may read may execute. */
+/** The nearest access that a hypervisor can do: without execute control, read permission is permission to execute. */
 function nearestAccess({ partition }: Attachment, access: number): number {
   if (partition.canExecuteProtect === true || (access & abi.ACCESS_READ) === 0) return access;
   return access | abi.ACCESS_EXECUTE;

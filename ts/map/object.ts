@@ -8,7 +8,7 @@ import { type Backing, native } from '../core/native.ts';
 import { fileSize, obtainedFromSystem } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 
-/** Who maps it, and is told when its handle is closed: what still maps it keeps its contents. */
+/** A user of an object, told when its handle is closed: mappings that are left keep its contents. */
 export interface ObjectUser {
   objectClosed(object: MemoryObject): void;
 }
@@ -106,7 +106,8 @@ export interface FileMemoryOptions {
   readonly size?: Address;
   /** Default true: the descriptor must then be open for writing. */
   readonly writable?: boolean;
-  /** Whether `size` may be more than the file has: what is behind its end is not there until it grows. Default false. */
+  /** Whether `size` may be more than the file has: what is behind its end is not there until it grows. Default
+   *  false. */
   readonly mayGrow?: boolean;
   /** Whether huge pages are left in the pool until they are touched: then one may be missing. Default false. */
   readonly noReserve?: boolean;

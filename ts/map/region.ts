@@ -10,17 +10,17 @@ import { MapHandle } from './map-handle.ts';
 import { MemoryObject } from './object.ts';
 
 export interface PlaceOptions {
-  /** Of the region's first byte, in the container. Default 0. */
+  /** Offset of the region's first byte in the container. Default 0. */
   readonly offset?: Address;
   /** Signed, 32 bits: the higher one is seen; at equal priority, the one that was placed first. Default 0. */
   readonly priority?: number;
 }
 
 export interface MapOptions {
-  /** Where in the region. Default 0. A multiple of the page size. */
+  /** Offset in the region, a multiple of the page size. Default 0. */
   readonly offset?: Address;
   readonly object: MemoryObject;
-  /** Where in the object. Default 0. A multiple of the page size. */
+  /** Offset in the object, a multiple of the page size. Default 0. */
   readonly objectOffset?: Address;
   /** Bytes, whole pages. Default: from `objectOffset` to the end of the object. */
   readonly length?: Address;
@@ -77,7 +77,7 @@ export class Region extends MapHandle {
     };
   }
 
-  /** Of its first byte in the container that it is in; undefined while it is in none. */
+  /** Offset of its first byte in the container that it is in; undefined while it is in none. */
   get offset(): Address | undefined {
     this.checkOpen();
     const row = this.context.core.region(this.id);
@@ -137,7 +137,7 @@ export class Region extends MapHandle {
     });
   }
 
-  /** What is left out stays as it is. */
+  /** Changes the flags that are given; the others stay. */
   setFlags(flags: RegionFlags): void {
     this.checkOpen();
     const checked = checkedFlags(flags);
@@ -197,7 +197,7 @@ export class Region extends MapHandle {
     });
   }
 
-  /** What is mapped, in order of offset. */
+  /** The mappings, in order of offset. */
   mappings(): Mapping[] {
     this.checkOpen();
     return this.context.core.mappings(this.id).map((row) => ({
@@ -209,7 +209,7 @@ export class Region extends MapHandle {
     }));
   }
 
-  /** What a range of it shows parts of. @internal */
+  /** Objects that a range of it shows parts of. @internal */
   objectsIn(offset: Address, length: Address): Set<MemoryObject> {
     const { core, objects } = this.context;
     const rows = core.mappingsIn(this.id, offset, sum(offset, lastByte(length)));

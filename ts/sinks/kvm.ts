@@ -92,7 +92,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
 
   // A PC's own devices, in the kernel: to be made before the first vCPU, in this order. Throw SYSTEM.
 
-  /** Where KVM puts three pages that it needs for itself, below 4 GiB, away from everything that is mapped. */
+  /** Tells KVM where to put three pages of its own: below 4 GiB, away from everything that is mapped. */
   setTssAddress(gpa: number): void {
     this.checkOpen();
     systemError(this.what, () => this.#vm.setTssAddress(validate.integer(gpa, 'gpa', 0, 0xffffffff)));
@@ -118,7 +118,8 @@ export class KvmPartition extends Handle implements PartitionFacts {
     );
   }
 
-  /** Makes all its vCPUs stop running the guest, and waits until they have. Their runs go on at `resume`. Pauses nest. */
+  /** Makes all its vCPUs stop running the guest, and waits until they have. Their runs go on at `resume`. Pauses
+   *  nest. */
   pause(): void {
     this.checkOpen();
     systemError(this.what, () => this.#vm.pause());
@@ -197,13 +198,13 @@ export class Vcpu extends Handle {
     }
   }
 
-  /** The same, with the exit as an object. */
+  /** `run`, with the exit as an object. */
   runToExit(): Exit {
     this.run();
     return this.exit.describe();
   }
 
-  /** The same on a thread of its own. */
+  /** `runToExit` on a thread of its own. */
   async runAsync(): Promise<Exit> {
     try {
       await this.#vcpu.runAsync();
@@ -228,7 +229,7 @@ export class Vcpu extends Handle {
   get registers(): Registers {
     return systemError(this.what, () => getRegisters(this.#vcpu));
   }
-  /** Those that are given change. */
+  /** Changes the registers that are given. */
   set registers(changes: Partial<Registers>) {
     checkShape(changes, this.registers, 'registers');
     systemError(this.what, () => setRegisters(this.#vcpu, changes));
@@ -236,7 +237,7 @@ export class Vcpu extends Handle {
   get specialRegisters(): SpecialRegisters {
     return systemError(this.what, () => getSpecialRegisters(this.#vcpu));
   }
-  /** Those that are given change; a segment or table is given whole. */
+  /** Changes the registers that are given; a segment or table is given whole. */
   set specialRegisters(changes: Partial<SpecialRegisters>) {
     checkShape(changes, this.specialRegisters, 'specialRegisters');
     systemError(this.what, () => setSpecialRegisters(this.#vcpu, changes));
@@ -247,7 +248,7 @@ export class Vcpu extends Handle {
   }
 }
 
-/** What is given must be as what is there. Throws INVALID_ARGUMENT. */
+/** Checks that `given` has only fields of `there`, each of the same type. Throws INVALID_ARGUMENT. */
 function checkShape(given: object, there: object, name: string): void {
   validate.options(given as Record<string, unknown>, Object.keys(there), name);
   for (const [key, value] of Object.entries(given)) {

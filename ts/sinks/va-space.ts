@@ -30,7 +30,7 @@ export class VaSpace extends Sink {
   readonly size: Address;
   /** HVA of GPA 0. */
   readonly base: bigint;
-  /** What is in it, to read and write. */
+  /** Guest memory through this VA space, to read and write. */
   readonly memory: GuestMemory;
   /** @internal */
   readonly space: AddressSpace;
@@ -58,14 +58,14 @@ export class VaSpace extends Sink {
     return `VA space "${this.name}"`;
   }
 
-  /** For `WorkerGuestMemory.fromToken` in another thread of this process, to which it can be posted. Nobody guesses it; who
-   *  has it reads and writes whatever this VA space shows. */
+  /** For `WorkerGuestMemory.fromToken` in another thread of this process, to which it can be posted. Nobody guesses
+   *  it; who has it reads and writes whatever this VA space shows. */
   get token(): bigint {
     this.checkOpen();
     return this.#memory.reservation.token;
   }
 
-  /** What is mapped, in order of GPA. Inside a transaction: before it. */
+  /** The pieces that are mapped, in order of GPA. Inside a transaction: as they were before. */
   pieces(): VaPiece[] {
     this.checkOpen();
     const { core, objects } = this.context;

@@ -1,5 +1,5 @@
-// Memory that partitions are not to see for now, because somebody waits to change it. What they may do there otherwise is
-// remembered, and can be changed meanwhile.
+// Memory that partitions are not to see for now, because somebody waits to change it. What they may do there otherwise
+// is remembered, and can be changed meanwhile.
 
 import { type Address, higher, lengthOf, lower, sum } from '../core/address.ts';
 import type { Core } from '../core/core.ts';
@@ -29,7 +29,7 @@ export function overlay<Part extends Protection>(
   added: Part,
   alike: (one: Part, other: Part) => boolean = sameAccess,
 ): Part[] {
-  // What it touches, and a neighbour on either side.
+  // The protections that it touches, and a neighbour on either side.
   const first = Math.max(0, endingFrom(list, added.start) - 1);
   const end = endingFrom(list, sum(added.last, 1)) + 1;
   const touched = list.slice(first, end);
@@ -53,7 +53,7 @@ function sameAccess(one: Protection, other: Protection): boolean {
   return one.access === other.access;
 }
 
-/** Where in `list` the first is that ends at or after `at`. */
+/** Index in `list` of the first protection that ends at or after `at`. */
 function endingFrom(list: readonly Protection[], at: Address): number {
   let [low, high] = [0, list.length];
   while (low < high) {

@@ -10,8 +10,8 @@ export const SECTOR = 512;
 /** The firmware boots from nothing smaller than a cylinder. */
 const DISK_GRANULARITY = 0x10_0000;
 
-/** What a disk's bytes are in. Offsets and lengths are whole sectors, inside of it. What `read` and `write` throw fails
- *  the guest's request. */
+/** Storage of a disk's bytes. Offsets and lengths are whole sectors, inside of it. An error thrown by `read` or
+ *  `write` fails the guest's request. */
 export interface DiskImage {
   /** Bytes, whole sectors. */
   readonly size: number;
