@@ -136,6 +136,27 @@ export const OP_SLOT_ADD = 6;
 /** Take the memory slot away; the fields say what it was. */
 export const OP_SLOT_DELETE = 7;
 
+// ---- Answers to a command ------------------------------------------------------------------
+
+/** All of it was done. */
+export const ANSWER_DONE = 0;
+/** Nothing of it was done: what was there is there. */
+export const ANSWER_NOT_DONE = 1;
+/**
+ * A part was done, and what the range shows is no longer sure: all of it must be put back. Parking and unparking say besides
+ * how many bytes, from the range's start on, have moved; the pages behind them are where they were.
+ */
+export const ANSWER_HALF_DONE = 2;
+
+// ---- What the shim makes sure of where a command could not be taken back -------------------------
+
+/** Nobody reaches the range: it has no access in the VA space, and no slot. */
+export const SECURED_CLOSED = 0;
+/** The VA space could not be closed there: whoever sees it must be shut down. */
+export const SECURED_OPEN = 1;
+/** The slot could not be taken away, and its partition was shut down. */
+export const SECURED_DOWN = 2;
+
 // ---- Disturbance classes -------------------------------------------------------------------
 
 /** Nothing valid before and after was ever absent. */
@@ -163,6 +184,7 @@ export const CLASS_UNCHANGED_BYTES = 2;
 // slot        region  ACCESS_  GPA in the address space in region       slot    VA sink
 // region      region  REGION_  offset..last in parent   in target       KIND_*  target   priority parent+1
 // explain     region  FLAT_*   the region's GPA extent* in region       KIND_*  via      priority depth
+// lost        object+1         GPA                      in object
 //
 // extent: of a region, its last byte counted from its first, also where that lies past the end of every address space.
 //

@@ -21,16 +21,16 @@ import { isPlanned } from './plan';
 import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './seen/flatten';
 import {
   formerParts,
+  heldParts,
   isMappedReadonly,
   PIECE_BYTES,
   Piece,
   stretchStart,
-  wantedParts,
   writabilityLast,
 } from './sinks/parts';
-import { formerPieces, hasLargePages, wantedPieces } from './sinks/pieces';
+import { formerPieces, hasLargePages, heldPieces } from './sinks/pieces';
 import { slotAccess, slotNumber } from './sinks/slots';
-import { enterNotes } from './tree/before';
+import { enterNotes, NOTHING } from './tree/before';
 import { Span } from './tree/node';
 import { canJoin } from './tree/spans';
 import { CURSOR_SIZE, Cursor } from './tree/tree';
@@ -133,11 +133,12 @@ export function readParts(va: u32, from: u64): i32 {
   do {
     pieces.clear();
     if (former) formerParts(sink, at, LAST_BYTE, pieces, MOST_PIECES);
-    else wantedParts(sink, at, LAST_BYTE, pieces, MOST_PIECES);
+    else heldParts(sink, at, LAST_BYTE, pieces, MOST_PIECES);
     for (let i: u32 = 0; i < pieces.length; i += PIECE_BYTES) {
       const part = changetype<Piece>(pieces.at(i));
       at = part.last;
-      if (at >= from && !addPiece(part)) return <i32>filled;
+      // Pages that are held without access are nobody's to use.
+      if (at >= from && part.c != 0 && !addPiece(part)) return <i32>filled;
     }
   } while (pieces.length >= MOST_PIECES && at++ != LAST_BYTE);
   return filledOrExhausted();
@@ -151,10 +152,10 @@ export function readPieces(va: u32, from: u64): i32 {
   if (former) enterNotes();
   pieces.clear();
   if (former) formerPieces(sinkOf(va), 0, LAST_BYTE, pieces);
-  else wantedPieces(sinkOf(va), 0, LAST_BYTE, pieces);
+  else heldPieces(sinkOf(va), 0, LAST_BYTE, pieces);
   for (let i: u32 = 0; i < pieces.length; i += PIECE_BYTES) {
     const piece = changetype<Piece>(pieces.at(i));
-    if (piece.last >= from && !addPiece(piece)) break;
+    if (piece.last >= from && piece.c != 0 && !addPiece(piece)) break;
   }
   return filledOrExhausted();
 }
@@ -182,6 +183,17 @@ function addPiece(piece: Piece): bool {
 
 export function readProtections(sink: u32, from: u64): i32 {
   return readSpans(sinkOf(sink).protectionsSlot, from);
+}
+
+/** What is lost of a sink; id: object + 1 whose private pages are held there, 0 for none. */
+export function readLost(sink: u32, from: u64): i32 {
+  const count = readSpans(sinkOf(sink).lostSlot, from);
+  for (let i = 0; i < count; ++i) {
+    const row = changetype<Row>(rows + i * ROW_SIZE);
+    row.id = row.id == NOTHING ? 0 : row.id + 1;
+    if (row.id == 0) row.offset = 0;
+  }
+  return count;
 }
 
 export function readSlots(sink: u32, from: u64): i32 {

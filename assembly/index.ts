@@ -4,17 +4,28 @@
 //
 //   abi       numbers that cross the boundary
 //   plan      transactions, adopt and unwind; describe: rows that say what there is; verify: the invariants
-//   sinks/    passes 3 and 4: attach, parts (what a VA space is to show), pieces (what it maps for that), va, slots, command (the lists of a plan), va-verify
+//   sinks/    passes 3 and 4: attach, parts (what a VA space is to show), pieces (what it maps for that), va, slots,
+//             command (the lists of a plan), lost (what could not be put back), va-verify
 //   seen/     pass 2, flatten: who is seen where
 //   asked/    pass 1: region, mapping, space, records (what they are kept as), policy (`nested`), touch (what a change touches)
 //   tree/     span trees: node, path, tree, spans (disjoint ones), walk (the merge-walk), before, tree-verify
 //   undo/     journal (savepoints), table (ids and records), touched (the ranges to look at again)
 //   base/     heap, vector, bytes, range (address arithmetic), sort, radix, failure (what an error is about)
 
-import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, POLICY_NESTED, SINK_PARTITION, SINK_VA } from './abi';
+import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, ERR_BAD_KIND, POLICY_NESTED, SINK_PARTITION, SINK_VA } from './abi';
 import * as mapping from './asked/mapping';
 import * as policy from './asked/policy';
-import { defineTables, objectOf, objects, partitions, regions, sinkOf, sinks, spaces } from './asked/records';
+import {
+  defineTables,
+  objectOf,
+  objects,
+  partitionOf,
+  partitions,
+  regions,
+  sinkOf,
+  sinks,
+  spaces,
+} from './asked/records';
 import * as region from './asked/region';
 import * as space from './asked/space';
 import * as failure from './base/failure';
@@ -24,6 +35,7 @@ import { join64 } from './base/range';
 import * as describe from './describe';
 import * as plan from './plan';
 import * as sink from './sinks/attach';
+import * as lost from './sinks/lost';
 import * as slots from './sinks/slots';
 import * as journal from './undo/journal';
 import { verifyState } from './verify';
@@ -55,14 +67,14 @@ export function commit(): i32 {
 export function adopt(): i32 {
   return checked(plan.adopt());
 }
-export function unwind(done: u32): i32 {
-  return plan.unwind(done);
+export function unwind(done: u32, answer: u32, movedLow: u32, movedHigh: u32): i32 {
+  return plan.unwind(done, answer, join64(movedLow, movedHigh));
 }
 export function unwound(): i32 {
   return checked(plan.unwound());
 }
-export function poison(): i32 {
-  return plan.poison();
+export function depth(): u32 {
+  return plan.depth();
 }
 export function planPointer(): usize {
   return plan.planPointer();
@@ -214,6 +226,45 @@ export function protect(id: u32, startLow: u32, startHigh: u32, lastLow: u32, la
   return refused != 0 ? refused : end(sink.protect(id, join64(startLow, startHigh), join64(lastLow, lastHigh), access));
 }
 
+/** [start, last] of the sink shows nothing; with `object` (an id + 1), its private pages from the offset on are held there. A
+ *  transaction that says so says nothing else. */
+export function lose(
+  id: u32,
+  startLow: u32,
+  startHigh: u32,
+  lastLow: u32,
+  lastHigh: u32,
+  object: u32,
+  offsetLow: u32,
+  offsetHigh: u32,
+): i32 {
+  let refused = onSink(plan.beginLoss(), id);
+  if (refused != 0) return refused;
+  const start = join64(startLow, startHigh);
+  const last = join64(lastLow, lastHigh);
+  refused = lost.checkRange(id, start, last);
+  if (refused != 0) return end(refused);
+  if (sinkOf(id).kind == <u8>SINK_VA) return end(lost.loseVa(id, start, last, object, join64(offsetLow, offsetHigh)));
+  return end(object == 0 ? slots.loseSlots(id, start, last) : fail(ERR_BAD_KIND, 0, object));
+}
+/** The partition of an attachment is shut down: it has no slots, and gets none. */
+export function shutDown(id: u32): i32 {
+  const refused = onSink(plan.beginLoss(), id);
+  if (refused != 0) return refused;
+  return end(
+    isSink(id, SINK_PARTITION) ? slots.shutDownPartition(sinkOf(id).partition - 1) : fail(ERR_BAD_KIND, 0, id + 1),
+  );
+}
+/** 1 if the partition of an attachment is shut down, else 0. */
+export function isDown(id: u32): i32 {
+  return isSink(id, SINK_PARTITION) ? partitionOf(sinkOf(id).partition - 1).isDown : fail(ERR_BAD_ID, id + 1);
+}
+/** Tries again what is lost of a sink in [start, last]. */
+export function repair(id: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32): i32 {
+  const refused = onSink(plan.beginOperation(), id);
+  return refused != 0 ? refused : end(lost.repair(id, join64(startLow, startHigh), join64(lastLow, lastHigh)));
+}
+
 // ---- What there is (outside of plans; rows at rowsPointer()) --------------------------------
 
 export function rowsPointer(): usize {
@@ -236,6 +287,9 @@ export function readSlots(id: u32, fromLow: u32, fromHigh: u32): i32 {
 }
 export function readProtections(id: u32, fromLow: u32, fromHigh: u32): i32 {
   return sinks.isAlive(id) ? describe.readProtections(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+}
+export function readLost(id: u32, fromLow: u32, fromHigh: u32): i32 {
+  return sinks.isAlive(id) ? describe.readLost(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
 }
 export function readRegion(id: u32): i32 {
   return regions.isAlive(id) ? describe.readRegion(id) : fail(ERR_BAD_ID, id + 1);

@@ -4,10 +4,14 @@
 //
 //   idle --begin--> open --commit--> planned --adopt--> idle
 //                    |  \--abort--> idle     \--unwind--> unwinding --unwound--> idle
-//                    \-- (refused) --> idle                        \--poison--> poisoned
+//                    \-- (refused) --> idle            \-- (no memory) --> poisoned
+//
+// What could not be taken back is said by a transaction of its own, which only says what is lost (see lost.ts).
 
 import {
   ACCESS_ALL,
+  ANSWER_HALF_DONE,
+  ANSWER_NOT_DONE,
   CLASS_NONE,
   ERR_BAD_RANGE,
   ERR_NESTING,
@@ -16,8 +20,10 @@ import {
   ERR_PLAN_PENDING,
   ERR_POISONED,
   MAX_NESTING,
+  OP_SLOT_ADD,
+  OP_SLOT_DELETE,
   OP_VA_LIMIT,
-  OP_VA_MAP,
+  OP_VA_PARK,
   OP_VA_PROTECT,
   OP_VA_UNMAP,
   OP_VA_UNPARK,
@@ -45,6 +51,7 @@ import {
   inversePlan,
   plan,
 } from './sinks/command';
+import { forgetLosing, forgetRetried, isLosing, retryLost, startLosing } from './sinks/lost';
 import { beginSlots, diffSlots, planSlotAdditions, slotClass } from './sinks/slots';
 import {
   beginVa,
@@ -59,7 +66,7 @@ import {
 } from './sinks/va';
 import { verifyChanges } from './sinks/va-verify';
 import { forgetBefore } from './tree/before';
-import { ensureStep, keep, savepoint, undo } from './undo/journal';
+import { ensureStep, hasEntries, keep, savepoint, undo } from './undo/journal';
 import { group, putInOrder, runEnd, sinkWindows, takeGroup, viewWindows, windowAt } from './undo/touched';
 
 const IDLE: u32 = 0;
@@ -90,7 +97,17 @@ export function beginOperation(): i32 {
 /** The same for one that only takes something away: for that there is room where there is none for anything else. */
 export function beginRemoval(): i32 {
   if (state != OPEN) return refusal();
-  return openSavepoint();
+  return isLosing ? fail(ERR_PLAN_PENDING) : openSavepoint();
+}
+
+/** The same for one that says what is lost: a transaction that does, does nothing else. */
+export function beginLoss(): i32 {
+  if (state != OPEN) return refusal();
+  const isFresh = viewWindows.length == 0 && sinkWindows.length == 0 && !hasEntries();
+  if (!isLosing && !isFresh) return fail(ERR_PLAN_PENDING);
+  const error = openSavepoint();
+  if (error == 0) startLosing();
+  return error;
 }
 
 export function endOperation(code: i32): i32 {
@@ -160,6 +177,11 @@ export function isPlanned(): bool {
   return state == PLANNED;
 }
 
+/** How many transactions are open; while a plan is pending or taken back, none. */
+export function depth(): u32 {
+  return nesting;
+}
+
 /** Whether no transaction is open and no plan is pending. */
 export function isIdle(): bool {
   return state == IDLE;
@@ -170,6 +192,7 @@ function becomeIdle(): void {
   viewWindows.clear();
   sinkWindows.clear();
   forgetChanged();
+  forgetLosing();
   forgetMappings();
   forgetBefore();
 }
@@ -184,6 +207,7 @@ function makePlan(): i32 {
     const error = resolve(group.owner, group.start, group.last);
     if (error != 0) return error;
   }
+  if (!isLosing) retryLost();
   // Sinks come in order of their ids, so that a plan does not depend on the order of the changes.
   putInOrder(sinkWindows);
   beginVa();
@@ -194,6 +218,7 @@ function makePlan(): i32 {
   error = planVaAdditions();
   if (error != 0) return error;
   markLimited();
+  if (!isLosing) forgetRetried();
   beginSlots();
   error = diffSinks(SINK_PARTITION);
   if (error != 0) return error;
@@ -239,15 +264,18 @@ export function adopt(): i32 {
   return 0;
 }
 
-/** Only the first `done` commands were executed. Everything is rolled back; returns how many commands take them back. */
-export function unwind(done: u32): i32 {
+/** Only the first `done` commands were executed; of the next one, what ANSWER_* says, with the bytes that have moved. Everything
+ *  is rolled back; returns how many commands take them back. */
+export function unwind(done: u32, answer: u32, moved: u64): i32 {
   if (state != PLANNED) return refusal();
   const count = commandCount(plan);
-  if (done > count) return fail(ERR_BAD_RANGE);
+  if (done > count || (done == count && answer != <u32>ANSWER_NOT_DONE)) return fail(ERR_BAD_RANGE);
+  if (answer != <u32>ANSWER_NOT_DONE) {
+    if (answer != <u32>ANSWER_HALF_DONE || moved > commandAt(plan, done).length) return fail(ERR_BAD_RANGE);
+  }
   undo();
   inversePlan.clear();
-  // A command that failed may have taken away what it was to replace: that is put right too.
-  if (done < count && mayHaveSpoiled(commandAt(plan, done).op)) restore(commandAt(plan, done));
+  if (answer == <u32>ANSWER_HALF_DONE) takeHalfBack(commandAt(plan, done), moved);
   for (let i = done; i > 0; --i) takeBack(commandAt(plan, i - 1));
   if (exhausted) {
     state = POISONED;
@@ -257,9 +285,37 @@ export function unwind(done: u32): i32 {
   return <i32>commandCount(inversePlan);
 }
 
-/** Whether a failed command may have done a part: parking moves all or nothing, and a slot comes or goes as a whole. */
-function mayHaveSpoiled(op: u32): bool {
-  return op == OP_VA_MAP || op == OP_VA_UNMAP || op == OP_VA_PROTECT || op == OP_VA_UNPARK;
+/** A slot comes or goes as a whole. */
+function takeHalfBack(command: Command, moved: u64): void {
+  if (command.op == OP_SLOT_ADD || command.op == OP_SLOT_DELETE) return;
+  if (command.op != OP_VA_PARK && command.op != OP_VA_UNPARK) {
+    restore(command);
+    return;
+  }
+  if (moved != 0) emitInverse(command, inverseOp(command.op), moved);
+  if (command.op == OP_VA_UNPARK) {
+    restore(command);
+  } else if (moved != command.length) {
+    const left = command.length - moved;
+    const offset = command.offset + moved;
+    emitVa(
+      inversePlan,
+      OP_VA_PROTECT,
+      command.sink,
+      command.gpa + moved,
+      left,
+      command.backing,
+      offset,
+      command.access,
+    );
+  }
+}
+
+function emitInverse(command: Command, op: u32, length: u64): void {
+  const inverse = emit(inversePlan, op, command.sink, command.gpa, length);
+  memory.copy(changetype<usize>(inverse), changetype<usize>(command), offsetof<Command>());
+  inverse.op = op;
+  inverse.length = length;
 }
 
 function takeBack(command: Command): void {
@@ -268,9 +324,7 @@ function takeBack(command: Command): void {
     restore(command);
     return;
   }
-  const inverse = emit(inversePlan, op, command.sink, command.gpa, command.length);
-  memory.copy(changetype<usize>(inverse), changetype<usize>(command), offsetof<Command>());
-  inverse.op = op;
+  emitInverse(command, op, command.length);
   // What was there before private pages came, and was mapped over.
   if (command.op == OP_VA_UNPARK) restore(command);
 }
@@ -289,17 +343,10 @@ function restore(command: Command): void {
   else restoreRange(command.sink, command.gpa, last, inversePlan);
 }
 
-/** The inverse was executed: nothing has happened. */
+/** The inverse was executed, as far as that went: what of it failed is said to be lost by the next transaction. */
 export function unwound(): i32 {
   if (state != UNWINDING) return refusal();
   becomeIdle();
-  return 0;
-}
-
-/** The inverse failed too: nobody knows what there is. Every later change is refused. */
-export function poison(): i32 {
-  if (state != UNWINDING) return refusal();
-  state = POISONED;
   return 0;
 }
 

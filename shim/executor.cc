@@ -125,20 +125,12 @@ Failure Executor::park(const Command& command, Mapping& space) {
   if (const Failure failure = findPrivate(command, backing)) return failure;
   Mapping& home = backing->home;
   // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
-  Failure failure = space.protect(command.gpa, command.length, PROT_NONE);
-  bool isHome = false;
-  if (!failure) {
-    failure = backing->move(space, command.gpa, home, command.offset, command.length);
-    isHome = !failure;
+  if (const Failure failure = space.protect(command.gpa, command.length, PROT_NONE)) return failure;
+  if (const Failure failure = backing->move(space, command.gpa, home, command.offset, command.length)) {
+    return halfDone(failure, failure.moved);
   }
-  if (!failure) failure = home.protect(command.offset, command.length, kReadWrite);
-  if (!failure) return kDone;
-  const Headroom headroom;
-  if ((isHome && backing->move(home, command.offset, space, command.gpa, command.length)) ||
-      space.protect(command.gpa, command.length, protectionOf(command.access))) {
-    return {failure.error, "undo", "a range was left without access"};
-  }
-  return failure;
+  const Failure failure = home.protect(command.offset, command.length, kReadWrite);
+  return failure ? halfDone(failure, command.length) : kDone;
 }
 
 Failure Executor::unpark(const Command& command, Mapping& space) {
@@ -147,12 +139,14 @@ Failure Executor::unpark(const Command& command, Mapping& space) {
   Mapping& home = backing->home;
   // First with the access that it is to have, so that the guest finds either what was there or this.
   Failure failure = home.protect(command.offset, command.length, protectionOf(command.access));
-  if (!failure) failure = backing->move(home, command.offset, space, command.gpa, command.length);
-  if (!failure) return kDone;
-  const Headroom headroom;
-  if (home.protect(command.offset, command.length, kReadWrite)) {
-    return {failure.error, "undo", "private memory was left with another access"};
+  if (failure) {
+    failure.isHalfDone = false;
+  } else {
+    failure = backing->move(home, command.offset, space, command.gpa, command.length);
   }
+  if (!failure || failure.moved == command.length) return failure;
+  // What stays at home is as it was. Where that fails too, the next command for it sets it anyway.
+  static_cast<void>(home.protect(command.offset + failure.moved, command.length - failure.moved, kReadWrite));
   return failure;
 }
 
@@ -173,6 +167,28 @@ Failure Executor::executeSlot(const Command& command) {
   if ((command.access & abi::ACCESS_READ) == 0) return invalid("a slot is at least readable");
   const bool isReadOnly = (command.access & abi::ACCESS_WRITE) == 0;
   return vm->addSlot(command.slot, command.gpa, command.length, *reservation, command.offset, isReadOnly);
+}
+
+uint32_t Executor::secure(const uint8_t* record, bool mayReplace) {
+  Command command;
+  // SAFETY: the caller has checked that a record lies in its buffer.
+  std::memcpy(&command, record, sizeof command);
+  if (Vm* vm = partition(command.sink)) {
+    if (!vm->hasSlot(command.slot) || !vm->deleteSlot(command.slot)) return abi::SECURED_CLOSED;
+    vm->shutDown();
+    return abi::SECURED_DOWN;
+  }
+  const std::shared_ptr<Reservation>* reservation = vaSpace(command.sink);
+  if (reservation == nullptr) return abi::SECURED_CLOSED;
+  Mapping& space = (*reservation)->mapping();
+  const uint64_t ends = command.gpa | command.length;
+  if (!space.contains(command.gpa, command.length) || ends % kPageSize != 0) return abi::SECURED_CLOSED;
+  if (!space.protect(command.gpa, command.length, PROT_NONE)) return abi::SECURED_CLOSED;
+  return mayReplace && !space.clear(command.gpa, command.length) ? abi::SECURED_CLOSED : abi::SECURED_OPEN;
+}
+
+void Executor::shutDown(uint32_t sink) {
+  if (Vm* vm = partition(sink)) vm->shutDown();
 }
 
 const std::shared_ptr<Reservation>* Executor::vaSpace(uint32_t sink) const {
@@ -201,6 +217,7 @@ void Executor::setObject(uint32_t object, std::shared_ptr<Backing> backing) {
 ExecutorHandle::ExecutorHandle(const Napi::CallbackInfo& info) : Handle(info) {
   bind<&ExecutorHandle::run>(info, "run");
   bind<&ExecutorHandle::unwind>(info, "unwind");
+  bind<&ExecutorHandle::secure>(info, "secure");
 }
 
 void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
@@ -212,7 +229,10 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ExecutorHandle::clearSink>("clearSink"),
                      InstanceMethod<&ExecutorHandle::setObject>("setObject"),
                      InstanceMethod<&ExecutorHandle::clearObject>("clearObject"),
+                     InstanceMethod<&ExecutorHandle::shutDown>("shutDown"),
                      InstanceAccessor<&ExecutorHandle::failure>("failure"),
+                     InstanceAccessor<&ExecutorHandle::answer>("answer"),
+                     InstanceAccessor<&ExecutorHandle::moved>("moved"),
                      InstanceMethod<&ExecutorHandle::close>("close"),
                  });
 }
@@ -250,6 +270,28 @@ Napi::Value ExecutorHandle::unwind(const Napi::CallbackInfo& info) {
   return carryOut(info);
 }
 
+/// Where `count` records are, from `pointer` on in `memory`.
+static const uint8_t* toRecords(const Napi::Value& value, const Napi::Value& pointer, uint32_t count) {
+  if (!value.IsArrayBuffer()) throwType(value.Env(), "memory", "an ArrayBuffer");
+  Napi::ArrayBuffer memory = value.As<Napi::ArrayBuffer>();
+  const uint64_t start = toU32(pointer, "pointer");
+  // Two 32-bit numbers and a small factor: nothing overflows 64 bits.
+  if (start + uint64_t{count} * sizeof(Command) > memory.ByteLength()) {
+    throwRange(value.Env(), "count", "no more records than are in the memory");
+  }
+  // SAFETY: the whole range is inside the buffer (above); JavaScript cannot run, so the buffer stays, until the call ends.
+  return static_cast<const uint8_t*>(memory.Data()) + start;
+}
+
+Napi::Value ExecutorHandle::secure(const Napi::CallbackInfo& info) {
+  const Headroom headroom;
+  Executor& executor = core(info);
+  const uint8_t* record = toRecords(info[0], info[1], 1);
+  return Napi::Number::New(info.Env(), executor.secure(record, toBool(info[2], "mayReplace")));
+}
+
+void ExecutorHandle::shutDown(const Napi::CallbackInfo& info) { core(info).shutDown(toSink(info[0])); }
+
 Napi::Value ExecutorHandle::run(const Napi::CallbackInfo& info) {
   headroom_.reset();
   return carryOut(info);
@@ -257,18 +299,10 @@ Napi::Value ExecutorHandle::run(const Napi::CallbackInfo& info) {
 
 Napi::Value ExecutorHandle::carryOut(const Napi::CallbackInfo& info) {
   Executor& executor = core(info);
-  if (!info[0].IsArrayBuffer()) throwType(info.Env(), "memory", "an ArrayBuffer");
-  Napi::ArrayBuffer memory = info[0].As<Napi::ArrayBuffer>();
-  const uint64_t pointer = toU32(info[1], "pointer");
   const uint32_t count = toU32(info[2], "count");
-  // Two 32-bit numbers and a small factor: nothing overflows 64 bits.
-  if (pointer + uint64_t{count} * sizeof(Command) > memory.ByteLength()) {
-    throwRange(info.Env(), "count", "no more records than are in the memory");
-  }
   failure_ = kDone;
-  // SAFETY: the whole range is inside the buffer (above); JavaScript cannot run, so the buffer stays, until the end.
-  const uint32_t done = executor.run(static_cast<const uint8_t*>(memory.Data()) + pointer, count, failure_);
-  if (failure_.error == ENOMEM && done != 0) {
+  const uint32_t done = executor.run(toRecords(info[0], info[1], count), count, failure_);
+  if (failure_.error == ENOMEM && (done != 0 || failure_.isHalfDone)) {
     headroom_.emplace();
   } else {
     headroom_.reset();
@@ -284,6 +318,15 @@ Napi::Value ExecutorHandle::failure(const Napi::CallbackInfo& info) {
                           "; this process has " + std::to_string(count.now) + " mappings and may have " +
                           std::to_string(count.limit) + " (vm.max_map_count)";
   return systemError(info.Env(), {failure_.error, failure_.syscall, why.c_str()}).Value();
+}
+
+Napi::Value ExecutorHandle::answer(const Napi::CallbackInfo& info) {
+  const int undone = failure_.isHalfDone ? abi::ANSWER_HALF_DONE : abi::ANSWER_NOT_DONE;
+  return Napi::Number::New(info.Env(), failure_ ? undone : abi::ANSWER_DONE);
+}
+
+Napi::Value ExecutorHandle::moved(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), failure_.moved);
 }
 
 void ExecutorHandle::close(const Napi::CallbackInfo&) { release(); }

@@ -37,6 +37,12 @@ class Executor {
   /// Carries out `count` records from `records` on. Returns how many were done; `failure` says why not all.
   uint32_t run(const uint8_t* records, uint32_t count, Failure& failure);
 
+  /// Makes sure that nobody reaches what a command that failed has left: no access in the VA space, no memory slot. SECURED_*
+  /// says whether that is so. `mayReplace`: no private pages are in the range.
+  uint32_t secure(const uint8_t* record, bool mayReplace);
+  /// Shuts down the partition of an attachment.
+  void shutDown(uint32_t sink);
+
   // What the ids in records mean. Null takes the meaning away.
   void setVaSpace(uint32_t sink, std::shared_ptr<Reservation> reservation);
   void setPartition(uint32_t sink, std::shared_ptr<Vm> vm);
@@ -86,7 +92,11 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value unwind(const Napi::CallbackInfo& info);
   Napi::Value carryOut(const Napi::CallbackInfo& info);
+  Napi::Value secure(const Napi::CallbackInfo& info);
+  void shutDown(const Napi::CallbackInfo& info);
   Napi::Value failure(const Napi::CallbackInfo& info);
+  Napi::Value answer(const Napi::CallbackInfo& info);
+  Napi::Value moved(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   Failure failure_;

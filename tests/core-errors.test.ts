@@ -4,6 +4,7 @@ import test from 'ava';
 import * as abi from '../assembly/abi.ts';
 import { Core } from '../ts/core/core.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from '../ts/core/errors.ts';
+import { MACHINE } from './support/scenarios.ts';
 import { BUILDS, type Build, World } from './support/world.ts';
 
 function machine(build: Build): World {
@@ -215,7 +216,7 @@ for (const build of BUILDS) {
       abort: () => core.abort(),
     };
     for (const [name, change] of Object.entries(changes)) t.throws(change, { code: 'NO_TRANSACTION' }, name);
-    for (const end of [() => core.adopt(), () => core.unwind(0), () => core.unwound(), () => core.poison()]) {
+    for (const end of [() => core.adopt(), () => core.unwind(0, abi.ANSWER_NOT_DONE, 0), () => core.unwound()]) {
       t.throws(end, { code: 'NO_TRANSACTION' });
     }
     core.begin();
@@ -224,12 +225,53 @@ for (const build of BUILDS) {
     for (const [name, change] of Object.entries(changes)) t.throws(change, { code: 'PLAN_PENDING' }, name);
     t.throws(() => core.begin(), { code: 'PLAN_PENDING' });
     t.throws(() => core.unwound(), { code: 'PLAN_PENDING' });
-    t.throws(() => core.unwind(100), { code: 'BAD_RANGE' }, 'so many commands the plan has not');
-    t.true(core.unwind(2) > 0);
+    for (const [title, done, answer, moved] of [
+      ['so many commands the plan has not', 100, abi.ANSWER_NOT_DONE, 0],
+      ['what is done has not failed', 2, abi.ANSWER_DONE, 0],
+      ['more has moved than there is', 2, abi.ANSWER_HALF_DONE, 2 ** 32],
+    ] as const) {
+      t.throws(() => core.unwind(done, answer, moved), { code: 'BAD_RANGE' }, title);
+    }
+    t.true(core.unwind(2, abi.ANSWER_HALF_DONE, 0) > 0);
     for (const [name, change] of Object.entries(changes)) t.throws(change, { code: 'PLAN_PENDING' }, name);
-    core.poison();
-    for (const [name, change] of Object.entries(changes)) t.throws(change, { code: 'POISONED' }, name);
-    t.throws(() => core.begin(), { code: 'POISONED' });
+    core.unwound();
+    t.is(core.begin(), 1);
+  });
+}
+
+for (const build of BUILDS) {
+  test(`what is lost is said by transactions that say nothing else, of what there is (${build})`, (t) => {
+    const world = new World(build).place(MACHINE.regions).change(MACHINE.memory);
+    const { core } = world;
+    const [va, vtl0] = [world.id('sink', 'va'), world.id('sink', 'vtl0')];
+    const refused = (code: string, ...operations: (() => void)[]) => {
+      core.begin();
+      for (const operation of operations.slice(0, -1)) operation();
+      t.throws(operations.at(-1)!, { code });
+      core.abort();
+    };
+    const lose = (sink: number, start: number, length: number, object?: number) => () =>
+      core.lose(sink, start, length, object, 0);
+    const page = lose(va, 0, 0x1000);
+    refused('PLAN_PENDING', () => core.setPriority(world.id('region', 'rom'), 7), page);
+    refused('PLAN_PENDING', page, () => core.setPriority(world.id('region', 'rom'), 7));
+    refused('PLAN_PENDING', page, () => core.repair(va, 0, 0x1000));
+    refused('UNALIGNED', lose(va, 1, 0x1000));
+    refused('BAD_RANGE', lose(va, 2 ** 50, 0x1000));
+    refused('BAD_ID', lose(99, 0, 0x1000));
+    refused('BAD_ID', lose(va, 0, 0x1000, 99));
+    refused('BAD_KIND', lose(vtl0, 0, 0x1000, 0));
+    refused('BAD_RANGE', lose(vtl0, 0, 0x1000));
+    refused('BAD_KIND', () => core.shutDown(va));
+    core.begin();
+    core.lose(va, 0, 0x1000, undefined, 0);
+    core.lose(va, 0, 0x2000, undefined, 0);
+    world.runner.commit();
+    t.deepEqual(
+      core.lost(va).map(({ start, last }) => [start, last]),
+      [[0, 0x1fff]],
+    );
+    core.verify();
   });
 }
 

@@ -65,12 +65,10 @@ const STEPS: readonly (readonly [title: string, change: string])[] = [
 
 test('the plans of an old PC: RAM with the VGA hole, PAM and ROM', (t) => {
   const world = new World().place(PC.regions);
-  const { observer } = world.runner;
   let lines: string[] = [];
-  world.runner.observer = (core, plan) => {
-    observer?.(core, plan);
+  world.runner.observe((core, plan) => {
     lines = renderPlan(core, plan, world.names);
-  };
+  });
   for (const [title, change] of STEPS) {
     world.change(change);
     world.checkSinks();
@@ -86,11 +84,11 @@ function hashOf(operations: readonly TraceOperation[], build: Build): string {
   const core = new Core({ debug: build === 'debug', explain: names.explain });
   const runner = new PlanRunner(core);
   let bytes = 0;
-  runner.observer = (_, { commands }) => {
+  runner.observe((_, { commands }) => {
     const plan = core.planBytes(commands);
     bytes += plan.length;
     hash.update(plan);
-  };
+  });
   const replayer = new Replayer(core, runner, names);
   for (const operation of operations) replayer.apply(operation);
   return `${hash.digest('hex')} of ${bytes} bytes`;

@@ -81,7 +81,8 @@ class Machine {
       this.core.abort();
       throw error;
     }
-    this.runner.commit();
+    const { error } = this.runner.commit();
+    if (error !== undefined) throw error;
   }
 }
 

@@ -16,12 +16,10 @@ class Machine {
 
   constructor({ changes }: SlotHistory) {
     const { runner } = this.#world;
-    const { observer } = runner;
-    runner.observer = (core, plan) => {
-      observer?.(core, plan);
+    runner.observe((core, plan) => {
       const ops = Array.from({ length: plan.commands }, (_, i) => core.command(i).op);
       this.operations = ops.filter((op) => op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE).length;
-    };
+    });
     const sizes = new Map<string, number>();
     for (const { block, blockOffset, size } of changes.flatMap(({ added }) => added)) {
       sizes.set(block, Math.max(sizes.get(block) ?? 0, blockOffset + size));

@@ -320,6 +320,7 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
     partitions: [],
     protections: [],
     leases: [],
+    lost: [],
     plans: { plans: 1, commands: 1, failed: 0, disturbing: 0 },
   });
   t.is(BigInt(facts.devices[1]!.gpa!), 0xffff_ffff_fff0_0000n);

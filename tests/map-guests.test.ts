@@ -45,10 +45,10 @@ class Guest extends Machine {
     this.vcpu = this.partition.createVcpu(0);
     this.raw = native().Vcpu.fromToken(this.vcpu.token);
     enterUserMode(this.raw);
-    this.context.runner.observer = (_, { disturbance }) => {
+    this.context.runner.observe((_, { disturbance }) => {
       const name = DISTURBANCES[disturbance]!;
       this.classes[name] = (this.classes[name] ?? 0) + 1;
-    };
+    });
   }
 
   /** Gives the guest's own pages a region of theirs, so that all other RAM may become read-only: where the CPU walks

@@ -1,7 +1,7 @@
 // The text form of flat views, region trees and plans.
 
 import test from 'ava';
-import { type PlanFacts, PlanRunner } from '../ts/apply/runner.ts';
+import { PlanRunner } from '../ts/apply/runner.ts';
 import { Core } from '../ts/core/core.ts';
 import { Names } from '../ts/core/names.ts';
 import { renderFlatView, renderPieces, renderPlan, renderSlots, renderTrees } from '../ts/text/render.ts';
@@ -15,9 +15,9 @@ function replayed(trace: string) {
   const core = new Core({ explain: names.explain });
   const runner = new PlanRunner(core);
   const plans: string[][] = [];
-  runner.observer = (_: Core, plan: PlanFacts) => {
+  runner.observe((_, plan) => {
     if (plan.commands > 0) plans.push(renderPlan(core, plan, names));
-  };
+  });
   const replayer = new Replayer(core, runner, names);
   for (const operation of parseTrace(trace).operations) replayer.apply(operation);
   return { core, names, plans, id: replayer.id.bind(replayer) };

@@ -14,7 +14,8 @@ export type { Lease } from './access/lease.ts';
 export type { LeaseFacts, LeaseMode } from './access/lease-table.ts';
 export type { WaitOptions } from './access/when-free.ts';
 export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
-export type { PlanCounters, PlanMessage } from './apply/plan-events.ts';
+export type { LoseOperation, LossOperation, ShutDownOperation } from './apply/losses.ts';
+export type { LostMessage, PlanCounters, PlanMessage } from './apply/plan-events.ts';
 export type { Handle } from './core/handle.ts';
 export { type Exit, KVM_EXIT, type Registers, type SpecialRegisters } from './core/native.ts';
 export type { AttachedPartition } from './guest/attached-partition.ts';
@@ -43,8 +44,10 @@ export {
   type AddressSpaceOptions,
   type AliasOptions,
   type AttachOptions,
+  type LostRange,
   MemoryMap,
   type MemoryMapOptions,
+  type PlannedChange,
   type RegionOptions,
   type VaSpaceOptions,
 } from './map/map.ts';
@@ -53,7 +56,7 @@ export type { MapOptions, Mapping, PlaceOptions, Region } from './map/region.ts'
 export type { AddressSpace, FlatRange, SeenRegion } from './map/space.ts';
 export { KvmPartition, Vcpu } from './sinks/kvm.ts';
 export type { AttachedSlot, Attachment, MemorySlot, Partition, PartitionFacts } from './sinks/partition.ts';
-export type { ProtectOptions } from './sinks/sink.ts';
+export type { GpaStretch, ProtectOptions } from './sinks/sink.ts';
 export type { VaPiece, VaSpace } from './sinks/va-space.ts';
 
 // ---- Traces ------------------------------------------------------------------------------------

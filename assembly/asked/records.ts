@@ -117,12 +117,18 @@ export class Sink extends Entry {
   /** Span tree: GPA -> a = GPA, c = access that is left; nothing said means all. */
   protections: u32;
   protectionsBefore: u32;
+  /** Span tree of what it should have and has not, see lost.ts. */
+  lost: u32;
+  padding: u32;
 
   get stateSlot(): usize {
     return changetype<usize>(this) + offsetof<Sink>('state');
   }
   get protectionsSlot(): usize {
     return changetype<usize>(this) + offsetof<Sink>('protections');
+  }
+  get lostSlot(): usize {
+    return changetype<usize>(this) + offsetof<Sink>('lost');
   }
 }
 
@@ -137,7 +143,8 @@ export class Partition extends Entry {
   /** One bit a slot, set when taken: address and shift of the block. */
   bitmap: u32;
   bitmapShift: u32;
-  padding: u32;
+  /** 1: it is shut down, and gets no slots any more. */
+  isDown: u32;
 }
 
 export const regions = changetype<Table>(memory.data(TABLE_SIZE, 8));

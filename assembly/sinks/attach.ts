@@ -48,6 +48,7 @@ export function attachVa(space: u32, size: u64): i32 {
 /** A partition that sees GPA g of the space at g + offset, and none whose own address is past `lastGpa`. */
 export function attachPartition(partition: u32, space: u32, va: u32, offset: u64, lastGpa: u64): i32 {
   if (!partitions.isAlive(partition) || !spaces.isAlive(space) || !sinks.isAlive(va)) return fail(ERR_BAD_ID);
+  if (partitionOf(partition).isDown) return fail(ERR_BAD_ID);
   const vaSink = sinkOf(va);
   if (vaSink.kind != SINK_VA || vaSink.space != space + 1 || vaSink.detaching) return fail(ERR_BAD_KIND, 0, va + 1);
   if (!isPageAligned(offset)) return fail(ERR_UNALIGNED, 0, 0, offset);
@@ -106,7 +107,7 @@ export function removeSink(id: u32): void {
     changeSink(before).nextOfSpace = sink.nextOfSpace;
   }
   if (sink.partition != 0) changePartition(sink.partition - 1).uses -= 1;
-  assert(sink.state == 0);
+  assert(sink.state == 0 && sink.lost == 0);
   tree.clear(sink.protectionsSlot);
   sinks.release(id);
 }

@@ -28,6 +28,7 @@ export function showSame(one: Span | null, other: Span | null, gpa: u64): bool {
 const flat = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
 const mappings = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
 const limits = changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE, 8));
+const lost = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const written = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 
 /** Appends the parts that the sink should show in [start, last], which are whole pages, to `out`, until it has `most` bytes. */
@@ -37,7 +38,38 @@ export function wantedParts(sink: Sink, start: u64, last: u64, out: Vector, most
 
 /** The same for those that it showed when the transaction began. */
 export function formerParts(sink: Sink, start: u64, last: u64, out: Vector, most: u32 = u32.MAX_VALUE): void {
-  if (!sink.attaching) appendParts(sink, start, last, true, out, most);
+  if (!sink.attaching) appendHeld(sink, start, last, true, out, most);
+}
+
+/** The same for those that it shows, where nothing is asked for that has not been carried out. */
+export function heldParts(sink: Sink, start: u64, last: u64, out: Vector, most: u32 = u32.MAX_VALUE): void {
+  appendHeld(sink, start, last, false, out, most);
+}
+
+/** Parts outside of lost ranges, and in those the private pages that are held there, as parts without access. */
+function appendHeld(sink: Sink, start: u64, last: u64, former: bool, out: Vector, most: u32): void {
+  let at = start;
+  lost.seek(sink.lostSlot, start);
+  for (let span = lost.span; span != null && span.start <= last; span = lost.span) {
+    if (span.start > at) appendParts(sink, at, span.start - 1, former, out, most);
+    if (out.length >= most) return;
+    if (span.b != NOTHING) appendHeldPages(span, max(at, span.start), min(last, span.last), out);
+    if (span.last >= last) return;
+    at = span.last + 1;
+    lost.next();
+  }
+  appendParts(sink, at, last, former, out, most);
+}
+
+/** Does nothing once memory has run out. */
+function appendHeldPages(span: Span, start: u64, last: u64, out: Vector): void {
+  if (!out.ensure(PIECE_BYTES)) return;
+  const piece = changetype<Piece>(out.extend(PIECE_BYTES));
+  memory.fill(changetype<usize>(piece), 0, PIECE_BYTES);
+  piece.start = start;
+  piece.last = last;
+  piece.a = span.aAt(start);
+  piece.b = span.b;
 }
 
 function appendParts(sink: Sink, start: u64, last: u64, former: bool, out: Vector, most: u32): void {

@@ -7,6 +7,8 @@
 //   pages       |                    |                 |
 //   piece       |rw                  |r                |
 //   limits            |none|
+//
+// A lost range (see lost.ts) has no parts, so that it has no pieces and no limits; it is whole pages of what should be there.
 
 import { ACCESS_WRITE, ERR_SPLIT_PAGE, ERR_UNALIGNED, PAGE_SIZE } from '../abi';
 import { largestPageMask } from '../asked/mapping';
@@ -15,7 +17,7 @@ import { fail } from '../base/failure';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { Span } from '../tree/node';
 import { WALK_SIZE, Walk } from '../tree/walk';
-import { formerParts, PIECE_BYTES, Piece, wantedParts } from './parts';
+import { formerParts, heldParts, PIECE_BYTES, Piece, wantedParts } from './parts';
 
 const SPAN_BYTES: u32 = offsetof<Span>();
 const parts = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -46,6 +48,17 @@ export function formerPieces(sink: Sink, start: u64, last: u64, out: Vector): vo
   }
   parts.clear();
   formerParts(sink, start & ~largestPageMask, last | largestPageMask, parts);
+  appendClipped(start, last, out);
+}
+
+/** The same for those that it has, where nothing is asked for that has not been carried out. */
+export function heldPieces(sink: Sink, start: u64, last: u64, out: Vector): void {
+  if (!hasLargePages()) {
+    heldParts(sink, start, last, out);
+    return;
+  }
+  parts.clear();
+  heldParts(sink, start & ~largestPageMask, last | largestPageMask, parts);
   appendClipped(start, last, out);
 }
 
@@ -147,11 +160,12 @@ export function limitsOf(pieces: Vector, parts: Vector, out: Vector): void {
   }
 }
 
-/** The same for what the sink should have in [start, last]; some may lie outside of it. Precondition: `hasLargePages`. */
-export function wantedLimits(sink: Sink, start: u64, last: u64, out: Vector): void {
+/** The same for what the sink has in [start, last]; some may lie outside of it. In lost ranges there are none. Precondition:
+ *  `hasLargePages`. */
+export function heldLimits(sink: Sink, start: u64, last: u64, out: Vector): void {
   parts.clear();
   pieces.clear();
-  wantedParts(sink, start & ~largestPageMask, last | largestPageMask, parts);
+  heldParts(sink, start & ~largestPageMask, last | largestPageMask, parts);
   makeWhole(parts, pieces);
   limitsOf(pieces, parts, out);
 }

@@ -19,7 +19,7 @@ import {
   OP_SLOT_ADD,
   OP_SLOT_DELETE,
 } from '../abi';
-import { changePartition, isWritable, partitionOf, partitions, Sink, sinkOf, spaceOf } from '../asked/records';
+import { changePartition, isWritable, partitionOf, partitions, Sink, sinkOf, sinks, spaceOf } from '../asked/records';
 import { fail } from '../base/failure';
 import { ensure, shiftFor } from '../base/heap';
 import { LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from '../base/range';
@@ -31,8 +31,9 @@ import { WALK_SIZE, Walk } from '../tree/walk';
 import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from '../undo/journal';
 import { sinkWindows, WINDOW_BYTES, windowAt } from '../undo/touched';
 import { emit, slotAdditions, slotRemovals } from './command';
+import { heldLast, isHeld, isLosing, noteLost } from './lost';
 import { isMappedReadonly, protectedAccess, protectionLast, showsPages, writabilityLast } from './parts';
-import { hasLargePages, wantedLimits } from './pieces';
+import { hasLargePages, heldLimits } from './pieces';
 import { bytesKept } from './va';
 
 const SPAN_BYTES: u32 = offsetof<Span>();
@@ -122,14 +123,49 @@ function giveSlot(id: u32, slot: u32): void {
   partition.lowestFree = min(partition.lowestFree, slot);
 }
 
+/** Precondition: alive. All slots of the partition are gone with it, and it is given no more. */
+export function shutDownPartition(id: u32): i32 {
+  changePartition(id).isDown = 1;
+  for (let sink: u32 = 0; sink < sinks.count; ++sink) {
+    if (!sinks.isAlive(sink) || sinkOf(sink).partition != id + 1 || !ensureStep()) continue;
+    forgetSlots(sink, 0, LAST_BYTE);
+    tree.clear(sinkOf(sink).lostSlot);
+  }
+  return 0;
+}
+
+/** The attachment's slots in [start, last] are not there: they are lost. Returns 0 or a code. */
+export function loseSlots(id: u32, start: u64, last: u64): i32 {
+  state.seek(sinkOf(id).stateSlot, start);
+  for (let span = state.span; span != null && span.start <= last; span = state.span) {
+    if (span.start < start || span.last > last) return fail(ERR_BAD_RANGE, 0, id + 1, span.last);
+    state.next();
+  }
+  forgetSlots(id, start, last);
+  noteLost(sinkOf(id), start, last);
+  return 0;
+}
+
+/** Takes slots that begin in [start, last] out of the attachment's, without commands. */
+function forgetSlots(id: u32, start: u64, last: u64): void {
+  const sink = sinkOf(id);
+  while (ensureStep()) {
+    state.seek(sink.stateSlot, start);
+    const span = state.span;
+    if (span == null || span.start > last) return;
+    giveSlot(sink.partition - 1, slotNumber(span.c));
+    tree.remove(sink.stateSlot, span.start, span.b);
+  }
+}
+
 // ---- What should be there ------------------------------------------------------------------
 
 /** Appends the slots that the sink should have in [start, last] to `out`: Spans with a = offset in region, b = region, c = access. */
 export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): void {
-  if (sink.detaching) return;
+  if (sink.detaching || partitionOf(sink.partition - 1).isDown) return;
   limits.clear();
   limitsPassed = 0;
-  if (hasLargePages()) wantedLimits(sinkOf(sink.va - 1), start, last, limits);
+  if (hasLargePages()) heldLimits(sinkOf(sink.va - 1), start, last, limits);
   flat.seek(spaceOf(sink.space - 1).flatSlot, start);
   for (let range = flat.span; range != null && range.start <= last; range = flat.span) {
     if (showsPages(range)) {
@@ -138,8 +174,12 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
       const to = min(last, wholeLast(range.last));
       while (from <= to) {
         const left = protectedAccess(sink, from, to, access);
-        const partLast = min(to, protectionLast);
-        if (left & ACCESS_READ) appendSlots(range, from, partLast, left, out);
+        let partLast = min(to, protectionLast);
+        const isThere = isHeld(sink, from);
+        partLast = min(partLast, heldLast);
+        const isShown = isHeld(sinkOf(sink.va - 1), from);
+        partLast = min(partLast, heldLast);
+        if (left & ACCESS_READ && isThere && isShown) appendSlots(range, from, partLast, left, out);
         if (partLast == to) break;
         from = partLast + 1;
       }
@@ -327,6 +367,10 @@ export function planSlotAdditions(): i32 {
       if (!ensureStep()) return 0;
       const span = changetype<Span>(added.at(at));
       const slot = takeSlot(sinkOf(id).partition - 1);
+      if (slot < 0 && isLosing) {
+        noteLost(sinkOf(id), span.start, span.last);
+        continue;
+      }
       if (slot < 0) return fail(ERR_NO_SLOTS, span.b + 1, id + 1, span.start);
       emitSlot(slotAdditions, OP_SLOT_ADD, id, span, slot, span.c);
       tree.insert(sinkOf(id).stateSlot, span.start, span.last, span.a, span.b, ((<u32>slot) << ACCESS_BITS) | span.c);

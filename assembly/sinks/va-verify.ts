@@ -9,6 +9,7 @@ import { VECTOR_SIZE, Vector } from '../base/vector';
 import { enterNotes } from '../tree/before';
 import { Span } from '../tree/node';
 import { WALK_SIZE, Walk } from '../tree/walk';
+import { heldLast, isHeld } from './lost';
 import { PIECE_BYTES, showSame } from './parts';
 import { formerPieces, wantedPieces } from './pieces';
 import { CHANGE_BYTES, Change, changes } from './va';
@@ -39,14 +40,24 @@ function verifySink(id: u32, at: u32): u32 {
     const had = walk.inLeft;
     const has = walk.inRight;
     if (showSame(had, has, walk.start)) continue;
-    at = verifyDifference(id, at, had, has);
+    for (let gpa = walk.start; ; gpa = heldLast + 1) {
+      // What is lost and was not touched stays so.
+      const isTried = isHeld(sink, gpa) || isChanged(id, at, gpa);
+      if (isTried) at = verifyDifference(id, at, had, has, gpa, min(walk.last, heldLast));
+      if (heldLast >= walk.last) break;
+    }
   }
   return at;
 }
 
-/** What is different in the walk's segment was noted, as one change or several that follow each other. */
-function verifyDifference(id: u32, at: u32, had: Span | null, has: Span | null): u32 {
-  let gpa = walk.start;
+function isChanged(id: u32, at: u32, gpa: u64): bool {
+  if (at >= changes.length) return false;
+  const change = changetype<Change>(changes.at(at));
+  return change.sink == id && change.start <= gpa && change.last >= gpa;
+}
+
+/** What is different in a part of the walk's segment was noted, as one change or several that follow each other. */
+function verifyDifference(id: u32, at: u32, had: Span | null, has: Span | null, gpa: u64, last: u64): u32 {
   while (true) {
     assert(at < changes.length);
     const change = changetype<Change>(changes.at(at));
@@ -59,9 +70,9 @@ function verifyDifference(id: u32, at: u32, had: Span | null, has: Span | null):
     if (has != null) {
       assert(change.newObject == has.b && change.newAccess == <u8>has.c && change.newOffset + offset == has.aAt(gpa));
     }
-    if (change.last > walk.last) return at;
+    if (change.last > last) return at;
     at += CHANGE_BYTES;
-    if (change.last == walk.last) return at;
+    if (change.last == last) return at;
     gpa = change.last + 1;
   }
 }

@@ -40,8 +40,9 @@ import {
   windowAt,
 } from '../undo/touched';
 import { emitVa, vaAdditions, vaRemovals } from './command';
+import { heldLast, isHeld, sendHome } from './lost';
 import { editedParts, formerParts, PIECE_BYTES, Piece, showSame, wantedParts } from './parts';
-import { hasLargePages, limitsOf, makeWhole, wantedLimits, wantedPieces } from './pieces';
+import { hasLargePages, heldLimits, heldPieces, limitsOf, makeWhole } from './pieces';
 
 /** A stretch whose piece is not what it was. */
 @unmanaged
@@ -83,6 +84,8 @@ class LimitChange {
   }
 }
 
+/** The access that a limit of which nothing is known may leave: more than any other. */
+const UNKNOWN_ACCESS: u32 = 0xff;
 const LIMIT_CHANGE_BYTES: u32 = offsetof<LimitChange>();
 const SPAN_BYTES: u32 = offsetof<Span>();
 
@@ -137,7 +140,7 @@ function findPieces(id: u32, start: u64, last: u64, at: u32, end: u32): i32 {
   const sink = sinkOf(id);
   former.clear();
   wanted.clear();
-  if (group.edit != 0 && editedParts(sink, start, last, editOf(group.edit), former, wanted)) return 0;
+  if (group.edit != 0 && sink.lost == 0 && editedParts(sink, start, last, editOf(group.edit), former, wanted)) return 0;
   if (isGroupOfEdits) enterEdits(at, end);
   else enterNotes();
   formerParts(sink, start, last, former);
@@ -151,7 +154,8 @@ function findLargePieces(id: u32, start: u64, last: u64): i32 {
   partsBefore.clear();
   partsNow.clear();
   const isWithin = pageStart(group.start) <= start && pageLast(group.last) == last;
-  if (!isWithin || group.edit == 0 || !editedParts(sink, start, last, editOf(group.edit), partsBefore, partsNow)) {
+  const mayFollow = isWithin && group.edit != 0 && sink.lost == 0;
+  if (!mayFollow || !editedParts(sink, start, last, editOf(group.edit), partsBefore, partsNow)) {
     enterNotes();
     formerParts(sink, start, last, partsBefore);
     wantedParts(sink, start, last, partsNow);
@@ -160,8 +164,22 @@ function findLargePieces(id: u32, start: u64, last: u64): i32 {
   wanted.clear();
   makeWhole(partsBefore, former);
   const error = makeWhole(partsNow, wanted);
-  if (error == 0) diffLimits(id);
+  if (error == 0) {
+    forgetLimits(id, start, last);
+    diffLimits(id);
+  }
   return error;
+}
+
+/** Nobody knows the limits of lost ranges: they are taken away before others are set. */
+function forgetLimits(id: u32, start: u64, last: u64): void {
+  const sink = sinkOf(id);
+  for (let at = start; ; at = heldLast + 1) {
+    const isLost = !isHeld(sink, at);
+    const end = min(last, heldLast);
+    if (isLost) addLimitChange(id, at, end, UNKNOWN_ACCESS, ACCESS_ALL);
+    if (end == last) return;
+  }
 }
 
 function diffLimits(id: u32): void {
@@ -173,15 +191,21 @@ function diffLimits(id: u32): void {
   while (walk.next()) {
     const had = walk.inLeft;
     const has = walk.inRight;
-    if (had != null && has != null && had.c == has.c) continue;
-    if (!limitChanges.ensure(LIMIT_CHANGE_BYTES)) return;
-    const change = changetype<LimitChange>(limitChanges.extend(LIMIT_CHANGE_BYTES));
-    change.start = walk.start;
-    change.last = walk.last;
-    change.sink = id;
-    change.oldAccess = had == null ? <u8>ACCESS_ALL : <u8>had.c;
-    change.newAccess = has == null ? <u8>ACCESS_ALL : <u8>has.c;
+    const oldAccess = had == null ? ACCESS_ALL : had.c;
+    const newAccess = has == null ? ACCESS_ALL : has.c;
+    if (oldAccess != newAccess) addLimitChange(id, walk.start, walk.last, oldAccess, newAccess);
   }
+}
+
+/** Does nothing once memory has run out. */
+function addLimitChange(id: u32, start: u64, last: u64, oldAccess: u32, newAccess: u32): void {
+  if (!limitChanges.ensure(LIMIT_CHANGE_BYTES)) return;
+  const change = changetype<LimitChange>(limitChanges.extend(LIMIT_CHANGE_BYTES));
+  change.start = start;
+  change.last = last;
+  change.sink = id;
+  change.oldAccess = <u8>oldAccess;
+  change.newAccess = <u8>newAccess;
 }
 
 /** Partitions have no slots where the monitor may use nothing: they are looked at where that changes. */
@@ -274,7 +298,7 @@ export function planVaRemovals(): void {
           change.oldAccess,
         );
         spans.erase(objectOf(change.oldObject).shownSlot, change.oldOffset, change.oldOffset + (length - 1));
-        if (change.hasPiece) vaClass = CLASS_CHANGED;
+        if (change.hasPiece && change.oldAccess != 0) vaClass = CLASS_CHANGED;
       } else if (!change.hasPiece || cutsPages(change)) {
         emitVa(vaRemovals, OP_VA_UNMAP, change.sink, change.start, length, change.oldObject, change.oldOffset, 0);
         if (change.hasPiece) vaClass = CLASS_CHANGED;
@@ -304,10 +328,11 @@ export function planVaAdditions(): i32 {
       const slot = objectOf(change.newObject).shownSlot;
       shown.seek(slot, change.newOffset);
       const span = shown.span;
-      if (span != null && span.start <= change.newOffset + (length - 1)) {
+      const newLast = change.newOffset + (length - 1);
+      if (span != null && span.start <= newLast && !sendHome(change.newObject, change.newOffset, newLast)) {
         return fail(ERR_PRIVATE_TWICE, change.region + 1, change.newObject + 1, change.start);
       }
-      spans.put(slot, change.newOffset, change.newOffset + (length - 1), change.start, change.sink, 0);
+      spans.put(slot, change.newOffset, newLast, change.start, change.sink, 0);
     }
     const command = emitVa(
       vaAdditions,
@@ -367,11 +392,11 @@ function firstChange(va: u32, at: u64): u32 {
   return low * CHANGE_BYTES;
 }
 
-/** Appends commands that make [start, last] what it should be; used after a rollback. Private pieces come by their own, and
- *  large pages that lie in it only in part by the command that took them away. */
+/** Appends commands that make [start, last] what the rolled back state says. Private pieces come by their own, and large pages
+ *  that lie in it only in part by the command that took them away. */
 export function restoreRange(id: u32, start: u64, last: u64, out: Vector): void {
   wanted.clear();
-  wantedPieces(sinkOf(id), start, last, wanted);
+  heldPieces(sinkOf(id), start, last, wanted);
   // Smaller pages cannot be mapped over a part of a large one that is there now.
   if (hasLargePages()) emitVa(out, OP_VA_UNMAP, id, start, lengthOf(start, last), 0, 0, 0);
   let at = start;
@@ -387,10 +412,10 @@ export function restoreRange(id: u32, start: u64, last: u64, out: Vector): void 
   emitVa(out, OP_VA_UNMAP, id, at, lengthOf(at, last), 0, 0, 0);
 }
 
-/** Appends commands that give every piece in [start, last] the access that it should have. */
+/** Appends commands that give every piece in [start, last] the access that the rolled back state says. */
 export function restoreAccess(id: u32, start: u64, last: u64, out: Vector): void {
   wanted.clear();
-  wantedPieces(sinkOf(id), start, last, wanted);
+  heldPieces(sinkOf(id), start, last, wanted);
   for (let i: u32 = 0; i < wanted.length; i += PIECE_BYTES) {
     const piece = changetype<Piece>(wanted.at(i));
     emitVa(out, OP_VA_PROTECT, id, piece.start, lengthOf(piece.start, piece.last), piece.b, piece.a, piece.c);
@@ -400,7 +425,7 @@ export function restoreAccess(id: u32, start: u64, last: u64, out: Vector): void
 /** Appends commands that limit what may be used of [start, last] as it should be. */
 export function restoreLimits(id: u32, start: u64, last: u64, out: Vector): void {
   limitsNow.clear();
-  wantedLimits(sinkOf(id), start, last, limitsNow);
+  heldLimits(sinkOf(id), start, last, limitsNow);
   let at = start;
   for (let i: u32 = 0; i < limitsNow.length; i += SPAN_BYTES) {
     const limit = changetype<Span>(limitsNow.at(i));

@@ -144,6 +144,11 @@ export function undo(): void {
   }
 }
 
+/** Whether something was written since the outermost savepoint. */
+export function hasEntries(): bool {
+  return entries.length != 0;
+}
+
 /** Whether a savepoint is open: without one nothing may be written. */
 export function isOpen(): bool {
   return savepoints.length != 0;

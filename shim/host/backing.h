@@ -71,7 +71,7 @@ struct Backing {
   /// `atTouch`: whether the machine gives them when the memory is touched.
   Failure adviseHugePages(bool& atTouch);
   Failure pin();
-  /// Mapping::moveTo for private pages, between `home` and a VA space; what is pinned stays so.
+  /// Mapping::moveTo for private pages, between `home` and a VA space; what is pinned stays so, unless that fails.
   Failure move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length);
   /// Mapping::mapShared of a shared object from `offset` on, with what was asked for its pages; that is no condition.
   Failure showShared(Mapping& place, uint64_t at, uint64_t length, int protection, uint64_t offset) const;

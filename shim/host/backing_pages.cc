@@ -8,7 +8,6 @@
 #include <algorithm>
 
 #include "host/backing.h"
-#include "host/headroom.h"
 #include "host/pages.h"
 
 namespace membacking {
@@ -134,20 +133,17 @@ Failure Backing::pin() {
 }
 
 Failure Backing::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) {
+  if (!isPinned) return from.moveTo(to, toOffset, offset, length);
   // The kernel would unlock the whole piece that the range is a part of, and count what it moves twice.
-  Failure failure = isPinned ? unlockPages(from, offset, length) : kDone;
-  bool hasMoved = false;
-  if (!failure) {
-    failure = from.moveTo(to, toOffset, offset, length);
-    hasMoved = !failure;
+  if (const Failure failure = unlockPages(from, offset, length)) return halfDone(failure);
+  if (const Failure failure = from.moveTo(to, toOffset, offset, length)) {
+    const uint64_t moved = failure.moved;
+    if (moved != 0) static_cast<void>(keepPages(to, toOffset, moved));
+    if (moved != length) static_cast<void>(keepPages(from, offset + moved, length - moved));
+    return failure;
   }
-  if (hasMoved && isPinned) failure = keepPages(to, toOffset, length);
-  if (!failure) return kDone;
-  const Headroom headroom;
-  if ((hasMoved && to.moveTo(from, offset, toOffset, length)) || (isPinned && keepPages(from, offset, length))) {
-    return {failure.error, "undo", "private memory was left where it was moved, or not pinned"};
-  }
-  return failure;
+  const Failure failure = keepPages(to, toOffset, length);
+  return failure ? halfDone(failure, length) : kDone;
 }
 
 bool Backing::isShrinkable() const {

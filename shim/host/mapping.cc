@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "host/fd.h"
-#include "host/headroom.h"
 
 // Newer than some of the system headers this builds with.
 #ifndef MREMAP_DONTUNMAP
@@ -119,32 +118,23 @@ Failure Mapping::clear(uint64_t offset, uint64_t length) {
 
 Failure Mapping::protect(uint64_t offset, uint64_t length, int protection) {
   // SAFETY: the range is inside what this object owns, as at() proves.
-  if (::mprotect(at(offset, length), length, protection) != 0) return failedCall("mprotect");
-  return kDone;
+  if (::mprotect(at(offset, length), length, protection) == 0) return kDone;
+  const Failure failure = failedCall("mprotect");
+  // One piece changes as a whole or not at all.
+  return lengthOfOnePiece(offset, length) == length ? failure : halfDone(failure);
 }
 
 Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
-  uint64_t moved = 0;
-  uint64_t piece = 0;
-  Failure failure;
-  for (; moved != length && !failure; moved += failure ? 0 : piece) {
-    piece = lengthOfOnePiece(offset + moved, length - moved);
-    failure = moveOnePiece(target, targetOffset + moved, offset + moved, piece);
+  for (uint64_t moved = 0; moved != length;) {
+    const uint64_t piece = lengthOfOnePiece(offset + moved, length - moved);
+    if (const Failure failure = moveOnePiece(target, targetOffset + moved, offset + moved, piece)) {
+      target.closeHole(targetOffset + moved, piece);
+      return halfDone(failure, moved);
+    }
+    moved += piece;
   }
-  if (moved == length) failure = clear(offset, length);
-  if (!failure) return kDone;
-
-  const Headroom headroom;
-  if (moved != length) target.closeHole(targetOffset + moved, piece);
-  for (uint64_t back = 0; back != moved; back += piece) {
-    piece = target.lengthOfOnePiece(targetOffset + back, moved - back);
-    const Failure stuck = target.moveOnePiece(*this, offset + back, targetOffset + back, piece);
-    if (stuck) return {stuck.error, "undo", "private memory was left half moved"};
-  }
-  if (moved != 0 && target.clear(targetOffset, moved)) {
-    return {failure.error, "undo", "a vacated range was left mapped"};
-  }
-  return failure;
+  const Failure failure = clear(offset, length);
+  return failure ? halfDone(failure, length) : kDone;
 }
 
 void* Mapping::at(uint64_t offset, uint64_t length) const {
@@ -179,8 +169,7 @@ Failure Mapping::replace(uint64_t offset, uint64_t length, int protection, int f
       ::mmap(at(offset, length), length, protection, flags | MAP_FIXED, fd, static_cast<off_t>(fileOffset));
   if (address != MAP_FAILED) return kDone;
   const Failure failure = failedCall("mmap");
-  closeHole(offset, length);
-  return failure;
+  return closeHole(offset, length) ? halfDone(failure) : failure;
 }
 
 /// `offset..offset + length` of this mapping is one piece. Its pages go, a mapping without pages stays.
@@ -193,10 +182,13 @@ Failure Mapping::moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t o
 }
 
 /// After a call with MAP_FIXED failed: some kernels unmap what was there before they find out that they cannot do
-/// the rest. A hole could be taken by any other thread, so it is made reservation at once.
-void Mapping::closeHole(uint64_t offset, uint64_t length) {
+/// the rest. A hole could be taken by any other thread, so it is made reservation at once. Returns whether the range may
+/// show something else than before.
+bool Mapping::closeHole(uint64_t offset, uint64_t length) {
   // SAFETY: MAP_FIXED_NOREPLACE replaces nothing: it succeeds exactly if the whole range is a hole.
-  ::mmap(at(offset, length), length, PROT_NONE, kReservationFlags | MAP_FIXED_NOREPLACE, -1, 0);
+  const void* address =
+      ::mmap(at(offset, length), length, PROT_NONE, kReservationFlags | MAP_FIXED_NOREPLACE, -1, 0);
+  return address != MAP_FAILED || errno != EEXIST;
 }
 
 /// How many bytes from `offset` on (at most `length`) the kernel keeps as one piece (VMA). Only such a piece may be

@@ -35,8 +35,8 @@ class Mapping {
     return length != 0 && offset < size_ && length <= size_ - offset;
   }
 
-  // The rest takes ranges that the caller has proved to lie inside, in whole pages. Each is all or nothing,
-  // except where it says otherwise. `protection` is PROT_READ and PROT_WRITE together or less.
+  // The rest takes ranges that the caller has proved to lie inside, in whole pages. A failure says whether something was
+  // done (`isHalfDone`). `protection` is PROT_READ and PROT_WRITE together or less.
 
   /// Replaces the range by `fd` from `fileOffset` on, shared, in one step. `isReserved`: huge pages are reserved for it.
   Failure mapShared(uint64_t offset, uint64_t length, int protection, int fd, uint64_t fileOffset, bool isReserved);
@@ -44,12 +44,11 @@ class Mapping {
   Failure mapCopyOnWrite(uint64_t offset, uint64_t length, int fd);
   /// Makes the range plain reservation again: no memory, no access.
   Failure clear(uint64_t offset, uint64_t length);
-  /// Changes the protection. Over pieces of different kinds the kernel may fail after the first: then repeat
-  /// with the old protection.
+  /// Changes the protection. Over pieces of different kinds the kernel may fail after the first.
   Failure protect(uint64_t offset, uint64_t length, int protection);
   /// Moves the range's private pages, contents kept, to another mapping, where it replaces what is there; the
-  /// range becomes plain reservation. The range's protection goes with it. When it fails, the pages are where
-  /// they were, and the destination is as it was if it was plain reservation.
+  /// range becomes plain reservation. The range's protection goes with it. A failure says how much has moved: the pages
+  /// behind are where they were.
   Failure moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
 
   /// The address of a range that is not empty, in whole pages. Ends the process unless it lies inside.
@@ -61,7 +60,7 @@ class Mapping {
 
   Failure replace(uint64_t offset, uint64_t length, int protection, int flags, int fd, uint64_t fileOffset);
   Failure moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
-  void closeHole(uint64_t offset, uint64_t length);
+  bool closeHole(uint64_t offset, uint64_t length);
   uint64_t lengthOfOnePiece(uint64_t offset, uint64_t length) const;
   Failure nameEnd() const;
   void nameRange(uint64_t offset, uint64_t length) const;

@@ -1,6 +1,7 @@
 // A machine that fails where it is told to, whoever carries a command out: what comes before is really done, what takes
 // it back too.
 
+import * as abi from '../../assembly/abi.ts';
 import type { Executor } from '../../ts/apply/runner.ts';
 import type { Context } from '../../ts/map/context.ts';
 
@@ -14,9 +15,9 @@ export class Failing {
   constructor({ runner, native, sinks }: Context) {
     const connect = runner.connect.bind(runner);
     const limited = new Map<Executor, Executor>();
-    runner.connect = (sink, executor, pausable) => {
+    runner.connect = (sink, executor, attached) => {
       if (!limited.has(executor)) limited.set(executor, this.#limit(executor));
-      connect(sink, limited.get(executor)!, pausable);
+      connect(sink, limited.get(executor)!, attached);
     };
     for (const { id } of sinks) runner.connect(id, native);
   }
@@ -44,6 +45,14 @@ export class Failing {
       get failure() {
         return stopped ?? executor.failure;
       },
+      get answer() {
+        return stopped ? abi.ANSWER_NOT_DONE : executor.answer!;
+      },
+      get moved() {
+        return stopped ? 0 : executor.moved!;
+      },
+      secure: (core, index, mayReplace) => executor.secure!(core, index, mayReplace),
+      shutDown: (sink) => executor.shutDown!(sink),
     };
   }
 }

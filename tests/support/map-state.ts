@@ -108,7 +108,7 @@ export class Machine {
     this.memory = SharedMemory.create(pages * PAGE, { name: 'memory' });
     this.root = map.createRegion({ name: 'system', kind: 'container', size: pages * PAGE });
     this.context = this.root.context;
-    this.context.runner.observer = (core, { commands }) => this.plans.push(hexOf(core.planBytes(commands)));
+    this.context.runner.observe((core, { commands }) => void this.plans.push(hexOf(core.planBytes(commands))));
     this.ram = map.createRegion({ name: 'ram', kind: 'ram', size: (pages / 2) * PAGE }).place(this.root);
     this.space = map.createAddressSpace({ name: 'guest', root: this.root });
     this.va = map.attachVaSpace(this.space, { name: 'va', size: pages * PAGE });
@@ -139,7 +139,7 @@ export class Machine {
     const core = new Core({ debug: true });
     const runner = new PlanRunner(core);
     const plans: string[] = [];
-    runner.observer = (_, { commands }) => plans.push(hexOf(core.planBytes(commands)));
+    runner.observe((_, { commands }) => void plans.push(hexOf(core.planBytes(commands))));
     const replayer = new Replayer(core, runner, new Names());
     for (const operation of parseTrace(this.text.join('')).operations) replayer.apply(operation);
     return plans;

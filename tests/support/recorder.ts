@@ -120,7 +120,9 @@ export class Recorder implements Executor {
   /** What a page of a VA space shows. */
   vaPage(sink: number, page: number): { object: number; page: number; access: string } | undefined {
     const mapped = this.#va(sink).mapped.get(page);
-    return mapped && { object: mapped.object, page: mapped.page, access: accessName(mapped.access) };
+    return mapped && mapped.access !== 0
+      ? { object: mapped.object, page: mapped.page, access: accessName(mapped.access) }
+      : undefined;
   }
 
   /** What may be used of it. */
@@ -258,20 +260,59 @@ export class Recorder implements Executor {
     return result;
   }
 
-  /** A command of the plan failed half way: what it was to replace is gone. */
-  spoil(command: Command): void {
+  /** A command failed half way. Returns how many pages have moved. */
+  spoil(command: Command, moving: number): number {
     const va = this.#vas.get(command.sink);
-    if (va === undefined || command.op === abi.OP_VA_PARK || command.op === abi.OP_VA_LIMIT) return;
+    if (va === undefined || command.op === abi.OP_VA_LIMIT) return 0;
     const [start, pages] = [pageOf(command.gpa), pageOf(command.length)];
+    if (command.op === abi.OP_VA_PARK || command.op === abi.OP_VA_UNPARK) {
+      const moved = Math.min(moving, pages);
+      if (moved > 0) this.#changeVa({ ...command, length: moved * abi.PAGE_SIZE });
+      for (let page = start + moved; page < start + pages; page++) {
+        const left = va.mapped.get(page);
+        if (left?.content !== undefined) va.mapped.set(page, { ...left, access: 0 });
+        else va.mapped.delete(page);
+      }
+      return moved;
+    }
     for (let page = start; page < start + pages; page++) {
       const mapped = va.mapped.get(page);
       if (mapped === undefined) continue;
       if (command.op === abi.OP_VA_PROTECT) {
         va.mapped.set(page, { ...mapped, access: command.access });
-        return;
+        return 0;
       }
       if (mapped.content === undefined) va.mapped.delete(page);
     }
+    return 0;
+  }
+
+  /** What a command that failed has left is reached by nobody. */
+  secure(core: Core, index: number): number {
+    const command = core.command(index);
+    const va = this.#vas.get(command.sink);
+    if (va === undefined) return this.#secureSlot(command);
+    let start = pageOf(command.gpa);
+    let end = start + pageOf(command.length);
+    while (this.#isInside(va.mapped.get(start))) start--;
+    while (this.#isInside(va.mapped.get(end))) end++;
+    for (let page = start; page < end; page++) {
+      const mapped = va.mapped.get(page);
+      if (mapped?.content !== undefined) va.mapped.set(page, { ...mapped, access: 0 });
+      else va.mapped.delete(page);
+    }
+    return abi.SECURED_CLOSED;
+  }
+
+  #secureSlot(command: Command): number {
+    if (command.op === abi.OP_SLOT_ADD) return abi.SECURED_CLOSED;
+    this.shutDown(command.sink);
+    return abi.SECURED_DOWN;
+  }
+
+  /** The partition has no slots any more, and is given none. */
+  shutDown(sink: number): void {
+    this.#attachment(sink).partition.slots.clear();
   }
 
   #carryOut(command: Command): void {
@@ -323,7 +364,8 @@ export class Recorder implements Executor {
     };
     const usable = (isPrivate: boolean) => {
       expect(object && object.isPrivate === isPrivate && inObject < object.pages, 'no such page of an object');
-      expect(access & abi.ACCESS_READ && !(access & abi.ACCESS_EXECUTE), 'no such protection');
+      // Pages that are held somewhere come back to where they were, without access.
+      expect((access & abi.ACCESS_READ || isPrivate) && !(access & abi.ACCESS_EXECUTE), 'no such protection');
       expect(object?.isWritable || !(access & abi.ACCESS_WRITE), 'a read-only object is mapped writable');
     };
     const isThere = () => expect(had && had.object === backing && had.page === inObject, 'something else is there');
@@ -418,6 +460,10 @@ export class Recorder implements Executor {
 /** Lets commands through until it is to fail. */
 export class FailAfter implements Executor {
   readonly failure = new Error('told to fail');
+  answer: number = abi.ANSWER_DONE;
+  moved = 0;
+  /** How commands fail: with nothing done, or half done, with so many pages moved. */
+  half: number | undefined = 0;
   readonly #recorder: Recorder;
   /** How many commands succeed before the next failure, and before the one after that. */
   #schedule: number[] = [];
@@ -437,10 +483,24 @@ export class FailAfter implements Executor {
       return this.#recorder.execute(core, first, count);
     }
     this.#recorder.execute(core, first, left);
-    this.#recorder.spoil(core.command(first + left));
+    this.#fail(core.command(first + left));
     this.#recorder.takeBack();
     this.#schedule.shift();
     return left;
+  }
+
+  #fail(command: Command): void {
+    const isSlot = command.op === abi.OP_SLOT_ADD || command.op === abi.OP_SLOT_DELETE;
+    this.answer = this.half === undefined || isSlot ? abi.ANSWER_NOT_DONE : abi.ANSWER_HALF_DONE;
+    this.moved = this.half === undefined ? 0 : this.#recorder.spoil(command, this.half) * abi.PAGE_SIZE;
+  }
+
+  secure(core: Core, index: number): number {
+    return this.#recorder.secure(core, index);
+  }
+
+  shutDown(sink: number): void {
+    this.#recorder.shutDown(sink);
   }
 }
 

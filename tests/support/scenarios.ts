@@ -36,7 +36,7 @@ export const MACHINE = {
 };
 
 /** RAM of pages of 16 KiB, and what may come to lie over it. */
-const HUGE = `
+export const HUGE = `
   object huge 40000 pages 4000
   object giant 20000 pages 10000
   ram big 20000

@@ -95,10 +95,10 @@ export class SmallWorld {
     const runner = new PlanRunner(core);
     this.#core = core;
     this.#runner = runner;
-    runner.observer = (_, { disturbance }) => {
+    runner.observe((_, { disturbance }) => {
       this.#recorder.beginPlan();
       this.#class = disturbance;
-    };
+    });
     core.begin();
     core.createRegion(abi.KIND_CONTAINER, pages * PAGE, 0);
     for (const { kind, memory, pages: mapped, pageSize = 1 } of inhabitants) {
@@ -177,9 +177,8 @@ export class SmallWorld {
       if (had.start !== has.start) core.move(id, has.start * PAGE);
       if (had.priority !== has.priority) core.setPriority(id, has.priority);
     }
-    try {
-      this.#runner.commit();
-    } catch (error) {
+    const { error } = this.#runner.commit();
+    if (error !== undefined) {
       for (const i of this.#regions.keys()) {
         this.#sizes[i] = sizes[i] as number;
         this.#holes[i] = holes[i] as number;

@@ -1,8 +1,8 @@
 // A core whose sinks record, spoken to in the words of script.ts and answering in lines of text.
 
 import * as abi from '../../assembly/abi.ts';
-import { COMMAND_NAMES, type Executor, type Pausable, PlanRunner } from '../../ts/apply/runner.ts';
-import { type Address, formatHex, LAST_ADDRESS } from '../../ts/core/address.ts';
+import { type Attached, COMMAND_NAMES, type Executor, type Pausable, PlanRunner } from '../../ts/apply/runner.ts';
+import { type Address, formatHex, LAST_ADDRESS, lengthOf } from '../../ts/core/address.ts';
 import { type Command, Core, type CoreOptions, type Row } from '../../ts/core/core.ts';
 import { accessName, DISTURBANCES, type Disturbance } from '../../ts/core/kinds.ts';
 import { Names } from '../../ts/core/names.ts';
@@ -35,12 +35,12 @@ export class World {
   constructor(build: Build = 'release', options: CoreOptions = {}) {
     this.core = new Core({ ...options, debug: build === 'debug', explain: this.names.explain });
     this.runner = new PlanRunner(this.core);
-    this.runner.observer = (core, { commands, disturbance }) => {
+    this.runner.observe((core, { commands, disturbance }) => {
       this.recorder.beginPlan();
       this.plan = core.planBytes(commands).slice();
       this.planLines = alignRows(Array.from({ length: commands }, (_, i) => this.#commandCells(core.command(i))));
       this.disturbance = DISTURBANCES[disturbance] as Disturbance;
-    };
+    });
     this.#replayer = new Replayer(this.core, this.runner, this.names, {
       object: (id, { kind, writable, size, pageSize }) =>
         this.recorder.addObject(id, kind === 'private', writable, size, pageSize),
@@ -51,13 +51,13 @@ export class World {
       attach: (sink, { id, partition, va, gpaOffset }) => {
         const ids = [this.#replayer.id('partition', partition), this.#replayer.id('sink', va)] as const;
         this.recorder.attach(sink, ...ids, gpaOffset);
-        this.#connect(sink, id);
+        this.#connect(sink, id, { partition, va: ids[1], pausable: this.pausable });
       },
     });
   }
 
-  #connect(sink: number, id: number): void {
-    this.runner.connect(sink, this.executor, this.pausable);
+  #connect(sink: number, id: number, attached?: Attached): void {
+    this.runner.connect(sink, this.executor, attached);
     const name = this.#script.nameOf('sink', id);
     if (name !== undefined) this.names.sinks.set(sink, name);
   }
@@ -100,6 +100,24 @@ export class World {
     const truth = DISTURBANCES[this.recorder.disturbance()];
     if (truth !== this.disturbance) throw new Error(`the plan says "${this.disturbance}", and it is "${truth}"`);
     this.recorder.checkContents();
+  }
+
+  /** Tries again whatever is lost. */
+  repair(): this {
+    for (const sink of [...this.recorder.vas(), ...this.recorder.attachments()]) {
+      for (const { start, last } of rowsOf(() => this.core.lost(sink))) {
+        this.core.begin();
+        this.core.repair(sink, start, lengthOf(start, last));
+        const { error } = this.runner.commit();
+        if (error !== undefined) throw error;
+      }
+    }
+    return this;
+  }
+
+  /** Whether some partition was shut down. */
+  isDown(): boolean {
+    return this.recorder.attachments().some((sink) => this.core.hasSink(sink) && this.core.isDown(sink));
   }
 
   /** Aborts what is open. */

@@ -198,9 +198,9 @@ export class GuestWindows {
   }
 
   #show(gpa: number, isWrite: boolean): GuestWindow | undefined {
-    const { core, isBusy } = this.#context;
+    const { core, isBroken, isBusy } = this.#context;
     // While a plan is carried out, the pieces are not what the core says.
-    if (isBusy || core.isBroken) return undefined;
+    if (isBusy || isBroken) return undefined;
     const [first, ...rest] = core.partsFrom(this.#sink, gpa);
     if (first === undefined || first.start > gpa || !this.#isLasting(first)) return undefined;
     const isWritable = (first.flags & abi.ACCESS_WRITE) !== 0;

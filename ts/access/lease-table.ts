@@ -2,7 +2,7 @@
 // access away that it needs.
 
 import * as abi from '../../assembly/abi.ts';
-import { formatHex, sum } from '../core/address.ts';
+import { type Address, formatHex, sum } from '../core/address.ts';
 import type { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { Attachment } from '../sinks/partition.ts';
@@ -135,8 +135,17 @@ export class LeaseTable {
 
   /** Ends all leases, and says which. */
   endAll(): LeaseFacts[] {
-    const facts = this.all();
-    for (const lease of [...this.#held]) {
+    return this.#end([...this.#held]);
+  }
+
+  /** Ends the leases in a range that is lost. */
+  endIn(sink: number, start: Address, length: Address): LeaseFacts[] {
+    const range = { start: Number(start), end: Number(sum(start, length)) };
+    return this.#end(this.#bySink.get(sink)?.overlapping(range) ?? []);
+  }
+
+  #end(leases: readonly HeldLease[]): LeaseFacts[] {
+    for (const lease of leases) {
       try {
         lease.takeBack();
       } catch {
@@ -144,8 +153,8 @@ export class LeaseTable {
         this.remove(lease);
       }
     }
-    this.#wake();
-    return facts;
+    if (leases.length > 0) this.#wake();
+    return leases.map(leaseFacts);
   }
 
   #wake(): void {

@@ -116,8 +116,8 @@ class Keeping {
 
   /** Gives all of it back: now, or where that fails, with the next transaction. */
   end(): void {
-    const { closed, core, overdue } = this.#context;
-    if (this.#withheld.length === 0 || closed || core.isBroken) return;
+    const { closed, isBroken, overdue } = this.#context;
+    if (this.#withheld.length === 0 || closed || isBroken) return;
     overdue.add(this.giveBack);
     this.#context.transaction(() => {});
   }

@@ -1,6 +1,7 @@
 // Plans on this machine: the core's linear memory goes to the addon as it is.
 
 import * as abi from '../../assembly/abi.ts';
+import { type Address, toAddress } from '../core/address.ts';
 import type { Core } from '../core/core.ts';
 import { type Executor as AddonExecutor, type Backing, native, type Reservation, type Vm } from '../core/native.ts';
 import type { Executor } from './runner.ts';
@@ -18,6 +19,19 @@ export class NativeExecutor implements Executor {
 
   get failure(): unknown {
     return this.#addon.failure;
+  }
+  get answer(): number {
+    return this.#addon.answer;
+  }
+  get moved(): Address {
+    return toAddress(this.#addon.moved);
+  }
+
+  secure(core: Core, index: number, mayReplace: boolean): number {
+    return this.#addon.secure(core.memory.buffer, core.planPointer() + index * abi.COMMAND_SIZE, mayReplace);
+  }
+  shutDown(sink: number): void {
+    this.#addon.shutDown(sink);
   }
 
   setVaSpace(sink: number, reservation: Reservation): void {

@@ -4,7 +4,8 @@
 import { channel } from 'node:diagnostics_channel';
 import type { Command } from '../core/core.ts';
 import { DISTURBANCES, type Disturbance } from '../core/kinds.ts';
-import type { PlanFacts, PlanRunner } from './runner.ts';
+import type { LossOperation } from './losses.ts';
+import type { Outcome, PlanRunner } from './runner.ts';
 
 /** What was done so far. */
 export interface PlanCounters {
@@ -27,51 +28,46 @@ export interface PlanMessage {
   readonly error: unknown;
 }
 
+/** A message of the channel `membacking:lost`: after a plan of which not all could be put back. */
+export interface LostMessage {
+  /** What is lost, as `details.lost` of the error. */
+  readonly lost: readonly LossOperation[];
+  /** Why the plan came to nothing. */
+  readonly error: unknown;
+}
+
 const CHANNEL = channel('membacking:plan');
+const LOST_CHANNEL = channel('membacking:lost');
 
 export class PlanEvents {
   readonly counters: PlanCounters = { plans: 0, commands: 0, failed: 0, disturbing: 0 };
-  readonly #runner: PlanRunner;
   #started = 0;
-  #plan: PlanFacts | undefined;
   #commands: readonly Command[] | undefined;
 
   constructor(runner: PlanRunner) {
-    this.#runner = runner;
-    runner.observer = (core, plan) => {
-      this.#plan = plan;
+    runner.observe((core, plan) => {
+      this.#commands = undefined;
       if (plan.commands === 0 || !CHANNEL.hasSubscribers) return;
       this.#started = performance.now();
       this.#commands = Array.from({ length: plan.commands }, (_, index) => core.command(index));
-    };
+    });
   }
 
-  /** Ends the transaction as the runner does. */
-  commit(): void {
-    this.#plan = undefined;
-    this.#commands = undefined;
-    try {
-      this.#runner.commit();
-    } catch (error) {
-      this.#tell(error);
-      throw error;
-    }
-    this.#tell(undefined);
-  }
-
-  #tell(error: unknown): void {
-    const plan = this.#plan;
-    if (plan === undefined || plan.commands === 0) return;
+  /** Counts what became of a plan, and tells who listens. */
+  tell({ plan, hasHappened, error, lost }: Outcome): void {
+    if (plan.commands === 0) return;
     const { counters } = this;
-    if (error === undefined) {
+    if (hasHappened) {
       counters.plans++;
       counters.commands += plan.commands;
       if (DISTURBANCES[plan.disturbance] === 'unchanged-bytes') counters.disturbing++;
     } else {
       counters.failed++;
     }
+    if (lost.length > 0) LOST_CHANNEL.publish({ lost: lost.flat(), error } satisfies LostMessage);
     const commands = this.#commands;
     if (commands === undefined) return;
+    this.#commands = undefined;
     const disturbance = DISTURBANCES[plan.disturbance]!;
     const message: PlanMessage = { commands, disturbance, duration: performance.now() - this.#started, error };
     CHANNEL.publish(message);

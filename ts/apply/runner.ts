@@ -1,10 +1,12 @@
 // Runs plans: the core decides, executors do, and here is the only rollback. A plan is executed in order, in runs of
-// commands of one executor; if a command fails, the core rolls back and what was done is taken back. If that fails too,
-// the map is poisoned: it keeps what is mapped mapped, and refuses every further change.
+// commands of one executor; if a command fails, the core rolls back and what was done is taken back. What cannot be taken back
+// is lost: nobody reaches that range any more, the core is told, and everything else goes on.
 
 import * as abi from '../../assembly/abi.ts';
-import type { Core } from '../core/core.ts';
+import type { Address } from '../core/address.ts';
+import type { Command, Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
+import { enterLoss, Losses, type LossOperation } from './losses.ts';
 
 /** Carries out commands of the core's current plan. */
 export interface Executor {
@@ -14,6 +16,15 @@ export interface Executor {
   unwind?(core: Core, first: number, count: number): number;
   /** Why the last one failed. */
   readonly failure: unknown;
+  /** ANSWER_*: what there is of it. Default: nothing was done. */
+  readonly answer?: number;
+  /** Bytes that have moved, of a command that moves pages. */
+  readonly moved?: Address;
+  /** Makes sure that nobody reaches what command `index`, which failed, has left. `mayReplace`: no private pages are there.
+   *  SECURED_*. Default: closed. */
+  secure?(core: Core, index: number, mayReplace: boolean): number;
+  /** Shuts down the partition of an attachment. */
+  shutDown?(sink: number): void;
 }
 
 /** Holds the guest's vCPUs around plans that would let them miss bytes that stay valid. */
@@ -22,47 +33,83 @@ export interface Pausable {
   resume(): void;
 }
 
-/** What became of a transaction. */
+/** How much a plan does. */
 export interface PlanFacts {
   readonly commands: number;
   /** CLASS_* of abi.ts. */
   readonly disturbance: number;
 }
 
+/** What became of a transaction. */
+export interface Outcome {
+  readonly plan: PlanFacts;
+  /** Whether what was asked for is so now. */
+  readonly hasHappened: boolean;
+  /** Why it is not, or what went wrong after it was. */
+  readonly error: unknown;
+  /** What could not be put back: transactions that have told the core so. */
+  readonly lost: readonly (readonly LossOperation[])[];
+}
+
 /** Sees each plan after it was made and before it is executed; it may read its commands from the core. */
 export type PlanObserver = (core: Core, plan: PlanFacts) => void;
 
+/** What an attachment's commands are about. */
+export interface Attached {
+  readonly partition: unknown;
+  readonly pausable: Pausable | undefined;
+  /** The VA space that its slots show. */
+  readonly va: number;
+}
+
+/** Whom the commands of a sink go to. */
+interface Connection {
+  readonly executor: Executor;
+  readonly attached: Attached | undefined;
+}
+
+/** A command that failed, and what there is of it. */
+interface CommandFailure {
+  readonly done: number;
+  readonly cause: unknown;
+  readonly answer: number;
+  readonly moved: Address;
+}
+
 export class PlanRunner {
   readonly #core: Core;
+  /** May throw: then nothing of the plan is executed, and nothing has happened. */
+  readonly #admit: PlanObserver;
   /** By sink id. A sink without one (a replay's) is told nothing. */
-  readonly #executors = new Map<number, Executor>();
-  readonly #pausables = new Map<number, Pausable>();
+  readonly #connections = new Map<number, Connection>();
   /** The executor of every sink, while there is only one. */
   #only: Executor | undefined;
   #isRunning = false;
-  observer: PlanObserver | undefined;
-  /** May throw: then nothing of the plan is executed, and nothing has happened. */
-  admit: ((core: Core, commands: number) => void) | undefined;
+  readonly #observers = new Set<PlanObserver>();
 
-  constructor(core: Core) {
+  constructor(core: Core, admit: PlanObserver = () => {}) {
     this.#core = core;
+    this.#admit = admit;
+  }
+
+  /** Tells `observer` of every plan from now on. What it throws stops the plan. */
+  observe(observer: PlanObserver): void {
+    this.#observers.add(observer);
   }
 
   /** Whom the sink's commands go to, from now on. */
-  connect(sink: number, executor: Executor, pausable?: Pausable): void {
-    this.#executors.set(sink, executor);
-    if (pausable !== undefined) this.#pausables.set(sink, pausable);
+  connect(sink: number, executor: Executor, attached?: Attached): void {
+    this.#connections.set(sink, { executor, attached });
     this.#simplify();
   }
 
   disconnect(sink: number): void {
-    this.#executors.delete(sink);
-    this.#pausables.delete(sink);
+    this.#connections.delete(sink);
     this.#simplify();
   }
 
   #simplify(): void {
-    const different = new Set(this.#executors.values());
+    const different = new Set([...this.#connections.values()].map(({ executor }) => executor));
     this.#only = different.size === 1 ? [...different][0] : undefined;
   }
 
@@ -71,139 +118,226 @@ export class PlanRunner {
     return this.#isRunning;
   }
 
-  /** Ends the core's innermost transaction; the outermost one's plan is executed. Throws what `Core.commit` throws,
-   *  PLAN_FAILED (nothing has happened), POISONED, and RESUME_FAILED (it has happened). */
-  commit(): PlanFacts {
-    const commands = this.#core.commit();
-    if (this.#core.open > 0) return NOTHING;
+  /** Ends the core's innermost transaction; the outermost one's plan is executed. What the outcome says is so; what is thrown
+   *  says nothing. */
+  commit(): Outcome {
+    const commands = this.#endTransaction();
+    if (typeof commands !== 'number') return { plan: NOTHING, hasHappened: false, error: commands, lost: [] };
+    if (this.#core.open > 0) return DONE;
     this.#isRunning = true;
     try {
-      return this.#bringAbout(commands);
+      return this.#bringAbout(this.#factsOf(commands));
     } finally {
       this.#isRunning = false;
     }
   }
 
-  #bringAbout(commands: number): PlanFacts {
+  /** Makes the plan of the only transaction, shows it to `look`, and takes the transaction back. */
+  preview(look: PlanObserver): Outcome {
+    const commands = this.#endTransaction();
+    if (typeof commands !== 'number') return { plan: NOTHING, hasHappened: false, error: commands, lost: [] };
+    const plan = this.#factsOf(commands);
+    look(this.#core, plan);
+    return { plan, hasHappened: false, error: undefined, lost: this.#takeBack(NONE_DONE, new Holding()) };
+  }
+
+  /** How many commands the plan has, or why there is none: the core has then undone the transaction. */
+  #endTransaction(): number | MembackingError {
+    try {
+      return this.#core.commit();
+    } catch (error) {
+      if (error instanceof MembackingError && !this.#core.isBroken) return error;
+      throw error;
+    }
+  }
+
+  #factsOf(commands: number): PlanFacts {
+    return { commands, disturbance: commands === 0 ? abi.CLASS_NONE : this.#core.planClass() };
+  }
+
+  #bringAbout(plan: PlanFacts): Outcome {
     const core = this.#core;
-    const disturbance = commands === 0 ? abi.CLASS_NONE : core.planClass();
-    const plan = { commands, disturbance };
-    this.observer?.(core, plan);
-    this.#admit(commands);
-    if (commands === 0 || this.#executors.size === 0) core.adopt();
-    else this.#carryOut(plan);
-    return plan;
+    try {
+      for (const observer of this.#observers) observer(core, plan);
+      this.#admit(core, plan);
+    } catch (error) {
+      return { plan, hasHappened: false, error, lost: this.#takeBack(NONE_DONE, new Holding()) };
+    }
+    if (plan.commands !== 0 && this.#connections.size !== 0) return this.#carryOut(plan);
+    core.adopt();
+    return { plan, hasHappened: true, error: undefined, lost: [] };
   }
 
-  #admit(commands: number): void {
+  /** Holds the vCPUs that would miss bytes meanwhile. */
+  #carryOut(plan: PlanFacts): Outcome {
+    const holding = new Holding();
+    let outcome: Outcome;
     try {
-      this.admit?.(this.#core, commands);
+      outcome = this.#holdAndExecute(plan, holding);
     } catch (error) {
-      this.#unwind(0);
+      holding.end();
       throw error;
     }
-  }
-
-  #carryOut({ commands, disturbance }: PlanFacts): void {
-    if (disturbance !== abi.CLASS_UNCHANGED_BYTES) {
-      this.#executeAndAdopt(commands);
-      return;
-    }
-    const paused: Pausable[] = [];
-    try {
-      for (const pausable of this.#involved(commands)) {
-        pausable.pause();
-        paused.push(pausable);
-      }
-    } catch (cause) {
-      resume(paused);
-      this.#unwind(0);
-      throw new MembackingError(
-        'PLAN_FAILED',
-        'a partition could not be paused for a change of its memory map; nothing was changed',
-        { cause },
-      );
-    }
-    try {
-      this.#executeAndAdopt(commands);
-    } catch (error) {
-      resume(paused);
-      throw error;
-    }
-    const failure = resume(paused);
-    if (failure === undefined) return;
+    const failure = holding.end();
+    if (failure === undefined || !outcome.hasHappened) return outcome;
     const message = `the memory map was changed, but a partition could not be resumed after it: ${reason(failure.cause)}`;
-    throw new MembackingError('RESUME_FAILED', message, failure);
+    return { ...outcome, error: new MembackingError('RESUME_FAILED', message, failure) };
+  }
+
+  #holdAndExecute(plan: PlanFacts, holding: Holding): Outcome {
+    if (plan.disturbance === abi.CLASS_UNCHANGED_BYTES) {
+      const failure = holding.hold(this.#involved(plan.commands));
+      if (failure !== undefined) {
+        const lost = this.#takeBack(NONE_DONE, holding);
+        const what = 'a partition could not be paused for a change of its memory map';
+        return { plan, hasHappened: false, error: planFailed(what, {}, failure.cause, lost), lost };
+      }
+    }
+    const failure = this.#run(0, plan.commands, execute);
+    if (failure !== undefined) return this.#fail(plan, failure, holding);
+    this.#core.adopt();
+    return { plan, hasHappened: true, error: undefined, lost: [] };
   }
 
   #involved(commands: number): Set<Pausable> {
     const involved = new Set<Pausable>();
-    for (let i = 0; i < commands && involved.size < this.#pausables.size; i++) {
-      const pausable = this.#pausables.get(this.#core.commandSink(i));
+    for (let i = 0; i < commands; i++) {
+      const pausable = this.#connections.get(this.#core.commandSink(i))?.attached?.pausable;
       if (pausable !== undefined) involved.add(pausable);
     }
     return involved;
   }
 
-  /** Or unwinds. */
-  #executeAndAdopt(commands: number): void {
-    const failure = this.#run(commands, execute);
-    if (failure === undefined) {
-      this.#core.adopt();
-      return;
-    }
+  #fail(plan: PlanFacts, failure: CommandFailure, holding: Holding): Outcome {
     const command = this.#core.command(failure.done);
-    this.#unwind(failure.done);
-    const what = `${COMMAND_NAMES[command.op]} at ${`0x${command.gpa.toString(16)}`}`;
-    const message = `command ${failure.done + 1} of ${commands} of the plan (${what}) failed: ${reason(failure.cause)}; nothing was changed`;
-    throw new MembackingError('PLAN_FAILED', message, {
-      details: { done: failure.done, command },
-      cause: failure.cause,
-    });
+    const lost = this.#takeBack(failure, holding);
+    const place = `${COMMAND_NAMES[command.op]} at 0x${command.gpa.toString(16)}`;
+    const what = `command ${failure.done + 1} of ${plan.commands} of the plan (${place}) failed: ${reason(failure.cause)}`;
+    const error = planFailed(what, { done: failure.done, command }, failure.cause, lost);
+    return { plan, hasHappened: false, error, lost };
   }
 
-  /** Takes the first `done` commands back. */
-  #unwind(done: number): void {
-    const inverse = this.#core.unwind(done);
-    const failure = this.#run(inverse, unwind);
-    if (failure === undefined) {
-      this.#core.unwound();
-      return;
+  // ---- Taking back -------------------------------------------------------------------------------
+
+  /** Takes back what was done of the plan. Returns the transactions that say what could not be put back. */
+  #takeBack({ done, answer, moved }: CommandFailure, holding: Holding): LossOperation[][] {
+    const core = this.#core;
+    let losses = this.#runAll(core.unwind(done, answer, moved), unwind, holding);
+    core.unwound();
+    const lost: LossOperation[][] = [];
+    // Slots are arranged around what is lost: of that, too, something may fail.
+    for (let operations = losses.operations(core); operations.length > 0; operations = losses.operations(core)) {
+      lost.push(operations);
+      losses = this.#tell(operations, holding);
     }
-    this.#core.poison();
-    const message = `a plan failed after ${done} commands, and taking them back failed too (${reason(failure.cause)}): what is mapped stays, every further change is refused`;
-    throw new MembackingError('POISONED', message, { details: { done }, cause: failure.cause });
+    return lost;
   }
 
-  /** Executes the commands that the core now shows; undefined, or where it stopped and why. */
-  #run(count: number, run: Run): { done: number; cause: unknown } | undefined {
-    if (this.#only !== undefined) {
-      const done = run(this.#only, this.#core, 0, count);
-      return done === count ? undefined : { done, cause: this.#only.failure };
+  #tell(operations: readonly LossOperation[], holding: Holding): Losses {
+    const core = this.#core;
+    core.begin();
+    for (const operation of operations) enterLoss(core, operation);
+    const plan = this.#factsOf(core.commit());
+    for (const observer of this.#observers) observer(core, plan);
+    const losses = this.#runAll(plan.commands, execute, holding);
+    core.adopt();
+    return losses;
+  }
+
+  /** Executes all commands that the core now shows; what fails is lost. */
+  #runAll(count: number, run: Run, holding: Holding): Losses {
+    const core = this.#core;
+    const losses = new Losses();
+    for (let next = 0; next < count; ) {
+      if (losses.isDown(core.commandSink(next))) {
+        next++;
+        continue;
+      }
+      const isHindered = !losses.isEmpty && losses.hinder(core.command(next));
+      const failure = isHindered ? hindered(next) : this.#run(next, losses.isEmpty ? count : next + 1, run);
+      if (failure === undefined) {
+        next = losses.isEmpty ? count : next + 1;
+        continue;
+      }
+      holding.holdAll(this.#connections.values());
+      this.#lose(failure, isHindered, losses);
+      next = failure.done + 1;
     }
-    for (let first = 0; first < count; ) {
-      const executor = this.#executors.get(this.#core.commandSink(first));
-      let end = first + 1;
-      while (end < count && this.#executors.get(this.#core.commandSink(end)) === executor) end++;
-      const done = executor === undefined ? end - first : run(executor, this.#core, first, end - first);
-      if (done < end - first) return { done: first + done, cause: executor!.failure };
-      first = end;
+    return losses;
+  }
+
+  #lose({ done, moved }: CommandFailure, isHindered: boolean, losses: Losses): void {
+    const command = this.#core.command(done);
+    const mayReplace = !isHindered && (command.op === abi.OP_VA_MAP || command.op === abi.OP_VA_UNMAP);
+    const { executor } = this.#connections.get(command.sink)!;
+    const secured = executor.secure?.(this.#core, done, mayReplace) ?? abi.SECURED_CLOSED;
+    losses.add(command, moved);
+    const partition = this.#connections.get(command.sink)?.attached?.partition;
+    for (const [sink, { attached, executor: other }] of this.#connections) {
+      const isOpen = secured === abi.SECURED_OPEN && attached?.va === command.sink;
+      if (isOpen) other.shutDown?.(sink);
+      const isSame = secured === abi.SECURED_DOWN && attached !== undefined && attached.partition === partition;
+      if (isOpen || isSame) losses.addDown(sink);
+    }
+  }
+
+  /** Executes commands that the core now shows, from `first` to before `end`; undefined, or where it stopped and why. */
+  #run(first: number, end: number, run: Run): CommandFailure | undefined {
+    if (this.#only !== undefined) return attempt(this.#only, run, this.#core, first, end);
+    for (let next = first; next < end; ) {
+      const executor = this.#executorOf(next);
+      let behind = next + 1;
+      while (behind < end && this.#executorOf(behind) === executor) behind++;
+      const failure = executor === undefined ? undefined : attempt(executor, run, this.#core, next, behind);
+      if (failure !== undefined) return failure;
+      next = behind;
     }
     return undefined;
   }
+
+  #executorOf(command: number): Executor | undefined {
+    return this.#connections.get(this.#core.commandSink(command))?.executor;
+  }
 }
 
-/** The last one that was paused first. What the first throws that does is returned. */
-function resume(paused: readonly Pausable[]): { cause: unknown } | undefined {
-  let failure: { cause: unknown } | undefined;
-  for (const pausable of paused.toReversed()) {
+/** Partitions that are held, and resumed in the end: the last one first. */
+class Holding {
+  readonly #held = new Set<Pausable>();
+
+  /** Holds them all, or says why not. */
+  hold(pausables: Iterable<Pausable>): { cause: unknown } | undefined {
     try {
-      pausable.resume();
+      for (const pausable of pausables) {
+        pausable.pause();
+        this.#held.add(pausable);
+      }
+      return undefined;
     } catch (cause) {
-      failure ??= { cause };
+      return { cause };
     }
   }
-  return failure;
+
+  /** Holds those that can be held and are not yet. */
+  holdAll(connections: Iterable<Connection>): void {
+    for (const { attached } of connections) {
+      const pausable = attached?.pausable;
+      if (pausable !== undefined && !this.#held.has(pausable)) this.hold([pausable]);
+    }
+  }
+
+  /** What the first throws that does is returned. */
+  end(): { cause: unknown } | undefined {
+    let failure: { cause: unknown } | undefined;
+    for (const pausable of [...this.#held].reverse()) {
+      try {
+        pausable.resume();
+      } catch (cause) {
+        failure ??= { cause };
+      }
+    }
+    this.#held.clear();
+    return failure;
+  }
 }
 
 type Run = (executor: Executor, core: Core, first: number, count: number) => number;
@@ -211,7 +345,38 @@ const execute: Run = (executor, core, first, count) => executor.execute(core, fi
 const unwind: Run = (executor, core, first, count) =>
   executor.unwind === undefined ? executor.execute(core, first, count) : executor.unwind(core, first, count);
 
+function attempt(executor: Executor, run: Run, core: Core, first: number, end: number): CommandFailure | undefined {
+  const done = run(executor, core, first, end - first);
+  if (done === end - first) return undefined;
+  const { failure, answer = abi.ANSWER_NOT_DONE, moved = 0 } = executor;
+  return { done: first + done, cause: failure, answer, moved };
+}
+
 const NOTHING: PlanFacts = { commands: 0, disturbance: abi.CLASS_NONE };
+const DONE: Outcome = { plan: NOTHING, hasHappened: true, error: undefined, lost: [] };
+
+function hindered(done: number): CommandFailure {
+  return { done, cause: undefined, answer: abi.ANSWER_NOT_DONE, moved: 0 };
+}
+
+const NONE_DONE = hindered(0);
+
+/** PLAN_FAILED, or RANGE_LOST where not all could be put back. */
+function planFailed(
+  what: string,
+  details: { done?: number; command?: Command },
+  cause: unknown,
+  lost: readonly (readonly LossOperation[])[],
+): MembackingError {
+  const operations = lost.flat();
+  if (operations.length === 0)
+    return new MembackingError('PLAN_FAILED', `${what}; nothing was changed`, { details, cause });
+  const ranges = operations.flatMap((each) => (each.op === 'lose' ? [`0x${each.start.toString(16)}`] : []));
+  const isDown = operations.some(({ op }) => op === 'shut-down');
+  const where = ranges.length === 0 ? '' : `: at ${[...new Set(ranges)].join(', ')} there is nothing now, until repair`;
+  const message = `${what}; taking it back failed too${where}${isDown ? ', and a partition was shut down' : ''}`;
+  return new MembackingError('RANGE_LOST', message, { details: { ...details, lost: operations }, cause });
+}
 
 /** What a command does, as the text form of a plan says it. */
 export const COMMAND_NAMES: Readonly<Record<number, string>> = {

@@ -54,11 +54,12 @@ type Export = (...args: number[]) => number;
 /** Exports that take and give u32 and i32; besides there are `memory`, `failedAddress` and the state's globals. */
 const NAMES = [
   ...(['abiVersion', 'init', 'verify', 'heapInUse', 'failedId', 'otherId', 'rowsPointer'] as const),
-  ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'poison', 'planPointer', 'planClass'] as const),
+  ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'depth', 'planPointer', 'planClass'] as const),
   ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
   ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'map', 'unmap'] as const),
   ...(['vaAttach', 'partitionCreate', 'partitionDestroy', 'partitionAttach', 'sinkDetach', 'protect'] as const),
+  ...(['lose', 'shutDown', 'isDown', 'repair', 'readLost'] as const),
   ...(['readFlat', 'readMappings', 'readPieces', 'readParts', 'readSlots', 'readProtections'] as const),
   ...(['readRegion', 'readChildren', 'explain'] as const),
 ];
@@ -100,6 +101,11 @@ function instantiate(build: 'core.wasm' | 'core.debug.wasm'): CoreModule {
   }
 }
 
+/** Past 2^64 it wraps, which the core refuses. */
+function lastOf(start: Address, length: Address): Address {
+  return BigInt.asUintN(64, BigInt(start) + BigInt(length) - 1n);
+}
+
 export class Core {
   /** Detaches its `buffer` when it grows: fetch that anew each time. */
   readonly memory: { readonly buffer: ArrayBuffer };
@@ -112,7 +118,6 @@ export class Core {
   readonly #globals: readonly WebAssembly.Global[];
   #view: DataView;
   #trap: unknown;
-  #open = 0;
   #isPoisoned = false;
 
   constructor({ policy = 'layered', maxMemory, debug = false, explain }: CoreOptions = {}) {
@@ -170,41 +175,35 @@ export class Core {
 
   /** Returns how many transactions are open now. Throws NESTING, PLAN_PENDING, POISONED, NO_MEMORY. */
   begin(): number {
-    this.#open = this.#check(this.#wasm.begin());
-    return this.#open;
+    return this.#check(this.#wasm.begin());
   }
   /** How many transactions are open now. */
   get open(): number {
-    return this.#open;
+    return this.#wasm.depth();
   }
   /** Undoes the innermost transaction. Throws NO_TRANSACTION. */
   abort(): void {
     this.#check(this.#wasm.abort());
-    this.#open--;
   }
   /** Ends the innermost transaction. The outermost makes the plan: returns how many commands it has. What it throws has
    *  undone the transaction. */
   commit(): number {
-    const result = this.#wasm.commit();
-    if (this.#open > 0) this.#open--;
-    return this.#check(result);
+    return this.#check(this.#wasm.commit());
   }
   /** The plan was executed. */
   adopt(): void {
     this.#check(this.#wasm.adopt());
   }
-  /** Only the first `done` commands were. Returns how many commands take them back. */
-  unwind(done: number): number {
-    return this.#check(this.#wasm.unwind(done));
+  /** Only the first `done` commands were; of the next one, what ANSWER_* says. Returns how many commands take them back. Throws
+   *  NO_MEMORY: then no change is accepted any more. */
+  unwind(done: number, answer: number, moved: Address): number {
+    const result = this.#wasm.unwind(done, answer, low(moved), high(moved));
+    if (result < 0) this.#isPoisoned = true;
+    return this.#check(result);
   }
-  /** Those were executed: nothing has happened. */
+  /** Those were executed, as far as that went. */
   unwound(): void {
     this.#check(this.#wasm.unwound());
-  }
-  /** They were not: no change is accepted any more. */
-  poison(): void {
-    this.#isPoisoned = true;
-    this.#check(this.#wasm.poison());
   }
   /** Whether every further change is refused, with POISONED or CORE_TRAPPED. */
   get isBroken(): boolean {
@@ -212,13 +211,13 @@ export class Core {
   }
   /** For `restore`. Precondition: no transaction is open, no plan is pending. */
   save(): CoreState {
-    assertIdle(this.#open === 0 && this.#trap === undefined);
+    assertIdle(this.#trap === undefined && this.open === 0);
     return { memory: new Uint8Array(this.memory.buffer.slice(0)), globals: this.#globals.map(({ value }) => value) };
   }
   /** Makes everything as it was when the state was saved, by this core or by another one of the same policy and limits.
    *  Precondition: no transaction is open, no plan is pending. */
   restore({ memory, globals }: CoreState): void {
-    assertIdle(this.#open === 0 && this.#trap === undefined);
+    assertIdle(this.#trap === undefined && this.open === 0);
     const missing = memory.byteLength - this.memory.buffer.byteLength;
     if (missing > 0) this.#grow(missing / WASM_PAGE);
     const bytes = new Uint8Array(this.memory.buffer);
@@ -342,9 +341,38 @@ export class Core {
   }
   /** Precondition: length > 0. */
   protect(sink: number, start: Address, length: Address, access: number): void {
-    // Past 2^64 it wraps, which the core refuses.
-    const last = BigInt.asUintN(64, BigInt(start) + BigInt(length) - 1n);
+    const last = lastOf(start, length);
     this.#check(this.#wasm.protect(sink, low(start), high(start), low(last), high(last), access));
+  }
+
+  // ---- What was lost: inside a transaction that says nothing else ----------------------------------
+
+  /** Of `object`, if it is private, pages from `offset` on are held there. Precondition: length > 0. */
+  lose(sink: number, start: Address, length: Address, object: number | undefined, offset: Address): void {
+    const last = lastOf(start, length);
+    const held = object === undefined ? 0 : object + 1;
+    this.#check(this.#wasm.lose(sink, low(start), high(start), low(last), high(last), held, low(offset), high(offset)));
+  }
+  /** The partition of an attachment. */
+  shutDown(sink: number): void {
+    this.#check(this.#wasm.shutDown(sink));
+  }
+  /** Whether the partition of an attachment is shut down. */
+  isDown(sink: number): boolean {
+    return this.#check(this.#wasm.isDown(sink)) !== 0;
+  }
+  /** Tries again what is lost in a range, with the plan of the transaction. Precondition: length > 0. */
+  repair(sink: number, start: Address, length: Address): void {
+    const last = lastOf(start, length);
+    this.#check(this.#wasm.repair(sink, low(start), high(start), low(last), high(last)));
+  }
+  /** Whether there is a sink of this number. */
+  hasSink(sink: number): boolean {
+    return this.#wasm.readLost(sink, 0, 0) >= 0;
+  }
+  /** What a sink should have and has not; `id`: object + 1 whose private pages are held there, 0 for none. */
+  lost(sink: number): Row[] {
+    return this.#all((from) => this.#wasm.readLost(sink, low(from), high(from)));
   }
 
   // ---- What there is (rows: abi.ts) ----------------------------------------------------------------

@@ -98,6 +98,9 @@ export type ErrorCode =
   | 'VCPU_RUNNING'
   /** A command of a plan failed; it was taken back. `cause` is the system's error. */
   | 'PLAN_FAILED'
+  /** A command of a plan failed, and not all could be put back: what `details.lost` names shows nothing until a repair, or a
+   *  later change there, succeeds. All else is as it was. `cause` is the system's error. */
+  | 'RANGE_LOST'
   /** A handle is used after it was closed. */
   | 'CLOSED'
   /** An argument or option is not what it must be. */
@@ -129,7 +132,7 @@ export type ErrorCode =
   /** Several QEMU maps are not moments of one machine. */
   | 'QEMU_MAP_MISMATCH';
 
-/** What every function of this package throws. Nothing is half done after it. */
+/** What every function of this package throws. Nothing is half done after it; RANGE_LOST names what is missing. */
 export class MembackingError extends Error {
   override readonly name = 'MembackingError';
   readonly code: ErrorCode;

@@ -129,6 +129,14 @@ export interface Executor extends Handle {
   unwind(memory: ArrayBuffer, pointer: number, count: number): number;
   /** Why the last of either stopped early. */
   readonly failure: SystemError | undefined;
+  /** ANSWER_* of abi.ts: what there is of the command that failed. */
+  readonly answer: number;
+  /** Bytes of pages that it has moved. */
+  readonly moved: bigint;
+  /** Makes sure that nobody reaches what the record at byte `pointer` has left, which failed. SECURED_* of abi.ts. */
+  secure(memory: ArrayBuffer, pointer: number, mayReplace: boolean): number;
+  /** Takes all memory from the guest that an attachment belongs to, and makes its vCPUs stop for good. */
+  shutDown(sink: number): void;
 }
 
 export interface Kvm extends Handle {

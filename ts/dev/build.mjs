@@ -79,7 +79,7 @@ export function helperAddon(source) {
     from: [TOOLS, source],
     to: [output],
     key: [compilerVersion(), COMPILE, LINK],
-    run: () => execute(COMPILER, ...COMPILE, ...LINK, source, '-o', output),
+    run: () => execute(COMPILER, ...COMPILE, ...LINK, source, '-ldl', '-o', output),
   });
 }
 

@@ -4,6 +4,7 @@ import type { LeaseFacts } from '../access/lease-table.ts';
 import type { PlanCounters } from '../apply/plan-events.ts';
 import { type Address, type PlainAddress, toPlain } from '../core/address.ts';
 import { accessName } from '../core/kinds.ts';
+import type { LostRange } from '../map/map.ts';
 import { bytesOf } from '../sinks/withheld.ts';
 import type { DeviceMapping, MappedRegion } from './device.ts';
 import type { GpaRange } from './layout.ts';
@@ -36,13 +37,21 @@ export interface GuestMemoryFacts {
     readonly hidden: boolean;
     readonly mappings: readonly DeviceMapping[];
   }[];
-  readonly partitions: readonly { readonly name: string; readonly vtl: Vtl; readonly slots: number }[];
+  readonly partitions: readonly {
+    readonly name: string;
+    readonly vtl: Vtl;
+    readonly slots: number;
+    /** Because memory could not be taken away from it: it gets no slots any more. */
+    readonly isShutDown: boolean;
+  }[];
   readonly protections: readonly {
     readonly vtl: Vtl;
     readonly gpa: PlainAddress;
     readonly length: PlainAddress;
     readonly access: string;
   }[];
+  /** What should be there and is not, because it could not be put back: `repair` tries again. */
+  readonly lost: readonly LostRange[];
   readonly leases: readonly LeaseFacts[];
   readonly plans: PlanCounters;
 }
@@ -75,6 +84,7 @@ export function inspect(
         name: attachments[0]!.partition.name,
         vtl,
         slots: attachments.reduce((count, attachment) => count + attachment.slots().length, 0),
+        isShutDown: attachments[0]!.isShutDown,
       })),
     ),
     protections: levels.flatMap(({ vtl, protections }) =>
@@ -83,6 +93,7 @@ export function inspect(
         access: accessName(each.access),
       })),
     ),
+    lost: map.lost(),
     leases: map.leases(),
     plans: { ...map.context.events.counters },
   };

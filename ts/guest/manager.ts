@@ -7,7 +7,7 @@ import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import { accessName } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
-import type { MemoryMap, SyncBody } from '../map/map.ts';
+import type { LostRange, MemoryMap, SyncBody } from '../map/map.ts';
 import { SharedMemory } from '../map/object.ts';
 import type { Region } from '../map/region.ts';
 import type { AddressSpace } from '../map/space.ts';
@@ -193,6 +193,12 @@ export class GuestMemoryManager extends Handle {
   async discardWhenFree(range: GpaRange, options?: WaitOptions): Promise<Address> {
     this.checkOpen();
     return discardWhenFree(this.#parts, checkedRange(range), [...this.#levels.values()], options);
+  }
+
+  /** Tries again what is lost: see `MemoryMap.repair`. Returns what still is. */
+  repair(): LostRange[] {
+    this.checkOpen();
+    return this.map.repair();
   }
 
   /** What there is now, as plain data. */

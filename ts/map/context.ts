@@ -4,12 +4,14 @@ import type { GuestWindows } from '../access/guest-window.ts';
 import { LeaseTable } from '../access/lease-table.ts';
 import { NativeExecutor } from '../apply/native-executor.ts';
 import { PlanEvents } from '../apply/plan-events.ts';
-import { PlanRunner } from '../apply/runner.ts';
+import { type Outcome, type PlanObserver, PlanRunner } from '../apply/runner.ts';
 import { obtained, whenCollected } from '../core/collected.ts';
 import type { CoreOptions } from '../core/core.ts';
 import { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Names, PLAN_PENDING } from '../core/names.ts';
+import { UndoList } from '../core/undo-list.ts';
+import * as validate from '../core/validate.ts';
 import { PartitionTable } from '../sinks/partition-table.ts';
 import type { Sink } from '../sinks/sink.ts';
 import type { Withheld } from '../sinks/withheld.ts';
@@ -50,21 +52,24 @@ export class Context {
   readonly #stopWatching: Action;
   /** Made with the first sink of this machine: without one, the addon is not needed. */
   #native: NativeExecutor | undefined;
-  /** What open transactions did outside the core and must be undone with them, in the order in which it was done. */
-  readonly #undo: Action[] = [];
-  /** Where in `#undo` each open transaction begins. The outermost is open until its plan is carried out. */
-  readonly #marks: number[] = [];
+  /** What open transactions did outside the core. The outermost is open until its plan is carried out. */
+  readonly #undo = new UndoList();
   /** To be done when the outermost transaction has ended well. */
   #after: Action[] = [];
   #closed = false;
+  /** Whether the outermost transaction is being ended: from its plan's making until all is in order again. */
+  #isEnding = false;
+  /** Set when an operation was cut short: the transaction of that depth can only be taken back. */
+  #spoiled: { readonly depth: number; readonly cause: unknown } | undefined;
+  /** Set when a transaction was cut short, at a point of which nobody knows what is done. */
+  #broken: { readonly cause: unknown } | undefined;
 
   constructor(options: Omit<CoreOptions, 'explain'>, recorder: TraceRecorder | undefined) {
     this.core = obtained(() => new Core({ ...options, explain: this.names.explain }));
-    this.runner = new PlanRunner(this.core);
-    this.runner.admit = (core, commands) => {
+    this.runner = new PlanRunner(this.core, (core, { commands }) => {
       this.leases.admit(core, commands);
       for (const windows of this.windows) windows.admit(core, commands);
-    };
+    });
     this.events = new PlanEvents(this.runner);
     this.recorder = recorder;
     this.#stopWatching = whenCollected(this, dropped(this.#holdings));
@@ -92,11 +97,18 @@ export class Context {
 
   /** Whether a transaction is open or its plan is being carried out. */
   get isBusy(): boolean {
-    return this.#marks.length > 0;
+    return this.#undo.depth > 0;
   }
 
+  /** Whether no change is accepted any more: the core is at its end, or something was thrown between two steps. */
+  get isBroken(): boolean {
+    return this.#broken !== undefined || this.core.isBroken;
+  }
+
+  /** Throws CLOSED; POISONED where it is not known any more what there is. */
   checkOpen(): void {
     if (this.#closed) throw new MembackingError('CLOSED', 'the memory map is closed');
+    if (this.#broken !== undefined) throw broken(this.#broken.cause);
   }
 
   close(): void {
@@ -108,42 +120,115 @@ export class Context {
 
   /** Carries out one operation: in the transaction that is open, or in one of its own. */
   perform<Result>(operation: () => Result): Result {
-    if (this.core.open > 0) return operation();
-    return this.transaction(operation);
+    if (this.#undo.depth === 0 || this.#isEnding) return this.transaction(operation);
+    this.checkOpen();
+    this.#checkAgreement();
+    try {
+      return operation();
+    } catch (error) {
+      // Not a refusal: it may have come half-way.
+      if (!(error instanceof MembackingError)) this.#spoil(error);
+      throw error;
+    }
   }
 
   /** All of it or nothing. Throws PLAN_PENDING while another one is carried out: also when the core has done its part, but
    *  partitions are resumed, the plan is announced, the trace written. */
   transaction<Result>(body: () => Result): Result {
+    return this.#enter(body, undefined);
+  }
+
+  /** Shows the plan that `body` would make to `look`, and makes none: what `body` did is taken back. Throws INVALID_ARGUMENT
+   *  inside a transaction. */
+  preview(body: () => unknown, look: PlanObserver): void {
     this.checkOpen();
-    if (this.isBusy && this.core.open === 0) throw new MembackingError('PLAN_PENDING', PLAN_PENDING);
-    this.core.begin();
-    this.recorder?.begin();
-    this.#marks.push(this.#undo.length);
+    if (this.isBusy) throw validate.invalid('a plan cannot be asked for inside a transaction');
+    this.#enter(body, look);
+  }
+
+  /** The only way into a transaction and out of it. */
+  #enter<Result>(body: () => Result, look: PlanObserver | undefined): Result {
+    this.checkOpen();
+    this.#checkAgreement();
+    if (this.#isEnding) throw new MembackingError('PLAN_PENDING', PLAN_PENDING);
+    let ended: Ended<Result>;
+    try {
+      ended = this.#attempt(body, look);
+    } catch (cause) {
+      // What is expected comes back as a value. This came between two steps, as when the call stack has run out: nobody knows
+      // how far they came. Nothing but assignments is done here.
+      this.#broken ??= { cause };
+      throw cause;
+    }
+    if (ended.hasFailed) throw ended.error;
+    return ended.result;
+  }
+
+  #attempt<Result>(body: () => Result, look: PlanObserver | undefined): Ended<Result> {
+    const refusal = this.#begin();
+    if (refusal !== undefined) return failed(refusal);
     let result: Result;
     try {
-      if (this.overdue.size > 0 && this.#marks.length === 1) for (const action of this.overdue) action();
+      if (this.overdue.size > 0 && this.#undo.depth === 1) for (const action of this.overdue) action();
       result = body();
       refusePromise(result);
     } catch (error) {
-      if (!this.core.isBroken) this.core.abort();
-      this.#rollBack();
-      throw error;
+      return this.#abort(error);
     }
+    if (this.isBroken) return failed(broken(this.#broken?.cause));
+    if (this.#spoiled !== undefined) return this.#abort(this.#spoiled.cause);
+    return this.#end(result, look);
+  }
+
+  /** Opens a transaction, or says why not. */
+  #begin(): MembackingError | undefined {
     try {
-      this.events.commit();
+      this.core.begin();
     } catch (error) {
-      if (hasHappened(error)) this.#keep();
-      else this.#rollBack();
+      if (error instanceof MembackingError) return error;
       throw error;
     }
-    this.#keep();
-    return result;
+    this.recorder?.begin();
+    this.#undo.begin();
+    return undefined;
+  }
+
+  #abort(error: unknown): Ended<never> {
+    if (this.isBroken) return failed(error);
+    this.core.abort();
+    this.#rollBack();
+    return failed(error);
+  }
+
+  #end<Result>(result: Result, look: PlanObserver | undefined): Ended<Result> {
+    const isOutermost = this.#undo.depth === 1;
+    this.#isEnding = isOutermost;
+    const outcome = look === undefined ? this.runner.commit() : this.runner.preview(look);
+    if (isOutermost && look === undefined) this.events.tell(outcome);
+    if (outcome.hasHappened) this.recorder?.commit();
+    else this.#rollBack();
+    this.#settle(outcome.lost);
+    this.#isEnding = false;
+    if (outcome.hasHappened) this.#keep();
+    if (outcome.error !== undefined) return failed(outcome.error);
+    return { hasFailed: false, result };
+  }
+
+  /** Ends what shows memory that is lost, and records it. */
+  #settle(lost: Outcome['lost']): void {
+    for (const operations of lost) {
+      this.recorder?.begin();
+      for (const operation of operations) {
+        this.recorder?.record(operation);
+        if (operation.op === 'lose') this.leases.endIn(operation.sink, operation.start, operation.length);
+      }
+      this.recorder?.commit();
+    }
   }
 
   /** To be done if the innermost transaction comes to nothing. Precondition: one is open. */
   onUndo(undo: Action): void {
-    this.#undo.push(undo);
+    this.#undo.add(undo);
   }
 
   /** To be done when the outermost transaction has ended well. Precondition: one is open. */
@@ -167,18 +252,30 @@ export class Context {
 
   #rollBack(): void {
     this.recorder?.abort();
-    const mark = this.#marks.pop()!;
-    while (this.#undo.length > mark) this.#undo.pop()!();
+    this.#undo.rollBack();
+    if (this.#spoiled !== undefined && this.#spoiled.depth > this.#undo.depth) this.#spoiled = undefined;
   }
 
   #keep(): void {
-    this.recorder?.commit();
-    this.#marks.pop();
+    this.#undo.keep();
     if (!this.isBusy) this.#finish();
   }
 
+  /** The innermost transaction can only be taken back any more. */
+  #spoil(cause: unknown): void {
+    this.#spoiled ??= { depth: this.#undo.depth, cause };
+  }
+
+  /** The core's transactions and those of this side are the same, and both know of no plan that nobody carries out. Throws
+   *  POISONED. */
+  #checkAgreement(): void {
+    if (this.core.isBroken || this.#isEnding || this.core.open === this.#undo.depth) return;
+    const cause = new Error('the core has other transactions open than the memory map');
+    this.#broken ??= { cause };
+    throw broken(cause);
+  }
+
   #finish(): void {
-    if (this.#undo.length > 0) this.#undo.length = 0;
     if (this.#after.length > 0) {
       const after = this.#after;
       this.#after = [];
@@ -202,8 +299,18 @@ function dropped(holdings: ReadonlySet<Holding>): Action {
   };
 }
 
-function hasHappened(error: unknown): boolean {
-  return error instanceof MembackingError && error.code === 'RESUME_FAILED';
+/** How a transaction has ended, in good order. */
+type Ended<Result> =
+  | { readonly hasFailed: false; readonly result: Result }
+  | { readonly hasFailed: true; readonly error: unknown };
+
+function failed(error: unknown): Ended<never> {
+  return { hasFailed: true, error };
+}
+
+function broken(cause: unknown): MembackingError {
+  const message = 'a change of the memory map was cut short: what there is, is not known any more; close the map';
+  return new MembackingError('POISONED', message, { cause });
 }
 
 /** What an async body does later would not be in the transaction. Throws INVALID_ARGUMENT. */

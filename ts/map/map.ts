@@ -7,6 +7,7 @@ import { type Address, formatHex, LAST_ADDRESS } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import {
+  type Disturbance,
   POLICIES,
   type Policy,
   REGION_KINDS,
@@ -22,6 +23,7 @@ import type { KvmPartition } from '../sinks/kvm.ts';
 import { Attachment, checkedPartition, type Partition } from '../sinks/partition.ts';
 import { VaSpace } from '../sinks/va-space.ts';
 import { count, renderFlatViews, renderLease, renderTrees } from '../text/render.ts';
+import { type TraceCommand, TracePlan } from '../trace/core-replay.ts';
 import { type TraceOutput, TraceRecorder } from '../trace/recorder.ts';
 import { Context } from './context.ts';
 import type { MapHandle } from './map-handle.ts';
@@ -83,6 +85,22 @@ export interface AttachOptions {
   readonly slotLimit?: number;
 }
 
+/** A change that was not made. */
+export interface PlannedChange {
+  readonly commands: readonly TraceCommand[];
+  readonly disturbance: Disturbance;
+  /** All of it as text, as the command prints plans. */
+  readonly lines: readonly string[];
+}
+
+/** A range of a VA space, or of an attachment's slots. */
+export interface LostRange {
+  /** Name of the sink. */
+  readonly sink: string;
+  readonly gpa: Address;
+  readonly length: Address;
+}
+
 /** The body of a transaction, whose changes are made when it returns: an async function is none. */
 export type SyncBody<Result> = (() => Result) &
   ([Result] extends [never] ? unknown : Result extends PromiseLike<unknown> ? 'it must not be async' : unknown);
@@ -136,6 +154,32 @@ export class MemoryMap extends Handle {
     this.checkOpen();
     if (typeof body !== 'function') throw validate.invalid('a transaction needs a function');
     return this.#context.transaction(body);
+  }
+
+  /** The plan that `body` would make as a transaction, and makes none: what it does to the map is taken back. Leases are not
+   *  asked. Throws what the map refuses, and INVALID_ARGUMENT inside a transaction. */
+  plan<Result>(body: SyncBody<Result>): PlannedChange {
+    this.checkOpen();
+    if (typeof body !== 'function') throw validate.invalid('a plan needs a function');
+    let planned: PlannedChange | undefined;
+    this.#context.preview(body, (core, facts) => {
+      const plan = new TracePlan(core, facts, this.#context.names);
+      planned = { commands: plan.commands(), disturbance: plan.disturbance, lines: plan.render() };
+    });
+    return planned!;
+  }
+
+  /** Ranges that should show something and do not, because a change failed and what was there could not be put back. */
+  lost(): LostRange[] {
+    this.checkOpen();
+    return [...this.#context.sinks].flatMap((sink) => sink.lost().map((range) => ({ sink: sink.name, ...range })));
+  }
+
+  /** Tries again what is lost, as each later change does that touches it. Returns what still is. */
+  repair(): LostRange[] {
+    this.checkOpen();
+    for (const sink of [...this.#context.sinks]) sink.repair();
+    return this.lost();
   }
 
   /** The same, which waits where memory is leased that it would change: until then the guest has no more access to that
@@ -261,7 +305,8 @@ export class MemoryMap extends Handle {
    *  and leases go on. Once no partition has slots any more, it is closed, whatever else fails. */
   protected override release(): void {
     const context = this.#context;
-    if (context.isBusy) throw new MembackingError('IN_USE', 'a memory map cannot be closed inside a transaction');
+    if (context.isBusy && !context.isBroken)
+      throw new MembackingError('IN_USE', 'a memory map cannot be closed inside a transaction');
     const failure = detachAll(context, Attachment);
     // No partition refuses any more: now what is leased may go.
     warnOfEnded(context.leases.endAll());
@@ -287,7 +332,7 @@ function detachAll(context: Context, kind: typeof Attachment | typeof VaSpace): 
     if (error instanceof MembackingError && error.code === 'RESUME_FAILED') return error;
     // A map that accepts no change any more: what is mapped stays mapped as long as a partition uses it. Nor can anything
     // keep a VA space that no partition uses: its addresses go with all that is mapped there.
-    if (kind === Attachment && !context.core.isBroken) throw error;
+    if (kind === Attachment && !context.isBroken) throw error;
     for (const sink of sinks) sink.discard();
   }
   return undefined;

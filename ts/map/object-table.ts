@@ -64,7 +64,7 @@ export class ObjectTable implements ObjectUser {
   /** Its owner has closed it: it goes when nothing shows it any more. */
   objectClosed(object: MemoryObject): void {
     this.#leaving.add(object);
-    if (!this.#context.isBusy && !this.#context.core.isBroken) this.sweep();
+    if (!this.#context.isBusy && !this.#context.isBroken) this.sweep();
   }
 
   close(): void {

@@ -41,6 +41,9 @@ export interface PartitionFacts extends Partial<Pausable> {
 export interface Partition extends PartitionFacts {
   addSlot(slot: MemorySlot): void;
   deleteSlot(slot: MemorySlot): void;
+  /** Takes all memory from the guest and stops it for good, because a slot could not be taken away: a guest that keeps access
+   *  to memory which is used for something else is worse. It is given no slots any more. */
+  shutDown?(): void;
 }
 
 /** Throws INVALID_ARGUMENT, and CLOSED for one that is closed. */
@@ -90,6 +93,21 @@ class PartitionExecutor implements Executor {
     }
     return count;
   }
+
+  /** A slot that was not added is not there; one that was not deleted is tried once more. */
+  secure(core: Core, index: number): number {
+    if (core.command(index).op === abi.OP_SLOT_ADD || this.execute(core, index, 1) === 1) return abi.SECURED_CLOSED;
+    this.shutDown();
+    return abi.SECURED_DOWN;
+  }
+
+  shutDown(): void {
+    try {
+      this.#partition.shutDown?.();
+    } catch (error) {
+      this.failure = error;
+    }
+  }
 }
 
 /** A slot that a partition has now. */
@@ -131,14 +149,15 @@ export class Attachment extends Sink {
     this.gpaOffset = gpaOffset;
     // One object for all attachments of a partition: it is paused once.
     const pausable = partition.pause === undefined ? undefined : (partition as Pausable);
+    const attached = { partition, pausable, va: va.id };
     if (partition instanceof KvmPartition) {
       partition.attachments.add(this);
       context.native.setPartition(id, vmOf(partition));
-      this.connect(context.native, pausable);
+      this.connect(context.native, attached);
     } else {
       const others = attachedTo.get(partition) ?? new Set();
       attachedTo.set(partition, others.add(this));
-      this.connect(new PartitionExecutor(partition, va.base), pausable);
+      this.connect(new PartitionExecutor(partition, va.base), attached);
     }
   }
 
@@ -155,6 +174,12 @@ export class Attachment extends Sink {
       length: lengthOf(row.start, row.last),
       access: accessName(row.flags),
     }));
+  }
+
+  /** Whether its partition was shut down, because memory could not be taken away from it: it has no slots, and gets none. */
+  get isShutDown(): boolean {
+    this.checkOpen();
+    return this.context.core.isDown(this.id);
   }
 
   /** @internal */
@@ -210,7 +235,7 @@ export class Attachment extends Sink {
       throw new MembackingError('IN_USE', message);
     }
     // A map that accepts no change any more loses its slots with the virtual machine.
-    if (!this.context.core.isBroken) this.close();
+    if (!this.context.isBroken) this.close();
   }
 
   protected override detached(): void {

@@ -1,7 +1,8 @@
 // Sinks: who is told of what an address space shows. A VA space, or a partition's attachment.
 
-import type { Executor, Pausable } from '../apply/runner.ts';
-import type { Address } from '../core/address.ts';
+import type { Attached, Executor } from '../apply/runner.ts';
+import { type Address, lengthOf } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
 import { ACCESSES, type Access, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import type { Context } from '../map/context.ts';
@@ -14,6 +15,12 @@ export interface ProtectOptions {
   readonly length: Address;
   /** What may still be done; `rwx` takes the protection away. */
   readonly access: Access;
+}
+
+/** A range of an address space. */
+export interface GpaStretch {
+  readonly gpa: Address;
+  readonly length: Address;
 }
 
 const PROTECT_OPTIONS = ['gpa', 'length', 'access'] as const;
@@ -29,8 +36,8 @@ export abstract class Sink extends MapHandle {
   }
 
   /** Gets its commands from now on. @internal */
-  connect(executor: Executor, pausable?: Pausable): void {
-    this.context.runner.connect(this.id, executor, pausable);
+  connect(executor: Executor, attached?: Attached): void {
+    this.context.runner.connect(this.id, executor, attached);
     this.context.sinks.add(this);
     this.context.onUndo(() => this.discard());
   }
@@ -50,6 +57,28 @@ export abstract class Sink extends MapHandle {
   protected setAccess(start: Address, length: Address, access: Access): void {
     this.context.core.protect(this.id, start, length, accessNumber(access));
     this.context.recorder?.record({ op: 'protect', sink: this.id, start, length, access });
+  }
+
+  /** Ranges that should show something and do not, because what was there could not be put back, in order of GPA. */
+  lost(): GpaStretch[] {
+    this.checkOpen();
+    return this.context.core.lost(this.id).map(({ start, last }) => ({ gpa: start, length: lengthOf(start, last) }));
+  }
+
+  /** Tries again what is lost of it, range by range. Returns what still is. */
+  repair(): GpaStretch[] {
+    for (const { gpa, length } of this.lost()) {
+      try {
+        this.context.transaction(() => {
+          this.context.core.repair(this.id, gpa, length);
+          this.context.recorder?.record({ op: 'repair', sink: this.id, start: gpa, length });
+        });
+      } catch (error) {
+        // Whatever refuses it, it stays lost.
+        if (!(error instanceof MembackingError) || this.context.isBroken) throw error;
+      }
+    }
+    return this.lost();
   }
 
   /** Takes everything away that it was given. */

@@ -130,9 +130,9 @@ export class TraceReplay {
     this.#core = new Core({ policy, explain: this.#names.explain });
     const runner = new PlanRunner(this.#core);
     if (onPlan !== undefined) {
-      runner.observer = (core, facts) => {
+      runner.observe((core, facts) => {
         if (facts.commands > 0) onPlan(new TracePlan(core, facts, this.#names));
-      };
+      });
     }
     this.#replayer = new Replayer(this.#core, runner, this.#names, {
       attach: (sink, { space }) => this.#spaces.set(sink, this.#replayer.id('space', space)),

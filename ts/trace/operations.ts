@@ -187,6 +187,24 @@ export const OPERATIONS = {
     { sink: required(ID), start: required(ADDRESS), length: required(SIZE), access: required(oneOf(ACCESSES)) },
     (o, { core, id }) => core.protect(id('sink', o.sink), o.start, o.length, accessNumber(o.access)),
   ),
+  /** Says that a range shows nothing, because what was there could not be put back; of `object`, the pages from
+   *  `objectOffset` on are held there, without access. Its transaction says nothing else. */
+  lose: operation(
+    {
+      ...{ sink: required(ID), start: required(ADDRESS), length: required(SIZE) },
+      ...{ object: optional(ID), objectOffset: withDefault(ADDRESS, 0) },
+    },
+    (o, { core, id }) => {
+      const object = o.object === undefined ? undefined : id('object', o.object);
+      core.lose(id('sink', o.sink), o.start, o.length, object, o.objectOffset);
+    },
+  ),
+  /** Says that the partition of an attachment was shut down. */
+  'shut-down': operation({ sink: required(ID) }, (o, { core, id }) => core.shutDown(id('sink', o.sink))),
+  /** Tries again what is lost in a range. */
+  repair: operation({ sink: required(ID), start: required(ADDRESS), length: required(SIZE) }, (o, { core, id }) =>
+    core.repair(id('sink', o.sink), o.start, o.length),
+  ),
   begin: boundary((target) => target.begin()),
   commit: boundary((target) => target.commit()),
   abort: boundary((target) => target.abort()),

@@ -5,6 +5,7 @@ import type { PlanRunner } from '../apply/runner.ts';
 import type { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { Names } from '../core/names.ts';
+import { UndoList } from '../core/undo-list.ts';
 import {
   type OperationOf,
   type OperationRow,
@@ -35,10 +36,8 @@ export class Replayer implements ReplayTarget {
     partition: new Map(),
     sink: new Map(),
   };
-  /** Takes back what open transactions did to the ids, in the order in which it was done. */
-  readonly #undo: (() => void)[] = [];
-  /** Where in `#undo` each open transaction begins. */
-  readonly #marks: number[] = [];
+  /** Takes back what open transactions did to the ids. */
+  readonly #undo = new UndoList();
 
   constructor(core: Core, runner: PlanRunner, names: Names, hooks: ReplayHooks = {}) {
     this.core = core;
@@ -70,7 +69,7 @@ export class Replayer implements ReplayTarget {
     const before = names.get(made);
     ids.set(id, made);
     names.set(made, name);
-    this.#undo.push(() => {
+    this.#undo.add(() => {
       ids.delete(id);
       if (before === undefined) names.delete(made);
       else names.set(made, before);
@@ -83,7 +82,7 @@ export class Replayer implements ReplayTarget {
     end(made);
     const ids = this.#ids[table];
     ids.delete(id);
-    this.#undo.push(() => ids.set(id, made));
+    this.#undo.add(() => ids.set(id, made));
   };
 
   /** The core's ids of everything of a kind that the trace has made and not ended, in the order in which it was made. */
@@ -132,28 +131,20 @@ export class Replayer implements ReplayTarget {
 
   begin(): void {
     this.core.begin();
-    this.#marks.push(this.#undo.length);
+    this.#undo.begin();
   }
 
   commit(): void {
-    try {
-      this.#runner.commit();
-    } catch (error) {
-      if (this.#marks.length > 0) this.#takeBack();
-      throw error;
-    }
-    this.#marks.pop();
-    if (this.#marks.length === 0 && this.#undo.length > 0) this.#undo.length = 0;
+    const { hasHappened, error } = this.#runner.commit();
+    // Where none was open, the core says so.
+    if (hasHappened) this.#undo.keep();
+    else if (this.#undo.depth > 0) this.#undo.rollBack();
+    if (error !== undefined) throw error;
   }
 
   abort(): void {
     this.core.abort();
-    this.#takeBack();
-  }
-
-  #takeBack(): void {
-    const mark = this.#marks.pop()!;
-    while (this.#undo.length > mark) this.#undo.pop()!();
+    this.#undo.rollBack();
   }
 }
 

@@ -1,0 +1,217 @@
+// Lost ranges: stretches of a sink that show nothing, although something should be there, because a command that was to put it
+// back has failed. Each sink has a tree of them:
+//
+//   GPA -> b = NOTHING: nothing is there (a counts on from the GPA)
+//          b = object: its private pages from offset a on are held there, without access
+//
+// A VA space's lost ranges have no memory slots in the partitions that use it. What a later transaction touches of one is
+// compared with nothing (or with what is held), made again as a whole, and then lost no more.
+
+import {
+  ERR_BAD_ID,
+  ERR_BAD_RANGE,
+  ERR_PRIVATE_TWICE,
+  ERR_UNALIGNED,
+  OBJECT_PRIVATE,
+  OP_VA_PARK,
+  SINK_VA,
+} from '../abi';
+import { largestPageMask } from '../asked/mapping';
+import { objectOf, objects, Sink, sinkOf, sinks, spaceOf } from '../asked/records';
+import { fail } from '../base/failure';
+import { isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart } from '../base/range';
+import { VECTOR_SIZE, Vector } from '../base/vector';
+import { NOTHING } from '../tree/before';
+import * as spans from '../tree/spans';
+import { CURSOR_SIZE, Cursor } from '../tree/tree';
+import { ensureStep } from '../undo/journal';
+import { addWindow, sinkWindows, WINDOW_BYTES, windowAt } from '../undo/touched';
+import { emitVa, vaRemovals } from './command';
+import { PIECE_BYTES, Piece } from './parts';
+import { heldPieces } from './pieces';
+
+const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const shown = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+/** Pieces or spans that are looked at together. */
+const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+/** Whether the transaction says what is lost: its plan arranges the rest around that, and tries nothing again. */
+export let isLosing: bool = false;
+/** Up to where the last answer of `isHeld` holds. */
+export let heldLast: u64 = 0;
+
+/** The transaction says what is lost. */
+export function startLosing(): void {
+  isLosing = true;
+}
+
+/** The transaction has ended. */
+export function forgetLosing(): void {
+  isLosing = false;
+}
+
+/** Whether the sink has what it should at `gpa`. */
+export function isHeld(sink: Sink, gpa: u64): bool {
+  heldLast = LAST_BYTE;
+  if (sink.lost == 0) return true;
+  cursor.seek(sink.lostSlot, gpa);
+  const span = cursor.span;
+  if (span == null) return true;
+  const isLost = span.start <= gpa;
+  heldLast = isLost ? span.last : span.start - 1;
+  return !isLost;
+}
+
+/** Enters [start, last] as lost: nothing is there. */
+export function noteLost(sink: Sink, start: u64, last: u64): void {
+  held.clear();
+  spans.overwrite(sink.lostSlot, start, last, start, NOTHING, 0, held);
+}
+
+// ---- What is said to be lost ---------------------------------------------------------------
+
+/** 0, or why [start, last] of the sink cannot be lost. */
+export function checkRange(id: u32, start: u64, last: u64): i32 {
+  if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, id + 1, start);
+  if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
+  return last < start || last > sinkOf(id).last ? fail(ERR_BAD_RANGE, 0, id + 1, last) : 0;
+}
+
+/** A VA space shows nothing in [start, last], nor in the rest of large pages of which that is a part. Of `object` (its id + 1),
+ *  if it is private, the pages from `offset` on are held there. */
+export function loseVa(id: u32, start: u64, last: u64, object: u32, offset: u64): i32 {
+  const sink = sinkOf(id);
+  held.clear();
+  heldPieces(sink, start, last, held);
+  forgetShown();
+  const first = wholeStartOf(start);
+  const end = wholeLastOf(last);
+  noteLost(sink, first, end);
+  for (let other = spaceOf(sink.space - 1).sinks; other != 0; other = sinkOf(other - 1).nextOfSpace) {
+    if (sinkOf(other - 1).va == id + 1) addWindow(sinkWindows, other - 1, first, end);
+  }
+  return object == 0 ? 0 : hold(id, start, last, object - 1, offset);
+}
+
+/** Where the page begins that the first of the `held` pieces shows at `start`. */
+function wholeStartOf(start: u64): u64 {
+  if (held.length == 0) return start;
+  const first = changetype<Piece>(held.at(0));
+  return min(start, first.start & ~objectOf(first.b).pageMask);
+}
+
+/** Where the page ends that the last of the `held` pieces shows at `last`. */
+function wholeLastOf(last: u64): u64 {
+  if (held.length == 0) return last;
+  const end = changetype<Piece>(held.end - PIECE_BYTES);
+  return max(last, end.last | objectOf(end.b).pageMask);
+}
+
+/** Private pages of the `held` pieces are at home. */
+function forgetShown(): void {
+  for (let at: u32 = 0; at < held.length; at += PIECE_BYTES) {
+    if (!ensureStep()) return;
+    const piece = changetype<Piece>(held.at(at));
+    const object = objectOf(piece.b);
+    if (object.kind == OBJECT_PRIVATE) spans.erase(object.shownSlot, piece.a, piece.aAt(piece.last));
+  }
+}
+
+function hold(id: u32, start: u64, last: u64, object: u32, offset: u64): i32 {
+  if (!objects.isAlive(object)) return fail(ERR_BAD_ID, 0, object + 1);
+  if (objectOf(object).kind != OBJECT_PRIVATE) return 0;
+  const bytes = lengthOf(start, last);
+  const size = pageLast(objectOf(object).size - 1);
+  if (!isPageAligned(offset) || offset > size || bytes - 1 > size - offset)
+    return fail(ERR_BAD_RANGE, 0, object + 1, offset);
+  const slot = objectOf(object).shownSlot;
+  shown.seek(slot, offset);
+  const span = shown.span;
+  if (span != null && span.start <= offset + (bytes - 1)) return fail(ERR_PRIVATE_TWICE, 0, object + 1, start);
+  if (!ensureStep()) return 0;
+  spans.put(slot, offset, offset + (bytes - 1), start, id, 0);
+  held.clear();
+  spans.overwrite(sinkOf(id).lostSlot, start, last, offset, object, 0, held);
+  return 0;
+}
+
+// ---- What is tried again -------------------------------------------------------------------
+
+/** Marks the lost ranges of the sink in [start, last], to be made again. */
+export function repair(id: u32, start: u64, last: u64): i32 {
+  if (last < start) return fail(ERR_BAD_RANGE, 0, id + 1, last);
+  markLost(id, start, last);
+  return 0;
+}
+
+/** Adds windows for the whole of every lost range that one of `sinkWindows` touches in any sink of the same address space. */
+export function retryLost(): void {
+  const end = sinkWindows.length;
+  for (let at: u32 = 0; at < end; at += WINDOW_BYTES) {
+    const window = windowAt(sinkWindows, at);
+    if (!sinks.isAlive(window.owner)) continue;
+    const start = pageStart(window.start);
+    const last = pageLast(window.last);
+    for (let other = spaceOf(sinkOf(window.owner).space - 1).sinks; other != 0; other = sinkOf(other - 1).nextOfSpace) {
+      markLost(other - 1, start, last);
+    }
+  }
+}
+
+/** Adds windows for the lost ranges in [start, last], and for those that share large pages with one that has a window. */
+function markLost(id: u32, start: u64, last: u64): void {
+  const sink = sinkOf(id);
+  if (sink.lost == 0) return;
+  seekTogether(sink, start);
+  last |= largestPageMask;
+  for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
+    last = max(last, span.last | largestPageMask);
+    addWindow(sinkWindows, id, span.start, span.last);
+    // Memory slots come back with what they show.
+    for (let other = spaceOf(sink.space - 1).sinks; other != 0; other = sinkOf(other - 1).nextOfSpace) {
+      if (sinkOf(other - 1).va == id + 1) addWindow(sinkWindows, other - 1, span.start, span.last);
+    }
+    cursor.next();
+  }
+}
+
+/** Goes to the first lost range that reaches `start`, or shares a large page with that or with one that does, and so on. */
+function seekTogether(sink: Sink, start: u64): void {
+  while (true) {
+    start &= ~largestPageMask;
+    cursor.seek(sink.lostSlot, start);
+    const span = cursor.span;
+    if (span == null || span.start >= start) return;
+    start = span.start;
+  }
+}
+
+/** What is in a window is made by the plan: it is lost no more. Precondition: VA spaces have been compared, slots have not. */
+export function forgetRetried(): void {
+  for (let at: u32 = 0; at < sinkWindows.length; at += WINDOW_BYTES) {
+    const window = windowAt(sinkWindows, at);
+    if (!sinks.isAlive(window.owner) || sinkOf(window.owner).lost == 0) continue;
+    if (!ensureStep()) return;
+    spans.erase(sinkOf(window.owner).lostSlot, pageStart(window.start), pageLast(window.last));
+  }
+}
+
+/** Sends private pages home that lost ranges hold, of [offset, last] of the object, wherever that is; false if some of it is
+ *  shown, not held. */
+export function sendHome(object: u32, offset: u64, last: u64): bool {
+  const slot = objectOf(object).shownSlot;
+  while (ensureStep()) {
+    shown.seek(slot, offset);
+    const span = shown.span;
+    if (span == null || span.start > last) return true;
+    const id = span.b;
+    const start = span.aAt(max(offset, span.start));
+    const from = max(offset, span.start);
+    const to = min(last, span.last);
+    if (sinkOf(id).kind != <u8>SINK_VA || isHeld(sinkOf(id), start) || heldLast < start + (to - from)) return false;
+    emitVa(vaRemovals, OP_VA_PARK, id, start, lengthOf(from, to), object, from, 0);
+    spans.erase(slot, from, to);
+    noteLost(sinkOf(id), start, start + (to - from));
+  }
+  return true;
+}

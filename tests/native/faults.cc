@@ -1,0 +1,111 @@
+// A system that fails when it is told to: loaded before everything else (LD_PRELOAD), it stands between the addon and the C
+// library. Only calls of the addon fail, V8's own do not. As a Node-API module it takes orders, and does what a peer would.
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <node_api.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr int64_t kNever = -1;
+/** Calls that still succeed; from then on all fail. */
+int64_t left = kNever;
+
+template <typename Function>
+Function* next(const char* name) {
+  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+}
+
+bool fails(void* caller) {
+  if (left == kNever) return false;
+  Dl_info facts;
+  if (dladdr(caller, &facts) == 0 || std::strstr(facts.dli_fname, "membacking.node") == nullptr) return false;
+  if (left != 0) return --left, false;
+  errno = ENOMEM;
+  return true;
+}
+
+int64_t argumentOf(napi_env env, napi_callback_info info, size_t index) {
+  size_t count = 2;
+  napi_value values[2];
+  int64_t value = 0;
+  napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
+  napi_get_value_int64(env, values[index], &value);
+  return value;
+}
+
+napi_value failAfter(napi_env env, napi_callback_info info) {
+  left = argumentOf(env, info, 0);
+  return nullptr;
+}
+
+napi_value heal(napi_env, napi_callback_info) {
+  left = kNever;
+  return nullptr;
+}
+
+napi_value memfd(napi_env env, napi_callback_info info) {
+  const int fd = memfd_create("peer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  napi_value result = nullptr;
+  if (ftruncate(fd, argumentOf(env, info, 0)) == 0) napi_create_int32(env, fd, &result);
+  return result;
+}
+
+napi_value sealFutureWrites(napi_env env, napi_callback_info info) {
+  constexpr int kFutureWrite = 0x10;
+  napi_value result = nullptr;
+  napi_create_int32(env, fcntl(static_cast<int>(argumentOf(env, info, 0)), F_ADD_SEALS, kFutureWrite), &result);
+  return result;
+}
+
+}  // namespace
+
+#pragma GCC visibility push(default)
+
+extern "C" {
+
+void* mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) {
+  static auto* real = next<void*(void*, size_t, int, int, int, off_t)>("mmap");
+  if (fails(__builtin_return_address(0))) return MAP_FAILED;
+  return real(address, length, protection, flags, fd, offset);
+}
+
+int mprotect(void* address, size_t length, int protection) {
+  static auto* real = next<int(void*, size_t, int)>("mprotect");
+  return fails(__builtin_return_address(0)) ? -1 : real(address, length, protection);
+}
+
+void* mremap(void* address, size_t length, size_t newLength, int flags, ...) {
+  static auto* real = next<void*(void*, size_t, size_t, int, ...)>("mremap");
+  if (fails(__builtin_return_address(0))) return MAP_FAILED;
+  va_list rest;
+  va_start(rest, flags);
+  void* target = va_arg(rest, void*);
+  va_end(rest);
+  return real(address, length, newLength, flags, target);
+}
+
+int munlock(const void* address, size_t length) {
+  static auto* real = next<int(const void*, size_t)>("munlock");
+  return fails(__builtin_return_address(0)) ? -1 : real(address, length);
+}
+
+NAPI_MODULE_INIT() {
+  const napi_property_descriptor properties[] = {
+      {"failAfter", nullptr, failAfter, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"heal", nullptr, heal, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"memfd", nullptr, memfd, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"sealFutureWrites", nullptr, sealFutureWrites, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+  };
+  napi_define_properties(env, exports, sizeof properties / sizeof *properties, properties);
+  return exports;
+}
+
+}

@@ -1,0 +1,128 @@
+// What of a plan could not be put back. Commands that take a plan back may fail as well: where one does, nobody reaches the
+// range any more, and the core is told by operations of a transaction of its own that nothing is there.
+
+import * as abi from '../../assembly/abi.ts';
+import { type Address, sum } from '../core/address.ts';
+import type { Command, Core } from '../core/core.ts';
+
+/** Says that a range of a sink shows nothing. Of `object`, if it is private, the pages from `objectOffset` on are held there
+ *  without access. */
+export interface LoseOperation {
+  readonly op: 'lose';
+  readonly sink: number;
+  /** First GPA in the address space. */
+  readonly start: Address;
+  readonly length: Address;
+  readonly object?: number;
+  readonly objectOffset: Address;
+}
+
+/** Says that the partition of an attachment was shut down. */
+export interface ShutDownOperation {
+  readonly op: 'shut-down';
+  readonly sink: number;
+}
+
+export type LossOperation = LoseOperation | ShutDownOperation;
+
+/** A command that was not carried out. */
+interface Undone {
+  readonly command: Command;
+  /** Bytes that have moved, of a command that moves pages. */
+  readonly moved: Address;
+}
+
+export class Losses {
+  readonly #undone: Undone[] = [];
+  readonly #down = new Set<number>();
+
+  get isEmpty(): boolean {
+    return this.#undone.length === 0 && this.#down.size === 0;
+  }
+
+  add(command: Command, moved: Address): void {
+    // A slot that was to go is gone, or its partition is shut down.
+    if (command.op !== abi.OP_SLOT_DELETE) this.#undone.push({ command, moved });
+  }
+
+  /** The partition of an attachment was shut down. */
+  addDown(sink: number): void {
+    this.#down.add(sink);
+  }
+
+  isDown(sink: number): boolean {
+    return this.#down.has(sink);
+  }
+
+  /** Whether a command must not be tried: it would put something over private pages that are held, move pages that are not
+   *  where it takes them for, or show pages whose limits are not set. */
+  hinder(command: Command): boolean {
+    if (command.op === abi.OP_VA_LIMIT) return false;
+    return this.#undone.some(
+      ({ command: undone }) =>
+        isOfVa(undone) && isOfVa(command) && (sharesRange(undone, command) || sharesPages(undone, command)),
+    );
+  }
+
+  /** What the core is to be told. It knows nothing any more of sinks that came with what was taken back. Where pages are that
+   *  are held is said last: by then nobody else is said to have them. */
+  operations(core: Core): LossOperation[] {
+    const undone = this.#undone.filter(({ command: { sink } }) => !this.#down.has(sink) && core.hasSink(sink));
+    const down = [...this.#down].filter((sink) => core.hasSink(sink));
+    return [
+      ...down.map((sink): LossOperation => ({ op: 'shut-down', sink })),
+      ...undone.map(nothingThere),
+      ...undone.flatMap(heldPages),
+    ];
+  }
+}
+
+/** Tells the core, inside a transaction that says nothing else. */
+export function enterLoss(core: Core, operation: LossOperation): void {
+  if (operation.op === 'shut-down') core.shutDown(operation.sink);
+  else core.lose(operation.sink, operation.start, operation.length, operation.object, operation.objectOffset);
+}
+
+function isOfVa({ op }: Command): boolean {
+  return op !== abi.OP_SLOT_ADD && op !== abi.OP_SLOT_DELETE;
+}
+
+function sharesRange(one: Command, other: Command): boolean {
+  return one.sink === other.sink && overlap(one.gpa, other.gpa, one.length, other.length);
+}
+
+function sharesPages(one: Command, other: Command): boolean {
+  const doMove = movesPages(one) && movesPages(other) && one.backing === other.backing;
+  return doMove && overlap(one.offset, other.offset, one.length, other.length);
+}
+
+function movesPages({ op }: Command): boolean {
+  return op === abi.OP_VA_PARK || op === abi.OP_VA_UNPARK;
+}
+
+function overlap(one: Address, other: Address, length: Address, otherLength: Address): boolean {
+  return one < sum(other, otherLength) && other < sum(one, length);
+}
+
+function nothingThere({ command }: Undone): LoseOperation {
+  // The commands for slots have addresses of the partition's own.
+  const start = isOfVa(command) ? command.gpa : command.offset;
+  return { op: 'lose', sink: command.sink, start, length: command.length, objectOffset: 0 };
+}
+
+function heldPages({ command, moved }: Undone): LoseOperation[] {
+  const { op, sink, gpa, length, backing: object, offset } = command;
+  const behind = sum(length, -BigInt(moved));
+  switch (op) {
+    case abi.OP_VA_PROTECT:
+      return [{ op: 'lose', sink, start: gpa, length, object, objectOffset: offset }];
+    case abi.OP_VA_UNPARK:
+      return moved === 0 ? [] : [{ op: 'lose', sink, start: gpa, length: moved, object, objectOffset: offset }];
+    case abi.OP_VA_PARK: {
+      const [start, objectOffset] = [sum(gpa, moved), sum(offset, moved)];
+      return behind === 0 ? [] : [{ op: 'lose', sink, start, length: behind, object, objectOffset }];
+    }
+    default:
+      return [];
+  }
+}

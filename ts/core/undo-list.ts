@@ -1,0 +1,37 @@
+// What open transactions did outside the core, and how each of it is undone.
+
+type Undo = () => void;
+
+export class UndoList {
+  /** In the order in which it was done. */
+  readonly #undo: Undo[] = [];
+  /** Where in `#undo` each open transaction begins. */
+  readonly #marks: number[] = [];
+
+  /** How many transactions are open. */
+  get depth(): number {
+    return this.#marks.length;
+  }
+
+  /** Opens a transaction. */
+  begin(): void {
+    this.#marks.push(this.#undo.length);
+  }
+
+  /** To be done if the innermost transaction comes to nothing. Precondition: one is open. */
+  add(undo: Undo): void {
+    this.#undo.push(undo);
+  }
+
+  /** Ends the innermost transaction and undoes what it did, the last first. Precondition: one is open. */
+  rollBack(): void {
+    const mark = this.#marks.pop()!;
+    while (this.#undo.length > mark) this.#undo.pop()!();
+  }
+
+  /** Ends the innermost transaction: what it did is undone with the one around it, or never. Precondition: one is open. */
+  keep(): void {
+    this.#marks.pop();
+    if (this.#marks.length === 0 && this.#undo.length > 0) this.#undo.length = 0;
+  }
+}
