@@ -93,7 +93,7 @@ test('import says which file it does not understand', (t) => {
     { 'trace.jsonl': SMALL_TRACE, 'cut.json.gz': gzipSync('{}').subarray(0, 12), 'root.json': JSON.stringify(map) },
     (cwd) => {
       const failures = ['trace.jsonl', 'cut.json.gz', 'root.json', 'none.json', '.'].map((file) => {
-        const { code, out, err } = membacking(['import', 'qemu-map', file], { cwd });
+        const { code, out, err } = membacking(['import', file], { cwd });
         t.is(code, 1);
         t.is(out, '');
         return lines(err.trimEnd());

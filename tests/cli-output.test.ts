@@ -79,11 +79,43 @@ test('an imported machine replays to its last moment', (t) => {
   const machine = machines().find(({ name }) => name === 'x86_64.pc.vga-qxl.boot--cpu-smm-0')!;
   const files = Object.fromEntries(machine.cases.map(({ file }) => [file.name, file.text]));
   withFiles(files, (cwd) => {
-    const trace = done(['import', 'qemu-map', ...Object.keys(files)], { cwd });
+    const trace = done(['import', ...Object.keys(files)], { cwd });
     const last = JSON.parse(machine.cases.at(-1)!.file.text);
     const { addressSpaces } = JSON.parse(done(['replay', '--json', '-'], { input: trace }));
     t.deepEqual(addressSpaces[0].ranges, rangesOf(last));
     t.is(addressSpaces[0].name, last.address_spaces[0]);
+  });
+});
+
+const PASTED = `(qemu) info mtree
+memory-region: system
+  0000000000000000-ffffffffffffffff (prio 0, i/o): system
+    0000000000000000-0000000007ffffff (prio 0, ram): alias low-ram @board.ram 0000000000000000-0000000007ffffff
+    000000000c001000-000000000c00101f (prio 1, i/o): fuses
+
+memory-region: board.ram
+  0000000000000000-0000000007ffffff (prio 0, ram): board.ram
+`;
+
+test('a pasted map: what it shows on standard output, what was taken for what it leaves open beside it', (t) => {
+  const command = (...args: string[]) => {
+    const { code, out, err } = membacking(args, { input: PASTED });
+    t.is(code, 0);
+    return { out: lines(out.trimEnd()), err: lines(err.trimEnd()) };
+  };
+  t.snapshot([command('flatview', '-'), command('explain', '-', '0xc001004'), command('import', '-')]);
+});
+
+test('what changed between two moments', (t) => {
+  const moved = PASTED.replace('c001000-000000000c00101f', '7000000-000000000700001f').replace('7ffffff', 'fffffff');
+  const files = { 'a.txt': PASTED, 'b.txt': moved.replaceAll('7ffffff', 'fffffff'), 'c.jsonl': SMALL_TRACE };
+  withFiles(files, (cwd) => {
+    const diff = (...args: string[]) => lines(membacking(['flatview', ...args], { cwd }).out.trimEnd());
+    t.snapshot(diff('a.txt', 'b.txt', '--diff'));
+    t.snapshot(JSON.parse(diff('a.txt', 'b.txt', '--diff', '--json')[0]!));
+    t.snapshot(diff('a.txt', 'c.jsonl', '--diff'));
+    t.deepEqual(diff('a.txt', 'a.txt', '--diff'), ['nothing changed']);
+    t.deepEqual(JSON.parse(diff('a.txt', 'a.txt', '--diff', '--json')[0]!).addressSpaces, []);
   });
 });
 

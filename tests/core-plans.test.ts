@@ -7,8 +7,8 @@ import { PlanRunner } from '../ts/apply/runner.ts';
 import { Core } from '../ts/core/core.ts';
 import { Names } from '../ts/core/names.ts';
 import { renderPlan } from '../ts/text/render.ts';
+import { importMaps } from '../ts/trace/import/maps.ts';
 import type { TraceOperation } from '../ts/trace/operations.ts';
-import { importQemuMaps } from '../ts/trace/qemu-map.ts';
 import { Replayer } from '../ts/trace/replay.ts';
 import { machines } from './support/qemu-cases.ts';
 import { regionLines, Script } from './support/script.ts';
@@ -102,8 +102,8 @@ function pcTrace(): TraceOperation[] {
 }
 
 test('the same trace gives the same bytes: in a second instance, in the debug build, and as ever', (t) => {
-  const traces: [string, TraceOperation[]][] = [['an old PC', pcTrace()]];
-  for (const { name, cases } of machines()) traces.push([name, importQemuMaps(cases.map(({ file }) => file))]);
+  const traces: [string, readonly TraceOperation[]][] = [['an old PC', pcTrace()]];
+  for (const { name, cases } of machines()) traces.push([name, importMaps(cases.map(({ file }) => file)).operations]);
   const golden: string[] = [];
   for (const [name, operations] of traces) {
     const hash = hashOf(operations, 'release');

@@ -7,8 +7,9 @@ import { toAddress } from '../ts/core/address.ts';
 import { Core, type Row } from '../ts/core/core.ts';
 import { MembackingError } from '../ts/core/errors.ts';
 import { Names } from '../ts/core/names.ts';
+import { importMaps } from '../ts/trace/import/maps.ts';
+import type { Moment } from '../ts/trace/import/moments.ts';
 import type { TraceOperation } from '../ts/trace/operations.ts';
-import { importQemuMoments, type QemuMoment } from '../ts/trace/qemu-map.ts';
 import { Replayer } from '../ts/trace/replay.ts';
 import { caseNamed, cases, machines, type QemuCase } from './support/qemu-cases.ts';
 import { EFFORT, Random, SEED } from './support/random.ts';
@@ -33,43 +34,37 @@ class Machine {
   }
 
   /** The first row in which an address space differs from what QEMU showed at the moment; undefined for none. */
-  difference({ maps, ids }: QemuMoment): string | undefined {
-    for (const [i, map] of maps.entries()) {
-      const { regions, spaces } = ids[i] as QemuMoment['ids'][number];
-      const theirs = map.flat.map((row) => {
+  difference(moment: Moment): string | undefined {
+    return firstOf(viewsOf(moment), ({ name, view, regions, spaces }) => {
+      const theirs = view.flat.map((row) => {
         const flags = (row.readonly ? abi.FLAT_READONLY : 0) | (row.nonvolatile ? abi.FLAT_NONVOLATILE : 0);
         const region = this.replayer.id('region', regions[row.region] as number);
         return `${row.start}-${row.end} region ${region}+${row.offsetInRegion} flags ${flags}`;
       });
-      for (const space of spaces) {
-        const ours = this.core.flat(this.replayer.id('space', space)).map(textOf);
-        const at = ours.findIndex((row, j) => row !== theirs[j]);
-        if (at >= 0 || ours.length !== theirs.length) {
-          const j = at >= 0 ? at : ours.length;
-          return `${map.name}: row ${j} is "${ours[j]}", and QEMU's is "${theirs[j]}"`;
-        }
-      }
-    }
-    return undefined;
+      return this.#differs(name, spaces, theirs);
+    });
   }
 
   /** The same where an address space is not what its root gives when it is resolved from nothing. */
-  staleness({ maps, ids }: QemuMoment): string | undefined {
-    for (const [i, map] of maps.entries()) {
-      const { regions, spaces } = ids[i] as QemuMoment['ids'][number];
-      const root = this.replayer.id('region', regions[map.root.id] as number);
+  staleness(moment: Moment): string | undefined {
+    return firstOf(viewsOf(moment), ({ name, view, regions, spaces }) => {
+      const root = this.replayer.id('region', regions[view.root.id] as number);
       let fresh = 0;
-      this.change((core) => (fresh = core.createSpace(root, toAddress(map.root.offset))));
+      this.change((core) => (fresh = core.createSpace(root, toAddress(view.root.offset))));
       const expected = this.core.flat(fresh).map(textOf);
       this.change((core) => core.destroySpace(fresh));
-      for (const space of spaces) {
-        const ours = this.core.flat(this.replayer.id('space', space)).map(textOf);
-        const at = ours.findIndex((row, j) => row !== expected[j]);
-        if (at >= 0 || ours.length !== expected.length)
-          return `${map.name}: row ${at} is "${ours[at]}", not "${expected[at]}"`;
-      }
-    }
-    return undefined;
+      return this.#differs(name, spaces, expected);
+    });
+  }
+
+  #differs(name: string, spaces: readonly number[], expected: readonly string[]): string | undefined {
+    return firstOf(spaces, (space) => {
+      const ours = this.core.flat(this.replayer.id('space', space)).map(textOf);
+      const at = ours.findIndex((row, j) => row !== expected[j]);
+      if (at < 0 && ours.length === expected.length) return undefined;
+      const j = at >= 0 ? at : ours.length;
+      return `${name}: row ${j} is "${ours[j]}", not "${expected[j]}"`;
+    });
   }
 
   /** One change. Throws what the core throws, and nothing is changed. */
@@ -86,6 +81,22 @@ class Machine {
   }
 }
 
+/** The views of a moment, with the ids of their regions and address spaces in the trace. */
+function viewsOf({ maps, ids }: Moment) {
+  return maps.flatMap(({ name, views }, i) => {
+    const { regions, spaces } = ids[i] as Moment['ids'][number];
+    return views.map((view, j) => ({ name, view, regions, spaces: spaces[j] as readonly number[] }));
+  });
+}
+
+function firstOf<Item>(items: readonly Item[], problemOf: (item: Item) => string | undefined): string | undefined {
+  for (const item of items) {
+    const problem = problemOf(item);
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
 /** What a random change may well ask too much of. */
 const REFUSALS: readonly string[] = ['CYCLE', 'TOO_COMPLEX', 'NO_SLOTS', 'PAST_LIMIT'];
 
@@ -96,10 +107,10 @@ function textOf({ start, last, id, offset, flags }: Row): string {
 /** Without sinks: more memory slots than KVM has would be refused. */
 const SINKS: readonly string[] = ['va', 'partition', 'attach'];
 
-function replayed(each: QemuCase, build: Build = 'release'): { machine: Machine; moment: QemuMoment } {
-  const { operations, moments } = importQemuMoments([each.file]);
-  const moment = moments[0] as QemuMoment;
-  const fits = moment.maps.every((map) => map.flat.length < 32764);
+function replayed(each: QemuCase, build: Build = 'release'): { machine: Machine; moment: Moment } {
+  const { operations, moments } = importMaps([each.file]);
+  const moment = moments[0] as Moment;
+  const fits = viewsOf(moment).every(({ view }) => view.flat.length < 32764);
   const machine = new Machine(build).replay(operations.filter(({ op }) => fits || !SINKS.includes(op)));
   return { machine, moment };
 }
@@ -133,7 +144,7 @@ test(`every map is the same after random changes that end where they began (seed
         return false;
       }
     };
-    const regions = (moment.ids[0] as QemuMoment['ids'][number]).regions.map((id) => machine.replayer.id('region', id));
+    const regions = (moment.ids[0] as Moment['ids'][number]).regions.map((id) => machine.replayer.id('region', id));
     for (let i = 0; i < count; i++) {
       const id = random.pick(regions);
       const row = machine.core.region(id);
@@ -188,7 +199,7 @@ for (const build of BUILDS) {
   test(`every machine, step by step through its moments (${build})`, (t) => {
     const steps = { machines: 0, moments: 0, operations: 0 };
     for (const { cases } of machines()) {
-      const { operations, moments } = importQemuMoments(cases.map(({ file }) => file));
+      const { operations, moments } = importMaps(cases.map(({ file }) => file));
       const machine = new Machine(build);
       let done = 0;
       for (const moment of moments) {
@@ -208,10 +219,10 @@ for (const build of BUILDS) {
 test('the machine whose RAM and ROM appear 68 618 times resolves, changes and goes back', (t) => {
   const { machine, moment } = replayed(caseNamed('m68k.q800.dummy--memory'));
   t.is(machine.difference(moment), undefined);
-  const map = moment.maps[0] as QemuMoment['maps'][number];
-  t.true(map.flat.length > 2000);
+  const map = moment.maps[0] as Moment['maps'][number];
+  t.true((map.views[0]?.flat.length as number) > 2000);
   const rom = map.regions.find(({ kind }) => kind === 'rom') as (typeof map.regions)[number];
-  const id = machine.replayer.id('region', (moment.ids[0] as QemuMoment['ids'][number]).regions[rom.id] as number);
+  const id = machine.replayer.id('region', (moment.ids[0] as Moment['ids'][number]).regions[rom.id] as number);
   machine.change((core) => core.setFlags(id, abi.REGION_DISABLED));
   t.is(machine.staleness(moment), undefined);
   t.not(machine.difference(moment), undefined);

@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
 import { MembackingError } from '../ts/core/errors.ts';
-import { importQemuMaps, importQemuMoments } from '../ts/trace/qemu-map.ts';
+import { importMaps } from '../ts/trace/import/maps.ts';
 import { parseTrace } from '../ts/trace/read.ts';
 import { formatOperation, formatTrace } from '../ts/trace/write.ts';
 import { cases, machines, readSlotHistory, slotHistories } from './support/qemu-cases.ts';
@@ -44,12 +44,12 @@ function machine(moment: number, ...children: RegionJson[]): { name: string; tex
 
 /** What the second of two moments adds to the trace. */
 function difference(first: RegionJson[], second: RegionJson[]): string[] {
-  const { operations, moments } = importQemuMoments([machine(0, ...first), machine(1, ...second)]);
+  const { operations, moments } = importMaps([machine(0, ...first), machine(1, ...second)]);
   return operations.slice((moments[0]?.end as number) + 1, -1).map(formatOperation);
 }
 
 function failure(t: ExecutionContext, ...files: { name: string; text: string }[]): string {
-  const error = t.throws(() => importQemuMaps(files), { instanceOf: MembackingError });
+  const error = t.throws(() => importMaps(files), { instanceOf: MembackingError });
   return `${error.code}: ${error.message}`;
 }
 
@@ -67,12 +67,12 @@ test('one map becomes one transaction', (t) => {
       { name: 'tiny', kind: 'rom', size: '0xfff', priority: -1, readonly: true },
     ],
   });
-  t.snapshot(importQemuMaps([map]).map(formatOperation));
+  t.snapshot(importMaps([map]).operations.map(formatOperation));
 });
 
 test('several moments become one trace of what changed', (t) => {
   const qxl = machines().find(({ name }) => name === 'x86_64.pc.vga-qxl.boot--cpu-smm-0');
-  const { operations, moments } = importQemuMoments((qxl?.cases ?? []).map((each) => each.file));
+  const { operations, moments } = importMaps((qxl?.cases ?? []).map((each) => each.file));
   t.snapshot(
     moments.map(({ snapshot, end }, i) => [
       snapshot,
@@ -132,7 +132,7 @@ test('only regions that overlap another one are placed anew when the order chang
 test('address spaces with other roots have trees of their own; names that come and go open and close', (t) => {
   const regions = [{ ...SYSTEM, children: [1] }, RAM];
   const io = file({ name: 'pc.t00--IO', spaces: ['I/O'], regions: [{ name: 'io', kind: 'container' }] });
-  const { operations, moments } = importQemuMoments([
+  const { operations, moments } = importMaps([
     file({ name: 'pc.t00--memory', regions }),
     io,
     file({ name: 'pc.t01--memory', spaces: ['memory', 'nic', 'nic'], regions }),
@@ -148,7 +148,7 @@ test('an alias may show what it stands in', (t) => {
     { name: 'mirror', kind: 'alias', offset: '0x8000', target: 0, target_start: '0x0' },
     RAM,
   ];
-  t.notThrows(() => importQemuMaps([file({ name: 'loop', regions })]));
+  t.notThrows(() => importMaps([file({ name: 'loop', regions })]));
 });
 
 test('depth is no danger', (t) => {
@@ -160,8 +160,8 @@ test('depth is no danger', (t) => {
   const chained = Array.from({ length: deep }, (_, i) =>
     i + 1 < deep ? { name: 'a', kind: 'alias', target: i + 1, target_start: '0x0' } : RAM,
   );
-  t.notThrows(() => importQemuMaps([file({ name: 'a', regions: nested }), file({ name: 'b', regions: nested })]));
-  t.notThrows(() => importQemuMaps([file({ name: 'a', regions: chained }), file({ name: 'b', regions: chained })]));
+  t.notThrows(() => importMaps([file({ name: 'a', regions: nested }), file({ name: 'b', regions: nested })]));
+  t.notThrows(() => importMaps([file({ name: 'a', regions: chained }), file({ name: 'b', regions: chained })]));
 });
 
 test('a map that is wrong is refused, with the place in it', (t) => {
@@ -208,14 +208,14 @@ test('maps of different machines are refused', (t) => {
 test('every recorded map becomes a trace that reads back, its visible regions in it', (t) => {
   let count = 0;
   for (const { file, name } of cases()) {
-    const { operations, moments } = importQemuMoments([file]);
+    const { operations, moments } = importMaps([file]);
     const text = formatTrace({ version: 1, policy: 'layered' }, operations);
     t.is(formatTrace({ version: 1, policy: 'layered' }, parseTrace(text).operations), text);
     const names = new Map(
       operations.map((each) => [each.op === 'region' ? each.id : -1, each.op === 'region' ? each.name : '']),
     );
     const [moment] = moments;
-    for (const row of moment?.maps[0]?.flat ?? []) {
+    for (const row of moment?.maps[0]?.views[0]?.flat ?? []) {
       const seen = moment?.maps[0]?.regions[row.region];
       t.is(names.get(moment?.ids[0]?.regions[row.region] as number), seen?.name, name);
     }
@@ -226,7 +226,7 @@ test('every recorded map becomes a trace that reads back, its visible regions in
 
 test('the difference between moments of a machine is small', (t) => {
   const counts = machines().map(({ cases: moments }) => {
-    const ends = importQemuMoments(moments.map((each) => each.file)).moments.map(({ end }) => end);
+    const ends = importMaps(moments.map((each) => each.file)).moments.map(({ end }) => end);
     return { whole: ends[0] as number, changes: ends.slice(1).map((end, i) => end - (ends[i] as number)) };
   });
   t.is(counts.length, 71);

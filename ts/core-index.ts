@@ -5,8 +5,9 @@ export { type Address, formatHex } from './core/address.ts';
 export { type ErrorCode, MembackingError } from './core/errors.ts';
 export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind } from './core/kinds.ts';
 export { type CoreSource, loadCore } from './core/module.ts';
+export { flatDifference, type ShownRange, type ShownView, type ViewDifference } from './text/difference.ts';
 export type { ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
-export { renderExplanation } from './text/render.ts';
+export { renderExplanation, renderFlatDifference } from './text/render.ts';
 export {
   type ReplayState,
   type TraceCommand,
@@ -20,8 +21,8 @@ export {
 } from './trace/core-replay.ts';
 export { parseHex } from './trace/fields.ts';
 export type { TraceHeader } from './trace/format.ts';
+export { importMaps, importQemuMaps, type MapFile, type MapImport } from './trace/import/maps.ts';
 export type { TraceLayer } from './trace/layers.ts';
 export type { TraceOperation } from './trace/operations.ts';
-export { importQemuMaps, type QemuMapFile } from './trace/qemu-map.ts';
 export { MAX_LINE_BYTES, openTrace, parseTrace, type TraceStream } from './trace/read.ts';
 export { formatHeader, formatOperation, formatTrace } from './trace/write.ts';

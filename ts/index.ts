@@ -74,10 +74,10 @@ export {
 } from './trace/core-replay.ts';
 export { parseHex } from './trace/fields.ts';
 export type { TraceHeader } from './trace/format.ts';
+export { importMaps, importQemuMaps, type MapFile, type MapImport } from './trace/import/maps.ts';
 export { type OperationStream, openOperations } from './trace/input.ts';
 export type { TraceLayer } from './trace/layers.ts';
 export type { TraceOperation } from './trace/operations.ts';
-export { importQemuMaps, type QemuMapFile } from './trace/qemu-map.ts';
 export { MAX_LINE_BYTES, openTrace, parseTrace, type TraceStream } from './trace/read.ts';
 export type { TraceOutput } from './trace/recorder.ts';
 export { sampleTrace } from './trace/sample.ts';
@@ -86,5 +86,6 @@ export { formatHeader, formatOperation, formatTrace } from './trace/write.ts';
 
 // ---- Text --------------------------------------------------------------------------------------
 
+export { flatDifference, type ShownRange, type ShownView, type ViewDifference } from './text/difference.ts';
 export type { ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
-export { renderExplanation } from './text/render.ts';
+export { renderExplanation, renderFlatDifference } from './text/render.ts';

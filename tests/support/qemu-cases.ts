@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import type { QemuMapFile } from '../../ts/trace/qemu-map.ts';
+import type { MapFile } from '../../ts/trace/import/maps.ts';
 
 /** One memory map at one moment. */
 export interface QemuCase {
@@ -10,7 +10,7 @@ export interface QemuCase {
   readonly name: string;
   readonly moment: string;
   /** As the importer takes it. */
-  readonly file: QemuMapFile;
+  readonly file: MapFile;
 }
 
 /** One machine at several moments, through one address space. */

@@ -9,7 +9,7 @@ const HELP = `usage: membacking explain FILE GPA [--json]
 Says why a byte of guest memory is what it is, in each address space: the region that is visible there, those
 that it hides, in order, the memory that is mapped there, and the memory slots that show it.
 
-  FILE       a trace or a map of QEMU, plain or gzipped; - for standard input
+  FILE       a trace or a map (membacking import --help says which), plain or gzipped; - for standard input
   GPA        the guest-physical address: 0xc8000, or as it is printed, 8 to 16 hexadecimal digits: 000c8000
   --json     one line per address space
   --help     print this

@@ -1,26 +1,30 @@
-import type { TraceOperation } from '../index.ts';
-import { type Command, checkFiles, EXIT } from './command.ts';
-import { flatViewsJson, jsonLine } from './json.ts';
+import { flatDifference, renderFlatDifference, type TraceOperation } from '../index.ts';
+import { type Command, checkFiles, EXIT, UsageError } from './command.ts';
+import { differencesJson, flatViewsJson, jsonLine } from './json.ts';
 import { complain, print, printLines, styled } from './output.ts';
 import { isUserError, replayFile } from './source.ts';
 
 const HELP = `usage: membacking flatview FILE... [--json]
+       membacking flatview BEFORE AFTER --diff [--json]
 
-Prints what each address space shows, at the end of a trace or in a map of QEMU: address range, kind, access,
-region and offset in it. One file after the other; one that is wrong does not stop the others.
+Prints what each address space shows, at the end of a trace or in a map: address range, kind, access, region and
+offset in it. One file after the other; one that is wrong does not stop the others.
 
-  FILE       a trace or a map, plain or gzipped; - for standard input
+  FILE       a trace or a map (membacking import --help says which), plain or gzipped; - for standard input
+  --diff     only what is shown differently in the second of two files: - what was, + what is
   --json     one line per file: {"file","addressSpaces":[{"name","ranges":[{"start","end","name","kind",
              "offsetInRegion","readonly"}]}]}; ends are included, kinds are those of the regions: ram, rom,
-             device and mmio, read-only or not
+             device and mmio, read-only or not;
+             with --diff {"files","addressSpaces":[{"name","change","removed":[…],"added":[…]}]}
   --help     print this
 `;
 
 export const flatviewCommand: Command = {
   help: HELP,
-  options: { json: { type: 'boolean' } },
+  options: { json: { type: 'boolean' }, diff: { type: 'boolean' } },
   async run({ options, operands: files }) {
     checkFiles(files);
+    if (options.diff) return printDifference(files, options.json === true);
     let code: number = EXIT.done;
     for (const file of files) {
       try {
@@ -40,6 +44,18 @@ export const flatviewCommand: Command = {
     return code;
   },
 };
+
+async function printDifference(files: readonly string[], json: boolean): Promise<number> {
+  const [before, after, ...more] = files;
+  if (before === undefined || after === undefined || more.length > 0)
+    throw new UsageError('--diff takes two FILEs: before and after');
+  const was = (await replayFile(before, { wanted: isVisible })).flatViews();
+  const is = (await replayFile(after, { wanted: isVisible })).flatViews();
+  const differences = flatDifference(was, is);
+  if (json) await print(jsonLine({ files, addressSpaces: differencesJson(differences) }));
+  else await printLines(differences.length === 0 ? ['nothing changed'] : renderFlatDifference(differences));
+  return EXIT.done;
+}
 
 /** Sinks follow the view; they do not change it. */
 function isVisible({ op }: TraceOperation): boolean {

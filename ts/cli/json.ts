@@ -1,9 +1,22 @@
 // What --json prints: addresses are hexadecimal strings, ends are included.
 
-import { type Address, formatHex, type TraceFlatRange, type TraceFlatView, type TracePlan } from '../index.ts';
+import {
+  type Address,
+  formatHex,
+  type TraceFlatRange,
+  type TraceFlatView,
+  type TracePlan,
+  type ViewDifference,
+} from '../index.ts';
 
 export function flatViewsJson(views: readonly TraceFlatView[]): object {
   return { addressSpaces: views.map(({ name, ranges }) => ({ name, ranges: ranges.map(rangeJson) })) };
+}
+
+export function differencesJson(differences: readonly ViewDifference<TraceFlatRange>[]): object[] {
+  return differences.map(({ name, change, removed, added }) => ({
+    ...{ name, change, removed: removed.map(rangeJson), added: added.map(rangeJson) },
+  }));
 }
 
 function rangeJson({ gpa, length, name, kind, offsetInRegion, readonly }: TraceFlatRange): object {

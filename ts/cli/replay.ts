@@ -15,7 +15,7 @@ space shows at the end; or, if any of the following is given, that instead:
   --stats      counts of operations, plans and commands, disturbance classes, slots, memory of the core
   --plan-hash  one SHA-256 over the bytes of all plans; the same trace has the same hash everywhere
 
-  TRACE        a trace (or a map of QEMU), plain or gzipped; - for standard input
+  TRACE        a trace (or a memory map), plain or gzipped; - for standard input
   --json       a line for each plan; a last line with everything else
   --help       print this
 `;

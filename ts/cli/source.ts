@@ -18,7 +18,8 @@ export interface ReplayFileOptions extends Pick<TraceReplayOptions, 'onPlan'> {
 
 /** Replays a trace or a map. Throws MembackingError with the file, and the line where there is one. */
 export async function replayFile(file: string, options: ReplayFileOptions = {}): Promise<TraceReplay> {
-  const { kind, header, batches } = await named(file, () => openOperations(file));
+  const { kind, header, notes, batches } = await named(file, () => openOperations(file));
+  for (const note of notes) complain('note', note);
   const replay = new TraceReplay({ policy: header.policy, ...(options.onPlan && { onPlan: options.onPlan }) });
   let line = 1;
   const iterator = batches[Symbol.asyncIterator]();

@@ -129,8 +129,10 @@ export type ErrorCode =
   | 'INPUT_TOO_LARGE'
   /** A QEMU map is not as its format wants it. */
   | 'QEMU_MAP'
-  /** Several QEMU maps are not moments of one machine. */
-  | 'QEMU_MAP_MISMATCH';
+  /** Several maps are not moments of one machine. */
+  | 'QEMU_MAP_MISMATCH'
+  /** A text is no memory map that is understood, or breaks off the form that it began with. */
+  | 'IMPORT_TEXT';
 
 /** What every function of this package throws. Nothing is half done after it; RANGE_LOST names what is missing. */
 export class MembackingError extends Error {

@@ -2,10 +2,11 @@
 //
 // FOLDER/cases/*.json   memory maps: a tree of regions and the flat map QEMU made of it
 // FOLDER/kvm/*.jsonl    the memory slot operations of whole boots, one call a line
+// FOLDER/mtree/*.txt    what QEMU's monitor printed for "info mtree" and "info mtree -f"
 //
 // Fields that only repeat others are left out, and objects become lists; tests/support/qemu-cases.ts unpacks them.
 // The same folder gives the same bytes. The recorded trace in ts/trace/samples is a fixture too, of the product:
-// it is what `membacking import qemu-map` made of x86_64.pc.vga-qxl.boot.t01, t02 and t03 (--cpu-smm-0).
+// it is what `membacking import` made of x86_64.pc.vga-qxl.boot.t01, t02 and t03 (--cpu-smm-0).
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,6 +25,7 @@ write(
   'qemu-slots',
   filesOf('kvm', '.jsonl').map(([name, text]) => packSlots(name, text)),
 );
+write('qemu-mtree', filesOf('mtree', '.txt'));
 
 /** [name, moment, address spaces, root, regions, rows] */
 function packCase({ name, moment, address_spaces, tree, flat }) {

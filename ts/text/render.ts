@@ -11,6 +11,7 @@ import type { Command, Core, Row } from '../core/core.ts';
 import { accessName, DISTURBANCES, regionKindName } from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
 import * as validate from '../core/validate.ts';
+import type { ShownRange, ViewDifference } from './difference.ts';
 import type { Explanation } from './explain.ts';
 
 /** Digits of an address at least. */
@@ -37,22 +38,53 @@ export function renderFlatViews(core: Core, spaces: Iterable<number>, names: Nam
   });
 }
 
+/** What changed between two moments: `-` what was shown, `+` what is shown instead. */
+export function renderFlatDifference(differences: readonly ViewDifference[]): string[] {
+  const changedIn = new Map<string, string[]>();
+  for (const { name, change, removed, added } of differences) {
+    const marked = [...removed.map((range) => ({ mark: '-', range })), ...added.map((range) => ({ mark: '+', range }))];
+    marked.sort((a, b) => (a.range.gpa === b.range.gpa ? 0 : a.range.gpa < b.range.gpa ? -1 : 1));
+    const lines = [change, ...differenceLines(marked)].join('\n');
+    const others = changedIn.get(lines);
+    if (others === undefined) changedIn.set(lines, [`"${printable(name)}"`]);
+    else others.push(`"${printable(name)}"`);
+  }
+  return [...changedIn].flatMap(([text, spaces]) => {
+    const [change, ...lines] = text.split('\n');
+    const title = `address space${spaces.length > 1 ? 's' : ''} ${spaces.join(', ')}`;
+    return [change === 'changed' ? title : `${title}: ${change}`, ...lines];
+  });
+}
+
+function differenceLines(marked: readonly { mark: string; range: ShownRange }[]): string[] {
+  const last = ({ gpa, length }: ShownRange) => lastOf(gpa, length);
+  const text = rangesIn(marked.map(({ range }) => ({ start: range.gpa, last: last(range) })));
+  return aligned(
+    marked.map(({ mark, range }) => [
+      `${mark} ${text(range.gpa, last(range))}`,
+      range.kind,
+      accessOf(range.kind, range.readonly),
+      `${plus(printable(range.name), range.offsetInRegion)}${remarks([Number(range.nonvolatile), 'nonvolatile'])}`,
+    ]),
+  );
+}
+
 function flatLines(rows: readonly Row[], names: Names): string[] {
   const range = rangesIn(rows);
   return aligned(
     rows.map((row) => [
       range(row.start, row.last),
       regionKindName(row.kind),
-      flatAccess(row),
+      accessOf(regionKindName(row.kind), (row.flags & abi.FLAT_READONLY) !== 0),
       `${place(names.regions, row.id, row.offset)}${remarks([row.flags & abi.FLAT_NONVOLATILE, 'nonvolatile'])}`,
     ]),
   );
 }
 
 /** `rw`, `r-`, or `--` where there is no memory. */
-function flatAccess({ kind, flags }: Row): string {
-  if (kind === abi.KIND_MMIO) return '--';
-  return kind === abi.KIND_ROM || flags & abi.FLAT_READONLY ? 'r-' : 'rw';
+function accessOf(kind: string, readonly: boolean): string {
+  if (kind === 'mmio') return '--';
+  return kind === 'rom' || readonly ? 'r-' : 'rw';
 }
 
 /** Regions with everything in them, at addresses counted from the start of each, strongest first; then what their aliases

@@ -1,8 +1,8 @@
-// What users have in their files: a trace or a QEMU map, plain or compressed. Which one it is, the first line says.
+// What users have in their files: a trace or a memory map, plain or compressed. That it is a trace, the first line says.
 
 import { MembackingError } from '../core/errors.ts';
+import { importMaps } from './import/maps.ts';
 import type { TraceOperation } from './operations.ts';
-import { importQemuMaps } from './qemu-map.ts';
 import { openTrace, type TraceStream } from './read.ts';
 import { decodeText, readChunks } from './source.ts';
 
@@ -12,23 +12,21 @@ const NEWLINE = 0x0a;
 
 export interface OperationStream extends TraceStream {
   /** What was found. */
-  readonly kind: 'trace' | 'qemu-map';
+  readonly kind: 'trace' | 'map';
+  /** Of a map: what its text left open, and what was taken for it. */
+  readonly notes: readonly string[];
 }
 
-/** The operations of a file, or of standard input for `-`: those of the trace, or those that make the QEMU map. Throws
- *  the INPUT_, TRACE_ and QEMU_MAP codes, here and while iterating. */
+/** The operations of a file, or of standard input for `-`: those of the trace, or those that make the map. Throws the
+ *  INPUT_, TRACE_, QEMU_MAP and IMPORT_TEXT codes, here and while iterating. */
 export async function openOperations(source: string): Promise<OperationStream> {
   const chunks = readChunks(source);
   const { head, rest } = await splitHead(chunks);
   if (head.length === 0)
     throw new MembackingError('TRACE_HEADER', `${source}: there is nothing in it`, { details: { source } });
-  if (looksLikeTrace(head)) return { kind: 'trace', ...(await openTrace(rest)) };
-  if (!/^\s*\{/.test(head.toString())) {
-    const problem = 'this is neither a trace nor a map of QEMU: both begin with {';
-    throw new MembackingError('TRACE_HEADER', `${source}: ${problem}`, { details: { source } });
-  }
-  const operations = importQemuMaps([{ name: source, text: await decodeText(rest, source) }]);
-  return { kind: 'qemu-map', header: { version: 1, policy: 'layered' }, batches: only(operations) };
+  if (looksLikeTrace(head)) return { kind: 'trace', notes: [], ...(await openTrace(rest)) };
+  const { operations, notes } = importMaps([{ name: source, text: await decodeText(rest, source) }]);
+  return { kind: 'map', notes, header: { version: 1, policy: 'layered' }, batches: only(operations) };
 }
 
 /** The first line or HEADER_BYTES, and all chunks. */
@@ -49,7 +47,7 @@ async function* prefixed(head: Uint8Array, rest: AsyncIterable<Uint8Array>): Asy
   yield* rest;
 }
 
-async function* only(operations: TraceOperation[]): AsyncGenerator<readonly TraceOperation[]> {
+async function* only(operations: readonly TraceOperation[]): AsyncGenerator<readonly TraceOperation[]> {
   yield operations;
 }
 

@@ -1,61 +1,21 @@
 // A memory map of QEMU as one JSON file: a tree of memory regions at one moment, and the flat map QEMU made of it.
 // Here it is read and checked; fields that only repeat what others say are not looked at.
 
-import { MembackingError } from '../core/errors.ts';
-import { parseHex } from './fields.ts';
-import { shown } from './format.ts';
-
-export const QEMU_KINDS = ['container', 'ram', 'rom', 'romd', 'ramd', 'i/o', 'alias'] as const;
-export type QemuKind = (typeof QEMU_KINDS)[number];
-
-export interface QemuRegion {
-  /** Position in the list. */
-  readonly id: number;
-  /** Not unique. */
-  readonly name: string;
-  readonly kind: QemuKind;
-  readonly priority: number;
-  /** In the parent; of the root: in the address space. */
-  readonly offset: bigint;
-  /** 0 to 2^64. */
-  readonly size: bigint;
-  readonly enabled: boolean;
-  readonly readonly: boolean;
-  readonly nonvolatile: boolean;
-  /** Strongest first. */
-  readonly children: readonly number[];
-  readonly parent: number | undefined;
-  /** Of an alias: what it shows, and from where in it. */
-  readonly target: number | undefined;
-  readonly targetStart: bigint;
-}
-
-/** What is visible: `start` to `end` inclusive. */
-export interface QemuRow {
-  readonly start: bigint;
-  readonly end: bigint;
-  readonly region: number;
-  readonly offsetInRegion: bigint;
-  readonly readonly: boolean;
-  readonly nonvolatile: boolean;
-}
-
-export interface QemuMap {
-  /** Of the file, or what the file calls itself: snapshot, `--`, address space. */
-  readonly name: string;
-  /** The part that all maps of one moment share. */
-  readonly snapshot: string;
-  /** Names of the address spaces with this root, at least one; not unique. */
-  readonly addressSpaces: readonly string[];
-  readonly root: QemuRegion;
-  readonly regions: readonly QemuRegion[];
-  readonly flat: readonly QemuRow[];
-}
-
-const WHOLE = 1n << 64n;
+import { MembackingError } from '../../core/errors.ts';
+import { parseHex } from '../fields.ts';
+import { shown } from '../format.ts';
+import {
+  aliasInCircle,
+  IMPORTED_KINDS,
+  type ImportedKind,
+  type ImportedMap,
+  type ImportedRegion,
+  type ImportedRow,
+  WHOLE,
+} from './imported.ts';
 
 /** Reads one file. Throws QEMU_MAP, naming the file and the place in it. */
-export function parseQemuMap(text: string, fileName: string): QemuMap {
+export function parseQemuMap(text: string, fileName: string): ImportedMap {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -77,7 +37,7 @@ function mapError(file: string, problem: string, cause?: unknown): MembackingErr
   return new MembackingError('QEMU_MAP', `${file}: ${problem}`, { details: { file }, cause });
 }
 
-function readMap(map: Fields, fileName: string): QemuMap {
+function readMap(map: Fields, fileName: string): ImportedMap {
   const name = map.has('name') ? map.text('name') : fileName.replace(/^.*\//, '').replace(/\.json(\.gz)?$/, '');
   const addressSpaces = map.list('address_spaces').map((space, i) => {
     if (typeof space === 'string') return space;
@@ -91,13 +51,14 @@ function readMap(map: Fields, fileName: string): QemuMap {
   const parents = readParents(list);
   const regions = list.map((fields, i) => readRegion(fields, i, parents));
   checkPlacement(regions);
-  checkAliases(regions);
-  const root = regions[rootId] as QemuRegion;
+  const circular = aliasInCircle(regions);
+  if (circular !== undefined) throw new Problem(`the alias ${circular.id} is its own target`);
+  const root = regions[rootId] as ImportedRegion;
   if (root.parent !== undefined)
     throw new Problem(`region ${rootId} is the root, but also a child of region ${root.parent}`);
 
   const flat = map.list('flat').map((item, i) => readRow(new Fields(item, `"flat" row ${i}`), regions.length));
-  return { name, snapshot: name.split('--', 1)[0] as string, addressSpaces, root, regions, flat };
+  return { name, snapshot: name.split('--', 1)[0] as string, regions, views: [{ addressSpaces, root, flat }] };
 }
 
 /** The parent of each region. */
@@ -114,13 +75,13 @@ function readParents(list: readonly Fields[]): (number | undefined)[] {
   return parents;
 }
 
-function readRegion(fields: Fields, position: number, parents: readonly (number | undefined)[]): QemuRegion {
+function readRegion(fields: Fields, position: number, parents: readonly (number | undefined)[]): ImportedRegion {
   const count = parents.length;
   const id = fields.id('id', count);
   if (id !== position) throw fields.problem('id', `must be ${position}, its position in the list, not ${id}`);
-  const kind = fields.text('kind') as QemuKind;
-  if (!QEMU_KINDS.includes(kind))
-    throw fields.problem('kind', `must be one of ${QEMU_KINDS.join(', ')}, not ${shown(kind)}`);
+  const kind = fields.text('kind') as ImportedKind;
+  if (!IMPORTED_KINDS.includes(kind))
+    throw fields.problem('kind', `must be one of ${IMPORTED_KINDS.join(', ')}, not ${shown(kind)}`);
   const isAlias = kind === 'alias';
   return {
     id,
@@ -140,7 +101,7 @@ function readRegion(fields: Fields, position: number, parents: readonly (number 
 }
 
 /** Children stand under something that is no alias, in order of priority, and nothing stands under itself. */
-function checkPlacement(regions: readonly QemuRegion[]): void {
+function checkPlacement(regions: readonly ImportedRegion[]): void {
   const reached = new Set<number>();
   const waiting = regions.filter((region) => region.parent === undefined);
   for (let region = waiting.pop(); region !== undefined; region = waiting.pop()) {
@@ -149,7 +110,7 @@ function checkPlacement(regions: readonly QemuRegion[]): void {
       throw new Problem(`region ${region.id} is an alias: it cannot have children`);
     let strongest = Number.POSITIVE_INFINITY;
     for (const id of region.children) {
-      const child = regions[id] as QemuRegion;
+      const child = regions[id] as ImportedRegion;
       if (child.priority > strongest)
         throw new Problem(`the children of region ${region.id} must be listed strongest first: ${id} is too late`);
       strongest = child.priority;
@@ -160,22 +121,7 @@ function checkPlacement(regions: readonly QemuRegion[]): void {
   if (unreached !== undefined) throw new Problem(`region ${unreached.id} is its own ancestor`);
 }
 
-/** An alias may show what it stands in, but aliases must not show each other in a circle. */
-function checkAliases(regions: readonly QemuRegion[]): void {
-  const settled = new Set<number>();
-  for (const region of regions) {
-    const path = new Set<number>();
-    let at: QemuRegion = region;
-    while (at.target !== undefined && !settled.has(at.id)) {
-      if (path.has(at.id)) throw new Problem(`the alias ${at.id} is its own target`);
-      path.add(at.id);
-      at = regions[at.target] as QemuRegion;
-    }
-    for (const id of path) settled.add(id);
-  }
-}
-
-function readRow(fields: Fields, count: number): QemuRow {
+function readRow(fields: Fields, count: number): ImportedRow {
   const start = fields.hex('start', WHOLE - 1n);
   const end = fields.hex('end', WHOLE - 1n);
   if (end < start) throw fields.problem('end', 'must not be below "start"');

@@ -1,9 +1,9 @@
 // Which region of one moment is which region of the next: by name, kind, size and place in the tree.
 
-import type { QemuMap, QemuRegion } from './qemu-format.ts';
+import type { ImportedMap, ImportedRegion } from './imported.ts';
 
-type Pair = [last: QemuRegion, next: QemuRegion];
-type Criterion = (region: QemuRegion) => string;
+type Pair = [last: ImportedRegion, next: ImportedRegion];
+type Criterion = (region: ImportedRegion) => string;
 
 const SAME_PLACE: Criterion = (r) => `${r.offset} ${r.size} ${r.targetStart}`;
 const SAME_OFFSET: Criterion = (r) => `${r.offset}`;
@@ -13,11 +13,15 @@ const ANY: Criterion = () => '';
 /**
  * For each region of `next` the region of `last` that it is, if any. Regions keep their identity only if nothing about
  * them changed that cannot be changed in place: what an alias shows, the size of a region that shows itself.
- * The roots must match for anything to match.
+ * Of views, those match that have an address space in common, by name.
  */
-export function matchRegions(last: QemuMap, next: QemuMap): Map<QemuRegion, QemuRegion> {
+export function matchRegions(last: ImportedMap, next: ImportedMap): Map<ImportedRegion, ImportedRegion> {
   const matcher = new Matcher(last, next);
-  matcher.pair([last.root], [next.root], [ANY]);
+  const viewOf = new Map(last.views.toReversed().flatMap((view) => view.addressSpaces.map((name) => [name, view])));
+  for (const view of next.views) {
+    const before = view.addressSpaces.map((name) => viewOf.get(name)).find((other) => other !== undefined);
+    if (before !== undefined) matcher.pair([before.root], [view.root], [ANY]);
+  }
   do matcher.followPairs();
   while (matcher.pairStrays());
   matcher.dropChangedAliases();
@@ -25,23 +29,23 @@ export function matchRegions(last: QemuMap, next: QemuMap): Map<QemuRegion, Qemu
 }
 
 class Matcher {
-  readonly lastOf = new Map<QemuRegion, QemuRegion>();
-  readonly #nextOf = new Map<QemuRegion, QemuRegion>();
+  readonly lastOf = new Map<ImportedRegion, ImportedRegion>();
+  readonly #nextOf = new Map<ImportedRegion, ImportedRegion>();
   /** Pairs whose children, and aliases whose targets were not looked at. */
   readonly #parents: Pair[] = [];
   readonly #aliases: Pair[] = [];
-  readonly #last: QemuMap;
-  readonly #next: QemuMap;
+  readonly #last: ImportedMap;
+  readonly #next: ImportedMap;
 
-  constructor(last: QemuMap, next: QemuMap) {
+  constructor(last: ImportedMap, next: ImportedMap) {
     this.#last = last;
     this.#next = next;
   }
 
   /** Pairs what is still single of two lists: by the first criterion as far as that goes, then by the second, … */
-  pair(last: readonly QemuRegion[], next: readonly QemuRegion[], criteria: readonly Criterion[]): void {
+  pair(last: readonly ImportedRegion[], next: readonly ImportedRegion[], criteria: readonly Criterion[]): void {
     for (const criterion of criteria) {
-      const keyOf = (map: QemuMap, r: QemuRegion) => `${identity(map, r)} ${criterion(r)}`;
+      const keyOf = (map: ImportedMap, r: ImportedRegion) => `${identity(map, r)} ${criterion(r)}`;
       const candidates = grouped(this.#single(last, this.#nextOf), (r) => keyOf(this.#last, r));
       for (const region of this.#single(next, this.lastOf)) {
         const partner = candidates.get(keyOf(this.#next, region))?.shift();
@@ -67,7 +71,7 @@ class Matcher {
   /** Regions that went to another parent or lost theirs: only where no two come into question. False if there were none. */
   pairStrays(): boolean {
     const before = this.lastOf.size;
-    const keyOf = (map: QemuMap, r: QemuRegion) => `${identity(map, r)} ${SAME_SIZE(r)}`;
+    const keyOf = (map: ImportedMap, r: ImportedRegion) => `${identity(map, r)} ${SAME_SIZE(r)}`;
     const last = grouped(this.#single(this.#last.regions, this.#nextOf), (r) => keyOf(this.#last, r));
     const next = grouped(this.#single(this.#next.regions, this.lastOf), (r) => keyOf(this.#next, r));
     for (const [key, regions] of next) {
@@ -89,19 +93,19 @@ class Matcher {
     }
   }
 
-  #join(last: QemuRegion, next: QemuRegion): void {
+  #join(last: ImportedRegion, next: ImportedRegion): void {
     this.lastOf.set(next, last);
     this.#nextOf.set(last, next);
     (next.kind === 'alias' ? this.#aliases : this.#parents).push([last, next]);
   }
 
-  #single(regions: readonly QemuRegion[], partners: Map<QemuRegion, QemuRegion>): QemuRegion[] {
+  #single(regions: readonly ImportedRegion[], partners: Map<ImportedRegion, ImportedRegion>): ImportedRegion[] {
     return regions.filter((region) => !partners.has(region));
   }
 }
 
 /** What a region cannot change and remain the same one. Names may hold anything, so they are quoted. */
-function identity(map: QemuMap, region: QemuRegion): string {
+function identity(map: ImportedMap, region: ImportedRegion): string {
   const own = `${region.kind} ${JSON.stringify(region.name)}`;
   if (region.kind === 'alias') {
     const target = targetOf(map, region);
@@ -110,16 +114,19 @@ function identity(map: QemuMap, region: QemuRegion): string {
   return region.kind === 'container' ? own : `${own} ${region.size}`;
 }
 
-function targetOf(map: QemuMap, alias: QemuRegion): QemuRegion {
-  return map.regions[alias.target as number] as QemuRegion;
+function targetOf(map: ImportedMap, alias: ImportedRegion): ImportedRegion {
+  return map.regions[alias.target as number] as ImportedRegion;
 }
 
-function childrenOf(map: QemuMap, region: QemuRegion): QemuRegion[] {
-  return region.children.map((id) => map.regions[id] as QemuRegion);
+function childrenOf(map: ImportedMap, region: ImportedRegion): ImportedRegion[] {
+  return region.children.map((id) => map.regions[id] as ImportedRegion);
 }
 
-function grouped<Key>(regions: readonly QemuRegion[], keyOf: (region: QemuRegion) => Key): Map<Key, QemuRegion[]> {
-  const groups = new Map<Key, QemuRegion[]>();
+function grouped<Key>(
+  regions: readonly ImportedRegion[],
+  keyOf: (region: ImportedRegion) => Key,
+): Map<Key, ImportedRegion[]> {
+  const groups = new Map<Key, ImportedRegion[]>();
   for (const region of regions) {
     const key = keyOf(region);
     const group = groups.get(key);

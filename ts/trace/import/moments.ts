@@ -1,36 +1,29 @@
-// QEMU maps as a trace. Every map becomes one tree of regions with its address spaces; maps of the same address spaces
+// Memory maps as a trace. Every map becomes one tree of regions with its address spaces; maps of the same address spaces
 // are moments of one tree, and only what changed between two of them is said. Maps of different address spaces share
 // nothing. One moment is one transaction.
 
-import * as abi from '../../assembly/abi.ts';
-import { toAddress } from '../core/address.ts';
-import { MembackingError } from '../core/errors.ts';
-import type { RegionKind } from '../core/kinds.ts';
-import * as validate from '../core/validate.ts';
-import type { TraceOperation } from './operations.ts';
-import { parseQemuMap, type QemuKind, type QemuMap, type QemuRegion } from './qemu-format.ts';
-import { matchRegions } from './qemu-match.ts';
+import * as abi from '../../../assembly/abi.ts';
+import { toAddress } from '../../core/address.ts';
+import { MembackingError } from '../../core/errors.ts';
+import type { RegionKind } from '../../core/kinds.ts';
+import type { TraceOperation } from '../operations.ts';
+import type { ImportedKind, ImportedMap, ImportedRegion, ImportedView } from './imported.ts';
+import { matchRegions } from './match.ts';
 
-export interface QemuMapFile {
-  /** For messages, and for the map's name if the text gives none. */
-  readonly name: string;
-  readonly text: string;
-}
-
-export interface QemuImport {
+export interface MomentsTrace {
   readonly operations: readonly TraceOperation[];
-  readonly moments: readonly QemuMoment[];
+  readonly moments: readonly Moment[];
 }
 
 /** What the maps say of one moment. */
-export interface QemuMoment {
+export interface Moment {
   readonly snapshot: string;
   /** Operations from the start of the trace up to the end of this moment. */
   readonly end: number;
   /** The maps taken at this moment. */
-  readonly maps: readonly QemuMap[];
-  /** For each map: the ids in the trace of its regions and of its address spaces, by their position in the map. */
-  readonly ids: readonly { readonly regions: readonly number[]; readonly spaces: readonly number[] }[];
+  readonly maps: readonly ImportedMap[];
+  /** For each map: the ids in the trace of its regions, by their position, and of each view's address spaces. */
+  readonly ids: readonly { readonly regions: readonly number[]; readonly spaces: readonly (readonly number[])[] }[];
 }
 
 /** Smallest VA space that is made: one that a process can reserve and that holds any ordinary guest. */
@@ -38,7 +31,7 @@ const MIN_VA_SIZE = 1n << 40n;
 /** Slots that KVM has. */
 const KVM_SLOTS = 32764;
 
-const KINDS: Readonly<Record<Exclude<QemuKind, 'alias'>, RegionKind>> = {
+const KINDS: Readonly<Record<Exclude<ImportedKind, 'alias'>, RegionKind>> = {
   container: 'container',
   ram: 'ram',
   rom: 'rom',
@@ -48,24 +41,12 @@ const KINDS: Readonly<Record<Exclude<QemuKind, 'alias'>, RegionKind>> = {
 };
 
 /**
- * The trace of maps of one machine, in the order in which they were taken. Throws QEMU_MAP for a map that is wrong in
- * itself, QEMU_MAP_MISMATCH for maps that cannot be moments of one machine.
+ * The trace of maps of one machine, in the order in which they were taken, and what was visible at each moment. Throws
+ * QEMU_MAP_MISMATCH for maps that cannot be moments of one machine.
  */
-export function importQemuMaps(files: readonly QemuMapFile[]): TraceOperation[] {
-  if (!Array.isArray(files)) throw validate.invalid('files must be a list of maps, each with a name and a text');
-  for (const file of files) {
-    if (typeof file?.name !== 'string' || typeof file.text !== 'string') {
-      throw validate.invalid('a map must have a name and a text, both strings');
-    }
-  }
-  return [...importQemuMoments(files).operations];
-}
-
-/** The same, with what was visible at each moment. */
-export function importQemuMoments(files: readonly QemuMapFile[]): QemuImport {
-  const maps = files.map((file) => parseQemuMap(file.text, file.name));
+export function traceOf(maps: readonly ImportedMap[]): MomentsTrace {
   const writer = new Writer();
-  const moments: QemuMoment[] = [];
+  const moments: Moment[] = [];
   const tracks = new Set<Track>();
   for (const together of momentsOf(maps)) {
     writer.add({ op: 'begin' });
@@ -73,21 +54,19 @@ export function importQemuMoments(files: readonly QemuMapFile[]): QemuImport {
       const track = trackOf(map, tracks) ?? new Track(writer);
       tracks.add(track);
       track.advance(map);
-      return { regions: track.regionIds(), spaces: track.spaces.map((space) => space.id) };
+      return { regions: track.regionIds(), spaces: track.spaceIds() };
     });
-    if (moments.length === 0) writer.addSinks(vaSize(maps, maps[0] as QemuMap));
+    if (moments.length === 0) writer.addSinks(vaSize(maps));
     writer.add({ op: 'commit' });
-    const { snapshot } = together[0] as QemuMap;
+    const { snapshot } = together[0] as ImportedMap;
     moments.push({ snapshot, end: writer.operations.length, maps: together, ids });
   }
   return { operations: writer.operations, moments };
 }
 
 /** The tree that this map is a later moment of. */
-function trackOf(map: QemuMap, tracks: ReadonlySet<Track>): Track | undefined {
-  const [track, other] = [...tracks].filter(({ spaces }) =>
-    spaces.some(({ name }) => map.addressSpaces.includes(name)),
-  );
+function trackOf(map: ImportedMap, tracks: ReadonlySet<Track>): Track | undefined {
+  const [track, other] = [...tracks].filter((each) => mapsShareSpace(each.map, map));
   if (other === undefined) return track;
   throw new MembackingError('QEMU_MAP_MISMATCH', `${map.name}: its address spaces had different roots before`, {
     details: { next: map.name },
@@ -95,30 +74,34 @@ function trackOf(map: QemuMap, tracks: ReadonlySet<Track>): Track | undefined {
 }
 
 /** Neighbours with the same snapshot are one moment, unless they show the same address space twice. */
-function momentsOf(maps: readonly QemuMap[]): QemuMap[][] {
-  const moments: QemuMap[][] = [];
+function momentsOf(maps: readonly ImportedMap[]): ImportedMap[][] {
+  const moments: ImportedMap[][] = [];
   for (const map of maps) {
     const now = moments.at(-1);
-    if (now?.every((other) => other.snapshot === map.snapshot && !sharesSpace(other, map))) now.push(map);
+    if (now?.every((other) => other.snapshot === map.snapshot && !mapsShareSpace(other, map))) now.push(map);
     else moments.push([map]);
   }
   return moments;
 }
 
-/** A power of two that covers all memory ever seen in the first map's address spaces. */
-function vaSize(maps: readonly QemuMap[], first: QemuMap): bigint {
+function mapsShareSpace(a: ImportedMap, b: ImportedMap): boolean {
+  const names = new Set(a.views.flatMap(({ addressSpaces }) => addressSpaces));
+  return b.views.some(({ addressSpaces }) => addressSpaces.some((name) => names.has(name)));
+}
+
+/** A power of two that covers all memory ever seen in the first map's first address spaces. */
+function vaSize(maps: readonly ImportedMap[]): bigint {
+  const first = (maps[0] as ImportedMap).views[0] as ImportedView;
   let size = MIN_VA_SIZE;
   for (const map of maps) {
-    if (!sharesSpace(map, first)) continue;
-    for (const row of map.flat) {
-      if (isMemory(map.regions[row.region] as QemuRegion)) while (size <= row.end) size *= 2n;
+    for (const view of map.views) {
+      if (!view.addressSpaces.some((name) => first.addressSpaces.includes(name))) continue;
+      for (const row of view.flat) {
+        if (isMemory(map.regions[row.region] as ImportedRegion)) while (size <= row.end) size *= 2n;
+      }
     }
   }
   return size;
-}
-
-function sharesSpace(a: QemuMap, b: QemuMap): boolean {
-  return a.addressSpaces.some((space) => b.addressSpaces.includes(space));
 }
 
 /** The trace so far, and the ids given out in it. */
@@ -163,16 +146,19 @@ class Writer {
 interface NamedSpace {
   readonly name: string;
   readonly id: number;
+  /** In the trace: what it shows, and where. */
+  readonly root: number;
+  readonly offset: bigint;
 }
 
 /** One tree of regions in the trace, as the last of its maps showed it. */
 class Track {
-  /** In the order of the last map's names. */
-  spaces: readonly NamedSpace[] = [];
   readonly #writer: Writer;
-  #map: QemuMap | undefined;
+  #map: ImportedMap | undefined;
+  /** Of each view of the last map, in the order of its names. */
+  #spaces: readonly (readonly NamedSpace[])[] = [];
   /** Id in the trace of each region that exists, in the order in which they were made: targets before their aliases. */
-  #ids = new Map<QemuRegion, number>();
+  #ids = new Map<ImportedRegion, number>();
   /** The object mapped in a region, by the region's id. */
   readonly #objects = new Map<number, number>();
   /** Children in the order in which they were placed, by the parent's id. */
@@ -182,24 +168,36 @@ class Track {
     this.#writer = writer;
   }
 
+  /** The last map. */
+  get map(): ImportedMap {
+    return this.#map as ImportedMap;
+  }
+
   /** By position in the last map. */
   regionIds(): number[] {
-    return (this.#map as QemuMap).regions.map((region) => this.#id(region));
+    return this.map.regions.map((region) => this.#id(region));
+  }
+
+  /** By view of the last map. */
+  spaceIds(): number[][] {
+    return this.#spaces.map((spaces) => spaces.map(({ id }) => id));
   }
 
   /** Says what must be done for the trace to show this map. */
-  advance(next: QemuMap): void {
+  advance(next: ImportedMap): void {
     const last = this.#map;
-    const lastOf = last === undefined ? new Map<QemuRegion, QemuRegion>() : matchRegions(last, next);
+    const lastOf = last === undefined ? new Map<ImportedRegion, ImportedRegion>() : matchRegions(last, next);
     if (last !== undefined) this.#checkSameMachine(last, next, lastOf);
     const lastIds = this.#ids;
     const survivors = new Map([...lastOf].map(([region, before]) => [before, region]));
 
+    const surviving = new Set([...survivors.keys()].map((before) => lastIds.get(before)));
+    this.#closeSpaces((root) => surviving.has(root));
     const kept = this.#keptInPlace(next, lastOf);
     for (const [before, id] of lastIds) {
       const region = survivors.get(before);
       if (before.parent !== undefined && (region === undefined || !kept.has(region))) {
-        this.#remove(id, lastIds.get((last as QemuMap).regions[before.parent] as QemuRegion) as number);
+        this.#remove(id, lastIds.get((last as ImportedMap).regions[before.parent] as ImportedRegion) as number);
       }
     }
     for (const [before, id] of [...lastIds].reverse()) {
@@ -214,7 +212,7 @@ class Track {
     for (const [region, before] of lastOf) this.#change(before, region, kept.has(region));
     for (const parent of next.regions) {
       for (const child of parent.children) {
-        const region = next.regions[child] as QemuRegion;
+        const region = next.regions[child] as ImportedRegion;
         if (!kept.has(region)) this.#place(region, this.#id(parent));
       }
     }
@@ -222,11 +220,11 @@ class Track {
     this.#matchSpaces(next);
   }
 
-  #id(region: QemuRegion): number {
+  #id(region: ImportedRegion): number {
     return this.#ids.get(region) as number;
   }
 
-  #checkSameMachine(last: QemuMap, next: QemuMap, lastOf: Map<QemuRegion, QemuRegion>): void {
+  #checkSameMachine(last: ImportedMap, next: ImportedMap, lastOf: Map<ImportedRegion, ImportedRegion>): void {
     const mismatch = (problem: string) =>
       new MembackingError(
         'QEMU_MAP_MISMATCH',
@@ -235,33 +233,35 @@ class Track {
           details: { last: last.name, next: next.name },
         },
       );
-    if (!lastOf.has(next.root)) throw mismatch('their roots differ in name, kind or size');
-    if (last.root.offset !== next.root.offset) throw mismatch('their roots stand at different offsets');
-    const first = last.addressSpaces[0] as string;
-    if (!next.addressSpaces.includes(first)) throw mismatch(`only the first has the address space "${first}"`);
+    const { addressSpaces, root } = last.views[0] as ImportedView;
+    const first = addressSpaces[0] as string;
+    const view = next.views.find((other) => other.addressSpaces.includes(first));
+    if (view === undefined) throw mismatch(`only the first has the address space "${first}"`);
+    if (lastOf.get(view.root) !== root) throw mismatch('their roots differ in name, kind or size');
+    if (root.offset !== view.root.offset) throw mismatch('their roots stand at different offsets');
   }
 
   /**
    * The regions that stay placed where they are. The others are taken out and placed again, behind all that stay: those
    * of another parent, and those that come later than another one that they overlap but were placed before it.
    */
-  #keptInPlace(next: QemuMap, lastOf: Map<QemuRegion, QemuRegion>): Set<QemuRegion> {
-    const kept = new Set<QemuRegion>();
+  #keptInPlace(next: ImportedMap, lastOf: Map<ImportedRegion, ImportedRegion>): Set<ImportedRegion> {
+    const kept = new Set<ImportedRegion>();
     for (const parent of next.regions) {
       const parentBefore = lastOf.get(parent);
       if (parentBefore === undefined) continue;
       const placed = this.#placed.get(this.#ids.get(parentBefore) as number) ?? [];
       const order = new Map(placed.map((id, i) => [id, i]));
       const candidates = parent.children.map((child) => {
-        const region = next.regions[child] as QemuRegion;
+        const region = next.regions[child] as ImportedRegion;
         const before = lastOf.get(region);
         const stays = before !== undefined && before.parent === parentBefore.id;
         return { region, before, order: stays ? order.get(this.#ids.get(before) as number) : undefined };
       });
       for (const equals of runsOf(candidates, (a, b) => a.region.priority === b.region.priority)) {
         const alone = equals.filter((each) => each.order !== undefined).length === 1;
-        const again: QemuRegion[] = [];
-        const stayed: { region: QemuRegion; order: number }[] = [];
+        const again: ImportedRegion[] = [];
+        const stayed: { region: ImportedRegion; order: number }[] = [];
         let latest = -1;
         for (const { region, before, order } of equals) {
           const stays =
@@ -288,7 +288,7 @@ class Track {
     siblings.splice(siblings.indexOf(id), 1);
   }
 
-  #destroy(region: QemuRegion, id: number): void {
+  #destroy(region: ImportedRegion, id: number): void {
     const object = this.#objects.get(id);
     if (object !== undefined) {
       this.#writer.add({ op: 'unmap', region: id, offset: 0, length: toAddress(wholePages(region)) });
@@ -300,24 +300,24 @@ class Track {
   }
 
   /** What is new, targets before their aliases, and the memory of it. */
-  #create(next: QemuMap): void {
+  #create(next: ImportedMap): void {
     const created = next.regions.filter((region) => !this.#ids.has(region));
     const newIds = new Map(created.map((region) => [region, this.#writer.newRegion()]));
-    const create = (region: QemuRegion, target?: QemuRegion) => {
+    const create = (region: ImportedRegion, target?: ImportedRegion) => {
       const id = newIds.get(region) as number;
       this.#ids.set(region, id);
       this.#writer.add(creation(region, id, target === undefined ? 0 : this.#id(target)));
     };
     for (const region of created) if (region.target === undefined) create(region);
     for (const alias of created) {
-      const chain: QemuRegion[] = [];
+      const chain: ImportedRegion[] = [];
       for (let at = alias; !this.#ids.has(at); at = targetOf(next, at)) chain.push(at);
       for (const each of chain.reverse()) create(each, targetOf(next, each));
     }
     for (const region of created) this.#back(region);
   }
 
-  #back(region: QemuRegion): void {
+  #back(region: ImportedRegion): void {
     const length = toAddress(wholePages(region));
     if (!isMemory(region) || length === 0) return;
     const id = this.#id(region);
@@ -330,7 +330,7 @@ class Track {
   }
 
   /** Brings a region that stays up to date. */
-  #change(before: QemuRegion, region: QemuRegion, kept: boolean): void {
+  #change(before: ImportedRegion, region: ImportedRegion, kept: boolean): void {
     const id = this.#id(region);
     const add = (operation: TraceOperation) => this.#writer.add(operation);
     if (before.size !== region.size) add({ op: 'resize', id, size: toAddress(region.size) });
@@ -346,7 +346,7 @@ class Track {
     if (before.priority !== region.priority) add({ op: 'priority', id, priority: region.priority });
   }
 
-  #place(region: QemuRegion, parent: number): void {
+  #place(region: ImportedRegion, parent: number): void {
     const id = this.#id(region);
     this.#writer.add({ op: 'place', id, parent, offset: toAddress(region.offset), priority: region.priority });
     const siblings = this.#placed.get(parent);
@@ -354,25 +354,38 @@ class Track {
     else siblings.push(id);
   }
 
-  #matchSpaces(next: QemuMap): void {
-    const open = [...this.spaces];
-    const offset = toAddress(next.root.offset);
-    this.spaces = next.addressSpaces.map((name) => {
-      const at = open.findIndex((space) => space.name === name);
-      if (at >= 0) return open.splice(at, 1)[0] as NamedSpace;
-      const id = this.#writer.newSpace();
-      this.#writer.add({ op: 'space', id, name, root: this.#id(next.root), offset });
-      return { name, id };
+  /** Closes the spaces whose root is to go. */
+  #closeSpaces(survives: (root: number) => boolean): void {
+    this.#spaces = this.#spaces.map((spaces) =>
+      spaces.filter(({ id, root }) => {
+        if (survives(root)) return true;
+        this.#writer.add({ op: 'space-close', id });
+        return false;
+      }),
+    );
+  }
+
+  #matchSpaces(next: ImportedMap): void {
+    const open = this.#spaces.flat();
+    this.#spaces = next.views.map(({ addressSpaces, root: { offset, ...region } }) => {
+      const root = this.#ids.get(next.regions[region.id] as ImportedRegion) as number;
+      return addressSpaces.map((name) => {
+        const at = open.findIndex((space) => space.name === name && space.root === root && space.offset === offset);
+        if (at >= 0) return open.splice(at, 1)[0] as NamedSpace;
+        const id = this.#writer.newSpace();
+        this.#writer.add({ op: 'space', id, name, root, offset: toAddress(offset) });
+        return { name, id, root, offset };
+      });
     });
     for (const { id } of open) this.#writer.add({ op: 'space-close', id });
   }
 }
 
-function targetOf(map: QemuMap, alias: QemuRegion): QemuRegion {
-  return map.regions[alias.target as number] as QemuRegion;
+function targetOf(map: ImportedMap, alias: ImportedRegion): ImportedRegion {
+  return map.regions[alias.target as number] as ImportedRegion;
 }
 
-function creation(region: QemuRegion, id: number, target: number): TraceOperation {
+function creation(region: ImportedRegion, id: number, target: number): TraceOperation {
   const { name, readonly, nonvolatile, enabled } = region;
   const size = toAddress(region.size);
   if (region.kind === 'alias') {
@@ -382,16 +395,16 @@ function creation(region: QemuRegion, id: number, target: number): TraceOperatio
   return { op: 'region', id, name, kind: KINDS[region.kind], size, readonly, nonvolatile, enabled };
 }
 
-function isMemory(region: QemuRegion): boolean {
+function isMemory(region: ImportedRegion): boolean {
   return region.kind === 'ram' || region.kind === 'rom' || region.kind === 'romd' || region.kind === 'ramd';
 }
 
 /** Bytes of a region that can be mapped. */
-function wholePages(region: QemuRegion): bigint {
+function wholePages(region: ImportedRegion): bigint {
   return region.size - (region.size % BigInt(abi.PAGE_SIZE));
 }
 
-function overlap(a: QemuRegion, b: QemuRegion): boolean {
+function overlap(a: ImportedRegion, b: ImportedRegion): boolean {
   return a.size > 0n && b.size > 0n && a.offset < b.offset + b.size && b.offset < a.offset + a.size;
 }
 
