@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { lines, membacking, SMALL_TRACE, withFiles } from './support/cli.ts';
 
-const COMMANDS = ['import', 'replay', 'flatview', 'explain', 'boot', 'demo'];
+const COMMANDS = ['import', 'replay', 'flatview', 'explain', 'view', 'boot', 'demo'];
 
 test('help', (t) => {
   const help = membacking(['--help']);

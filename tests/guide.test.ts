@@ -7,7 +7,10 @@ import test from 'ava';
 import { PATIENCE } from './support/patience.ts';
 import { withUserFolder } from './support/user-folder.ts';
 
-const pages = ['README.md', ...readdirSync('ts/guide').map((name) => `ts/guide/${name}`)];
+const pages = [
+  'README.md',
+  ...readdirSync('ts/guide').flatMap((name) => (name.endsWith('.md') ? [`ts/guide/${name}`] : [])),
+];
 
 /** All examples of a page, one after the other. */
 function programOf(page: string): string {

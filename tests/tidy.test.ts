@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { ENTRIES } from '../ts/dev/build.mjs';
+import { ENTRIES, VIEWER } from '../ts/dev/build.mjs';
 
 /** Each source, by its path from the project's root. */
 const sources = new Map(
@@ -81,7 +81,7 @@ test('the product knows neither its tests nor its build', (t) => {
 test('the command uses what every user can', (t) => {
   none(
     t,
-    importing(/^ts\/cli\//, /^ts\/(cli\/.*|index\.ts|vmm\/index\.ts)$/),
+    importing(/^ts\/cli\//, /^ts\/(cli\/.*|viewer\/.*|index\.ts|vmm\/index\.ts)$/),
     'Export it from ts/index.ts, and import it from there.',
   );
 });
@@ -94,9 +94,18 @@ test('the monitor uses what every user can', (t) => {
   );
 });
 
+test('the viewer uses what every page can', (t) => {
+  none(
+    t,
+    importing(/^ts\/viewer\//, /^ts\/(viewer\/.*|core-index\.ts)$/),
+    'Export it from ts/core-index.ts, and import it from there.',
+  );
+});
+
 test('nothing inside imports the face', (t) => {
   const found = imports.filter(
-    ({ from, to }) => /^ts\/(?!(cli|vmm)\/)/.test(from) && /^ts\/(index\.ts|core-index\.ts|cli\/|vmm\/)/.test(to),
+    ({ from, to }) =>
+      /^ts\/(?!(cli|vmm|viewer)\/)/.test(from) && /^ts\/(index\.ts|core-index\.ts|cli\/|vmm\/|viewer\/)/.test(to),
   );
   none(
     t,
@@ -141,7 +150,7 @@ test('imports go one way: no file imports itself by a detour', (t) => {
 
 test('every file is used', (t) => {
   const scripts = [...sources.values()].flatMap((text) => text.match(/\bts\/dev\/[\w-]+\.mjs\b/g) ?? []);
-  const entries = [...Object.values(ENTRIES), 'assembly/index.ts', 'assembly/abi.ts', ...scripts];
+  const entries = [...Object.values(ENTRIES), VIEWER, 'assembly/index.ts', 'assembly/abi.ts', ...scripts];
   const used = new Set([...entries, ...within(/^tests\/.*\.(test|bench)\.ts$/).map(([path]) => path)]);
   for (const file of used) {
     for (const { from, to } of imports)

@@ -1,4 +1,5 @@
-import { type Address, type Explanation, formatHex, parseHex, renderExplanation } from '../index.ts';
+import { type Explanation, formatHex, renderExplanation } from '../index.ts';
+import { addressFrom } from './address.ts';
 import { type Command, EXIT, UsageError } from './command.ts';
 import { jsonLine } from './json.ts';
 import { print, printLines } from './output.ts';
@@ -15,9 +16,6 @@ that it hides, in order, the memory that is mapped there, and the memory slots t
   --help     print this
 `;
 
-/** Fewer digits than are printed might be decimal; 0 to 9 are the same. */
-const AS_PRINTED = /^(?:[0-9a-f]{8,16}|\d)$/i;
-
 export const explainCommand: Command = {
   help: HELP,
   options: { json: { type: 'boolean' } },
@@ -33,12 +31,6 @@ export const explainCommand: Command = {
     return EXIT.done;
   },
 };
-
-function addressFrom(text: string): Address {
-  const value = parseHex(AS_PRINTED.test(text) ? `0x${text}` : text);
-  if (value !== undefined && value < 2n ** 64n) return value;
-  throw new UsageError(`the GPA must be hexadecimal, below 2^64, such as 0xc8000 or 000c8000, not "${text}"`);
-}
 
 function explanationJson(file: string, { space, gpa, visible, hidden, mapping, slots, next }: Explanation): object {
   return {

@@ -24,6 +24,10 @@ const COMMANDS: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'why a byte of guest memory is what it is',
     load: async () => (await import('./explain.ts')).explainCommand,
   },
+  view: {
+    summary: 'a page that shows a trace or a map step by step, or a still picture',
+    load: async () => (await import('./view.ts')).viewCommand,
+  },
   boot: {
     summary: 'a small PC on KVM, on which firmware or a kernel starts',
     load: async () => (await import('./boot.ts')).bootCommand,

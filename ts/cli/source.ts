@@ -3,6 +3,7 @@
 import {
   MembackingError,
   openOperations,
+  type TraceHeader,
   type TraceOperation,
   TraceReplay,
   type TraceReplayOptions,
@@ -10,6 +11,7 @@ import {
 import { complain } from './output.ts';
 
 export interface ReplayFileOptions extends Pick<TraceReplayOptions, 'onPlan'> {
+  readonly onHeader?: (header: TraceHeader) => void;
   /** Whether an operation is carried out; all are, without it. */
   readonly wanted?: (operation: TraceOperation) => boolean;
   /** After every some hundred operations, with how many there were: to print what has come up. */
@@ -20,6 +22,7 @@ export interface ReplayFileOptions extends Pick<TraceReplayOptions, 'onPlan'> {
 export async function replayFile(file: string, options: ReplayFileOptions = {}): Promise<TraceReplay> {
   const { kind, header, notes, batches } = await named(file, () => openOperations(file));
   for (const note of notes) complain('note', note);
+  options.onHeader?.(header);
   const replay = new TraceReplay({ policy: header.policy, ...(options.onPlan && { onPlan: options.onPlan }) });
   let line = 1;
   const iterator = batches[Symbol.asyncIterator]();
@@ -42,6 +45,21 @@ export async function replayFile(file: string, options: ReplayFileOptions = {}):
   const open = replay.finish();
   if (open > 0) complain('note', `${file}: ends inside a transaction; what that had begun is taken back`);
   return replay;
+}
+
+/** All of a trace, or of a map, which the core has carried out once. Throws as `replayFile`. */
+export async function readHistory(file: string): Promise<{ header: TraceHeader; operations: TraceOperation[] }> {
+  const operations: TraceOperation[] = [];
+  let header: TraceHeader | undefined;
+  await replayFile(file, {
+    onHeader: (found) => {
+      header = found;
+    },
+    onBatch: async (batch) => {
+      for (const operation of batch) operations.push(operation);
+    },
+  });
+  return { header: header!, operations };
 }
 
 /** Whether an error is the input's fault, so that the next file may be right. */

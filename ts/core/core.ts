@@ -79,6 +79,8 @@ export interface CoreOptions {
 
 const CHANGEABLE_FLAGS = abi.REGION_READONLY | abi.REGION_NONVOLATILE | abi.REGION_DISABLED;
 const WASM_PAGE = 65536;
+/** Below it, bits 32 to 63 of what a number holds exactly. */
+const SAFE_HIGH = 0x20_0000;
 const MAX_PAGES = 65535;
 
 interface CoreModule extends Exports {
@@ -494,7 +496,9 @@ export class Core {
     return this.#memoryView().getUint32(at, true);
   }
   #u64(at: number): Address {
-    return toAddress(this.#memoryView().getBigUint64(at, true));
+    const view = this.#memoryView();
+    const high = view.getUint32(at + 4, true);
+    return high < SAFE_HIGH ? high * 0x1_0000_0000 + view.getUint32(at, true) : view.getBigUint64(at, true);
   }
   #memoryView(): DataView {
     if (this.#view.buffer !== this.memory.buffer) this.#view = new DataView(this.memory.buffer);

@@ -151,19 +151,53 @@ function bundle({ name, from, to, clear, options }) {
   const all = { bundle: true, format: 'esm', platform: 'node', target: 'node20', sourcemap: 'linked', ...options };
   const run = async () => {
     clear();
-    const esbuild = await import('esbuild');
-    try {
-      await esbuild.build({ ...all, logLevel: 'silent' });
-    } catch ({ errors }) {
-      throw new StepError((await esbuild.formatMessages(errors, { kind: 'error' })).join(''));
-    }
+    await esbuild(all);
     for (const path of to) if (readFileSync(path, 'utf8').startsWith('#!')) chmodSync(path, 0o755);
   };
   return perform({ name, from: [TOOLS, ...from], to, key: all, run });
 }
 
+async function esbuild(options) {
+  const { build, formatMessages } = await import('esbuild');
+  try {
+    return await build({ ...options, logLevel: 'silent' });
+  } catch ({ errors }) {
+    throw new StepError((await formatMessages(errors, { kind: 'error' })).join(''));
+  }
+}
+
 function packageSources() {
   return [ABI, ...filesUnder('ts', '.ts')];
+}
+
+// ---- The viewer --------------------------------------------------------------------------------
+
+export const VIEWER = 'ts/viewer/main.ts';
+
+/** The page, whole but for its title and trace. Needs the core. */
+export function viewer() {
+  const [template, style, code] = ['ts/viewer/page.html', 'ts/viewer/style.css', 'build/core.wasm'];
+  const output = 'build/viewer.html';
+  const options = {
+    ...{ entryPoints: [VIEWER], bundle: true, minify: true, write: false },
+    ...{ format: 'iife', platform: 'browser', target: 'es2022', define: { TO_BUILD: '"./"' } },
+  };
+  return perform({
+    name: output,
+    from: [TOOLS, template, style, code, ...packageSources()],
+    to: [output],
+    key: options,
+    run: async () => {
+      const { outputFiles } = await esbuild(options);
+      const parts = {
+        style: readFileSync(style, 'utf8'),
+        core: readFileSync(code, 'base64'),
+        script: outputFiles[0].text,
+      };
+      const fill = (whole, name) => parts[name] ?? whole;
+      writeFileSync(output, readFileSync(template, 'utf8').replace(/\{\{(\w+)\}\}/g, fill));
+    },
+  });
 }
 
 // ---- What is shipped as it is ------------------------------------------------------------------

@@ -18,6 +18,7 @@ import {
   library,
   programs,
   samples,
+  viewer,
 } from './build.mjs';
 import { runTests } from './run-tests.mjs';
 import { digest, filesUnder, StepError, together } from './steps.mjs';
@@ -26,7 +27,7 @@ const commands = {
   /** Builds everything that `npm start` and a user's program need. */
   async build() {
     install();
-    await together(core(), addon(), library(), samples());
+    await together(core().then(viewer), addon(), library(), samples());
   },
 
   /** @param {string[]} args handed to ava */

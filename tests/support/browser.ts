@@ -1,0 +1,19 @@
+// A headless Chromium for pages from files, where one is installed.
+
+import { existsSync } from 'node:fs';
+import { type Browser, chromium } from 'playwright-core';
+
+const PATH = ['/usr/bin/chromium', '/usr/bin/chromium-browser'].find((path) => existsSync(path));
+
+/** Why there is none; undefined if there is. */
+export const MISSING = PATH === undefined ? 'no Chromium (Debian: apt-get install chromium)' : undefined;
+
+const QUIET = [
+  ...['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking'],
+  ...['--disable-component-update', '--disable-sync'],
+];
+
+/** Playwright gives it an empty folder for its data. */
+export function launch(): Promise<Browser> {
+  return chromium.launch({ executablePath: PATH!, headless: true, args: QUIET });
+}
