@@ -5,7 +5,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { type Counts, History, type Step } from './support/history.ts';
-import { EFFORT, SEED } from './support/random.ts';
+import { SEED, tries } from './support/random.ts';
 import { BUILDS } from './support/world.ts';
 
 const ACTIONS = 21;
@@ -26,7 +26,7 @@ for (const build of BUILDS) {
       history.run(steps);
       for (const key of Object.keys(total) as (keyof Counts)[]) total[key] += history.counts[key];
     });
-    const numRuns = (build === 'release' ? 150 : 40) * EFFORT;
+    const numRuns = tries(build === 'release' ? 150 : 40);
     fc.assert(histories, { seed: SEED, numRuns, includeErrorInReport: true } as fc.Parameters<[Step[]]>);
     t.log(total);
     t.true(total.commits > 20 * numRuns && total.refused > numRuns / 2 && total.aborts > numRuns);

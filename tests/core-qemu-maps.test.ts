@@ -12,7 +12,7 @@ import type { Moment } from '../ts/trace/import/moments.ts';
 import type { TraceOperation } from '../ts/trace/operations.ts';
 import { Replayer } from '../ts/trace/replay.ts';
 import { caseNamed, cases, machines, type QemuCase } from './support/qemu-cases.ts';
-import { EFFORT, Random, SEED } from './support/random.ts';
+import { Random, SEED, tries } from './support/random.ts';
 import { BUILDS, type Build } from './support/world.ts';
 
 /** A core that replays a trace. */
@@ -131,7 +131,7 @@ test(`every map is the same after random changes that end where they began (seed
   let refused = 0;
   for (const each of cases()) {
     const { machine, moment } = replayed(each);
-    const count = 12 * EFFORT;
+    const count = tries(12);
     const touched = new Map<number, Row>();
     const attempt = (mutate: (core: Core) => void) => {
       try {

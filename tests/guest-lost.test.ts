@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import test from 'ava';
 import { artefact } from '../ts/core/artefact.ts';
 import { type Address, type MembackingError, RecordingPartition } from '../ts/index.ts';
+import { PATIENCE } from './support/patience.ts';
 import { buildVm, MIB } from './support/vm.ts';
 
 const PROLOGUE = `
@@ -41,7 +42,7 @@ const seen = (memory, gpa) => {
 function run(story: string): unknown {
   const env = { ...process.env, LD_PRELOAD: artefact('obj/faults.node').pathname };
   const args = ['--input-type=module', '-e', `${PROLOGUE}\nconsole.log(JSON.stringify((() => {${story}})()));`];
-  const { stdout, stderr, signal } = spawnSync(process.execPath, args, { encoding: 'utf8', env, timeout: 120_000 });
+  const { stdout, stderr, signal } = spawnSync(process.execPath, args, { encoding: 'utf8', env, timeout: PATIENCE });
   if (stdout === '') throw new Error(`${signal}: ${stderr}`);
   return JSON.parse(stdout);
 }

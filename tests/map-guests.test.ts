@@ -25,6 +25,7 @@ import {
   start,
 } from './support/guest.ts';
 import { Machine, RecordingPartition, wordAt } from './support/map-state.ts';
+import { tries } from './support/random.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 
 /** A machine whose RAM, pages 0 to 63, is the guest's: its own are the first 24, each from 32 on begins with its number. */
@@ -227,7 +228,7 @@ guestTest('a mapping is replaced under a live slot, and the running guest sees i
   t.deepEqual(guest.classes, { none: 20 });
 });
 
-const PLANS = 10_000;
+const PLANS = tries(10_000);
 
 guestTest(
   `a vCPU that spins on bytes that stay valid never exits over ${PLANS} plans of class none or changed`,
@@ -386,7 +387,7 @@ guestTest('one partition sees an address space again at an offset, even its priv
 });
 
 guestTest(
-  'a closed partition leaves the map as it is, and a closed map leaves the guest without memory',
+  'a closed partition leaves the map as it is, and a closed map leaves the partition free for another',
   (t, guest) => {
     const { partition, ram, map } = guest;
     guest.keepsItsOwn();
@@ -397,7 +398,13 @@ guestTest(
     t.is(guest.writes(40, 1), 'mmio write 28000 = 1');
     map.close();
     t.false(partition.closed);
-    t.not(guest.reads(40), 'out 10 = 28');
+    // A guest without any memory is not run: it never leaves a stock KVM. A slot that was left would be in the way here.
+    const other = new Machine({ pages: 128 });
+    other.va.memory.write(0, guestImage());
+    other.va.memory.writeU32(40 * PAGE, 0x4d);
+    other.attach(partition);
+    t.is(guest.reads(40), 'out 10 = 4d');
+    other.end(t);
   },
 );
 

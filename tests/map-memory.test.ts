@@ -15,7 +15,7 @@ import {
 } from '../ts/index.ts';
 import { Machine, wordAt } from './support/map-state.ts';
 import { Model } from './support/model.ts';
-import { EFFORT, SEED } from './support/random.ts';
+import { SEED, tries } from './support/random.ts';
 import { footprint, mapsOf, PAGE } from './support/shim-plan.ts';
 
 /** The words of some pages. */
@@ -532,7 +532,7 @@ test('after every step of random histories, every page of the VA space is what t
     }
   });
   t.log(`seed ${SEED}`);
-  fc.assert(property, { seed: SEED, numRuns: 80 * EFFORT });
+  fc.assert(property, { seed: SEED, numRuns: tries(80) });
   t.log(`${steps} steps compared, ${memory} pages of memory among them; ${refused} steps refused or aborted`);
   t.true(memory > steps);
   t.deepEqual(footprint(), before);

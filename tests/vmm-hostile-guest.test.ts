@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { type Exit, formatHex, MemoryMap, parseTrace, SharedMemory, TraceReplay } from '../ts/index.ts';
 import { type DiskImage, Monitor } from '../ts/vmm/index.ts';
 import { kvmTest } from './support/guest.ts';
-import { EFFORT, Random, SEED } from './support/random.ts';
+import { Random, SEED, tries } from './support/random.ts';
 
 const MEMORY = 0x40_0000;
 const PORTS = [
@@ -175,7 +175,7 @@ function canary(): { isUntouched(): boolean; close(): void } {
 kvmTest(
   `a guest that writes anything anywhere harms nobody, and the memory map stays what its history says: seed ${SEED}`,
   async (t) => {
-    const steps = 4000 * EFFORT;
+    const steps = tries(4000);
     t.log(`seed ${SEED}, ${steps} steps`);
     const history: string[] = [];
     const bird = canary();
@@ -213,7 +213,7 @@ kvmTest(`random firmware ends in a run that goes on or in a clear message: seed 
   const random = new Random();
   const bird = canary();
   try {
-    for (let round = 0; round < 6 * EFFORT; round++) {
+    for (let round = 0; round < tries(6); round++) {
       const firmware = Buffer.alloc(0x10000);
       for (let i = 0; i < firmware.length; i += 4) firmware.writeUInt32LE(random.below(0x1_0000_0000), i);
       firmware.set([0xe9, 0x0d, random.below(256)], 0xfff0); // a jump to somewhere in it

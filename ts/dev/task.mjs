@@ -4,8 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { runInLab } from '../../tests/lab/lab.mjs';
-import { setUp } from '../../tests/lab/set-up.mjs';
+import { runInLab, setUpLab } from '../../tests/lab/lab.mjs';
 import {
   addon,
   checkStyle,
@@ -35,14 +34,14 @@ const commands = {
     return tested(() => runTests(args));
   },
 
-  /** @param {string[]} args names of test files, none for all; see `runInLab` */
+  /** @param {string[]} args names of test files, none for all; --part for the part for every commit */
   lab(args) {
     return tested(() => runInLab(args));
   },
 
-  /** Downloads and makes what the lab needs, and says what is missing. */
-  async 'lab-set-up'() {
-    await setUp();
+  /** Downloads and makes what the lab needs, and says what is missing. @param {string[]} args as of `lab` */
+  async 'lab-set-up'(args) {
+    await setUpLab(args);
   },
 
   async check() {
