@@ -1,39 +1,58 @@
+// Plans, record by record: what all commands have in common is checked here, the rest by the sink.
+
 #include "executor.h"
 
-#include <sys/mman.h>
-
-#include <cstddef>
 #include <cstring>
 #include <string>
 
 #include "abi.h"
+#include "host/headroom.h"
+#include "sinks/slots.h"
+#include "sinks/va.h"
 
 namespace membacking {
 
-static_assert(sizeof(Command) == abi::COMMAND_SIZE && offsetof(Command, op) == abi::COMMAND_OP &&
-              offsetof(Command, sink) == abi::COMMAND_SINK && offsetof(Command, gpa) == abi::COMMAND_GPA &&
-              offsetof(Command, length) == abi::COMMAND_LENGTH && offsetof(Command, offset) == abi::COMMAND_OFFSET &&
-              offsetof(Command, backing) == abi::COMMAND_BACKING &&
-              offsetof(Command, access) == abi::COMMAND_ACCESS && offsetof(Command, slot) == abi::COMMAND_SLOT &&
-              offsetof(Command, region) == abi::COMMAND_REGION &&
-              offsetof(Command, offsetInRegion) == abi::COMMAND_OFFSET_IN_REGION);
 static_assert(kPageSize == abi::PAGE_SIZE);
 
 namespace {
 
-/// The access of private pages that are at home.
-constexpr int kReadWrite = PROT_READ | PROT_WRITE;
+/// A kind of sink, by the number that its operations and its sinks have.
+struct Kind {
+  uint32_t number;
+  /// Refusal of a command whose sink is of another kind, or none.
+  const char* otherSink;
+};
 
-constexpr Failure invalid(const char* reason) { return {EINVAL, "plan", reason}; }
+/// All kinds: a row each, beside the file in sinks/.
+constexpr Kind kKinds[] = {
+    {VaSink::kKind, "the sink is no VA space"},
+    {SlotSink::kKind, "the sink is no partition"},
+};
 
-/// Guests execute through their own page tables: the VMM's mapping is never executable.
-int protectionOf(uint32_t access) {
-  return (access & abi::ACCESS_READ ? PROT_READ : 0) | (access & abi::ACCESS_WRITE ? PROT_WRITE : 0);
+/// Number of the kind that an operation belongs to; 0 where there is no such operation.
+constexpr uint32_t kindOf(uint32_t op) {
+  switch (op) {
+    case abi::OP_VA_MAP:
+    case abi::OP_VA_UNMAP:
+    case abi::OP_VA_PROTECT:
+    case abi::OP_VA_PARK:
+    case abi::OP_VA_UNPARK:
+    case abi::OP_VA_LIMIT:
+      return abi::SINK_VA;
+    case abi::OP_SLOT_ADD:
+    case abi::OP_SLOT_DELETE:
+      return abi::SINK_PARTITION;
+    default:
+      return 0;
+  }
 }
 
-Limits::Use useOf(uint32_t access) {
-  if (access & abi::ACCESS_WRITE) return Limits::Use::kAll;
-  return access & abi::ACCESS_READ ? Limits::Use::kRead : Limits::Use::kNothing;
+/// Null where there is no such kind.
+const Kind* findKind(uint32_t number) {
+  for (const Kind& kind : kKinds) {
+    if (kind.number == number) return &kind;
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -54,164 +73,23 @@ Failure Executor::execute(const Command& command) {
   if (command.length == 0) return invalid("the length is 0");
   if (command.gpa % kPageSize != 0 || command.length % kPageSize != 0) return invalid("the range is not whole pages");
   if ((command.access & ~static_cast<uint32_t>(abi::ACCESS_ALL)) != 0) return invalid("there is no such access");
-  switch (command.op) {
-    case abi::OP_VA_MAP:
-    case abi::OP_VA_UNMAP:
-    case abi::OP_VA_PROTECT:
-    case abi::OP_VA_PARK:
-    case abi::OP_VA_UNPARK:
-    case abi::OP_VA_LIMIT:
-      return executeVa(command);
-    case abi::OP_SLOT_ADD:
-    case abi::OP_SLOT_DELETE:
-      return executeSlot(command);
-    default:
-      return invalid("there is no such operation");
-  }
-}
-
-Failure Executor::executeVa(const Command& command) {
-  const std::shared_ptr<Reservation>* reservation = vaSpace(command.sink);
-  if (reservation == nullptr) return invalid("the sink is no VA space");
-  Mapping& space = (*reservation)->mapping();
-  if (!space.contains(command.gpa, command.length)) return invalid("the range is not inside its VA space");
-  if (const Failure failure = spendMappings(command.op == abi::OP_VA_UNMAP)) return failure;
-  switch (command.op) {
-    case abi::OP_VA_UNMAP:
-      return space.clear(command.gpa, command.length);
-    case abi::OP_VA_PROTECT: {
-      const Backing* backing = object(command.backing);
-      if (backing == nullptr) return invalid("there is no such object");
-      if ((command.access & abi::ACCESS_WRITE) != 0 && !backing->isWritable) return invalid("the object is read-only");
-      return space.protect(command.gpa, command.length, protectionOf(command.access));
-    }
-    case abi::OP_VA_MAP:
-      return mapShared(command, space);
-    case abi::OP_VA_PARK:
-      return park(command, space);
-    case abi::OP_VA_LIMIT:
-      (*reservation)->limits().set({command.gpa, command.gpa + command.length, useOf(command.access)});
-      return kDone;
-    default:
-      return unpark(command, space);
-  }
-}
-
-Failure Executor::mapShared(const Command& command, Mapping& space) {
-  const Backing* backing = object(command.backing);
-  if (backing == nullptr) return invalid("there is no such object");
-  if (!backing->isShared) return invalid("private memory is not mapped, it is moved");
-  if (!backing->contains(command.offset, command.length)) return invalid("the range is not inside the object");
-  // The kernel would round the length of a huge page mapping up, beyond what was checked.
-  if (((command.gpa | command.length | command.offset) & (backing->granularity - 1)) != 0) {
-    return invalid("the range is not whole pages of the object");
-  }
-  if ((command.access & abi::ACCESS_WRITE) != 0 && !backing->isWritable) return invalid("the object is read-only");
-  const int protection = protectionOf(command.access);
-  return backing->showShared(space, command.gpa, command.length, protection, command.offset);
-}
-
-Failure Executor::findPrivate(const Command& command, Backing*& backing) const {
-  backing = object(command.backing);
-  if (backing == nullptr) return invalid("there is no such object");
-  if (backing->isShared) return invalid("only private memory is parked");
-  if (!backing->home.contains(command.offset, command.length)) return invalid("the range is not inside the object");
-  if (command.offset % kPageSize != 0) return invalid("the offset is not a whole page");
-  return kDone;
-}
-
-Failure Executor::park(const Command& command, Mapping& space) {
-  Backing* backing = nullptr;
-  if (const Failure failure = findPrivate(command, backing)) return failure;
-  Mapping& home = backing->home;
-  // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
-  if (const Failure failure = space.protect(command.gpa, command.length, PROT_NONE)) return failure;
-  if (const Failure failure = backing->move(space, command.gpa, home, command.offset, command.length)) {
-    return halfDone(failure, failure.moved);
-  }
-  const Failure failure = home.protect(command.offset, command.length, kReadWrite);
-  return failure ? halfDone(failure, command.length) : kDone;
-}
-
-Failure Executor::unpark(const Command& command, Mapping& space) {
-  Backing* backing = nullptr;
-  if (const Failure failure = findPrivate(command, backing)) return failure;
-  Mapping& home = backing->home;
-  // First with the access that it is to have, so that the guest finds either what was there or this.
-  Failure failure = home.protect(command.offset, command.length, protectionOf(command.access));
-  if (failure) {
-    failure.isHalfDone = false;
-  } else {
-    failure = backing->move(home, command.offset, space, command.gpa, command.length);
-  }
-  if (!failure || failure.moved == command.length) return failure;
-  // What stays at home is as it was. Where that fails too, the next command for it sets it anyway.
-  static_cast<void>(home.protect(command.offset + failure.moved, command.length - failure.moved, kReadWrite));
-  return failure;
-}
-
-Failure Executor::executeSlot(const Command& command) {
-  Vm* vm = partition(command.sink);
-  if (vm == nullptr) return invalid("the sink is no partition");
-  const std::shared_ptr<Reservation>* reservation = vaSpace(command.backing);
-  if (reservation == nullptr) return invalid("the backing is no VA space");
-  if (command.offset % kPageSize != 0) return invalid("the offset is not a whole page");
-  if (!(*reservation)->mapping().contains(command.offset, command.length)) {
-    return invalid("the range is not inside its VA space");
-  }
-  if (command.slot >= vm->slotLimit()) return invalid("the partition has no such slot");
-  if (command.op == abi::OP_SLOT_DELETE) {
-    return vm->hasSlot(command.slot) ? vm->deleteSlot(command.slot) : invalid("the slot is empty");
-  }
-  if (vm->hasSlot(command.slot)) return invalid("the slot is in use");
-  if ((command.access & abi::ACCESS_READ) == 0) return invalid("a slot is at least readable");
-  const bool isReadOnly = (command.access & abi::ACCESS_WRITE) == 0;
-  return vm->addSlot(command.slot, command.gpa, command.length, *reservation, command.offset, isReadOnly);
+  const Kind* kind = findKind(kindOf(command.op));
+  if (kind == nullptr) return invalid("there is no such operation");
+  Sink* sink = targets_.sink(command.sink);
+  if (sink == nullptr || sink->kind != kind->number) return invalid(kind->otherSink);
+  return sink->execute(command, targets_);
 }
 
 uint32_t Executor::secure(const uint8_t* record, bool mayReplace) {
   Command command;
   // SAFETY: the caller has checked that a record lies in its buffer.
   std::memcpy(&command, record, sizeof command);
-  if (Vm* vm = partition(command.sink)) {
-    if (!vm->hasSlot(command.slot) || !vm->deleteSlot(command.slot)) return abi::SECURED_CLOSED;
-    vm->shutDown();
-    return abi::SECURED_DOWN;
-  }
-  const std::shared_ptr<Reservation>* reservation = vaSpace(command.sink);
-  if (reservation == nullptr) return abi::SECURED_CLOSED;
-  Mapping& space = (*reservation)->mapping();
-  const uint64_t ends = command.gpa | command.length;
-  if (!space.contains(command.gpa, command.length) || ends % kPageSize != 0) return abi::SECURED_CLOSED;
-  if (!space.protect(command.gpa, command.length, PROT_NONE)) return abi::SECURED_CLOSED;
-  return mayReplace && !space.clear(command.gpa, command.length) ? abi::SECURED_CLOSED : abi::SECURED_OPEN;
+  Sink* sink = targets_.sink(command.sink);
+  return sink == nullptr ? abi::SECURED_CLOSED : sink->secure(command, mayReplace);
 }
 
 void Executor::shutDown(uint32_t sink) {
-  if (Vm* vm = partition(sink)) vm->shutDown();
-}
-
-const std::shared_ptr<Reservation>* Executor::vaSpace(uint32_t sink) const {
-  return sink < sinks_.size() && sinks_[sink].vaSpace ? &sinks_[sink].vaSpace : nullptr;
-}
-
-Vm* Executor::partition(uint32_t sink) const { return sink < sinks_.size() ? sinks_[sink].partition.get() : nullptr; }
-
-Backing* Executor::object(uint32_t id) const { return id < objects_.size() ? objects_[id].get() : nullptr; }
-
-void Executor::setVaSpace(uint32_t sink, std::shared_ptr<Reservation> reservation) {
-  if (sink >= sinks_.size()) sinks_.resize(sink + 1);
-  sinks_[sink] = {std::move(reservation), nullptr};
-}
-
-void Executor::setPartition(uint32_t sink, std::shared_ptr<Vm> vm) {
-  if (sink >= sinks_.size()) sinks_.resize(sink + 1);
-  sinks_[sink] = {nullptr, std::move(vm)};
-}
-
-void Executor::setObject(uint32_t object, std::shared_ptr<Backing> backing) {
-  if (object >= objects_.size()) objects_.resize(object + 1);
-  objects_[object] = std::move(backing);
+  if (Sink* found = targets_.sink(sink)) found->shutDown();
 }
 
 ExecutorHandle::ExecutorHandle(const Napi::CallbackInfo& info) : Handle(info) {
@@ -224,8 +102,8 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
   Handle::define(env, exports,
                  {
                      StaticMethod<&ExecutorHandle::create>("create"),
-                     InstanceMethod<&ExecutorHandle::setVaSpace>("setVaSpace"),
-                     InstanceMethod<&ExecutorHandle::setPartition>("setPartition"),
+                     InstanceMethod<&ExecutorHandle::setSink<VaSink, ReservationHandle>>("setVaSpace"),
+                     InstanceMethod<&ExecutorHandle::setSink<SlotSink, VmHandle>>("setPartition"),
                      InstanceMethod<&ExecutorHandle::clearSink>("clearSink"),
                      InstanceMethod<&ExecutorHandle::setObject>("setObject"),
                      InstanceMethod<&ExecutorHandle::clearObject>("clearObject"),
@@ -246,24 +124,20 @@ Napi::Value ExecutorHandle::create(const Napi::CallbackInfo& info) {
 static uint32_t toSink(const Napi::Value& value) { return toU32(value, "sink", abi::MAX_SINKS); }
 static uint32_t toObject(const Napi::Value& value) { return toU32(value, "object", abi::MAX_OBJECTS); }
 
-void ExecutorHandle::setVaSpace(const Napi::CallbackInfo& info) {
+template <typename Kind, typename ItsHandle>
+void ExecutorHandle::setSink(const Napi::CallbackInfo& info) {
   const uint32_t sink = toSink(info[0]);
-  core(info).setVaSpace(sink, ReservationHandle::from(info[1], "reservation"));
+  core(info).targets().setSink(sink, std::make_shared<Kind>(ItsHandle::from(info[1], "target")));
 }
 
-void ExecutorHandle::setPartition(const Napi::CallbackInfo& info) {
-  const uint32_t sink = toSink(info[0]);
-  core(info).setPartition(sink, VmHandle::from(info[1], "vm"));
-}
-
-void ExecutorHandle::clearSink(const Napi::CallbackInfo& info) { core(info).setVaSpace(toSink(info[0]), nullptr); }
+void ExecutorHandle::clearSink(const Napi::CallbackInfo& info) { core(info).targets().setSink(toSink(info[0]), nullptr); }
 
 void ExecutorHandle::setObject(const Napi::CallbackInfo& info) {
   const uint32_t object = toObject(info[0]);
-  core(info).setObject(object, BackingHandle::from(info[1], "backing"));
+  core(info).targets().setObject(object, BackingHandle::from(info[1], "backing"));
 }
 
-void ExecutorHandle::clearObject(const Napi::CallbackInfo& info) { core(info).setObject(toObject(info[0]), nullptr); }
+void ExecutorHandle::clearObject(const Napi::CallbackInfo& info) { core(info).targets().setObject(toObject(info[0]), nullptr); }
 
 Napi::Value ExecutorHandle::unwind(const Napi::CallbackInfo& info) {
   const Headroom headroom;

@@ -1,0 +1,38 @@
+// Commands: the records that a plan is made of.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "abi.h"
+#include "host/failure.h"
+
+namespace membacking {
+
+/// One record of a plan, as assembly/abi.ts draws it. `region` and its offset are for people.
+struct Command {
+  uint32_t op;
+  uint32_t sink;
+  uint64_t gpa;
+  uint64_t length;
+  uint64_t offset;
+  uint32_t backing;
+  uint32_t access;
+  uint32_t slot;
+  uint32_t region;
+  uint64_t offsetInRegion;
+  uint64_t zero;
+};
+
+static_assert(sizeof(Command) == abi::COMMAND_SIZE && offsetof(Command, op) == abi::COMMAND_OP &&
+              offsetof(Command, sink) == abi::COMMAND_SINK && offsetof(Command, gpa) == abi::COMMAND_GPA &&
+              offsetof(Command, length) == abi::COMMAND_LENGTH && offsetof(Command, offset) == abi::COMMAND_OFFSET &&
+              offsetof(Command, backing) == abi::COMMAND_BACKING &&
+              offsetof(Command, access) == abi::COMMAND_ACCESS && offsetof(Command, slot) == abi::COMMAND_SLOT &&
+              offsetof(Command, region) == abi::COMMAND_REGION &&
+              offsetof(Command, offsetInRegion) == abi::COMMAND_OFFSET_IN_REGION);
+
+/// Refusal of a command before any of it is carried out.
+constexpr Failure invalid(const char* reason) { return {EINVAL, "plan", reason}; }
+
+}  // namespace membacking

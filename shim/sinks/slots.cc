@@ -1,0 +1,44 @@
+// Commands for memory slots: each is checked against the virtual machine and the VA space that the slot shows.
+
+#include "sinks/slots.h"
+
+#include "sinks/va.h"
+
+namespace membacking {
+
+Failure SlotSink::execute(const Command& command, const Targets& targets) {
+  const VaSink* va = targets.sinkOf<VaSink>(command.backing);
+  if (va == nullptr) return invalid("the backing is no VA space");
+  if (command.offset % kPageSize != 0) return invalid("the offset is not a whole page");
+  if (!va->reservation()->mapping().contains(command.offset, command.length)) {
+    return invalid("the range is not inside its VA space");
+  }
+  if (command.slot >= vm_->slotLimit()) return invalid("the partition has no such slot");
+  switch (command.op) {
+    case abi::OP_SLOT_ADD:
+      return addSlot(command, va->reservation());
+    case abi::OP_SLOT_DELETE:
+      return deleteSlot(command);
+    default:
+      return invalid("there is no such operation");
+  }
+}
+
+Failure SlotSink::addSlot(const Command& command, const std::shared_ptr<Reservation>& reservation) {
+  if (vm_->hasSlot(command.slot)) return invalid("the slot is in use");
+  if ((command.access & abi::ACCESS_READ) == 0) return invalid("a slot is at least readable");
+  const bool isReadOnly = (command.access & abi::ACCESS_WRITE) == 0;
+  return vm_->addSlot(command.slot, command.gpa, command.length, reservation, command.offset, isReadOnly);
+}
+
+Failure SlotSink::deleteSlot(const Command& command) {
+  return vm_->hasSlot(command.slot) ? vm_->deleteSlot(command.slot) : invalid("the slot is empty");
+}
+
+uint32_t SlotSink::secure(const Command& command, bool) {
+  if (!vm_->hasSlot(command.slot) || !vm_->deleteSlot(command.slot)) return abi::SECURED_CLOSED;
+  vm_->shutDown();
+  return abi::SECURED_DOWN;
+}
+
+}  // namespace membacking

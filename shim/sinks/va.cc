@@ -1,0 +1,126 @@
+// Commands for VA spaces: each is checked against the reservation and the object, then carried out by them.
+
+#include "sinks/va.h"
+
+#include <sys/mman.h>
+
+#include "host/headroom.h"
+
+namespace membacking {
+namespace {
+
+/// Access of private pages that are at home.
+constexpr int kReadWrite = PROT_READ | PROT_WRITE;
+
+/// Guests execute through their own page tables: the VMM's mapping is never executable.
+int protectionOf(uint32_t access) {
+  return (access & abi::ACCESS_READ ? PROT_READ : 0) | (access & abi::ACCESS_WRITE ? PROT_WRITE : 0);
+}
+
+Limits::Use useOf(uint32_t access) {
+  if (access & abi::ACCESS_WRITE) return Limits::Use::kAll;
+  return access & abi::ACCESS_READ ? Limits::Use::kRead : Limits::Use::kNothing;
+}
+
+/// Finds an object for a command that gives `command.access` to what it shows.
+Failure findObject(const Command& command, const Targets& targets, Backing*& object) {
+  object = targets.object(command.backing);
+  if (object == nullptr) return invalid("there is no such object");
+  const bool isWrite = (command.access & abi::ACCESS_WRITE) != 0;
+  return isWrite && !object->isWritable ? invalid("the object is read-only") : kDone;
+}
+
+/// Finds an object that is parked or unparked.
+Failure findPrivate(const Command& command, const Targets& targets, Backing*& object) {
+  object = targets.object(command.backing);
+  if (object == nullptr) return invalid("there is no such object");
+  if (object->isShared) return invalid("only private memory is parked");
+  if (!object->home.contains(command.offset, command.length)) return invalid("the range is not inside the object");
+  if (command.offset % kPageSize != 0) return invalid("the offset is not a whole page");
+  return kDone;
+}
+
+}  // namespace
+
+Failure VaSink::execute(const Command& command, const Targets& targets) {
+  if (!space().contains(command.gpa, command.length)) return invalid("the range is not inside its VA space");
+  if (const Failure failure = spendMappings(command.op == abi::OP_VA_UNMAP)) return failure;
+  switch (command.op) {
+    case abi::OP_VA_MAP:
+      return map(command, targets);
+    case abi::OP_VA_UNMAP:
+      return space().clear(command.gpa, command.length);
+    case abi::OP_VA_PROTECT:
+      return protect(command, targets);
+    case abi::OP_VA_PARK:
+      return park(command, targets);
+    case abi::OP_VA_UNPARK:
+      return unpark(command, targets);
+    case abi::OP_VA_LIMIT:
+      return limit(command);
+    default:
+      return invalid("there is no such operation");
+  }
+}
+
+Failure VaSink::map(const Command& command, const Targets& targets) {
+  Backing* object = nullptr;
+  if (const Failure failure = findObject(command, targets, object)) return failure;
+  if (!object->isShared) return invalid("private memory is not mapped, it is moved");
+  if (!object->contains(command.offset, command.length)) return invalid("the range is not inside the object");
+  // The kernel would round the length of a huge page mapping up, beyond what was checked.
+  if (((command.gpa | command.length | command.offset) & (object->granularity - 1)) != 0) {
+    return invalid("the range is not whole pages of the object");
+  }
+  return object->showShared(space(), command.gpa, command.length, protectionOf(command.access), command.offset);
+}
+
+Failure VaSink::protect(const Command& command, const Targets& targets) {
+  Backing* object = nullptr;
+  if (const Failure failure = findObject(command, targets, object)) return failure;
+  return space().protect(command.gpa, command.length, protectionOf(command.access));
+}
+
+Failure VaSink::park(const Command& command, const Targets& targets) {
+  Backing* object = nullptr;
+  if (const Failure failure = findPrivate(command, targets, object)) return failure;
+  Mapping& home = object->home;
+  // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
+  if (const Failure failure = space().protect(command.gpa, command.length, PROT_NONE)) return failure;
+  if (const Failure failure = object->move(space(), command.gpa, home, command.offset, command.length)) {
+    return halfDone(failure, failure.moved);
+  }
+  const Failure failure = home.protect(command.offset, command.length, kReadWrite);
+  return failure ? halfDone(failure, command.length) : kDone;
+}
+
+Failure VaSink::unpark(const Command& command, const Targets& targets) {
+  Backing* object = nullptr;
+  if (const Failure failure = findPrivate(command, targets, object)) return failure;
+  Mapping& home = object->home;
+  // First with the access that it is to have, so that the guest finds either what was there or this.
+  Failure failure = home.protect(command.offset, command.length, protectionOf(command.access));
+  if (failure) {
+    failure.isHalfDone = false;
+  } else {
+    failure = object->move(home, command.offset, space(), command.gpa, command.length);
+  }
+  if (!failure || failure.moved == command.length) return failure;
+  // What stays at home is as it was. Where that fails too, the next command for it sets it anyway.
+  static_cast<void>(home.protect(command.offset + failure.moved, command.length - failure.moved, kReadWrite));
+  return failure;
+}
+
+Failure VaSink::limit(const Command& command) {
+  reservation_->limits().set({command.gpa, command.gpa + command.length, useOf(command.access)});
+  return kDone;
+}
+
+uint32_t VaSink::secure(const Command& command, bool mayReplace) {
+  const uint64_t ends = command.gpa | command.length;
+  if (!space().contains(command.gpa, command.length) || ends % kPageSize != 0) return abi::SECURED_CLOSED;
+  if (!space().protect(command.gpa, command.length, PROT_NONE)) return abi::SECURED_CLOSED;
+  return mayReplace && !space().clear(command.gpa, command.length) ? abi::SECURED_CLOSED : abi::SECURED_OPEN;
+}
+
+}  // namespace membacking
