@@ -3,8 +3,8 @@
 
 import type { ExecutionContext } from 'ava';
 import { WorkerGuestMemory } from '../ts/access/worker-guest-memory.ts';
+import { SharedMemory } from '../ts/asked/object.ts';
 import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
-import { SharedMemory } from '../ts/map/object.ts';
 import { hugePageTest } from './support/accounting.ts';
 import { Machine, RecordingPartition, refusal, wordAt } from './support/map-state.ts';
 import { footprint } from './support/shim-plan.ts';

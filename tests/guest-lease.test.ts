@@ -9,9 +9,9 @@ import { runInNewContext } from 'node:vm';
 import test, { type ExecutionContext } from 'ava';
 import type { GuestMemory } from '../ts/access/guest-memory.ts';
 import type { Lease } from '../ts/access/lease.ts';
+import { SharedMemory } from '../ts/asked/object.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
-import { SharedMemory } from '../ts/map/object.ts';
 import type { MemorySlot } from '../ts/sinks/partition.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 

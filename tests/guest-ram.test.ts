@@ -4,12 +4,12 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { SharedMemory } from '../ts/asked/object.ts';
 import { GuestMemoryBuilder, type GuestMemoryOptions } from '../ts/guest/builder.ts';
 import { MemoryBuildError } from '../ts/guest/errors.ts';
 import type { RamOptions } from '../ts/guest/ram-options.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import { SharedMemoryBacking } from '../ts/guest/shared-backing.ts';
-import { SharedMemory } from '../ts/map/object.ts';
 import { Failing } from './support/failing.ts';
 import { footprint } from './support/footprint.ts';
 import { guestImage } from './support/guest.ts';

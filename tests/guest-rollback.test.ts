@@ -5,11 +5,11 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { backingOf } from '../ts/asked/object.ts';
 import type { MembackingError } from '../ts/core/errors.ts';
 import type { DeviceRegionControl, MappedRegion } from '../ts/guest/device.ts';
 import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
-import { backingOf } from '../ts/map/object.ts';
 import { KvmPartition } from '../ts/sinks/kvm.ts';
 import { Failing } from './support/failing.ts';
 import { footprint } from './support/footprint.ts';

@@ -1,9 +1,9 @@
 // What handles say of themselves, against a model that is told the same: before, inside and after every change.
 
 import test from 'ava';
+import { SharedMemory } from '../ts/asked/object.ts';
+import type { Region } from '../ts/asked/region.ts';
 import { MemoryMap } from '../ts/map/map.ts';
-import { SharedMemory } from '../ts/map/object.ts';
-import type { Region } from '../ts/map/region.ts';
 
 const PAGE = 0x1000;
 

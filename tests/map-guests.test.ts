@@ -1,8 +1,7 @@
 // What guests see of a memory map: real ones at CPL3 where there is KVM, and monitors' own hypervisors.
 
 import test, { type ExecutionContext } from 'ava';
-import { COMMAND_NAMES } from '../ts/apply/runner.ts';
-import { DISTURBANCES } from '../ts/core/kinds.ts';
+import { COMMAND_NAMES, DISTURBANCES } from '../ts/core/kinds.ts';
 import { native, type Vcpu as RawVcpu } from '../ts/core/native.ts';
 import {
   type Attachment,

@@ -3,9 +3,9 @@
 
 import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
+import { backingOf } from '../ts/asked/object.ts';
 import { native, type Vcpu } from '../ts/core/native.ts';
 import { KvmPartition, type MembackingError, PrivateMemory, type Region, SharedMemory } from '../ts/index.ts';
-import { backingOf } from '../ts/map/object.ts';
 import { vmOf } from '../ts/sinks/kvm.ts';
 import { Failing } from './support/failing.ts';
 import { enterUserMode, guestImage, kvmMissing, kvmTest, runOnce } from './support/guest.ts';

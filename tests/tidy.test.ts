@@ -32,24 +32,25 @@ function none(t: ExecutionContext, found: string[], remedy: string): void {
 
 // ---- Imports -----------------------------------------------------------------------------------
 
-const IMPORT =
-  /(?:^|[\s;])(?:import|export)\s(?<clause>[^'";]*?from\s*)?'(?<target>\.[^']*)'|import\('(?<late>\.[^']*)'\)/g;
+const IMPORT = /(?:^|[\s;])(?:import|export)\s(?:[^'";]*?from\s*)?'(?<target>\.[^']*)'|import\('(?<late>\.[^']*)'\)/g;
 
 interface Import {
   from: string;
   to: string;
-  typeOnly: boolean;
 }
 
 const imports: Import[] = within(/\.(ts|mjs)$/).flatMap(([from, text]) =>
   [...text.matchAll(IMPORT)].map(({ groups }) => {
     const path = normalize(join(dirname(from), (groups?.target ?? groups?.late) as string));
-    return {
-      from,
-      to: sources.has(path) ? path : `${path}.ts`,
-      typeOnly: groups?.clause?.startsWith('type ') ?? false,
-    };
+    return { from, to: sources.has(path) ? path : `${path}.ts` };
   }),
+);
+
+/** The shim's headers; `abi.h` is generated. */
+const includes: Import[] = within(/^shim\//).flatMap(([from, text]) =>
+  [...text.matchAll(/^\s*#\s*include\s*"(.*)"/gm)].flatMap(([, name]) =>
+    sources.has(`shim/${name}`) ? [{ from, to: `shim/${name}` }] : [],
+  ),
 );
 
 function importing(from: RegExp, unless: RegExp): string[] {
@@ -134,9 +135,45 @@ test('one file touches the Wasm memory, one has its code, one loads the addon', 
   );
 });
 
-test('imports go one way: no file imports itself by a detour', (t) => {
+/** Folders and top files of each part, from the top down: imports and includes go down these lists. Other top files of the shim
+ *  are for all of its folders. */
+const ORDER: Readonly<Record<string, readonly string[]>> = {
+  assembly: ['index', 'verify', 'describe', 'plan', 'sinks', 'seen', 'asked', 'tree', 'undo', 'base', 'abi'],
+  shim: ['addon', 'executor', 'sinks', 'kvm', 'host'],
+  // The three at the top use what every user can, see above: the index of the package.
+  ts: [
+    ...['dev', 'cli', 'vmm', 'viewer', 'index', 'core-index'],
+    ...['guest', 'map', 'sinks', 'access', 'asked', 'trace', 'apply', 'text', 'core'],
+  ],
+};
+
+test('imports and includes go down the folders, those of types too', (t) => {
+  const upwards = [...imports, ...includes].filter(({ from, to }) => {
+    const [part, above] = placeOf(from);
+    const [other, below] = placeOf(to);
+    const order = part === other ? (ORDER[part] ?? []) : [];
+    return order.includes(below) && order.indexOf(below) < order.indexOf(above);
+  });
+  none(
+    t,
+    upwards.map(({ from, to }) => `${from} -> ${to}`),
+    'Move what both need into a folder below both, or say as an interface what is needed.',
+  );
+  const unplaced = within(/^(assembly|ts)\/.*\.ts$/)
+    .map(([path]) => placeOf(path))
+    .filter(([part, place]) => !ORDER[part]!.includes(place));
+  none(t, [...new Set(unplaced.map(([part, place]) => `${part}/${place}`))], 'Give it a place in ORDER.');
+});
+
+/** The part of the project that a file belongs to, and the folder or top file in it. */
+function placeOf(path: string): [part: string, place: string] {
+  const [part, place, ...rest] = path.split('/') as [string, string, ...string[]];
+  return [part, rest.length > 0 ? place : place.replace(/\.\w+$/, '')];
+}
+
+test('no file imports itself by a detour, for types either', (t) => {
   const targets = new Map<string, string[]>();
-  for (const { from, to, typeOnly } of imports) if (!typeOnly) targets.set(from, [...(targets.get(from) ?? []), to]);
+  for (const { from, to } of [...imports, ...includes]) targets.set(from, [...(targets.get(from) ?? []), to]);
   const done = new Set<string>();
   const cycles: string[] = [];
   const visit = (file: string, path: string[]) => {

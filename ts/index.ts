@@ -12,10 +12,12 @@ export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind }
 export type { GuestMemory, LeaseOptions, LeaseRange } from './access/guest-memory.ts';
 export type { Lease } from './access/lease.ts';
 export type { LeaseFacts, LeaseMode } from './access/lease-table.ts';
-export type { WaitOptions } from './access/when-free.ts';
 export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
 export type { LoseOperation, LossOperation, ShutDownOperation } from './apply/losses.ts';
 export type { LostMessage, PlanCounters, PlanMessage } from './apply/plan-events.ts';
+export { type MemoryObject, PrivateMemory, SharedMemory } from './asked/object.ts';
+export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.ts';
+export type { AddressSpace, FlatRange, SeenRegion } from './asked/space.ts';
 export type { Handle } from './core/handle.ts';
 export { type Exit, KVM_EXIT, type Registers, type SpecialRegisters } from './core/native.ts';
 export type { AttachedPartition } from './guest/attached-partition.ts';
@@ -51,11 +53,10 @@ export {
   type RegionOptions,
   type VaSpaceOptions,
 } from './map/map.ts';
-export { type MemoryObject, PrivateMemory, SharedMemory } from './map/object.ts';
-export type { MapOptions, Mapping, PlaceOptions, Region } from './map/region.ts';
-export type { AddressSpace, FlatRange, SeenRegion } from './map/space.ts';
+export type { WaitOptions } from './map/when-free.ts';
+export type { AttachedSlot, Attachment } from './sinks/attachment.ts';
 export { KvmPartition, Vcpu } from './sinks/kvm.ts';
-export type { AttachedSlot, Attachment, MemorySlot, Partition, PartitionFacts } from './sinks/partition.ts';
+export type { MemorySlot, Partition, PartitionFacts } from './sinks/partition.ts';
 export type { GpaStretch, ProtectOptions } from './sinks/sink.ts';
 export type { VaPiece, VaSpace } from './sinks/va-space.ts';
 

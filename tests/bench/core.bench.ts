@@ -24,11 +24,11 @@ class Machine {
   attach(bytes: number): void {
     const space = this.map.createAddressSpace({ name: 'guest', root: this.root });
     const va = this.map.attachVaSpace(space, { size: bytes });
-    this.root.context.runner.connect(va.id, idle);
+    this.map.context.runner.connect(va.id, idle);
   }
 
   get bytesInUse(): number {
-    return this.root.context.core.heapInUse();
+    return this.map.context.core.heapInUse();
   }
 }
 

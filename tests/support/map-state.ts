@@ -107,7 +107,7 @@ export class Machine {
     this.map = map;
     this.memory = SharedMemory.create(pages * PAGE, { name: 'memory' });
     this.root = map.createRegion({ name: 'system', kind: 'container', size: pages * PAGE });
-    this.context = this.root.context;
+    this.context = map.context;
     this.context.runner.observe((core, { commands }) => void this.plans.push(hexOf(core.planBytes(commands))));
     this.ram = map.createRegion({ name: 'ram', kind: 'ram', size: (pages / 2) * PAGE }).place(this.root);
     this.space = map.createAddressSpace({ name: 'guest', root: this.root });

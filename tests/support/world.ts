@@ -1,10 +1,10 @@
 // A core whose sinks record, spoken to in the words of script.ts and answering in lines of text.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Attached, COMMAND_NAMES, type Executor, type Pausable, PlanRunner } from '../../ts/apply/runner.ts';
+import { type Attached, type Executor, type Pausable, PlanRunner } from '../../ts/apply/runner.ts';
 import { type Address, formatHex, LAST_ADDRESS, lengthOf } from '../../ts/core/address.ts';
 import { type Command, Core, type CoreOptions, type Row } from '../../ts/core/core.ts';
-import { accessName, DISTURBANCES, type Disturbance } from '../../ts/core/kinds.ts';
+import { accessName, COMMAND_NAMES, DISTURBANCES, type Disturbance } from '../../ts/core/kinds.ts';
 import { Names } from '../../ts/core/names.ts';
 import type { TraceOperation } from '../../ts/trace/operations.ts';
 import { Replayer } from '../../ts/trace/replay.ts';

@@ -5,10 +5,10 @@
 // and reach further than any window: nobody else has them.
 
 import * as abi from '../../assembly/abi.ts';
+import type { ObjectTable } from '../asked/object-table.ts';
 import { type Address, sum } from '../core/address.ts';
 import type { Core, Row } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
-import type { Context } from '../map/context.ts';
 
 /** Bytes that a buffer shows, so that offsets are small integers. */
 const CHUNK = 2 ** 31;
@@ -144,9 +144,21 @@ class Chunks {
   }
 }
 
+/** The map of a VA space with windows. */
+export interface WindowContext {
+  readonly core: Core;
+  readonly objects: ObjectTable;
+  readonly windows: Set<GuestWindows>;
+  readonly isBusy: boolean;
+  readonly isBroken: boolean;
+  /** Closes something, which must not reach this, should nobody close the map; until `letGo`. */
+  hold(holding: { close(): void }): void;
+  letGo(holding: { close(): void }): void;
+}
+
 /** The windows of one VA space. */
 export class GuestWindows {
-  readonly #context: Context;
+  readonly #context: WindowContext;
   readonly #sink: number;
   readonly #chunks: Chunks;
   /** The oldest first. */
@@ -155,7 +167,7 @@ export class GuestWindows {
   /** As many misses lead to an attempt to open one. Twice as many after each in vain. */
   #patience = PATIENCE;
 
-  constructor(context: Context, sink: number, reservation: Reservation) {
+  constructor(context: WindowContext, sink: number, reservation: Reservation) {
     this.#context = context;
     this.#sink = sink;
     this.#chunks = new Chunks(reservation);

@@ -2,10 +2,10 @@
 // access away that it needs.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, formatHex, sum } from '../core/address.ts';
+import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
 import type { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
-import type { Attachment } from '../sinks/partition.ts';
+import { printable } from '../core/printable.ts';
 import { RangeIndex, type Stretch } from './range-index.ts';
 
 export const LEASE_MODES = ['read', 'write'] as const;
@@ -30,6 +30,11 @@ export interface HeldLease extends LeaseFacts, Stretch {
   takeBack(): void;
 }
 
+/** An attachment, as far as a change of its VA space concerns it. */
+export interface Onlooker {
+  readonly va: { readonly id: number };
+}
+
 /** Access that a range is to lose. */
 export interface Change extends Stretch {
   /** Where: in the VA space of this number, or in this guest memory, which may share its VA space with others. */
@@ -37,7 +42,7 @@ export interface Change extends Stretch {
   /** ACCESS_* that is left. */
   readonly left: number;
   /** Whether the guest loses it through an attachment. */
-  concerns(attachment: Attachment): boolean;
+  concerns(attachment: Onlooker): boolean;
 }
 
 const ACCESS: Readonly<Record<LeaseMode, number>> = {
@@ -170,7 +175,7 @@ function changesOf(core: Core, commands: number, isWanted: (sink: number) => boo
     const { op, sink, gpa, length, access } = core.command(i);
     if (op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE) continue;
     const left = op === abi.OP_VA_PROTECT ? access : 0;
-    const concerns = ({ va }: Attachment) => va.id === sink;
+    const concerns = ({ va }: Onlooker) => va.id === sink;
     changes.push({ of: sink, start: Number(gpa), end: Number(sum(gpa, length)), left, concerns });
   }
   return changes;
@@ -188,6 +193,11 @@ export function aboutToChange(gpa: number): MembackingError {
 
 export function leaseFacts({ holder, mode, gpa, length }: LeaseFacts): LeaseFacts {
   return { holder, mode, gpa, length };
+}
+
+/** Text of a lease: who holds which range, and for what. */
+export function renderLease({ holder, mode, gpa, length }: LeaseFacts): string {
+  return `"${printable(holder)}" ${mode} ${formatHex(gpa)}-${formatHex(sum(gpa, lastByte(length)))}`;
 }
 
 export function holdersOf(leases: readonly LeaseFacts[]): string {

@@ -2,21 +2,40 @@
 
 import { inspect } from 'node:util';
 import * as abi from '../../assembly/abi.ts';
+import type { PlanRunner } from '../apply/runner.ts';
+import type { ObjectTable } from '../asked/object-table.ts';
 import { type Address, formatHex, lengthOf, sum } from '../core/address.ts';
 import { whenCollected } from '../core/collected.ts';
+import type { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { native, type Reservation } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
-import type { Context } from '../map/context.ts';
-import { renderLease } from '../text/render.ts';
 import type { GuestWindows } from './guest-window.ts';
-import type { HeldLease, LeaseFacts, LeaseMode } from './lease-table.ts';
-import { aboutToChange, isEnough, leaseFacts } from './lease-table.ts';
+import {
+  aboutToChange,
+  type HeldLease,
+  isEnough,
+  type LeaseFacts,
+  type LeaseMode,
+  type LeaseTable,
+  leaseFacts,
+  renderLease,
+} from './lease-table.ts';
+
+/** The map that memory is leased of. */
+export interface LeaseContext {
+  readonly core: Core;
+  readonly objects: ObjectTable;
+  readonly leases: LeaseTable;
+  readonly runner: PlanRunner;
+  readonly isBusy: boolean;
+  onUndo(undo: () => void): void;
+}
 
 /** The VA space that leased memory lies in. @internal */
 export interface LeasedSpace {
-  readonly context: Context;
+  readonly context: LeaseContext;
   /** The VA space. */
   readonly id: number;
   readonly reservation: Reservation;

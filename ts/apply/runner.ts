@@ -4,8 +4,9 @@
 
 import * as abi from '../../assembly/abi.ts';
 import type { Address } from '../core/address.ts';
-import type { Command, Core } from '../core/core.ts';
+import type { Command, Core, PlanFacts } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
+import { COMMAND_NAMES } from '../core/kinds.ts';
 import { enterLoss, Losses, type LossOperation } from './losses.ts';
 
 /** Carries out commands of the core's current plan. */
@@ -31,13 +32,6 @@ export interface Executor {
 export interface Pausable {
   pause(): void;
   resume(): void;
-}
-
-/** How much a plan does. */
-export interface PlanFacts {
-  readonly commands: number;
-  /** CLASS_* of abi.ts. */
-  readonly disturbance: number;
 }
 
 /** What became of a transaction. */
@@ -377,18 +371,6 @@ function planFailed(
   const message = `${what}; taking it back failed too${where}${isDown ? ', and a partition was shut down' : ''}`;
   return new MembackingError('RANGE_LOST', message, { details: { ...details, lost: operations }, cause });
 }
-
-/** What a command does, as the text form of a plan says it. */
-export const COMMAND_NAMES: Readonly<Record<number, string>> = {
-  [abi.OP_VA_MAP]: 'va-map',
-  [abi.OP_VA_UNMAP]: 'va-unmap',
-  [abi.OP_VA_PROTECT]: 'va-protect',
-  [abi.OP_VA_PARK]: 'va-park',
-  [abi.OP_VA_LIMIT]: 'va-limit',
-  [abi.OP_VA_UNPARK]: 'va-unpark',
-  [abi.OP_SLOT_ADD]: 'slot-add',
-  [abi.OP_SLOT_DELETE]: 'slot-delete',
-};
 
 function reason(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause);

@@ -34,6 +34,13 @@ export interface Command {
   readonly offsetInRegion: Address;
 }
 
+/** How much a plan does. */
+export interface PlanFacts {
+  readonly commands: number;
+  /** CLASS_* of abi.ts. */
+  readonly disturbance: number;
+}
+
 /** What the core knows of its last error, for whoever has names for it. */
 export interface CoreFailure {
   readonly code: CoreErrorCode;

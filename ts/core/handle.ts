@@ -1,8 +1,8 @@
 // Base of every handle: close(), which may be called twice, an error of its own for use after that, and a text form.
 
 import { inspect } from 'node:util';
-import { printable } from '../text/render.ts';
 import { MembackingError } from './errors.ts';
+import { printable } from './printable.ts';
 
 export abstract class Handle implements Disposable {
   #closed = false;

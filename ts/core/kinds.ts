@@ -85,3 +85,15 @@ export type Policy = (typeof POLICIES)[number];
 /** Disturbance classes, by number. */
 export const DISTURBANCES = ['none', 'changed', 'unchanged-bytes'] as const;
 export type Disturbance = (typeof DISTURBANCES)[number];
+
+/** What a command does, as the text form of a plan says it. */
+export const COMMAND_NAMES: Readonly<Record<number, string>> = {
+  [abi.OP_VA_MAP]: 'va-map',
+  [abi.OP_VA_UNMAP]: 'va-unmap',
+  [abi.OP_VA_PROTECT]: 'va-protect',
+  [abi.OP_VA_PARK]: 'va-park',
+  [abi.OP_VA_LIMIT]: 'va-limit',
+  [abi.OP_VA_UNPARK]: 'va-unpark',
+  [abi.OP_SLOT_ADD]: 'slot-add',
+  [abi.OP_SLOT_DELETE]: 'slot-delete',
+};

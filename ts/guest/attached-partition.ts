@@ -1,14 +1,15 @@
 // A partition that sees the guest's memory, as one virtual trust level does.
 
+import type { AddressSpace } from '../asked/space.ts';
 import { type Address, LAST_ADDRESS, sum } from '../core/address.ts';
 import { Handle } from '../core/handle.ts';
 import type { MemoryMap } from '../map/map.ts';
-import type { AddressSpace } from '../map/space.ts';
+import type { Attachment } from '../sinks/attachment.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
-import type { Attachment, Partition } from '../sinks/partition.ts';
+import type { Partition } from '../sinks/partition.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
 import { PartitionAttachError } from './errors.ts';
-import type { Vtl, VtlState } from './vtl.ts';
+import type { Vtl } from './vtl.ts';
 
 /** The guest memory that partitions are attached to. */
 interface Memory {
@@ -17,6 +18,13 @@ interface Memory {
   readonly va: VaSpace;
   readonly aliasMap: Address | undefined;
   readonly slotBudget: number | undefined;
+}
+
+/** The trust level that partitions run at. */
+interface Level {
+  readonly vtl: Vtl;
+  /** Inside the transaction that attached it. Throws EXECUTE_CONTROL. */
+  enter(partition: AttachedPartition): void;
 }
 
 /** One partition's part in the guest's memory. Closing it takes all its slots away. */
@@ -52,7 +60,7 @@ export class AttachedPartition extends Handle {
 }
 
 /** Throws PartitionAttachError. */
-export function attach(memory: Memory, partition: KvmPartition | Partition, level: VtlState): AttachedPartition {
+export function attach(memory: Memory, partition: KvmPartition | Partition, level: Level): AttachedPartition {
   const { vtl } = level;
   const { map, space, va, aliasMap, slotBudget } = memory;
   const options = { space, va, ...(slotBudget === undefined ? {} : { slotLimit: slotBudget }) };

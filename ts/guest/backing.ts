@@ -1,10 +1,10 @@
 // Backings of RAM: the memory that it is made of.
 
 import { closeSync, openSync } from 'node:fs';
+import { type MemoryObject, PrivateMemory, SharedMemory } from '../asked/object.ts';
 import { type Address, formatHex } from '../core/address.ts';
 import { wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
-import { type MemoryObject, PrivateMemory, SharedMemory } from '../map/object.ts';
 import { MemoryBuildError, refusing } from './errors.ts';
 import { checkHugePages, checkPool } from './huge-pages.ts';
 import type { RamPiece } from './layout.ts';

@@ -5,8 +5,9 @@ import { POLICIES, type Policy } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { MemoryMap } from '../map/map.ts';
 import type { TraceOutput } from '../trace/recorder.ts';
-import { GuestMemoryManager, type GuestMemoryParts } from './manager.ts';
+import { GuestMemoryManager } from './manager.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
+import type { GuestMemoryParts } from './parts.ts';
 import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
 import { checkLayout, inBuildErrors, type RamLimits, RamStore } from './ram-store.ts';
 

@@ -2,11 +2,11 @@
 // place it; both work in any order, and neither loses what the other did.
 
 import * as abi from '../../assembly/abi.ts';
+import type { Region } from '../asked/region.ts';
 import type { Address } from '../core/address.ts';
 import { Handle } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
-import type { Region } from '../map/region.ts';
 import { FileTable, MAX_FILE } from './files.ts';
 import { Zeroes } from './holes.ts';
 

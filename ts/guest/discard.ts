@@ -1,18 +1,17 @@
 // Giving memory back to the machine while the guest keeps its addresses: what a balloon does.
 
 import * as abi from '../../assembly/abi.ts';
-import { LeaseConflict } from '../access/lease-table.ts';
-import type { WaitOptions } from '../access/when-free.ts';
+import { LeaseConflict, type Onlooker } from '../access/lease-table.ts';
+import { backingOf, type MemoryObject } from '../asked/object.ts';
 import { type Address, formatHex, higher, lastByte, lengthOf, lower, sum, toAddress } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { systemError } from '../core/system.ts';
 import type { MemoryMap } from '../map/map.ts';
-import { backingOf, type MemoryObject } from '../map/object.ts';
-import type { Attachment } from '../sinks/partition.ts';
+import type { WaitOptions } from '../map/when-free.ts';
 import { memoryOf, type VaSpace } from '../sinks/va-space.ts';
 import type { GpaRange } from './layout.ts';
 import type { RamStore } from './ram-store.ts';
-import type { VtlState } from './vtl.ts';
+import type { VtlState } from './vtl-state.ts';
 
 interface Memory {
   readonly map: MemoryMap;
@@ -63,7 +62,7 @@ function checkedPieces({ map, va, store }: Memory, range: GpaRange, levels: read
     throw refuse('protected', 'a trust level is kept from it');
   const changes = [va.memory, ...levels.map(({ client }) => client.memory)].map((of) => ({
     ...{ of, start: Number(start), end: Number(last) + 1, left: 0 },
-    concerns: (attachment: Attachment) => attachment.va === va,
+    concerns: (attachment: Onlooker) => attachment.va === va,
   }));
   const leased = changes.flatMap((change) => leases.brokenBy(change));
   if (leased.length > 0) throw new LeaseConflict(leases, leased, changes, 'discardWhenFree');

@@ -4,11 +4,11 @@
 
 import { fstatSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
+import { type MemoryObject, SharedMemory } from '../asked/object.ts';
 import { native } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
-import { type MemoryObject, SharedMemory } from '../map/object.ts';
 
 /** Bytes. */
 export const MAX_FILE = 2 ** 52;

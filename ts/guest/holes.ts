@@ -2,9 +2,9 @@
 // makes the system provide its pages, so it bounds what a guest can make of that: 2 MiB, or a 1024th of a larger
 // region's size above 2 GiB.
 
+import { type MemoryObject, SharedMemory } from '../asked/object.ts';
+import type { Region } from '../asked/region.ts';
 import type { MemoryMap } from '../map/map.ts';
-import { type MemoryObject, SharedMemory } from '../map/object.ts';
-import type { Region } from '../map/region.ts';
 
 const LEAST_TILE = 2 * 1024 * 1024;
 const MOST_TILES = 1024;

@@ -8,9 +8,10 @@ import type { LostRange } from '../map/map.ts';
 import { bytesOf } from '../sinks/withheld.ts';
 import type { DeviceMapping, MappedRegion } from './device.ts';
 import type { GpaRange } from './layout.ts';
-import type { GuestMemoryParts } from './manager.ts';
+import type { GuestMemoryParts } from './parts.ts';
 import { type RamVisibility, visibilityOf } from './ram.ts';
-import type { Vtl, VtlState } from './vtl.ts';
+import type { Vtl } from './vtl.ts';
+import type { VtlState } from './vtl-state.ts';
 
 export interface GuestMemoryFacts {
   readonly maxAddress: PlainAddress;

@@ -1,16 +1,16 @@
 // The guest memory of one virtual machine: RAM, devices, the partitions that see them.
 
 import type { GuestMemory } from '../access/guest-memory.ts';
-import type { WaitOptions } from '../access/when-free.ts';
+import { SharedMemory } from '../asked/object.ts';
+import type { Region } from '../asked/region.ts';
+import type { AddressSpace } from '../asked/space.ts';
 import type { Address } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import { accessName } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import type { LostRange, MemoryMap, SyncBody } from '../map/map.ts';
-import { SharedMemory } from '../map/object.ts';
-import type { Region } from '../map/region.ts';
-import type { AddressSpace } from '../map/space.ts';
+import type { WaitOptions } from '../map/when-free.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
 import type { Partition } from '../sinks/partition.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
@@ -21,6 +21,7 @@ import { discard, discardWhenFree } from './discard.ts';
 import { type GuestMemoryFacts, inspect } from './inspect.ts';
 import type { GpaRange } from './layout.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
+import type { GuestMemoryParts } from './parts.ts';
 import { RamVisibilityControl } from './ram.ts';
 import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
 import type { RamBlock, RamStore } from './ram-store.ts';
@@ -32,19 +33,8 @@ import {
   type Vtl,
   type VtlAccess,
   type VtlProtectionOptions,
-  VtlState,
 } from './vtl.ts';
-
-export interface GuestMemoryParts {
-  readonly map: MemoryMap;
-  readonly root: Region;
-  readonly space: AddressSpace;
-  readonly va: VaSpace;
-  readonly store: RamStore;
-  readonly maxAddress: Address;
-  readonly aliasMap: Address | undefined;
-  readonly slotBudget: number | undefined;
-}
+import { VtlState } from './vtl-state.ts';
 
 export class GuestMemoryManager extends Handle {
   /** What all is made of, for what this class has no method for. */

@@ -1,10 +1,10 @@
 // The pages of new RAM, before anybody sees it: from which node, how large, resident at once or not, pinned or not.
 
 import { readFileSync } from 'node:fs';
+import { backingOf, type MemoryObject } from '../asked/object.ts';
 import { MembackingError } from '../core/errors.ts';
 import { wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
-import { backingOf, type MemoryObject } from '../map/object.ts';
 import { memoryOf, type VaSpace } from '../sinks/va-space.ts';
 import { MemoryBuildError, refusing } from './errors.ts';
 import type { GpaRange } from './layout.ts';

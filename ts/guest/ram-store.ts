@@ -1,12 +1,12 @@
 // All RAM of one guest: added when the guest is built and while it runs, block by block, one backing each.
 
 import * as abi from '../../assembly/abi.ts';
+import type { MemoryObject } from '../asked/object.ts';
+import type { Region } from '../asked/region.ts';
 import { type Address, formatHex, LAST_ADDRESS, sum } from '../core/address.ts';
 import type { Command } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { MemoryMap } from '../map/map.ts';
-import type { MemoryObject } from '../map/object.ts';
-import type { Region } from '../map/region.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
 import { openBacking, type RamBacking } from './backing.ts';
 import { MemoryBuildError } from './errors.ts';

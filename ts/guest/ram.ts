@@ -1,11 +1,11 @@
 // RAM in the map: one region for each piece that can be switched, and the control that switches them.
 
+import type { MemoryObject } from '../asked/object.ts';
+import type { Region } from '../asked/region.ts';
 import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
-import type { MemoryObject } from '../map/object.ts';
-import type { Region } from '../map/region.ts';
 import type { GpaRange, RamPiece } from './layout.ts';
 
 /** RAM is seen before every device. */

@@ -1,9 +1,9 @@
 // RAM that is handed on: to a new manager of the same process, or by descriptors to another one.
 
+import { SharedMemory } from '../asked/object.ts';
 import type { Address } from '../core/address.ts';
 import { Handle } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
-import { SharedMemory } from '../map/object.ts';
 import { MemoryBuildError } from './errors.ts';
 
 /** One memory of a backing: its name in the manager, the descriptor to pass on, its size in bytes. */

@@ -1,10 +1,14 @@
 // What all handles of one memory map share: the core, who runs its plans, the names, the trace that is recorded.
 
-import type { GuestWindows } from '../access/guest-window.ts';
+import type { GuestWindows, WindowContext } from '../access/guest-window.ts';
+import type { LeaseContext } from '../access/lease.ts';
 import { LeaseTable } from '../access/lease-table.ts';
 import { NativeExecutor } from '../apply/native-executor.ts';
 import { PlanEvents } from '../apply/plan-events.ts';
 import { type Outcome, type PlanObserver, PlanRunner } from '../apply/runner.ts';
+import { ObjectTable } from '../asked/object-table.ts';
+import type { Region } from '../asked/region.ts';
+import type { AddressSpace, SpaceContext } from '../asked/space.ts';
 import { obtained, whenCollected } from '../core/collected.ts';
 import type { CoreOptions } from '../core/core.ts';
 import { Core } from '../core/core.ts';
@@ -12,13 +16,11 @@ import { MembackingError } from '../core/errors.ts';
 import { Names, PLAN_PENDING } from '../core/names.ts';
 import { UndoList } from '../core/undo-list.ts';
 import * as validate from '../core/validate.ts';
+import { Attachment, type AttachmentContext } from '../sinks/attachment.ts';
 import { PartitionTable } from '../sinks/partition-table.ts';
 import type { Sink } from '../sinks/sink.ts';
 import type { Withheld } from '../sinks/withheld.ts';
 import type { TraceRecorder } from '../trace/recorder.ts';
-import { ObjectTable } from './object-table.ts';
-import type { Region } from './region.ts';
-import type { AddressSpace } from './space.ts';
 
 type Action = () => void;
 
@@ -27,7 +29,7 @@ interface Holding {
   close(): void;
 }
 
-export class Context {
+export class Context implements SpaceContext, WindowContext, LeaseContext, AttachmentContext {
   readonly names = new Names();
   readonly core: Core;
   readonly runner: PlanRunner;
@@ -85,6 +87,11 @@ export class Context {
 
   get closed(): boolean {
     return this.#closed;
+  }
+
+  attachmentsTo(space: AddressSpace): number[] {
+    const all = [...this.sinks].filter((sink) => sink instanceof Attachment && sink.space === space && !sink.closed);
+    return all.map(({ id }) => id);
   }
 
   /** Closes something, which must not reach this, should nobody close the map. */

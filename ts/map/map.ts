@@ -1,8 +1,10 @@
 // The memory map of one virtual machine: where everything is made, changed together and closed.
 
 import * as abi from '../../assembly/abi.ts';
-import type { LeaseFacts } from '../access/lease-table.ts';
-import { type WaitOptions, whenFree } from '../access/when-free.ts';
+import { type LeaseFacts, renderLease } from '../access/lease-table.ts';
+import type { MapHandle } from '../asked/map-handle.ts';
+import { Region } from '../asked/region.ts';
+import { AddressSpace } from '../asked/space.ts';
 import { type Address, formatHex, LAST_ADDRESS } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
@@ -19,16 +21,15 @@ import {
 import { native } from '../core/native.ts';
 import { obtainedFromSystem } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
+import { Attachment, checkedPartition } from '../sinks/attachment.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
-import { Attachment, checkedPartition, type Partition } from '../sinks/partition.ts';
+import type { Partition } from '../sinks/partition.ts';
 import { VaSpace } from '../sinks/va-space.ts';
-import { count, renderFlatViews, renderLease, renderTrees } from '../text/render.ts';
+import { count, renderFlatViews, renderTrees } from '../text/render.ts';
 import { type TraceCommand, TracePlan } from '../trace/core-replay.ts';
 import { type TraceOutput, TraceRecorder } from '../trace/recorder.ts';
 import { Context } from './context.ts';
-import type { MapHandle } from './map-handle.ts';
-import { Region } from './region.ts';
-import { AddressSpace } from './space.ts';
+import { type WaitOptions, whenFree } from './when-free.ts';
 
 export interface MemoryMapOptions {
   /** Which overlaps of regions are allowed. Default `layered`: any. */

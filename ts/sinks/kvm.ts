@@ -18,8 +18,16 @@ import {
 } from '../core/native.ts';
 import { obtainedFromSystem, systemError, wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
-import type { Context } from '../map/context.ts';
-import type { Attachment, PartitionFacts } from './partition.ts';
+import type { PartitionFacts } from './partition.ts';
+
+/** An attachment, as far as its partition needs it. */
+interface AttachedTo {
+  /** The map. */
+  readonly context: object;
+  readonly closed: boolean;
+  /** Ends it. Throws IN_USE inside a transaction. */
+  letGo(): void;
+}
 
 /** The addon's handle of a partition. @internal */
 export let vmOf: (partition: KvmPartition) => Vm;
@@ -31,7 +39,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   /** KVM executes what it can read. */
   readonly canExecuteProtect = false;
   /** @internal */
-  readonly attachments = new Set<Attachment>();
+  readonly attachments = new Set<AttachedTo>();
   readonly #kvm: Kvm;
   readonly #vm: Vm;
 
@@ -132,7 +140,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   }
 
   /** @internal Throws CLOSED; IN_USE while it is attached to another map: each gives out slot numbers of its own. */
-  checkAttachable(context: Context): void {
+  checkAttachable(context: object): void {
     this.checkOpen();
     for (const attachment of this.attachments) {
       if (attachment.context !== context && !attachment.closed) {

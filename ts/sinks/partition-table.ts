@@ -1,6 +1,6 @@
 // Which partitions are attached, by the core's number: entered with the first attachment, gone with the last.
 
-import type { Context } from '../map/context.ts';
+import type { MapContext } from '../asked/context.ts';
 import type { PartitionFacts } from './partition.ts';
 
 interface Entry {
@@ -9,10 +9,10 @@ interface Entry {
 }
 
 export class PartitionTable {
-  readonly #context: Context;
+  readonly #context: MapContext;
   readonly #entries = new Map<PartitionFacts, Entry>();
 
-  constructor(context: Context) {
+  constructor(context: MapContext) {
     this.#context = context;
   }
 

@@ -1,12 +1,12 @@
 // Sinks: who is told of what an address space shows. A VA space, or a partition's attachment.
 
-import type { Attached, Executor } from '../apply/runner.ts';
+import type { Attached, Executor, PlanRunner } from '../apply/runner.ts';
+import type { MapContext } from '../asked/context.ts';
+import { MapHandle } from '../asked/map-handle.ts';
 import { type Address, lengthOf } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { ACCESSES, type Access, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
-import type { Context } from '../map/context.ts';
-import { MapHandle } from '../map/map-handle.ts';
 
 export interface ProtectOptions {
   /** First GPA of the address space; a multiple of the page size. */
@@ -25,11 +25,19 @@ export interface GpaStretch {
 
 const PROTECT_OPTIONS = ['gpa', 'length', 'access'] as const;
 
+/** The map of a sink. */
+export interface SinkContext extends MapContext {
+  readonly runner: PlanRunner;
+  readonly sinks: Set<Sink>;
+}
+
 export abstract class Sink extends MapHandle {
+  /** @internal */
+  declare readonly context: SinkContext;
   readonly name: string;
 
   /** @internal Made by MemoryMap, in a transaction. */
-  constructor(context: Context, id: number, name: string) {
+  constructor(context: SinkContext, id: number, name: string) {
     super(context, id);
     this.name = name;
     context.enter(context.names.sinks, id, name);

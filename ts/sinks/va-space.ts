@@ -1,16 +1,15 @@
 // VA spaces: linear host memory that mirrors an address space, HVA = base + GPA.
 
 import { GuestMemory } from '../access/guest-memory.ts';
-import { GuestWindows } from '../access/guest-window.ts';
-import type { LeasedSpace } from '../access/lease.ts';
+import { GuestWindows, type WindowContext } from '../access/guest-window.ts';
+import type { LeaseContext, LeasedSpace } from '../access/lease.ts';
+import type { MemoryObject } from '../asked/object.ts';
+import type { AddressSpace } from '../asked/space.ts';
 import { type Address, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
 import { type Access, accessName } from '../core/kinds.ts';
 import type { Reservation } from '../core/native.ts';
-import type { Context } from '../map/context.ts';
-import type { MemoryObject } from '../map/object.ts';
-import type { AddressSpace } from '../map/space.ts';
 import { renderPieces } from '../text/render.ts';
-import { Sink } from './sink.ts';
+import { Sink, type SinkContext } from './sink.ts';
 
 /** A stretch of a VA space that shows one object. */
 export interface VaPiece {
@@ -24,8 +23,13 @@ export interface VaPiece {
 /** The memory behind a VA space. @internal */
 export let memoryOf: (va: VaSpace) => LeasedSpace;
 
+/** The map of a VA space. */
+type VaContext = SinkContext & WindowContext & LeaseContext;
+
 /** Closing it gives the address space back; it throws IN_USE while a partition uses its HVAs. */
 export class VaSpace extends Sink {
+  /** @internal */
+  declare readonly context: VaContext;
   /** Bytes reserved: the GPAs below it can be mirrored. */
   readonly size: Address;
   /** HVA of GPA 0. */
@@ -41,7 +45,7 @@ export class VaSpace extends Sink {
   }
 
   /** @internal Made by MemoryMap. */
-  constructor(context: Context, id: number, name: string, space: AddressSpace, reservation: Reservation) {
+  constructor(context: VaContext, id: number, name: string, space: AddressSpace, reservation: Reservation) {
     super(context, id, name);
     this.space = space;
     this.size = toAddress(reservation.size);

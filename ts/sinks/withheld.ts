@@ -1,9 +1,9 @@
 // Memory that partitions are not to see for now, because somebody waits to change it. What they may do there otherwise
 // is remembered, and can be changed meanwhile.
 
+import type { Onlooker } from '../access/lease-table.ts';
 import { type Address, higher, lengthOf, lower, sum } from '../core/address.ts';
 import type { Core } from '../core/core.ts';
-import type { Attachment } from './partition.ts';
 
 /** A part of a sink's protections: ACCESS_* of abi.ts. */
 export interface Protection {
@@ -15,7 +15,7 @@ export interface Protection {
 /** A range that partitions have only some access to for now. */
 export interface Withheld extends Protection {
   /** Whether it is kept from an attachment. */
-  concerns(attachment: Attachment): boolean;
+  concerns(attachment: Onlooker): boolean;
 }
 
 /** The protections of a sink as they are. */

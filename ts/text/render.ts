@@ -4,12 +4,11 @@
 // Ranges are `first-last`, both included. `+ n` behind a name is an offset in it.
 
 import * as abi from '../../assembly/abi.ts';
-import type { LeaseFacts } from '../access/lease-table.ts';
-import { COMMAND_NAMES, type PlanFacts } from '../apply/runner.ts';
-import { type Address, formatHex, lastByte, lengthOf, sum } from '../core/address.ts';
-import type { Command, Core, Row } from '../core/core.ts';
-import { accessName, DISTURBANCES, regionKindName } from '../core/kinds.ts';
+import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
+import type { Command, Core, PlanFacts, Row } from '../core/core.ts';
+import { accessName, COMMAND_NAMES, DISTURBANCES, regionKindName } from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
+import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
 import type { ShownRange, ViewDifference } from './difference.ts';
 import type { Explanation } from './explain.ts';
@@ -215,11 +214,6 @@ export function renderPieces(core: Core, va: number, names: Names): string[] {
   ];
 }
 
-/** Who uses which stretch of guest memory. */
-export function renderLease({ holder, mode, gpa, length }: LeaseFacts): string {
-  return `"${printable(holder)}" ${mode} ${formatHex(gpa)}-${formatHex(lastOf(gpa, length))}`;
-}
-
 /** Why a byte is what it is. */
 export function renderExplanation(explanation: Explanation): string[] {
   if (!Array.isArray(explanation?.hidden) || !Array.isArray(explanation.slots)) {
@@ -263,15 +257,6 @@ export function renderExplanation(explanation: Explanation): string[] {
 }
 
 // ---- The parts of a line -----------------------------------------------------------------------
-
-/** Text from somebody else, without what a terminal would obey: control characters, and those that turn the direction
- *  of what follows. */
-export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Bidi_Control}]/gu, (character) => {
-    const code = hex(character.charCodeAt(0));
-    return code.length > 2 ? `\\u${code.padStart(4, '0')}` : `\\x${code.padStart(2, '0')}`;
-  });
-}
 
 function label(names: ReadonlyMap<number, string>, id: number): string {
   return printable(names.get(id) ?? `#${id}`);

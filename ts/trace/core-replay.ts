@@ -1,13 +1,14 @@
 // A trace through the core alone: no system, no privileges; the same operations give the same plans everywhere.
 
 import * as abi from '../../assembly/abi.ts';
-import { COMMAND_NAMES, type PlanFacts, PlanRunner } from '../apply/runner.ts';
+import { PlanRunner } from '../apply/runner.ts';
 import { type Address, difference, formatHex, higher, lastByte, lengthOf, lower, sum } from '../core/address.ts';
-import { Core, type CoreState } from '../core/core.ts';
+import { Core, type CoreState, type PlanFacts } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import {
   type Access,
   accessName,
+  COMMAND_NAMES,
   DISTURBANCES,
   type Disturbance,
   type Policy,

@@ -2,13 +2,13 @@
 // and when the last one has ended the change is made and the guest's access given back, in one step.
 
 import * as abi from '../../assembly/abi.ts';
+import type { Change, HeldLease } from '../access/lease-table.ts';
+import { holdersOf, isEnough, LeaseConflict, leaseFacts } from '../access/lease-table.ts';
 import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
-import type { Context } from '../map/context.ts';
-import { Attachment } from '../sinks/partition.ts';
+import { Attachment } from '../sinks/attachment.ts';
 import { clipped, type Withheld } from '../sinks/withheld.ts';
-import type { Change, HeldLease } from './lease-table.ts';
-import { holdersOf, isEnough, LeaseConflict, leaseFacts } from './lease-table.ts';
+import type { Context } from './context.ts';
 
 export interface WaitOptions {
   /** Milliseconds. Default: as long as it takes. */

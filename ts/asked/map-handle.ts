@@ -2,16 +2,16 @@
 
 import { Handle } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
-import type { Context } from './context.ts';
+import type { MapContext } from './context.ts';
 
 export abstract class MapHandle extends Handle {
   /** @internal */
-  readonly context: Context;
+  readonly context: MapContext;
   /** The core's number of it. @internal */
   readonly id: number;
 
   /** @internal Made by MemoryMap, in a transaction: it goes with that. */
-  constructor(context: Context, id: number) {
+  constructor(context: MapContext, id: number) {
     super();
     validate.madeBy('a method of MemoryMap', context);
     this.context = context;
@@ -37,7 +37,7 @@ export abstract class MapHandle extends Handle {
 
   /** @internal Its number, for an operation on the map of `context`. Throws INVALID_ARGUMENT for one of another map,
    *  and CLOSED. */
-  idIn(context: Context): number {
+  idIn(context: MapContext): number {
     if (this.context !== context) throw validate.invalid(`${this.what} belongs to another memory map`);
     this.checkOpen();
     return this.id;

@@ -5,12 +5,10 @@ import { type Address, lengthOf } from '../core/address.ts';
 import type { Row } from '../core/core.ts';
 import { regionKindName } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
-import { Attachment } from '../sinks/partition.ts';
 import { type ExplainedRegion, type Explanation, explain, explainedRegion } from '../text/explain.ts';
 import { renderFlatView } from '../text/render.ts';
-import type { Context } from './context.ts';
 import { MapHandle } from './map-handle.ts';
-import type { Region } from './region.ts';
+import type { Region, RegionContext } from './region.ts';
 
 /** A stretch of guest-physical addresses and what is seen there. */
 export interface FlatRange {
@@ -32,13 +30,22 @@ export interface SeenRegion extends ExplainedRegion {
   readonly via: Region | undefined;
 }
 
+/** The map of an address space. */
+export interface SpaceContext extends RegionContext {
+  readonly spaces: Map<number, AddressSpace>;
+  /** Numbers of the open attachments of partitions that see `space`. */
+  attachmentsTo(space: AddressSpace): number[];
+}
+
 /** Closing it throws IN_USE while something is attached. */
 export class AddressSpace extends MapHandle {
+  /** @internal */
+  declare readonly context: SpaceContext;
   readonly name: string;
   readonly root: Region;
 
   /** @internal Made by MemoryMap. */
-  constructor(context: Context, id: number, name: string, root: Region) {
+  constructor(context: SpaceContext, id: number, name: string, root: Region) {
     super(context, id);
     this.name = name;
     this.root = root;
@@ -85,9 +92,8 @@ export class AddressSpace extends MapHandle {
    *  is mapped there and the slots that show it. `renderExplanation` makes text of it. */
   explain(gpa: Address): Explanation<SeenRegion> {
     this.checkOpen();
-    const { core, names, regions, sinks } = this.context;
-    const attachments = [...sinks].filter((sink) => sink instanceof Attachment && sink.space === this && !sink.closed);
-    const ids = attachments.map(({ id }) => id);
+    const { core, names, regions } = this.context;
+    const ids = this.context.attachmentsTo(this);
     return explain(core, this.id, validate.address(gpa, 'gpa'), names, ids, (row, seen) => ({
       ...explainedRegion(row, seen, names),
       region: regions.get(row.id)!,

@@ -2,18 +2,18 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { objectKindNumber } from '../core/kinds.ts';
-import type { Context } from './context.ts';
+import type { MapContext } from './context.ts';
 import { backingOf, type MemoryObject, type ObjectUser } from './object.ts';
 
 export class ObjectTable implements ObjectUser {
-  readonly #context: Context;
+  readonly #context: MapContext;
   readonly #ids = new Map<MemoryObject, number>();
   readonly #objects = new Map<number, MemoryObject>();
   /** Closed by their owner, but still mapped. */
   readonly #leaving = new Set<MemoryObject>();
   readonly #self = new WeakRef<ObjectUser>(this);
 
-  constructor(context: Context) {
+  constructor(context: MapContext) {
     this.#context = context;
   }
 

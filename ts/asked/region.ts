@@ -5,9 +5,10 @@ import { type Address, formatHex, lastByte, lengthOf, sum, toAddress } from '../
 import { type RegionFlags, type RegionKind, regionFlags, regionFlagsMask } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { renderTrees } from '../text/render.ts';
-import type { Context } from './context.ts';
+import type { MapContext } from './context.ts';
 import { MapHandle } from './map-handle.ts';
 import { MemoryObject } from './object.ts';
+import type { ObjectTable } from './object-table.ts';
 
 export interface PlaceOptions {
   /** Offset of the region's first byte in the container. Default 0. */
@@ -41,14 +42,22 @@ const PLACE_OPTIONS = ['offset', 'priority'] as const;
 const MAP_OPTIONS = ['offset', 'object', 'objectOffset', 'length', 'writable'] as const;
 const FLAG_NAMES = ['readonly', 'nonvolatile', 'enabled'] as const;
 
+/** The map of a region. */
+export interface RegionContext extends MapContext {
+  readonly regions: Map<number, Region>;
+  readonly objects: ObjectTable;
+}
+
 /** A region. Its changes are transactions of their own, or part of the one that is open; each throws what the core
  *  refuses (see ErrorCode) and PLAN_FAILED, and has then changed nothing. */
 export class Region extends MapHandle {
+  /** @internal */
+  declare readonly context: RegionContext;
   readonly name: string;
   readonly kind: RegionKind | 'alias';
 
   /** @internal Made by MemoryMap. */
-  constructor(context: Context, id: number, name: string, kind: RegionKind | 'alias') {
+  constructor(context: RegionContext, id: number, name: string, kind: RegionKind | 'alias') {
     super(context, id);
     this.name = name;
     this.kind = kind;

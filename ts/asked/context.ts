@@ -1,0 +1,35 @@
+// The map that handles belong to, as far as this folder needs it: its core, its names, its trace, its transactions.
+
+import type { NativeExecutor } from '../apply/native-executor.ts';
+import type { Core } from '../core/core.ts';
+import type { Names } from '../core/names.ts';
+import type { TraceRecorder } from '../trace/recorder.ts';
+
+/** The common part of all contexts; `map/context.ts` has the class. */
+export interface MapContext {
+  readonly core: Core;
+  readonly names: Names;
+  readonly recorder: TraceRecorder | undefined;
+  /** The executor of this machine's sinks; loads the addon when first asked for. */
+  readonly native: NativeExecutor;
+  readonly closed: boolean;
+  /** Whether a transaction is open or its plan is being carried out. */
+  readonly isBusy: boolean;
+  /** Whether no change is accepted any more. */
+  readonly isBroken: boolean;
+
+  /** Throws CLOSED, POISONED. */
+  checkOpen(): void;
+  /** Carries out one operation: in the transaction that is open, or in one of its own. */
+  perform<Result>(operation: () => Result): Result;
+  /** Carries out all of `body` or nothing. */
+  transaction<Result>(body: () => Result): Result;
+  /** To be done if the innermost transaction comes to nothing. Precondition: one is open. */
+  onUndo(undo: () => void): void;
+  /** To be done when the outermost transaction has ended well. Precondition: one is open. */
+  onDone(done: () => void): void;
+  /** Enters something in a table, with the transaction that is open. */
+  enter<Value>(table: Map<number, Value>, id: number, value: Value): void;
+  /** Takes it out again when the transaction has ended. */
+  leave(table: Map<number, unknown>, id: number): void;
+}

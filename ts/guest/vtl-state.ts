@@ -1,0 +1,225 @@
+// One trust level of a guest: what it may do with the guest's memory, and its own view of it.
+
+import * as abi from '../../assembly/abi.ts';
+import { GuestMemory } from '../access/guest-memory.ts';
+import type { Change } from '../access/lease-table.ts';
+import type { AddressSpace } from '../asked/space.ts';
+import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
+import { type Access, accessName, accessNumber } from '../core/kinds.ts';
+import * as validate from '../core/validate.ts';
+import type { MemoryMap } from '../map/map.ts';
+import type { Attachment } from '../sinks/attachment.ts';
+import { memoryOf, type VaSpace } from '../sinks/va-space.ts';
+import { bytesOf, overlay, type Protection } from '../sinks/withheld.ts';
+import type { AttachedPartition } from './attached-partition.ts';
+import { isPrivate } from './backing.ts';
+import type { GpaRange } from './layout.ts';
+import type { RamSpec } from './ram-options.ts';
+import type { RamBlock, RamStore } from './ram-store.ts';
+import { GuestMemoryClient, type Vtl, type VtlAccess, type VtlProtectionOptions } from './vtl.ts';
+
+/** A protection as it was asked for: the access that a trust level is left in a range. */
+interface VtlProtection extends Protection {
+  /** Whether the nearest that a hypervisor can do will do. */
+  readonly nearest: boolean;
+}
+
+/** One trust level of a guest. */
+export class VtlState {
+  readonly vtl: Vtl;
+  readonly client: GuestMemoryClient;
+  readonly #map: MemoryMap;
+  readonly #space: AddressSpace;
+  readonly #store: RamStore;
+  /** The view of who has no protections. */
+  readonly #base: VaSpace;
+  readonly #partitions = new Set<AttachedPartition>();
+  #protections: readonly VtlProtection[] = [];
+  /** Its own view, from the first protection to the last; for good, once other threads may have it. */
+  #va: VaSpace | undefined;
+  #isHandedOut = false;
+
+  constructor(vtl: Vtl, map: MemoryMap, space: AddressSpace, store: RamStore, base: VaSpace) {
+    this.vtl = vtl;
+    this.#map = map;
+    this.#space = space;
+    this.#store = store;
+    this.#base = base;
+    const memory = new GuestMemory(`guest memory of VTL${vtl}`, memoryOf(base));
+    this.client = new GuestMemoryClient(vtl, memory, () => this.#handOut());
+  }
+
+  /** In order of GPA. */
+  get protections(): readonly Protection[] {
+    return this.#protections;
+  }
+
+  get partitions(): readonly AttachedPartition[] {
+    return [...this.#partitions].filter(({ closed }) => !closed);
+  }
+
+  /** Leaves the trust level of the access to a range only `access`. */
+  protect(range: GpaRange, access: VtlAccess, { nearest = false }: VtlProtectionOptions): void {
+    const added = {
+      start: range.gpa,
+      last: sum(range.gpa, lastByte(range.length)),
+      access: accessNumber(access),
+      nearest: validate.flag(nearest, 'nearest'),
+    };
+    this.#checkPages(range);
+    for (const { attachments } of this.partitions) checkExpressible(attachments[0]!, added);
+    this.#map.transaction(() => {
+      this.#announce(added);
+      if (added.access !== abi.ACCESS_ALL) this.#makeOwnView('a protection');
+      this.#va?.protect({ ...range, access });
+      for (const { attachments } of this.partitions) for (const each of attachments) protect(each, added);
+      this.#keep(overlay(this.#protections, added, isSame).filter(({ access }) => access !== abi.ACCESS_ALL));
+      if (this.#protections.length === 0) this.#closeOwnView();
+    });
+  }
+
+  /** Inside the transaction that attached it. Throws EXECUTE_CONTROL. */
+  enter(partition: AttachedPartition): void {
+    for (const attachment of partition.attachments) {
+      for (const protection of this.#protections) {
+        checkExpressible(attachment, protection);
+        protect(attachment, protection);
+      }
+    }
+    this.#partitions.add(partition);
+    this.#map.context.onUndo(() => this.#partitions.delete(partition));
+    this.#map.context.onDone(() => {
+      for (const each of this.#partitions) if (each.closed) this.#partitions.delete(each);
+    });
+  }
+
+  /** Throws PRIVATE_TWICE for RAM that it cannot see. */
+  checkRam({ ranges, backing }: RamSpec): void {
+    if (this.#va === undefined || !isPrivate(backing)) return;
+    const gpa = ranges[0]!.gpa;
+    const message = `RAM at ${formatHex(gpa)} is private memory, which only one view can show, and VTL${this.vtl} has a view of its own, for its protections or its token: make it shared`;
+    throw new MembackingError('PRIVATE_TWICE', message, { details: { gpa } });
+  }
+
+  /** Inside the transaction that takes RAM away: its protections go too. */
+  forget({ ranges }: RamBlock): void {
+    for (const range of ranges) {
+      if (this.isProtected(range.gpa, sum(range.gpa, lastByte(range.length)))) this.protect(range, 'rwx', {});
+    }
+  }
+
+  /** Whether something of a range is protected. */
+  isProtected(start: Address, last: Address): boolean {
+    return this.#protections.some((each) => each.start <= last && each.last >= start);
+  }
+
+  end(): void {
+    this.client.memory.end();
+  }
+
+  /** The token of a view that is this level's alone. */
+  #handOut(): bigint {
+    if (!this.#isHandedOut) {
+      this.#map.transaction(() => {
+        this.#makeOwnView('a token');
+        this.#isHandedOut = true;
+        this.#map.context.onUndo(() => {
+          this.#isHandedOut = false;
+        });
+      });
+    }
+    return this.#va!.token;
+  }
+
+  #makeOwnView(why: string): void {
+    if (this.#va !== undefined) return;
+    const hidden = this.#store.blocks.find(({ object }) => object.kind === 'private');
+    if (hidden !== undefined) {
+      const message = `${why} of VTL${this.vtl} needs a second view of all RAM, and "${hidden.name}" is private memory, which has only one: make it shared`;
+      throw new MembackingError('PRIVATE_TWICE', message, { details: { name: hidden.name } });
+    }
+    this.#use(this.#map.attachVaSpace(this.#space, { name: `VTL${this.vtl}`, size: this.#base.size }));
+  }
+
+  /** Closes the level's own view, unless leases have been taken from it. */
+  #closeOwnView(): void {
+    const va = this.#va;
+    if (va === undefined || this.#isHandedOut || this.#map.context.leases.isUsing(va.id)) return;
+    this.#use(undefined);
+    va.close();
+  }
+
+  #use(own: VaSpace | undefined): void {
+    const before = this.#va;
+    this.#va = own;
+    this.client.memory.use(memoryOf(own ?? this.#base));
+    this.#map.context.onUndo(() => {
+      this.#va = before;
+      this.client.memory.use(memoryOf(before ?? this.#base));
+    });
+  }
+
+  #keep(protections: readonly VtlProtection[]): void {
+    const before = this.#protections;
+    this.#protections = protections;
+    this.#map.context.onUndo(() => {
+      this.#protections = before;
+    });
+  }
+
+  #checkPages({ gpa, length }: GpaRange): void {
+    const page = BigInt(abi.PAGE_SIZE);
+    const given = `${formatHex(length)} bytes at ${formatHex(gpa)}`;
+    if (BigInt(gpa) % page !== 0n || BigInt(length) % page !== 0n || sum(gpa, length) > this.#base.size) {
+      throw validate.invalid(`a protection must be whole pages below ${formatHex(this.#base.size)}, not ${given}`);
+    }
+  }
+
+  /** Tells leases of a protection that their plan does not show: those taken before the level had a view of its own
+   *  lie in another view. */
+  #announce({ start, last, access }: Protection): void {
+    const { context } = this.#map;
+    const { announced } = context.leases;
+    const change: Change = {
+      of: this.client.memory,
+      start: Number(start),
+      end: Number(last) + 1,
+      left: access,
+      concerns: (attachment) =>
+        this.partitions.some(({ attachments }) => attachments.some((own) => own === attachment)),
+    };
+    announced.add(change);
+    const withdraw = () => announced.delete(change);
+    context.onUndo(withdraw);
+    context.onDone(withdraw);
+  }
+}
+
+function protect(attachment: Attachment, protection: Protection): void {
+  const { start, access } = protection;
+  attachment.protect({
+    gpa: start,
+    length: bytesOf(protection),
+    access: accessName(nearestAccess(attachment, access)),
+  });
+}
+
+/** The nearest access that a hypervisor can do: without execute control, read permission is permission to execute. */
+function nearestAccess({ partition }: Attachment, access: number): number {
+  if (partition.canExecuteProtect === true || (access & abi.ACCESS_READ) === 0) return access;
+  return access | abi.ACCESS_EXECUTE;
+}
+
+/** Throws EXECUTE_CONTROL. */
+function checkExpressible(attachment: Attachment, { start, access, nearest }: VtlProtection): void {
+  const possible = nearestAccess(attachment, access);
+  if (possible === access || nearest) return;
+  const words: readonly Access[] = [accessName(access), accessName(possible)];
+  const message = `partition "${attachment.partition.name}" cannot keep the guest from executing what it reads: at ${formatHex(start)}, "${words[0]}" would be "${words[1]}"; ask for that, or accept it with { nearest: true }`;
+  throw new MembackingError('EXECUTE_CONTROL', message, { details: { access: words[0], nearest: words[1] } });
+}
+
+function isSame(one: VtlProtection, other: VtlProtection): boolean {
+  return one.access === other.access && one.nearest === other.nearest;
+}

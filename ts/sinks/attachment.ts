@@ -1,0 +1,187 @@
+// Attachments: partitions as sinks, which are given memory slots for what an address space shows.
+
+import * as abi from '../../assembly/abi.ts';
+import type { Pausable } from '../apply/runner.ts';
+import type { AddressSpace } from '../asked/space.ts';
+import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
+import { type Access, accessName, accessNumber } from '../core/kinds.ts';
+import * as validate from '../core/validate.ts';
+import { renderSlots } from '../text/render.ts';
+import { KvmPartition, vmOf } from './kvm.ts';
+import type { Partition, PartitionFacts } from './partition.ts';
+import { PartitionExecutor } from './partition-executor.ts';
+import type { PartitionTable } from './partition-table.ts';
+import { Sink, type SinkContext } from './sink.ts';
+import type { VaSpace } from './va-space.ts';
+import { bytesOf, clipped, overlay, type Protection, protectionsOf, type Withheld } from './withheld.ts';
+
+/** The map of an attachment. */
+export interface AttachmentContext extends SinkContext {
+  readonly partitions: PartitionTable;
+}
+
+/** Throws INVALID_ARGUMENT, and CLOSED for one that is closed. */
+export function checkedPartition(partition: unknown, context: AttachmentContext): KvmPartition | Partition {
+  if (partition instanceof KvmPartition) {
+    partition.checkAttachable(context);
+    return partition;
+  }
+  const { name, slotLimit, addSlot, deleteSlot, pause, resume } = (partition ?? {}) as Partial<Partition>;
+  if (typeof addSlot !== 'function' || typeof deleteSlot !== 'function') {
+    throw validate.invalid('a partition must be a KvmPartition or have the methods addSlot and deleteSlot');
+  }
+  if (typeof pause !== typeof resume || !['function', 'undefined'].includes(typeof pause)) {
+    throw validate.invalid('a partition must have both the methods pause and resume, or neither');
+  }
+  validate.text(name, 'the name of the partition');
+  validate.integer(slotLimit, 'slotLimit', 1, abi.MAX_SLOTS);
+  return partition as Partition;
+}
+
+/** The attachments of partitions that are not this package's. Who still has such a partition has its memory too: a map that
+ *  was dropped is not collected before it. */
+const attachedTo = new WeakMap<Partition, Set<Attachment>>();
+
+/** A slot that a partition has now. */
+export interface AttachedSlot {
+  readonly slot: number;
+  /** GPA in the address space: without the attachment's offset. */
+  readonly gpa: Address;
+  readonly length: Address;
+  readonly access: Access;
+}
+
+/** What an attachment sees, and where. */
+interface AttachmentPlace {
+  readonly space: AddressSpace;
+  readonly va: VaSpace;
+  readonly gpaOffset: Address;
+}
+
+/** A partition's view of one address space. Closing it takes all its slots away; it is closed with the partition. */
+export class Attachment extends Sink {
+  /** @internal */
+  declare readonly context: AttachmentContext;
+  readonly partition: PartitionFacts;
+  readonly space: AddressSpace;
+  readonly va: VaSpace;
+  /** Added to a GPA of the address space to give the partition's own. */
+  readonly gpaOffset: Address;
+  /** What is kept from it for now. */
+  #withheld: readonly Withheld[] = [];
+  /** While something is withheld: the protections that it would have. */
+  #asked: readonly Protection[] = [];
+
+  /** @internal Made by MemoryMap. */
+  constructor(context: AttachmentContext, id: number, partition: KvmPartition | Partition, place: AttachmentPlace) {
+    validate.madeBy('MemoryMap.attachPartition', partition);
+    super(context, id, partition.name);
+    const { space, va, gpaOffset } = place;
+    this.partition = partition;
+    this.space = space;
+    this.va = va;
+    this.gpaOffset = gpaOffset;
+    // One object for all attachments of a partition: it is paused once.
+    const pausable = partition.pause === undefined ? undefined : (partition as Pausable);
+    const attached = { partition, pausable, va: va.id };
+    if (partition instanceof KvmPartition) {
+      partition.attachments.add(this);
+      context.native.setPartition(id, vmOf(partition));
+      this.connect(context.native, attached);
+    } else {
+      const others = attachedTo.get(partition) ?? new Set();
+      attachedTo.set(partition, others.add(this));
+      this.connect(new PartitionExecutor(partition, va.base), attached);
+    }
+  }
+
+  protected override get what(): string {
+    return `attachment of "${this.partition.name}"`;
+  }
+
+  /** The memory slots that it has, in order of GPA. Inside a transaction: before it. */
+  slots(): AttachedSlot[] {
+    this.checkOpen();
+    return this.context.core.slots(this.id).map((row) => ({
+      slot: row.kind,
+      gpa: row.start,
+      length: lengthOf(row.start, row.last),
+      access: accessName(row.flags),
+    }));
+  }
+
+  /** Whether its partition was shut down, because memory could not be taken away from it: it has no slots, and gets none. */
+  get isShutDown(): boolean {
+    this.checkOpen();
+    return this.context.core.isDown(this.id);
+  }
+
+  /** @internal */
+  override text(): string[] {
+    return renderSlots(this.context.core, this.id, this.context.names);
+  }
+
+  /** Inside a transaction: it has no more access there until `giveBack`, whatever is protected. @internal */
+  withhold(part: Withheld): void {
+    const asked = this.#withheld.length === 0 ? protectionsOf(this.context.core, this.id) : this.#asked;
+    this.#keep([...this.#withheld, part], asked);
+    this.#apply(part);
+  }
+
+  /** @internal Nothing happens where it was not withheld. */
+  giveBack(part: Withheld): void {
+    if (!this.#withheld.includes(part)) return;
+    const left = this.#withheld.filter((each) => each !== part);
+    this.#keep(left, this.#asked);
+    this.#apply(part);
+  }
+
+  protected override setAccess(start: Address, length: Address, access: Access): void {
+    super.setAccess(start, length, access);
+    if (this.#withheld.length === 0) return;
+    const changed = { start, last: sum(start, lastByte(length)), access: accessNumber(access) };
+    this.#keep(this.#withheld, overlay(this.#asked, changed));
+    this.#apply(changed);
+  }
+
+  #keep(withheld: readonly Withheld[], asked: readonly Protection[]): void {
+    const before = [this.#withheld, this.#asked] as const;
+    [this.#withheld, this.#asked] = [withheld, asked];
+    this.context.onUndo(() => {
+      [this.#withheld, this.#asked] = before;
+    });
+  }
+
+  /** In a range: of what was asked for, what is not withheld. */
+  #apply({ start, last }: Pick<Protection, 'start' | 'last'>): void {
+    let parts: readonly Protection[] = [{ start, last, access: abi.ACCESS_ALL }];
+    for (const asked of clipped(this.#asked, { start, last })) parts = overlay(parts, asked);
+    for (const { access, ...range } of clipped(this.#withheld, { start, last })) {
+      for (const part of clipped(parts, range)) parts = overlay(parts, { ...part, access: part.access & access });
+    }
+    for (const part of parts) super.setAccess(part.start, bytesOf(part), accessName(part.access));
+  }
+
+  /** The partition is about to be closed. Throws IN_USE inside a transaction. @internal */
+  letGo(): void {
+    if (this.context.isBusy) {
+      const message = `partition "${this.name}" cannot be closed inside a transaction of the map that it is attached to`;
+      throw new MembackingError('IN_USE', message);
+    }
+    // A map that accepts no change any more loses its slots with the virtual machine.
+    if (!this.context.isBroken) this.close();
+  }
+
+  protected override detached(): void {
+    super.detached();
+    this.context.partitions.leave(this.partition);
+  }
+
+  /** @internal */
+  override discard(): void {
+    super.discard();
+    if (this.partition instanceof KvmPartition) this.partition.attachments.delete(this);
+    else attachedTo.get(this.partition as Partition)!.delete(this);
+  }
+}

@@ -1,0 +1,49 @@
+// Slot commands as calls of the methods of a monitor's own partition.
+
+import * as abi from '../../assembly/abi.ts';
+import type { Executor } from '../apply/runner.ts';
+import type { Core } from '../core/core.ts';
+import { accessName } from '../core/kinds.ts';
+import type { Partition } from './partition.ts';
+
+/** Executor of one attachment of a monitor's own partition. */
+export class PartitionExecutor implements Executor {
+  readonly #partition: Partition;
+  readonly #base: bigint;
+  failure: unknown;
+
+  constructor(partition: Partition, base: bigint) {
+    this.#partition = partition;
+    this.#base = base;
+  }
+
+  execute(core: Core, first: number, count: number): number {
+    for (let done = 0; done < count; done++) {
+      const { op, slot, gpa, length, offset, access } = core.command(first + done);
+      const facts = { slot, gpa, length, hva: this.#base + BigInt(offset), access: accessName(access) };
+      try {
+        if (op === abi.OP_SLOT_ADD) this.#partition.addSlot(facts);
+        else this.#partition.deleteSlot(facts);
+      } catch (error) {
+        this.failure = error;
+        return done;
+      }
+    }
+    return count;
+  }
+
+  /** A slot that was not added is not there; one that was not deleted is tried once more. */
+  secure(core: Core, index: number): number {
+    if (core.command(index).op === abi.OP_SLOT_ADD || this.execute(core, index, 1) === 1) return abi.SECURED_CLOSED;
+    this.shutDown();
+    return abi.SECURED_DOWN;
+  }
+
+  shutDown(): void {
+    try {
+      this.#partition.shutDown?.();
+    } catch (error) {
+      this.failure = error;
+    }
+  }
+}
