@@ -1,6 +1,7 @@
 // What guests see of a memory map: real ones at CPL3 where there is KVM, and monitors' own hypervisors.
 
 import test, { type ExecutionContext } from 'ava';
+import type { Executor } from '../ts/apply/runner.ts';
 import { COMMAND_NAMES, DISTURBANCES } from '../ts/core/kinds.ts';
 import { native, type Vcpu as RawVcpu } from '../ts/core/native.ts';
 import {
@@ -447,14 +448,20 @@ test('a partition of the monitor gets its commands in plan order, between those 
   const attachment = machine.attach(partition);
   t.deepEqual(partition.calls, ['add 0: 0 + 20000 rwx']);
   t.is(partition.slots.get(0)?.hva, machine.va.base);
-  const execute = context.native.execute.bind(context.native);
-  context.native.execute = (core, first, count) => {
-    for (let i = first; i < first + count; i++) {
-      const { op, gpa } = core.command(i);
-      partition.calls.push(`${COMMAND_NAMES[op]} ${gpa.toString(16)}`);
-    }
-    return execute(core, first, count);
+  const { native, runner } = context;
+  const listening: Executor = {
+    execute: (core, first, count) => {
+      for (let i = first; i < first + count; i++) {
+        const { op, gpa } = core.command(i);
+        partition.calls.push(`${COMMAND_NAMES[op]} ${gpa.toString(16)}`);
+      }
+      return native.execute(core, first, count);
+    },
+    get failure() {
+      return native.failure;
+    },
   };
+  runner.interpose((executor) => (executor === native ? listening : executor));
   const calls = (change: () => unknown) => {
     partition.calls.length = 0;
     change();

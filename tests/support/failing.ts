@@ -11,15 +11,12 @@ export class Failing {
   /** The same for those that take a plan back. */
   unwindAfter = Number.POSITIVE_INFINITY;
 
-  /** Made while the map has VA spaces at most: what is attached later fails too. */
-  constructor({ runner, native, sinks }: Context) {
-    const connect = runner.connect.bind(runner);
+  constructor({ runner }: Context) {
     const limited = new Map<Executor, Executor>();
-    runner.connect = (sink, executor, attached) => {
+    runner.interpose((executor) => {
       if (!limited.has(executor)) limited.set(executor, this.#limit(executor));
-      connect(sink, limited.get(executor)!, attached);
-    };
-    for (const { id } of sinks) runner.connect(id, native);
+      return limited.get(executor)!;
+    });
   }
 
   #limit(executor: Executor): Executor {

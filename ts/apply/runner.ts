@@ -79,6 +79,7 @@ export class PlanRunner {
   /** The executor of every sink, while there is only one. */
   #only: Executor | undefined;
   #isRunning = false;
+  #around = (executor: Executor): Executor => executor;
   readonly #observers = new Set<PlanObserver>();
 
   constructor(core: Core, admit: PlanObserver = () => {}) {
@@ -91,9 +92,16 @@ export class PlanRunner {
     this.#observers.add(observer);
   }
 
+  /** Puts what `around` makes of an executor in its place: of those that are connected, and of each that will be. For tests,
+   *  which listen there, or fail. */
+  interpose(around: (executor: Executor) => Executor): void {
+    this.#around = around;
+    for (const [sink, { executor, attached }] of this.#connections) this.connect(sink, executor, attached);
+  }
+
   /** Whom the sink's commands go to, from now on. */
   connect(sink: number, executor: Executor, attached?: Attached): void {
-    this.#connections.set(sink, { executor, attached });
+    this.#connections.set(sink, { executor: this.#around(executor), attached });
     this.#simplify();
   }
 

@@ -195,8 +195,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
       if (error instanceof MembackingError) return error;
       throw error;
     }
-    this.recorder?.begin();
     this.#undo.begin();
+    if (this.recorder !== undefined) this.#undo.add(this.recorder.mark());
     return undefined;
   }
 
@@ -212,8 +212,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     this.#isEnding = isOutermost;
     const outcome = look === undefined ? this.runner.commit() : this.runner.preview(look);
     if (isOutermost && look === undefined) this.events.tell(outcome);
-    if (outcome.hasHappened) this.recorder?.commit();
-    else this.#rollBack();
+    if (!outcome.hasHappened) this.#rollBack();
+    else if (isOutermost) this.recorder?.flush();
     this.#settle(outcome.lost);
     this.#isEnding = false;
     if (outcome.hasHappened) this.#keep();
@@ -224,12 +224,11 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   /** Ends what shows memory that is lost, and records it. */
   #settle(lost: Outcome['lost']): void {
     for (const operations of lost) {
-      this.recorder?.begin();
       for (const operation of operations) {
         this.recorder?.record(operation);
         if (operation.op === 'lose') this.leases.endIn(operation.sink, operation.start, operation.length);
       }
-      this.recorder?.commit();
+      this.recorder?.flush();
     }
   }
 
@@ -258,7 +257,6 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   }
 
   #rollBack(): void {
-    this.recorder?.abort();
     this.#undo.rollBack();
     if (this.#spoiled !== undefined && this.#spoiled.depth > this.#undo.depth) this.#spoiled = undefined;
   }

@@ -14,9 +14,8 @@ export interface TraceOutput {
 export class TraceRecorder {
   /** Undefined when the recording has ended. */
   #output: TraceOutput | undefined;
+  /** Lines of the transactions that are open. */
   #lines: string[] = [];
-  /** Index in `#lines` at which each open transaction begins. */
-  readonly #starts: number[] = [];
 
   /** Throws what `write` throws. */
   constructor(output: TraceOutput, policy: Policy) {
@@ -24,21 +23,22 @@ export class TraceRecorder {
     output.write(`${formatHeader({ version: 1, policy })}\n`);
   }
 
-  begin(): void {
-    this.#starts.push(this.#lines.length);
-  }
-
+  /** Adds an operation to the transactions that are open. */
   record(operation: TraceOperation): void {
     if (this.#output !== undefined) this.#lines.push(formatOperation(operation));
   }
 
-  abort(): void {
-    this.#lines.length = this.#starts.pop()!;
+  /** Returns what takes the lines back that are added from now on. */
+  mark(): () => void {
+    const length = this.#lines.length;
+    return () => {
+      this.#lines.length = length;
+    };
   }
 
-  commit(): void {
-    this.#starts.pop();
-    if (this.#starts.length > 0 || this.#lines.length === 0) return;
+  /** Writes the lines, as one transaction: the outermost one has ended well. */
+  flush(): void {
+    if (this.#lines.length === 0) return;
     const text = this.#lines.join('\n');
     const several = this.#lines.length > 1;
     this.#lines = [];
