@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import test, { type ExecutionContext } from 'ava';
-import type { GuestMemory } from '../ts/access/guest-memory.ts';
 import type { Lease } from '../ts/access/lease.ts';
+import type { LocalGuestMemory } from '../ts/access/local-guest-memory.ts';
 import { SharedMemory } from '../ts/asked/object.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
@@ -157,7 +157,7 @@ leaseTest('nothing that changes with what is waited for is leased, in whatever v
   const other = { gpa: 0xd0000, length: 0x4000 };
   manager.setVtlProtection(0, { gpa: MIB, length: PAGE }, 'rx');
   const [vtl0, vtl2] = [manager.client(0).memory, manager.client(2).memory];
-  const lock = (memory: GuestMemory, gpa: number, mode: 'read' | 'write') =>
+  const lock = (memory: LocalGuestMemory, gpa: number, mode: 'read' | 'write') =>
     memory.lock({ gpa, length: 8 }, mode, { holder: 'late' }).release();
   const lease = vtl2.lock({ gpa: AT, length: 8 }, 'write', { holder: 'disk' });
   const changed = manager.whenFree(() =>

@@ -5,8 +5,8 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { GuestMemory } from '../ts/access/guest-memory.ts';
 import { Lease } from '../ts/access/lease.ts';
+import { LocalGuestMemory } from '../ts/access/local-guest-memory.ts';
 import { Region } from '../ts/asked/region.ts';
 import { AddressSpace } from '../ts/asked/space.ts';
 import { KvmPartition, MembackingError, MemoryMap, PrivateMemory, SharedMemory, Vcpu } from '../ts/index.ts';
@@ -350,7 +350,7 @@ const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] =
   ['private memory that is made with new', () => new (PrivateMemory as Anything)()],
   ['a KVM partition that is made with new', () => new (KvmPartition as Anything)()],
   ['a vCPU that is made with new', () => new (Vcpu as Anything)()],
-  ['guest memory that is made with new', () => new (GuestMemory as Anything)()],
+  ['guest memory that is made with new', () => new (LocalGuestMemory as Anything)()],
   ['a lease that is made with new', () => new (Lease as Anything)()],
   ['what only looks like a region', ({ ram }) => ram.place(Object.create(Region.prototype))],
   ['what only looks like an address space', ({ map }) => map.attachVaSpace(Object.create(AddressSpace.prototype))],

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import test from 'ava';
 import { artefact } from '../ts/core/artefact.ts';
-import { type GuestMemory, PrivateMemory, WorkerGuestMemory } from '../ts/index.ts';
+import { type GuestMemory, PrivateMemory, type VaSpace, WorkerGuestMemory } from '../ts/index.ts';
 import { Machine, refusal } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 
@@ -110,12 +110,80 @@ test.serial('a worker reads and writes while the map changes, and gets errors wh
   t.deepEqual(footprint(), before);
 });
 
+type Access = (memory: GuestMemory) => unknown;
+
+/** Accesses to RAM at 0, a ROM at page 4 and nothing from page 32 on: each gives the same value, or the same error, and leaves
+ *  the same bytes in every class of guest memory. Several of one line are made in turn; the last one's value counts. */
+const ACCESSES: readonly [what: string, ...accesses: Access[]][] = [
+  ['a byte', (memory) => memory.writeU8(1, 0xfe), (memory) => memory.readU8(1)],
+  ['two bytes', (memory) => memory.writeU16(2, 0xfedc), (memory) => memory.readU16(2)],
+  ['four bytes', (memory) => memory.writeU32(4, 0xfedcba98), (memory) => memory.readU32(4)],
+  ['eight bytes', (memory) => memory.writeU64(8, 2n ** 64n - 2n), (memory) => memory.readU64(8)],
+  ['eight bytes, given as a number', (memory) => memory.writeU64(8, 7), (memory) => memory.readU64(8)],
+  [
+    'eight bytes across pages, not aligned',
+    (memory) => memory.writeU64(PAGE - 3, 0x0102030405060708n),
+    (memory) => memory.readU64(PAGE - 3),
+  ],
+  ['many bytes', (memory) => memory.write(64, Uint8Array.of(1, 2, 3)), (memory) => readOf(memory, 63, 5)],
+  ['no bytes', (memory) => memory.write(64, new Uint8Array()), (memory) => readOf(memory, 64, 0)],
+  ['an exchange that happens', (memory) => memory.compareExchange(16, 4, 0, 5)],
+  ['and what it left', (memory) => memory.readU32(16)],
+  ['an exchange that does not', (memory) => memory.compareExchange(16, 4, 0, 6)],
+  ['and what it left there', (memory) => memory.readU32(16)],
+  ['an exchange of eight bytes', (memory) => memory.compareExchange(24, 8, 0n, 2n ** 63n)],
+  ['and what that left', (memory) => memory.readU64(24)],
+  ['a read of a ROM', (memory) => memory.readU32(4 * PAGE)],
+  ['a write to a ROM', (memory) => memory.writeU8(4 * PAGE, 1)],
+  ['bytes that end in a ROM', (memory) => memory.write(4 * PAGE - 2, Uint8Array.of(1, 2, 3))],
+  ['an exchange in a ROM', (memory) => memory.compareExchange(4 * PAGE, 1, 0, 0)],
+  ['an exchange that is not aligned', (memory) => memory.compareExchange(18, 4, 0, 0)],
+  ['a read of a hole', (memory) => memory.readU8(32 * PAGE)],
+  ['bytes that end in a hole', (memory) => readOf(memory, 32 * PAGE - 1, 2)],
+  ['a write past the VA space', (memory) => memory.writeU64(64 * PAGE, 0)],
+  ['a read at the end of 64 bits', (memory) => memory.readU16(2n ** 64n - 1n)],
+];
+
+function readOf(memory: GuestMemory, gpa: number, length: number): number[] {
+  const into = new Uint8Array(length);
+  memory.read(gpa, into);
+  return [...into];
+}
+
+test.serial('an access gives the same in every class of guest memory', (t) => {
+  const answers = [(va: VaSpace) => va.memory, ({ token }: VaSpace) => WorkerGuestMemory.fromToken(token)].map(
+    (memoryOf) => {
+      const machine = new Machine();
+      const rom = machine.map.createRegion({ name: 'rom', kind: 'rom', size: PAGE });
+      rom.map({ object: machine.memory, objectOffset: 50 * PAGE, length: PAGE });
+      rom.place(machine.root, { offset: 4 * PAGE, priority: 1 });
+      const memory = memoryOf(machine.va);
+      const results = ACCESSES.map(([what, ...accesses]) => `${what}: ${answerOf(accesses, memory)}`);
+      const bytes = readOf(machine.va.memory, 0, 32 * PAGE).join();
+      if (memory instanceof WorkerGuestMemory) memory.close();
+      machine.end(t);
+      return { results, bytes };
+    },
+  );
+  t.deepEqual(answers[1], answers[0]);
+  t.snapshot(answers[0]!.results);
+});
+
+/** The value that the last access gives, or the error of the first that throws. */
+function answerOf(accesses: readonly Access[], memory: GuestMemory): string {
+  let value: unknown;
+  const refused = refusal(() => {
+    for (const access of accesses) value = access(memory);
+  });
+  return refused === 'nothing' ? String(value) : refused;
+}
+
 test.serial('the memory of another thread refuses what that of this thread does', (t) => {
   const machine = new Machine();
   const { va } = machine;
   const other = WorkerGuestMemory.fromToken(va.token);
   const bad: unknown[] = [-1, 0.5, 2n ** 64n, '0', null];
-  const calls: ((memory: GuestMemory | typeof other, value: never) => unknown)[] = [
+  const calls: ((memory: GuestMemory, value: never) => unknown)[] = [
     (memory, value) => memory.readU8(value),
     (memory, value) => memory.writeU16(0, value),
     (memory, value) => memory.writeU32(value, 0),

@@ -1,7 +1,16 @@
 // The monitor's devices by themselves: no KVM, no firmware.
 
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
-import { formatHex, GuestMemoryBuilder } from '../ts/index.ts';
+import { artefact } from '../ts/core/artefact.ts';
+import {
+  formatHex,
+  type GuestMemory,
+  GuestMemoryBuilder,
+  type GuestMemoryManager,
+  WorkerGuestMemory,
+} from '../ts/index.ts';
 import {
   assemble,
   type DiskImage,
@@ -158,82 +167,156 @@ test('the serial port is found as firmware finds one, and sends', (t) => {
   t.deepEqual(interrupts, [true, false, true]);
 });
 
-/** A disk at port c000 with its queue at 10000 in a MiB of RAM. */
+/** Classes of guest memory for a device, by the thread that each is for. */
+const MEMORIES: readonly [where: string, memoryOf: (guest: GuestMemoryManager) => GuestMemory][] = [
+  ['the thread of the map', (guest) => guest.guestMemory],
+  ['another thread', (guest) => WorkerGuestMemory.fromToken(guest.va.token)],
+];
+
+/** GPAs of a disk's queue, and of the count in its ring of answers. */
+const [QUEUE, ANSWERS] = [0x10000, 0x11002];
+const [HEADER, DATA, STATUS] = [0x2000, 0x3000, 0x4000];
+
+type Gpas = readonly [header: number | bigint, data: number | bigint, status: number | bigint];
+
+function ram(t: ExecutionContext): GuestMemoryManager {
+  const guest = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 0x10_0000 }] }).build();
+  t.teardown(() => guest.close());
+  return guest;
+}
+
+/** Writes the guest's request number `count`, for sector 7: a header, a sector and a status, by descriptors 0, 1 and 2. */
+function writeRequest(memory: GuestMemory, count: number, type: number, gpas: Gpas): void {
+  const isRead = type !== 1;
+  for (const [i, [length, flags]] of [
+    [16, 1],
+    [SECTOR, isRead ? 3 : 1],
+    [1, 2],
+  ].entries()) {
+    const at = QUEUE + i * 16;
+    memory.writeU64(at, gpas[i]!);
+    memory.writeU32(at + 8, length!);
+    memory.writeU16(at + 12, flags!);
+    memory.writeU16(at + 14, i + 1);
+  }
+  memory.writeU32(HEADER, type);
+  memory.writeU64(HEADER + 8, 7);
+  memory.writeU8(STATUS, 0xff);
+  memory.writeU16(QUEUE + 0x802, count);
+}
+
+/** A disk at port c000 of a guest with a MiB of RAM. */
 function diskGuest(
   t: ExecutionContext,
+  memoryOf: (guest: GuestMemoryManager) => GuestMemory,
   disk: DiskImage,
   failed: (error: unknown) => void = (error) => t.fail(`${error}`),
 ) {
-  const memory = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 0x10_0000 }] }).build();
-  t.teardown(() => memory.close());
-  const { guestMemory } = memory;
+  const guest = ram(t);
+  const { guestMemory } = guest;
+  const memory = memoryOf(guest);
+  t.teardown(() => memory instanceof WorkerGuestMemory && memory.close());
   const ports = new PortBus();
-  const device = new VirtioBlock(ports, guestMemory, disk, { interrupt() {}, failed });
+  const device = new VirtioBlock(ports, memory, disk, { interrupt() {}, failed });
   device.write(0x10, 4, 0xc000);
   device.write(0x04, 2, 1);
-  ports.write(0xc008, 4, 0x10);
+  ports.write(0xc008, 4, QUEUE / 0x1000);
   let requests = 0;
   return {
     guestMemory,
-    /** A header, a sector and a status, by descriptors 0, 1 and 2. Returns whether the queue has its answer. */
-    request(type: number, gpas: readonly [header: number | bigint, data: number | bigint, status: number | bigint]) {
-      const isRead = type !== 1;
-      for (const [i, [length, flags]] of [
-        [16, 1],
-        [SECTOR, isRead ? 3 : 1],
-        [1, 2],
-      ].entries()) {
-        const at = 0x10000 + i * 16;
-        guestMemory.writeU64(at, gpas[i]!);
-        guestMemory.writeU32(at + 8, length!);
-        guestMemory.writeU16(at + 12, flags!);
-        guestMemory.writeU16(at + 14, i + 1);
-      }
-      guestMemory.writeU32(0x2000, type);
-      guestMemory.writeU64(0x2008, 7);
-      guestMemory.writeU8(0x4000, 0xff);
-      guestMemory.writeU16(0x10802, ++requests);
+    /** Whether the queue has the answer to a request. */
+    request(type: number, gpas: Gpas) {
+      writeRequest(guestMemory, ++requests, type, gpas);
       ports.write(0xc010, 2, 0);
-      return guestMemory.readU16(0x11002) === requests;
+      return guestMemory.readU16(ANSWERS) === requests;
     },
   };
 }
 
-const [HEADER, DATA, STATUS] = [0x2000, 0x3000, 0x4000];
-
-test('a disk that fails is a failed request of the guest, and is told of once', (t) => {
-  const full = new Error('ENOSPC: no space left on device, write');
-  const failures: unknown[] = [];
-  const disk = {
-    size: 0x10_0000,
-    read: (_: number, into: Uint8Array) => into.fill(0x5a),
-    write() {
-      throw full;
-    },
-  };
-  const { guestMemory, request } = diskGuest(t, disk, (error) => failures.push(error));
-  const statusOf = (type: number) => {
-    t.true(request(type, [HEADER, DATA, STATUS]), 'it was answered');
-    return guestMemory.readU8(STATUS);
-  };
-  t.deepEqual([statusOf(1), statusOf(0), statusOf(1)], [1, 0, 1]);
-  t.is(guestMemory.readU8(DATA), 0x5a);
-  t.deepEqual(failures, [full]);
-});
-
-for (const gpa of [0x10_0000, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 8n, 2n ** 64n - 1n]) {
-  test(`a descriptor that names ${formatHex(gpa)}, where nothing is, fails the guest's request or ends its queue`, (t) => {
-    const disk = { size: 0x10_0000, read: (_: number, into: Uint8Array) => into.fill(0x5a) };
-    for (const type of [0, 1, 4, 8]) {
-      const { guestMemory, request } = diskGuest(t, disk);
-      t.true(request(type, [gpa, DATA, STATUS]));
-      t.is(guestMemory.readU8(STATUS), 1);
-      t.true(request(type, [HEADER, gpa, STATUS]));
-      t.is(guestMemory.readU8(STATUS), type === 4 ? 0 : 1);
-      t.false(request(type, [HEADER, DATA, gpa]));
-    }
+for (const [where, memoryOf] of MEMORIES) {
+  test(`a disk in ${where} that fails is a failed request of the guest, and is told of once`, (t) => {
+    const full = new Error('ENOSPC: no space left on device, write');
+    const failures: unknown[] = [];
+    const disk = {
+      size: 0x10_0000,
+      read: (_: number, into: Uint8Array) => into.fill(0x5a),
+      write() {
+        throw full;
+      },
+    };
+    const { guestMemory, request } = diskGuest(t, memoryOf, disk, (error) => failures.push(error));
+    const statusOf = (type: number) => {
+      t.true(request(type, [HEADER, DATA, STATUS]), 'it was answered');
+      return guestMemory.readU8(STATUS);
+    };
+    t.deepEqual([statusOf(1), statusOf(0), statusOf(1)], [1, 0, 1]);
+    t.is(guestMemory.readU8(DATA), 0x5a);
+    t.deepEqual(failures, [full]);
   });
+
+  for (const gpa of [0x10_0000, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 8n, 2n ** 64n - 1n]) {
+    const title = `a disk in ${where} fails the guest's request, or ends its queue, where a descriptor names ${formatHex(gpa)}`;
+    test(title, (t) => {
+      const disk = { size: 0x10_0000, read: (_: number, into: Uint8Array) => into.fill(0x5a) };
+      for (const type of [0, 1, 4, 8]) {
+        const { guestMemory, request } = diskGuest(t, memoryOf, disk);
+        t.true(request(type, [gpa, DATA, STATUS]));
+        t.is(guestMemory.readU8(STATUS), 1);
+        t.true(request(type, [HEADER, gpa, STATUS]));
+        t.is(guestMemory.readU8(STATUS), type === 4 ? 0 : 1);
+        t.false(request(type, [HEADER, DATA, gpa]));
+      }
+    });
+  }
 }
+
+/** A disk in a thread of its own, where sector n is full of n; each message to it is a notification of the guest. */
+const DISK_THREAD = `
+const { parentPort, workerData } = require('node:worker_threads');
+const { library, monitor, token, queuePage, sector } = workerData;
+Promise.all([import(library), import(monitor)]).then(([{ WorkerGuestMemory }, { PortBus, VirtioBlock }]) => {
+  const memory = WorkerGuestMemory.fromToken(token);
+  const ports = new PortBus();
+  const image = { size: 0x100000, read: (offset, into) => into.fill(offset / sector) };
+  const device = new VirtioBlock(ports, memory, image, { interrupt() {}, failed(error) { throw error; } });
+  device.write(0x10, 4, 0xc000);
+  device.write(0x04, 2, 1);
+  ports.write(0xc008, 4, queuePage);
+  parentPort.on('message', () => {
+    ports.write(0xc010, 2, 0);
+    parentPort.postMessage('served');
+  });
+  parentPort.postMessage('begun');
+});
+`;
+
+test('a disk in a worker serves a guest whose memory is mapped in another thread', async (t) => {
+  const guest = ram(t);
+  const { guestMemory } = guest;
+  const workerData = {
+    library: artefact('index.js').href,
+    monitor: artefact('vmm.js').href,
+    token: guest.va.token,
+    queuePage: QUEUE / 0x1000,
+    sector: SECTOR,
+  };
+  const worker = new Worker(DISK_THREAD, { eval: true, workerData });
+  t.teardown(() => worker.terminate());
+  await once(worker, 'message');
+  for (const [count, gpas, status] of [
+    [1, [HEADER, DATA, STATUS], 0],
+    [2, [HEADER, 2n ** 64n - 8n, STATUS], 1],
+    [3, [HEADER, DATA, STATUS], 0],
+  ] as const) {
+    guestMemory.write(DATA, new Uint8Array(SECTOR));
+    writeRequest(guestMemory, count, 0, gpas);
+    const served = once(worker, 'message');
+    worker.postMessage('notify');
+    await served;
+    t.deepEqual([guestMemory.readU16(ANSWERS), guestMemory.readU8(STATUS)], [count, status]);
+    t.is(guestMemory.readU8(DATA + SECTOR - 1), status === 0 ? 7 : 0);
+  }
+});
 
 test('labels in machine code are distances or addresses', (t) => {
   const code = assemble(0x7c00, [

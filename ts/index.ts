@@ -9,9 +9,10 @@ export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind }
 // ---- A live memory map -------------------------------------------------------------------------
 // Of what only the package makes there is the type, and no constructor.
 
-export type { GuestMemory, LeaseOptions, LeaseRange } from './access/guest-memory.ts';
+export type { GuestMemory } from './access/guest-memory.ts';
 export type { Lease } from './access/lease.ts';
 export type { LeaseFacts, LeaseMode } from './access/lease-table.ts';
+export type { LeaseOptions, LeaseRange, LocalGuestMemory } from './access/local-guest-memory.ts';
 export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
 export type { LoseOperation, LossOperation, ShutDownOperation } from './apply/losses.ts';
 export type { LostMessage, PlanCounters, PlanMessage } from './apply/plan-events.ts';

@@ -49,7 +49,7 @@ export function wide(facts: Float64Array): bigint {
   return BigInt(facts[FACT_LOW]!) | (BigInt(facts[FACT_HIGH]!) << 32n);
 }
 
-/** See `GuestMemory`. */
+/** `GuestMemory.compareExchange`, by a call of the addon. */
 export function compareExchange(
   reservation: Reservation,
   gpa: Address,

@@ -1,186 +1,32 @@
-// Guest memory as the monitor reads and writes it: by guest-physical address, through a VA space. What is not there, or
-// not writable, is an error with its address, never a signal: not even while another thread changes the map.
+// Guest memory as devices use it, in whatever thread they run: an interface with one class for each place.
 
-import { inspect } from 'node:util';
-import { type Address, high, low } from '../core/address.ts';
-import { MembackingError } from '../core/errors.ts';
-import type { Reservation, Width } from '../core/native.ts';
-import { printable } from '../core/printable.ts';
-import * as validate from '../core/validate.ts';
-import { compareExchange, exact, succeeded, wide } from './guest-access.ts';
-import { NO_WINDOW } from './guest-window.ts';
-import { Lease, type LeasedSpace } from './lease.ts';
-import { LEASE_MODES, type LeaseMode } from './lease-table.ts';
+import type { Address } from '../core/address.ts';
+import type { Width } from '../core/native.ts';
 
-/** A stretch of guest memory that is to be leased. */
-export interface LeaseRange {
-  readonly gpa: Address;
-  /** Bytes. */
-  readonly length: Address;
-}
-
-export interface LeaseOptions {
-  /** Name of the user, for those who must wait. */
-  readonly holder: string;
-}
-
-export class GuestMemory {
-  readonly #what: string;
-  #space: LeasedSpace | undefined;
-  #facts: Float64Array;
-  /** Windows that were last read, and written, without the addon. */
-  #readable = NO_WINDOW;
-  #writable = NO_WINDOW;
-
-  /** @internal Made by VaSpace: `what` it is, for messages. */
-  constructor(what: string, space: LeasedSpace) {
-    validate.madeBy('MemoryMap.attachVaSpace, as `memory`', space);
-    this.#what = what;
-    this.#space = space;
-    this.#facts = space.reservation.facts;
-  }
-
-  /** From now on it is that of another VA space. @internal */
-  use(space: LeasedSpace): void {
-    this.#space = space;
-    this.#readable = NO_WINDOW;
-    this.#writable = NO_WINDOW;
-    this.#facts = space.reservation.facts;
-  }
-
-  /** Holds on to a stretch of memory that is mapped now with that access: it stays so until the lease is released.
-   *  Throws GUEST_ACCESS where it is not, LEASED where it is about to change. */
-  lock(range: LeaseRange, mode: LeaseMode, options: LeaseOptions): Lease {
-    const { gpa, length } = validate.options(range, ['gpa', 'length'], 'a range to lock');
-    const { holder } = validate.options(options, ['holder'], 'lock');
-    const facts = {
-      gpa: exact(gpa, 'lock'),
-      length: validate.integer(Number(validate.length(length, 'length')), 'length', 1, Number.MAX_SAFE_INTEGER),
-      mode: validate.oneOf(LEASE_MODES, mode, 'mode'),
-      holder: validate.text(holder, 'holder'),
-    };
-    return new Lease(this.#openSpace(), this, facts);
-  }
-
+/** Guest memory by guest-physical address. An access meets whatever is mapped at that moment. Where nothing is mapped, or nothing
+ *  writable for a write, it throws GUEST_ACCESS with the GPA: never a signal, not even while another thread changes the map. Every
+ *  method throws INVALID_ARGUMENT for what is no GPA, byte array or value of its width, and CLOSED once the memory is closed.
+ *
+ *  Implemented by `LocalGuestMemory` (`VaSpace.memory`, `GuestMemoryClient.memory`) in the thread that owns the map, and by
+ *  `WorkerGuestMemory` in any other thread of the process. */
+export interface GuestMemory {
   /** Fills `into`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are read. */
-  read(gpa: Address, into: Uint8Array): void {
-    const bytes = validate.bytes(into, 'into');
-    const length = validate.lengthOfBytes(bytes);
-    const at = this.#readable.offsetOf(gpa, length);
-    if (at >= 0) this.#readable.read(at, bytes, length);
-    else this.#readByAddon(exact(gpa, 'read'), bytes);
-  }
-
+  read(gpa: Address, into: Uint8Array): void;
   /** Writes all of `from`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are written. */
-  write(gpa: Address, from: Uint8Array): void {
-    const bytes = validate.bytes(from, 'from');
-    const at = this.#writable.offsetOf(gpa, validate.lengthOfBytes(bytes));
-    if (at >= 0) this.#writable.write(at, bytes);
-    else this.#writeByAddon(exact(gpa, 'write'), bytes);
-  }
+  write(gpa: Address, from: Uint8Array): void;
 
   // Little-endian, at any alignment. Values are from 0 to all bits set. Throw GUEST_ACCESS.
 
-  readU8(gpa: Address): number {
-    const at = this.#readable.offsetOf(gpa, 1);
-    if (at >= 0) return this.#readable.getU8(at);
-    return this.#load(gpa, 1);
-  }
-  readU16(gpa: Address): number {
-    const at = this.#readable.offsetOf(gpa, 2);
-    if (at >= 0) return this.#readable.getU16(at);
-    return this.#load(gpa, 2);
-  }
-  readU32(gpa: Address): number {
-    const at = this.#readable.offsetOf(gpa, 4);
-    if (at >= 0) return this.#readable.getU32(at);
-    return this.#load(gpa, 4);
-  }
-  readU64(gpa: Address): bigint {
-    const at = this.#readable.offsetOf(gpa, 8);
-    if (at >= 0) return this.#readable.getU64(at);
-    this.#load(gpa, 8);
-    return wide(this.#facts);
-  }
-  writeU8(gpa: Address, value: number): void {
-    const checked = validate.integer(value, 'value', 0, 0xff);
-    const at = this.#writable.offsetOf(gpa, 1);
-    if (at >= 0) this.#writable.setU8(at, checked);
-    else this.#store(gpa, 1, checked, 0);
-  }
-  writeU16(gpa: Address, value: number): void {
-    const checked = validate.integer(value, 'value', 0, 0xffff);
-    const at = this.#writable.offsetOf(gpa, 2);
-    if (at >= 0) this.#writable.setU16(at, checked);
-    else this.#store(gpa, 2, checked, 0);
-  }
-  writeU32(gpa: Address, value: number): void {
-    const checked = validate.integer(value, 'value', 0, 0xffffffff);
-    const at = this.#writable.offsetOf(gpa, 4);
-    if (at >= 0) this.#writable.setU32(at, checked);
-    else this.#store(gpa, 4, checked, 0);
-  }
-  writeU64(gpa: Address, value: number | bigint): void {
-    const checked = validate.address(value, 'value');
-    const at = this.#writable.offsetOf(gpa, 8);
-    if (at >= 0) this.#writable.setU64(at, BigInt(checked));
-    else this.#store(gpa, 8, low(checked), high(checked));
-  }
+  readU8(gpa: Address): number;
+  readU16(gpa: Address): number;
+  readU32(gpa: Address): number;
+  readU64(gpa: Address): bigint;
+  writeU8(gpa: Address, value: number): void;
+  writeU16(gpa: Address, value: number): void;
+  writeU32(gpa: Address, value: number): void;
+  writeU64(gpa: Address, value: number | bigint): void;
 
-  /** Stores `value` if `expected` is there, in one step that no vCPU and no thread sees half of. Returns what was
-   *  there: `expected` if it was stored. `width`: bytes; the address must be a multiple. Throws GUEST_ACCESS. */
-  compareExchange(gpa: Address, width: Width, expected: number | bigint, value: number | bigint): bigint {
-    const { reservation, whyGone } = this.#openSpace();
-    return compareExchange(reservation, gpa, width, expected, value, whyGone);
-  }
-
-  /** The VA space is closed. @internal */
-  end(): void {
-    this.#space = undefined;
-  }
-
-  /** For console.log and util.inspect. */
-  [inspect.custom](): string {
-    return `memory of ${printable(this.#what)}${this.#space === undefined ? ' (closed)' : ''}`;
-  }
-
-  #openSpace(): LeasedSpace {
-    if (this.#space === undefined) throw new MembackingError('CLOSED', `${this.#what} is closed`);
-    return this.#space;
-  }
-
-  #load(gpa: Address, width: Width): number {
-    const at = exact(gpa, 'read');
-    return this.#succeeded(this.#forRead(at).load(at, width), 'read');
-  }
-
-  #store(gpa: Address, width: Width, lowHalf: number, highHalf: number): void {
-    const at = exact(gpa, 'write');
-    this.#succeeded(this.#forWrite(at).store(at, width, lowHalf, highHalf), 'write');
-  }
-
-  #readByAddon(gpa: number, into: Uint8Array): void {
-    this.#succeeded(this.#forRead(gpa).read(gpa, into), 'read');
-  }
-
-  #writeByAddon(gpa: number, from: Uint8Array): void {
-    this.#succeeded(this.#forWrite(gpa).write(gpa, from), 'write');
-  }
-
-  #succeeded(result: number, what: string): number {
-    return succeeded(result, what, this.#facts, this.#space?.whyGone);
-  }
-
-  /** Reservation to read from past the window; opens a window there for the next time, if one can be. */
-  #forRead(gpa: number): Reservation {
-    const { reservation, windows } = this.#openSpace();
-    this.#readable = windows.find(gpa, false) ?? this.#readable;
-    return reservation;
-  }
-
-  #forWrite(gpa: number): Reservation {
-    const { reservation, windows } = this.#openSpace();
-    this.#writable = windows.find(gpa, true) ?? this.#writable;
-    return reservation;
-  }
+  /** Stores `value` if `expected` is there, in one step that no vCPU and no thread sees half of. Returns the value that was
+   *  there: `expected` if the new one was stored. `width`: bytes; the address must be a multiple. Throws GUEST_ACCESS. */
+  compareExchange(gpa: Address, width: Width, expected: number | bigint, value: number | bigint): bigint;
 }

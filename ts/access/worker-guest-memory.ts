@@ -7,13 +7,14 @@ import { native, type Reservation, type Width } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import { compareExchange, exact, succeeded, wide } from './guest-access.ts';
+import type { GuestMemory } from './guest-memory.ts';
 
 const WHAT = 'the guest memory of another thread';
 
 /** Guest memory of a VA space of another thread. Each access is of what is mapped when it is made, and throws GUEST_ACCESS
  *  where nothing is: everywhere, when the VA space has been closed. Until this is closed too, its addresses stay reserved.
  *  A thread that holds on to memory, or needs it as an array, asks the VA space's own thread for a lease. */
-export class WorkerGuestMemory extends Handle {
+export class WorkerGuestMemory extends Handle implements GuestMemory {
   readonly #reservation: Reservation;
 
   private constructor(reservation: Reservation) {
@@ -32,19 +33,15 @@ export class WorkerGuestMemory extends Handle {
     return WHAT;
   }
 
-  /** Fills `into`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are read. */
   read(gpa: Address, into: Uint8Array): void {
     const bytes = validate.bytes(into, 'into');
     this.#succeeded(this.#open().read(exact(gpa, 'read'), bytes), 'read');
   }
 
-  /** Writes all of `from`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are written. */
   write(gpa: Address, from: Uint8Array): void {
     const bytes = validate.bytes(from, 'from');
     this.#succeeded(this.#open().write(exact(gpa, 'write'), bytes), 'write');
   }
-
-  // Little-endian, at any alignment. Values are from 0 to all bits set. Throw GUEST_ACCESS.
 
   readU8(gpa: Address): number {
     return this.#load(gpa, 1);
@@ -72,7 +69,6 @@ export class WorkerGuestMemory extends Handle {
     this.#store(gpa, 8, validate.address(value, 'value'));
   }
 
-  /** As that of `GuestMemory`. */
   compareExchange(gpa: Address, width: Width, expected: number | bigint, value: number | bigint): bigint {
     return compareExchange(this.#open(), gpa, width, expected, value);
   }

@@ -1,6 +1,6 @@
 // The guest memory of one virtual machine: RAM, devices, the partitions that see them.
 
-import type { GuestMemory } from '../access/guest-memory.ts';
+import type { LocalGuestMemory } from '../access/local-guest-memory.ts';
 import { SharedMemory } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
 import type { AddressSpace } from '../asked/space.ts';
@@ -71,7 +71,7 @@ export class GuestMemoryManager extends Handle {
   }
 
   /** Guest memory as the monitor reads and writes it, and as VTL0 sees it. */
-  get guestMemory(): GuestMemory {
+  get guestMemory(): LocalGuestMemory {
     return this.client().memory;
   }
 

@@ -1,8 +1,8 @@
 // One trust level of a guest: what it may do with the guest's memory, and its own view of it.
 
 import * as abi from '../../assembly/abi.ts';
-import { GuestMemory } from '../access/guest-memory.ts';
 import type { Change } from '../access/lease-table.ts';
+import { LocalGuestMemory } from '../access/local-guest-memory.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
@@ -46,7 +46,7 @@ export class VtlState {
     this.#space = space;
     this.#store = store;
     this.#base = base;
-    const memory = new GuestMemory(`guest memory of VTL${vtl}`, memoryOf(base));
+    const memory = new LocalGuestMemory(`guest memory of VTL${vtl}`, memoryOf(base));
     this.client = new GuestMemoryClient(vtl, memory, () => this.#handOut());
   }
 

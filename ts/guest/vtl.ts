@@ -1,6 +1,6 @@
 // Virtual trust levels, and the guest's memory as one of them sees it.
 
-import type { GuestMemory } from '../access/guest-memory.ts';
+import type { LocalGuestMemory } from '../access/local-guest-memory.ts';
 
 /** Virtual trust levels: 0 is the guest, 2 what watches over it. */
 export const VTLS = [0, 2] as const;
@@ -19,11 +19,11 @@ export interface VtlProtectionOptions {
 export class GuestMemoryClient {
   readonly vtl: Vtl;
   /** Guest memory of this level: one object as long as the manager is open, whatever is protected meanwhile. */
-  readonly memory: GuestMemory;
+  readonly memory: LocalGuestMemory;
   readonly #token: () => bigint;
 
   /** @internal */
-  constructor(vtl: Vtl, memory: GuestMemory, token: () => bigint) {
+  constructor(vtl: Vtl, memory: LocalGuestMemory, token: () => bigint) {
     this.vtl = vtl;
     this.memory = memory;
     this.#token = token;

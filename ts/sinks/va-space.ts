@@ -1,8 +1,8 @@
 // VA spaces: linear host memory that mirrors an address space, HVA = base + GPA.
 
-import { GuestMemory } from '../access/guest-memory.ts';
 import { GuestWindows, type WindowContext } from '../access/guest-window.ts';
 import type { LeaseContext, LeasedSpace } from '../access/lease.ts';
+import { LocalGuestMemory } from '../access/local-guest-memory.ts';
 import type { MemoryObject } from '../asked/object.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { type Address, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
@@ -35,7 +35,7 @@ export class VaSpace extends Sink {
   /** HVA of GPA 0. */
   readonly base: bigint;
   /** Guest memory through this VA space, to read and write. */
-  readonly memory: GuestMemory;
+  readonly memory: LocalGuestMemory;
   /** @internal */
   readonly space: AddressSpace;
   readonly #memory: LeasedSpace;
@@ -53,7 +53,7 @@ export class VaSpace extends Sink {
     const windows = new GuestWindows(context, id, reservation);
     context.hold(reservation);
     this.#memory = { context, id, reservation, windows, whyGone: (gpa) => this.#whyGone(gpa) };
-    this.memory = new GuestMemory(this.what, this.#memory);
+    this.memory = new LocalGuestMemory(this.what, this.#memory);
     context.native.setVaSpace(id, reservation);
     this.connect(context.native);
   }
