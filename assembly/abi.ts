@@ -3,7 +3,7 @@
 // Plain constants only: no types, no functions, no strings.
 
 /** Changes whenever anything below changes meaning; core, shim and ts refuse to meet otherwise. */
-export const ABI_VERSION = 2;
+export const ABI_VERSION = 3;
 
 // ---- Sizes and capacities ------------------------------------------------------------------
 
@@ -79,8 +79,15 @@ export const ACCESS_ALL = 7;
 
 // ---- Sinks ---------------------------------------------------------------------------------
 
+// Kinds of sinks, in the order of additions; removals run the other way: a kind is given nothing that refers to what a
+// kind behind it brings.
+
+/** A linear host reservation that mirrors an address space. */
 export const SINK_VA = 1;
+/** A partition's attachment: memory slots, whose HVAs are a VA space's. */
 export const SINK_PARTITION = 2;
+/** How many kinds there are. */
+export const SINK_KINDS = 2;
 
 // ---- Overlap policies ----------------------------------------------------------------------
 
@@ -119,22 +126,37 @@ export const COMMAND_SLOT = 40;
 export const COMMAND_REGION = 44;
 export const COMMAND_OFFSET_IN_REGION = 48;
 
+// An operation's number says what there is to know of it without a table: the kind of sink that it is done to, and how
+// it is taken back.
+//
+//    31        4                  3        1               0
+//   +-----------+------------------+--------+---------------+
+//   | sink kind | OP_IS_REVERSIBLE | number | OP_IS_REMOVAL |
+//   +-----------+------------------+--------+---------------+
+
+export const OP_KIND_SHIFT = 4;
+/** Bit of operations that take something away: they stand among a plan's removals. */
+export const OP_IS_REMOVAL = 1;
+/** Bit of operations whose fields say all that it takes to take them back: the number with the other OP_IS_REMOVAL does it. */
+export const OP_IS_REVERSIBLE = 8;
+
 /** Put pages of an object at a GPA, over whatever is there, in one step. */
-export const OP_VA_MAP = 1;
+export const OP_VA_MAP = 0x10;
 /** Give the range back to the reservation: no access. */
-export const OP_VA_UNMAP = 2;
+export const OP_VA_UNMAP = 0x11;
 /** Change the protection of what is there. */
-export const OP_VA_PROTECT = 3;
-/** Move private pages home, contents kept; the range becomes reservation. */
-export const OP_VA_PARK = 4;
+export const OP_VA_PROTECT = 0x12;
+/** Let the monitor use only this access of what is there, whatever is mapped; ACCESS_ALL takes the limit away. Stands among
+ *  removals where it takes something away, else among additions. */
+export const OP_VA_LIMIT = 0x14;
 /** Move private pages from home to the GPA, contents kept. */
-export const OP_VA_UNPARK = 5;
-/** Let the monitor use only this access of what is there, whatever is mapped; ACCESS_ALL takes the limit away. */
-export const OP_VA_LIMIT = 8;
+export const OP_VA_UNPARK = 0x18;
+/** Move private pages home, contents kept; the range becomes reservation. */
+export const OP_VA_PARK = 0x19;
 /** Give the partition a memory slot. */
-export const OP_SLOT_ADD = 6;
+export const OP_SLOT_ADD = 0x28;
 /** Take the memory slot away; the fields say what it was. */
-export const OP_SLOT_DELETE = 7;
+export const OP_SLOT_DELETE = 0x29;
 
 // ---- Answers to a command ------------------------------------------------------------------
 

@@ -29,24 +29,6 @@ constexpr Kind kKinds[] = {
     {SlotSink::kKind, "the sink is no partition"},
 };
 
-/// Number of the kind that an operation belongs to; 0 where there is no such operation.
-constexpr uint32_t kindOf(uint32_t op) {
-  switch (op) {
-    case abi::OP_VA_MAP:
-    case abi::OP_VA_UNMAP:
-    case abi::OP_VA_PROTECT:
-    case abi::OP_VA_PARK:
-    case abi::OP_VA_UNPARK:
-    case abi::OP_VA_LIMIT:
-      return abi::SINK_VA;
-    case abi::OP_SLOT_ADD:
-    case abi::OP_SLOT_DELETE:
-      return abi::SINK_PARTITION;
-    default:
-      return 0;
-  }
-}
-
 /// Null where there is no such kind.
 const Kind* findKind(uint32_t number) {
   for (const Kind& kind : kKinds) {
@@ -73,7 +55,7 @@ Failure Executor::execute(const Command& command) {
   if (command.length == 0) return invalid("the length is 0");
   if (command.gpa % kPageSize != 0 || command.length % kPageSize != 0) return invalid("the range is not whole pages");
   if ((command.access & ~static_cast<uint32_t>(abi::ACCESS_ALL)) != 0) return invalid("there is no such access");
-  const Kind* kind = findKind(kindOf(command.op));
+  const Kind* kind = findKind(command.op >> abi::OP_KIND_SHIFT);
   if (kind == nullptr) return invalid("there is no such operation");
   Sink* sink = targets_.sink(command.sink);
   if (sink == nullptr || sink->kind != kind->number) return invalid(kind->otherSink);

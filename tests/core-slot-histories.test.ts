@@ -3,6 +3,7 @@
 
 import test from 'ava';
 import * as abi from '../assembly/abi.ts';
+import { sinkKindOf } from '../ts/core/kinds.ts';
 import { type Slot, type SlotHistory, slotHistories } from './support/qemu-cases.ts';
 import { World } from './support/world.ts';
 
@@ -18,7 +19,7 @@ class Machine {
     const { runner } = this.#world;
     runner.observe((core, plan) => {
       const ops = Array.from({ length: plan.commands }, (_, i) => core.command(i).op);
-      this.operations = ops.filter((op) => op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE).length;
+      this.operations = ops.filter((op) => sinkKindOf(op) === abi.SINK_PARTITION).length;
     });
     const sizes = new Map<string, number>();
     for (const { block, blockOffset, size } of changes.flatMap(({ added }) => added)) {

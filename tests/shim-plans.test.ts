@@ -201,7 +201,8 @@ const HUGE = 2 ** 62;
 
 const INVALID: [what: string, command: Command][] = [
   ['no operation', { op: 0 }],
-  ['an unknown operation', { op: 99 }],
+  ['an operation of an unknown kind', { op: 99 }],
+  ['an unknown operation of a VA space', { op: OP_VA_UNPARK + 2 }],
   ['an unknown sink', { op: OP_VA_UNMAP, sink: 77 }],
   ['a sink far beyond the table', { op: OP_VA_UNMAP, sink: 0xffffffff }],
   ['a length of 0', { op: OP_VA_UNMAP, length: 0 }],

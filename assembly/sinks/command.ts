@@ -1,17 +1,7 @@
 // Commands and the lists they are gathered in. A plan is removals before additions; among removals partitions go before
 // VA spaces, among additions VA spaces before partitions: nobody ever refers to what is not there.
 
-import {
-  COMMAND_SIZE,
-  OP_SLOT_ADD,
-  OP_SLOT_DELETE,
-  OP_VA_LIMIT,
-  OP_VA_MAP,
-  OP_VA_PARK,
-  OP_VA_PROTECT,
-  OP_VA_UNMAP,
-  OP_VA_UNPARK,
-} from '../abi';
+import { COMMAND_SIZE, OP_IS_REMOVAL, OP_IS_REVERSIBLE, OP_VA_LIMIT, OP_VA_PROTECT, OP_VA_UNMAP } from '../abi';
 import { copyWords, zeroWords } from '../base/bytes';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 
@@ -113,10 +103,5 @@ export function emitVa(
 
 /** The op that takes this one back, where its fields say all that is needed; 0 where the old content is. */
 export function inverseOp(op: u32): u32 {
-  if (op == OP_SLOT_ADD) return OP_SLOT_DELETE;
-  if (op == OP_SLOT_DELETE) return OP_SLOT_ADD;
-  if (op == OP_VA_PARK) return OP_VA_UNPARK;
-  if (op == OP_VA_UNPARK) return OP_VA_PARK;
-  assert(op == OP_VA_MAP || op == OP_VA_UNMAP || op == OP_VA_PROTECT || op == OP_VA_LIMIT);
-  return 0;
+  return op & OP_IS_REVERSIBLE ? op ^ OP_IS_REMOVAL : 0;
 }

@@ -8,7 +8,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { existsSync, readFileSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
 import { NativeExecutor } from '../../ts/apply/native-executor.ts';
-import { DISTURBANCES } from '../../ts/core/kinds.ts';
+import { DISTURBANCES, sinkKindOf } from '../../ts/core/kinds.ts';
 import { native } from '../../ts/core/native.ts';
 import type { Disturbance, PlanMessage } from '../../ts/index.ts';
 import { demoSector, Monitor, memoryDisk } from '../../ts/vmm/index.ts';
@@ -42,7 +42,7 @@ async function boot() {
   };
   const listener = (message: unknown) => {
     const { commands, disturbance, duration } = message as PlanMessage;
-    const slotOperations = commands.filter(({ op }) => op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE);
+    const slotOperations = commands.filter(({ op }) => sinkKindOf(op) === abi.SINK_PARTITION);
     plans.push({ disturbance, duration, inCalls, isOfGuest: isRunning, slotOperations });
     inCalls = 0;
   };

@@ -5,7 +5,7 @@ import * as abi from '../../assembly/abi.ts';
 import type { Executor } from '../../ts/apply/runner.ts';
 import { type Address, toAddress } from '../../ts/core/address.ts';
 import type { Command, Core } from '../../ts/core/core.ts';
-import { accessName } from '../../ts/core/kinds.ts';
+import { accessName, sinkKindOf } from '../../ts/core/kinds.ts';
 
 interface RecordedObject {
   readonly isPrivate: boolean;
@@ -55,16 +55,10 @@ interface VaSpace {
   readonly limits: Map<number, number>;
 }
 
-/** Where a command stands in a plan: removals before additions, in the order of their sinks. Limits come among both. */
-const ORDER: Readonly<{ [op: number]: number }> = {
-  [abi.OP_SLOT_DELETE]: 0,
-  [abi.OP_VA_UNMAP]: 1,
-  [abi.OP_VA_PARK]: 1,
-  [abi.OP_VA_MAP]: 2,
-  [abi.OP_VA_PROTECT]: 2,
-  [abi.OP_VA_UNPARK]: 2,
-  [abi.OP_SLOT_ADD]: 3,
-};
+/** Where a command stands in a plan: removals before additions, both in the order of their sinks' kinds. */
+function orderOf(op: number): number {
+  return op & abi.OP_IS_REMOVAL ? -sinkKindOf(op) : sinkKindOf(op);
+}
 
 export class Recorder implements Executor {
   readonly failure = new Error('the recorder never fails');
@@ -75,7 +69,7 @@ export class Recorder implements Executor {
 
   /** Commands that take back others may come in any order, and give slots their old numbers. */
   #takingBack = false;
-  #order = 0;
+  #order = Number.NEGATIVE_INFINITY;
   /** By VA sink and page: what was there before the plan, and whether it was absent meanwhile. */
   readonly #touched = new Map<number, Map<number, Mapped | undefined>>();
   readonly #vaAbsent = new Map<number, Set<number>>();
@@ -214,7 +208,7 @@ export class Recorder implements Executor {
 
   beginPlan(): void {
     this.#takingBack = false;
-    this.#order = 0;
+    this.#order = Number.NEGATIVE_INFINITY;
     this.#touched.clear();
     this.#vaAbsent.clear();
     this.#deleted.length = 0;
@@ -317,14 +311,16 @@ export class Recorder implements Executor {
 
   #carryOut(command: Command): void {
     if (!this.#takingBack) {
-      const order = ORDER[command.op] ?? this.#order;
+      // Limits come among both.
+      const order = command.op === abi.OP_VA_LIMIT ? this.#order : orderOf(command.op);
       if (order < this.#order) fail('a removal comes after an addition');
       this.#order = order;
     }
     if (command.length === 0 || (BigInt(command.gpa) | BigInt(command.length)) & 4095n) fail('not whole pages');
     if (command.op === abi.OP_SLOT_ADD) this.#addSlot(command);
     else if (command.op === abi.OP_SLOT_DELETE) this.#deleteSlot(command);
-    else this.#changeVa(command);
+    else if (sinkKindOf(command.op) === abi.SINK_VA) this.#changeVa(command);
+    else fail('there is no such operation');
   }
 
   #changeVa(command: Command): void {
@@ -490,7 +486,7 @@ export class FailAfter implements Executor {
   }
 
   #fail(command: Command): void {
-    const isSlot = command.op === abi.OP_SLOT_ADD || command.op === abi.OP_SLOT_DELETE;
+    const isSlot = sinkKindOf(command.op) === abi.SINK_PARTITION;
     this.answer = this.half === undefined || isSlot ? abi.ANSWER_NOT_DONE : abi.ANSWER_HALF_DONE;
     this.moved = this.half === undefined ? 0 : this.#recorder.spoil(command, this.half) * abi.PAGE_SIZE;
   }

@@ -4,7 +4,7 @@ import * as abi from '../../assembly/abi.ts';
 import { type Attached, type Executor, type Pausable, PlanRunner } from '../../ts/apply/runner.ts';
 import { type Address, formatHex, LAST_ADDRESS, lengthOf } from '../../ts/core/address.ts';
 import { type Command, Core, type CoreOptions, type Row } from '../../ts/core/core.ts';
-import { accessName, COMMAND_NAMES, DISTURBANCES, type Disturbance } from '../../ts/core/kinds.ts';
+import { accessName, COMMAND_NAMES, DISTURBANCES, type Disturbance, sinkKindOf } from '../../ts/core/kinds.ts';
 import { Names } from '../../ts/core/names.ts';
 import type { TraceOperation } from '../../ts/trace/operations.ts';
 import { Replayer } from '../../ts/trace/replay.ts';
@@ -222,7 +222,7 @@ export class World {
     const cells = [COMMAND_NAMES[op] as string, names.sinks.get(sink) ?? `${sink}`, range];
     if (op === abi.OP_VA_UNMAP) return cells;
     if (op === abi.OP_VA_LIMIT) return [...cells, '', accessName(access)];
-    if (op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE) {
+    if (sinkKindOf(op) === abi.SINK_PARTITION) {
       return [
         ...cells,
         `${names.regions.get(region)}+${offsetInRegion.toString(16)}`,

@@ -5,6 +5,7 @@ import * as abi from '../../assembly/abi.ts';
 import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
 import type { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
+import { sinkKindOf } from '../core/kinds.ts';
 import { printable } from '../core/printable.ts';
 import { RangeIndex, type Stretch } from './range-index.ts';
 
@@ -173,7 +174,7 @@ function changesOf(core: Core, commands: number, isWanted: (sink: number) => boo
   for (let i = 0; i < commands; i++) {
     if (!isWanted(core.commandSink(i))) continue;
     const { op, sink, gpa, length, access } = core.command(i);
-    if (op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE) continue;
+    if (sinkKindOf(op) !== abi.SINK_VA) continue;
     const left = op === abi.OP_VA_PROTECT ? access : 0;
     const concerns = ({ va }: Onlooker) => va.id === sink;
     changes.push({ of: sink, start: Number(gpa), end: Number(sum(gpa, length)), left, concerns });

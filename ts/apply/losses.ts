@@ -4,6 +4,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, sum } from '../core/address.ts';
 import type { Command, Core } from '../core/core.ts';
+import { sinkKindOf } from '../core/kinds.ts';
 
 /** Says that a range of a sink shows nothing. Of `object`, if it is private, the pages from `objectOffset` on are held there
  *  without access. */
@@ -84,7 +85,7 @@ export function enterLoss(core: Core, operation: LossOperation): void {
 }
 
 function isOfVa({ op }: Command): boolean {
-  return op !== abi.OP_SLOT_ADD && op !== abi.OP_SLOT_DELETE;
+  return sinkKindOf(op) === abi.SINK_VA;
 }
 
 function sharesRange(one: Command, other: Command): boolean {

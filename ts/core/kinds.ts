@@ -50,6 +50,11 @@ export function regionFlagsMask({ readonly, nonvolatile, enabled }: RegionFlags)
   );
 }
 
+/** Kind of sink (SINK_*) that an operation of a plan is done to: its number says so. */
+export function sinkKindOf(op: number): number {
+  return op >> abi.OP_KIND_SHIFT;
+}
+
 /** `shared`: a file, seen at any number of places. `private`: exists only as its mapping, at one place at a time. */
 export const OBJECT_KINDS = ['shared', 'private'] as const;
 export type ObjectKind = (typeof OBJECT_KINDS)[number];

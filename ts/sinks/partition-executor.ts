@@ -23,7 +23,8 @@ export class PartitionExecutor implements Executor {
       const facts = { slot, gpa, length, hva: this.#base + BigInt(offset), access: accessName(access) };
       try {
         if (op === abi.OP_SLOT_ADD) this.#partition.addSlot(facts);
-        else this.#partition.deleteSlot(facts);
+        else if (op === abi.OP_SLOT_DELETE) this.#partition.deleteSlot(facts);
+        else throw new Error(`operation ${op} is no partition's`);
       } catch (error) {
         this.failure = error;
         return done;

@@ -6,7 +6,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
 import type { Command, Core, PlanFacts, Row } from '../core/core.ts';
-import { accessName, COMMAND_NAMES, DISTURBANCES, regionKindName } from '../core/kinds.ts';
+import { accessName, COMMAND_NAMES, DISTURBANCES, regionKindName, sinkKindOf } from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
 import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
@@ -177,7 +177,7 @@ export function renderCommands(commands: readonly Command[], names: Names): stri
 }
 
 function isSlotCommand({ op }: Command): boolean {
-  return op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE;
+  return sinkKindOf(op) === abi.SINK_PARTITION;
 }
 
 /** What takes VA pieces away does not look at regions. */

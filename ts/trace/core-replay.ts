@@ -14,6 +14,7 @@ import {
   type Policy,
   type RegionKind,
   regionKindName,
+  sinkKindOf,
 } from '../core/kinds.ts';
 import { Names } from '../core/names.ts';
 import { type Explanation, explain, explainedRegion } from '../text/explain.ts';
@@ -305,7 +306,7 @@ export class TracePlan {
   commands(): TraceCommand[] {
     return Array.from({ length: this.#facts.commands }, (_, index) => {
       const { op, sink, gpa, length, access, slot, backing, offset } = this.#core.command(index);
-      const isSlot = op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE;
+      const isSlot = sinkKindOf(op) === abi.SINK_PARTITION;
       return {
         op: COMMAND_NAMES[op] ?? formatHex(op),
         sink: this.#names.sinks.get(sink) ?? formatHex(sink),
