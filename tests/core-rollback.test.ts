@@ -87,8 +87,8 @@ for (const build of BUILDS) {
         }
       }
       // What came with the change goes with it.
-      const had = new Set(ready(build, scenario).names.sinks.values());
-      const changesWhatWas = model.planLines.some((line) => had.has(line.split(/ +/)[1] as string));
+      const sinksBefore = new Set(ready(build, scenario).names.sinks.values());
+      const changesWhatWas = model.planLines.some((line) => sinksBefore.has(line.split(/ +/)[1] as string));
       t.true(lost > 0 || commands === 1 || !changesWhatWas);
     });
   }

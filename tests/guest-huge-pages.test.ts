@@ -6,7 +6,7 @@ import { WorkerGuestMemory } from '../ts/access/worker-guest-memory.ts';
 import { SharedMemory } from '../ts/asked/object.ts';
 import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
 import { hugePageTest } from './support/accounting.ts';
-import { Machine, RecordingPartition, refusal, wordAt } from './support/map-state.ts';
+import { LoggingPartition, Machine, refusal, wordAt } from './support/map-state.ts';
 import { footprint } from './support/shim-plan.ts';
 
 const PAGE = 0x1000;
@@ -16,7 +16,7 @@ const HUGE = 2 * MIB;
 /** A machine whose RAM, 4 MiB at 8 MiB, is of huge pages, with a partition; each page begins with its number. */
 function ready(t: ExecutionContext) {
   const machine = new Machine({ pages: 16 * 256 });
-  const partition = new RecordingPartition();
+  const partition = new LoggingPartition();
   const attachment = machine.attach(partition);
   const memory = SharedMemory.create(2 * HUGE, { name: 'pool', hugePageSize: HUGE });
   const { map, root, va } = machine;
@@ -157,7 +157,7 @@ for (const order of ['before', 'after'] as const) {
       const manager = new GuestMemoryBuilder({ x86LegacySupport: true, maxAddress: 2 ** 30 - 1 })
         .addRam({ name: 'ram', ranges: [{ gpa: 0, length: 2 * HUGE }], backing })
         .build();
-      const partition = new RecordingPartition('vm', 32);
+      const partition = new LoggingPartition('vm', 32);
       if (order === 'before') manager.attachPartition(partition);
       manager.guestMemory.writeU32(0xc0000, 0xc0);
       manager.ramVisibility.set({ gpa: 0xc0000, length: 0x4000 }, 'unmapped');

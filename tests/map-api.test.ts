@@ -3,7 +3,7 @@
 import test from 'ava';
 import { KvmPartition, MembackingError, PrivateMemory, type Region, SharedMemory, Vcpu } from '../ts/index.ts';
 import { kvmMissing, kvmTest } from './support/guest.ts';
-import { Machine, RecordingPartition, refusal, wordAt } from './support/map-state.ts';
+import { LoggingPartition, Machine, refusal, wordAt } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 
 // ---- Right use ---------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ test('an object that its owner closes keeps its contents while it is mapped, and
 test('a transaction that throws has not happened, whatever it did', (t) => {
   const machine = new Machine();
   const { map, root, ram, va, space } = machine;
-  const partition = new RecordingPartition();
+  const partition = new LoggingPartition();
   const attachment = machine.attach(partition);
   machine.fill();
   const state = machine.state();
@@ -189,7 +189,7 @@ test('a transaction that throws has not happened, whatever it did', (t) => {
       rom.map({ object: other, writable: false });
       const space2 = map.createAddressSpace({ name: 'second', root });
       const va2 = map.attachVaSpace(space2, { size: 64 * PAGE });
-      const late = map.attachPartition(new RecordingPartition('late'), { space: space2, va: va2 });
+      const late = map.attachPartition(new LoggingPartition('late'), { space: space2, va: va2 });
       made.push(rom, space2, va2, late);
       t.deepEqual(
         made.map((handle) => handle.closed),
@@ -308,7 +308,7 @@ test('transactions nest 64 deep', (t) => {
 test('the recording of everything replays to the same plans', (t) => {
   const machine = new Machine();
   const { map, root, ram, space, va, memory } = machine;
-  const partition = new RecordingPartition('recorder', 32);
+  const partition = new LoggingPartition('recorder', 32);
   const attachment = map.attachPartition(partition, { space, va, lastGpa: 2 ** 20 - 1 });
   const own = PrivateMemory.create(4 * PAGE);
   const device = map
@@ -362,7 +362,7 @@ test('the recording of everything replays to the same plans', (t) => {
 test('a closed map is closed to everybody', (t) => {
   const machine = new Machine();
   const { map, root, ram, space, va, memory } = machine;
-  const attachment = machine.attach(new RecordingPartition());
+  const attachment = machine.attach(new LoggingPartition());
   map.close();
   map.close();
   const handles = { map, root, ram, space, va, attachment };
@@ -376,7 +376,7 @@ test('a closed map is closed to everybody', (t) => {
     () => map.createAlias({ name: 'x', target: ram, size: PAGE }),
     () => map.createAddressSpace({ name: 'x', root }),
     () => map.attachVaSpace(space),
-    () => map.attachPartition(new RecordingPartition(), { space, va }),
+    () => map.attachPartition(new LoggingPartition(), { space, va }),
     () => ram.size,
     () => ram.place(root),
     () => ram.remove(),
@@ -407,7 +407,7 @@ test('a closed map is closed to everybody', (t) => {
 test('a handle that is still needed refuses to be closed, and stays open', (t) => {
   const machine = new Machine();
   const { map, root, ram, space, va } = machine;
-  machine.attach(new RecordingPartition());
+  machine.attach(new LoggingPartition());
   const state = machine.state();
   const closeUnderAlias = () => {
     ram.remove();

@@ -12,7 +12,7 @@ import { AddressSpace } from '../ts/asked/space.ts';
 import { KvmPartition, MembackingError, MemoryMap, PrivateMemory, SharedMemory, Vcpu } from '../ts/index.ts';
 import { Attachment } from '../ts/sinks/attachment.ts';
 import { VaSpace } from '../ts/sinks/va-space.ts';
-import { Machine, RecordingPartition, refusal } from './support/map-state.ts';
+import { LoggingPartition, Machine, refusal } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 
 /** What is no address. */
@@ -41,7 +41,7 @@ type Anything = any;
 test('what is no address is refused by everything that takes one', (t) => {
   const machine = new Machine();
   const { map, root, ram, space, va, memory } = machine;
-  const attachment = machine.attach(new RecordingPartition());
+  const attachment = machine.attach(new LoggingPartition());
   const alias = map.createAlias({ name: 'alias', target: ram, size: PAGE });
   const state = machine.state();
   const takers: Readonly<Record<string, (bad: Anything) => unknown>> = {
@@ -50,8 +50,8 @@ test('what is no address is refused by everything that takes one', (t) => {
     'alias size': (size) => map.createAlias({ name: 'x', target: ram, size: sizeLike(size) }),
     'space offset': (offset) => map.createAddressSpace({ name: 'x', root, offset: offset ?? -1 }),
     'va size': (size) => map.attachVaSpace(space, { size: sizeLike(size ?? -1) }),
-    gpaOffset: (gpaOffset) => map.attachPartition(new RecordingPartition(), { space, va, gpaOffset: gpaOffset ?? -1 }),
-    lastGpa: (lastGpa) => map.attachPartition(new RecordingPartition(), { space, va, lastGpa: lastGpa ?? -1 }),
+    gpaOffset: (gpaOffset) => map.attachPartition(new LoggingPartition(), { space, va, gpaOffset: gpaOffset ?? -1 }),
+    lastGpa: (lastGpa) => map.attachPartition(new LoggingPartition(), { space, va, lastGpa: lastGpa ?? -1 }),
     'place offset': (offset) => alias.place(root, { offset }),
     move: (offset) => ram.move(offset),
     resize: (size) => ram.resize(sizeLike(size)),
@@ -95,7 +95,7 @@ interface Fixture extends Machine {
   readonly attachment: Attachment;
   readonly elsewhere: Machine;
   readonly folder: string;
-  readonly partition: RecordingPartition;
+  readonly partition: LoggingPartition;
 }
 
 /** What is wrong, and how it is done: the answers are the snapshot. */
@@ -212,13 +212,10 @@ const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] =
 
   ['a partition that is none', ({ map, space, va }) => map.attachPartition({ name: 'x' } as Anything, { space, va })],
   ['a partition that is undefined', ({ map, space, va }) => map.attachPartition(undefined as Anything, { space, va })],
-  [
-    'a partition without a name',
-    ({ map, space, va }) => map.attachPartition(new RecordingPartition(''), { space, va }),
-  ],
+  ['a partition without a name', ({ map, space, va }) => map.attachPartition(new LoggingPartition(''), { space, va })],
   [
     'a partition without slots',
-    ({ map, space, va }) => map.attachPartition(new RecordingPartition('x', 0), { space, va }),
+    ({ map, space, va }) => map.attachPartition(new LoggingPartition('x', 0), { space, va }),
   ],
   [
     'a partition that cannot resume',
@@ -253,24 +250,24 @@ const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] =
   [
     'an attachment that ends before it begins',
     ({ map, space, va }) =>
-      map.attachPartition(new RecordingPartition(), { space, va, gpaOffset: 2 * PAGE, lastGpa: PAGE }),
+      map.attachPartition(new LoggingPartition(), { space, va, gpaOffset: 2 * PAGE, lastGpa: PAGE }),
   ],
   [
     'an attachment that what is seen does not fit in',
-    ({ map, space, va }) => map.attachPartition(new RecordingPartition('small'), { space, va, lastGpa: PAGE - 1 }),
+    ({ map, space, va }) => map.attachPartition(new LoggingPartition('small'), { space, va, lastGpa: PAGE - 1 }),
   ],
   [
     'a partition with too few slots',
     ({ map, space, va, root }) =>
       map.transaction(() => {
         map.createRegion({ name: 'rom', kind: 'rom', size: PAGE }).place(root, { offset: PAGE, priority: 1 });
-        map.attachPartition(new RecordingPartition('poor', 2), { space, va });
+        map.attachPartition(new LoggingPartition('poor', 2), { space, va });
       }),
   ],
   [
     'a hypervisor that refuses',
     ({ map, space, va }) => {
-      const partition = new RecordingPartition('unwilling');
+      const partition = new LoggingPartition('unwilling');
       partition.failsAfter = 0;
       map.attachPartition(partition, { space, va });
     },
@@ -401,7 +398,7 @@ test('bad input is refused with a code and a reason, and changes nothing', (t) =
   }
   const machine = new Machine();
   const elsewhere = new Machine();
-  const partition = new RecordingPartition();
+  const partition = new LoggingPartition();
   const attachment = machine.attach(partition);
   const fixture = Object.assign(machine, { elsewhere, folder, partition, attachment });
   machine.fill();
@@ -439,7 +436,7 @@ test('a closed handle of each kind is refused as an argument', (t) => {
   const oldVa = map.attachVaSpace(space, { name: 'gone', size: 64 * PAGE });
   for (const handle of [region, oldSpace, oldVa]) handle.close();
   const state = machine.state();
-  const partition = new RecordingPartition();
+  const partition = new LoggingPartition();
   t.deepEqual(
     [
       () => region.place(root),

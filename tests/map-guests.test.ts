@@ -24,7 +24,7 @@ import {
   runOnce,
   start,
 } from './support/guest.ts';
-import { Machine, RecordingPartition, wordAt } from './support/map-state.ts';
+import { LoggingPartition, Machine, wordAt } from './support/map-state.ts';
 import { tries } from './support/random.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 
@@ -444,7 +444,7 @@ function permutations<Item>(items: readonly Item[]): Item[][] {
 test('a partition of the monitor gets its commands in plan order, between those for this machine', (t) => {
   const machine = new Machine();
   const { context, map, ram, root, memory } = machine;
-  const partition = new RecordingPartition();
+  const partition = new LoggingPartition();
   const attachment = machine.attach(partition);
   t.deepEqual(partition.calls, ['add 0: 0 + 20000 rwx']);
   t.is(partition.slots.get(0)?.hva, machine.va.base);
@@ -513,7 +513,7 @@ test('a partition of the monitor gets its commands in plan order, between those 
 test('a partition that is attached twice is paused once', (t) => {
   const machine = new Machine();
   const { map, space, va, ram } = machine;
-  const partition = new RecordingPartition();
+  const partition = new LoggingPartition();
   map.attachPartition(partition, { space, va, lastGpa: 2 ** 20 - 1 });
   map.attachPartition(partition, { space, va, gpaOffset: 2 ** 20 });
   partition.calls.length = 0;
@@ -532,7 +532,7 @@ test('a partition that is attached twice is paused once', (t) => {
 test('wherever a partition of the monitor throws, nothing has happened', (t) => {
   const machine = new Machine();
   const { map, ram, root, memory } = machine;
-  const [first, second] = [new RecordingPartition('first'), new RecordingPartition('second')];
+  const [first, second] = [new LoggingPartition('first'), new LoggingPartition('second')];
   machine.attach(first);
   machine.attach(second);
   machine.fill();
@@ -560,7 +560,7 @@ test('wherever a partition of the monitor throws, nothing has happened', (t) => 
 test('a pause that throws stops the change, and a resume that throws is told after it', (t) => {
   const machine = new Machine();
   const { ram, map, root } = machine;
-  const [calm, partition] = [new RecordingPartition('calm'), new RecordingPartition()];
+  const [calm, partition] = [new LoggingPartition('calm'), new LoggingPartition()];
   machine.attach(calm);
   machine.attach(partition);
   const state = machine.state();
@@ -607,7 +607,7 @@ test('what a partition does to the map while it is called is refused, and closes
   const [gone, stray] = [SharedMemory.create(PAGE), SharedMemory.create(PAGE)];
   ram.map({ object: gone });
   ram.map({ object: machine.memory, length: PAGE });
-  const partition = new RecordingPartition();
+  const partition = new LoggingPartition();
   const refused: unknown[] = [];
   const attempt = (body: () => unknown) => {
     try {

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import test from 'ava';
 import { KvmPartition, MemoryMap, parseTrace, type Region, SharedMemory } from '../ts/index.ts';
 import { kvmTest } from './support/guest.ts';
-import { Machine, RecordingPartition, refusal } from './support/map-state.ts';
+import { LoggingPartition, Machine, refusal } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 
 /** Takes text until it is full. */
@@ -68,7 +68,7 @@ test.serial('no handle is lost or kept when a recording ends', (t) => {
   ram.map({ object: memory });
   ram.place(root);
   disk.isFull = true;
-  const partition = new RecordingPartition();
+  const partition = new LoggingPartition();
   const attachment = map.attachPartition(partition, { space, va });
   t.deepEqual(partition.calls, ['add 0: 0 + 1000 rwx']);
   for (const handle of [attachment, va, space]) handle.close();
@@ -129,7 +129,7 @@ for (const place of ['pause', 'deleteSlot', 'addSlot', 'resume', 'write'] as con
   test(`a change that is made in ${place} is refused, and the recording is what ran`, (t) => {
     const machine = new Machine();
     const { map, ram, text } = machine;
-    const partition = new RecordingPartition();
+    const partition = new LoggingPartition();
     machine.attach(partition);
     const { answers, meddle } = new Meddler(map, ram);
     const [target, method] = place === 'write' ? [text, 'push' as const] : [partition, place];

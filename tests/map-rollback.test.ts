@@ -9,7 +9,7 @@ import { KvmPartition, type MembackingError, PrivateMemory, type Region, SharedM
 import { vmOf } from '../ts/sinks/kvm.ts';
 import { Failing } from './support/failing.ts';
 import { enterUserMode, guestImage, kvmMissing, kvmTest, runOnce } from './support/guest.ts';
-import { Machine, mappingCount, RecordingPartition, refusal, wordAt } from './support/map-state.ts';
+import { LoggingPartition, Machine, mappingCount, refusal, wordAt } from './support/map-state.ts';
 import { encode, mapsOf, PAGE } from './support/shim-plan.ts';
 import { alignRows } from './support/table.ts';
 
@@ -43,7 +43,7 @@ class World extends Machine {
     this.device.map({ object: this.own, offset: PAGE });
     for (let page = 0; page < 4; page++) this.va.memory.writeU32((81 + page) * PAGE, 0x900 + page);
     this.failing = new Failing(this.context);
-    this.attachment = this.attach(this.partition ?? new RecordingPartition('stand-in', 32));
+    this.attachment = this.attach(this.partition ?? new LoggingPartition('stand-in', 32));
     this.vcpu = this.partition && vmOf(this.partition).createVcpu(0);
     if (this.vcpu) enterUserMode(this.vcpu);
     World.open.add(this);
@@ -126,7 +126,7 @@ const SCENARIOS: Readonly<Record<string, (world: World) => unknown>> = {
     map.transaction(() => {
       device.unmap(0, 8 * PAGE);
       map.attachVaSpace(space, { name: 'second', size: PAGES * PAGE });
-      map.attachPartition(new RecordingPartition('other'), { space, va, gpaOffset: 2 ** 21 });
+      map.attachPartition(new LoggingPartition('other'), { space, va, gpaOffset: 2 ** 21 });
     }),
   'the partition is detached': ({ attachment }) => attachment.close(),
   'everything at once': ({ map, ram, rom, root, device, other, va, attachment }) =>

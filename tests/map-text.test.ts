@@ -3,7 +3,7 @@
 import { inspect } from 'node:util';
 import test from 'ava';
 import { PrivateMemory, renderExplanation } from '../ts/index.ts';
-import { Machine, RecordingPartition } from './support/map-state.ts';
+import { LoggingPartition, Machine } from './support/map-state.ts';
 import { PAGE } from './support/shim-plan.ts';
 
 /** RAM with a ROM over it that shows a part of it elsewhere, a device without memory, a partition. */
@@ -18,7 +18,7 @@ function makePc() {
   mirror.place(root, { offset: 48 * PAGE, priority: -1 });
   const uart = map.createRegion({ name: 'uart', kind: 'mmio', size: 8 }).place(root, { offset: 60 * PAGE });
   const spare = map.createRegion({ name: 'spare', kind: 'container', size: PAGE });
-  const attachment = machine.attach(new RecordingPartition('vm'));
+  const attachment = machine.attach(new LoggingPartition('vm'));
   return Object.assign(machine, { rom, mirror, uart, spare, attachment });
 }
 

@@ -70,9 +70,9 @@ class Window implements Side {
     const [random, places, live] = [this.#random, this.#places, this.#live];
     this.#changes = Array.from({ length: TURN / 2 }, () => {
       const [from, to] = [random.below(live), live + random.below(places.length - live)];
-      const [old, next] = [places[from]!, places[to]!];
-      [places[from], places[to]] = [next, old];
-      return { unmap: old * SLOT, map: next * SLOT, objectOffset: objectOffsetOf(next) };
+      const [before, next] = [places[from]!, places[to]!];
+      [places[from], places[to]] = [next, before];
+      return { unmap: before * SLOT, map: next * SLOT, objectOffset: objectOffsetOf(next) };
     });
   }
 

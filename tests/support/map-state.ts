@@ -47,8 +47,8 @@ export function stateOf({ core, names, regions, sinks }: Context): string[] {
   ];
 }
 
-/** A hypervisor that keeps account. */
-export class RecordingPartition implements Partition {
+/** A hypervisor that logs what it is told as text, and refuses one call when told to. */
+export class LoggingPartition implements Partition {
   readonly name: string;
   readonly slotLimit: number;
   readonly slots = new Map<number, MemorySlot>();

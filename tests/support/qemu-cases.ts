@@ -144,7 +144,7 @@ function unpackHistory([name, blocks, calls]: PackedHistory): SlotHistory {
     [removed, added, before] = [[], [], byGpa(live)];
   };
   for (const [number, flags, gpa, size, block, offset] of calls) {
-    const old = live.get(number);
+    const before = live.get(number);
     const slot: Slot = {
       gpa: Number.parseInt(gpa, 16),
       size: Number.parseInt(size, 16),
@@ -153,15 +153,15 @@ function unpackHistory([name, blocks, calls]: PackedHistory): SlotHistory {
       readonly: (flags & KVM_MEM_READONLY) !== 0,
     };
     if (slot.size === 0) {
-      if (old === undefined) throw new Error(`${name}: slot ${number} is deleted, but there is none`);
+      if (before === undefined) throw new Error(`${name}: slot ${number} is deleted, but there is none`);
       if (added.length > 0) finish();
       live.delete(number);
-      removed.push(old);
-    } else if (old === undefined) {
+      removed.push(before);
+    } else if (before === undefined) {
       live.set(number, slot);
       added.push(slot);
     } else {
-      if (old.gpa !== slot.gpa || old.size !== slot.size)
+      if (before.gpa !== slot.gpa || before.size !== slot.size)
         throw new Error(`${name}: slot ${number} is replaced in place`);
       toggles.push(slot);
     }

@@ -351,10 +351,10 @@ export class Recorder implements Executor {
     page: number,
     inObject: number,
   ): void {
-    const had = mapped.get(page);
+    const before = mapped.get(page);
     const object = this.#objects.get(backing);
     const touched = memberOf(this.#touched, sink, () => new Map<number, Mapped | undefined>());
-    if (!touched.has(page)) touched.set(page, had);
+    if (!touched.has(page)) touched.set(page, before);
     const expect = (truth: unknown, problem: string) => {
       if (!truth) fail(`${problem} at page ${page} of va ${sink}`);
     };
@@ -364,16 +364,17 @@ export class Recorder implements Executor {
       expect((access & abi.ACCESS_READ || isPrivate) && !(access & abi.ACCESS_EXECUTE), 'no such protection');
       expect(object?.isWritable || !(access & abi.ACCESS_WRITE), 'a read-only object is mapped writable');
     };
-    const isThere = () => expect(had && had.object === backing && had.page === inObject, 'something else is there');
+    const isThere = () =>
+      expect(before && before.object === backing && before.page === inObject, 'something else is there');
     switch (op) {
       case abi.OP_VA_MAP:
         usable(false);
-        expect(had?.content === undefined, 'private contents are mapped over');
+        expect(before?.content === undefined, 'private contents are mapped over');
         mapped.set(page, { object: backing, page: inObject, access, content: undefined });
         return;
       case abi.OP_VA_UNPARK: {
         usable(true);
-        expect(had?.content === undefined, 'private contents are moved over');
+        expect(before?.content === undefined, 'private contents are moved over');
         const content = object?.home.get(inObject);
         expect(content !== undefined, 'the private page is not at home');
         object?.home.delete(inObject);
@@ -383,18 +384,18 @@ export class Recorder implements Executor {
       case abi.OP_VA_PARK:
         usable(true);
         isThere();
-        object?.home.set(inObject, had?.content as number);
+        object?.home.set(inObject, before?.content as number);
         break;
       case abi.OP_VA_UNMAP:
-        expect(had?.content === undefined, 'private contents are unmapped');
-        expect(had !== undefined || this.#takingBack, 'nothing is there');
+        expect(before?.content === undefined, 'private contents are unmapped');
+        expect(before !== undefined || this.#takingBack, 'nothing is there');
         break;
       case abi.OP_VA_PROTECT: {
         // One command may reach over several objects.
-        expect(had !== undefined, 'nothing is there');
-        const isWritable = this.#objects.get((had as Mapped).object)?.isWritable;
+        expect(before !== undefined, 'nothing is there');
+        const isWritable = this.#objects.get((before as Mapped).object)?.isWritable;
         expect(isWritable || !(access & abi.ACCESS_WRITE), 'a read-only object becomes writable');
-        mapped.set(page, { ...(had as Mapped), access });
+        mapped.set(page, { ...(before as Mapped), access });
         return;
       }
       default:
@@ -421,14 +422,14 @@ export class Recorder implements Executor {
   #deleteSlot(command: Command): void {
     const slot = this.#slotOf(command);
     const { slots } = this.#attachment(command.sink).partition;
-    const had = slots.get(slot.number);
+    const before = slots.get(slot.number);
     const isSame =
-      had?.sink === slot.sink &&
-      had.va === slot.va &&
-      had.start === slot.start &&
-      had.pages === slot.pages &&
-      had.vaStart === slot.vaStart &&
-      had.access === slot.access;
+      before?.sink === slot.sink &&
+      before.va === slot.va &&
+      before.start === slot.start &&
+      before.pages === slot.pages &&
+      before.vaStart === slot.vaStart &&
+      before.access === slot.access;
     if (!isSame) fail(`slot ${slot.number} is another one`);
     slots.delete(slot.number);
     this.#deleted.push(slot);

@@ -155,27 +155,27 @@ export class SmallWorld {
     core.begin();
     let isReordered = false;
     for (const [i, id] of this.#regions.entries()) {
-      const [had, has] = [this.#now[i], next[i]];
-      if (had !== undefined && (has === undefined || isReordered)) core.remove(id);
-      if (has === undefined) continue;
-      this.#resize(i, has.size);
-      if (had?.enabled !== has.enabled || had.readonly !== has.readonly) {
-        core.setFlags(id, (has.enabled ? 0 : abi.REGION_DISABLED) | (has.readonly ? abi.REGION_READONLY : 0));
+      const [before, after] = [this.#now[i], next[i]];
+      if (before !== undefined && (after === undefined || isReordered)) core.remove(id);
+      if (after === undefined) continue;
+      this.#resize(i, after.size);
+      if (before?.enabled !== after.enabled || before.readonly !== after.readonly) {
+        core.setFlags(id, (after.enabled ? 0 : abi.REGION_DISABLED) | (after.readonly ? abi.REGION_READONLY : 0));
       }
       for (const [page, child] of (this.#children[i] as readonly number[]).entries()) {
-        if (((this.#holes[i] as number) ^ has.holes) & (1 << page)) {
-          core.setFlags(child, has.holes & (1 << page) ? abi.REGION_DISABLED : 0);
+        if (((this.#holes[i] as number) ^ after.holes) & (1 << page)) {
+          core.setFlags(child, after.holes & (1 << page) ? abi.REGION_DISABLED : 0);
         }
       }
-      this.#holes[i] = has.holes;
-      if (had === undefined || isReordered) {
+      this.#holes[i] = after.holes;
+      if (before === undefined || isReordered) {
         // Those behind it are placed again too: it is seen before them as it was.
-        core.place(id, 0, has.start * PAGE, has.priority);
+        core.place(id, 0, after.start * PAGE, after.priority);
         isReordered = true;
         continue;
       }
-      if (had.start !== has.start) core.move(id, has.start * PAGE);
-      if (had.priority !== has.priority) core.setPriority(id, has.priority);
+      if (before.start !== after.start) core.move(id, after.start * PAGE);
+      if (before.priority !== after.priority) core.setPriority(id, after.priority);
     }
     const { error } = this.#runner.commit();
     if (error !== undefined) {

@@ -60,8 +60,8 @@ export function compareExchange(
 ): bigint {
   const at = exact(gpa, 'compare-exchange');
   if (!WIDTHS.includes(width)) throw validate.invalid('width must be 1, 2, 4 or 8');
-  const [old, next] = [fitting(expected, width, 'expected'), fitting(value, width, 'value')];
-  const result = reservation.compareExchange(at, width, low(old), high(old), low(next), high(next));
+  const [awaited, next] = [fitting(expected, width, 'expected'), fitting(value, width, 'value')];
+  const result = reservation.compareExchange(at, width, low(awaited), high(awaited), low(next), high(next));
   succeeded(result, 'compare-exchange', reservation.facts, whyGone);
   return wide(reservation.facts);
 }

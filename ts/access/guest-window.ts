@@ -188,7 +188,7 @@ export class GuestWindows {
   }
 
   /** Shuts what the plan that the core holds is going to change. */
-  admit(core: Core, commands: number): void {
+  shutFor(core: Core, commands: number): void {
     for (let index = 0; index < commands && this.#open.length > 0; index++) {
       if (core.commandSink(index) !== this.#sink) continue;
       const { gpa, length } = core.command(index);

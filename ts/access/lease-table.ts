@@ -117,13 +117,13 @@ export class LeaseTable {
   }
 
   /** Refuses the plan that the core holds if it takes something from a lease. Throws LeaseConflict. */
-  readonly admit = (core: Core, commands: number): void => {
+  admit(core: Core, commands: number): void {
     if (this.#held.size === 0) return;
     const changes = [...this.announced, ...changesOf(core, commands, (sink) => this.#bySink.has(sink))];
     const broken = new Set(changes.flatMap((change) => this.brokenBy(change)));
     if (broken.size === 0) return;
     throw new LeaseConflict(this, [...broken], [...this.announced, ...changesOf(core, commands, () => true)]);
-  };
+  }
 
   /** Until the result is called, nobody gets a new lease that these would break. */
   bar(changes: readonly Change[]): () => void {

@@ -70,7 +70,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     this.core = obtained(() => new Core({ ...options, explain: this.names.explain }));
     this.runner = new PlanRunner(this.core, (core, { commands }) => {
       this.leases.admit(core, commands);
-      for (const windows of this.windows) windows.admit(core, commands);
+      for (const windows of this.windows) windows.shutFor(core, commands);
     });
     this.events = new PlanEvents(this.runner);
     this.recorder = recorder;
@@ -142,6 +142,14 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   /** All of it or nothing. Throws PLAN_PENDING while another one is carried out: also when the core has done its part, but
    *  partitions are resumed, the plan is announced, the trace written. */
   transaction<Result>(body: () => Result): Result {
+    const ended = this.attempt(body);
+    if (!ended.hasHappened || ended.error !== undefined) throw ended.error;
+    return ended.result;
+  }
+
+  /** A transaction whose end is a value. Throws CLOSED, POISONED. */
+  attempt<Result>(body: () => Result): Ended<Result> {
+    this.checkOpen();
     return this.#enter(body, undefined);
   }
 
@@ -150,28 +158,25 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   preview(body: () => unknown, look: PlanObserver): void {
     this.checkOpen();
     if (this.isBusy) throw validate.invalid('a plan cannot be asked for inside a transaction');
-    this.#enter(body, look);
+    const ended = this.#enter(body, look);
+    if (!ended.hasHappened) throw ended.error;
   }
 
-  /** The only way into a transaction and out of it. */
-  #enter<Result>(body: () => Result, look: PlanObserver | undefined): Result {
-    this.checkOpen();
-    this.#checkAgreement();
-    if (this.#isEnding) throw new MembackingError('PLAN_PENDING', PLAN_PENDING);
-    let ended: Ended<Result>;
+  /** The only way into a transaction and out of it. Precondition: the map is open. */
+  #enter<Result>(body: () => Result, look: PlanObserver | undefined): Ended<Result> {
     try {
-      ended = this.#attempt(body, look);
+      return this.#carryThrough(body, look);
     } catch (cause) {
       // What is expected comes back as a value. This came between two steps, as when the call stack has run out: nobody knows
-      // how far they came. Nothing but assignments is done here.
+      // how far they came. Nothing is called here.
       this.#broken ??= { cause };
-      throw cause;
+      return { hasHappened: false, error: cause };
     }
-    if (ended.hasFailed) throw ended.error;
-    return ended.result;
   }
 
-  #attempt<Result>(body: () => Result, look: PlanObserver | undefined): Ended<Result> {
+  #carryThrough<Result>(body: () => Result, look: PlanObserver | undefined): Ended<Result> {
+    this.#checkAgreement();
+    if (this.#isEnding) return failed(new MembackingError('PLAN_PENDING', PLAN_PENDING));
     const refusal = this.#begin();
     if (refusal !== undefined) return failed(refusal);
     let result: Result;
@@ -217,8 +222,10 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     this.#settle(outcome.lost);
     this.#isEnding = false;
     if (outcome.hasHappened) this.#keep();
-    if (outcome.error !== undefined) return failed(outcome.error);
-    return { hasFailed: false, result };
+    const { error } = outcome;
+    // What was looked at has come to nothing, as was asked for.
+    const hasHappened = outcome.hasHappened || (look !== undefined && error === undefined);
+    return hasHappened ? { hasHappened, result, error } : failed(error);
   }
 
   /** Ends what shows memory that is lost, and records it. */
@@ -304,13 +311,13 @@ function dropped(holdings: ReadonlySet<Holding>): Action {
   };
 }
 
-/** How a transaction has ended, in good order. */
+/** End of a transaction. `error`: why it has not happened, or what went wrong after it had. */
 type Ended<Result> =
-  | { readonly hasFailed: false; readonly result: Result }
-  | { readonly hasFailed: true; readonly error: unknown };
+  | { readonly hasHappened: true; readonly result: Result; readonly error: unknown }
+  | { readonly hasHappened: false; readonly error: unknown };
 
 function failed(error: unknown): Ended<never> {
-  return { hasFailed: true, error };
+  return { hasHappened: false, error };
 }
 
 function broken(cause: unknown): MembackingError {

@@ -321,21 +321,20 @@ export class MemoryMap extends Handle {
 const isOpen = ({ closed }: MapHandle) => !closed;
 const idOf = ({ id }: MapHandle) => id;
 
-/** Closes all sinks of a kind together. Returns RESUME_FAILED where that was done, and a partition could not be resumed. */
-function detachAll(context: Context, kind: typeof Attachment | typeof VaSpace): MembackingError | undefined {
+/** Closes all sinks of a kind together. Returns what went wrong after that: a partition that could not be resumed. */
+function detachAll(context: Context, kind: typeof Attachment | typeof VaSpace): unknown {
   const sinks = [...context.sinks].filter((sink) => sink instanceof kind);
   if (sinks.length === 0) return undefined;
-  try {
-    context.transaction(() => {
+  if (!context.isBroken) {
+    const { hasHappened, error } = context.attempt(() => {
       for (const sink of sinks) sink.close();
     });
-  } catch (error) {
-    if (error instanceof MembackingError && error.code === 'RESUME_FAILED') return error;
-    // A map that accepts no change any more: what is mapped stays mapped as long as a partition uses it. Nor can anything
-    // keep a VA space that no partition uses: its addresses go with all that is mapped there.
+    if (hasHappened) return error;
     if (kind === Attachment && !context.isBroken) throw error;
-    for (const sink of sinks) sink.discard();
   }
+  // A map that accepts no change any more: what is mapped stays mapped as long as a partition uses it. Nor can anything
+  // keep a VA space that no partition uses: its addresses go with all that is mapped there.
+  for (const sink of sinks) sink.discard();
   return undefined;
 }
 

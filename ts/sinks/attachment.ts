@@ -9,7 +9,7 @@ import { type Access, accessName, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { renderSlots } from '../text/render.ts';
 import { KvmPartition, vmOf } from './kvm.ts';
-import type { Partition, PartitionFacts } from './partition.ts';
+import type { Partition } from './partition.ts';
 import { PartitionExecutor } from './partition-executor.ts';
 import type { PartitionTable } from './partition-table.ts';
 import { Sink, type SinkContext } from './sink.ts';
@@ -63,7 +63,7 @@ interface AttachmentPlace {
 export class Attachment extends Sink {
   /** @internal */
   declare readonly context: AttachmentContext;
-  readonly partition: PartitionFacts;
+  readonly partition: KvmPartition | Partition;
   readonly space: AddressSpace;
   readonly va: VaSpace;
   /** Added to a GPA of the address space to give the partition's own. */
@@ -182,6 +182,6 @@ export class Attachment extends Sink {
   override discard(): void {
     super.discard();
     if (this.partition instanceof KvmPartition) this.partition.attachments.delete(this);
-    else attachedTo.get(this.partition as Partition)!.delete(this);
+    else attachedTo.get(this.partition)!.delete(this);
   }
 }

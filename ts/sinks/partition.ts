@@ -16,9 +16,8 @@ export interface MemorySlot {
   readonly access: Access;
 }
 
-/** What every partition says of itself. `pause` and `resume` (both or neither) hold its vCPUs around plans that would
- *  let them miss bytes. A `pause` that throws stops the change; `resume` must not throw. */
-export interface PartitionFacts extends Partial<Pausable> {
+/** Limits and abilities of a partition, a monitor's own or KVM's. */
+export interface PartitionFacts {
   readonly name: string;
   /** Whether it can keep the guest from executing what it may read. Default false. */
   readonly canExecuteProtect?: boolean;
@@ -26,8 +25,10 @@ export interface PartitionFacts extends Partial<Pausable> {
   readonly slotLimit: number;
 }
 
-/** A monitor's own hypervisor. Its methods may throw: the plan is then taken back. They must not change the map. */
-export interface Partition extends PartitionFacts {
+/** A monitor's own hypervisor. Its methods may throw: the plan is then taken back. They must not change the map. `pause` and
+ *  `resume` (both or neither) hold its vCPUs around plans that would let them miss bytes; a `pause` that throws stops the change,
+ *  a `resume` that throws is RESUME_FAILED after it. */
+export interface Partition extends PartitionFacts, Partial<Pausable> {
   addSlot(slot: MemorySlot): void;
   deleteSlot(slot: MemorySlot): void;
   /** Takes all memory from the guest and stops it for good, because a slot could not be taken away: a guest that keeps access

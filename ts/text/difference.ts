@@ -58,13 +58,14 @@ function compared<Range extends ShownRange>(
   const bounds = new Set<Address>();
   for (const { gpa, length } of [...before, ...now]) bounds.add(gpa).add(sum(gpa, length));
   const sorted = [...bounds].sort((a, b) => (a < b ? -1 : 1));
-  const [was, is] = [new Walk(before), new Walk(now)];
+  const [walkBefore, walkNow] = [new Walk(before), new Walk(now)];
   for (const [i, start] of sorted.slice(0, -1).entries()) {
-    const [old, current] = [was.at(start), is.at(start)];
-    if (old === undefined ? current === undefined : current !== undefined && showsSame(old, current)) continue;
+    const [shownBefore, shownNow] = [walkBefore.at(start), walkNow.at(start)];
+    if (shownBefore === undefined ? shownNow === undefined : shownNow !== undefined && showsSame(shownBefore, shownNow))
+      continue;
     const behind = sorted[i + 1] as Address;
-    if (old !== undefined) removed.add(old, start, behind);
-    if (current !== undefined) added.add(current, start, behind);
+    if (shownBefore !== undefined) removed.add(shownBefore, start, behind);
+    if (shownNow !== undefined) added.add(shownNow, start, behind);
   }
   return { removed: removed.ranges, added: added.ranges };
 }

@@ -112,12 +112,12 @@ function digits(value: number): string {
 
 /** Ours and the speed of every row that both runs have. */
 export function changes(before: Run, after: Run): string {
-  const old = new Map(rowsOf(before).map((row) => [row.what, row]));
+  const rowsBefore = new Map(rowsOf(before).map((row) => [row.what, row]));
   const lines = rowsOf(after).flatMap((row) => {
-    const was = old.get(row.what);
-    if (was === undefined) return [];
-    const speed = row.speed && was.speed ? `${times(was.speed.median)} -> ${times(row.speed.median)}` : '';
-    const change = `${figure(was.ours, was.unit)} -> ${figure(row.ours, row.unit)}`;
+    const rowBefore = rowsBefore.get(row.what);
+    if (rowBefore === undefined) return [];
+    const speed = row.speed && rowBefore.speed ? `${times(rowBefore.speed.median)} -> ${times(row.speed.median)}` : '';
+    const change = `${figure(rowBefore.ours, rowBefore.unit)} -> ${figure(row.ours, row.unit)}`;
     return [`${row.what.padEnd(56)} ${change.padEnd(28)} ${speed}`.trimEnd()];
   });
   return [`since ${before.machine.date} (${before.machine.commit}):`, ...lines].join('\n');
