@@ -74,6 +74,14 @@ void touch(const Napi::CallbackInfo& info) {
   }
 }
 
+/// protect(pieces): gives each piece the access (PROT_*) that stands in the place of its offset.
+void protect(const Napi::CallbackInfo& info) {
+  for (const Piece& piece : Pieces(info[0])) {
+    auto* memory = reinterpret_cast<void*>(piece.hva);
+    must(info.Env(), mprotect(memory, piece.length, static_cast<int>(piece.offset)) == 0, "mprotect");
+  }
+}
+
 /// copy(hva, bytes, length, gpas: Float64Array, isWrite): one memcpy for each GPA.
 void copy(const Napi::CallbackInfo& info) {
   const uint64_t hva = wide(info[0]);
@@ -194,6 +202,7 @@ Napi::Object init(Napi::Env, Napi::Object exports) {
   define<empty>(exports, "empty");
   define<remap>(exports, "remap");
   define<touch>(exports, "touch");
+  define<protect>(exports, "protect");
   define<copy>(exports, "copy");
   define<flip>(exports, "flip");
   define<build>(exports, "build");

@@ -13,6 +13,8 @@ interface Baseline {
   remap(fd: number, pieces: Pieces): void;
   /** Writes to the first `pages` pages of each piece. */
   touch(pieces: Pieces, pages: number): void;
+  /** mprotect of each piece, whose third word is PROT_*. */
+  protect(pieces: Pieces): void;
   /** One memcpy for each GPA. */
   copy(hva: bigint, bytes: Uint8Array, length: number, gpas: Float64Array, isWrite: boolean): void;
   /** Makes a memory slot read-only and writable again, `count` changes in all. */

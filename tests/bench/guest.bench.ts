@@ -1,0 +1,118 @@
+// A guest as its devices and trust levels use it: through the manager, with real memory, against the bare system calls on
+// memory that looks the same.
+
+import { GuestMemoryBuilder, type GuestMemoryManager, type VtlAccess } from '../../ts/index.ts';
+import { Random } from '../support/random.ts';
+import { baseline, type Pieces } from './support/baseline.ts';
+import { type Group, runGroup } from './support/group.ts';
+import { atMost, compare, type Side } from './support/measure.ts';
+
+const PAGE = 4096;
+const GIB = 2 ** 30;
+const MICROSECOND = 1000;
+/** PROT_* of what a trust level is left. */
+const PROTECTIONS: Readonly<Record<VtlAccess, bigint>> = { none: 0n, r: 1n, rx: 1n, rw: 3n, rwx: 3n };
+
+function build(bytes: number): GuestMemoryManager {
+  return new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: bytes }] }).build();
+}
+
+// ---- Protections of a trust level ------------------------------------------------------------------
+
+interface Protection {
+  readonly page: number;
+  readonly pages?: number;
+  readonly access: VtlAccess;
+}
+
+/** A guest whose VTL0 has a view of its own, and a bare mapping of the same size. */
+class Levels {
+  readonly manager = build(GIB);
+  readonly #bare = build(GIB);
+
+  constructor() {
+    this.manager.setVtlProtection(0, { gpa: GIB - PAGE, length: PAGE }, 'r');
+  }
+
+  close(): void {
+    this.manager.close();
+    this.#bare.close();
+  }
+
+  set(protections: readonly Protection[]): void {
+    for (const { page, pages = 1, access } of protections) {
+      this.manager.setVtlProtection(0, { gpa: page * PAGE, length: pages * PAGE }, access);
+    }
+  }
+
+  pieces(protections: readonly Protection[]): Pieces {
+    const { base } = this.#bare.va;
+    return BigUint64Array.from(
+      protections.flatMap(({ page, pages = 1, access }) => [
+        base + BigInt(page * PAGE),
+        BigInt(pages * PAGE),
+        PROTECTIONS[access],
+      ]),
+    );
+  }
+}
+
+/** Neighbours that are never alike, and one mapping for the system. */
+function inTurns(count: number): Protection[] {
+  return Array.from({ length: count }, (_, page) => ({ page, access: page % 2 === 0 ? 'r' : 'rx' }));
+}
+
+/** The same protections made by both sides, after all of them were taken back. */
+function sides(levels: Levels, protections: readonly Protection[], run: (body: () => void) => void): [Side, Side] {
+  const all = levels.pieces(protections);
+  const whole: Protection = { page: 0, pages: protections.length, access: 'rwx' };
+  const ours: Side = {
+    prepare: () => levels.set([whole]),
+    run: () => run(() => levels.set(protections)),
+  };
+  const bare: Side = {
+    prepare: () => baseline.protect(levels.pieces([whole])),
+    run: () => baseline.protect(all),
+  };
+  return [ours, bare];
+}
+
+async function protections(group: Group): Promise<void> {
+  const levels = new Levels();
+  const { map } = levels.manager;
+  const goals = [atMost(5 * MICROSECOND)];
+  for (const count of [1000, 15_000, 100_000]) {
+    const what = `VTL protection of a page, ${count} in one transaction`;
+    group.doing(what);
+    const [ours, bare] = sides(levels, inTurns(count), (body) => map.transaction(body));
+    const operations = count;
+    await group.add(
+      compare({ what, operations, leastPairs: 3, goals, ours, baseline: { what: 'bare mprotect', ...bare } }),
+    );
+  }
+  const live = 30_000;
+  const random = new Random(13);
+  levels.set([{ page: 0, pages: 100_000, access: 'rwx' }]);
+  map.transaction(() => levels.set(inTurns(live)));
+  let next: Protection[] = [];
+  const prepare = () => {
+    next = Array.from({ length: 100 }, () => random.below(live)).flatMap((page) => [
+      { page, access: 'none' },
+      { page, access: page % 2 === 0 ? 'r' : 'rx' },
+    ]);
+  };
+  const what = `VTL protection of a page, one by one, ${live} there`;
+  group.doing(what);
+  await group.add(
+    compare({
+      ...{ what, operations: 200, goals },
+      ours: { prepare, run: () => levels.set(next) },
+      baseline: { what: 'bare mprotect', prepare, run: () => baseline.protect(levels.pieces(next)) },
+    }),
+  );
+  levels.close();
+}
+
+await runGroup(async (group) => {
+  await protections(group);
+});
