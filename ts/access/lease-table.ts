@@ -91,6 +91,11 @@ export class LeaseTable {
     return [...indexes].flatMap((index) => index.overlapping(change)).filter((lease) => isBroken(lease, change));
   }
 
+  /** Whether nothing is leased. */
+  get isEmpty(): boolean {
+    return this.#held.size === 0;
+  }
+
   /** Whether some lease is in a VA space. */
   isUsing(sink: number): boolean {
     return [...this.#held].some((lease) => lease.sink === sink);

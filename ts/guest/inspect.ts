@@ -5,7 +5,6 @@ import type { PlanCounters } from '../apply/plan-events.ts';
 import { type Address, type PlainAddress, toPlain } from '../core/address.ts';
 import { accessName } from '../core/kinds.ts';
 import type { LostRange } from '../map/map.ts';
-import { bytesOf } from '../sinks/withheld.ts';
 import type { DeviceMapping, MappedRegion } from './device.ts';
 import type { GpaRange } from './layout.ts';
 import type { GuestMemoryParts } from './parts.ts';
@@ -89,9 +88,9 @@ export function inspect(
       })),
     ),
     protections: levels.flatMap(({ vtl, protections }) =>
-      protections.map((each) => ({
-        ...{ vtl, ...plainRange({ gpa: each.start, length: bytesOf(each) }) },
-        access: accessName(each.access),
+      protections.map(({ start, end, access }) => ({
+        ...{ vtl, gpa: start, length: end - start },
+        access: accessName(access),
       })),
     ),
     lost: map.lost(),

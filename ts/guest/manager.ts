@@ -14,7 +14,6 @@ import type { WaitOptions } from '../map/when-free.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
 import type { Partition } from '../sinks/partition.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
-import { bytesOf } from '../sinks/withheld.ts';
 import { type AttachedPartition, attach } from './attached-partition.ts';
 import { DeviceMemoryMapper } from './device.ts';
 import { discard, discardWhenFree } from './discard.ts';
@@ -95,10 +94,9 @@ export class GuestMemoryManager extends Handle {
   /** The protections of a trust level, in order of GPA. */
   vtlProtections(vtl: Vtl): { gpa: Address; length: Address; access: VtlAccess }[] {
     this.checkOpen();
-    return this.#level(vtl).protections.map((each) => ({
-      gpa: each.start,
-      length: bytesOf(each),
-      access: accessName(each.access) as VtlAccess,
+    return this.#level(vtl).protections.map(({ start, end, access }) => ({
+      ...{ gpa: start, length: end - start },
+      access: accessName(access) as VtlAccess,
     }));
   }
 

@@ -4,26 +4,20 @@ import * as abi from '../../assembly/abi.ts';
 import type { Change } from '../access/lease-table.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
 import type { AddressSpace } from '../asked/space.ts';
-import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
+import { formatHex } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { type Access, accessName, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { Attachment } from '../sinks/attachment.ts';
 import { memoryOf, type VaSpace } from '../sinks/va-space.ts';
-import { bytesOf, overlay, type Protection } from '../sinks/withheld.ts';
 import type { AttachedPartition } from './attached-partition.ts';
 import { isPrivate } from './backing.ts';
 import type { GpaRange } from './layout.ts';
 import type { RamSpec } from './ram-options.ts';
 import type { RamBlock, RamStore } from './ram-store.ts';
 import { GuestMemoryClient, type Vtl, type VtlAccess, type VtlProtectionOptions } from './vtl.ts';
-
-/** A protection as it was asked for: the access that a trust level is left in a range. */
-interface VtlProtection extends Protection {
-  /** Whether the nearest that a hypervisor can do will do. */
-  readonly nearest: boolean;
-}
+import { type VtlProtection, VtlProtections } from './vtl-protections.ts';
 
 /** One trust level of a guest. */
 export class VtlState {
@@ -35,7 +29,7 @@ export class VtlState {
   /** The view of who has no protections. */
   readonly #base: VaSpace;
   readonly #partitions = new Set<AttachedPartition>();
-  #protections: readonly VtlProtection[] = [];
+  readonly #protections = new VtlProtections();
   /** Its own view, from the first protection to the last; for good, once other threads may have it. */
   #va: VaSpace | undefined;
   #isHandedOut = false;
@@ -51,8 +45,8 @@ export class VtlState {
   }
 
   /** In order of GPA. */
-  get protections(): readonly Protection[] {
-    return this.#protections;
+  get protections(): readonly VtlProtection[] {
+    return this.#protections.all();
   }
 
   get partitions(): readonly AttachedPartition[] {
@@ -61,28 +55,28 @@ export class VtlState {
 
   /** Leaves the trust level of the access to a range only `access`. */
   protect(range: GpaRange, access: VtlAccess, { nearest = false }: VtlProtectionOptions): void {
-    const added = {
-      start: range.gpa,
-      last: sum(range.gpa, lastByte(range.length)),
-      access: accessNumber(access),
-      nearest: validate.flag(nearest, 'nearest'),
-    };
-    this.#checkPages(range);
+    const start = Number(range.gpa);
+    const end = start + Number(range.length);
+    const left = accessNumber(access);
+    const added = { start, end, order: 0, access: left, nearest: validate.flag(nearest, 'nearest') };
+    this.#checkPages(range, added);
     for (const { attachments } of this.partitions) checkExpressible(attachments[0]!, added);
     this.#map.transaction(() => {
       this.#announce(added);
-      if (added.access !== abi.ACCESS_ALL) this.#makeOwnView('a protection');
+      const isTakenBack = left === abi.ACCESS_ALL;
+      if (!isTakenBack) this.#makeOwnView('a protection');
       this.#va?.protect({ ...range, access });
       for (const { attachments } of this.partitions) for (const each of attachments) protect(each, added);
-      this.#keep(overlay(this.#protections, added, isSame).filter(({ access }) => access !== abi.ACCESS_ALL));
-      if (this.#protections.length === 0) this.#closeOwnView();
+      const protections = this.#protections;
+      this.#map.context.onUndo(isTakenBack ? protections.clear(added) : protections.set(added));
+      if (protections.size === 0) this.#closeOwnView();
     });
   }
 
   /** Inside the transaction that attached it. Throws EXECUTE_CONTROL. */
   enter(partition: AttachedPartition): void {
     for (const attachment of partition.attachments) {
-      for (const protection of this.#protections) {
+      for (const protection of this.protections) {
         checkExpressible(attachment, protection);
         protect(attachment, protection);
       }
@@ -105,13 +99,14 @@ export class VtlState {
   /** Inside the transaction that takes RAM away: its protections go too. */
   forget({ ranges }: RamBlock): void {
     for (const range of ranges) {
-      if (this.isProtected(range.gpa, sum(range.gpa, lastByte(range.length)))) this.protect(range, 'rwx', {});
+      if (this.isProtected(range)) this.protect(range, 'rwx', {});
     }
   }
 
   /** Whether something of a range is protected. */
-  isProtected(start: Address, last: Address): boolean {
-    return this.#protections.some((each) => each.start <= last && each.last >= start);
+  isProtected({ gpa, length }: GpaRange): boolean {
+    const start = Number(gpa);
+    return this.#protections.overlaps({ start, end: start + Number(length) });
   }
 
   end(): void {
@@ -160,32 +155,21 @@ export class VtlState {
     });
   }
 
-  #keep(protections: readonly VtlProtection[]): void {
-    const before = this.#protections;
-    this.#protections = protections;
-    this.#map.context.onUndo(() => {
-      this.#protections = before;
-    });
-  }
-
-  #checkPages({ gpa, length }: GpaRange): void {
-    const page = BigInt(abi.PAGE_SIZE);
+  #checkPages({ gpa, length }: GpaRange, { start, end }: VtlProtection): void {
+    if (start % abi.PAGE_SIZE === 0 && end % abi.PAGE_SIZE === 0 && end <= this.#base.size) return;
     const given = `${formatHex(length)} bytes at ${formatHex(gpa)}`;
-    if (BigInt(gpa) % page !== 0n || BigInt(length) % page !== 0n || sum(gpa, length) > this.#base.size) {
-      throw validate.invalid(`a protection must be whole pages below ${formatHex(this.#base.size)}, not ${given}`);
-    }
+    throw validate.invalid(`a protection must be whole pages below ${formatHex(this.#base.size)}, not ${given}`);
   }
 
   /** Tells leases of a protection that their plan does not show: those taken before the level had a view of its own
    *  lie in another view. */
-  #announce({ start, last, access }: Protection): void {
+  #announce({ start, end, access }: VtlProtection): void {
     const { context } = this.#map;
+    if (context.leases.isEmpty) return;
     const { announced } = context.leases;
     const change: Change = {
       of: this.client.memory,
-      start: Number(start),
-      end: Number(last) + 1,
-      left: access,
+      ...{ start, end, left: access },
       concerns: (attachment) =>
         this.partitions.some(({ attachments }) => attachments.some((own) => own === attachment)),
     };
@@ -196,13 +180,9 @@ export class VtlState {
   }
 }
 
-function protect(attachment: Attachment, protection: Protection): void {
-  const { start, access } = protection;
-  attachment.protect({
-    gpa: start,
-    length: bytesOf(protection),
-    access: accessName(nearestAccess(attachment, access)),
-  });
+function protect(attachment: Attachment, { start, end, access }: VtlProtection): void {
+  const left = accessName(nearestAccess(attachment, access));
+  attachment.protect({ gpa: start, length: end - start, access: left });
 }
 
 /** The nearest access that a hypervisor can do: without execute control, read permission is permission to execute. */
@@ -218,8 +198,4 @@ function checkExpressible(attachment: Attachment, { start, access, nearest }: Vt
   const words: readonly Access[] = [accessName(access), accessName(possible)];
   const message = `partition "${attachment.partition.name}" cannot keep the guest from executing what it reads: at ${formatHex(start)}, "${words[0]}" would be "${words[1]}"; ask for that, or accept it with { nearest: true }`;
   throw new MembackingError('EXECUTE_CONTROL', message, { details: { access: words[0], nearest: words[1] } });
-}
-
-function isSame(one: VtlProtection, other: VtlProtection): boolean {
-  return one.access === other.access && one.nearest === other.nearest;
 }

@@ -247,9 +247,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   /** To be done when the outermost transaction has ended well. Precondition: one is open. */
   onDone(done: Action): void {
     this.#after.push(done);
-    this.onUndo(() => {
-      this.#after = this.#after.filter((other) => other !== done);
-    });
+    // Undone in reverse: it is the last one then.
+    this.onUndo(() => this.#after.pop());
   }
 
   /** Enters something in a table, with the transaction that is open. */

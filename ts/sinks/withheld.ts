@@ -24,11 +24,7 @@ export function protectionsOf(core: Core, sink: number): Protection[] {
 }
 
 /** `list`, which is disjoint and in order, with one more over it. Neighbours that are alike become one. */
-export function overlay<Part extends Protection>(
-  list: readonly Part[],
-  added: Part,
-  alike: (one: Part, other: Part) => boolean = sameAccess,
-): Part[] {
+export function overlay(list: readonly Protection[], added: Protection): Protection[] {
   // The protections that it touches, and a neighbour on either side.
   const first = Math.max(0, endingFrom(list, added.start) - 1);
   const end = endingFrom(list, sum(added.last, 1)) + 1;
@@ -39,18 +35,14 @@ export function overlay<Part extends Protection>(
   const above = touched
     .filter(({ last }) => last > added.last)
     .map((each) => ({ ...each, start: higher(each.start, sum(added.last, 1)) }));
-  const joined: Part[] = [];
+  const joined: Protection[] = [];
   for (const part of [...below, added, ...above]) {
     const before = joined.at(-1);
-    const joins = before !== undefined && sum(before.last, 1) === part.start && alike(before, part);
+    const joins = before !== undefined && sum(before.last, 1) === part.start && before.access === part.access;
     if (joins) joined.splice(-1, 1, { ...before, last: part.last });
     else joined.push(part);
   }
   return [...list.slice(0, first), ...joined, ...list.slice(end)];
-}
-
-function sameAccess(one: Protection, other: Protection): boolean {
-  return one.access === other.access;
 }
 
 /** Index in `list` of the first protection that ends at or after `at`. */
