@@ -251,7 +251,7 @@ kvmTest('a slot that somebody else gave the guest fails the plan, and nothing ha
   const reservation = native().Reservation.create(PAGE);
   foreign.setVaSpace(1, reservation);
   foreign.setPartition(2, vmOf(partition!));
-  const slot = { sink: 2, backing: 1, gpa: 110 * PAGE, slot: 30, access: abi.ACCESS_ALL };
+  const slot = { sink: 2, va: 1, gpa: 110 * PAGE, slot: 30, access: abi.ACCESS_ALL };
   t.is(foreign.run(encode([{ op: abi.OP_SLOT_ADD, ...slot }]), 0, 1), 1);
   const before = world.view();
   const move = () =>

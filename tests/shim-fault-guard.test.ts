@@ -55,9 +55,9 @@ function makeFaultyWorld(): World {
   const file = native().Backing.fromFd(fd, PAGE, true);
   world.executor.setObject(FILE, file);
   world.run(
-    { op: OP_VA_MAP, gpa: 0, length: 0x20 * PAGE, backing: SHARED },
-    { op: OP_VA_MAP, gpa: 0x21 * PAGE, backing: SHARED, access: READ },
-    { op: OP_VA_MAP, gpa: 0x22 * PAGE, backing: FILE },
+    { op: OP_VA_MAP, gpa: 0, length: 0x20 * PAGE, object: SHARED },
+    { op: OP_VA_MAP, gpa: 0x21 * PAGE, object: SHARED, access: READ },
+    { op: OP_VA_MAP, gpa: 0x22 * PAGE, object: FILE },
   );
   ftruncateSync(fd, 0);
   file.close();
@@ -129,7 +129,7 @@ kvmTest('faults on a thread that runs a vCPU change nothing of it, nor does the 
   const kvm = native().Kvm.open();
   const vm = kvm.createVm();
   world.executor.setPartition(PARTITION, vm);
-  world.run({ op: OP_SLOT_ADD, sink: PARTITION, length: 0x20 * PAGE, backing: VA });
+  world.run({ op: OP_SLOT_ADD, sink: PARTITION, length: 0x20 * PAGE, va: VA });
   const vcpu = vm.createVcpu(0);
   enterUserMode(vcpu);
   t.is(runOnce(vcpu, 'read', { rbx: 0 }), 'out 10 = 0');

@@ -40,12 +40,12 @@ function makeMixedWorld(): World {
   const truncated = native().Backing.fromFd(fd, PAGE, true);
   world.executor.setObject(3, truncated);
   world.run(
-    { op: OP_VA_MAP, gpa: 0, length: 2 * PAGE, backing: SHARED },
-    { op: OP_VA_MAP, gpa: 3 * PAGE, backing: SHARED, offset: 3 * PAGE, access: READ },
-    { op: OP_VA_MAP, gpa: 4 * PAGE, backing: SHARED, offset: 4 * PAGE },
-    { op: OP_VA_PROTECT, gpa: 4 * PAGE, backing: SHARED, access: 0 },
-    { op: OP_VA_MAP, gpa: 5 * PAGE, backing: 3 },
-    { op: OP_VA_UNPARK, gpa: 6 * PAGE, backing: PRIVATE },
+    { op: OP_VA_MAP, gpa: 0, length: 2 * PAGE, object: SHARED },
+    { op: OP_VA_MAP, gpa: 3 * PAGE, object: SHARED, offset: 3 * PAGE, access: READ },
+    { op: OP_VA_MAP, gpa: 4 * PAGE, object: SHARED, offset: 4 * PAGE },
+    { op: OP_VA_PROTECT, gpa: 4 * PAGE, object: SHARED, access: 0 },
+    { op: OP_VA_MAP, gpa: 5 * PAGE, object: 3 },
+    { op: OP_VA_UNPARK, gpa: 6 * PAGE, object: PRIVATE },
   );
   ftruncateSync(fd, 0);
   truncated.close();
@@ -99,7 +99,7 @@ test('a copy that meets bad memory has done exactly what comes before', (t) => {
 test('a copy that fails at its first page leaves the next one alone, whatever its length and alignment', (t) => {
   const world = makeWorld();
   const { space } = world;
-  world.run({ op: OP_VA_MAP, gpa: PAGE, length: 2 * PAGE, backing: SHARED });
+  world.run({ op: OP_VA_MAP, gpa: PAGE, length: 2 * PAGE, object: SHARED });
   const untouched = new Uint8Array(PAGE);
   const room = new Uint8Array(3 * PAGE);
   for (const length of [24, 40, 100, 300, 700, 1500, 3000, 7000]) {
@@ -118,7 +118,7 @@ test('a copy that fails at its first page leaves the next one alone, whatever it
 test('addresses beyond everything are outside', (t) => {
   const world = makeWorld({ size: 8 * PAGE });
   const { space } = world;
-  world.run({ op: OP_VA_MAP, gpa: 7 * PAGE, backing: SHARED });
+  world.run({ op: OP_VA_MAP, gpa: 7 * PAGE, object: SHARED });
   for (const gpa of [8 * PAGE, 2 ** 47, 2 ** 52, 2 ** 53, 2 ** 63, 2 ** 64, 1e300, Infinity, -1, Number.NaN]) {
     t.is(ACCESS_FAULTS[-space.load(gpa, 1)], 'outside', `${gpa}`);
     t.is(ACCESS_FAULTS[-space.write(gpa, new Uint8Array(1))], 'outside', `${gpa}`);
@@ -132,7 +132,7 @@ test('addresses beyond everything are outside', (t) => {
 test('values are little-endian, of every width, also across pages', (t) => {
   const world = makeWorld();
   const { space } = world;
-  world.run({ op: OP_VA_MAP, gpa: 0, length: 2 * PAGE, backing: SHARED });
+  world.run({ op: OP_VA_MAP, gpa: 0, length: 2 * PAGE, object: SHARED });
   space.write(PAGE - 4, Uint8Array.of(0x11, 0x22, 0x33, 0x84, 0x55, 0x66, 0x77, 0x88));
   t.is(space.load(PAGE - 4, 1), 0x11);
   t.is(space.load(PAGE - 4, 2), 0x2211);
@@ -147,7 +147,7 @@ test('values are little-endian, of every width, also across pages', (t) => {
 test('a compare-exchange stores only what it was told to replace', (t) => {
   const world = makeWorld();
   const { space } = world;
-  world.run({ op: OP_VA_MAP, gpa: 0, backing: SHARED });
+  world.run({ op: OP_VA_MAP, gpa: 0, object: SHARED });
   for (const width of WIDTHS) {
     const high = width === 8 ? 5 : 0;
     space.write(0, new Uint8Array(8));
@@ -239,13 +239,13 @@ test('workers read and write while the map changes under them', async (t) => {
   const length = 8 * PAGE;
   for (const until = Date.now() + 500; Date.now() < until; ) {
     world.run(
-      { op: OP_VA_MAP, gpa: 0, length, backing: SHARED },
-      { op: OP_VA_MAP, gpa: 0, length, backing: SHARED, offset: length },
-      { op: OP_VA_PROTECT, gpa: PAGE, length: 2 * PAGE, backing: SHARED, access: READ },
+      { op: OP_VA_MAP, gpa: 0, length, object: SHARED },
+      { op: OP_VA_MAP, gpa: 0, length, object: SHARED, offset: length },
+      { op: OP_VA_PROTECT, gpa: PAGE, length: 2 * PAGE, object: SHARED, access: READ },
       { op: OP_VA_UNMAP, gpa: 2 * PAGE, length: 3 * PAGE },
       { op: OP_VA_UNMAP, gpa: 0, length },
-      { op: OP_VA_UNPARK, gpa: 0, length, backing: PRIVATE },
-      { op: abi.OP_VA_PARK, gpa: 0, length, backing: PRIVATE },
+      { op: OP_VA_UNPARK, gpa: 0, length, object: PRIVATE },
+      { op: abi.OP_VA_PARK, gpa: 0, length, object: PRIVATE },
     );
   }
   Atomics.store(stop, 0, 1);
@@ -294,7 +294,7 @@ test('a copy that fails while the map changes has left the rest alone, to the by
   const mirror = native().Reservation.create(8 * PAGE);
   const [length, sink] = [4 * PAGE, 3];
   world.executor.setVaSpace(sink, mirror);
-  world.run({ op: OP_VA_MAP, sink, length, backing: SHARED }, { op: OP_VA_MAP, length, backing: SHARED });
+  world.run({ op: OP_VA_MAP, sink, length, object: SHARED }, { op: OP_VA_MAP, length, object: SHARED });
   const stop = new Int32Array(new SharedArrayBuffer(4));
   const tokens = [world.space.token, mirror.token];
   const workerData = { tokens, stop: stop.buffer, addon: artefact('membacking.node').pathname };
@@ -303,7 +303,7 @@ test('a copy that fails while the map changes has left the rest alone, to the by
   const result = once(worker, 'message');
   for (const until = Date.now() + 1000; Date.now() < until; ) {
     for (const gpa of [PAGE, 2 * PAGE, 0]) {
-      world.run({ op: OP_VA_UNMAP, gpa }, { op: OP_VA_MAP, length, backing: SHARED });
+      world.run({ op: OP_VA_UNMAP, gpa }, { op: OP_VA_MAP, length, object: SHARED });
     }
   }
   Atomics.store(stop, 0, 1);
@@ -318,7 +318,7 @@ test('a copy that fails while the map changes has left the rest alone, to the by
 
 test('a worker may keep the memory longer than who made it', async (t) => {
   const world = makeWorld();
-  world.run({ op: OP_VA_MAP, backing: SHARED });
+  world.run({ op: OP_VA_MAP, object: SHARED });
   const { token } = world.space;
   const second = native().Reservation.fromToken(token);
   world.close();

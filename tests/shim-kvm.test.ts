@@ -42,8 +42,8 @@ function makeMachine(): Machine {
   const vm = kvm.createVm();
   world.executor.setPartition(PARTITION, vm);
   world.run(
-    { op: OP_VA_MAP, length: GUEST_SIZE, backing: SHARED },
-    { op: OP_SLOT_ADD, sink: PARTITION, backing: VA, length: GUEST_SIZE },
+    { op: OP_VA_MAP, length: GUEST_SIZE, object: SHARED },
+    { op: OP_SLOT_ADD, sink: PARTITION, va: VA, length: GUEST_SIZE },
   );
   world.space.write(0, guestImage());
   const vcpu = vm.createVcpu(0);
@@ -67,7 +67,7 @@ function machineTest(title: string, body: (t: ExecutionContext, machine: Machine
   });
 }
 
-const slot = { sink: PARTITION, backing: VA, slot: 1, gpa: TARGET, offset: TARGET };
+const slot = { sink: PARTITION, va: VA, slot: 1, gpa: TARGET, offset: TARGET };
 
 // ---- The system --------------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ machineTest('registers keep what is put into them', (t, { vcpu }) => {
 
 machineTest('a guest reads and writes what a slot shows', (t, machine) => {
   t.is(runOnce(machine.vcpu, 'read', { rbx: TARGET }), 'mmio read 100000');
-  machine.run({ op: OP_VA_MAP, gpa: TARGET, backing: SHARED, offset: TARGET }, { op: OP_SLOT_ADD, ...slot });
+  machine.run({ op: OP_VA_MAP, gpa: TARGET, object: SHARED, offset: TARGET }, { op: OP_SLOT_ADD, ...slot });
   t.is(runOnce(machine.vcpu, 'write', { rbx: TARGET + 8, rax: 0xabcd }), 'out 11 = abcd');
   t.is(machine.space.load(TARGET + 8, 4), 0xabcd);
   machine.space.store(TARGET + 8, 4, 0x1234, 0);
@@ -129,7 +129,7 @@ machineTest('a guest reads and writes what a slot shows', (t, machine) => {
 
 machineTest('a write to a read-only slot exits and changes nothing', (t, machine) => {
   machine.run(
-    { op: OP_VA_MAP, gpa: TARGET, backing: SHARED, offset: TARGET },
+    { op: OP_VA_MAP, gpa: TARGET, object: SHARED, offset: TARGET },
     { op: OP_SLOT_ADD, ...slot, access: READ },
   );
   machine.space.store(TARGET, 4, 5, 0);
@@ -138,15 +138,15 @@ machineTest('a write to a read-only slot exits and changes nothing', (t, machine
 });
 
 machineTest('a mapping is replaced under a live slot and the guest sees it', (t, machine) => {
-  machine.run({ op: OP_VA_MAP, gpa: TARGET, backing: SHARED, offset: TARGET }, { op: OP_SLOT_ADD, ...slot });
+  machine.run({ op: OP_VA_MAP, gpa: TARGET, object: SHARED, offset: TARGET }, { op: OP_SLOT_ADD, ...slot });
   machine.space.store(TARGET, 4, 1, 0);
   t.is(runOnce(machine.vcpu, 'read', { rbx: TARGET }), 'out 10 = 1');
-  machine.run({ op: OP_VA_UNPARK, gpa: TARGET, backing: PRIVATE });
+  machine.run({ op: OP_VA_UNPARK, gpa: TARGET, object: PRIVATE });
   t.is(runOnce(machine.vcpu, 'write', { rbx: TARGET, rax: 2 }), 'out 11 = 2');
-  machine.run({ op: OP_VA_PARK, gpa: TARGET, backing: PRIVATE });
-  machine.run({ op: OP_VA_MAP, gpa: TARGET, backing: SHARED, offset: TARGET });
+  machine.run({ op: OP_VA_PARK, gpa: TARGET, object: PRIVATE });
+  machine.run({ op: OP_VA_MAP, gpa: TARGET, object: SHARED, offset: TARGET });
   t.is(runOnce(machine.vcpu, 'read', { rbx: TARGET }), 'out 10 = 1');
-  machine.run({ op: OP_VA_UNPARK, gpa: TARGET, backing: PRIVATE });
+  machine.run({ op: OP_VA_UNPARK, gpa: TARGET, object: PRIVATE });
   t.is(runOnce(machine.vcpu, 'read', { rbx: TARGET }), 'out 10 = 2', 'private memory was not lost');
 });
 
@@ -154,7 +154,7 @@ machineTest('a guest in memory that is not there faults, and goes on when it is'
   machine.run({ op: OP_SLOT_ADD, ...slot });
   t.is(runOnce(machine.vcpu, 'read', { rbx: TARGET }), 'memory-fault');
   t.is(next(machine.vcpu), 'memory-fault');
-  machine.run({ op: OP_VA_MAP, gpa: TARGET, backing: SHARED, offset: TARGET });
+  machine.run({ op: OP_VA_MAP, gpa: TARGET, object: SHARED, offset: TARGET });
   machine.space.store(TARGET, 4, 0x77, 0);
   t.is(next(machine.vcpu), 'out 10 = 77');
 });
@@ -167,7 +167,7 @@ machineTest('slots that cannot be are refused', (t, machine) => {
   t.regex(refused({ slot: machine.vm.slotLimit }).message, /no such slot/);
   t.regex(refused({ slot: 2, offset: SIZE }).message, /inside its VA space/);
   t.regex(refused({ slot: 2, offset: 8 }).message, /whole page/);
-  t.regex(refused({ slot: 2, backing: 9 }).message, /no VA space/);
+  t.regex(refused({ slot: 2, va: 9 }).message, /no VA space/);
   t.regex(refused({ slot: 2, access: 0 }).message, /readable/);
   t.regex(machine.refused({ op: OP_SLOT_DELETE, ...slot, slot: 2 }).message, /empty/);
   t.is(refused({ slot: 2, gpa: -PAGE, length: 2 * PAGE }).code, 'EINVAL');
@@ -327,7 +327,7 @@ const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(reso
 machineTest('a paused guest stands still, and goes on without an exit', async (t, { vm, vcpu, space, ...machine }) => {
   start(vcpu, 'count', { rbx: 0x3000 });
   const run = vcpu.runAsync();
-  const system = { sink: PARTITION, backing: VA, length: GUEST_SIZE };
+  const system = { sink: PARTITION, va: VA, length: GUEST_SIZE };
   for (let round = 0; round < 50; round++) {
     while (space.load(0x3000, 4) < round + 1) await sleep(1);
     vm.pause();

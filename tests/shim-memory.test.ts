@@ -92,11 +92,11 @@ memoryTest('private memory comes over shared memory without a moment of nothing'
   await once(worker, 'message');
   const length = 2 * MIB;
   for (const until = Date.now() + 500; Date.now() < until; ) {
-    world.run({ op: OP_VA_MAP, length, backing: SHARED });
+    world.run({ op: OP_VA_MAP, length, object: SHARED });
     Atomics.add(valid, 0, 1);
-    world.run({ op: OP_VA_UNPARK, length, backing: PRIVATE });
+    world.run({ op: OP_VA_UNPARK, length, object: PRIVATE });
     Atomics.add(valid, 0, 1);
-    world.run({ op: OP_VA_PARK, length, backing: PRIVATE });
+    world.run({ op: OP_VA_PARK, length, object: PRIVATE });
   }
   const result = once(worker, 'message');
   Atomics.store(valid, 0, -1);
@@ -136,8 +136,8 @@ console.log(JSON.stringify({ done, code, syscall }));
 
 test('private memory that cannot be shown stays at home as it was', (t) => {
   const plans = [
-    { op: OP_VA_MAP, backing: SHARED },
-    { op: OP_VA_UNPARK, backing: PRIVATE, offset: PAGE, access: READ },
+    { op: OP_VA_MAP, object: SHARED },
+    { op: OP_VA_UNPARK, object: PRIVATE, offset: PAGE, access: READ },
   ].map((command) => Buffer.from(encode([command])).toString('base64'));
   // No thread of V8's own needs memory meanwhile.
   const args = [
@@ -155,7 +155,7 @@ test('private memory that cannot be shown stays at home as it was', (t) => {
 // ---- Giving memory back ------------------------------------------------------------------------
 
 memoryTest('what is discarded of a memfd is memory of the machine again', (t, world) => {
-  world.run({ op: OP_VA_MAP, length: pages(8), backing: SHARED });
+  world.run({ op: OP_VA_MAP, length: pages(8), object: SHARED });
   world.space.write(0, filled(pages(8), 7));
   const before = bytesOf(world.shared.fd!);
   t.is(world.shared.discard(pages(2), pages(3)), BigInt(pages(3)));
@@ -168,7 +168,7 @@ memoryTest('what is discarded of a memfd is memory of the machine again', (t, wo
 });
 
 memoryTest('what is discarded of private memory is memory of the machine again', (t, world) => {
-  world.run({ op: OP_VA_UNPARK, length: pages(8), backing: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, length: pages(8), object: PRIVATE });
   world.space.write(0, filled(pages(6), 7));
   t.is(world.private.discard(0, pages(8)), 0n, 'it is not at home');
   t.is(world.space.discardPrivate(pages(1), pages(7)), BigInt(pages(5)));
@@ -179,15 +179,15 @@ memoryTest('what is discarded of private memory is memory of the machine again',
   const resident = BigInt(shown(world, 0, pages(8)).Anonymous! - PAGE);
   t.is(world.space.discardPrivate(pages(1), pages(7)), resident, 'what reading made resident');
   world.space.write(pages(4), filled(PAGE, 9));
-  world.run({ op: OP_VA_PARK, length: pages(8), backing: PRIVATE });
+  world.run({ op: OP_VA_PARK, length: pages(8), object: PRIVATE });
   t.is(world.private.discard(pages(4), pages(4)), BigInt(pages(1)));
-  world.run({ op: OP_VA_UNPARK, length: pages(8), backing: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, length: pages(8), object: PRIVATE });
   t.deepEqual(world.read(0, pages(8)), Uint8Array.from([...filled(PAGE, 7), ...filled(pages(7), 0)]));
 });
 
 memoryTest('what is shared is not discarded with what is private', (t, world) => {
-  world.run({ op: OP_VA_MAP, length: pages(2), backing: SHARED });
-  world.run({ op: OP_VA_UNPARK, gpa: pages(2), length: pages(2), backing: PRIVATE });
+  world.run({ op: OP_VA_MAP, length: pages(2), object: SHARED });
+  world.run({ op: OP_VA_UNPARK, gpa: pages(2), length: pages(2), object: PRIVATE });
   world.space.write(0, filled(pages(4), 5));
   t.is(world.space.discardPrivate(0, pages(6)), BigInt(pages(2)), 'over a hole, too');
   t.deepEqual(world.read(0, pages(4)), filled(pages(4), 0).fill(5, 0, pages(2)));
@@ -196,7 +196,7 @@ memoryTest('what is shared is not discarded with what is private', (t, world) =>
 memoryTest('the copy of a file is the file again', (t, world) => {
   const fd = makeFile(filled(pages(4), 3));
   const image = add(world, native().Backing.privateFile(fd, pages(4)));
-  world.run({ op: OP_VA_UNPARK, length: pages(4), backing: 3 });
+  world.run({ op: OP_VA_UNPARK, length: pages(4), object: 3 });
   t.is(world.read(0, pages(4))[0], 3);
   t.is(world.space.discardPrivate(0, pages(4)), 0n, 'what was only read belongs to the file');
   world.space.write(PAGE, filled(pages(2), 4));
@@ -239,28 +239,28 @@ memoryTest('populated memory is there before anybody touches it', async (t, worl
   await Promise.all([0, 1, 2].map((part) => world.shared.populate(part * MIB, MIB)));
   t.is(bytesOf(world.shared.fd!), 3 * MIB);
   await Promise.all([0, 1, 2, 3].map((part) => world.private.populate(part * MIB, MIB)));
-  world.run({ op: OP_VA_UNPARK, gpa: 4 * MIB, length: 4 * MIB, backing: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, gpa: 4 * MIB, length: 4 * MIB, object: PRIVATE });
   t.is(shown(world, 4 * MIB, 4 * MIB).Anonymous, 4 * MIB);
 });
 
 memoryTest('populating keeps what is there', async (t, world) => {
   world.run(
-    { op: OP_VA_MAP, length: MIB, backing: SHARED },
-    { op: OP_VA_UNPARK, gpa: MIB, length: PAGE, backing: PRIVATE },
+    { op: OP_VA_MAP, length: MIB, object: SHARED },
+    { op: OP_VA_UNPARK, gpa: MIB, length: PAGE, object: PRIVATE },
   );
   world.space.write(0, filled(MIB + PAGE, 6));
-  world.run({ op: OP_VA_PARK, gpa: MIB, length: PAGE, backing: PRIVATE });
+  world.run({ op: OP_VA_PARK, gpa: MIB, length: PAGE, object: PRIVATE });
   await Promise.all([world.shared.populate(0, MIB), world.private.populate(0, MIB)]);
-  world.run({ op: OP_VA_UNPARK, gpa: MIB, length: PAGE, backing: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, gpa: MIB, length: PAGE, object: PRIVATE });
   t.deepEqual(world.read(0, MIB + PAGE), filled(MIB + PAGE, 6));
 });
 
 memoryTest('private memory in a VA space is not populated at home', async (t, world) => {
-  world.run({ op: OP_VA_UNPARK, length: PAGE, offset: MIB, backing: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, length: PAGE, offset: MIB, object: PRIVATE });
   await t.throwsAsync(world.private.populate(0, 4 * MIB), { code: 'EBUSY', message: /VA space/ });
   t.throws(() => world.private.pin(), { code: 'EBUSY' });
   await world.private.populate(0, MIB);
-  world.run({ op: OP_VA_PARK, length: PAGE, offset: MIB, backing: PRIVATE });
+  world.run({ op: OP_VA_PARK, length: PAGE, offset: MIB, object: PRIVATE });
   await world.private.populate(0, 4 * MIB);
 });
 
@@ -281,7 +281,7 @@ memoryTest('an object may be closed, and plans carried out, while it is populate
   large.close();
   privately.close();
   for (let round = 0; round < 100; round++) {
-    world.run({ op: OP_VA_UNPARK, length: MIB, backing: PRIVATE }, { op: OP_VA_PARK, length: MIB, backing: PRIVATE });
+    world.run({ op: OP_VA_UNPARK, length: MIB, object: PRIVATE }, { op: OP_VA_PARK, length: MIB, object: PRIVATE });
   }
   await Promise.all(populating);
   t.throws(() => large.populate(0, PAGE), { code: 'ERR_CLOSED' });
@@ -317,7 +317,7 @@ memoryTest('private memory that was advised so comes in huge pages, and takes th
   const given = world.private.adviseHugePages();
   t.is(given, givesHugePages('enabled'));
   await world.private.populate(0, HUGE);
-  world.run({ op: OP_VA_UNPARK, gpa: HUGE, length: 2 * HUGE, backing: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, gpa: HUGE, length: 2 * HUGE, object: PRIVATE });
   world.space.store(2 * HUGE, 1, 1, 0);
   t.is(shown(world, HUGE, 2 * HUGE).AnonHugePages, given ? 2 * HUGE : 0);
 });
@@ -325,7 +325,7 @@ memoryTest('private memory that was advised so comes in huge pages, and takes th
 memoryTest('a memfd that was advised so is in huge pages at the latest when it is populated', async (t, world) => {
   const given = world.shared.adviseHugePages();
   t.is(given, givesHugePages('shmem_enabled'));
-  world.run({ op: OP_VA_MAP, gpa: HUGE, length: 2 * HUGE, backing: SHARED });
+  world.run({ op: OP_VA_MAP, gpa: HUGE, length: 2 * HUGE, object: SHARED });
   world.space.store(2 * HUGE, 1, 1, 0);
   world.space.store(HUGE, 1, 2, 0);
   const hugeBytes = () => shown(world, HUGE, 2 * HUGE).ShmemPmdMapped;
@@ -343,7 +343,7 @@ hugePageTest('huge pages are discarded, populated and pinned whole', HUGE, 3, as
   const huge = add(world, native().Backing.memfd('huge', 2 * HUGE, HUGE));
   t.throws(() => huge.adviseHugePages(), { code: 'EINVAL', message: /already/ });
   huge.setNumaNode(0);
-  world.run({ op: OP_VA_MAP, gpa: 2 * HUGE, length: 2 * HUGE, backing: 3 });
+  world.run({ op: OP_VA_MAP, gpa: 2 * HUGE, length: 2 * HUGE, object: 3 });
   t.deepEqual(policiesOf(world.space.base + BigInt(2 * HUGE), BigInt(2 * HUGE)), ['bind:0']);
   await huge.populate(0, 2 * HUGE);
   t.is(bytesOf(huge.fd!), 2 * HUGE);
@@ -372,7 +372,7 @@ hugePageTest('a huge page that is not there is an error, no signal', HUGE, 1, as
 hugePageTest('pages of 1 GiB fit into a VA space', GIANT, 1, (t) => {
   const world = makeWorld({ size: 2 * GIANT });
   const giant = add(world, native().Backing.memfd('giant', GIANT, GIANT));
-  world.run({ op: OP_VA_MAP, gpa: GIANT, length: GIANT, backing: 3 });
+  world.run({ op: OP_VA_MAP, gpa: GIANT, length: GIANT, object: 3 });
   t.is(world.space.store(2 * GIANT - 8, 8, 1, 2), 0);
   t.is(bytesOf(giant.fd!), GIANT);
   world.executor.clearObject(3);
@@ -386,8 +386,8 @@ memoryTest('memory comes from the node that was chosen, wherever it is shown', (
   world.shared.setNumaNode(0);
   world.private.setNumaNode(0);
   world.run(
-    { op: OP_VA_MAP, length: MIB, backing: SHARED },
-    { op: OP_VA_UNPARK, gpa: MIB, length: MIB, backing: PRIVATE },
+    { op: OP_VA_MAP, length: MIB, object: SHARED },
+    { op: OP_VA_UNPARK, gpa: MIB, length: MIB, object: PRIVATE },
   );
   world.space.write(0, filled(2 * MIB, 1));
   t.deepEqual(policiesOf(world.space.base, BigInt(2 * MIB)), ['bind:0']);
@@ -406,7 +406,7 @@ memoryTest('a node that is absent is an error, and changes nothing', (t, world) 
   else t.throws(() => file.setNumaNode(0), { code: 'EOPNOTSUPP' });
   closeSync(fd);
   file.close();
-  world.run({ op: OP_VA_MAP, length: MIB, backing: SHARED });
+  world.run({ op: OP_VA_MAP, length: MIB, object: SHARED });
   t.deepEqual(policiesOf(world.space.base, BigInt(MIB)), ['default']);
 });
 
@@ -425,17 +425,17 @@ memoryTest('pinned private memory is resident wherever it is shown', (t, world) 
   const before = statusOf('VmLck');
   world.private.pin();
   world.run(
-    { op: OP_VA_UNPARK, length: MIB, offset: MIB, backing: PRIVATE },
-    { op: OP_VA_PROTECT, length: PAGE, backing: PRIVATE, access: READ },
+    { op: OP_VA_UNPARK, length: MIB, offset: MIB, object: PRIVATE },
+    { op: OP_VA_PROTECT, length: PAGE, object: PRIVATE, access: READ },
   );
   t.like(shown(world, 0, MIB), { Locked: MIB, Rss: MIB });
-  world.run({ op: OP_VA_PARK, length: MIB, offset: MIB, backing: PRIVATE });
-  world.run({ op: OP_VA_UNPARK, length: 2 * MIB, offset: 0, backing: PRIVATE });
+  world.run({ op: OP_VA_PARK, length: MIB, offset: MIB, object: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, length: 2 * MIB, offset: 0, object: PRIVATE });
   t.is(shown(world, 0, 2 * MIB).Locked, 2 * MIB);
   t.is(world.space.discardPrivate(0, PAGE), BigInt(PAGE), 'and is discarded all the same');
   t.is(shown(world, 0, 2 * MIB).Rss, 2 * MIB - PAGE);
-  world.run({ op: OP_VA_PARK, length: 2 * MIB, offset: 0, backing: PRIVATE });
-  world.run({ op: OP_VA_UNPARK, length: 4 * MIB, offset: 0, backing: PRIVATE });
+  world.run({ op: OP_VA_PARK, length: 2 * MIB, offset: 0, object: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, length: 4 * MIB, offset: 0, object: PRIVATE });
   t.is(shown(world, 0, 4 * MIB).Locked, 4 * MIB - PAGE, 'what stayed at home, too');
   t.is(statusOf('VmLck'), before + 4 * MIB);
 });
@@ -473,7 +473,7 @@ test.serial('everything has a name in /proc/self/smaps', (t) => {
 });
 
 memoryTest('a name does not keep pieces apart', (t, world) => {
-  for (let page = 0; page < 6; page++) world.run({ op: OP_VA_MAP, gpa: pages(page), backing: SHARED });
+  for (let page = 0; page < 6; page++) world.run({ op: OP_VA_MAP, gpa: pages(page), object: SHARED });
   for (const page of [1, 3, 5, 0, 4, 2]) world.run({ op: abi.OP_VA_UNMAP, gpa: pages(page) });
   t.is(spaceMaps(world).length, 1);
 });
@@ -481,7 +481,7 @@ memoryTest('a name does not keep pieces apart', (t, world) => {
 // ---- Views -------------------------------------------------------------------------------------
 
 memoryTest('a view is the memory itself, until it is detached', (t, world) => {
-  world.run({ op: OP_VA_MAP, length: pages(4), backing: SHARED });
+  world.run({ op: OP_VA_MAP, length: pages(4), object: SHARED });
   const view = world.space.view(PAGE + 8, pages(2));
   const twin = world.space.view(PAGE + 8, pages(2));
   const bytes = new Uint8Array(view);
@@ -501,7 +501,7 @@ memoryTest('a view is the memory itself, until it is detached', (t, world) => {
 });
 
 memoryTest('a view keeps the VA space, whatever becomes of the handle', (t, world) => {
-  world.run({ op: OP_VA_MAP, length: PAGE, backing: SHARED });
+  world.run({ op: OP_VA_MAP, length: PAGE, object: SHARED });
   const second = native().Reservation.fromToken(world.space.token);
   const views = [world.space.view(0, PAGE), world.space.view(0, PAGE)];
   const other = native().Reservation.create(PAGE);

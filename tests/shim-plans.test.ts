@@ -59,8 +59,8 @@ test('a VA space may be larger than any memory', (t) => {
 
 worldTest('a shared object is seen at two GPAs', (t, world) => {
   world.run(
-    { op: OP_VA_MAP, gpa: pages(2), length: pages(4), backing: SHARED, offset: pages(1) },
-    { op: OP_VA_MAP, gpa: pages(10), length: pages(1), backing: SHARED, offset: pages(3), access: READ },
+    { op: OP_VA_MAP, gpa: pages(2), length: pages(4), object: SHARED, offset: pages(1) },
+    { op: OP_VA_MAP, gpa: pages(10), length: pages(1), object: SHARED, offset: pages(3), access: READ },
   );
   t.deepEqual(spaceMaps(world), [
     '0 2000 ---p',
@@ -75,8 +75,8 @@ worldTest('a shared object is seen at two GPAs', (t, world) => {
 
 worldTest('a mapping is replaced in one step and taken away again', (t, world) => {
   world.run(
-    { op: OP_VA_MAP, gpa: 0, length: pages(8), backing: SHARED },
-    { op: OP_VA_MAP, gpa: pages(2), length: pages(2), backing: SHARED, offset: pages(20) },
+    { op: OP_VA_MAP, gpa: 0, length: pages(8), object: SHARED },
+    { op: OP_VA_MAP, gpa: pages(2), length: pages(2), object: SHARED, offset: pages(20) },
   );
   t.deepEqual(spaceMaps(world).slice(0, 3), [
     '0 2000 rw-s /memfd:test (deleted)+0',
@@ -89,10 +89,10 @@ worldTest('a mapping is replaced in one step and taken away again', (t, world) =
 
 worldTest('protections change in place', (t, world) => {
   world.run(
-    { op: OP_VA_MAP, gpa: 0, length: pages(4), backing: SHARED },
-    { op: OP_VA_PROTECT, gpa: pages(1), length: pages(1), backing: SHARED, access: READ },
-    { op: OP_VA_PROTECT, gpa: pages(2), length: pages(1), backing: SHARED, access: 0 },
-    { op: OP_VA_PROTECT, gpa: pages(3), length: pages(1), backing: SHARED, access: abi.ACCESS_ALL },
+    { op: OP_VA_MAP, gpa: 0, length: pages(4), object: SHARED },
+    { op: OP_VA_PROTECT, gpa: pages(1), length: pages(1), object: SHARED, access: READ },
+    { op: OP_VA_PROTECT, gpa: pages(2), length: pages(1), object: SHARED, access: 0 },
+    { op: OP_VA_PROTECT, gpa: pages(3), length: pages(1), object: SHARED, access: abi.ACCESS_ALL },
   );
   t.deepEqual(
     spaceMaps(world).map((line) => line.split(' ')[2]),
@@ -103,11 +103,11 @@ worldTest('protections change in place', (t, world) => {
 
 worldTest('private memory is hidden and comes back with its contents, elsewhere', (t, world) => {
   const secret = pattern(pages(4), 3);
-  world.run({ op: OP_VA_UNPARK, gpa: pages(8), length: pages(4), offset: pages(2), backing: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, gpa: pages(8), length: pages(4), offset: pages(2), object: PRIVATE });
   t.is(world.space.write(pages(8), secret), 0);
-  world.run({ op: OP_VA_PARK, gpa: pages(8), length: pages(4), offset: pages(2), backing: PRIVATE });
+  world.run({ op: OP_VA_PARK, gpa: pages(8), length: pages(4), offset: pages(2), object: PRIVATE });
   t.deepEqual(spaceMaps(world), EMPTY);
-  world.run({ op: OP_VA_UNPARK, gpa: pages(20), length: pages(4), offset: pages(2), backing: PRIVATE, access: READ });
+  world.run({ op: OP_VA_UNPARK, gpa: pages(20), length: pages(4), offset: pages(2), object: PRIVATE, access: READ });
   t.deepEqual(world.read(pages(20), pages(4)), secret);
   t.true(spaceMaps(world)[1]?.startsWith('14000 4000 r--p'));
 });
@@ -115,7 +115,7 @@ worldTest('private memory is hidden and comes back with its contents, elsewhere'
 worldTest('private memory that is cut in odd ways is parked whole and comes back whole', (t, world) => {
   const length = pages(23);
   const contents = pattern(length, 5);
-  world.run({ op: OP_VA_UNPARK, gpa: pages(3), length, offset: pages(1), backing: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, gpa: pages(3), length, offset: pages(1), object: PRIVATE });
   world.space.write(pages(3), contents);
   for (const [page, count, access] of [
     [4, 1, READ],
@@ -123,10 +123,10 @@ worldTest('private memory that is cut in odd ways is parked whole and comes back
     [7, 1, READ],
     [20, 6, READ],
   ] as const) {
-    world.run({ op: OP_VA_PROTECT, gpa: pages(page), length: pages(count), backing: PRIVATE, access });
+    world.run({ op: OP_VA_PROTECT, gpa: pages(page), length: pages(count), object: PRIVATE, access });
   }
   t.true(spaceMaps(world).length > 8, 'many pieces');
-  world.run({ op: OP_VA_PARK, gpa: pages(3), length, offset: pages(1), backing: PRIVATE });
+  world.run({ op: OP_VA_PARK, gpa: pages(3), length, offset: pages(1), object: PRIVATE });
   t.deepEqual(spaceMaps(world), EMPTY);
 
   // Home again it is cut by going out in parts, at places where they do not fit together.
@@ -136,13 +136,13 @@ worldTest('private memory that is cut in odd ways is parked whole and comes back
     { at: 2, from: 15, count: 9 },
   ];
   for (const { at, from, count } of parts) {
-    world.run({ op: OP_VA_UNPARK, gpa: pages(at), length: pages(count), offset: pages(from), backing: PRIVATE });
+    world.run({ op: OP_VA_UNPARK, gpa: pages(at), length: pages(count), offset: pages(from), object: PRIVATE });
     t.deepEqual(world.read(pages(at), pages(count)), contents.slice(pages(from - 1), pages(from - 1 + count)));
   }
   for (const { at, from, count } of parts) {
-    world.run({ op: OP_VA_PARK, gpa: pages(at), length: pages(count), offset: pages(from), backing: PRIVATE });
+    world.run({ op: OP_VA_PARK, gpa: pages(at), length: pages(count), offset: pages(from), object: PRIVATE });
   }
-  world.run({ op: OP_VA_UNPARK, gpa: 0, length, offset: pages(1), backing: PRIVATE });
+  world.run({ op: OP_VA_UNPARK, gpa: 0, length, offset: pages(1), object: PRIVATE });
   t.deepEqual(world.read(0, length), contents);
 });
 
@@ -153,12 +153,12 @@ worldTest('a copy-on-write file keeps what was written over it, hidden or not', 
   writeSync(fd, pattern(pages(2), 9));
   const image = native().Backing.privateFile(fd, pages(2));
   world.executor.setObject(7, image);
-  world.run({ op: OP_VA_UNPARK, gpa: 0, length: pages(2), backing: 7 });
+  world.run({ op: OP_VA_UNPARK, gpa: 0, length: pages(2), object: 7 });
   t.deepEqual(world.read(0, pages(2)), pattern(pages(2), 9));
   world.space.write(16, Uint8Array.of(1, 2, 3));
-  world.run({ op: OP_VA_PARK, gpa: 0, length: pages(2), backing: 7 });
+  world.run({ op: OP_VA_PARK, gpa: 0, length: pages(2), object: 7 });
   t.deepEqual(spaceMaps(world), EMPTY);
-  world.run({ op: OP_VA_UNPARK, gpa: pages(5), length: pages(2), backing: 7 });
+  world.run({ op: OP_VA_UNPARK, gpa: pages(5), length: pages(2), object: 7 });
   t.deepEqual(world.read(pages(5) + 16, 3), Uint8Array.of(1, 2, 3));
   t.deepEqual(world.read(pages(6), PAGE), pattern(pages(2), 9).slice(PAGE));
   image.close();
@@ -168,9 +168,9 @@ worldTest('a copy-on-write file keeps what was written over it, hidden or not', 
 
 worldTest('a plan stops at the first failure and says what was done', (t, world) => {
   const plan = encode([
-    { op: OP_VA_MAP, gpa: 0, backing: SHARED },
-    { op: OP_VA_MAP, gpa: PAGE, backing: SHARED },
-    { op: OP_VA_MAP, gpa: pages(64), backing: SHARED },
+    { op: OP_VA_MAP, gpa: 0, object: SHARED },
+    { op: OP_VA_MAP, gpa: PAGE, object: SHARED },
+    { op: OP_VA_MAP, gpa: pages(64), object: SHARED },
     { op: OP_VA_UNMAP, gpa: 0 },
   ]);
   t.is(world.executor.run(plan, 0, 4), 2);
@@ -184,11 +184,11 @@ worldTest('the kernel says no: nothing has changed', (t, world) => {
   const fd = openSync('/proc/self/exe', 'r');
   const readOnly = native().Backing.fromFd(fd, PAGE, false);
   closeSync(fd);
-  world.run({ op: OP_VA_MAP, gpa: 0, length: pages(4), backing: SHARED });
+  world.run({ op: OP_VA_MAP, gpa: 0, length: pages(4), object: SHARED });
   world.executor.setObject(9, readOnly);
-  world.run({ op: OP_VA_MAP, gpa: PAGE, backing: 9, access: READ });
+  world.run({ op: OP_VA_MAP, gpa: PAGE, object: 9, access: READ });
   const before = spaceMaps(world);
-  const error = world.refused({ op: OP_VA_PROTECT, gpa: PAGE, backing: SHARED });
+  const error = world.refused({ op: OP_VA_PROTECT, gpa: PAGE, object: SHARED });
   t.like(error, { code: 'EACCES', syscall: 'mprotect' });
   t.deepEqual(spaceMaps(world), before);
   world.executor.clearObject(9);
@@ -212,20 +212,20 @@ const INVALID: [what: string, command: Command][] = [
   ['all past the end', { op: OP_VA_UNMAP, gpa: pages(64) }],
   ['a range that wraps', { op: OP_VA_UNMAP, gpa: PAGE, length: -PAGE }],
   ['a huge range', { op: OP_VA_UNMAP, length: HUGE }],
-  ['an unknown object', { op: OP_VA_MAP, backing: 5 }],
-  ['an object far beyond the table', { op: OP_VA_MAP, backing: 0xffffffff }],
-  ['a private object where a shared one belongs', { op: OP_VA_MAP, backing: PRIVATE }],
-  ['an offset inside a page', { op: OP_VA_MAP, backing: SHARED, offset: 8 }],
-  ['one page past the end of the object', { op: OP_VA_MAP, backing: SHARED, offset: pages(31), length: pages(2) }],
-  ['an offset that wraps', { op: OP_VA_MAP, backing: SHARED, offset: -PAGE, length: pages(2) }],
-  ['an unknown access', { op: OP_VA_MAP, backing: SHARED, access: 8 }],
-  ['an unknown object to protect', { op: OP_VA_PROTECT, backing: 5 }],
-  ['a shared object to park', { op: OP_VA_PARK, backing: SHARED }],
-  ['a shared object to bring back', { op: OP_VA_UNPARK, backing: SHARED }],
-  ['a home past the end', { op: OP_VA_UNPARK, backing: PRIVATE, offset: pages(32) }],
-  ['a home inside a page', { op: OP_VA_PARK, backing: PRIVATE, offset: 16 }],
-  ['a slot of a VA space', { op: OP_SLOT_ADD, sink: VA, backing: VA }],
-  ['a slot of no partition', { op: OP_SLOT_DELETE, sink: PARTITION, backing: VA }],
+  ['an unknown object', { op: OP_VA_MAP, object: 5 }],
+  ['an object far beyond the table', { op: OP_VA_MAP, object: 0xffffffff }],
+  ['a private object where a shared one belongs', { op: OP_VA_MAP, object: PRIVATE }],
+  ['an offset inside a page', { op: OP_VA_MAP, object: SHARED, offset: 8 }],
+  ['one page past the end of the object', { op: OP_VA_MAP, object: SHARED, offset: pages(31), length: pages(2) }],
+  ['an offset that wraps', { op: OP_VA_MAP, object: SHARED, offset: -PAGE, length: pages(2) }],
+  ['an unknown access', { op: OP_VA_MAP, object: SHARED, access: 8 }],
+  ['an unknown object to protect', { op: OP_VA_PROTECT, object: 5 }],
+  ['a shared object to park', { op: OP_VA_PARK, object: SHARED }],
+  ['a shared object to bring back', { op: OP_VA_UNPARK, object: SHARED }],
+  ['a home past the end', { op: OP_VA_UNPARK, object: PRIVATE, offset: pages(32) }],
+  ['a home inside a page', { op: OP_VA_PARK, object: PRIVATE, offset: 16 }],
+  ['a slot of a VA space', { op: OP_SLOT_ADD, sink: VA, va: VA }],
+  ['a slot of no partition', { op: OP_SLOT_DELETE, sink: PARTITION, va: VA }],
 ];
 
 for (const [what, command] of INVALID) {
@@ -238,15 +238,15 @@ for (const [what, command] of INVALID) {
 worldTest('nothing is written through an object that is not writable', (t, world) => {
   const readOnly = native().Backing.fromFd(world.shared.fd!, pages(4), false);
   world.executor.setObject(3, readOnly);
-  t.regex(world.refused({ op: OP_VA_MAP, backing: 3 }).message, /read-only/);
-  world.run({ op: OP_VA_MAP, backing: 3, access: READ });
-  t.regex(world.refused({ op: OP_VA_PROTECT, backing: 3 }).message, /read-only/);
+  t.regex(world.refused({ op: OP_VA_MAP, object: 3 }).message, /read-only/);
+  world.run({ op: OP_VA_MAP, object: 3, access: READ });
+  t.regex(world.refused({ op: OP_VA_PROTECT, object: 3 }).message, /read-only/);
   readOnly.close();
   world.executor.clearObject(3);
 });
 
 worldTest('a plan outside of its memory is refused whole', (t, world) => {
-  const plan = encode([{ op: OP_VA_MAP, backing: SHARED }]);
+  const plan = encode([{ op: OP_VA_MAP, object: SHARED }]);
   for (const [pointer, count] of [
     [0, 2],
     [1, 1],
@@ -347,7 +347,7 @@ worldTest('random and mutated plans do no harm', (t, world) => {
         gpa: pages(below(66)),
         length: pages(below(20)),
         offset: pages(below(34)),
-        backing: 1 + below(2),
+        object: 1 + below(2),
         access: below(8),
         slot: below(4),
       })),
@@ -404,7 +404,7 @@ worker.once('message', () => {
 test('when the process has all the mappings that it may have, plans fail and are taken back, and JavaScript goes on', (t) => {
   const plan = Buffer.from(
     encode([
-      { op: OP_VA_MAP, backing: SHARED },
+      { op: OP_VA_MAP, object: SHARED },
       { op: OP_VA_UNMAP, gpa: pages(2) },
     ]),
   );
@@ -421,7 +421,7 @@ test.serial('handles are closed in any order, twice, and are no use afterwards',
   const names = ['executor', 'space', 'shared', 'private'] as const;
   for (const first of names) {
     const world = makeWorld();
-    world.run({ op: OP_VA_MAP, backing: SHARED }, { op: OP_VA_UNPARK, gpa: PAGE, backing: PRIVATE });
+    world.run({ op: OP_VA_MAP, object: SHARED }, { op: OP_VA_UNPARK, gpa: PAGE, object: PRIVATE });
     world[first].close();
     for (const name of names) world[name].close();
     const closed = { code: 'ERR_CLOSED' };
@@ -437,7 +437,7 @@ test.serial('handles are closed in any order, twice, and are no use afterwards',
 test.serial('a plan still works after the caller has let go of what it names', (t) => {
   const world = makeWorld();
   world.shared.close();
-  world.run({ op: OP_VA_MAP, backing: SHARED });
+  world.run({ op: OP_VA_MAP, object: SHARED });
   t.is(world.space.store(0, 4, 42, 0), 0);
   world.close();
 });

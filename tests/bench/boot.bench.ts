@@ -74,7 +74,7 @@ function bareTimes(plans: readonly Plan[]): number[] {
     return plans.map(({ slotOperations }) => {
       const records = slotOperations.map(({ op, gpa, length, slot }) => {
         const place = { gpa: Number(gpa), offset: Number(gpa), length: Number(length) };
-        return encode([{ op, sink: SINK, ...place, backing: 0, slot }]);
+        return encode([{ op, sink: SINK, ...place, va: 0, slot }]);
       });
       const begun = performance.now();
       for (const record of records) if (executor.run(record, 0, 1) !== 1) throw executor.failure;

@@ -335,7 +335,7 @@ export class Recorder implements Executor {
       return;
     }
     for (const edge of [start, start + pages]) if (this.#isInside(va.mapped.get(edge))) fail('a large page is cut');
-    const { pageSize } = (command.op === abi.OP_VA_MAP && this.#objects.get(command.backing)) || { pageSize: 1 };
+    const { pageSize } = (command.op === abi.OP_VA_MAP && this.#objects.get(command.object!)) || { pageSize: 1 };
     if ([start, pages, offset].some((each) => each % pageSize !== 0)) fail('a part of a large page is mapped');
     for (let i = 0; i < pages; i++) this.#changePage(command, va.mapped, start + i, offset + i);
   }
@@ -346,13 +346,13 @@ export class Recorder implements Executor {
   }
 
   #changePage(
-    { op, sink, backing, access }: Command,
+    { op, sink, object: id, access }: Command,
     mapped: Map<number, Mapped>,
     page: number,
     inObject: number,
   ): void {
     const before = mapped.get(page);
-    const object = this.#objects.get(backing);
+    const object = this.#objects.get(id!);
     const touched = memberOf(this.#touched, sink, () => new Map<number, Mapped | undefined>());
     if (!touched.has(page)) touched.set(page, before);
     const expect = (truth: unknown, problem: string) => {
@@ -364,13 +364,12 @@ export class Recorder implements Executor {
       expect((access & abi.ACCESS_READ || isPrivate) && !(access & abi.ACCESS_EXECUTE), 'no such protection');
       expect(object?.isWritable || !(access & abi.ACCESS_WRITE), 'a read-only object is mapped writable');
     };
-    const isThere = () =>
-      expect(before && before.object === backing && before.page === inObject, 'something else is there');
+    const isThere = () => expect(before && before.object === id && before.page === inObject, 'something else is there');
     switch (op) {
       case abi.OP_VA_MAP:
         usable(false);
         expect(before?.content === undefined, 'private contents are mapped over');
-        mapped.set(page, { object: backing, page: inObject, access, content: undefined });
+        mapped.set(page, { object: id!, page: inObject, access, content: undefined });
         return;
       case abi.OP_VA_UNPARK: {
         usable(true);
@@ -378,7 +377,7 @@ export class Recorder implements Executor {
         const content = object?.home.get(inObject);
         expect(content !== undefined, 'the private page is not at home');
         object?.home.delete(inObject);
-        mapped.set(page, { object: backing, page: inObject, access, content });
+        mapped.set(page, { object: id!, page: inObject, access, content });
         return;
       }
       case abi.OP_VA_PARK:
@@ -435,14 +434,14 @@ export class Recorder implements Executor {
     this.#deleted.push(slot);
   }
 
-  #slotOf({ sink, backing, gpa, length, offset, access, slot }: Command): Slot {
+  #slotOf({ sink, va, gpa, length, offset, access, slot }: Command): Slot {
     const attachment = this.#attachment(sink);
     const [start, pages, vaStart] = [pageOf(gpa), pageOf(length), pageOf(offset)];
-    if (attachment.va !== backing) fail('the slot lies in another VA space');
+    if (attachment.va !== va) fail('the slot lies in another VA space');
     if (start !== vaStart + attachment.offset) fail('the slot is not where its bytes are');
-    if (vaStart + pages > this.#va(backing).pages) fail('the slot reaches over the end of the VA space');
+    if (vaStart + pages > this.#va(va!).pages) fail('the slot reaches over the end of the VA space');
     if (!(access & abi.ACCESS_READ)) fail('nothing may be done in the slot');
-    return { number: slot, sink, va: backing, start, pages, vaStart, access };
+    return { number: slot, sink, va: va!, start, pages, vaStart, access };
   }
 
   #va(sink: number): VaSpace {

@@ -216,7 +216,7 @@ export class World {
       compare(sink, recorder.slots(sink), rowsOf(() => core.slots(sink)).map(slotOf));
   }
 
-  #commandCells({ op, sink, gpa, length, offset, backing, access, slot, region, offsetInRegion }: Command): string[] {
+  #commandCells({ op, sink, gpa, length, offset, object, access, slot, region, offsetInRegion }: Command): string[] {
     const { names } = this;
     const range = `${gpa.toString(16)}+${length.toString(16)}`;
     const cells = [COMMAND_NAMES[op] as string, names.sinks.get(sink) ?? `${sink}`, range];
@@ -230,7 +230,7 @@ export class World {
         `slot ${slot}`,
       ];
     }
-    return [...cells, `${names.objects.get(backing)}+${offset.toString(16)}`, accessName(access)];
+    return [...cells, `${names.objects.get(object!)}+${offset.toString(16)}`, accessName(access)];
   }
 }
 

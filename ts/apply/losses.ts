@@ -4,7 +4,6 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, sum } from '../core/address.ts';
 import type { Command, Core } from '../core/core.ts';
-import { sinkKindOf } from '../core/kinds.ts';
 
 /** Says that a range of a sink shows nothing. Of `object`, if it is private, the pages from `objectOffset` on are held there
  *  without access. */
@@ -84,8 +83,8 @@ export function enterLoss(core: Core, operation: LossOperation): void {
   else core.lose(operation.sink, operation.start, operation.length, operation.object, operation.objectOffset);
 }
 
-function isOfVa({ op }: Command): boolean {
-  return sinkKindOf(op) === abi.SINK_VA;
+function isOfVa({ object }: Command): boolean {
+  return object !== undefined;
 }
 
 function sharesRange(one: Command, other: Command): boolean {
@@ -93,7 +92,7 @@ function sharesRange(one: Command, other: Command): boolean {
 }
 
 function sharesPages(one: Command, other: Command): boolean {
-  const doMove = movesPages(one) && movesPages(other) && one.backing === other.backing;
+  const doMove = movesPages(one) && movesPages(other) && one.object === other.object;
   return doMove && overlap(one.offset, other.offset, one.length, other.length);
 }
 
@@ -112,7 +111,8 @@ function nothingThere({ command }: Undone): LoseOperation {
 }
 
 function heldPages({ command, moved }: Undone): LoseOperation[] {
-  const { op, sink, gpa, length, backing: object, offset } = command;
+  const { op, sink, gpa, length, offset } = command;
+  const object = command.object!;
   const behind = sum(length, -BigInt(moved));
   switch (op) {
     case abi.OP_VA_PROTECT:

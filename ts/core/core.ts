@@ -5,6 +5,7 @@ import { instantiateSync } from '@assemblyscript/loader';
 import * as abi from '../../assembly/abi.ts';
 import { type Address, high, LAST_ADDRESS, lastByte, lengthOf, low, sum, toAddress } from './address.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
+import { sinkKindOf } from './kinds.ts';
 import { coreModule } from './module.ts';
 
 /** A row of abi.ts: what a field says depends on what was read. */
@@ -20,16 +21,26 @@ export interface Row {
   readonly aux: number;
 }
 
-/** A command of abi.ts. */
+/** A command of the current plan; see abi.ts. */
 export interface Command {
+  /** OP_*. */
   readonly op: number;
   readonly sink: number;
+  /** In the numbering of the sink: a partition's own GPA in slot commands. */
   readonly gpa: Address;
+  /** Bytes, whole pages. */
   readonly length: Address;
+  /** In the object, or of slot commands in the VA space. */
   readonly offset: Address;
-  readonly backing: number;
+  /** The object of a VA command; undefined in others. */
+  readonly object: number | undefined;
+  /** The VA space whose HVAs a slot command uses; undefined in others. */
+  readonly va: number | undefined;
+  /** ACCESS_*. */
   readonly access: number;
+  /** Number of the slot, in slot commands. */
   readonly slot: number;
+  /** The region whose memory it is, and the offset of `gpa` in it. */
   readonly region: number;
   readonly offsetInRegion: Address;
 }
@@ -249,13 +260,17 @@ export class Core {
   /** One of them. */
   command(index: number): Command {
     const at = this.planPointer() + index * abi.COMMAND_SIZE;
+    const op = this.#u32(at + abi.COMMAND_OP);
+    const backing = this.#u32(at + abi.COMMAND_BACKING);
+    const isOfVa = sinkKindOf(op) === abi.SINK_VA;
     return {
-      op: this.#u32(at + abi.COMMAND_OP),
+      op,
       sink: this.#u32(at + abi.COMMAND_SINK),
       gpa: this.#u64(at + abi.COMMAND_GPA),
       length: this.#u64(at + abi.COMMAND_LENGTH),
       offset: this.#u64(at + abi.COMMAND_OFFSET),
-      backing: this.#u32(at + abi.COMMAND_BACKING),
+      object: isOfVa ? backing : undefined,
+      va: isOfVa ? undefined : backing,
       access: this.#u32(at + abi.COMMAND_ACCESS),
       slot: this.#u32(at + abi.COMMAND_SLOT),
       region: this.#u32(at + abi.COMMAND_REGION),

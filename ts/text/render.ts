@@ -6,7 +6,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
 import type { Command, Core, PlanFacts, Row } from '../core/core.ts';
-import { accessName, COMMAND_NAMES, DISTURBANCES, regionKindName, sinkKindOf } from '../core/kinds.ts';
+import { accessName, COMMAND_NAMES, DISTURBANCES, regionKindName } from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
 import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
@@ -169,15 +169,11 @@ export function renderCommands(commands: readonly Command[], names: Names): stri
       range(command.gpa, lastOf(command.gpa, command.length)),
       hex(command.length),
       accessName(command.access),
-      isSlotCommand(command) ? `slot ${command.slot}` : place(names.objects, command.backing, command.offset),
+      command.object === undefined ? `slot ${command.slot}` : place(names.objects, command.object, command.offset),
       saysRegion(command) ? place(names.regions, command.region, command.offsetInRegion) : '',
     ]),
     '<<<><<<',
   );
-}
-
-function isSlotCommand({ op }: Command): boolean {
-  return sinkKindOf(op) === abi.SINK_PARTITION;
 }
 
 /** What takes VA pieces away does not look at regions. */

@@ -14,7 +14,6 @@ import {
   type Policy,
   type RegionKind,
   regionKindName,
-  sinkKindOf,
 } from '../core/kinds.ts';
 import { Names } from '../core/names.ts';
 import { type Explanation, explain, explainedRegion } from '../text/explain.ts';
@@ -305,17 +304,16 @@ export class TracePlan {
 
   commands(): TraceCommand[] {
     return Array.from({ length: this.#facts.commands }, (_, index) => {
-      const { op, sink, gpa, length, access, slot, backing, offset } = this.#core.command(index);
-      const isSlot = sinkKindOf(op) === abi.SINK_PARTITION;
+      const { op, sink, gpa, length, access, slot, object, offset } = this.#core.command(index);
       return {
         op: COMMAND_NAMES[op] ?? formatHex(op),
         sink: this.#names.sinks.get(sink) ?? formatHex(sink),
         gpa,
         length,
         access: accessName(access),
-        slot: isSlot ? slot : undefined,
-        object: isSlot ? undefined : this.#names.objects.get(backing),
-        objectOffset: isSlot ? undefined : offset,
+        slot: object === undefined ? slot : undefined,
+        object: object === undefined ? undefined : this.#names.objects.get(object),
+        objectOffset: object === undefined ? undefined : offset,
       };
     });
   }
