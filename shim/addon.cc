@@ -14,6 +14,7 @@
 #include "executor.h"
 #include "handle.h"
 #include "kvm/kvm.h"
+#include "machine_answers.h"
 #include "host/reservation.h"
 #include "kvm/vcpu.h"
 
@@ -23,6 +24,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData);
   exports.Set("abiVersion", Napi::Number::New(env, abi::ABI_VERSION));
   exports.Set("exitLayout", exitLayout(env));
+  exports.Set("askMachine", Napi::Function::New(env, machineAnswers, "askMachine"));
   ReservationHandle::define(env, exports);
   BackingHandle::define(env, exports);
   ExecutorHandle::define(env, exports);

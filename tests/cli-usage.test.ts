@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import test from 'ava';
 import { lines, membacking, SMALL_TRACE, withFiles } from './support/cli.ts';
 
-const COMMANDS = ['import', 'replay', 'flatview', 'explain', 'view', 'boot', 'demo'];
+const COMMANDS = ['import', 'replay', 'flatview', 'explain', 'view', 'boot', 'doctor', 'demo'];
 
 test('help', (t) => {
   const help = membacking(['--help']);
@@ -48,6 +48,7 @@ test('usage that cannot be meant ends with 2, says why and where to look', (t) =
     ['flatview', '--diff', 'a', 'b', 'c'],
     ['explain', 'a'],
     ['explain', 'a', '0x0', 'b'],
+    ['doctor', 'a'],
     ['demo', 'a'],
   ];
   t.snapshot(

@@ -32,6 +32,10 @@ const COMMANDS: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'a small PC on KVM, on which firmware or a kernel starts',
     load: async () => (await import('./boot.ts')).bootCommand,
   },
+  doctor: {
+    summary: 'what this machine can do for a monitor, and what mends the rest',
+    load: async () => (await import('./doctor.ts')).doctorCommand,
+  },
   demo: {
     summary: "a recorded machine's map on real memory, seen by a real guest",
     load: async () => (await import('./demo.ts')).demoCommand,

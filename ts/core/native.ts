@@ -189,8 +189,22 @@ export interface Vcpu extends Handle {
   setSupportedCpuid(): void;
 }
 
+/** Answers of the machine to features that nothing but a call shows. Errors are errnos as they stand in the kernel's
+ *  headers, positive; 0 where the feature is there. */
+export interface MachineAnswers {
+  readonly userfaultfdError: number;
+  /** A userfaultfd gets the faults of this process's own code alone, not those of KVM for a guest. */
+  readonly isUserModeOnly: boolean;
+  /** UFFD_FEATURE_* bits. */
+  readonly userfaultfdFeatures: bigint;
+  readonly pagemapScanError: number;
+  readonly protectionKeysError: number;
+}
+
 export interface Native {
   readonly abiVersion: number;
+  /** Tries each feature, and gives back what that took. */
+  askMachine(): MachineAnswers;
   /** Byte offsets in `Vcpu.exchange`. */
   readonly exitLayout: Readonly<Record<ExitFact, number>>;
   readonly Reservation: {
@@ -260,18 +274,28 @@ function refusal(code: string, message: string, cause?: unknown): Error {
 
 // ---- KVM's numbers (linux/kvm.h) ---------------------------------------------------------------
 
-/** For checkExtension. */
+/** Capabilities of KVM by name, for `checkExtension`: KVM_CAP_ of linux/kvm.h. */
 export const KVM_CAP = {
   IRQCHIP: 0,
   NR_VCPUS: 9,
   NR_MEMSLOTS: 10,
+  COALESCED_MMIO: 15,
+  IRQFD: 32,
   PIT2: 33,
+  IOEVENTFD: 36,
   MAX_VCPUS: 66,
+  SIGNAL_MSI: 77,
   READONLY_MEM: 81,
   MULTI_ADDRESS_SPACE: 118,
   MAX_VCPU_ID: 128,
   IMMEDIATE_EXIT: 136,
+  MANUAL_DIRTY_LOG_PROTECT2: 168,
+  DIRTY_LOG_RING: 192,
+  DISABLE_QUIRKS2: 213,
   MEMORY_FAULT_INFO: 232,
+  MEMORY_ATTRIBUTES: 233,
+  GUEST_MEMFD: 234,
+  VM_TYPES: 235,
 } as const;
 
 /** Why a run ended. */
