@@ -1,11 +1,17 @@
 // A guest as its devices and trust levels use it: through the manager, with real memory, against the bare system calls on
 // memory that looks the same.
 
-import { GuestMemoryBuilder, type GuestMemoryManager, type VtlAccess } from '../../ts/index.ts';
+import {
+  GuestMemoryBuilder,
+  type GuestMemoryManager,
+  type MappedRegion,
+  SharedMemory,
+  type VtlAccess,
+} from '../../ts/index.ts';
 import { Random } from '../support/random.ts';
 import { baseline, type Pieces } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
-import { atMost, compare, type Side } from './support/measure.ts';
+import { atMost, compare, type Side, speedAtLeast } from './support/measure.ts';
 
 const PAGE = 4096;
 const GIB = 2 ** 30;
@@ -113,6 +119,87 @@ async function protections(group: Group): Promise<void> {
   levels.close();
 }
 
+// ---- Device memory ---------------------------------------------------------------------------------
+
+const SLOT = 2 * 2 ** 20;
+const WINDOW_SLOTS = 4096;
+const FILE_SLOTS = 128;
+const WINDOW_GPA = 4 * GIB;
+
+/** A DAX window of 8 GiB, all of it mapped from one file. */
+class Window {
+  readonly manager = build(GIB);
+  readonly #file = SharedMemory.create(FILE_SLOTS * SLOT);
+  readonly #region: MappedRegion;
+
+  constructor() {
+    const { control, region } = this.manager.deviceMapper.newRegion(WINDOW_SLOTS * SLOT, 'dax');
+    this.#region = region;
+    this.manager.map.transaction(() => {
+      for (let slot = 0; slot < WINDOW_SLOTS; slot++) this.mapFd(slot, (slot * 7) % FILE_SLOTS);
+    });
+    control.mapToGuest(WINDOW_GPA);
+  }
+
+  get fd(): number {
+    return this.#file.fd;
+  }
+
+  close(): void {
+    this.manager.close();
+    this.#file.close();
+  }
+
+  mapFd(slot: number, fileSlot: number): void {
+    this.#region.map(slot * SLOT, this.fd, fileSlot * SLOT, SLOT, true);
+  }
+
+  mapObject(slot: number, fileSlot: number): void {
+    const range = { offset: slot * SLOT, length: SLOT, objectOffset: fileSlot * SLOT };
+    this.#region.region.map({ ...range, object: this.#file, writable: true });
+  }
+
+  hva(slot: number): bigint {
+    return this.manager.va.base + BigInt(WINDOW_GPA + slot * SLOT);
+  }
+}
+
+async function deviceMemory(group: Group): Promise<void> {
+  const [window, bare] = [new Window(), new Window()];
+  const random = new Random(17);
+  const operations = 256;
+  let next: (readonly [slot: number, fileSlot: number])[] = [];
+  let pieces: Pieces;
+  const prepare = () => {
+    const start = random.below(WINDOW_SLOTS);
+    // 1201 and 4096 have no common divisor.
+    next = Array.from({ length: operations }, (_, i) => [(start + i * 1201) % WINDOW_SLOTS, random.below(FILE_SLOTS)]);
+    pieces = BigUint64Array.from(next.flatMap(([slot, from]) => [bare.hva(slot), BigInt(SLOT), BigInt(from * SLOT)]));
+  };
+  const ways: readonly [name: string, map: (slot: number, fileSlot: number) => void][] = [
+    ['Region.map', (slot, fileSlot) => window.mapObject(slot, fileSlot)],
+    ['deviceMapper, by descriptor', (slot, fileSlot) => window.mapFd(slot, fileSlot)],
+  ];
+  for (const [name, map] of ways) {
+    const what = `DAX remap of 2 MiB over another, ${name}`;
+    group.doing(what);
+    await group.add(
+      compare({
+        ...{ what, operations, goals: [speedAtLeast(0.6)] },
+        ours: {
+          prepare,
+          run: () => {
+            for (const [slot, fileSlot] of next) map(slot, fileSlot);
+          },
+        },
+        baseline: { what: 'bare mmap', prepare, run: () => baseline.remap(bare.fd, pieces) },
+      }),
+    );
+  }
+  for (const each of [window, bare]) each.close();
+}
+
 await runGroup(async (group) => {
   await protections(group);
+  await deviceMemory(group);
 });
