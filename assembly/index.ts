@@ -12,7 +12,7 @@
 //   undo/     journal (savepoints), table (ids and records), touched (the ranges to look at again)
 //   base/     heap, vector, bytes, range (address arithmetic), sort, radix, failure (what an error is about)
 
-import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, ERR_BAD_KIND, POLICY_NESTED, SINK_PARTITION, SINK_VA } from './abi';
+import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, ERR_BAD_KIND, POLICY_NESTED } from './abi';
 import * as mapping from './asked/mapping';
 import * as policy from './asked/policy';
 import {
@@ -35,8 +35,12 @@ import { join64 } from './base/range';
 import * as describe from './describe';
 import * as plan from './plan';
 import * as sink from './sinks/attach';
+import * as command from './sinks/command';
+import { defineKinds, kindOfSink } from './sinks/kinds';
 import * as lost from './sinks/lost';
+import * as partition from './sinks/partition';
 import * as slots from './sinks/slots';
+import { rows } from './tree/rows';
 import * as journal from './undo/journal';
 import { verifyState } from './verify';
 
@@ -48,6 +52,7 @@ export function abiVersion(): u32 {
 export function init(overlapPolicy: u32, maxPages: u32): i32 {
   if (overlapPolicy > <u32>POLICY_NESTED) return fail(ERR_BAD_FLAGS);
   defineTables();
+  defineKinds();
   policy.setPolicy(overlapPolicy);
   heap.setCeiling(maxPages);
   return 0;
@@ -80,7 +85,7 @@ export function planPointer(): usize {
   return plan.planPointer();
 }
 export function planClass(): u32 {
-  return plan.planClass;
+  return command.planClass;
 }
 
 // ---- Regions -------------------------------------------------------------------------------
@@ -189,33 +194,29 @@ export function unmap(id: u32, offsetLow: u32, offsetHigh: u32, lengthLow: u32, 
 
 // ---- Sinks ---------------------------------------------------------------------------------
 
-export function vaAttach(spaceId: u32, sizeLow: u32, sizeHigh: u32): i32 {
-  const refused = plan.beginOperation();
-  return refused != 0 ? refused : end(sink.attachVa(spaceId, join64(sizeLow, sizeHigh)));
-}
 export function partitionCreate(slotLimit: u32): i32 {
   const refused = plan.beginOperation();
-  return refused != 0 ? refused : end(slots.createPartition(slotLimit));
+  return refused != 0 ? refused : end(partition.createPartition(slotLimit));
 }
 export function partitionDestroy(id: u32): i32 {
   const refused = plan.beginRemoval();
   if (refused != 0) return refused;
-  return end(partitions.isAlive(id) ? sink.removePartition(id) : fail(ERR_BAD_ID, id + 1));
+  return end(partitions.isAlive(id) ? partition.destroyPartition(id) : fail(ERR_BAD_ID, id + 1));
 }
-export function partitionAttach(
-  partition: u32,
+/** See `attachSink`. */
+export function sinkAttach(
+  kind: u32,
   spaceId: u32,
-  va: u32,
+  owner: u32,
+  via: u32,
   offsetLow: u32,
   offsetHigh: u32,
-  lastGpaLow: u32,
-  lastGpaHigh: u32,
+  lastLow: u32,
+  lastHigh: u32,
 ): i32 {
   const refused = plan.beginOperation();
   if (refused != 0) return refused;
-  return end(
-    sink.attachPartition(partition, spaceId, va, join64(offsetLow, offsetHigh), join64(lastGpaLow, lastGpaHigh)),
-  );
+  return end(sink.attachSink(kind, spaceId, owner, via, join64(offsetLow, offsetHigh), join64(lastLow, lastHigh)));
 }
 export function sinkDetach(id: u32): i32 {
   const refused = onSink(plan.beginRemoval(), id);
@@ -244,20 +245,19 @@ export function lose(
   const last = join64(lastLow, lastHigh);
   refused = lost.checkRange(id, start, last);
   if (refused != 0) return end(refused);
-  if (sinkOf(id).kind == <u8>SINK_VA) return end(lost.loseVa(id, start, last, object, join64(offsetLow, offsetHigh)));
-  return end(object == 0 ? slots.loseSlots(id, start, last) : fail(ERR_BAD_KIND, 0, object));
+  return end(kindOfSink(id).lose(id, start, last, object, join64(offsetLow, offsetHigh)));
 }
 /** The partition of an attachment is shut down: it has no slots, and gets none. */
 export function shutDown(id: u32): i32 {
   const refused = onSink(plan.beginLoss(), id);
   if (refused != 0) return refused;
-  return end(
-    isSink(id, SINK_PARTITION) ? slots.shutDownPartition(sinkOf(id).partition - 1) : fail(ERR_BAD_KIND, 0, id + 1),
-  );
+  const owner = sinkOf(id).partition;
+  return end(owner != 0 ? slots.shutDownPartition(owner - 1) : fail(ERR_BAD_KIND, 0, id + 1));
 }
 /** 1 if the partition of an attachment is shut down, else 0. */
 export function isDown(id: u32): i32 {
-  return isSink(id, SINK_PARTITION) ? partitionOf(sinkOf(id).partition - 1).isDown : fail(ERR_BAD_ID, id + 1);
+  const owner = sinks.isAlive(id) ? sinkOf(id).partition : 0;
+  return owner != 0 ? partitionOf(owner - 1).isDown : fail(ERR_BAD_ID, id + 1);
 }
 /** Tries again what is lost of a sink in [start, last]. */
 export function repair(id: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32): i32 {
@@ -268,7 +268,7 @@ export function repair(id: u32, startLow: u32, startHigh: u32, lastLow: u32, las
 // ---- What there is (outside of plans; rows at rowsPointer()) --------------------------------
 
 export function rowsPointer(): usize {
-  return describe.rows;
+  return rows;
 }
 export function readFlat(id: u32, fromLow: u32, fromHigh: u32): i32 {
   return spaces.isAlive(id) ? describe.readFlat(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
@@ -276,14 +276,11 @@ export function readFlat(id: u32, fromLow: u32, fromHigh: u32): i32 {
 export function readMappings(id: u32, fromLow: u32, fromHigh: u32): i32 {
   return regions.isAlive(id) ? describe.readMappings(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
 }
-export function readPieces(id: u32, fromLow: u32, fromHigh: u32): i32 {
-  return isSink(id, SINK_VA) ? describe.readPieces(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+export function readSink(id: u32, fromLow: u32, fromHigh: u32): i32 {
+  return sinks.isAlive(id) ? describe.readSink(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
 }
 export function readParts(id: u32, fromLow: u32, fromHigh: u32): i32 {
-  return isSink(id, SINK_VA) ? describe.readParts(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
-}
-export function readSlots(id: u32, fromLow: u32, fromHigh: u32): i32 {
-  return isSink(id, SINK_PARTITION) ? describe.readSlots(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+  return sinks.isAlive(id) ? describe.readParts(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
 }
 export function readProtections(id: u32, fromLow: u32, fromHigh: u32): i32 {
   return sinks.isAlive(id) ? describe.readProtections(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
@@ -322,10 +319,6 @@ export function verify(): void {
 }
 
 // ---- How every operation begins and ends ----------------------------------------------------
-
-function isSink(id: u32, kind: u32): bool {
-  return sinks.isAlive(id) && sinkOf(id).kind == kind;
-}
 
 /** Goes on where an operation on a region was not refused already. */
 function onRegion(refused: i32, id: u32): i32 {

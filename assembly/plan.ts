@@ -9,10 +9,8 @@
 // What could not be taken back is said by a transaction of its own, which only says what is lost (see lost.ts).
 
 import {
-  ACCESS_ALL,
   ANSWER_HALF_DONE,
   ANSWER_NOT_DONE,
-  CLASS_NONE,
   ERR_BAD_RANGE,
   ERR_NESTING,
   ERR_NO_MEMORY,
@@ -20,51 +18,19 @@ import {
   ERR_PLAN_PENDING,
   ERR_POISONED,
   MAX_NESTING,
-  OP_SLOT_ADD,
-  OP_SLOT_DELETE,
-  OP_VA_LIMIT,
-  OP_VA_PARK,
-  OP_VA_PROTECT,
-  OP_VA_UNMAP,
-  OP_VA_UNPARK,
-  SINK_PARTITION,
-  SINK_VA,
+  SINK_KINDS,
 } from './abi';
 import { checkPolicy, forgetChanged } from './asked/policy';
 import { changeSink, recycleTables, sinkOf, sinks, spaces } from './asked/records';
 import { forgetMappings, resetVisits } from './asked/touch';
 import { fail } from './base/failure';
 import { clearExhausted, exhausted, passCeiling } from './base/heap';
-import { lastOf } from './base/range';
 import { Vector } from './base/vector';
 import { resolve } from './seen/flatten';
 import { removeSink } from './sinks/attach';
-import {
-  assemblePlan,
-  Command,
-  clearCommands,
-  commandAt,
-  commandCount,
-  emit,
-  emitVa,
-  inverseOp,
-  inversePlan,
-  plan,
-} from './sinks/command';
-import { forgetLosing, forgetRetried, isLosing, retryLost, startLosing } from './sinks/lost';
-import { beginSlots, diffSlots, planSlotAdditions, slotClass } from './sinks/slots';
-import {
-  beginVa,
-  diffVa,
-  markLimited,
-  planVaAdditions,
-  planVaRemovals,
-  restoreAccess,
-  restoreLimits,
-  restoreRange,
-  vaClass,
-} from './sinks/va';
-import { verifyChanges } from './sinks/va-verify';
+import { assemblePlan, clearCommands, commandAt, commandCount, inversePlan, plan } from './sinks/command';
+import { kindAt, kindOfOp } from './sinks/kinds';
+import { forgetLosing, isLosing, retryLost, startLosing } from './sinks/lost';
 import { forgetBefore } from './tree/before';
 import { ensureStep, hasEntries, keep, savepoint, undo } from './undo/journal';
 import { group, putInOrder, runEnd, sinkWindows, takeGroup, viewWindows, windowAt } from './undo/touched';
@@ -78,8 +44,6 @@ const POISONED: u32 = 4;
 let state: u32 = IDLE;
 /** Transactions inside each other now. */
 let nesting: u32 = 0;
-/** The disturbance class of the plan. */
-export let planClass: u32 = CLASS_NONE;
 
 function refusal(): i32 {
   if (state == POISONED) return fail(ERR_POISONED);
@@ -210,37 +174,30 @@ function makePlan(): i32 {
   if (!isLosing) retryLost();
   // Sinks come in order of their ids, so that a plan does not depend on the order of the changes.
   putInOrder(sinkWindows);
-  beginVa();
-  let error = diffSinks(SINK_VA);
-  if (error != 0) return error;
-  if (DEBUG) verifyChanges();
-  planVaRemovals();
-  error = planVaAdditions();
-  if (error != 0) return error;
-  markLimited();
-  if (!isLosing) forgetRetried();
-  beginSlots();
-  error = diffSinks(SINK_PARTITION);
-  if (error != 0) return error;
-  error = planSlotAdditions();
-  if (error != 0) return error;
+  // Each kind finds settled what it refers to.
+  for (let kind: u32 = 1; kind <= <u32>SINK_KINDS; ++kind) {
+    const error = planKind(kind);
+    if (error != 0) return error;
+  }
   settleSinks();
   assemblePlan();
-  planClass = max(vaClass, slotClass);
   return 0;
 }
 
-function diffSinks(kind: u32): i32 {
+/** Compares all sinks of a kind in what was touched, and emits the commands. Returns 0 or a code. */
+function planKind(number: u32): i32 {
+  const kind = kindAt(number);
+  kind.begin();
   for (let at: u32 = 0; at < sinkWindows.length; ) {
     const id = windowAt(sinkWindows, at).owner;
     const end = runEnd(sinkWindows, at);
-    if (sinks.isAlive(id) && sinkOf(id).kind == kind) {
-      const error = kind == SINK_VA ? diffVa(id, at, end) : diffSlots(id, at, end);
+    if (sinks.isAlive(id) && sinkOf(id).kind == number) {
+      const error = kind.compare(id, at, end);
       if (error != 0) return error;
     }
     at = end;
   }
-  return 0;
+  return kind.plan();
 }
 
 /** The plan is made: sinks that are on their way out are gone, and those that came have what they should. */
@@ -275,72 +232,20 @@ export function unwind(done: u32, answer: u32, moved: u64): i32 {
   }
   undo();
   inversePlan.clear();
-  if (answer == <u32>ANSWER_HALF_DONE) takeHalfBack(commandAt(plan, done), moved);
-  for (let i = done; i > 0; --i) takeBack(commandAt(plan, i - 1));
+  if (answer == <u32>ANSWER_HALF_DONE) {
+    const command = commandAt(plan, done);
+    kindOfOp(command.op).takeHalfBack(command, moved);
+  }
+  for (let i = done; i > 0; --i) {
+    const command = commandAt(plan, i - 1);
+    kindOfOp(command.op).takeBack(command);
+  }
   if (exhausted) {
     state = POISONED;
     return fail(ERR_NO_MEMORY);
   }
   state = UNWINDING;
   return <i32>commandCount(inversePlan);
-}
-
-/** A slot comes or goes as a whole. */
-function takeHalfBack(command: Command, moved: u64): void {
-  if (command.op == OP_SLOT_ADD || command.op == OP_SLOT_DELETE) return;
-  if (command.op != OP_VA_PARK && command.op != OP_VA_UNPARK) {
-    restore(command);
-    return;
-  }
-  if (moved != 0) emitInverse(command, inverseOp(command.op), moved);
-  if (command.op == OP_VA_UNPARK) {
-    restore(command);
-  } else if (moved != command.length) {
-    const left = command.length - moved;
-    const offset = command.offset + moved;
-    emitVa(
-      inversePlan,
-      OP_VA_PROTECT,
-      command.sink,
-      command.gpa + moved,
-      left,
-      command.backing,
-      offset,
-      command.access,
-    );
-  }
-}
-
-function emitInverse(command: Command, op: u32, length: u64): void {
-  const inverse = emit(inversePlan, op, command.sink, command.gpa, length);
-  memory.copy(changetype<usize>(inverse), changetype<usize>(command), offsetof<Command>());
-  inverse.op = op;
-  inverse.length = length;
-}
-
-function takeBack(command: Command): void {
-  const op = inverseOp(command.op);
-  if (op == 0) {
-    restore(command);
-    return;
-  }
-  emitInverse(command, op, command.length);
-  // What was there before private pages came, and was mapped over.
-  if (command.op == OP_VA_UNPARK) restore(command);
-}
-
-function restore(command: Command): void {
-  // A sink that came with the transaction had nothing.
-  if (!sinks.isAlive(command.sink)) {
-    const isLimit = command.op == OP_VA_LIMIT;
-    const op = isLimit ? OP_VA_LIMIT : OP_VA_UNMAP;
-    emitVa(inversePlan, op, command.sink, command.gpa, command.length, 0, 0, isLimit ? ACCESS_ALL : 0);
-    return;
-  }
-  const last = lastOf(command.gpa, command.length);
-  if (command.op == OP_VA_LIMIT) restoreLimits(command.sink, command.gpa, last, inversePlan);
-  else if (command.op == OP_VA_PROTECT) restoreAccess(command.sink, command.gpa, last, inversePlan);
-  else restoreRange(command.sink, command.gpa, last, inversePlan);
 }
 
 /** The inverse was executed, as far as that went: what of it failed is said to be lost by the next transaction. */

@@ -1,7 +1,7 @@
 // The invariants, checked over the whole state: around every export in the debug build. Between transactions what
 // follows from what was asked for is worked out anew and compared: flat views, VA pieces, memory slots.
 
-import { ACCESS_ALL, KIND_ALIAS, KIND_CONTAINER, OBJECT_PRIVATE, PAGE_SHIFT, REGION_EMPTY, SINK_VA } from './abi';
+import { KIND_ALIAS, KIND_CONTAINER, OBJECT_PRIVATE, PAGE_SHIFT, REGION_EMPTY } from './abi';
 import {
   objectOf,
   objects,
@@ -16,13 +16,11 @@ import {
 } from './asked/records';
 import { resetVisits } from './asked/touch';
 import { clearExhausted, exhausted } from './base/heap';
-import { LAST_BYTE, lengthOf, pageLast, plusClipped } from './base/range';
-import { VECTOR_SIZE, Vector } from './base/vector';
+import { lengthOf, pageLast, plusClipped } from './base/range';
 import { isIdle } from './plan';
 import { render } from './seen/flatten';
-import { PIECE_BYTES, Piece } from './sinks/parts';
-import { heldPieces } from './sinks/pieces';
-import { slotAccess, slotIsTaken, slotNumber, wantedSlots } from './sinks/slots';
+import { kindOfSink } from './sinks/kinds';
+import { slotIsTaken } from './sinks/partition';
 import { isAsBefore } from './tree/before';
 import { Span } from './tree/node';
 import { CURSOR_SIZE, Cursor } from './tree/tree';
@@ -31,7 +29,6 @@ import { savepoint, undo } from './undo/journal';
 
 const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 const other = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Slot of the tree that a flat view is worked out in. */
 const fresh: usize = memory.data(8, 8);
 
@@ -153,15 +150,10 @@ function verifySink(id: u32): void {
   verifyTree(sink.protectionsSlot, JOINED);
   verifyTree(sink.stateSlot, DISJOINT);
   verifyTree(sink.lostSlot, JOINED);
-  if (sink.kind == <u8>SINK_VA) verifyUsers(id);
+  verifyUsers(id);
   if (!isIdle()) return;
   assert(!sink.detaching && !sink.attaching && isAsBefore(sink.protectionsSlot));
-  wanted.clear();
-  if (sink.kind == <u8>SINK_VA) heldPieces(sink, 0, LAST_BYTE, wanted);
-  else wantedSlots(sink, 0, LAST_BYTE, wanted);
-  if (exhausted) clearExhausted();
-  else if (sink.kind == <u8>SINK_VA) verifyPieces(id);
-  else verifySlots(id);
+  kindOfSink(id).verify(id);
 }
 
 function verifyUsers(id: u32): void {
@@ -170,39 +162,6 @@ function verifyUsers(id: u32): void {
     if (sinks.isAlive(i) && sinkOf(i).va == id + 1 && !sinkOf(i).detaching) ++users;
   }
   assert(users == sinkOf(id).users);
-}
-
-/** The pieces lie in the sink; private ones are known to their objects. */
-function verifyPieces(id: u32): void {
-  assert(sinkOf(id).state == 0);
-  for (let at: u32 = 0; at < wanted.length; at += PIECE_BYTES) {
-    const piece = changetype<Piece>(wanted.at(at));
-    assert(piece.last <= sinkOf(id).last);
-    const object = objectOf(piece.b);
-    if (object.kind != <u8>OBJECT_PRIVATE) continue;
-    other.seek(object.shownSlot, piece.a);
-    const shown = other.span;
-    assert(shown != null && shown.start <= piece.a && shown.last >= piece.aAt(piece.last));
-    if (shown != null) assert(shown.b == id && shown.aAt(piece.a) == piece.start);
-  }
-}
-
-/** The slots are those that there should be, each with a number of its own. */
-function verifySlots(id: u32): void {
-  const sink = sinkOf(id);
-  const partition = sink.partition - 1;
-  let at: u32 = 0;
-  cursor.seek(sink.stateSlot, 0);
-  for (let span = cursor.span; span != null; span = cursor.span) {
-    assert(at < wanted.length);
-    const slot = changetype<Span>(wanted.at(at));
-    at += offsetof<Span>();
-    assert(slot.start == span.start && slot.last == span.last && slot.a == span.a && slot.b == span.b);
-    assert(slot.c == slotAccess(span.c) && slot.c != 0 && slot.c <= <u32>ACCESS_ALL);
-    assert(slotNumber(span.c) < partitionOf(partition).slotLimit && slotIsTaken(partition, slotNumber(span.c)));
-    cursor.next();
-  }
-  assert(at == wanted.length);
 }
 
 function verifyPartition(id: u32): void {

@@ -31,6 +31,9 @@ function machine(build: Build): World {
     `);
 }
 
+/** A place that is free for another attachment. */
+const AT = { partition: 0, offset: 0x100000, last: 0x1fffff };
+
 type Case = readonly [code: CoreErrorCode, change: string | ((world: World) => void)];
 
 /** A change in words is a transaction of its own; a function is called inside of one. */
@@ -45,8 +48,8 @@ const CASES: readonly Case[] = [
   ['BAD_ID', ({ core }) => core.destroyPartition(999)],
   ['BAD_ID', ({ core }) => core.detach(999)],
   ['BAD_ID', ({ core }) => core.protect(999, 0, 4095, 7)],
-  ['BAD_ID', ({ core }) => core.attachVa(999, 4096)],
-  ['BAD_ID', ({ core }) => core.attachPartition(999, 0, 0, 0, 4095)],
+  ['BAD_ID', ({ core }) => core.attach(abi.SINK_VA, 999, { last: 4095 })],
+  ['BAD_ID', ({ core }) => core.attach(abi.SINK_PARTITION, 0, { partition: 999, va: 0, last: 4095 })],
   ['BAD_ID', ({ core }) => [core.detach(1), core.detach(1)]],
   ['BAD_KIND', ({ core }) => core.createRegion(0, 4096, 0)],
   ['BAD_KIND', ({ core }) => core.createRegion(abi.KIND_ALIAS, 4096, 0)],
@@ -57,7 +60,10 @@ const CASES: readonly Case[] = [
   ['BAD_KIND', 'map system 0 1000 file 0'],
   ['BAD_KIND', 'map window 0 1000 file 0'],
   ['BAD_KIND', 'unmap uart 0 1000'],
-  ['BAD_KIND', ({ core }) => core.attachPartition(0, 0, 1, 1048576, 2097151)],
+  ['BAD_KIND', ({ core }) => core.attach(abi.SINK_PARTITION, 0, { ...AT, va: 1 })],
+  ['BAD_KIND', ({ core }) => core.attach(abi.SINK_VA, 0, { va: 0, last: 4095 })],
+  ['BAD_KIND', ({ core }) => core.attach(0, 0, { last: 4095 })],
+  ['BAD_KIND', ({ core }) => core.attach(abi.SINK_KINDS + 1, 0, { last: 4095 })],
   ['BAD_FLAGS', ({ core }) => core.createRegion(abi.KIND_RAM, 4096, 128)],
   ['BAD_FLAGS', ({ core }) => core.createAlias(1, 0, 4096, 16)],
   ['BAD_FLAGS', ({ core }) => core.setFlags(1, abi.REGION_EMPTY)],
@@ -179,12 +185,10 @@ for (const build of BUILDS) {
 
   test(`reads of what is not there are refused, in every way (${build})`, (t) => {
     const { core } = machine(build);
-    for (const read of ['flat', 'mappings', 'pieces', 'slots', 'protections', 'region', 'children'] as const) {
+    for (const read of ['flat', 'mappings', 'sinkRows', 'protections', 'region', 'children'] as const) {
       for (const id of [999, 4294967295]) t.throws(() => core[read](id), { code: 'BAD_ID' }, read);
     }
     t.throws(() => core.explain(999, 0), { code: 'BAD_ID' });
-    t.throws(() => core.pieces(1), { code: 'BAD_ID' }, 'sink 1 is no VA space');
-    t.throws(() => core.slots(0), { code: 'BAD_ID' }, 'sink 0 is no partition');
   });
 
   test(`every change needs a transaction, and none is accepted while a plan is out (${build})`, (t) => {
@@ -206,10 +210,10 @@ for (const build of BUILDS) {
       destroyObject: () => core.destroyObject(1),
       map: () => core.map(1, 0, 4096, 0, 0, 0),
       unmap: () => core.unmap(1, 0, 4096),
-      attachVa: () => core.attachVa(0, 4096),
+      'attach a VA space': () => core.attach(abi.SINK_VA, 0, { last: 4095 }),
       createPartition: () => core.createPartition(1),
       destroyPartition: () => core.destroyPartition(0),
-      attachPartition: () => core.attachPartition(0, 0, 0, 1048576, 2097151),
+      'attach a partition': () => core.attach(abi.SINK_PARTITION, 0, { ...AT, va: 0 }),
       detach: () => core.detach(1),
       protect: () => core.protect(0, 0, 4095, 1),
       commit: () => core.commit(),
@@ -283,8 +287,8 @@ test('there can be as many things as abi.ts says, and no more', (t) => {
   t.throws(() => core.createSpace(0, 0), { code: 'CAPACITY' });
   for (let i = 0; i < abi.MAX_PARTITIONS; i++) core.createPartition(1);
   t.throws(() => core.createPartition(1), { code: 'CAPACITY' });
-  for (let i = 0; i < abi.MAX_SINKS; i++) core.attachVa(0, 4096);
-  t.throws(() => core.attachVa(0, 4096), { code: 'CAPACITY' });
+  for (let i = 0; i < abi.MAX_SINKS; i++) core.attach(abi.SINK_VA, 0, { last: 4095 });
+  t.throws(() => core.attach(abi.SINK_VA, 0, { last: 4095 }), { code: 'CAPACITY' });
   core.abort();
   core.begin();
   t.is(core.createSpace(0, 0), 0);

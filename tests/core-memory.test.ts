@@ -111,7 +111,7 @@ test('memory does not grow while mappings, regions, spaces and sinks come and go
 
 /** What there is, as far as these tests change it. */
 function picture({ core }: World): unknown[] {
-  return [core.flat(0), core.mappings(1), core.pieces(0), core.slots(1), core.children(0)];
+  return [core.flat(0), core.mappings(1), core.sinkRows(0), core.sinkRows(1), core.children(0)];
 }
 
 /** The answer to a change. */

@@ -55,13 +55,15 @@ class Machine {
 
   /** Which byte of which block each slot shows, in QEMU's words; slots that go on where another ends are one. */
   slots(): string[] {
-    const rows = this.#world.core.slots(this.#world.id('sink', 'vtl0')).map(({ id, start, last, offset, flags }) => ({
-      gpa: Number(start),
-      size: Number(last) - Number(start) + 1,
-      block: this.#world.names.regions.get(id) as string,
-      blockOffset: Number(offset),
-      readonly: (flags & abi.ACCESS_WRITE) === 0,
-    }));
+    const rows = this.#world.core
+      .sinkRows(this.#world.id('sink', 'vtl0'))
+      .map(({ id, start, last, offset, flags }) => ({
+        gpa: Number(start),
+        size: Number(last) - Number(start) + 1,
+        block: this.#world.names.regions.get(id) as string,
+        blockOffset: Number(offset),
+        readonly: (flags & abi.ACCESS_WRITE) === 0,
+      }));
     return joined(rows);
   }
 }

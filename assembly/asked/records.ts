@@ -96,17 +96,19 @@ export class MappableObject extends Entry {
 @unmanaged
 export class Sink extends Entry {
   kind: u8;
+  /** Kind of difference in mappings (see touch.ts) from which on it must be looked at. */
+  heeds: u8;
   /** On its way out: what it should have is nothing. */
   detaching: u8;
   /** Came with this transaction: what it had is nothing. */
   attaching: u8;
   space: u32;
   nextOfSpace: u32;
-  /** Partition sinks: whose attachment this is. */
+  /** Partition that it belongs to; 0 for none. */
   partition: u32;
-  /** Partition sinks: the VA sink whose HVAs are used. */
+  /** VA sink whose HVAs it uses; 0 for none. */
   va: u32;
-  /** How many attachments use this VA sink. */
+  /** Sinks that use its HVAs. */
   users: u32;
   /** Added to a GPA of the space to give the sink's own. */
   offset: u64;

@@ -9,7 +9,6 @@ import {
   MAX_VISITS,
   REGION_DISABLED,
   REGION_EMPTY,
-  SINK_VA,
   VISITS_PER_REGION,
 } from '../abi';
 import { fail } from '../base/failure';
@@ -142,7 +141,6 @@ export function markSpace(id: u32, start: u64, last: u64, what: u32): void {
     return;
   }
   for (let sink = spaceOf(id).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-    if (what == WRITABILITY || sinkOf(sink - 1).kind == SINK_VA)
-      addWindow(sinkWindows, sink - 1, start, last, walkEdit);
+    if (what >= <u32>sinkOf(sink - 1).heeds) addWindow(sinkWindows, sink - 1, start, last, walkEdit);
   }
 }

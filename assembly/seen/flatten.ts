@@ -15,10 +15,9 @@ import {
   REGION_EMPTY,
   REGION_NONVOLATILE,
   REGION_READONLY,
-  SINK_VA,
 } from '../abi';
 import { Region, regionOf, sinkOf, spaceOf } from '../asked/records';
-import { mappingsChanged, refuseDepth, stepTo, visit, WRITABILITY } from '../asked/touch';
+import { mappingsChanged, refuseDepth, stepTo, visit } from '../asked/touch';
 import { fail } from '../base/failure';
 import { plusClipped, sumFits } from '../base/range';
 import { sortIds } from '../base/sort';
@@ -64,8 +63,7 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
   // Mappings of regions that are or were seen here may have changed too: then this edit is not the only reason.
   if (mappingsChanged != 0) edit = 0;
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-    const isVa = sinkOf(sink - 1).kind == SINK_VA;
-    if (isChanged || mappingsChanged == WRITABILITY || (mappingsChanged != 0 && isVa))
+    if (isChanged || mappingsChanged >= <u32>sinkOf(sink - 1).heeds)
       addWindow(sinkWindows, sink - 1, start, last, edit);
   }
   return 0;

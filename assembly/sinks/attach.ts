@@ -3,27 +3,15 @@
 
 import {
   ACCESS_ALL,
-  ERR_ATTACHMENT_OVERLAP,
   ERR_BAD_FLAGS,
   ERR_BAD_ID,
   ERR_BAD_KIND,
   ERR_BAD_RANGE,
   ERR_IN_USE,
   ERR_UNALIGNED,
-  SINK_PARTITION,
-  SINK_VA,
+  SINK_KINDS,
 } from '../abi';
-import {
-  changePartition,
-  changeSink,
-  changeSpace,
-  partitionOf,
-  partitions,
-  sinkOf,
-  sinks,
-  spaceOf,
-  spaces,
-} from '../asked/records';
+import { changePartition, changeSink, changeSpace, sinkOf, sinks, spaceOf, spaces } from '../asked/records';
 import { fail } from '../base/failure';
 import { isPageAligned, LAST_BYTE } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
@@ -31,55 +19,36 @@ import { noteEdit } from '../tree/before';
 import * as spans from '../tree/spans';
 import * as tree from '../tree/tree';
 import { addWindow, sinkWindows } from '../undo/touched';
-import { destroyPartition } from './slots';
+import { kindAt } from './kinds';
 
 /** Protections that were just taken out: Spans. */
 const taken = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** A linear reservation of `size` bytes that mirrors the space from GPA 0; 0 stands for 2^64. */
-export function attachVa(space: u32, size: u64): i32 {
+/** Attaches a sink of a kind to a space: GPA g is g + `offset` in its own numbering, in which `last` is the last that it can be
+ *  given. `owner`: the partition that it belongs to; `via`: the VA sink whose HVAs it uses; each id + 1, 0 where the kind has
+ *  none. Returns the sink's id, or a code. */
+export function attachSink(kind: u32, space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
+  if (kind == 0 || kind > <u32>SINK_KINDS) return fail(ERR_BAD_KIND);
   if (!spaces.isAlive(space)) return fail(ERR_BAD_ID);
-  if (!isPageAligned(size)) return fail(ERR_UNALIGNED, 0, 0, size);
-  const id = newSink(SINK_VA, space);
-  if (id >= 0) sinkOf(id).last = size - 1;
-  return id;
-}
-
-/** A partition that sees GPA g of the space at g + offset, and none whose own address is past `lastGpa`. */
-export function attachPartition(partition: u32, space: u32, va: u32, offset: u64, lastGpa: u64): i32 {
-  if (!partitions.isAlive(partition) || !spaces.isAlive(space) || !sinks.isAlive(va)) return fail(ERR_BAD_ID);
-  if (partitionOf(partition).isDown) return fail(ERR_BAD_ID);
-  const vaSink = sinkOf(va);
-  if (vaSink.kind != SINK_VA || vaSink.space != space + 1 || vaSink.detaching) return fail(ERR_BAD_KIND, 0, va + 1);
   if (!isPageAligned(offset)) return fail(ERR_UNALIGNED, 0, 0, offset);
-  if (lastGpa < offset) return fail(ERR_BAD_RANGE, 0, 0, lastGpa);
-  for (let other: u32 = 0; other < sinks.count; ++other) {
-    if (!sinks.isAlive(other) || sinkOf(other).partition != partition + 1) continue;
-    const existing = sinkOf(other);
-    if (offset <= existing.offset + existing.last && lastGpa >= existing.offset)
-      return fail(ERR_ATTACHMENT_OVERLAP, 0, other + 1, offset);
-  }
-  const id = newSink(SINK_PARTITION, space);
-  if (id < 0) return id;
-  const sink = sinkOf(id);
-  sink.partition = partition + 1;
-  sink.va = va + 1;
-  sink.offset = offset;
-  sink.last = lastGpa - offset;
-  changePartition(partition).uses += 1;
-  changeSink(va).users += 1;
-  return id;
-}
-
-function newSink(kind: u32, space: u32): i32 {
+  if (last < offset) return fail(ERR_BAD_RANGE, 0, 0, last);
+  const error = kindAt(kind).admit(space, owner, via, offset, last);
+  if (error != 0) return error;
   const id = sinks.allocate();
   if (id < 0) return fail(id);
   const sink = sinkOf(id);
   sink.kind = <u8>kind;
+  sink.heeds = <u8>kindAt(kind).heeds;
   sink.space = space + 1;
+  sink.partition = owner;
+  sink.va = via;
+  sink.offset = offset;
+  sink.last = last - offset;
   sink.attaching = true;
   sink.nextOfSpace = spaceOf(space).sinks;
   changeSpace(space).sinks = id + 1;
+  if (owner != 0) changePartition(owner - 1).uses += 1;
+  if (via != 0) changeSink(via - 1).users += 1;
   addWindow(sinkWindows, id, 0, LAST_BYTE);
   return id;
 }
@@ -110,13 +79,6 @@ export function removeSink(id: u32): void {
   assert(sink.state == 0 && sink.lost == 0);
   tree.clear(sink.protectionsSlot);
   sinks.release(id);
-}
-
-/** Precondition: alive. */
-export function removePartition(id: u32): i32 {
-  if (partitionOf(id).uses != 0) return fail(ERR_IN_USE, 0, id + 1);
-  destroyPartition(id);
-  return 0;
 }
 
 /** Leaves of the access in [start, last], which are whole pages, only ACCESS_*; ACCESS_ALL takes the protection away. */

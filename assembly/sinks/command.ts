@@ -1,7 +1,17 @@
-// Commands and the lists they are gathered in. A plan is removals before additions; among removals partitions go before
-// VA spaces, among additions VA spaces before partitions: nobody ever refers to what is not there.
+// Commands and the lists they are gathered in: for each kind of sink its removals and its additions. A plan is all removals,
+// then all additions. SINK_* are numbered in the order of additions, and removals run the other way: nobody ever refers to
+// what is not there.
 
-import { COMMAND_SIZE, OP_IS_REMOVAL, OP_IS_REVERSIBLE, OP_VA_LIMIT, OP_VA_PROTECT, OP_VA_UNMAP } from '../abi';
+import {
+  CLASS_NONE,
+  COMMAND_SIZE,
+  OP_IS_REMOVAL,
+  OP_IS_REVERSIBLE,
+  OP_VA_LIMIT,
+  OP_VA_PROTECT,
+  OP_VA_UNMAP,
+  SINK_KINDS,
+} from '../abi';
 import { copyWords, zeroWords } from '../base/bytes';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 
@@ -21,10 +31,23 @@ export class Command {
   unused: u64;
 }
 
-export const slotRemovals = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-export const vaRemovals = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-export const vaAdditions = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-export const slotAdditions = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** Two lists a kind (Vectors). */
+const lists: usize = memory.data(<i32>(2 * SINK_KINDS * VECTOR_SIZE), 8);
+
+function listAt(index: u32): Vector {
+  return changetype<Vector>(lists + index * VECTOR_SIZE);
+}
+
+/** What the plan takes from sinks of a kind. */
+export function removalsOf(kind: u32): Vector {
+  return listAt(2 * (kind - 1));
+}
+
+/** What the plan gives to sinks of a kind. */
+export function additionsOf(kind: u32): Vector {
+  return listAt(2 * (kind - 1) + 1);
+}
+
 /** The whole plan, once it is made. */
 export const plan = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** The commands that take an executed part of it back. */
@@ -33,20 +56,25 @@ export const inversePlan = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Written to when memory has run out and the plan will be thrown away. */
 const nowhere: usize = memory.data(COMMAND_SIZE, 8);
 
+/** Disturbance class (CLASS_*) of the plan. */
+export let planClass: u32 = CLASS_NONE;
+
+/** Says that the plan disturbs the guest at least so much (CLASS_*). */
+export function disturb(least: u32): void {
+  planClass = max(planClass, least);
+}
+
+/** Begins a plan. */
 export function clearCommands(): void {
-  slotRemovals.clear();
-  vaRemovals.clear();
-  vaAdditions.clear();
-  slotAdditions.clear();
+  for (let i: u32 = 0; i < 2 * <u32>SINK_KINDS; ++i) listAt(i).clear();
+  planClass = CLASS_NONE;
 }
 
 /** Puts the lists behind each other into `plan`. */
 export function assemblePlan(): void {
   plan.clear();
-  append(slotRemovals);
-  append(vaRemovals);
-  append(vaAdditions);
-  append(slotAdditions);
+  for (let kind: u32 = SINK_KINDS; kind > 0; --kind) append(removalsOf(kind));
+  for (let kind: u32 = 1; kind <= <u32>SINK_KINDS; ++kind) append(additionsOf(kind));
 }
 
 function append(list: Vector): void {
@@ -101,7 +129,13 @@ export function emitVa(
   return command;
 }
 
-/** The op that takes this one back, where its fields say all that is needed; 0 where the old content is. */
-export function inverseOp(op: u32): u32 {
-  return op & OP_IS_REVERSIBLE ? op ^ OP_IS_REMOVAL : 0;
+/** Emits the first `length` bytes of a command into `inversePlan`, as the operation that takes them back. Precondition:
+ *  OP_IS_REVERSIBLE. */
+export function emitInverse(command: Command, length: u64): void {
+  assert((command.op & OP_IS_REVERSIBLE) != 0);
+  const op = command.op ^ OP_IS_REMOVAL;
+  const inverse = emit(inversePlan, op, command.sink, command.gpa, length);
+  copyWords(changetype<usize>(inverse), changetype<usize>(command), COMMAND_SIZE);
+  inverse.op = op;
+  inverse.length = length;
 }

@@ -26,7 +26,7 @@ import * as spans from '../tree/spans';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { ensureStep } from '../undo/journal';
 import { addWindow, sinkWindows, WINDOW_BYTES, windowAt } from '../undo/touched';
-import { emitVa, vaRemovals } from './command';
+import { emitVa, removalsOf } from './command';
 import { PIECE_BYTES, Piece } from './parts';
 import { heldPieces } from './pieces';
 
@@ -208,8 +208,9 @@ export function sendHome(object: u32, offset: u64, last: u64): bool {
     const start = span.aAt(max(offset, span.start));
     const from = max(offset, span.start);
     const to = min(last, span.last);
-    if (sinkOf(id).kind != <u8>SINK_VA || isHeld(sinkOf(id), start) || heldLast < start + (to - from)) return false;
-    emitVa(vaRemovals, OP_VA_PARK, id, start, lengthOf(from, to), object, from, 0);
+    assert(sinkOf(id).kind == <u8>SINK_VA);
+    if (isHeld(sinkOf(id), start) || heldLast < start + (to - from)) return false;
+    emitVa(removalsOf(SINK_VA), OP_VA_PARK, id, start, lengthOf(from, to), object, from, 0);
     spans.erase(slot, from, to);
     noteLost(sinkOf(id), start, start + (to - from));
   }

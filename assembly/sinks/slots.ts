@@ -9,32 +9,35 @@ import {
   ACCESS_ALL,
   ACCESS_READ,
   ACCESS_WRITE,
-  CLASS_NONE,
   CLASS_UNCHANGED_BYTES,
+  ERR_ATTACHMENT_OVERLAP,
+  ERR_BAD_ID,
+  ERR_BAD_KIND,
   ERR_BAD_RANGE,
-  ERR_NO_MEMORY,
   ERR_NO_SLOTS,
   ERR_PAST_LIMIT,
-  MAX_SLOTS,
   OP_SLOT_ADD,
   OP_SLOT_DELETE,
+  SINK_PARTITION,
+  SINK_VA,
 } from '../abi';
 import { changePartition, isWritable, partitionOf, partitions, Sink, sinkOf, sinks, spaceOf } from '../asked/records';
 import { fail } from '../base/failure';
-import { ensure, shiftFor } from '../base/heap';
 import { LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { Span } from '../tree/node';
+import { readSpans, rowAt } from '../tree/rows';
 import * as tree from '../tree/tree';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
-import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from '../undo/journal';
+import { ensureStep } from '../undo/journal';
 import { sinkWindows, WINDOW_BYTES, windowAt } from '../undo/touched';
-import { emit, slotAdditions, slotRemovals } from './command';
+import { additionsOf, Command, disturb, emit, emitInverse, planClass, removalsOf } from './command';
 import { heldLast, isHeld, isLosing, noteLost } from './lost';
+import { giveSlot, takeSlot } from './partition';
 import { isMappedReadonly, protectedAccess, protectionLast, showsPages, writabilityLast } from './parts';
 import { hasLargePages, heldLimits } from './pieces';
-import { bytesKept } from './va';
+import { bytesKept } from './va-changes';
 
 const SPAN_BYTES: u32 = offsetof<Span>();
 const ACCESS_BITS: u32 = 8;
@@ -58,9 +61,6 @@ const renamed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Which part of `added` is whose: sink, start and end (u32 each). */
 const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** How much the slots disturb the guest by this plan. */
-export let slotClass: u32 = CLASS_NONE;
-
 // The `c` of a partition's state tree.
 export function slotNumber(c: u32): u32 {
   return c >> ACCESS_BITS;
@@ -70,57 +70,19 @@ export function slotAccess(c: u32): u32 {
   return c & ACCESS_MASK;
 }
 
-// ---- Partitions and their slot numbers -----------------------------------------------------
-
-/** `slotLimit`: how many slots the hypervisor gives it. */
-export function createPartition(slotLimit: u32): i32 {
-  if (slotLimit == 0 || slotLimit > <u32>MAX_SLOTS) return fail(ERR_BAD_RANGE);
-  const id = partitions.allocate();
-  if (id < 0) return fail(id);
-  const bytes = ((slotLimit + 63) >> 6) << 3;
-  if (!ensureStep() || !ensure(bytes + 64)) return ERR_NO_MEMORY;
-  const partition = partitionOf(id);
-  partition.slotLimit = slotLimit;
-  partition.bitmapShift = shiftFor(bytes);
-  partition.bitmap = <u32>allocateJournaled(partition.bitmapShift);
-  memory.fill(partition.bitmap, 0, bytes);
-  return id;
-}
-
-/** Precondition: alive, without attachments. */
-export function destroyPartition(id: u32): void {
-  const partition = partitionOf(id);
-  releaseJournaled(partition.bitmap, partition.bitmapShift);
-  partitions.release(id);
-}
-
-export function slotIsTaken(id: u32, slot: u32): bool {
-  return (load<u64>(<usize>partitionOf(id).bitmap + ((slot >> 6) << 3)) & ((<u64>1) << (slot & 63))) != 0;
-}
-
-/** The lowest free slot, now taken; -1 for none. */
-function takeSlot(id: u32): i32 {
-  const partition = changePartition(id);
-  if (partition.slotsUsed == partition.slotLimit) return -1;
-  let word = <usize>partition.bitmap + ((partition.lowestFree >> 6) << 3);
-  while (load<u64>(word) == u64.MAX_VALUE) word += 8;
-  const bit = <u32>ctz(~load<u64>(word));
-  saveImage(word, 8);
-  store<u64>(word, load<u64>(word) | ((<u64>1) << bit));
-  const slot = ((<u32>(word - partition.bitmap)) << 3) + bit;
-  assert(slot < partition.slotLimit);
-  partition.slotsUsed += 1;
-  partition.lowestFree = slot + 1;
-  return <i32>slot;
-}
-
-function giveSlot(id: u32, slot: u32): void {
-  const partition = changePartition(id);
-  const word = <usize>partition.bitmap + ((slot >> 6) << 3);
-  saveImage(word, 8);
-  store<u64>(word, load<u64>(word) & ~((<u64>1) << (slot & 63)));
-  partition.slotsUsed -= 1;
-  partition.lowestFree = min(partition.lowestFree, slot);
+/** An attachment of partition `owner`, whose slots have the HVAs of the VA sink `via`. */
+export function admitSlots(space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
+  if (owner == 0 || via == 0 || !partitions.isAlive(owner - 1) || !sinks.isAlive(via - 1)) return fail(ERR_BAD_ID);
+  if (partitionOf(owner - 1).isDown) return fail(ERR_BAD_ID);
+  const va = sinkOf(via - 1);
+  if (va.kind != <u8>SINK_VA || va.space != space + 1 || va.detaching) return fail(ERR_BAD_KIND, 0, via);
+  for (let other: u32 = 0; other < sinks.count; ++other) {
+    if (!sinks.isAlive(other) || sinkOf(other).partition != owner) continue;
+    const existing = sinkOf(other);
+    if (offset <= existing.offset + existing.last && last >= existing.offset)
+      return fail(ERR_ATTACHMENT_OVERLAP, 0, other + 1, offset);
+  }
+  return 0;
 }
 
 /** Precondition: alive. All slots of the partition are gone with it, and it is given no more. */
@@ -135,7 +97,8 @@ export function shutDownPartition(id: u32): i32 {
 }
 
 /** The attachment's slots in [start, last] are not there: they are lost. Returns 0 or a code. */
-export function loseSlots(id: u32, start: u64, last: u64): i32 {
+export function loseSlots(id: u32, start: u64, last: u64, object: u32, _offset: u64): i32 {
+  if (object != 0) return fail(ERR_BAD_KIND, 0, object);
   state.seek(sinkOf(id).stateSlot, start);
   for (let span = state.span; span != null && span.start <= last; span = state.span) {
     if (span.start < start || span.last > last) return fail(ERR_BAD_RANGE, 0, id + 1, span.last);
@@ -241,11 +204,10 @@ export function beginSlots(): void {
   removed.clear();
   added.clear();
   runs.clear();
-  slotClass = CLASS_NONE;
 }
 
 /** Notes what goes and what comes in the partition sink's windows, a run of `sinkWindows`. Returns 0 or a code. */
-export function diffSlots(id: u32, from: u32, end: u32): i32 {
+export function compareSlots(id: u32, from: u32, end: u32): i32 {
   const sink = sinkOf(id);
   const firstRemoved = removed.length;
   const firstAdded = added.length;
@@ -339,9 +301,9 @@ function applyRenames(id: u32): void {
 /** Bytes whose slot goes and comes again are absent in between: are there some that stay the same? */
 function noteDisturbance(sink: Sink, firstRemoved: u32, firstAdded: u32): void {
   walk.begin(removed.at(firstRemoved), removed.end, added.at(firstAdded), added.end, SPAN_BYTES);
-  while (slotClass != CLASS_UNCHANGED_BYTES && walk.next()) {
+  while (planClass != CLASS_UNCHANGED_BYTES && walk.next()) {
     if (walk.inLeft == null || walk.inRight == null) continue;
-    slotClass = max(slotClass, bytesKept(sink.va - 1, walk.start, walk.last));
+    disturb(bytesKept(sink.va - 1, walk.start, walk.last));
   }
 }
 
@@ -352,14 +314,14 @@ function planRemovals(id: u32, firstRemoved: u32): void {
   for (let at = firstRemoved; at < removed.length; at += SPAN_BYTES) {
     if (!ensureStep()) return;
     const span = changetype<Span>(removed.at(at));
-    emitSlot(slotRemovals, OP_SLOT_DELETE, id, span, slotNumber(span.c), slotAccess(span.c));
+    emitSlot(removalsOf(SINK_PARTITION), OP_SLOT_DELETE, id, span, slotNumber(span.c), slotAccess(span.c));
     giveSlot(sink.partition - 1, slotNumber(span.c));
     tree.remove(sink.stateSlot, span.start, span.b);
   }
 }
 
 /** Commands for everything that comes, with slot numbers: when all that goes has given its own back. Returns 0 or a code. */
-export function planSlotAdditions(): i32 {
+export function planSlots(): i32 {
   for (let run: u32 = 0; run < runs.length; run += 12) {
     const id = load<u32>(runs.at(run));
     const end = load<u32>(runs.at(run), 8);
@@ -372,7 +334,7 @@ export function planSlotAdditions(): i32 {
         continue;
       }
       if (slot < 0) return fail(ERR_NO_SLOTS, span.b + 1, id + 1, span.start);
-      emitSlot(slotAdditions, OP_SLOT_ADD, id, span, slot, span.c);
+      emitSlot(additionsOf(SINK_PARTITION), OP_SLOT_ADD, id, span, slot, span.c);
       tree.insert(sinkOf(id).stateSlot, span.start, span.last, span.a, span.b, ((<u32>slot) << ACCESS_BITS) | span.c);
     }
   }
@@ -388,4 +350,28 @@ function emitSlot(list: Vector, op: u32, id: u32, span: Span, slot: u32, access:
   command.slot = slot;
   command.region = span.b;
   command.offsetInRegion = span.a;
+}
+
+// ---- Back, and out -------------------------------------------------------------------------
+
+/** Emits the other one of add and delete. */
+export function takeSlotBack(command: Command): void {
+  emitInverse(command, command.length);
+}
+
+/** Nothing: a slot comes or goes as a whole. */
+export function takeHalfSlotBack(_command: Command, _moved: u64): void {}
+
+/** Fills rows with the attachment's slots. There is no other time: slots are entered when a plan is made, and taken out by undoing it. */
+export function readSlots(id: u32, from: u64, _former: bool): i32 {
+  const sink = sinkOf(id);
+  const count = readSpans(sink.stateSlot, from);
+  for (let i: u32 = 0; i < count; ++i) {
+    const row = rowAt(i);
+    const packed = row.flags;
+    row.flags = slotAccess(packed);
+    row.kind = slotNumber(packed);
+    row.other = sink.va - 1;
+  }
+  return <i32>count;
 }

@@ -1,23 +1,47 @@
-// The debug build's check of a plan: the windows have found every difference between the pieces that there were and those that there
+// The invariants of VA spaces, and the debug build's check of a plan: the windows have found every difference between the pieces that there were and those that there
 // should be. Everything that was noted is entered for it, and all of every VA space compared.
 
-import { SINK_VA } from '../abi';
-import { sinkOf, sinks } from '../asked/records';
-import { exhausted } from '../base/heap';
+import { OBJECT_PRIVATE, SINK_VA } from '../abi';
+import { objectOf, sinkOf, sinks } from '../asked/records';
+import { clearExhausted, exhausted } from '../base/heap';
 import { LAST_BYTE } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { enterNotes } from '../tree/before';
 import { Span } from '../tree/node';
+import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { heldLast, isHeld } from './lost';
-import { PIECE_BYTES, showSame } from './parts';
-import { formerPieces, wantedPieces } from './pieces';
-import { CHANGE_BYTES, Change, changes } from './va';
+import { PIECE_BYTES, Piece, showSame } from './parts';
+import { formerPieces, heldPieces, wantedPieces } from './pieces';
+import { CHANGE_BYTES, Change, changes } from './va-changes';
 
 const former = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
+const shown = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 
+/** Asserts that the pieces of a VA sink lie in it, and that private ones are known to their objects. */
+export function verifyVa(id: u32): void {
+  assert(sinkOf(id).state == 0);
+  wanted.clear();
+  heldPieces(sinkOf(id), 0, LAST_BYTE, wanted);
+  if (exhausted) {
+    clearExhausted();
+    return;
+  }
+  for (let at: u32 = 0; at < wanted.length; at += PIECE_BYTES) {
+    const piece = changetype<Piece>(wanted.at(at));
+    assert(piece.last <= sinkOf(id).last);
+    const object = objectOf(piece.b);
+    if (object.kind != <u8>OBJECT_PRIVATE) continue;
+    shown.seek(object.shownSlot, piece.a);
+    const span = shown.span;
+    assert(span != null && span.start <= piece.a && span.last >= piece.aAt(piece.last));
+    if (span != null) assert(span.b == id && span.aAt(piece.a) == piece.start);
+  }
+}
+
+/** Asserts that the changes are all that is different. */
 export function verifyChanges(): void {
   enterNotes();
   let at: u32 = 0;

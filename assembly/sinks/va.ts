@@ -4,10 +4,11 @@
 import {
   ACCESS_ALL,
   CLASS_CHANGED,
-  CLASS_NONE,
-  CLASS_UNCHANGED_BYTES,
+  ERR_BAD_KIND,
+  ERR_BAD_RANGE,
   ERR_PAST_LIMIT,
   ERR_PRIVATE_TWICE,
+  ERR_UNALIGNED,
   OBJECT_PRIVATE,
   OP_VA_LIMIT,
   OP_VA_MAP,
@@ -15,13 +16,14 @@ import {
   OP_VA_PROTECT,
   OP_VA_UNMAP,
   OP_VA_UNPARK,
+  SINK_VA,
 } from '../abi';
 import { largestPageMask } from '../asked/mapping';
 import { objectOf, sinkOf, spaceOf } from '../asked/records';
 import { zeroWords } from '../base/bytes';
 import { fail } from '../base/failure';
 import { sortByKeys } from '../base/radix';
-import { LAST_BYTE, lengthOf, pageLast, pageStart } from '../base/range';
+import { isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { editOf, enterNote, enterNotes } from '../tree/before';
 import { Span } from '../tree/node';
@@ -39,35 +41,12 @@ import {
   WINDOW_BYTES,
   windowAt,
 } from '../undo/touched';
-import { emitVa, vaAdditions, vaRemovals } from './command';
-import { heldLast, isHeld, sendHome } from './lost';
+import { additionsOf, disturb, emitVa, removalsOf } from './command';
+import { forgetRetried, heldLast, isHeld, isLosing, sendHome } from './lost';
 import { editedParts, formerParts, PIECE_BYTES, Piece, showSame, wantedParts } from './parts';
-import { hasLargePages, heldLimits, heldPieces, limitsOf, makeWhole } from './pieces';
-
-/** A stretch whose piece is not what it was. */
-@unmanaged
-export class Change {
-  sink: u32;
-  hadPiece: bool;
-  hasPiece: bool;
-  oldAccess: u8;
-  newAccess: u8;
-  start: u64;
-  last: u64;
-  oldOffset: u64;
-  newOffset: u64;
-  oldObject: u32;
-  newObject: u32;
-  region: u32;
-  unused: u32;
-  offsetInRegion: u64;
-
-  get sameBytes(): bool {
-    return this.hadPiece && this.hasPiece && this.oldObject == this.newObject && this.oldOffset == this.newOffset;
-  }
-}
-
-export const CHANGE_BYTES: u32 = offsetof<Change>();
+import { hasLargePages, limitsOf, makeWhole } from './pieces';
+import { CHANGE_BYTES, Change, changes } from './va-changes';
+import { verifyChanges } from './va-verify';
 
 /** A stretch in which the monitor may use another access than before: ACCESS_ALL for all that is mapped. */
 @unmanaged
@@ -103,21 +82,23 @@ const limitChanges = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Numbers of edits, each with a word of nothing behind it. */
 const numbers = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const NUMBER_BYTES: u32 = 16;
-export const changes = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** How much VA spaces themselves disturb the guest by this plan. */
-export let vaClass: u32 = CLASS_NONE;
+/** A linear reservation that mirrors the space from GPA 0 on. */
+export function admitVa(_space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
+  if (owner != 0 || via != 0) return fail(ERR_BAD_KIND, 0, max(owner, via));
+  if (offset != 0) return fail(ERR_BAD_RANGE, 0, 0, offset);
+  return isPageAligned(last + 1) ? 0 : fail(ERR_UNALIGNED, 0, 0, last + 1);
+}
 
 export function beginVa(): void {
   changes.clear();
   limitChanges.clear();
-  vaClass = CLASS_NONE;
 }
 
 // ---- The difference ------------------------------------------------------------------------
 
 /** Notes what is to change in the VA sink's windows, a run of `sinkWindows`. Returns 0 or a code. */
-export function diffVa(id: u32, from: u32, end: u32): i32 {
+export function compareVa(id: u32, from: u32, end: u32): i32 {
   let reached: u64 = 0;
   for (let at = from; at < end; ) {
     const first = at;
@@ -209,7 +190,7 @@ function addLimitChange(id: u32, start: u64, last: u64, oldAccess: u32, newAcces
 }
 
 /** Partitions have no slots where the monitor may use nothing: they are looked at where that changes. */
-export function markLimited(): void {
+function markLimited(): void {
   if (limitChanges.length == 0) return;
   for (let at: u32 = 0; at < limitChanges.length; at += LIMIT_CHANGE_BYTES) {
     const change = changetype<LimitChange>(limitChanges.at(at));
@@ -278,8 +259,19 @@ function diffPieces(id: u32): i32 {
 
 // ---- The commands --------------------------------------------------------------------------
 
+/** Commands for all that has changed. What other kinds refer to is settled then. Returns 0 or a code. */
+export function planVa(): i32 {
+  if (DEBUG) verifyChanges();
+  planRemovals();
+  const error = planAdditions();
+  if (error != 0) return error;
+  markLimited();
+  if (!isLosing) forgetRetried();
+  return 0;
+}
+
 /** Commands for everything that goes. What is mapped over directly needs none, unless its bytes must be kept. */
-export function planVaRemovals(): void {
+function planRemovals(): void {
   for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
     if (!ensureStep()) return;
     const change = changetype<Change>(changes.at(at));
@@ -288,7 +280,7 @@ export function planVaRemovals(): void {
     if (!change.sameBytes) {
       if (objectOf(change.oldObject).kind == OBJECT_PRIVATE) {
         emitVa(
-          vaRemovals,
+          removalsOf(SINK_VA),
           OP_VA_PARK,
           change.sink,
           change.start,
@@ -298,14 +290,23 @@ export function planVaRemovals(): void {
           change.oldAccess,
         );
         spans.erase(objectOf(change.oldObject).shownSlot, change.oldOffset, change.oldOffset + (length - 1));
-        if (change.hasPiece && change.oldAccess != 0) vaClass = CLASS_CHANGED;
+        if (change.hasPiece && change.oldAccess != 0) disturb(CLASS_CHANGED);
       } else if (!change.hasPiece || cutsPages(change)) {
-        emitVa(vaRemovals, OP_VA_UNMAP, change.sink, change.start, length, change.oldObject, change.oldOffset, 0);
-        if (change.hasPiece) vaClass = CLASS_CHANGED;
+        emitVa(
+          removalsOf(SINK_VA),
+          OP_VA_UNMAP,
+          change.sink,
+          change.start,
+          length,
+          change.oldObject,
+          change.oldOffset,
+          0,
+        );
+        if (change.hasPiece) disturb(CLASS_CHANGED);
       }
     }
   }
-  planLimits(vaRemovals, true);
+  planLimits(removalsOf(SINK_VA), true);
 }
 
 /** Whether what comes has smaller pages than what it replaces, which can only go as a whole then. */
@@ -314,7 +315,7 @@ function cutsPages(change: Change): bool {
 }
 
 /** Commands for everything that comes. Returns 0 or a code. */
-export function planVaAdditions(): i32 {
+function planAdditions(): i32 {
   for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
     if (!ensureStep()) return 0;
     const change = changetype<Change>(changes.at(at));
@@ -335,7 +336,7 @@ export function planVaAdditions(): i32 {
       spans.put(slot, change.newOffset, newLast, change.start, change.sink, 0);
     }
     const command = emitVa(
-      vaAdditions,
+      additionsOf(SINK_VA),
       op,
       change.sink,
       change.start,
@@ -349,93 +350,6 @@ export function planVaAdditions(): i32 {
       command.offsetInRegion = change.offsetInRegion;
     }
   }
-  planLimits(vaAdditions, false);
+  planLimits(additionsOf(SINK_VA), false);
   return 0;
-}
-
-/**
- * What of [start, last] of a VA sink is mapped before and after the plan: CLASS_UNCHANGED_BYTES if some byte of it stays
- * the same, CLASS_CHANGED if all of it changes, CLASS_NONE if there is none. Precondition: the plan's VA part is made.
- */
-export function bytesKept(va: u32, start: u64, last: u64): u32 {
-  let result: u32 = CLASS_NONE;
-  let at = start;
-  let index = firstChange(va, start);
-  while (true) {
-    const change = changetype<Change>(changes.at(index));
-    const isLast = index == changes.length || change.sink != va || change.start > last;
-    // Up to the next change everything is as it was.
-    if (isLast || change.start > at) {
-      wanted.clear();
-      wantedParts(sinkOf(va), at, isLast ? last : change.start - 1, wanted, PIECE_BYTES);
-      if (wanted.length != 0) return CLASS_UNCHANGED_BYTES;
-    }
-    if (isLast) return result;
-    if (change.sameBytes) return CLASS_UNCHANGED_BYTES;
-    if (change.hadPiece && change.hasPiece) result = CLASS_CHANGED;
-    if (change.last >= last) return result;
-    at = change.last + 1;
-    index += CHANGE_BYTES;
-  }
-}
-
-/** Where in `changes`, which are in order of sink and address, the first is that ends at or after `at`. */
-function firstChange(va: u32, at: u64): u32 {
-  let low: u32 = 0;
-  let high: u32 = changes.length / CHANGE_BYTES;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const change = changetype<Change>(changes.at(middle * CHANGE_BYTES));
-    if (change.sink < va || (change.sink == va && change.last < at)) low = middle + 1;
-    else high = middle;
-  }
-  return low * CHANGE_BYTES;
-}
-
-/** Appends commands that make [start, last] what the rolled back state says. Private pieces come by their own, and large pages
- *  that lie in it only in part by the command that took them away. */
-export function restoreRange(id: u32, start: u64, last: u64, out: Vector): void {
-  wanted.clear();
-  heldPieces(sinkOf(id), start, last, wanted);
-  // Smaller pages cannot be mapped over a part of a large one that is there now.
-  if (hasLargePages()) emitVa(out, OP_VA_UNMAP, id, start, lengthOf(start, last), 0, 0, 0);
-  let at = start;
-  for (let i: u32 = 0; i < wanted.length; i += PIECE_BYTES) {
-    const piece = changetype<Piece>(wanted.at(i));
-    const object = objectOf(piece.b);
-    if (object.kind == OBJECT_PRIVATE || ((piece.start | (piece.last + 1)) & object.pageMask) != 0) continue;
-    if (at < piece.start) emitVa(out, OP_VA_UNMAP, id, at, piece.start - at, 0, 0, 0);
-    emitVa(out, OP_VA_MAP, id, piece.start, lengthOf(piece.start, piece.last), piece.b, piece.a, piece.c);
-    if (piece.last == last) return;
-    at = piece.last + 1;
-  }
-  emitVa(out, OP_VA_UNMAP, id, at, lengthOf(at, last), 0, 0, 0);
-}
-
-/** Appends commands that give every piece in [start, last] the access that the rolled back state says. */
-export function restoreAccess(id: u32, start: u64, last: u64, out: Vector): void {
-  wanted.clear();
-  heldPieces(sinkOf(id), start, last, wanted);
-  for (let i: u32 = 0; i < wanted.length; i += PIECE_BYTES) {
-    const piece = changetype<Piece>(wanted.at(i));
-    emitVa(out, OP_VA_PROTECT, id, piece.start, lengthOf(piece.start, piece.last), piece.b, piece.a, piece.c);
-  }
-}
-
-/** Appends commands that limit what may be used of [start, last] as it should be. */
-export function restoreLimits(id: u32, start: u64, last: u64, out: Vector): void {
-  limitsNow.clear();
-  heldLimits(sinkOf(id), start, last, limitsNow);
-  let at = start;
-  for (let i: u32 = 0; i < limitsNow.length; i += SPAN_BYTES) {
-    const limit = changetype<Span>(limitsNow.at(i));
-    if (limit.last < at || limit.start > last) continue;
-    if (limit.start > at) emitVa(out, OP_VA_LIMIT, id, at, limit.start - at, 0, 0, ACCESS_ALL);
-    const from = max(at, limit.start);
-    const to = min(last, limit.last);
-    emitVa(out, OP_VA_LIMIT, id, from, lengthOf(from, to), 0, 0, limit.c);
-    if (to == last) return;
-    at = to + 1;
-  }
-  emitVa(out, OP_VA_LIMIT, id, at, lengthOf(at, last), 0, 0, ACCESS_ALL);
 }

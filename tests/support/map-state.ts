@@ -39,9 +39,7 @@ export function stateOf({ core, names, regions, sinks }: Context): string[] {
     ...[...sinks].flatMap(({ id, name, closed }) => [
       line('sink', id, name, closed),
       ...core.protections(id).map((row) => line('  protection', row)),
-      ...('base' in [...sinks].find((sink) => sink.id === id)! ? core.pieces(id) : core.slots(id)).map((row) =>
-        line('  row', row),
-      ),
+      ...core.sinkRows(id).map((row) => line('  row', row)),
     ]),
     line('names', ...Object.values(names).map((table) => (table instanceof Map ? [...table] : []))),
   ];

@@ -118,9 +118,9 @@ export class SmallWorld {
       for (const page of mapped) if (page < pages) this.#map(id, page, object);
     }
     this.#space = core.createSpace(0, 0);
-    this.#va = core.attachVa(this.#space, pages * PAGE);
+    this.#va = core.attach(abi.SINK_VA, this.#space, { last: pages * PAGE - 1 });
     const partition = core.createPartition(pages);
-    this.#slots = core.attachPartition(partition, this.#space, this.#va, 0, pages * PAGE - 1);
+    this.#slots = core.attach(abi.SINK_PARTITION, this.#space, { partition, va: this.#va, last: pages * PAGE - 1 });
     this.#recorder.addVa(this.#va, pages * PAGE);
     this.#recorder.addPartition(partition, pages);
     this.#recorder.attach(this.#slots, partition, this.#va, 0);

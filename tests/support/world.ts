@@ -163,7 +163,7 @@ export class World {
   pieces(va: string): string[] {
     return alignRows(
       this.core
-        .pieces(this.id('sink', va))
+        .sinkRows(this.id('sink', va))
         .map((row) => [rangeOf(row), placeIn(this.names.objects, row), accessName(row.flags)]),
     );
   }
@@ -172,7 +172,7 @@ export class World {
   slots(sink: string): string[] {
     return alignRows(
       this.core
-        .slots(this.id('sink', sink))
+        .sinkRows(this.id('sink', sink))
         .map((row) => [`${row.kind}`, rangeOf(row), placeIn(this.names.regions, row), accessName(row.flags)]),
     );
   }
@@ -198,8 +198,7 @@ export class World {
     for (let id = 0; id <= names.objects.size; id++) tell(`object ${id} mapped`, () => core.objectIsMapped(id));
     for (let id = 0; id <= names.spaces.size; id++) tell(`space ${id}`, () => core.flat(id));
     for (let id = 0; id <= names.sinks.size; id++) {
-      tell(`sink ${id} pieces`, () => core.pieces(id));
-      tell(`sink ${id} slots`, () => core.slots(id));
+      tell(`sink ${id} has`, () => core.sinkRows(id));
       tell(`sink ${id} protections`, () => core.protections(id));
     }
     return [...lines, ...this.recorder.lines()];
@@ -209,11 +208,11 @@ export class World {
   checkSinks(): void {
     const { core, recorder } = this;
     for (const sink of recorder.vas()) {
-      compare(sink, recorder.pieces(sink), rowsOf(() => core.pieces(sink)).map(pieceOf));
+      compare(sink, recorder.pieces(sink), rowsOf(() => core.sinkRows(sink)).map(pieceOf));
       compare(sink, recorder.parts(sink), rowsOf(() => core.partsIn(sink, 0, LAST_ADDRESS)).map(pieceOf));
     }
     for (const sink of recorder.attachments())
-      compare(sink, recorder.slots(sink), rowsOf(() => core.slots(sink)).map(slotOf));
+      compare(sink, recorder.slots(sink), rowsOf(() => core.sinkRows(sink)).map(slotOf));
   }
 
   #commandCells({ op, sink, gpa, length, offset, object, access, slot, region, offsetInRegion }: Command): string[] {

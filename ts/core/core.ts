@@ -45,6 +45,18 @@ export interface Command {
   readonly offsetInRegion: Address;
 }
 
+/** Where a sink stands. */
+export interface SinkPlace {
+  /** The partition that it belongs to. */
+  readonly partition?: number;
+  /** The VA space whose HVAs it uses. */
+  readonly va?: number;
+  /** Added to a GPA of the address space to give the sink's own. Default 0. */
+  readonly offset?: Address;
+  /** The last address of its own that it can be given. */
+  readonly last: Address;
+}
+
 /** How much a plan does. */
 export interface PlanFacts {
   readonly commands: number;
@@ -76,9 +88,9 @@ const NAMES = [
   ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
   ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'map', 'unmap'] as const),
-  ...(['vaAttach', 'partitionCreate', 'partitionDestroy', 'partitionAttach', 'sinkDetach', 'protect'] as const),
+  ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect'] as const),
   ...(['lose', 'shutDown', 'isDown', 'repair', 'readLost'] as const),
-  ...(['readFlat', 'readMappings', 'readPieces', 'readParts', 'readSlots', 'readProtections'] as const),
+  ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections'] as const),
   ...(['readRegion', 'readChildren', 'explain'] as const),
 ];
 
@@ -346,18 +358,18 @@ export class Core {
   unmap(region: number, offset: Address, length: Address): void {
     this.#check(this.#wasm.unmap(region, low(offset), high(offset), low(length), high(length)));
   }
-  attachVa(space: number, size: Address): number {
-    return this.#check(this.#wasm.vaAttach(space, low(size), high(size)));
-  }
   createPartition(slots: number): number {
     return this.#check(this.#wasm.partitionCreate(slots));
   }
   destroyPartition(id: number): void {
     this.#check(this.#wasm.partitionDestroy(id));
   }
-  attachPartition(partition: number, space: number, va: number, gpaOffset: Address, lastGpa: Address): number {
+  /** Attaches a sink of a kind (SINK_*) to an address space. Returns its id. */
+  attach(kind: number, space: number, { partition, va, offset = 0, last }: SinkPlace): number {
+    const owner = partition === undefined ? 0 : partition + 1;
+    const via = va === undefined ? 0 : va + 1;
     return this.#check(
-      this.#wasm.partitionAttach(partition, space, va, low(gpaOffset), high(gpaOffset), low(lastGpa), high(lastGpa)),
+      this.#wasm.sinkAttach(kind, space, owner, via, low(offset), high(offset), low(last), high(last)),
     );
   }
   detach(sink: number): void {
@@ -419,8 +431,13 @@ export class Core {
   mappingsIn(region: number, first: Address, last: Address): Row[] {
     return this.#within(last, first, (from) => this.#wasm.readMappings(region, low(from), high(from)));
   }
-  pieces(va: number): Row[] {
-    return this.#all((from) => this.#wasm.readPieces(va, low(from), high(from)));
+  /** What a sink has: the pieces of a VA space, the memory slots of an attachment. */
+  sinkRows(sink: number): Row[] {
+    return this.#all((from) => this.#wasm.readSink(sink, low(from), high(from)));
+  }
+  /** The one of these at a GPA of the space, or the first one above. */
+  sinkRowFrom(sink: number, gpa: Address): Row | undefined {
+    return this.#first(this.#wasm.readSink(sink, low(gpa), high(gpa)));
   }
   /** What may be used of the pieces in [first, last]. */
   partsIn(va: number, first: Address, last: Address): Row[] {
@@ -430,13 +447,6 @@ export class Core {
   partsFrom(va: number, gpa: Address): Row[] {
     const count = this.#check(this.#wasm.readParts(va, low(gpa), high(gpa)));
     return Array.from({ length: count }, (_, i) => this.#row(i));
-  }
-  slots(sink: number): Row[] {
-    return this.#all((from) => this.#wasm.readSlots(sink, low(from), high(from)));
-  }
-  /** The slot at a GPA of the space, or the first one above. */
-  slotFrom(sink: number, gpa: Address): Row | undefined {
-    return this.#first(this.#wasm.readSlots(sink, low(gpa), high(gpa)));
   }
   protections(sink: number): Row[] {
     return this.#all((from) => this.#wasm.readProtections(sink, low(from), high(from)));

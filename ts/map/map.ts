@@ -5,7 +5,7 @@ import { type LeaseFacts, renderLease } from '../access/lease-table.ts';
 import type { MapHandle } from '../asked/map-handle.ts';
 import { Region } from '../asked/region.ts';
 import { AddressSpace } from '../asked/space.ts';
-import { type Address, formatHex, LAST_ADDRESS } from '../core/address.ts';
+import { type Address, formatHex, LAST_ADDRESS, lastByte } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import {
@@ -256,7 +256,7 @@ export class MemoryMap extends Handle {
     return this.#context.transaction(() => {
       const reservation = obtainedFromSystem(what, () => native().Reservation.create(size, name));
       this.#context.onUndo(() => reservation.close());
-      const id = core.attachVa(spaceId, size);
+      const id = core.attach(abi.SINK_VA, spaceId, { last: lastByte(size) });
       recorder?.record({ op: 'va', id, space: spaceId, size });
       return new VaSpace(this.#context, id, name, space, reservation);
     });
@@ -277,7 +277,12 @@ export class MemoryMap extends Handle {
     const { core, partitions, recorder } = this.#context;
     return this.#context.transaction(() => {
       const partitionId = partitions.enter(checked, Math.min(slots, checked.slotLimit));
-      const id = core.attachPartition(partitionId, space, vaId, gpaOffset, lastGpa);
+      const id = core.attach(abi.SINK_PARTITION, space, {
+        partition: partitionId,
+        va: vaId,
+        offset: gpaOffset,
+        last: lastGpa,
+      });
       recorder?.record({ op: 'attach', id, partition: partitionId, space, va: vaId, gpaOffset, lastGpa });
       const attachment = new Attachment(this.#context, id, checked, { space: given.space, va, gpaOffset });
       for (const part of this.#context.withheld) if (part.concerns(attachment)) attachment.withhold(part);

@@ -143,7 +143,7 @@ function wholeSlots(context: Context, parts: readonly Withheld[]): Withheld[] {
   return [...attachments].flatMap((attachment) => {
     const own = parts.filter((part) => part.concerns(attachment));
     const concerns = (other: Attachment) => other === attachment;
-    return context.core.slots(attachment.id).flatMap(({ start, last }) => {
+    return context.core.sinkRows(attachment.id).flatMap(({ start, last }) => {
       const inside = clipped(own, { start, last });
       const access = inside.reduce((left, part) => left & part.access, abi.ACCESS_ALL);
       return inside.length === 0 ? [] : [{ start, last, access, concerns }];

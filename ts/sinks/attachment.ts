@@ -103,7 +103,7 @@ export class Attachment extends Sink {
   /** The memory slots that it has, in order of GPA. Inside a transaction: before it. */
   slots(): AttachedSlot[] {
     this.checkOpen();
-    return this.context.core.slots(this.id).map((row) => ({
+    return this.context.core.sinkRows(this.id).map((row) => ({
       slot: row.kind,
       gpa: row.start,
       length: lengthOf(row.start, row.last),

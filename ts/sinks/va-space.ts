@@ -73,7 +73,7 @@ export class VaSpace extends Sink {
   pieces(): VaPiece[] {
     this.checkOpen();
     const { core, objects } = this.context;
-    return core.pieces(this.id).map((row) => ({
+    return core.sinkRows(this.id).map((row) => ({
       gpa: row.start,
       length: lengthOf(row.start, row.last),
       object: objects.objectOf(row.id),

@@ -107,7 +107,7 @@ function explainedMapping(core: Core, { id, offset }: Row, names: Names): Explai
 }
 
 function explainedSlots(core: Core, sink: number, gpa: Address, names: Names): ExplainedSlot[] {
-  const slot = core.slotFrom(sink, gpa);
+  const slot = core.sinkRowFrom(sink, gpa);
   if (slot === undefined || slot.start > gpa) return [];
   const { kind, start, last, flags } = slot;
   return [{ sink: names.sinks.get(sink)!, slot: kind, start, last, access: accessName(flags) }];

@@ -183,7 +183,7 @@ function saysRegion({ op }: Command): boolean {
 
 /** The memory slots that an attachment of a partition has, at GPAs of the address space. */
 export function renderSlots(core: Core, sink: number, names: Names): string[] {
-  const rows = core.slots(sink);
+  const rows = core.sinkRows(sink);
   const range = rangesIn(rows);
   return [
     `"${label(names.sinks, sink)}" has ${count(rows.length, 'slot')}`,
@@ -200,7 +200,7 @@ export function renderSlots(core: Core, sink: number, names: Names): string[] {
 
 /** What is mapped in a VA space. */
 export function renderPieces(core: Core, va: number, names: Names): string[] {
-  const rows = core.pieces(va);
+  const rows = core.sinkRows(va);
   const range = rangesIn(rows);
   return [
     `"${label(names.sinks, va)}" has ${count(rows.length, 'piece')}`,

@@ -215,7 +215,7 @@ export class TraceReplay {
   /** The memory slots of all its attachments. */
   slots(space: number): TraceSlot[] {
     return this.#attached(this.#replayer.id('space', space)).flatMap((sink) =>
-      this.#core.slots(sink).map(({ kind, start, last, flags }) => ({
+      this.#core.sinkRows(sink).map(({ kind, start, last, flags }) => ({
         sink: this.#names.sinks.get(sink)!,
         slot: kind,
         gpa: start,

@@ -2,7 +2,7 @@
 // Reader, writer, scanner, recorder and replay know operations by this table alone.
 
 import * as abi from '../../assembly/abi.ts';
-import { LAST_ADDRESS } from '../core/address.ts';
+import { LAST_ADDRESS, lastByte } from '../core/address.ts';
 import type { Core } from '../core/core.ts';
 import {
   ACCESSES,
@@ -161,7 +161,7 @@ export const OPERATIONS = {
     core.unmap(id('region', o.region), o.offset, o.length),
   ),
   va: operation({ id: required(ID), space: required(ID), size: required(SIZE) }, (o, { core, id, make }) =>
-    make('sink', o, `va ${o.id}`, () => core.attachVa(id('space', o.space), o.size)),
+    make('sink', o, `va ${o.id}`, () => core.attach(abi.SINK_VA, id('space', o.space), { last: lastByte(o.size) })),
   ),
   partition: operation({ id: required(ID), slots: required(SLOTS) }, (o, { core, make }) =>
     make('partition', o, `partition ${o.id}`, () => core.createPartition(o.slots)),
@@ -179,7 +179,7 @@ export const OPERATIONS = {
     (o, { core, id, make }) =>
       make('sink', o, `partition ${o.partition}`, () => {
         const [partition, space, va] = [id('partition', o.partition), id('space', o.space), id('sink', o.va)];
-        return core.attachPartition(partition, space, va, o.gpaOffset, o.lastGpa);
+        return core.attach(abi.SINK_PARTITION, space, { partition, va, offset: o.gpaOffset, last: o.lastGpa });
       }),
   ),
   detach: operation(ONLY_ID, (o, { core, end }) => end('sink', o.id, (id) => core.detach(id))),

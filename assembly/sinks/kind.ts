@@ -1,0 +1,33 @@
+// A kind of sink: what the passes ask of it. See kinds.ts for all that there are.
+
+import { Command } from './command';
+
+/** A row of the table of kinds. Sinks and ranges are named as everywhere: by id, and by first and last byte. */
+@unmanaged
+export class Kind {
+  /** Kind of difference in mappings (see touch.ts) from which on a range must be compared. */
+  heeds: u32;
+
+  /** Says whether a sink may be attached so, see `attachSink`: 0, or a code. */
+  admit: (space: u32, owner: u32, via: u32, offset: u64, last: u64) => i32;
+  /** Forgets what was planned before. */
+  begin: () => void;
+  /** Compares, in touched ranges of a sink, a run of `sinkWindows` from `from` to before `end`, what it has with what it
+   *  should have. Returns 0 or a code. */
+  compare: (sink: u32, from: u32, end: u32) => i32;
+  /** Emits the commands for what was found, when all sinks of the kind have been compared. Returns 0 or a code. */
+  plan: () => i32;
+  /** Emits, into `inversePlan`, what takes a command back. Precondition: the state is rolled back. */
+  takeBack: (command: Command) => void;
+  /** Emits what takes back a command of which a part was done: pages have moved, this many bytes from its start on. */
+  takeHalfBack: (command: Command, moved: u64) => void;
+  /** Enters [start, last] of a sink as lost; see `lose` in index.ts for the object. Returns 0 or a code. */
+  lose: (sink: u32, start: u64, last: u64, object: u32, offset: u64) => i32;
+  /** Fills rows with what a sink has, from the one that reaches `from` on; `former`: as it was when the transaction
+   *  began. Returns how many, or a code. */
+  read: (sink: u32, from: u64, former: bool) => i32;
+  /** Asserts, between transactions, that what is kept of a sink is what it should have. */
+  verify: (sink: u32) => void;
+}
+
+export const KIND_BYTES: u32 = offsetof<Kind>();

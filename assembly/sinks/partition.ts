@@ -1,0 +1,60 @@
+// Partitions and their slot numbers: the lowest free one first, so that a history always gives the same numbers.
+
+import { ERR_BAD_RANGE, ERR_IN_USE, ERR_NO_MEMORY, MAX_SLOTS } from '../abi';
+import { changePartition, partitionOf, partitions } from '../asked/records';
+import { fail } from '../base/failure';
+import { ensure, shiftFor } from '../base/heap';
+import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from '../undo/journal';
+
+/** `slotLimit`: how many slots the hypervisor gives it. */
+export function createPartition(slotLimit: u32): i32 {
+  if (slotLimit == 0 || slotLimit > <u32>MAX_SLOTS) return fail(ERR_BAD_RANGE);
+  const id = partitions.allocate();
+  if (id < 0) return fail(id);
+  const bytes = ((slotLimit + 63) >> 6) << 3;
+  if (!ensureStep() || !ensure(bytes + 64)) return ERR_NO_MEMORY;
+  const partition = partitionOf(id);
+  partition.slotLimit = slotLimit;
+  partition.bitmapShift = shiftFor(bytes);
+  partition.bitmap = <u32>allocateJournaled(partition.bitmapShift);
+  memory.fill(partition.bitmap, 0, bytes);
+  return id;
+}
+
+/** Precondition: alive. Returns 0 or a code. */
+export function destroyPartition(id: u32): i32 {
+  const partition = partitionOf(id);
+  if (partition.uses != 0) return fail(ERR_IN_USE, 0, id + 1);
+  releaseJournaled(partition.bitmap, partition.bitmapShift);
+  partitions.release(id);
+  return 0;
+}
+
+export function slotIsTaken(id: u32, slot: u32): bool {
+  return (load<u64>(<usize>partitionOf(id).bitmap + ((slot >> 6) << 3)) & ((<u64>1) << (slot & 63))) != 0;
+}
+
+/** The lowest free slot, now taken; -1 for none. */
+export function takeSlot(id: u32): i32 {
+  const partition = changePartition(id);
+  if (partition.slotsUsed == partition.slotLimit) return -1;
+  let word = <usize>partition.bitmap + ((partition.lowestFree >> 6) << 3);
+  while (load<u64>(word) == u64.MAX_VALUE) word += 8;
+  const bit = <u32>ctz(~load<u64>(word));
+  saveImage(word, 8);
+  store<u64>(word, load<u64>(word) | ((<u64>1) << bit));
+  const slot = ((<u32>(word - partition.bitmap)) << 3) + bit;
+  assert(slot < partition.slotLimit);
+  partition.slotsUsed += 1;
+  partition.lowestFree = slot + 1;
+  return <i32>slot;
+}
+
+export function giveSlot(id: u32, slot: u32): void {
+  const partition = changePartition(id);
+  const word = <usize>partition.bitmap + ((slot >> 6) << 3);
+  saveImage(word, 8);
+  store<u64>(word, load<u64>(word) & ~((<u64>1) << (slot & 63)));
+  partition.slotsUsed -= 1;
+  partition.lowestFree = min(partition.lowestFree, slot);
+}
