@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
+import { HOLE_POLICIES } from '../ts/guest/device.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import { renderExplanation } from '../ts/text/render.ts';
@@ -140,6 +141,50 @@ vmTest('holes read as zeroes where that is the policy, and cannot be written', {
   region.unmap(5 * MIB, PAGE);
   t.deepEqual(seen(manager, BAR + 5 * MIB, 3), [0, 0x71, 0]);
   closeSync(fd);
+});
+
+test('a device region is as long as it is made, where it is placed', (t) => {
+  const manager = buildVm();
+  const fd = pagesFile(4, 0x70);
+  for (const holes of HOLE_POLICIES) {
+    const { control, region } = manager.deviceMapper.newRegion(2 * PAGE, `bar ${holes}`, { holes });
+    control.mapToGuest(BAR);
+    region.map(0, fd, 0, PAGE);
+    region.resize(8 * MIB);
+    t.is(region.length, 8 * MIB);
+    region.map(8 * MIB - PAGE, fd, PAGE, PAGE);
+    const hole = holes === 'zero' ? 0 : '-';
+    t.deepEqual(seen(manager, BAR, 4), [0x70, hole, hole, hole], holes);
+    t.deepEqual(seen(manager, BAR + 8 * MIB - 2 * PAGE, 3), [hole, 0x71, '-'], holes);
+    region.resize(2 * PAGE);
+    t.deepEqual(region.mappings().length, 1);
+    t.deepEqual(seen(manager, BAR, 3), [0x70, hole, '-'], holes);
+    t.throws(() => region.map(2 * PAGE, fd, 0, PAGE), { code: 'BAD_RANGE' });
+    t.throws(() => region.resize(PAGE + 1), { code: 'INVALID_ARGUMENT' });
+    t.throws(
+      () =>
+        manager.map.transaction(() => {
+          region.resize(3 * PAGE);
+          t.is(region.length, 3 * PAGE);
+          throw new Error('not this time');
+        }),
+      { message: 'not this time' },
+    );
+    t.is(region.length, 2 * PAGE);
+    region.region.resize(0);
+    t.is(region.length, 0);
+    region.close();
+  }
+  manager.close();
+  closeSync(fd);
+});
+
+test('a small region with zeroes in its holes grows to a TiB with a thousand mappings', (t) => {
+  const manager = buildVm({ debug: false });
+  const { region } = manager.deviceMapper.newRegion(PAGE, 'bar', { holes: 'zero' });
+  region.resize(2 ** 40);
+  t.true(region.region.mappings().length <= 1025);
+  manager.close();
 });
 
 test('what is mapped writable in a region that stays in place costs no slot, what is mapped read-only has its own', (t) => {

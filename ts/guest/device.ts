@@ -2,6 +2,7 @@
 // place it; both work in any order, and neither loses what the other did.
 
 import * as abi from '../../assembly/abi.ts';
+import type { MemoryObject } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
 import type { Address } from '../core/address.ts';
 import { Handle } from '../core/handle.ts';
@@ -67,9 +68,7 @@ export class DeviceMemoryMapper {
         this.#map.context.onUndo(() => zeroes?.close());
         const region = this.#map.createRegion({ name: checkedName, kind: 'device', size: bytes });
         zeroes?.fill(this.#map, region, 0, bytes);
-        const mapped = new MappedRegion(this.#map, region, bytes, this.#files, zeroes, () =>
-          this.#regions.delete(mapped),
-        );
+        const mapped = new MappedRegion(this.#map, region, this.#files, zeroes, () => this.#regions.delete(mapped));
         this.#regions.add(mapped);
         this.#map.context.onUndo(() => mapped.discard());
         return { control: new DeviceRegionControl(this.#map, this.#root, region, level), region: mapped };
@@ -142,26 +141,16 @@ export class DeviceRegionControl {
 export class MappedRegion extends Handle {
   /** The region in the memory map. */
   readonly region: Region;
-  /** Bytes. */
-  readonly length: number;
   readonly #map: MemoryMap;
   readonly #files: FileTable;
   readonly #zeroes: Zeroes | undefined;
   readonly #onGone: () => void;
 
   /** @internal */
-  constructor(
-    map: MemoryMap,
-    region: Region,
-    length: number,
-    files: FileTable,
-    zeroes: Zeroes | undefined,
-    onGone: () => void,
-  ) {
+  constructor(map: MemoryMap, region: Region, files: FileTable, zeroes: Zeroes | undefined, onGone: () => void) {
     super();
     this.#map = map;
     this.region = region;
-    this.length = length;
     this.#files = files;
     this.#zeroes = zeroes;
     this.#onGone = onGone;
@@ -169,6 +158,26 @@ export class MappedRegion extends Handle {
 
   protected override get what(): string {
     return `device region "${this.region.name}"`;
+  }
+
+  /** Bytes. */
+  get length(): number {
+    return Number(this.region.size);
+  }
+
+  /** Makes it `length` bytes long (whole pages, at most 2^52), wherever it is placed: what is mapped past the new end
+   *  goes, and what is added is holes, of the policy that the region was made with. Throws SYSTEM. */
+  resize(length: Address): void {
+    this.checkOpen();
+    const bytes = pages(length, 'length', MAX_FILE);
+    this.#zeroes?.fit(bytes);
+    this.#map.transaction(() => {
+      const { length: now } = this;
+      const before = this.#shown();
+      this.region.resize(bytes);
+      if (bytes > now) this.#zeroes?.fill(this.#map, this.region, now, bytes - now);
+      this.#files.letGo(before);
+    });
   }
 
   /** Shows `length` bytes of a file at `offset`, over whatever was there. The descriptor is duplicated, at most once
@@ -217,13 +226,17 @@ export class MappedRegion extends Handle {
   protected override release(): void {
     if (this.#map.closed) return;
     this.#map.transaction(() => {
-      const shown = this.region.objectsIn(0, this.length);
+      const shown = this.#shown();
       if (this.region.offset !== undefined) this.region.remove();
       this.region.close();
       this.#files.letGo(shown);
       this.#map.context.onUndo(() => this.setClosed(false));
       this.#map.context.onDone(() => this.end());
     });
+  }
+
+  #shown(): Set<MemoryObject> {
+    return new Set(this.region.mappings().map(({ object }) => object));
   }
 
   /** @internal The map has let go of what it showed. */

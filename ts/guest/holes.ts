@@ -2,7 +2,7 @@
 // makes the system provide its pages, so it bounds what a guest can make of that: 2 MiB, or a 1024th of a larger
 // region's size above 2 GiB.
 
-import { type MemoryObject, SharedMemory } from '../asked/object.ts';
+import { SharedMemory } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
 import type { MemoryMap } from '../map/map.ts';
 
@@ -10,33 +10,42 @@ const LEAST_TILE = 2 * 1024 * 1024;
 const MOST_TILES = 1024;
 
 export class Zeroes {
-  readonly #tile: SharedMemory;
+  readonly #name: string;
+  /** In order of size; the largest is what is shown from now on. */
+  readonly #tiles: SharedMemory[] = [];
 
   /** For a region of `length` bytes. Throws SYSTEM. */
   constructor(length: number, name: string) {
-    let size = Math.min(LEAST_TILE, length);
-    while (size * MOST_TILES < length) size *= 2;
-    this.#tile = SharedMemory.create(size, { name: `${name} holes` });
+    this.#name = name;
+    this.fit(length);
   }
 
-  is(object: MemoryObject): boolean {
-    return object === this.#tile;
+  /** Makes ready for a region that grows to `length` bytes. Throws SYSTEM. */
+  fit(length: number): void {
+    let size = LEAST_TILE;
+    while (size * MOST_TILES < length) size *= 2;
+    if (size > this.#size) this.#tiles.push(SharedMemory.create(size, { name: `${this.#name} holes` }));
   }
 
   /** Shows zeroes in a range. */
   fill(map: MemoryMap, region: Region, offset: number, length: number): void {
-    const tile = Number(this.#tile.size);
+    const object = this.#tiles.at(-1)!;
+    const size = this.#size;
     map.transaction(() => {
       for (let at = offset; at < offset + length; ) {
-        const objectOffset = at % tile;
-        const bytes = Math.min(tile - objectOffset, offset + length - at);
-        region.map({ offset: at, object: this.#tile, objectOffset, length: bytes, writable: false });
+        const objectOffset = at % size;
+        const bytes = Math.min(size - objectOffset, offset + length - at);
+        region.map({ offset: at, object, objectOffset, length: bytes, writable: false });
         at += bytes;
       }
     });
   }
 
   close(): void {
-    this.#tile.close();
+    for (const tile of this.#tiles) tile.close();
+  }
+
+  get #size(): number {
+    return Number(this.#tiles.at(-1)?.size ?? 0);
   }
 }
