@@ -24,7 +24,7 @@ export const MAX_SLOTS = 65536;
 export const MAX_DEPTH = 64;
 /** Regions looked at while one commit is resolved: this many, and as many times each region that there is as the next says.
  *  More is refused, not waited for. */
-export const MAX_VISITS = 1048576;
+export const MAX_VISITS = 524288;
 export const VISITS_PER_REGION = 32;
 /** Transactions inside each other. */
 export const MAX_NESTING = 64;
