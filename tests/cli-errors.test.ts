@@ -65,6 +65,40 @@ test('wrong input ends with 1 and says what is wrong, and where', (t) => {
   });
 });
 
+/** A region that is seen 2^17 times: 17 containers, each with two aliases of the one before. */
+function doubled(): string {
+  const operations = ['{"op":"region","id":0,"name":"ram","kind":"ram","size":"0x1000"}'];
+  for (let level = 0, last = 0, size = 0x1000; level < 17; level++, last += 3, size *= 2) {
+    const [one, other, both] = [last + 1, last + 2, last + 3];
+    const bytes = `0x${size.toString(16)}`;
+    operations.push(
+      `{"op":"region","id":${both},"name":"both","kind":"container","size":"0x${(2 * size).toString(16)}"}`,
+      ...[one, other].map(
+        (id) => `{"op":"alias","id":${id},"name":"a","target":${last},"offset":"0x0","size":"${bytes}"}`,
+      ),
+      `{"op":"place","id":${one},"parent":${both},"offset":"0x0"}`,
+      `{"op":"place","id":${other},"parent":${both},"offset":"${bytes}"}`,
+    );
+  }
+  return traceOf(...operations, '{"op":"space","id":0,"name":"m","root":51}');
+}
+
+test('a small trace that shows very much is refused, unless it is asked for: then row by row', (t) => {
+  withFiles({ 'bomb.jsonl': doubled() }, (cwd) => {
+    const err = 'membacking: bomb.jsonl: shows more than 65536 ranges: --all prints them\n';
+    for (const args of [['replay'], ['replay', '--json'], ['flatview'], ['flatview', '--json']]) {
+      t.deepEqual(membacking([...args, 'bomb.jsonl'], { cwd }), { code: 1, out: '', err });
+    }
+    const diff = ['flatview', '--diff', 'bomb.jsonl', 'bomb.jsonl'];
+    t.deepEqual(membacking(diff, { cwd }), { code: 1, out: '', err });
+    const { code, out } = membacking(['replay', '--json', '--all', 'bomb.jsonl'], { cwd });
+    t.is(code, 0);
+    const { addressSpaces } = JSON.parse(out);
+    t.is(addressSpaces[0].ranges.length, 2 ** 17);
+    t.like(addressSpaces[0].ranges.at(-1), { start: '0x1ffff000', end: '0x1fffffff', name: 'ram' });
+  });
+});
+
 test('replay and explain say the same of it', (t) => {
   for (const what of [
     'nothing at all',

@@ -9,6 +9,7 @@ export { flatDifference, type ShownRange, type ShownView, type ViewDifference } 
 export type { ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
 export { renderExplanation, renderFlatDifference } from './text/render.ts';
 export {
+  MAX_VIEW_RANGES,
   type ReplayState,
   type TraceCommand,
   type TraceFlatRange,

@@ -75,6 +75,7 @@ export {
 // ---- Traces ------------------------------------------------------------------------------------
 
 export {
+  MAX_VIEW_RANGES,
   type ReplayState,
   type TraceCommand,
   type TraceFlatRange,

@@ -1,17 +1,6 @@
 // What --json prints: addresses are hexadecimal strings, ends are included.
 
-import {
-  type Address,
-  formatHex,
-  type TraceFlatRange,
-  type TraceFlatView,
-  type TracePlan,
-  type ViewDifference,
-} from '../index.ts';
-
-export function flatViewsJson(views: readonly TraceFlatView[]): object {
-  return { addressSpaces: views.map(({ name, ranges }) => ({ name, ranges: ranges.map(rangeJson) })) };
-}
+import { type Address, formatHex, type TraceFlatRange, type TracePlan, type ViewDifference } from '../index.ts';
 
 export function differencesJson(differences: readonly ViewDifference<TraceFlatRange>[]): object[] {
   return differences.map(({ name, change, removed, added }) => ({
@@ -19,7 +8,7 @@ export function differencesJson(differences: readonly ViewDifference<TraceFlatRa
   }));
 }
 
-function rangeJson({ gpa, length, name, kind, offsetInRegion, readonly }: TraceFlatRange): object {
+export function rangeJson({ gpa, length, name, kind, offsetInRegion, readonly }: TraceFlatRange): object {
   return {
     ...extentJson(gpa, length),
     name,

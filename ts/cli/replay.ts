@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import type { TracePlan } from '../index.ts';
 import { type Command, checkFiles, EXIT, UsageError } from './command.ts';
-import { flatViewsJson, jsonLine, planJson } from './json.ts';
+import { jsonLine, planJson } from './json.ts';
 import { print, printLines } from './output.ts';
 import { replayFile } from './source.ts';
 import { ReplayStatistics } from './statistics.ts';
+import { ALL_HELP, ALL_OPTION, checkViews, printViewsJson } from './views.ts';
 
-const HELP = `usage: membacking replay TRACE [--plan] [--stats] [--plan-hash] [--json]
+const HELP = `usage: membacking replay TRACE [--plan] [--stats] [--plan-hash] [--all] [--json]
 
 Carries out a trace in the core alone: no privileges, no memory of the machine. Prints what each address
 space shows at the end; or, if any of the following is given, that instead:
@@ -16,6 +17,7 @@ space shows at the end; or, if any of the following is given, that instead:
   --plan-hash  one SHA-256 over the bytes of all plans; the same trace has the same hash everywhere
 
   TRACE        a trace (or a memory map), plain or gzipped; - for standard input
+  --all        ${ALL_HELP}
   --json       a line for each plan; a last line with everything else
   --help       print this
 `;
@@ -27,8 +29,9 @@ export const replayCommand: Command = {
     stats: { type: 'boolean' },
     'plan-hash': { type: 'boolean' },
     json: { type: 'boolean' },
+    ...ALL_OPTION,
   },
-  async run({ options: { plan: plans, stats, 'plan-hash': hashed, json }, operands: files }) {
+  async run({ options: { plan: plans, stats, 'plan-hash': hashed, json, all }, operands: files }) {
     checkFiles(files);
     const [file, another] = files;
     if (file === undefined || another !== undefined) throw new UsageError('name one TRACE');
@@ -51,17 +54,20 @@ export const replayCommand: Command = {
         await print(text);
       },
     });
-    const views = !(plans || stats || hashed);
+    if (!(plans || stats || hashed)) {
+      if (!all) checkViews(file, replay);
+      if (json) await printViewsJson(file, replay);
+      else await printLines(replay.renderFlatViews(Infinity));
+      return EXIT.done;
+    }
     if (json) {
       const facts = {
-        ...(views && flatViewsJson(replay.flatViews())),
         ...(stats && { stats: statistics.json(replay.coreMemory) }),
         ...(hashed && { planHash: hash.digest('hex') }),
       };
       if (Object.keys(facts).length > 0) await print(jsonLine({ file, ...facts }));
       return EXIT.done;
     }
-    if (views) await printLines(replay.renderFlatViews());
     if (stats) await printLines(statistics.lines(replay.coreMemory));
     if (hashed) await printLines([hash.digest('hex')]);
     return EXIT.done;

@@ -420,6 +420,11 @@ export class Core {
   flatFrom(space: number, gpa: Address): Row | undefined {
     return this.#first(this.#wasm.readFlat(space, low(gpa), high(gpa)));
   }
+  /** The same, and some that follow; none where that was the last. */
+  flatRowsFrom(space: number, gpa: Address): Row[] {
+    const count = this.#check(this.#wasm.readFlat(space, low(gpa), high(gpa)));
+    return Array.from({ length: count }, (_, i) => this.#row(i));
+  }
   mappings(region: number): Row[] {
     return this.#all((from) => this.#wasm.readMappings(region, low(from), high(from)));
   }

@@ -131,6 +131,8 @@ export type ErrorCode =
   | 'QEMU_MAP'
   /** Several maps are not moments of one machine. */
   | 'QEMU_MAP_MISMATCH'
+  /** Flat views of more ranges than are handed out unasked: `details.limit`. */
+  | 'VIEW_TOO_LARGE'
   /** A text is no memory map that is understood, or breaks off the form that it began with. */
   | 'IMPORT_TEXT';
 

@@ -2,8 +2,18 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { PlanRunner } from '../apply/runner.ts';
-import { type Address, difference, formatHex, higher, lastByte, lengthOf, lower, sum } from '../core/address.ts';
-import { Core, type CoreState, type PlanFacts } from '../core/core.ts';
+import {
+  type Address,
+  difference,
+  formatHex,
+  higher,
+  LAST_ADDRESS,
+  lastByte,
+  lengthOf,
+  lower,
+  sum,
+} from '../core/address.ts';
+import { Core, type CoreState, type PlanFacts, type Row } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import {
   type Access,
@@ -28,6 +38,9 @@ export interface TraceReplayOptions {
   /** Told of every plan that has commands, as it is made. The plan is good until `onPlan` returns. */
   readonly onPlan?: (plan: TracePlan) => void;
 }
+
+/** How many ranges of flat views are handed out unasked. */
+export const MAX_VIEW_RANGES = 0x1_0000;
 
 /** What an address space shows in one place. */
 export interface TraceFlatRange {
@@ -153,8 +166,10 @@ export class TraceReplay {
     return open;
   }
 
-  /** What every open address space shows, in the order in which they were made. Not inside a transaction. */
-  flatViews(): TraceFlatView[] {
+  /** What every open address space shows, in the order in which they were made. Not inside a transaction. Throws
+   *  VIEW_TOO_LARGE as `checkViews` does. */
+  flatViews(limit?: number): TraceFlatView[] {
+    this.checkViews(limit);
     return Array.from(this.#replayer.live('space'), (space) => ({
       name: this.#names.spaces.get(space)!,
       ranges: this.#flat(space),
@@ -162,8 +177,16 @@ export class TraceReplay {
   }
 
   /** The same as text. */
-  renderFlatViews(): string[] {
+  renderFlatViews(limit?: number): string[] {
+    this.checkViews(limit);
     return renderFlatViews(this.#core, this.#replayer.live('space'), this.#names);
+  }
+
+  /** Throws VIEW_TOO_LARGE where the open address spaces together show more than `limit` ranges: a few lines of aliases
+   *  of aliases show any number. `Infinity` refuses none. */
+  checkViews(limit = MAX_VIEW_RANGES): void {
+    let left = limit;
+    for (const space of this.#replayer.live('space')) left = this.#checkRanges(space, limit, left);
   }
 
   /** Why the byte at `gpa` of every open address space is what it is. */
@@ -182,9 +205,18 @@ export class TraceReplay {
     return Array.from(this.#replayer.entries('space'), ([id, space]) => ({ id, name: this.#names.spaces.get(space)! }));
   }
 
-  /** What it shows. */
-  flatView(space: number): TraceFlatRange[] {
-    return this.#flat(this.#replayer.id('space', space));
+  /** What it shows. Throws VIEW_TOO_LARGE where that is more than `limit` ranges. */
+  flatView(space: number, limit = MAX_VIEW_RANGES): TraceFlatRange[] {
+    const id = this.#replayer.id('space', space);
+    this.#checkRanges(id, limit, limit);
+    return this.#flat(id);
+  }
+
+  /** What it shows, range by range, however many there are. The replay must stay as it is meanwhile. */
+  *flatRanges(space: number): Generator<TraceFlatRange> {
+    for (const rows of this.#flatRows(this.#replayer.id('space', space))) {
+      for (const row of rows) yield this.#range(row);
+    }
   }
 
   /** Every region where it stands, seen or hidden, strongest first. */
@@ -262,8 +294,33 @@ export class TraceReplay {
     return [...this.#replayer.live('sink')].filter((sink) => this.#spaces.get(sink) === space);
   }
 
+  /** How many more than those of a space may be shown, of `left`. Throws VIEW_TOO_LARGE. */
+  #checkRanges(space: number, limit: number, left: number): number {
+    let more = left;
+    for (const { length } of this.#flatRows(space)) {
+      more -= length;
+      if (more >= 0) continue;
+      throw new MembackingError('VIEW_TOO_LARGE', `shows more than ${limit} ranges`, { details: { limit } });
+    }
+    return more;
+  }
+
+  /** Rows of what a space shows, some at a time. */
+  *#flatRows(space: number): Generator<Row[]> {
+    let rows = this.#core.flatRowsFrom(space, 0);
+    for (let end = rows.at(-1); end !== undefined; end = rows.at(-1)) {
+      yield rows;
+      if (end.last === LAST_ADDRESS) return;
+      rows = this.#core.flatRowsFrom(space, sum(end.last, 1));
+    }
+  }
+
   #flat(space: number): TraceFlatRange[] {
-    return this.#core.flat(space).map((row) => ({
+    return this.#core.flat(space).map((row) => this.#range(row));
+  }
+
+  #range(row: Row): TraceFlatRange {
+    return {
       gpa: row.start,
       length: lengthOf(row.start, row.last),
       name: this.#names.regions.get(row.id)!,
@@ -271,7 +328,7 @@ export class TraceReplay {
       offsetInRegion: row.offset,
       readonly: (row.flags & abi.FLAT_READONLY) !== 0,
       nonvolatile: (row.flags & abi.FLAT_NONVOLATILE) !== 0,
-    }));
+    };
   }
 
   /** Bytes of memory that the core has taken, and how many of them hold something. */
