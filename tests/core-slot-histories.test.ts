@@ -19,7 +19,7 @@ class Machine {
     const { runner } = this.#world;
     runner.observe((core, plan) => {
       const ops = Array.from({ length: plan.commands }, (_, i) => core.command(i).op);
-      this.operations = ops.filter((op) => sinkKindOf(op) === abi.SINK_PARTITION).length;
+      this.operations = ops.filter((op) => sinkKindOf(op).number === abi.SINK_PARTITION).length;
     });
     const sizes = new Map<string, number>();
     for (const { block, blockOffset, size } of changes.flatMap(({ added }) => added)) {

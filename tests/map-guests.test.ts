@@ -2,7 +2,7 @@
 
 import test, { type ExecutionContext } from 'ava';
 import type { Executor } from '../ts/apply/runner.ts';
-import { COMMAND_NAMES, DISTURBANCES } from '../ts/core/kinds.ts';
+import { DISTURBANCES, operationName } from '../ts/core/kinds.ts';
 import { native, type Vcpu as RawVcpu } from '../ts/core/native.ts';
 import {
   type Attachment,
@@ -453,7 +453,7 @@ test('a partition of the monitor gets its commands in plan order, between those 
     execute: (core, first, count) => {
       for (let i = first; i < first + count; i++) {
         const { op, gpa } = core.command(i);
-        partition.calls.push(`${COMMAND_NAMES[op]} ${gpa.toString(16)}`);
+        partition.calls.push(`${operationName(op)} ${gpa.toString(16)}`);
       }
       return native.execute(core, first, count);
     },

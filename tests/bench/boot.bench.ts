@@ -42,7 +42,7 @@ async function boot() {
   };
   const listener = (message: unknown) => {
     const { commands, disturbance, duration } = message as PlanMessage;
-    const slotOperations = commands.filter(({ op }) => sinkKindOf(op) === abi.SINK_PARTITION);
+    const slotOperations = commands.filter(({ op }) => sinkKindOf(op).number === abi.SINK_PARTITION);
     plans.push({ disturbance, duration, inCalls, isOfGuest: isRunning, slotOperations });
     inCalls = 0;
   };

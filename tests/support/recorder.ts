@@ -57,7 +57,8 @@ interface VaSpace {
 
 /** Where a command stands in a plan: removals before additions, both in the order of their sinks' kinds. */
 function orderOf(op: number): number {
-  return op & abi.OP_IS_REMOVAL ? -sinkKindOf(op) : sinkKindOf(op);
+  const { number } = sinkKindOf(op);
+  return op & abi.OP_IS_REMOVAL ? -number : number;
 }
 
 export class Recorder implements Executor {
@@ -319,7 +320,7 @@ export class Recorder implements Executor {
     if (command.length === 0 || (BigInt(command.gpa) | BigInt(command.length)) & 4095n) fail('not whole pages');
     if (command.op === abi.OP_SLOT_ADD) this.#addSlot(command);
     else if (command.op === abi.OP_SLOT_DELETE) this.#deleteSlot(command);
-    else if (sinkKindOf(command.op) === abi.SINK_VA) this.#changeVa(command);
+    else if (sinkKindOf(command.op).number === abi.SINK_VA) this.#changeVa(command);
     else fail('there is no such operation');
   }
 
@@ -486,7 +487,7 @@ export class FailAfter implements Executor {
   }
 
   #fail(command: Command): void {
-    const isSlot = sinkKindOf(command.op) === abi.SINK_PARTITION;
+    const isSlot = sinkKindOf(command.op).number === abi.SINK_PARTITION;
     this.answer = this.half === undefined || isSlot ? abi.ANSWER_NOT_DONE : abi.ANSWER_HALF_DONE;
     this.moved = this.half === undefined ? 0 : this.#recorder.spoil(command, this.half) * abi.PAGE_SIZE;
   }

@@ -4,7 +4,7 @@ import * as abi from '../../assembly/abi.ts';
 import { type Attached, type Executor, type Pausable, PlanRunner } from '../../ts/apply/runner.ts';
 import { type Address, formatHex, LAST_ADDRESS, lengthOf } from '../../ts/core/address.ts';
 import { type Command, Core, type CoreOptions, type Row } from '../../ts/core/core.ts';
-import { accessName, COMMAND_NAMES, DISTURBANCES, type Disturbance, sinkKindOf } from '../../ts/core/kinds.ts';
+import { accessName, DISTURBANCES, type Disturbance, operationName, sinkKindOf } from '../../ts/core/kinds.ts';
 import { Names } from '../../ts/core/names.ts';
 import type { TraceOperation } from '../../ts/trace/operations.ts';
 import { Replayer } from '../../ts/trace/replay.ts';
@@ -218,10 +218,10 @@ export class World {
   #commandCells({ op, sink, gpa, length, offset, object, access, slot, region, offsetInRegion }: Command): string[] {
     const { names } = this;
     const range = `${gpa.toString(16)}+${length.toString(16)}`;
-    const cells = [COMMAND_NAMES[op] as string, names.sinks.get(sink) ?? `${sink}`, range];
+    const cells = [operationName(op), names.sinks.get(sink) ?? `${sink}`, range];
     if (op === abi.OP_VA_UNMAP) return cells;
     if (op === abi.OP_VA_LIMIT) return [...cells, '', accessName(access)];
-    if (sinkKindOf(op) === abi.SINK_PARTITION) {
+    if (sinkKindOf(op).number === abi.SINK_PARTITION) {
       return [
         ...cells,
         `${names.regions.get(region)}+${offsetInRegion.toString(16)}`,

@@ -179,7 +179,7 @@ function changesOf(core: Core, commands: number, isWanted: (sink: number) => boo
   for (let i = 0; i < commands; i++) {
     if (!isWanted(core.commandSink(i))) continue;
     const { op, sink, gpa, length, access } = core.command(i);
-    if (sinkKindOf(op) !== abi.SINK_VA) continue;
+    if (sinkKindOf(op).number !== abi.SINK_VA) continue;
     const left = op === abi.OP_VA_PROTECT ? access : 0;
     const concerns = ({ va }: Onlooker) => va.id === sink;
     changes.push({ of: sink, start: Number(gpa), end: Number(sum(gpa, length)), left, concerns });

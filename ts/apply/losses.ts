@@ -4,6 +4,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, sum } from '../core/address.ts';
 import type { Command, Core } from '../core/core.ts';
+import { sinkKindOf } from '../core/kinds.ts';
 
 /** Says that a range of a sink shows nothing. Of `object`, if it is private, the pages from `objectOffset` on are held there
  *  without access. */
@@ -83,8 +84,8 @@ export function enterLoss(core: Core, operation: LossOperation): void {
   else core.lose(operation.sink, operation.start, operation.length, operation.object, operation.objectOffset);
 }
 
-function isOfVa({ object }: Command): boolean {
-  return object !== undefined;
+function isOfVa({ op }: Command): boolean {
+  return sinkKindOf(op).number === abi.SINK_VA;
 }
 
 function sharesRange(one: Command, other: Command): boolean {
@@ -105,8 +106,8 @@ function overlap(one: Address, other: Address, length: Address, otherLength: Add
 }
 
 function nothingThere({ command }: Undone): LoseOperation {
-  // The commands for slots have addresses of the partition's own.
-  const start = isOfVa(command) ? command.gpa : command.offset;
+  // Commands that show a part of a VA space have addresses of their sink's own; the VA space has those of the address space.
+  const start = command.va === undefined ? command.gpa : command.offset;
   return { op: 'lose', sink: command.sink, start, length: command.length, objectOffset: 0 };
 }
 

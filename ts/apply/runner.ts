@@ -6,7 +6,7 @@ import * as abi from '../../assembly/abi.ts';
 import type { Address } from '../core/address.ts';
 import type { Command, Core, PlanFacts } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
-import { COMMAND_NAMES } from '../core/kinds.ts';
+import { operationName } from '../core/kinds.ts';
 import { enterLoss, Losses, type LossOperation } from './losses.ts';
 
 /** Carries out commands of the core's current plan. */
@@ -213,7 +213,7 @@ export class PlanRunner {
   #fail(plan: PlanFacts, failure: CommandFailure, holding: Holding): Outcome {
     const command = this.#core.command(failure.done);
     const lost = this.#takeBack(failure, holding);
-    const place = `${COMMAND_NAMES[command.op]} at 0x${command.gpa.toString(16)}`;
+    const place = `${operationName(command.op)} at 0x${command.gpa.toString(16)}`;
     const what = `command ${failure.done + 1} of ${plan.commands} of the plan (${place}) failed: ${reason(failure.cause)}`;
     const error = planFailed(what, { done: failure.done, command }, failure.cause, lost);
     return { plan, hasHappened: false, error, lost };

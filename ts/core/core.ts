@@ -274,15 +274,15 @@ export class Core {
     const at = this.planPointer() + index * abi.COMMAND_SIZE;
     const op = this.#u32(at + abi.COMMAND_OP);
     const backing = this.#u32(at + abi.COMMAND_BACKING);
-    const isOfVa = sinkKindOf(op) === abi.SINK_VA;
+    const kind = sinkKindOf(op);
     return {
       op,
       sink: this.#u32(at + abi.COMMAND_SINK),
       gpa: this.#u64(at + abi.COMMAND_GPA),
       length: this.#u64(at + abi.COMMAND_LENGTH),
       offset: this.#u64(at + abi.COMMAND_OFFSET),
-      object: isOfVa ? backing : undefined,
-      va: isOfVa ? undefined : backing,
+      object: kind.backing === 'object' ? backing : undefined,
+      va: kind.backing === 'va' ? backing : undefined,
       access: this.#u32(at + abi.COMMAND_ACCESS),
       slot: this.#u32(at + abi.COMMAND_SLOT),
       region: this.#u32(at + abi.COMMAND_REGION),

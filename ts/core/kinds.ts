@@ -50,11 +50,6 @@ export function regionFlagsMask({ readonly, nonvolatile, enabled }: RegionFlags)
   );
 }
 
-/** Kind of sink (SINK_*) that an operation of a plan is done to: its number says so. */
-export function sinkKindOf(op: number): number {
-  return op >> abi.OP_KIND_SHIFT;
-}
-
 /** `shared`: a file, seen at any number of places. `private`: exists only as its mapping, at one place at a time. */
 export const OBJECT_KINDS = ['shared', 'private'] as const;
 export type ObjectKind = (typeof OBJECT_KINDS)[number];
@@ -91,14 +86,51 @@ export type Policy = (typeof POLICIES)[number];
 export const DISTURBANCES = ['none', 'changed', 'unchanged-bytes'] as const;
 export type Disturbance = (typeof DISTURBANCES)[number];
 
-/** What a command does, as the text form of a plan says it. */
-export const COMMAND_NAMES: Readonly<Record<number, string>> = {
-  [abi.OP_VA_MAP]: 'va-map',
-  [abi.OP_VA_UNMAP]: 'va-unmap',
-  [abi.OP_VA_PROTECT]: 'va-protect',
-  [abi.OP_VA_PARK]: 'va-park',
-  [abi.OP_VA_LIMIT]: 'va-limit',
-  [abi.OP_VA_UNPARK]: 'va-unpark',
-  [abi.OP_SLOT_ADD]: 'slot-add',
-  [abi.OP_SLOT_DELETE]: 'slot-delete',
-};
+/** A kind of sink, as far as its commands concern ts/. What else there is to it stands in its file in ts/sinks/. */
+export interface SinkKind {
+  /** SINK_* of abi.ts. */
+  readonly number: number;
+  /** Name that the text form of a plan has for each of its operations. */
+  readonly operations: Readonly<Record<number, string>>;
+  /** Thing that `backing` of a command names, and that the command shows a part of. */
+  readonly backing: 'object' | 'va';
+}
+
+/** All kinds of sinks: a row each, in the order of their numbers. */
+const SINK_KINDS: readonly SinkKind[] = [
+  {
+    number: abi.SINK_VA,
+    operations: {
+      [abi.OP_VA_MAP]: 'va-map',
+      [abi.OP_VA_UNMAP]: 'va-unmap',
+      [abi.OP_VA_PROTECT]: 'va-protect',
+      [abi.OP_VA_PARK]: 'va-park',
+      [abi.OP_VA_LIMIT]: 'va-limit',
+      [abi.OP_VA_UNPARK]: 'va-unpark',
+    },
+    backing: 'object',
+  },
+  {
+    number: abi.SINK_PARTITION,
+    operations: { [abi.OP_SLOT_ADD]: 'slot-add', [abi.OP_SLOT_DELETE]: 'slot-delete' },
+    backing: 'va',
+  },
+];
+
+/** Kind of sink that an operation of a plan is done to: its number says so. */
+export function sinkKindOf(op: number): SinkKind {
+  const kind = SINK_KINDS[(op >> abi.OP_KIND_SHIFT) - 1];
+  if (kind === undefined) throw unknownOperation(op);
+  return kind;
+}
+
+/** Name of an operation in the text form of a plan. */
+export function operationName(op: number): string {
+  const name = sinkKindOf(op).operations[op];
+  if (name === undefined) throw unknownOperation(op);
+  return name;
+}
+
+function unknownOperation(op: number): Error {
+  return new Error(`assertion failed: there is no operation ${op}`);
+}

@@ -6,7 +6,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
 import type { Command, Core, PlanFacts, Row } from '../core/core.ts';
-import { accessName, COMMAND_NAMES, DISTURBANCES, regionKindName } from '../core/kinds.ts';
+import { accessName, DISTURBANCES, operationName, regionKindName } from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
 import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
@@ -164,7 +164,7 @@ export function renderCommands(commands: readonly Command[], names: Names): stri
   const range = rangesIn(commands.map(({ gpa, length }) => ({ start: gpa, last: lastOf(gpa, length) })));
   return aligned(
     commands.map((command) => [
-      COMMAND_NAMES[command.op] ?? `op ${command.op}`,
+      operationName(command.op),
       label(names.sinks, command.sink),
       range(command.gpa, lastOf(command.gpa, command.length)),
       hex(command.length),

@@ -18,9 +18,9 @@ import { MembackingError } from '../core/errors.ts';
 import {
   type Access,
   accessName,
-  COMMAND_NAMES,
   DISTURBANCES,
   type Disturbance,
+  operationName,
   type Policy,
   type RegionKind,
   regionKindName,
@@ -363,7 +363,7 @@ export class TracePlan {
     return Array.from({ length: this.#facts.commands }, (_, index) => {
       const { op, sink, gpa, length, access, slot, object, offset } = this.#core.command(index);
       return {
-        op: COMMAND_NAMES[op] ?? formatHex(op),
+        op: operationName(op),
         sink: this.#names.sinks.get(sink) ?? formatHex(sink),
         gpa,
         length,
