@@ -10,13 +10,14 @@
 #include <napi.h>
 
 #include "abi.h"
-#include "host/backing.h"
-#include "executor.h"
-#include "handle.h"
-#include "kvm/kvm.h"
-#include "machine_answers.h"
-#include "host/reservation.h"
-#include "kvm/vcpu.h"
+#include "napi/executor_handle.h"
+#include "napi/handle.h"
+#include "napi/kvm_handle.h"
+#include "napi/machine_answers.h"
+#include "napi/object_handle.h"
+#include "napi/reservation_handle.h"
+#include "napi/vcpu_handle.h"
+#include "napi/vm_handle.h"
 
 namespace membacking {
 

@@ -3,10 +3,8 @@
 #include "executor.h"
 
 #include <cstring>
-#include <string>
 
 #include "abi.h"
-#include "host/headroom.h"
 #include "sinks/slots.h"
 #include "sinks/va.h"
 
@@ -73,118 +71,5 @@ uint32_t Executor::secure(const uint8_t* record, bool mayReplace) {
 void Executor::shutDown(uint32_t sink) {
   if (Sink* found = targets_.sink(sink)) found->shutDown();
 }
-
-ExecutorHandle::ExecutorHandle(const Napi::CallbackInfo& info) : Handle(info) {
-  bind<&ExecutorHandle::run>(info, "run");
-  bind<&ExecutorHandle::unwind>(info, "unwind");
-  bind<&ExecutorHandle::secure>(info, "secure");
-}
-
-void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
-  Handle::define(env, exports,
-                 {
-                     StaticMethod<&ExecutorHandle::create>("create"),
-                     InstanceMethod<&ExecutorHandle::setSink<VaSink, ReservationHandle>>("setVaSpace"),
-                     InstanceMethod<&ExecutorHandle::setSink<SlotSink, VmHandle>>("setPartition"),
-                     InstanceMethod<&ExecutorHandle::clearSink>("clearSink"),
-                     InstanceMethod<&ExecutorHandle::setObject>("setObject"),
-                     InstanceMethod<&ExecutorHandle::clearObject>("clearObject"),
-                     InstanceMethod<&ExecutorHandle::shutDown>("shutDown"),
-                     InstanceAccessor<&ExecutorHandle::failure>("failure"),
-                     InstanceAccessor<&ExecutorHandle::answer>("answer"),
-                     InstanceAccessor<&ExecutorHandle::moved>("moved"),
-                     InstanceMethod<&ExecutorHandle::close>("close"),
-                 });
-}
-
-Napi::Value ExecutorHandle::create(const Napi::CallbackInfo& info) {
-  Headroom::prepare();
-  return wrap(info.Env(), std::make_shared<Executor>());
-}
-
-/// Ids in records begin at 0 or 1, as the core likes; the largest is the capacity.
-static uint32_t toSink(const Napi::Value& value) { return toU32(value, "sink", abi::MAX_SINKS); }
-static uint32_t toObject(const Napi::Value& value) { return toU32(value, "object", abi::MAX_OBJECTS); }
-
-template <typename Kind, typename ItsHandle>
-void ExecutorHandle::setSink(const Napi::CallbackInfo& info) {
-  const uint32_t sink = toSink(info[0]);
-  core(info).targets().setSink(sink, std::make_shared<Kind>(ItsHandle::from(info[1], "target")));
-}
-
-void ExecutorHandle::clearSink(const Napi::CallbackInfo& info) { core(info).targets().setSink(toSink(info[0]), nullptr); }
-
-void ExecutorHandle::setObject(const Napi::CallbackInfo& info) {
-  const uint32_t object = toObject(info[0]);
-  core(info).targets().setObject(object, BackingHandle::from(info[1], "backing"));
-}
-
-void ExecutorHandle::clearObject(const Napi::CallbackInfo& info) { core(info).targets().setObject(toObject(info[0]), nullptr); }
-
-Napi::Value ExecutorHandle::unwind(const Napi::CallbackInfo& info) {
-  const Headroom headroom;
-  return carryOut(info);
-}
-
-/// Where `count` records are, from `pointer` on in `memory`.
-static const uint8_t* toRecords(const Napi::Value& value, const Napi::Value& pointer, uint32_t count) {
-  if (!value.IsArrayBuffer()) throwType(value.Env(), "memory", "an ArrayBuffer");
-  Napi::ArrayBuffer memory = value.As<Napi::ArrayBuffer>();
-  const uint64_t start = toU32(pointer, "pointer");
-  // Two 32-bit numbers and a small factor: nothing overflows 64 bits.
-  if (start + uint64_t{count} * sizeof(Command) > memory.ByteLength()) {
-    throwRange(value.Env(), "count", "no more records than are in the memory");
-  }
-  // SAFETY: the whole range is inside the buffer (above); JavaScript cannot run, so the buffer stays, until the call ends.
-  return static_cast<const uint8_t*>(memory.Data()) + start;
-}
-
-Napi::Value ExecutorHandle::secure(const Napi::CallbackInfo& info) {
-  const Headroom headroom;
-  Executor& executor = core(info);
-  const uint8_t* record = toRecords(info[0], info[1], 1);
-  return Napi::Number::New(info.Env(), executor.secure(record, toBool(info[2], "mayReplace")));
-}
-
-void ExecutorHandle::shutDown(const Napi::CallbackInfo& info) { core(info).shutDown(toSink(info[0])); }
-
-Napi::Value ExecutorHandle::run(const Napi::CallbackInfo& info) {
-  headroom_.reset();
-  return carryOut(info);
-}
-
-Napi::Value ExecutorHandle::carryOut(const Napi::CallbackInfo& info) {
-  Executor& executor = core(info);
-  const uint32_t count = toU32(info[2], "count");
-  failure_ = kDone;
-  const uint32_t done = executor.run(toRecords(info[0], info[1], count), count, failure_);
-  if (failure_.error == ENOMEM && (done != 0 || failure_.isHalfDone)) {
-    headroom_.emplace();
-  } else {
-    headroom_.reset();
-  }
-  return Napi::Number::New(info.Env(), done);
-}
-
-Napi::Value ExecutorHandle::failure(const Napi::CallbackInfo& info) {
-  if (!failure_) return info.Env().Undefined();
-  if (failure_.error != ENOMEM) return systemError(info.Env(), failure_).Value();
-  const MappingCount count = countMappings();
-  const std::string why = std::string(failure_.reason ? failure_.reason : std::strerror(failure_.error)) +
-                          "; this process has " + std::to_string(count.now) + " mappings and may have " +
-                          std::to_string(count.limit) + " (vm.max_map_count)";
-  return systemError(info.Env(), {failure_.error, failure_.syscall, why.c_str()}).Value();
-}
-
-Napi::Value ExecutorHandle::answer(const Napi::CallbackInfo& info) {
-  const int undone = failure_.isHalfDone ? abi::ANSWER_HALF_DONE : abi::ANSWER_NOT_DONE;
-  return Napi::Number::New(info.Env(), failure_ ? undone : abi::ANSWER_DONE);
-}
-
-Napi::Value ExecutorHandle::moved(const Napi::CallbackInfo& info) {
-  return Napi::BigInt::New(info.Env(), failure_.moved);
-}
-
-void ExecutorHandle::close(const Napi::CallbackInfo&) { release(); }
 
 }  // namespace membacking

@@ -135,11 +135,10 @@ test('one file touches the Wasm memory, one has its code, one loads the addon', 
   );
 });
 
-/** Folders and top files of each part, from the top down: imports and includes go down these lists. Other top files of the shim
- *  are for all of its folders. */
+/** Folders and top files of each part, from the top down: imports and includes go down these lists. */
 const ORDER: Readonly<Record<string, readonly string[]>> = {
   assembly: ['index', 'verify', 'describe', 'plan', 'sinks', 'seen', 'asked', 'tree', 'undo', 'base', 'abi'],
-  shim: ['addon', 'executor', 'sinks', 'kvm', 'host'],
+  shim: ['addon', 'napi', 'executor', 'sinks', 'kvm', 'host'],
   // The three at the top use what every user can, see above: the index of the package.
   ts: [
     ...['dev', 'cli', 'vmm', 'viewer', 'index', 'core-index'],
@@ -159,7 +158,7 @@ test('imports and includes go down the folders, those of types too', (t) => {
     upwards.map(({ from, to }) => `${from} -> ${to}`),
     'Move what both need into a folder below both, or say as an interface what is needed.',
   );
-  const unplaced = within(/^(assembly|ts)\/.*\.ts$/)
+  const unplaced = within(/^(assembly|ts)\/.*\.ts$|^shim\//)
     .map(([path]) => placeOf(path))
     .filter(([part, place]) => !ORDER[part]!.includes(place));
   none(t, [...new Set(unplaced.map(([part, place]) => `${part}/${place}`))], 'Give it a place in ORDER.');
@@ -208,6 +207,41 @@ test('the shim includes its own headers, the numbers, Node-API and the system', 
   });
   none(t, found, 'The shim knows neither assembly/ nor ts/: take it as a checked number.');
 });
+
+/** Words of the system that one folder of the shim alone may say, with what another folder is to do instead. */
+const FOLDER_WORDS: readonly (readonly [folder: string, words: RegExp, remedy: string])[] = [
+  [
+    'host',
+    /<sys\/mman\.h>|\b(m(un)?map|mprotect|mremap|m(un)?lock2?|mbind|madvise|fallocate|memfd_create|userfaultfd|membarrier)\(|\b(PROT|MAP|MADV|MREMAP|MFD|UFFD|MEMBARRIER)_[A-Z]/,
+    'Ask shim/host/ for it: another operating system is to be another folder.',
+  ],
+  [
+    'kvm',
+    /<linux\/kvm\.h>|\bKVM_[A-Z]|(?<!\/)\bkvm_[a-z]/,
+    'Ask shim/kvm/ for it: another hypervisor is to be another folder.',
+  ],
+  [
+    'napi',
+    /<(napi|node_api)\.h>|\bNapi::|\bnapi_/,
+    'Hand it over as plain values: shim/napi/ alone speaks to JavaScript.',
+  ],
+];
+
+for (const [folder, words, remedy] of FOLDER_WORDS) {
+  test(`shim/${folder}/ alone names what is behind it`, (t) => {
+    const others = within(/^shim\//).filter(
+      ([path]) => !path.startsWith(`shim/${folder}/`) && path !== 'shim/addon.cc',
+    );
+    none(
+      t,
+      lines(
+        others.map(([path, text]) => [path, text.replace(/\/\/.*/g, '')]),
+        words,
+      ),
+      remedy,
+    );
+  });
+}
 
 test('memory is mapped in one file of the shim', (t) => {
   const found = lines(within(/^shim\/(?!host\/mapping\.)/), /\b(mmap|mremap|munmap|mprotect)\(|\bMAP_FIXED/);

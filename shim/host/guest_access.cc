@@ -10,8 +10,8 @@ namespace membacking {
 namespace {
 
 /// Error for a use of memory that exceeds the use that is allowed.
-AccessError errorOf(Limits::Use use) {
-  return use == Limits::Use::kRead ? AccessError::kReadOnly : AccessError::kHole;
+AccessError errorOf(Use use) {
+  return use == Use::kRead ? AccessError::kReadOnly : AccessError::kHole;
 }
 
 }  // namespace
@@ -19,7 +19,7 @@ AccessError errorOf(Limits::Use use) {
 /// Whether the range leaves the window, overflow included, or may not be used so.
 AccessError GuestWindow::refuse(uint64_t gpa, uint64_t length, bool isWrite) const {
   if (gpa > size || length > size - gpa) return AccessError::kOutside;
-  Limits::Use use = Limits::Use::kAll;
+  Use use = Use::kAll;
   return limits.firstRefused(gpa, gpa + length, isWrite, use) == gpa + length ? AccessError::kNone : errorOf(use);
 }
 
@@ -34,7 +34,7 @@ template <typename Copy>
 AccessResult GuestWindow::copy(uint64_t gpa, uint64_t length, bool isWrite, Copy copy) const {
   if (gpa > size) return {AccessError::kOutside, gpa};
   const uint64_t within = std::min(length, size - gpa);
-  Limits::Use use = Limits::Use::kAll;
+  Use use = Use::kAll;
   const uint64_t inside = limits.firstRefused(gpa, gpa + within, isWrite, use) - gpa;
   uint64_t done = 0;
   if (const int signal = copy(base + gpa, inside, done)) return explain(signal, gpa + done, isWrite);

@@ -1,7 +1,6 @@
 #include "host/headroom.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -37,7 +36,7 @@ struct Ballast {
     if (count.limit - count.now < kHeld + kReserve) return;
     if (Mapping::reserve(kHeld * kPageSize, "", pages)) return;
     for (uint64_t page = 0; page < kHeld; page += 2) {
-      if (pages.protect(page * kPageSize, kPageSize, PROT_READ)) return;
+      if (pages.protect(page * kPageSize, kPageSize, Use::kRead)) return;
     }
   }
 };

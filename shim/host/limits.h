@@ -8,13 +8,13 @@
 #include <mutex>
 #include <vector>
 
+#include "host/use.h"
+
 namespace membacking {
 
 /// Asked by every thread that reads or writes guest memory, changed by the one that carries out plans.
 class Limits {
  public:
-  enum class Use { kNothing, kRead, kAll };
-
   /// A stretch [start, end) of the VA space that may be used so.
   struct Stretch {
     uint64_t start;

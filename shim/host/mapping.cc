@@ -27,6 +27,17 @@ namespace {
 constexpr uint64_t kGiantPageSize = 1024 * 1024 * 1024;
 constexpr int kReservationFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 
+int protectionOf(Use use) {
+  switch (use) {
+    case Use::kNothing:
+      return PROT_NONE;
+    case Use::kRead:
+      return PROT_READ;
+    default:
+      return PROT_READ | PROT_WRITE;
+  }
+}
+
 /// Whether this kernel shows names of anonymous memory: it is asked to name nothing.
 bool canName() {
   static const bool can = ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, 0, 0, nullptr) == 0;
@@ -101,9 +112,8 @@ Failure Mapping::shareWhole(int fd, uint64_t size, Mapping& result) {
   return kDone;
 }
 
-Failure Mapping::mapShared(uint64_t offset, uint64_t length, int protection, int fd, uint64_t fileOffset,
-                           bool isReserved) {
-  return replace(offset, length, protection, MAP_SHARED | (isReserved ? 0 : MAP_NORESERVE), fd, fileOffset);
+Failure Mapping::mapShared(uint64_t offset, uint64_t length, Use use, int fd, uint64_t fileOffset, bool isReserved) {
+  return replace(offset, length, protectionOf(use), MAP_SHARED | (isReserved ? 0 : MAP_NORESERVE), fd, fileOffset);
 }
 
 Failure Mapping::mapCopyOnWrite(uint64_t offset, uint64_t length, int fd) {
@@ -116,9 +126,9 @@ Failure Mapping::clear(uint64_t offset, uint64_t length) {
   return kDone;
 }
 
-Failure Mapping::protect(uint64_t offset, uint64_t length, int protection) {
+Failure Mapping::protect(uint64_t offset, uint64_t length, Use use) {
   // SAFETY: the range is inside what this object owns, as at() proves.
-  if (::mprotect(at(offset, length), length, protection) == 0) return kDone;
+  if (::mprotect(at(offset, length), length, protectionOf(use)) == 0) return kDone;
   const Failure failure = failedCall("mprotect");
   // One piece changes as a whole or not at all.
   return lengthOfOnePiece(offset, length) == length ? failure : halfDone(failure);

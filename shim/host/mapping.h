@@ -6,6 +6,7 @@
 #include <string>
 
 #include "host/failure.h"
+#include "host/use.h"
 
 namespace membacking {
 
@@ -36,16 +37,16 @@ class Mapping {
   }
 
   // The rest takes ranges that the caller has proved to lie inside, in whole pages. A failure says whether something was
-  // done (`isHalfDone`). `protection` is PROT_READ and PROT_WRITE together or less.
+  // done (`isHalfDone`). Nothing is ever executable: guests execute through their own page tables.
 
   /// Replaces the range by `fd` from `fileOffset` on, shared, in one step. `isReserved`: huge pages are reserved for it.
-  Failure mapShared(uint64_t offset, uint64_t length, int protection, int fd, uint64_t fileOffset, bool isReserved);
+  Failure mapShared(uint64_t offset, uint64_t length, Use use, int fd, uint64_t fileOffset, bool isReserved);
   /// Replaces the range by a copy-on-write image of `fd` from its start, readable and writable.
   Failure mapCopyOnWrite(uint64_t offset, uint64_t length, int fd);
   /// Makes the range plain reservation again: no memory, no access.
   Failure clear(uint64_t offset, uint64_t length);
   /// Changes the protection. Over pieces of different kinds the kernel may fail after the first.
-  Failure protect(uint64_t offset, uint64_t length, int protection);
+  Failure protect(uint64_t offset, uint64_t length, Use use);
   /// Moves the range's private pages, contents kept, to another mapping, where it replaces what is there; the
   /// range becomes plain reservation. The range's protection goes with it. A failure says how much has moved: the pages
   /// behind are where they were.

@@ -1,3 +1,5 @@
+// A vCPU: how it is entered and left, and the words of its exits.
+
 #include "kvm/vcpu.h"
 
 #include <linux/kvm.h>
@@ -10,9 +12,10 @@
 #include <utility>
 #include <vector>
 
-#include "async_runner.h"
-#include "kvm/kvm.h"
+#include "host/registry.h"
 #include "kvm/run_watch.h"
+#include "kvm/system.h"
+#include "kvm/vm.h"
 
 #ifndef __x86_64__
 #error "vCPUs are known here for x86-64 only"
@@ -73,13 +76,6 @@ uint32_t portBytes(const kvm_run& run) {
   return std::min<uint32_t>(run.io.size * run.io.count, sizeof(ExitFacts::data));
 }
 
-/// Whether the JavaScript thread is to end: then it may call no JavaScript.
-bool isEnding(napi_env env) {
-  const Napi::HandleScope scope(env);
-  napi_value value = Napi::Env(env).Undefined();
-  return napi_coerce_to_bool(env, value, &value) != napi_ok;
-}
-
 uint32_t mmioBytes(const kvm_run& run) { return std::min<uint32_t>(run.mmio.len, sizeof run.mmio.data); }
 
 }  // namespace
@@ -120,7 +116,7 @@ void Vcpu::answer(const ExitFacts& facts) {
   }
 }
 
-Failure Vcpu::enter(bool onlyFinish, napi_env waiting) {
+Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
   unblockKickSignal();
   endedBy_ = 0;
   isKicked_ = false;
@@ -131,7 +127,7 @@ Failure Vcpu::enter(bool onlyFinish, napi_env waiting) {
     changed_.wait(lock, [this] { return !isHeld_ || mustLeave() || isDoubted_; });
     if (vm_->isShutDown()) return {EBADF, "KVM_RUN", "the VM is closed"};
     error = EINTR;
-    if (std::exchange(isDoubted_, false) && waiting != nullptr && isEnding(waiting)) break;
+    if (std::exchange(isDoubted_, false) && isUnwanted && isUnwanted()) break;
     if (isHeld_) continue;
     isRunning_ = true;
     runner_ = ::pthread_self();
@@ -258,102 +254,36 @@ void Vcpu::readExit(ExitFacts& facts) {
   }
 }
 
-/// Holds the vCPU for one call. Throws if another thread, or a run in the background, has it.
-class VcpuHandle::Claim {
- public:
-  Claim(Napi::Env env, Vcpu& vcpu) : vcpu_(vcpu) {
-    if (vcpu.claim()) return;
-    throwCoded(env, "ERR_VCPU_RUNNING", "This Vcpu is running; kick() it and wait for the run to end");
-  }
-  ~Claim() { vcpu_.unclaim(); }
-  Claim(const Claim&) = delete;
-
- private:
-  Vcpu& vcpu_;
+struct Transfer {
+  size_t size;
+  unsigned long read;
+  unsigned long write;
+  const char* readName;
+  const char* writeName;
 };
 
-VcpuHandle::VcpuHandle(const Napi::CallbackInfo& info) : Handle(info) {
-  exchange_ = Napi::Persistent(exchangeBuffer(info.Env(), facts_));
-  bind<&VcpuHandle::run>(info, "run");
-  bind<&VcpuHandle::finish>(info, "finish");
+#define TRANSFER(Struct, read, write) Transfer{sizeof(Struct), read, write, #read, #write}
+
+static constexpr Transfer transferOf(Registers set) {
+  return set == Registers::kGeneral ? TRANSFER(kvm_regs, KVM_GET_REGS, KVM_SET_REGS)
+                                    : TRANSFER(kvm_sregs, KVM_GET_SREGS, KVM_SET_SREGS);
 }
 
-VcpuHandle::~VcpuHandle() = default;
+size_t sizeOf(Registers set) { return transferOf(set).size; }
 
-void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
-  Handle::define(env, exports,
-                 {
-                     StaticMethod<&VcpuHandle::fromToken>("fromToken"),
-                     InstanceAccessor<&VcpuHandle::token>("token"),
-                     InstanceAccessor<&VcpuHandle::exchange>("exchange"),
-                     InstanceMethod<&VcpuHandle::runAsync>("runAsync"),
-                     InstanceMethod<&VcpuHandle::kick>("kick"),
-                     InstanceMethod<&VcpuHandle::readRegisters>("readRegisters"),
-                     InstanceMethod<&VcpuHandle::writeRegisters>("writeRegisters"),
-                     InstanceMethod<&VcpuHandle::readSpecialRegisters>("readSpecialRegisters"),
-                     InstanceMethod<&VcpuHandle::writeSpecialRegisters>("writeSpecialRegisters"),
-                     InstanceMethod<&VcpuHandle::setSupportedCpuid>("setSupportedCpuid"),
-                     InstanceMethod<&VcpuHandle::close>("close"),
-                 });
+Failure Vcpu::readRegisters(Registers set, uint8_t* bytes) {
+  const Transfer transfer = transferOf(set);
+  // SAFETY: KVM writes the struct of this request, for which the caller has room.
+  return kvmCall(fd(), transfer.read, reinterpret_cast<unsigned long>(bytes), transfer.readName);
 }
 
-Napi::Value VcpuHandle::fromToken(const Napi::CallbackInfo& info) {
-  auto vcpu = Registry<Vcpu>::instance().find(toU64(info[0], "token"));
-  if (!vcpu) throwCoded(info.Env(), "ERR_CLOSED", "The Vcpu of this token is closed");
-  return wrap(info.Env(), std::move(vcpu));
+Failure Vcpu::writeRegisters(Registers set, const uint8_t* bytes) {
+  const Transfer transfer = transferOf(set);
+  // SAFETY: KVM reads the struct of this request, which the caller has.
+  return kvmCall(fd(), transfer.write, reinterpret_cast<unsigned long>(bytes), transfer.writeName);
 }
 
-Napi::Value VcpuHandle::token(const Napi::CallbackInfo& info) {
-  return Napi::BigInt::New(info.Env(), core(info).token());
-}
-
-Napi::Value VcpuHandle::exchange(const Napi::CallbackInfo&) { return exchange_.Value(); }
-
-Napi::Value VcpuHandle::enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)(napi_env)) {
-  Vcpu& vcpu = core(info);
-  Claim claim(info.Env(), vcpu);
-  vcpu.answer(*facts_);
-  check(info.Env(), (vcpu.*method)(info.Env()));
-  vcpu.readExit(*facts_);
-  return Napi::Number::New(info.Env(), facts_->reason);
-}
-
-Napi::Value VcpuHandle::run(const Napi::CallbackInfo& info) { return enter(info, &Vcpu::run); }
-
-Napi::Value VcpuHandle::finish(const Napi::CallbackInfo& info) { return enter(info, &Vcpu::finish); }
-
-Napi::Value VcpuHandle::runAsync(const Napi::CallbackInfo& info) {
-  const std::shared_ptr<Vcpu>& vcpu = shared(info.Env());
-  if (!runner_) runner_ = std::make_unique<AsyncRunner>(info.Env(), vcpu, facts_);
-  if (!vcpu->claim()) throwCoded(info.Env(), "ERR_VCPU_RUNNING", "This Vcpu is running already");
-  vcpu->answer(*facts_);
-  return runner_->start(info.Env(), info.This().As<Napi::Object>());
-}
-
-void VcpuHandle::kick(const Napi::CallbackInfo& info) { core(info).kick(); }
-
-/// Reads or writes one of KVM's structs from or to a Uint8Array of exactly its size.
-void VcpuHandle::transfer(const Napi::CallbackInfo& info, unsigned long request, size_t size, const char* name) {
-  Vcpu& vcpu = core(info);
-  Claim claim(info.Env(), vcpu);
-  Napi::Uint8Array bytes = toBytes(info[0], "bytes");
-  if (bytes.ByteLength() != size) throwRange(info.Env(), "bytes", ("of length " + std::to_string(size)).c_str());
-  // SAFETY: KVM reads or writes the struct of this request, whose size was just checked.
-  if (kvmIoctl(vcpu.fd(), request, reinterpret_cast<unsigned long>(bytes.Data())) < 0) {
-    throw systemError(info.Env(), failedCall(name));
-  }
-}
-
-#define TRANSFER(request, Struct) transfer(info, request, sizeof(Struct), #request)
-
-void VcpuHandle::readRegisters(const Napi::CallbackInfo& info) { TRANSFER(KVM_GET_REGS, kvm_regs); }
-void VcpuHandle::writeRegisters(const Napi::CallbackInfo& info) { TRANSFER(KVM_SET_REGS, kvm_regs); }
-void VcpuHandle::readSpecialRegisters(const Napi::CallbackInfo& info) { TRANSFER(KVM_GET_SREGS, kvm_sregs); }
-void VcpuHandle::writeSpecialRegisters(const Napi::CallbackInfo& info) { TRANSFER(KVM_SET_SREGS, kvm_sregs); }
-
-void VcpuHandle::setSupportedCpuid(const Napi::CallbackInfo& info) {
-  Vcpu& vcpu = core(info);
-  Claim claim(info.Env(), vcpu);
+Failure Vcpu::setSupportedCpuid() {
   constexpr uint32_t kMostEntries = 4096;
   for (uint32_t entries = 128;; entries *= 2) {
     std::vector<uint8_t> room(sizeof(CpuidHead) + entries * sizeof(kvm_cpuid_entry2));
@@ -361,30 +291,10 @@ void VcpuHandle::setSupportedCpuid(const Napi::CallbackInfo& info) {
     // SAFETY: the vector begins with room for the head, and has room for as many entries as KVM is told.
     std::memcpy(room.data(), &head, sizeof head);
     const auto argument = reinterpret_cast<unsigned long>(room.data());
-    if (kvmIoctl(vcpu.vm().kvm().fd.get(), KVM_GET_SUPPORTED_CPUID, argument) < 0) {
-      if (errno == E2BIG && entries < kMostEntries) continue;
-      throw systemError(info.Env(), failedCall("KVM_GET_SUPPORTED_CPUID"));
-    }
-    if (kvmIoctl(vcpu.fd(), KVM_SET_CPUID2, argument) < 0) {
-      throw systemError(info.Env(), failedCall("KVM_SET_CPUID2"));
-    }
-    return;
+    const Failure failure = KVM_CALL(vm_->kvm().fd.get(), KVM_GET_SUPPORTED_CPUID, argument);
+    if (!failure) return KVM_CALL(fd(), KVM_SET_CPUID2, argument);
+    if (failure.error != E2BIG || entries >= kMostEntries) return failure;
   }
-}
-
-void VcpuHandle::close(const Napi::CallbackInfo& info) {
-  if (runner_) runner_->close(info.Env());
-  runner_.reset();
-  release();
-}
-
-Napi::Object exitLayout(Napi::Env env) {
-  Napi::Object layout = Napi::Object::New(env);
-#define FACT(name) layout.Set(#name, Napi::Number::New(env, offsetof(ExitFacts, name)))
-  FACT(reason), FACT(isWrite), FACT(port), FACT(size), FACT(count), FACT(detail), FACT(isKicked), FACT(isGpaKnown);
-  FACT(gpa), FACT(hardwareReason), FACT(data);
-#undef FACT
-  return layout;
 }
 
 }  // namespace membacking

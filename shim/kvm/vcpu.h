@@ -1,19 +1,18 @@
 // A vCPU: its registers, running it, and kicking it out of the guest from any thread.
 #pragma once
 
-#include <napi.h>
 #include <pthread.h>
 
 #include <atomic>
 #include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 
-#include "exchange.h"
 #include "host/fd.h"
-#include "handle.h"
 #include "host/mapping.h"
-#include "registry.h"
 
 struct kvm_run;
 
@@ -46,13 +45,21 @@ struct ExitFacts {
   uint8_t data[4096];
 };
 
+/// Whether nobody waits for a run any more, so that it has to end. Asked on the run's thread, now and then; an empty
+/// function is not asked.
+using IsUnwanted = std::function<bool()>;
+
+/// Registers that KVM reads and writes together, as one struct: kvm_regs, kvm_sregs.
+enum class Registers { kGeneral, kSpecial };
+
+/// Bytes of the struct.
+size_t sizeOf(Registers set);
+
 class Vcpu {
  public:
   static Failure create(const std::shared_ptr<Vm>& vm, uint32_t id, std::shared_ptr<Vcpu>& result);
   ~Vcpu();
 
-  int fd() const { return fd_.get(); }
-  const Vm& vm() const { return *vm_; }
   uint64_t token() const { return token_; }
 
   /// KVM makes every call on a vCPU wait for a run to end; here the second is refused. False: it is in use.
@@ -63,14 +70,18 @@ class Vcpu {
 
   /// Gives the guest the answer in `facts`, if it was `facts` that had the question.
   void answer(const ExitFacts& facts);
-  // `waiting`: the JavaScript thread that this call is on, if it is one: when that is to end, the run does.
-
-  /// Runs until an exit. On failure there was none. While the VM is paused, both wait.
-  Failure run(napi_env waiting) { return enter(false, waiting); }
+  /// Runs until an exit. On failure there was none. While the VM is paused, the run waits.
+  Failure run(const IsUnwanted& isUnwanted) { return enter(false, isUnwanted); }
   /// Only finishes the instruction that the last exit interrupted; KVM_EXIT_INTR when that is done. Another exit when
   /// the instruction has more to ask or to say.
-  Failure finish(napi_env waiting) { return enter(true, waiting); }
+  Failure finish(const IsUnwanted& isUnwanted) { return enter(true, isUnwanted); }
   void readExit(ExitFacts& facts);
+
+  /// `bytes` has room for sizeOf(set).
+  Failure readRegisters(Registers set, uint8_t* bytes);
+  Failure writeRegisters(Registers set, const uint8_t* bytes);
+  /// Gives the guest every CPUID feature that this machine can.
+  Failure setSupportedCpuid();
 
   /// From any thread: makes the run that is going on, or else the next one, end with KVM_EXIT_INTR. Several before
   /// that count as one.
@@ -87,7 +98,8 @@ class Vcpu {
 
  private:
   kvm_run& shared() const;
-  Failure enter(bool onlyFinish, napi_env waiting);
+  int fd() const { return fd_.get(); }
+  Failure enter(bool onlyFinish, const IsUnwanted& isUnwanted);
   bool mustLeave() const;
   void leaveGuest();
   void setImmediateExit(bool isWanted);
@@ -114,46 +126,5 @@ class Vcpu {
   bool isRunning_ = false;
   pthread_t runner_ = {};
 };
-
-class AsyncRunner;
-
-/// Vcpu in JavaScript.
-class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
- public:
-  static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x7663707520637075};
-  static constexpr const char* kName = "Vcpu";
-
-  explicit VcpuHandle(const Napi::CallbackInfo& info);
-  ~VcpuHandle() override;
-  static void define(Napi::Env env, Napi::Object exports);
-
- private:
-  class Claim;
-
-  static Napi::Value fromToken(const Napi::CallbackInfo& info);
-
-  Napi::Value token(const Napi::CallbackInfo& info);
-  Napi::Value exchange(const Napi::CallbackInfo& info);
-  Napi::Value run(const Napi::CallbackInfo& info);
-  Napi::Value finish(const Napi::CallbackInfo& info);
-  Napi::Value runAsync(const Napi::CallbackInfo& info);
-  void kick(const Napi::CallbackInfo& info);
-  void readRegisters(const Napi::CallbackInfo& info);
-  void writeRegisters(const Napi::CallbackInfo& info);
-  void readSpecialRegisters(const Napi::CallbackInfo& info);
-  void writeSpecialRegisters(const Napi::CallbackInfo& info);
-  void setSupportedCpuid(const Napi::CallbackInfo& info);
-  void close(const Napi::CallbackInfo& info);
-
-  Napi::Value enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)(napi_env));
-  void transfer(const Napi::CallbackInfo& info, unsigned long request, size_t size, const char* name);
-
-  std::shared_ptr<ExitFacts> facts_ = std::make_shared<ExitFacts>();
-  Napi::Reference<Napi::ArrayBuffer> exchange_;
-  std::unique_ptr<AsyncRunner> runner_;
-};
-
-/// Offset of each fact in the exchange buffer, for JavaScript.
-Napi::Object exitLayout(Napi::Env env);
 
 }  // namespace membacking

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "host/backing.h"
+#include "host/object.h"
 #include "sinks/command.h"
 
 namespace membacking {

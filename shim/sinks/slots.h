@@ -4,7 +4,7 @@
 #include <memory>
 #include <utility>
 
-#include "kvm/kvm.h"
+#include "kvm/vm.h"
 #include "sinks/sink.h"
 
 namespace membacking {

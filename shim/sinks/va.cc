@@ -2,24 +2,14 @@
 
 #include "sinks/va.h"
 
-#include <sys/mman.h>
-
 #include "host/headroom.h"
 
 namespace membacking {
 namespace {
 
-/// Access of private pages that are at home.
-constexpr int kReadWrite = PROT_READ | PROT_WRITE;
-
-/// Guests execute through their own page tables: the VMM's mapping is never executable.
-int protectionOf(uint32_t access) {
-  return (access & abi::ACCESS_READ ? PROT_READ : 0) | (access & abi::ACCESS_WRITE ? PROT_WRITE : 0);
-}
-
-Limits::Use useOf(uint32_t access) {
-  if (access & abi::ACCESS_WRITE) return Limits::Use::kAll;
-  return access & abi::ACCESS_READ ? Limits::Use::kRead : Limits::Use::kNothing;
+Use useOf(uint32_t access) {
+  if (access & abi::ACCESS_WRITE) return Use::kAll;
+  return access & abi::ACCESS_READ ? Use::kRead : Use::kNothing;
 }
 
 /// Finds an object for a command that gives `command.access` to what it shows.
@@ -72,13 +62,13 @@ Failure VaSink::map(const Command& command, const Targets& targets) {
   if (((command.gpa | command.length | command.offset) & (object->granularity - 1)) != 0) {
     return invalid("the range is not whole pages of the object");
   }
-  return object->showShared(space(), command.gpa, command.length, protectionOf(command.access), command.offset);
+  return object->showShared(space(), command.gpa, command.length, useOf(command.access), command.offset);
 }
 
 Failure VaSink::protect(const Command& command, const Targets& targets) {
   Backing* object = nullptr;
   if (const Failure failure = findObject(command, targets, object)) return failure;
-  return space().protect(command.gpa, command.length, protectionOf(command.access));
+  return space().protect(command.gpa, command.length, useOf(command.access));
 }
 
 Failure VaSink::park(const Command& command, const Targets& targets) {
@@ -86,11 +76,11 @@ Failure VaSink::park(const Command& command, const Targets& targets) {
   if (const Failure failure = findPrivate(command, targets, object)) return failure;
   Mapping& home = object->home;
   // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
-  if (const Failure failure = space().protect(command.gpa, command.length, PROT_NONE)) return failure;
+  if (const Failure failure = space().protect(command.gpa, command.length, Use::kNothing)) return failure;
   if (const Failure failure = object->move(space(), command.gpa, home, command.offset, command.length)) {
     return halfDone(failure, failure.moved);
   }
-  const Failure failure = home.protect(command.offset, command.length, kReadWrite);
+  const Failure failure = home.protect(command.offset, command.length, Use::kAll);
   return failure ? halfDone(failure, command.length) : kDone;
 }
 
@@ -99,7 +89,7 @@ Failure VaSink::unpark(const Command& command, const Targets& targets) {
   if (const Failure failure = findPrivate(command, targets, object)) return failure;
   Mapping& home = object->home;
   // First with the access that it is to have, so that the guest finds either what was there or this.
-  Failure failure = home.protect(command.offset, command.length, protectionOf(command.access));
+  Failure failure = home.protect(command.offset, command.length, useOf(command.access));
   if (failure) {
     failure.isHalfDone = false;
   } else {
@@ -107,7 +97,7 @@ Failure VaSink::unpark(const Command& command, const Targets& targets) {
   }
   if (!failure || failure.moved == command.length) return failure;
   // What stays at home is as it was. Where that fails too, the next command for it sets it anyway.
-  static_cast<void>(home.protect(command.offset + failure.moved, command.length - failure.moved, kReadWrite));
+  static_cast<void>(home.protect(command.offset + failure.moved, command.length - failure.moved, Use::kAll));
   return failure;
 }
 
@@ -119,7 +109,7 @@ Failure VaSink::limit(const Command& command) {
 uint32_t VaSink::secure(const Command& command, bool mayReplace) {
   const uint64_t ends = command.gpa | command.length;
   if (!space().contains(command.gpa, command.length) || ends % kPageSize != 0) return abi::SECURED_CLOSED;
-  if (!space().protect(command.gpa, command.length, PROT_NONE)) return abi::SECURED_CLOSED;
+  if (!space().protect(command.gpa, command.length, Use::kNothing)) return abi::SECURED_CLOSED;
   return mayReplace && !space().clear(command.gpa, command.length) ? abi::SECURED_CLOSED : abi::SECURED_OPEN;
 }
 

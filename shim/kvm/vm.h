@@ -1,30 +1,20 @@
-// KVM: the system and the virtual machine with its memory slots.
+// A virtual machine of KVM, with its memory slots and interrupts.
 #pragma once
 
-#include <napi.h>
 #include <pthread.h>
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "host/fd.h"
-#include "handle.h"
 #include "host/reservation.h"
+#include "kvm/system.h"
 
 namespace membacking {
 
 class Vcpu;
-
-/// ioctl that is repeated when a signal interrupts it. -1 and errno, as the call itself.
-int kvmIoctl(int fd, unsigned long request, unsigned long argument);
-
-/// /dev/kvm.
-struct Kvm {
-  FileDescriptor fd;
-
-  static Failure open(std::shared_ptr<Kvm>& result);
-};
 
 /// A virtual machine. It keeps a share of every reservation that its slots show, because a guest with a slot over
 /// memory that is somebody else's by now would read and write that. Slots are set from one thread at a time.
@@ -45,6 +35,11 @@ class Vm : public std::enable_shared_from_this<Vm> {
   Failure deleteSlot(uint32_t slot);
 
   Failure createVcpu(uint32_t id, std::shared_ptr<Vcpu>& result);
+
+  Failure setTssAddress(uint32_t gpa);
+  Failure createIrqchip();
+  Failure createPit();
+  Failure setIrqLine(uint32_t gsi, bool isRaised);
 
   /// Brings all vCPUs out of the guest and keeps them out; returns when they are. Runs wait meanwhile, unless they are
   /// kicked, or are this thread's: those fail with EBUSY. As many resume() as pause() let them go on.
@@ -71,47 +66,6 @@ class Vm : public std::enable_shared_from_this<Vm> {
 
   template <typename Do>
   void forEachVcpu(Do what) const;
-};
-
-/// Kvm in JavaScript.
-class KvmHandle : public Handle<KvmHandle, Kvm> {
- public:
-  static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x6b766d2073797374};
-  static constexpr const char* kName = "Kvm";
-
-  using Handle::Handle;
-  static void define(Napi::Env env, Napi::Object exports);
-
- private:
-  static Napi::Value open(const Napi::CallbackInfo& info);
-  Napi::Value checkExtension(const Napi::CallbackInfo& info);
-  Napi::Value createVm(const Napi::CallbackInfo& info);
-  void close(const Napi::CallbackInfo& info);
-};
-
-/// Vm in JavaScript.
-class VmHandle : public Handle<VmHandle, Vm> {
- public:
-  static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x766d206d61636869};
-  static constexpr const char* kName = "Vm";
-
-  using Handle::Handle;
-  static void define(Napi::Env env, Napi::Object exports);
-
- private:
-  Napi::Value fd(const Napi::CallbackInfo& info);
-  Napi::Value slotLimit(const Napi::CallbackInfo& info);
-  Napi::Value checkExtension(const Napi::CallbackInfo& info);
-  Napi::Value createVcpu(const Napi::CallbackInfo& info);
-  void setTssAddress(const Napi::CallbackInfo& info);
-  void createIrqchip(const Napi::CallbackInfo& info);
-  void createPit(const Napi::CallbackInfo& info);
-  void irqLine(const Napi::CallbackInfo& info);
-  void pause(const Napi::CallbackInfo& info);
-  void resume(const Napi::CallbackInfo& info);
-  void close(const Napi::CallbackInfo& info);
-
-  void call(const Napi::CallbackInfo& info, unsigned long request, unsigned long argument, const char* name);
 };
 
 }  // namespace membacking

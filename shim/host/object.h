@@ -1,14 +1,12 @@
 // Mappable objects: what a VA command puts at a GPA.
 #pragma once
 
-#include <napi.h>
-
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "host/fd.h"
-#include "handle.h"
 #include "host/mapping.h"
 
 namespace membacking {
@@ -47,6 +45,8 @@ struct Backing {
   /// `mayGrow`: `size` may be more than there is now; behind the file's end there is nothing until it grows.
   static Failure fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, bool isReserved,
                         std::shared_ptr<Backing>&);
+  /// Whether a descriptor shows something that can be mapped. ENODEV.
+  static Failure checkMappable(int fd);
   /// Whether fromFd would take the access mode of a descriptor. EACCES.
   static Failure checkAccess(int fd, bool isWritable);
   static Failure privateMemory(uint64_t size, const std::string& name, std::shared_ptr<Backing>&);
@@ -58,6 +58,8 @@ struct Backing {
   }
   /// Whether the file is or can become shorter than the object: unless something excludes it.
   bool isShrinkable() const;
+  /// Bytes of memory or disk space that the file of a shared object has.
+  Failure readAllocated(uint64_t& bytes) const;
 
   // Its pages, in backing_pages.cc. Ranges are any; those outside of the object or of parts of pages are EINVAL.
 
@@ -74,44 +76,12 @@ struct Backing {
   /// Mapping::moveTo for private pages, between `home` and a VA space; what is pinned stays so, unless that fails.
   Failure move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length);
   /// Mapping::mapShared of a shared object from `offset` on, with what was asked for its pages; that is no condition.
-  Failure showShared(Mapping& place, uint64_t at, uint64_t length, int protection, uint64_t offset) const;
+  Failure showShared(Mapping& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const;
 
  private:
   Failure checkRange(uint64_t offset, uint64_t length) const;
   template <typename Do>
   Failure withPages(uint64_t offset, uint64_t length, Do what) const;
-};
-
-/// Backing in JavaScript.
-class BackingHandle : public Handle<BackingHandle, Backing> {
- public:
-  static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x6261636b696e6721};
-  static constexpr const char* kName = "Backing";
-
-  using Handle::Handle;
-  static void define(Napi::Env env, Napi::Object exports);
-
- private:
-  static Napi::Value memfd(const Napi::CallbackInfo& info);
-  static Napi::Value fromFd(const Napi::CallbackInfo& info);
-  static void checkAccess(const Napi::CallbackInfo& info);
-  static Napi::Value privateMemory(const Napi::CallbackInfo& info);
-  static Napi::Value privateFile(const Napi::CallbackInfo& info);
-
-  Napi::Value kind(const Napi::CallbackInfo& info);
-  Napi::Value size(const Napi::CallbackInfo& info);
-  Napi::Value writable(const Napi::CallbackInfo& info);
-  Napi::Value granularity(const Napi::CallbackInfo& info);
-  Napi::Value fd(const Napi::CallbackInfo& info);
-  Napi::Value allocatedBytes(const Napi::CallbackInfo& info);
-  Napi::Value isShrinkable(const Napi::CallbackInfo& info);
-  Napi::Value discard(const Napi::CallbackInfo& info);
-  Napi::Value populate(const Napi::CallbackInfo& info);
-  Napi::Value whyMissing(const Napi::CallbackInfo& info);
-  void setNumaNode(const Napi::CallbackInfo& info);
-  Napi::Value adviseHugePages(const Napi::CallbackInfo& info);
-  void pin(const Napi::CallbackInfo& info);
-  void close(const Napi::CallbackInfo& info);
 };
 
 }  // namespace membacking

@@ -1,6 +1,6 @@
 // Names of errnos, and failures as JavaScript errors.
 
-#include "host/sys_error.h"
+#include "napi/sys_error.h"
 
 #include <cstring>
 #include <string>

@@ -1,4 +1,4 @@
-#include "async_runner.h"
+#include "napi/async_runner.h"
 
 #include <condition_variable>
 #include <mutex>
@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "host/thread_signals.h"
+#include "napi/sys_error.h"
 
 namespace membacking {
 

@@ -1,13 +1,12 @@
 // The pages of an object, wherever it is shown.
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
 
-#include "host/backing.h"
+#include "host/object.h"
 #include "host/pages.h"
 
 namespace membacking {
@@ -29,13 +28,13 @@ Failure Backing::withPages(uint64_t offset, uint64_t length, Do what) const {
   // Aligned so that huge pages of the object are huge pages of the window.
   const uint64_t start = offset % kHugePageSize;
   if (const Failure failure = Mapping::reserve(start + length, "", window)) return failure;
-  const int protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ;
-  if (const Failure failure = showShared(window, start, length, protection, offset)) return failure;
+  const Use use = isWritable ? Use::kAll : Use::kRead;
+  if (const Failure failure = showShared(window, start, length, use, offset)) return failure;
   return what(window, start);
 }
 
-Failure Backing::showShared(Mapping& place, uint64_t at, uint64_t length, int protection, uint64_t offset) const {
-  if (const Failure failure = place.mapShared(at, length, protection, fd.get(), offset, isReserved)) return failure;
+Failure Backing::showShared(Mapping& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const {
+  if (const Failure failure = place.mapShared(at, length, use, fd.get(), offset, isReserved)) return failure;
   if (wantsHugePages) static_cast<void>(membacking::adviseHugePages(place, at, length));
   // Huge page files, unlike memfds, keep no policy of their own.
   if (node != kAnyNode && fileKind == FileKind::kHugePages) static_cast<void>(bindPages(place, at, length, node));
@@ -45,18 +44,16 @@ Failure Backing::showShared(Mapping& place, uint64_t at, uint64_t length, int pr
 Failure Backing::discard(uint64_t offset, uint64_t length, uint64_t& freed) {
   if (const Failure failure = checkRange(offset, length)) return failure;
   if (!isShared) return discardPages(home, offset, length, freed);
-  struct stat before;
-  struct stat after;
-  if (::fstat(fd.get(), &before) != 0) return failedCall("fstat");
+  uint64_t before = 0;
+  uint64_t after = 0;
+  if (const Failure failure = readAllocated(before)) return failure;
   const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   if (::fallocate(fd.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
     return failedCall("fallocate");
   }
-  if (::fstat(fd.get(), &after) != 0) return failedCall("fstat");
-  constexpr int64_t kBlock = 512;
+  if (const Failure failure = readAllocated(after)) return failure;
   // Others may have touched the rest of the object meanwhile.
-  const int64_t bytes = (before.st_blocks - after.st_blocks) * kBlock;
-  freed = static_cast<uint64_t>(std::clamp<int64_t>(bytes, 0, static_cast<int64_t>(length)));
+  freed = std::min(before - std::min(before, after), length);
   return kDone;
 }
 
@@ -122,9 +119,9 @@ Failure Backing::pin() {
     if (const Failure failure = lockPages(home, 0, size)) return failure;
   } else {
     Mapping lasting;
-    const int protection = isWritable ? PROT_READ | PROT_WRITE : PROT_READ;
+    const Use use = isWritable ? Use::kAll : Use::kRead;
     if (const Failure failure = Mapping::reserve(size, "", lasting)) return failure;
-    if (const Failure failure = showShared(lasting, 0, size, protection, 0)) return failure;
+    if (const Failure failure = showShared(lasting, 0, size, use, 0)) return failure;
     if (const Failure failure = lockPages(lasting, 0, size)) return failure;
     pinning = std::move(lasting);
   }
@@ -144,6 +141,14 @@ Failure Backing::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOf
   }
   const Failure failure = keepPages(to, toOffset, length);
   return failure ? halfDone(failure, length) : kDone;
+}
+
+Failure Backing::readAllocated(uint64_t& bytes) const {
+  struct stat facts;
+  if (::fstat(fd.get(), &facts) != 0) return failedCall("fstat");
+  constexpr uint64_t kBlock = 512;
+  bytes = static_cast<uint64_t>(facts.st_blocks) * kBlock;
+  return kDone;
 }
 
 bool Backing::isShrinkable() const {

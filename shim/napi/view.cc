@@ -1,9 +1,9 @@
 // Views of guest memory: external ArrayBuffers, with a tag by which they are known again.
 
-#include "host/view.h"
+#include "napi/view.h"
 
-#include "args.h"
-#include "host/sys_error.h"
+#include "napi/args.h"
+#include "napi/sys_error.h"
 
 namespace membacking {
 namespace {

@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "args.h"
-#include "host/sys_error.h"
+#include "napi/args.h"
+#include "napi/sys_error.h"
 
 namespace membacking {
 

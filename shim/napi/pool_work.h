@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "host/failure.h"
-#include "host/sys_error.h"
+#include "napi/sys_error.h"
 
 namespace membacking {
 

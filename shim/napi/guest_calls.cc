@@ -1,11 +1,11 @@
 // Access to guest memory as JavaScript calls it: checks numbers, calls guest_access, reports facts.
 
-#include "guest_calls.h"
+#include "napi/guest_calls.h"
 
-#include "args.h"
-#include "exchange.h"
+#include "napi/args.h"
+#include "napi/exchange.h"
 #include "host/reservation.h"
-#include "host/sys_error.h"
+#include "napi/sys_error.h"
 
 namespace membacking {
 namespace {

@@ -1,6 +1,6 @@
 // What the machine answers: plain values, errnos as positive numbers.
 
-#include "machine_answers.h"
+#include "napi/machine_answers.h"
 
 #include "host/machine.h"
 

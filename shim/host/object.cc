@@ -1,0 +1,155 @@
+// Memory objects: how each kind is opened, what it says of itself, how its pages are moved and given back.
+
+#include "host/object.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <utility>
+
+namespace membacking {
+namespace {
+
+constexpr int kHugeShift = 26;  // MFD_HUGE_SHIFT
+
+/// Whether the character device is memory that can be mapped (device DAX), and its size in bytes.
+bool readDaxSize(dev_t device, uint64_t& size) {
+  const std::string node =
+      "/sys/dev/char/" + std::to_string(major(device)) + ":" + std::to_string(minor(device));
+  char target[256];
+  const ssize_t length = ::readlink((node + "/subsystem").c_str(), target, sizeof target);
+  if (length < 0) return false;
+  const std::string subsystem(target, static_cast<size_t>(length));
+  if (subsystem.substr(subsystem.rfind('/') + 1) != "dax") return false;
+  std::ifstream file(node + "/size");
+  return static_cast<bool>(file >> size);
+}
+
+/// Bytes that can be mapped from `fd`'s start, counting a last page that is only partly there.
+Failure readMappableSize(int fd, uint64_t& size) {
+  struct stat facts;
+  if (::fstat(fd, &facts) != 0) return failedCall("fstat");
+  if (S_ISREG(facts.st_mode)) {
+    size = (static_cast<uint64_t>(facts.st_size) + kPageSize - 1) / kPageSize * kPageSize;
+  } else if (S_ISBLK(facts.st_mode)) {
+    if (::ioctl(fd, BLKGETSIZE64, &size) != 0) return failedCall("ioctl");
+  } else if (!S_ISCHR(facts.st_mode) || !readDaxSize(facts.st_rdev, size)) {
+    return {ENODEV, "fstat", "this is no file, block device or DAX device"};
+  }
+  return kDone;
+}
+
+/// Reads which file system gives a file its pages, and how large they are.
+Failure readFileKind(int fd, Backing& backing) {
+  struct statfs facts;
+  if (::fstatfs(fd, &facts) != 0) return failedCall("fstatfs");
+  switch (facts.f_type) {
+    case HUGETLBFS_MAGIC:
+      backing.fileKind = FileKind::kHugePages;
+      backing.granularity = static_cast<uint64_t>(facts.f_bsize);
+      break;
+    case TMPFS_MAGIC:
+      backing.fileKind = FileKind::kMemory;
+      break;
+    default:
+      backing.fileKind = FileKind::kOther;
+  }
+  return kDone;
+}
+
+Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, Backing& backing) {
+  uint64_t mappable = 0;
+  if (const Failure failure = Backing::checkAccess(fd, isWritable)) return failure;
+  if (const Failure failure = readMappableSize(fd, mappable)) return failure;
+  if (const Failure failure = readFileKind(fd, backing)) return failure;
+  if (size > mappable && !mayGrow) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
+  if (size % backing.granularity != 0) return {EINVAL, "fstat", "the size is no multiple of the file's page size"};
+  backing.fd = FileDescriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!backing.fd.isOpen()) return failedCall("fcntl");
+  backing.size = size;
+  return kDone;
+}
+
+}  // namespace
+
+Failure Backing::memfd(const std::string& name, uint64_t size, uint64_t hugePageSize, bool isReserved,
+                       std::shared_ptr<Backing>& result) {
+  unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  if (hugePageSize != 0) flags |= MFD_HUGETLB | static_cast<unsigned>(__builtin_ctzll(hugePageSize)) << kHugeShift;
+  auto backing = std::make_shared<Backing>();
+  backing->isShared = true;
+  backing->size = size;
+  backing->isReserved = isReserved;
+  backing->granularity = hugePageSize != 0 ? hugePageSize : kPageSize;
+  backing->fileKind = hugePageSize != 0 ? FileKind::kHugePages : FileKind::kMemory;
+  backing->fd = FileDescriptor(::memfd_create(name.c_str(), flags));
+  const int fd = backing->fd.get();
+  if (fd < 0) return failedCall("memfd_create");
+  if (::ftruncate(fd, static_cast<off_t>(size)) != 0) return failedCall("ftruncate");
+  // Not F_SEAL_FUTURE_WRITE: it would forbid to give pages back.
+  if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return failedCall("fcntl");
+  if (hugePageSize != 0 && isReserved) {
+    // The kernel books huge pages for the file when they are first mapped, and keeps the booking.
+    Mapping booking;
+    if (const Failure failure = Mapping::shareWhole(fd, size, booking)) return failure;
+  }
+  result = std::move(backing);
+  return kDone;
+}
+
+Failure Backing::fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, bool isReserved,
+                        std::shared_ptr<Backing>& result) {
+  auto backing = std::make_shared<Backing>();
+  backing->isShared = true;
+  backing->isWritable = isWritable;
+  backing->mayGrow = mayGrow;
+  backing->isReserved = isReserved;
+  if (const Failure failure = adopt(fd, size, isWritable, mayGrow, *backing)) return failure;
+  result = std::move(backing);
+  return kDone;
+}
+
+Failure Backing::checkMappable(int fd) {
+  uint64_t size = 0;
+  return readMappableSize(fd, size);
+}
+
+Failure Backing::checkAccess(int fd, bool isWritable) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return failedCall("fcntl");
+  const int mode = flags & O_ACCMODE;
+  if ((flags & O_PATH) != 0 || mode == O_WRONLY) {
+    return {EACCES, "fcntl", "the descriptor was not opened for reading"};
+  }
+  if (isWritable && mode != O_RDWR) return {EACCES, "fcntl", "the descriptor was not opened for writing"};
+  return kDone;
+}
+
+Failure Backing::privateMemory(uint64_t size, const std::string& name, std::shared_ptr<Backing>& result) {
+  auto backing = std::make_shared<Backing>();
+  backing->size = size;
+  if (const Failure failure = Mapping::reserve(size, name, backing->home)) return failure;
+  if (const Failure failure = backing->home.protect(0, size, Use::kAll)) return failure;
+  result = std::move(backing);
+  return kDone;
+}
+
+Failure Backing::privateFile(int fd, uint64_t size, std::shared_ptr<Backing>& result) {
+  auto backing = std::make_shared<Backing>();
+  if (const Failure failure = adopt(fd, size, false, false, *backing)) return failure;
+  if (backing->granularity != kPageSize) return {EOPNOTSUPP, "fstatfs", "a file of huge pages cannot be copied on write"};
+  if (const Failure failure = Mapping::reserve(size, "membacking:ram", backing->home)) return failure;
+  if (const Failure failure = backing->home.mapCopyOnWrite(0, size, backing->fd.get())) return failure;
+  result = std::move(backing);
+  return kDone;
+}
+
+}  // namespace membacking

@@ -1,0 +1,40 @@
+// /dev/kvm: opened, and asked for its API.
+
+#include "kvm/system.h"
+
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
+
+namespace membacking {
+
+int kvmIoctl(int fd, unsigned long request, unsigned long argument) {
+  int result = 0;
+  do {
+    // SAFETY: the requests take a number or a pointer to their own struct, as linux/kvm.h says; callers pass that.
+    result = ::ioctl(fd, request, argument);
+  } while (result < 0 && errno == EINTR);
+  return result;
+}
+
+Failure kvmCall(int fd, unsigned long request, unsigned long argument, const char* name) {
+  return kvmIoctl(fd, request, argument) < 0 ? failedCall(name) : kDone;
+}
+
+Failure checkKvmExtension(int fd, uint32_t capability, int& result) {
+  result = kvmIoctl(fd, KVM_CHECK_EXTENSION, capability);
+  return result < 0 ? failedCall("KVM_CHECK_EXTENSION") : kDone;
+}
+
+Failure Kvm::open(std::shared_ptr<Kvm>& result) {
+  auto kvm = std::make_shared<Kvm>();
+  kvm->fd = FileDescriptor(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
+  if (!kvm->fd.isOpen()) return failedCall("open");
+  const int version = kvmIoctl(kvm->fd.get(), KVM_GET_API_VERSION, 0);
+  if (version < 0) return failedCall("KVM_GET_API_VERSION");
+  if (version != KVM_API_VERSION) return {ENODEV, "KVM_GET_API_VERSION", "this KVM has another API version"};
+  result = std::move(kvm);
+  return kDone;
+}
+
+}  // namespace membacking

@@ -1,0 +1,120 @@
+// The ioctls of a virtual machine: memory slots, interrupts; and pausing its vCPUs.
+
+#include "kvm/vm.h"
+
+#include <linux/kvm.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "abi.h"
+#include "kvm/vcpu.h"
+
+namespace membacking {
+
+template <typename Struct>
+static unsigned long argumentOf(Struct& value) {
+  return reinterpret_cast<unsigned long>(&value);
+}
+
+Failure Vm::create(const std::shared_ptr<Kvm>& kvm, std::shared_ptr<Vm>& result) {
+  auto vm = std::make_shared<Vm>();
+  vm->kvm_ = kvm;
+  vm->fd_ = FileDescriptor(kvmIoctl(kvm->fd.get(), KVM_CREATE_VM, 0));
+  if (!vm->fd_.isOpen()) return failedCall("KVM_CREATE_VM");
+  int limit = 0;
+  if (const Failure failure = checkKvmExtension(vm->fd(), KVM_CAP_NR_MEMSLOTS, limit)) return failure;
+  // Kernels that do not say (0) have 32.
+  constexpr uint32_t kUnsaidLimit = 32;
+  vm->slotLimit_ = limit == 0 ? kUnsaidLimit : std::min<uint32_t>(limit, abi::MAX_SLOTS);
+  result = std::move(vm);
+  return kDone;
+}
+
+Vm::~Vm() { shutDown(); }
+
+Failure Vm::addSlot(uint32_t slot, uint64_t gpa, uint64_t length, const std::shared_ptr<Reservation>& reservation,
+                    uint64_t offset, bool isReadOnly) {
+  if (isShutDown_) return {EBADF, "KVM_SET_USER_MEMORY_REGION", "the VM is closed"};
+  if (slot >= slots_.size()) slots_.resize(slot + 1);
+  kvm_userspace_memory_region region = {};
+  region.slot = slot;
+  region.flags = isReadOnly ? KVM_MEM_READONLY : 0;
+  region.guest_phys_addr = gpa;
+  region.memory_size = length;
+  region.userspace_addr = reservation->mapping().base() + offset;
+  // SAFETY: KVM will read and write [userspace_addr, + length): inside the reservation, as the caller proved, and the
+  // table below keeps the reservation as long as the slot.
+  if (const Failure failure = KVM_CALL(fd(), KVM_SET_USER_MEMORY_REGION, argumentOf(region))) return failure;
+  slots_[slot] = reservation;
+  return kDone;
+}
+
+Failure Vm::deleteSlot(uint32_t slot) {
+  kvm_userspace_memory_region region = {};
+  region.slot = slot;
+  if (const Failure failure = KVM_CALL(fd(), KVM_SET_USER_MEMORY_REGION, argumentOf(region))) return failure;
+  slots_[slot].reset();
+  return kDone;
+}
+
+Failure Vm::createVcpu(uint32_t id, std::shared_ptr<Vcpu>& result) {
+  if (const Failure failure = Vcpu::create(shared_from_this(), id, result)) return failure;
+  vcpus_.push_back(result);
+  if (isPaused()) result->hold();
+  return kDone;
+}
+
+template <typename Do>
+void Vm::forEachVcpu(Do what) const {
+  for (const std::weak_ptr<Vcpu>& weak : vcpus_) {
+    if (const std::shared_ptr<Vcpu> vcpu = weak.lock()) what(*vcpu);
+  }
+}
+
+void Vm::pause() {
+  if (pauses_++ != 0) return;
+  pauser_ = ::pthread_self();
+  // All are called before any is waited for.
+  forEachVcpu([](Vcpu& vcpu) { vcpu.hold(); });
+  forEachVcpu([](Vcpu& vcpu) { vcpu.waitUntilHeld(); });
+}
+
+void Vm::resume() {
+  if (--pauses_ != 0) return;
+  forEachVcpu([](Vcpu& vcpu) { vcpu.letGo(); });
+}
+
+void Vm::shutDown() {
+  isShutDown_ = true;
+  forEachVcpu([](Vcpu& vcpu) { vcpu.kick(); });
+  for (uint32_t slot = 0; slot != slots_.size(); slot++) {
+    if (!hasSlot(slot)) continue;
+    if (const Failure failure = deleteSlot(slot)) {
+      std::fprintf(stderr, "membacking: memory slot %u cannot be taken away from the guest: %s\n", slot,
+                   std::strerror(failure.error));
+      std::abort();
+    }
+  }
+}
+
+Failure Vm::setTssAddress(uint32_t gpa) { return KVM_CALL(fd(), KVM_SET_TSS_ADDR, gpa); }
+
+Failure Vm::createIrqchip() { return KVM_CALL(fd(), KVM_CREATE_IRQCHIP, 0); }
+
+Failure Vm::createPit() {
+  kvm_pit_config config = {};
+  config.flags = KVM_PIT_SPEAKER_DUMMY;
+  return KVM_CALL(fd(), KVM_CREATE_PIT2, argumentOf(config));
+}
+
+Failure Vm::setIrqLine(uint32_t gsi, bool isRaised) {
+  kvm_irq_level level = {};
+  level.irq = gsi;
+  level.level = isRaised;
+  return KVM_CALL(fd(), KVM_IRQ_LINE, argumentOf(level));
+}
+
+}  // namespace membacking

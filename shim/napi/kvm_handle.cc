@@ -1,0 +1,47 @@
+// KVM as JavaScript calls it.
+
+#include "napi/kvm_handle.h"
+
+#include <memory>
+#include <utility>
+
+#include "kvm/vm.h"
+#include "napi/vm_handle.h"
+
+namespace membacking {
+
+void KvmHandle::define(Napi::Env env, Napi::Object exports) {
+  Handle::define(env, exports,
+                 {
+                     StaticMethod<&KvmHandle::open>("open"),
+                     InstanceMethod<&KvmHandle::checkExtension>("checkExtension"),
+                     InstanceMethod<&KvmHandle::createVm>("createVm"),
+                     InstanceMethod<&KvmHandle::close>("close"),
+                 });
+}
+
+Napi::Value KvmHandle::open(const Napi::CallbackInfo& info) {
+  std::shared_ptr<Kvm> kvm;
+  check(info.Env(), Kvm::open(kvm));
+  return wrap(info.Env(), std::move(kvm));
+}
+
+Napi::Value readExtension(const Napi::CallbackInfo& info, int fd) {
+  int result = 0;
+  check(info.Env(), checkKvmExtension(fd, toU32(info[0], "capability"), result));
+  return Napi::Number::New(info.Env(), result);
+}
+
+Napi::Value KvmHandle::checkExtension(const Napi::CallbackInfo& info) {
+  return readExtension(info, core(info).fd.get());
+}
+
+Napi::Value KvmHandle::createVm(const Napi::CallbackInfo& info) {
+  std::shared_ptr<Vm> vm;
+  check(info.Env(), Vm::create(shared(info.Env()), vm));
+  return VmHandle::wrap(info.Env(), std::move(vm));
+}
+
+void KvmHandle::close(const Napi::CallbackInfo&) { release(); }
+
+}  // namespace membacking

@@ -1,0 +1,43 @@
+// Memory objects in JavaScript.
+#pragma once
+
+#include <napi.h>
+
+#include "host/object.h"
+#include "napi/handle.h"
+
+namespace membacking {
+
+/// Backing in JavaScript.
+class BackingHandle : public Handle<BackingHandle, Backing> {
+ public:
+  static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x6261636b696e6721};
+  static constexpr const char* kName = "Backing";
+
+  using Handle::Handle;
+  static void define(Napi::Env env, Napi::Object exports);
+
+ private:
+  static Napi::Value memfd(const Napi::CallbackInfo& info);
+  static Napi::Value fromFd(const Napi::CallbackInfo& info);
+  static void checkAccess(const Napi::CallbackInfo& info);
+  static Napi::Value privateMemory(const Napi::CallbackInfo& info);
+  static Napi::Value privateFile(const Napi::CallbackInfo& info);
+
+  Napi::Value kind(const Napi::CallbackInfo& info);
+  Napi::Value size(const Napi::CallbackInfo& info);
+  Napi::Value writable(const Napi::CallbackInfo& info);
+  Napi::Value granularity(const Napi::CallbackInfo& info);
+  Napi::Value fd(const Napi::CallbackInfo& info);
+  Napi::Value allocatedBytes(const Napi::CallbackInfo& info);
+  Napi::Value isShrinkable(const Napi::CallbackInfo& info);
+  Napi::Value discard(const Napi::CallbackInfo& info);
+  Napi::Value populate(const Napi::CallbackInfo& info);
+  Napi::Value whyMissing(const Napi::CallbackInfo& info);
+  void setNumaNode(const Napi::CallbackInfo& info);
+  Napi::Value adviseHugePages(const Napi::CallbackInfo& info);
+  void pin(const Napi::CallbackInfo& info);
+  void close(const Napi::CallbackInfo& info);
+};
+
+}  // namespace membacking

@@ -1,0 +1,103 @@
+// VA spaces as JavaScript calls them: checks ranges, and starts what takes long in the background.
+
+#include "napi/reservation_handle.h"
+
+#include <string>
+#include <utility>
+
+#include "host/pages.h"
+#include "host/registry.h"
+#include "napi/pool_work.h"
+#include "napi/view.h"
+
+namespace membacking {
+
+ReservationHandle::ReservationHandle(const Napi::CallbackInfo& info) : Handle(info) {
+  calls_->reservation = shared(info.Env());
+  defineGuestCalls(info.This().As<Napi::Object>(), calls_);
+}
+
+ReservationHandle::~ReservationHandle() { calls_->reservation.reset(); }
+
+void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
+  Handle::define(env, exports,
+                 {
+                     StaticMethod<&ReservationHandle::create>("create"),
+                     StaticMethod<&ReservationHandle::fromToken>("fromToken"),
+                     InstanceAccessor<&ReservationHandle::base>("base"),
+                     InstanceAccessor<&ReservationHandle::size>("size"),
+                     InstanceAccessor<&ReservationHandle::token>("token"),
+                     InstanceMethod<&ReservationHandle::fill>("fill"),
+                     InstanceMethod<&ReservationHandle::discardPrivate>("discardPrivate"),
+                     InstanceMethod<&ReservationHandle::view>("view"),
+                     InstanceMethod<&ReservationHandle::detachView>("detachView"),
+                     InstanceMethod<&ReservationHandle::close>("close"),
+                 });
+}
+
+Napi::Value ReservationHandle::create(const Napi::CallbackInfo& info) {
+  const uint64_t size = toU64(info[0], "size");
+  if (size == 0 || size % kPageSize != 0) throwRange(info.Env(), "size", "whole pages, at least one");
+  const std::string name = toFullName("membacking:va", info[1]);
+  std::shared_ptr<Reservation> reservation;
+  check(info.Env(), Reservation::create(size, name, reservation));
+  return wrap(info.Env(), std::move(reservation));
+}
+
+Napi::Value ReservationHandle::fromToken(const Napi::CallbackInfo& info) {
+  auto reservation = Registry<Reservation>::instance().find(toU64(info[0], "token"));
+  if (!reservation) throwCoded(info.Env(), "ERR_CLOSED", "The Reservation of this token is closed");
+  return wrap(info.Env(), std::move(reservation));
+}
+
+Napi::Value ReservationHandle::base(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), core(info).mapping().base());
+}
+
+Napi::Value ReservationHandle::size(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), core(info).mapping().size());
+}
+
+Napi::Value ReservationHandle::token(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), core(info).token());
+}
+
+/// The range of the first two arguments: whole pages inside the reservation.
+static std::pair<uint64_t, uint64_t> toPages(const Napi::CallbackInfo& info, const Mapping& mapping) {
+  const uint64_t gpa = toU64(info[0], "gpa");
+  const uint64_t length = toU64(info[1], "length");
+  if (!mapping.contains(gpa, length)) throwRange(info.Env(), "length", "inside the VA space, and not 0");
+  if ((gpa | length) % kPageSize != 0) throwRange(info.Env(), "length", "whole pages, like gpa");
+  return {gpa, length};
+}
+
+Napi::Value ReservationHandle::fill(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Reservation>& reservation = shared(info.Env());
+  const std::pair<uint64_t, uint64_t> range = toPages(info, reservation->mapping());
+  return PoolWork::start(info.Env(), "membacking.fill", [reservation, range] {
+    return populatePages(reservation->mapping(), range.first, range.second, false);
+  });
+}
+
+Napi::Value ReservationHandle::discardPrivate(const Napi::CallbackInfo& info) {
+  const Mapping& mapping = core(info).mapping();
+  const auto [gpa, length] = toPages(info, mapping);
+  uint64_t freed = 0;
+  check(info.Env(), discardPages(mapping, gpa, length, freed));
+  return Napi::BigInt::New(info.Env(), freed);
+}
+
+Napi::Value ReservationHandle::view(const Napi::CallbackInfo& info) {
+  return openView(info.Env(), shared(info.Env()), toU64(info[0], "gpa"), toU64(info[1], "length"));
+}
+
+void ReservationHandle::detachView(const Napi::CallbackInfo& info) {
+  membacking::detachView(info[0], core(info).mapping());
+}
+
+void ReservationHandle::close(const Napi::CallbackInfo&) {
+  calls_->reservation.reset();
+  release();
+}
+
+}  // namespace membacking

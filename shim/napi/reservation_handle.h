@@ -1,0 +1,40 @@
+// VA spaces in JavaScript.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "host/reservation.h"
+#include "napi/guest_calls.h"
+#include "napi/handle.h"
+
+namespace membacking {
+
+/// Reservation in JavaScript.
+class ReservationHandle : public Handle<ReservationHandle, Reservation> {
+ public:
+  static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x7265736572766174};
+  static constexpr const char* kName = "Reservation";
+
+  explicit ReservationHandle(const Napi::CallbackInfo& info);
+  ~ReservationHandle() override;
+  static void define(Napi::Env env, Napi::Object exports);
+
+ private:
+  static Napi::Value create(const Napi::CallbackInfo& info);
+  static Napi::Value fromToken(const Napi::CallbackInfo& info);
+
+  Napi::Value base(const Napi::CallbackInfo& info);
+  Napi::Value size(const Napi::CallbackInfo& info);
+  Napi::Value token(const Napi::CallbackInfo& info);
+  Napi::Value fill(const Napi::CallbackInfo& info);
+  Napi::Value discardPrivate(const Napi::CallbackInfo& info);
+  Napi::Value view(const Napi::CallbackInfo& info);
+  void detachView(const Napi::CallbackInfo& info);
+  void close(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<GuestCalls> calls_ = std::make_shared<GuestCalls>();
+};
+
+}  // namespace membacking

@@ -1,0 +1,139 @@
+// vCPUs as JavaScript calls them: one thread at a time, on its own thread or in the background.
+
+#include "napi/vcpu_handle.h"
+
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "host/registry.h"
+#include "napi/async_runner.h"
+#include "napi/exchange.h"
+
+namespace membacking {
+
+/// Whether the JavaScript thread is to end: then it may call no JavaScript.
+static bool isEnding(napi_env env) {
+  const Napi::HandleScope scope(env);
+  napi_value value = Napi::Env(env).Undefined();
+  return napi_coerce_to_bool(env, value, &value) != napi_ok;
+}
+
+/// Holds the vCPU for one call. Throws if another thread, or a run in the background, has it.
+class VcpuHandle::Claim {
+ public:
+  Claim(Napi::Env env, Vcpu& vcpu) : vcpu_(vcpu) {
+    if (vcpu.claim()) return;
+    throwCoded(env, "ERR_VCPU_RUNNING", "This Vcpu is running; kick() it and wait for the run to end");
+  }
+  ~Claim() { vcpu_.unclaim(); }
+  Claim(const Claim&) = delete;
+
+ private:
+  Vcpu& vcpu_;
+};
+
+VcpuHandle::VcpuHandle(const Napi::CallbackInfo& info) : Handle(info) {
+  exchange_ = Napi::Persistent(exchangeBuffer(info.Env(), facts_));
+  bind<&VcpuHandle::run>(info, "run");
+  bind<&VcpuHandle::finish>(info, "finish");
+}
+
+VcpuHandle::~VcpuHandle() = default;
+
+void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
+  Handle::define(env, exports,
+                 {
+                     StaticMethod<&VcpuHandle::fromToken>("fromToken"),
+                     InstanceAccessor<&VcpuHandle::token>("token"),
+                     InstanceAccessor<&VcpuHandle::exchange>("exchange"),
+                     InstanceMethod<&VcpuHandle::runAsync>("runAsync"),
+                     InstanceMethod<&VcpuHandle::kick>("kick"),
+                     InstanceMethod<&VcpuHandle::readRegisters<Registers::kGeneral>>("readRegisters"),
+                     InstanceMethod<&VcpuHandle::writeRegisters<Registers::kGeneral>>("writeRegisters"),
+                     InstanceMethod<&VcpuHandle::readRegisters<Registers::kSpecial>>("readSpecialRegisters"),
+                     InstanceMethod<&VcpuHandle::writeRegisters<Registers::kSpecial>>("writeSpecialRegisters"),
+                     InstanceMethod<&VcpuHandle::setSupportedCpuid>("setSupportedCpuid"),
+                     InstanceMethod<&VcpuHandle::close>("close"),
+                 });
+}
+
+Napi::Value VcpuHandle::fromToken(const Napi::CallbackInfo& info) {
+  auto vcpu = Registry<Vcpu>::instance().find(toU64(info[0], "token"));
+  if (!vcpu) throwCoded(info.Env(), "ERR_CLOSED", "The Vcpu of this token is closed");
+  return wrap(info.Env(), std::move(vcpu));
+}
+
+Napi::Value VcpuHandle::token(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), core(info).token());
+}
+
+Napi::Value VcpuHandle::exchange(const Napi::CallbackInfo&) { return exchange_.Value(); }
+
+Napi::Value VcpuHandle::enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)(const IsUnwanted&)) {
+  Vcpu& vcpu = core(info);
+  Claim claim(info.Env(), vcpu);
+  vcpu.answer(*facts_);
+  check(info.Env(), (vcpu.*method)([env = info.Env()] { return isEnding(env); }));
+  vcpu.readExit(*facts_);
+  return Napi::Number::New(info.Env(), facts_->reason);
+}
+
+Napi::Value VcpuHandle::run(const Napi::CallbackInfo& info) { return enter(info, &Vcpu::run); }
+
+Napi::Value VcpuHandle::finish(const Napi::CallbackInfo& info) { return enter(info, &Vcpu::finish); }
+
+Napi::Value VcpuHandle::runAsync(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Vcpu>& vcpu = shared(info.Env());
+  if (!runner_) runner_ = std::make_unique<AsyncRunner>(info.Env(), vcpu, facts_);
+  if (!vcpu->claim()) throwCoded(info.Env(), "ERR_VCPU_RUNNING", "This Vcpu is running already");
+  vcpu->answer(*facts_);
+  return runner_->start(info.Env(), info.This().As<Napi::Object>());
+}
+
+void VcpuHandle::kick(const Napi::CallbackInfo& info) { core(info).kick(); }
+
+/// The bytes that a set of registers is read to or written from.
+static uint8_t* toRegisters(const Napi::Value& value, Registers set) {
+  Napi::Uint8Array bytes = toBytes(value, "bytes");
+  const size_t size = sizeOf(set);
+  if (bytes.ByteLength() != size) throwRange(value.Env(), "bytes", ("of length " + std::to_string(size)).c_str());
+  return bytes.Data();
+}
+
+template <Registers set>
+void VcpuHandle::readRegisters(const Napi::CallbackInfo& info) {
+  Vcpu& vcpu = core(info);
+  Claim claim(info.Env(), vcpu);
+  check(info.Env(), vcpu.readRegisters(set, toRegisters(info[0], set)));
+}
+
+template <Registers set>
+void VcpuHandle::writeRegisters(const Napi::CallbackInfo& info) {
+  Vcpu& vcpu = core(info);
+  Claim claim(info.Env(), vcpu);
+  check(info.Env(), vcpu.writeRegisters(set, toRegisters(info[0], set)));
+}
+
+void VcpuHandle::setSupportedCpuid(const Napi::CallbackInfo& info) {
+  Vcpu& vcpu = core(info);
+  Claim claim(info.Env(), vcpu);
+  check(info.Env(), vcpu.setSupportedCpuid());
+}
+
+void VcpuHandle::close(const Napi::CallbackInfo& info) {
+  if (runner_) runner_->close(info.Env());
+  runner_.reset();
+  release();
+}
+
+Napi::Object exitLayout(Napi::Env env) {
+  Napi::Object layout = Napi::Object::New(env);
+#define FACT(name) layout.Set(#name, Napi::Number::New(env, offsetof(ExitFacts, name)))
+  FACT(reason), FACT(isWrite), FACT(port), FACT(size), FACT(count), FACT(detail), FACT(isKicked), FACT(isGpaKnown);
+  FACT(gpa), FACT(hardwareReason), FACT(data);
+#undef FACT
+  return layout;
+}
+
+}  // namespace membacking
