@@ -9,7 +9,10 @@ import { makeWorld, PAGE } from './support/shim-plan.ts';
 type Class = { readonly name: string; readonly prototype: object };
 
 const addon = native();
-const CLASSES = Object.values(addon).filter((value): value is never => typeof value === 'function') as Class[];
+/** Of the addon's functions, the classes have a capital letter. */
+const CLASSES = Object.entries(addon).flatMap(([name, value]) =>
+  /^[A-Z]/.test(name) ? [value as never] : [],
+) as Class[];
 
 /** A handle of each class that this machine can make, by the name of the class; and what closes them. */
 function makeHandles(): { handles: Map<string, object>; close(): void } {
