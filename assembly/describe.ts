@@ -1,4 +1,4 @@
-// What there is, as rows: each read fills as many as fit, from the asked-for address on.
+// What there is, as rows: each read fills as many as fit.
 
 import { FLAT_READONLY, KIND_ALIAS, KIND_CONTAINER, MAX_DEPTH, REGION_DISABLED, REGION_EMPTY } from './abi';
 import { isWritable, regionOf, sinkOf, spaceOf } from './asked/records';
@@ -16,61 +16,61 @@ import { CURSOR_SIZE, Cursor } from './tree/tree';
 
 const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
 
-// Precondition of all: the id is alive and of the right kind.
+// Each of these fills rows for what reaches into [from, last]. Precondition of all: the id is alive and of the right kind.
 
-export function readFlat(space: u32, from: u64): i32 {
+export function readFlat(space: u32, from: u64, last: u64): i32 {
   clearRows();
   cursor.seek(spaceOf(space).flatSlot, from);
-  for (let range = cursor.span; range != null && hasRoom(); range = cursor.span) {
-    fillFlat(range, from);
+  for (let range = cursor.span; range != null && range.start <= last && hasRoom(); range = cursor.span) {
+    fillFlat(range, from, last);
     cursor.next();
   }
   return <i32>rowCount;
 }
 
-/** Rows for a flat range, cut where what is mapped is read-only by its mapping alone: those that reach `from` or lie behind. */
-function fillFlat(range: Span, from: u64): void {
+/** Rows for a flat range, cut where what is mapped is read-only by its mapping alone: those that reach into [from, last]. */
+function fillFlat(range: Span, from: u64, last: u64): void {
   const region = regionOf(range.b);
   const mayWrite = isWritable(range.b, range.c);
-  let last = range.last;
-  for (let start = range.start; hasRoom(); start = last + 1) {
+  let end = range.last;
+  for (let start = range.start; start <= last && hasRoom(); start = end + 1) {
     const isReadonly = mayWrite && isMappedReadonly(range, start, range.last);
-    if (mayWrite) last = writabilityLast;
-    if (last >= from) {
+    if (mayWrite) end = writabilityLast;
+    if (end >= from) {
       const row = newRow();
       row.id = range.b;
       row.flags = isReadonly ? range.c | FLAT_READONLY : range.c;
       row.start = start;
-      row.last = last;
+      row.last = end;
       row.offset = range.aAt(start);
       row.kind = region.kind;
       row.priority = region.priority;
     }
-    if (last == range.last) return;
+    if (end == range.last) return;
   }
 }
 
-export function readMappings(region: u32, from: u64): i32 {
-  return <i32>readSpans(regionOf(region).mappingsSlot, from);
+export function readMappings(region: u32, from: u64, last: u64): i32 {
+  return <i32>readSpans(regionOf(region).mappingsSlot, from, last);
 }
 
-/** Rows of what a sink has, from the one that reaches `from` on. While a plan is pending: of what that makes. */
-export function readSink(sink: u32, from: u64): i32 {
-  return kindOfSink(sink).read(sink, from, !isPlanned());
+/** Rows of what a sink has. While a plan is pending: of what that makes. */
+export function readSink(sink: u32, from: u64, last: u64): i32 {
+  return kindOfSink(sink).read(sink, from, last, !isPlanned());
 }
 
-/** Rows of the parts that a sink shows, likewise. */
-export function readParts(sink: u32, from: u64): i32 {
-  return fillParts(sink, from, !isPlanned());
+/** Rows of the parts that a sink shows, likewise; the last one is cut with the page of `last`. */
+export function readParts(sink: u32, from: u64, last: u64): i32 {
+  return fillParts(sink, from, last, !isPlanned());
 }
 
-export function readProtections(sink: u32, from: u64): i32 {
-  return <i32>readSpans(sinkOf(sink).protectionsSlot, from);
+export function readProtections(sink: u32, from: u64, last: u64): i32 {
+  return <i32>readSpans(sinkOf(sink).protectionsSlot, from, last);
 }
 
 /** What is lost of a sink; id: object + 1 whose private pages are held there, 0 for none. */
-export function readLost(sink: u32, from: u64): i32 {
-  const count = readSpans(sinkOf(sink).lostSlot, from);
+export function readLost(sink: u32, from: u64, last: u64): i32 {
+  const count = readSpans(sinkOf(sink).lostSlot, from, last);
   for (let i: u32 = 0; i < count; ++i) {
     const row = rowAt(i);
     row.id = row.id == NOTHING ? 0 : row.id + 1;

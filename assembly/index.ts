@@ -265,28 +265,34 @@ export function repair(id: u32, startLow: u32, startHigh: u32, lastLow: u32, las
   return refused != 0 ? refused : end(lost.repair(id, join64(startLow, startHigh), join64(lastLow, lastHigh)));
 }
 
-// ---- What there is (outside of plans; rows at rowsPointer()) --------------------------------
+// ---- What there is in [from, last] (outside of plans; rows at rowsPointer()) ------------------
 
 export function rowsPointer(): usize {
   return rows;
 }
-export function readFlat(id: u32, fromLow: u32, fromHigh: u32): i32 {
-  return spaces.isAlive(id) ? describe.readFlat(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+export function readFlat(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
+  if (!spaces.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
+  return describe.readFlat(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh));
 }
-export function readMappings(id: u32, fromLow: u32, fromHigh: u32): i32 {
-  return regions.isAlive(id) ? describe.readMappings(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+export function readMappings(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
+  if (!regions.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
+  return describe.readMappings(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh));
 }
-export function readSink(id: u32, fromLow: u32, fromHigh: u32): i32 {
-  return sinks.isAlive(id) ? describe.readSink(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+export function readSink(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
+  if (!sinks.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
+  return describe.readSink(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh));
 }
-export function readParts(id: u32, fromLow: u32, fromHigh: u32): i32 {
-  return sinks.isAlive(id) ? describe.readParts(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+export function readParts(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
+  if (!sinks.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
+  return describe.readParts(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh));
 }
-export function readProtections(id: u32, fromLow: u32, fromHigh: u32): i32 {
-  return sinks.isAlive(id) ? describe.readProtections(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+export function readProtections(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
+  if (!sinks.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
+  return describe.readProtections(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh));
 }
-export function readLost(id: u32, fromLow: u32, fromHigh: u32): i32 {
-  return sinks.isAlive(id) ? describe.readLost(id, join64(fromLow, fromHigh)) : fail(ERR_BAD_ID, id + 1);
+export function readLost(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
+  if (!sinks.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
+  return describe.readLost(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh));
 }
 export function readRegion(id: u32): i32 {
   return regions.isAlive(id) ? describe.readRegion(id) : fail(ERR_BAD_ID, id + 1);

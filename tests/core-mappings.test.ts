@@ -2,6 +2,8 @@
 // nobody sees half of it.
 
 import test from 'ava';
+import { KIND_DEVICE } from '../assembly/abi.ts';
+import { type Address, LAST_ADDRESS } from '../ts/core/address.ts';
 import { BUILDS, type Build, World } from './support/world.ts';
 
 function window(build: Build): World {
@@ -150,5 +152,41 @@ for (const build of BUILDS) {
     world.change('place ram in system\nset dax disabled');
     world.checkSinks();
     t.deepEqual(world.pieces('va'), ['0-1fff  secret+0  rw']);
+  });
+}
+
+for (const build of BUILDS) {
+  test(`what is read of a range is what reaches into it, of ${build}`, (t) => {
+    const world = window(build);
+    const { core } = world;
+    // Two pages of each four, never neighbours in the file.
+    for (let page = 0; page < 16; page += 4)
+      world.change(`map dax ${page.toString(16)}000 2000 file ${(15 - page).toString(16)}000`);
+    const region = core.flat(0).find(({ kind }) => kind === KIND_DEVICE)!.id;
+    const [mappings, parts] = [core.mappings(region), core.partsIn(0, 0, LAST_ADDRESS)];
+    t.is(mappings.length, 4);
+    t.is(parts.length, 4);
+    for (let first = 0; first <= 0x10000; first += 0x800) {
+      const at = 0x40000 + first;
+      t.deepEqual(
+        core.mappingAt(region, first),
+        mappings.find(({ start, last }) => start <= first && last >= first),
+      );
+      for (let last = first; last <= 0x10fff; last += 0x7ff) {
+        const reaching = (row: { start: Address; last: Address }, base: number) =>
+          row.start <= base + last && row.last >= base + first;
+        t.deepEqual(
+          core.mappingsIn(region, first, last),
+          mappings.filter((row) => reaching(row, 0)),
+        );
+        const pageLast = (0x40000 + last) | 0xfff;
+        t.deepEqual(
+          core.partsIn(0, at, 0x40000 + last),
+          parts
+            .filter((row) => reaching(row, 0x40000))
+            .map((row) => ({ ...row, last: Math.min(Number(row.last), pageLast) })),
+        );
+      }
+    }
   });
 }

@@ -23,9 +23,9 @@ export class Kind {
   takeHalfBack: (command: Command, moved: u64) => void;
   /** Enters [start, last] of a sink as lost; see `lose` in index.ts for the object. Returns 0 or a code. */
   lose: (sink: u32, start: u64, last: u64, object: u32, offset: u64) => i32;
-  /** Fills rows with what a sink has, from the one that reaches `from` on; `former`: as it was when the transaction
-   *  began. Returns how many, or a code. */
-  read: (sink: u32, from: u64, former: bool) => i32;
+  /** Fills rows with what a sink has in [from, last]; `former`: as it was when the transaction began. Returns how many, or a
+   *  code. */
+  read: (sink: u32, from: u64, last: u64, former: bool) => i32;
   /** Asserts, between transactions, that what is kept of a sink is what it should have. */
   verify: (sink: u32) => void;
 }

@@ -363,9 +363,9 @@ export function takeSlotBack(command: Command): void {
 export function takeHalfSlotBack(_command: Command, _moved: u64): void {}
 
 /** Fills rows with the attachment's slots. There is no other time: slots are entered when a plan is made, and taken out by undoing it. */
-export function readSlots(id: u32, from: u64, _former: bool): i32 {
+export function readSlots(id: u32, from: u64, last: u64, _former: bool): i32 {
   const sink = sinkOf(id);
-  const count = readSpans(sink.stateSlot, from);
+  const count = readSpans(sink.stateSlot, from, last);
   for (let i: u32 = 0; i < count; ++i) {
     const row = rowAt(i);
     const packed = row.flags;

@@ -61,11 +61,11 @@ export function spanRow(span: Span): void {
   row.offset = span.a;
 }
 
-/** Fills the buffer with rows for a tree's spans, from the first that reaches `from` on; returns how many. */
-export function readSpans(tree: usize, from: u64): u32 {
+/** Fills the buffer with rows for a tree's spans that reach into [from, last]; returns how many. */
+export function readSpans(tree: usize, from: u64, last: u64): u32 {
   clearRows();
   cursor.seek(tree, from);
-  for (let span = cursor.span; span != null && hasRoom(); span = cursor.span) {
+  for (let span = cursor.span; span != null && span.start <= last && hasRoom(); span = cursor.span) {
     spanRow(span);
     cursor.next();
   }

@@ -6,7 +6,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import type { ObjectTable } from '../asked/object-table.ts';
-import { type Address, sum } from '../core/address.ts';
+import { type Address, LAST_ADDRESS, sum } from '../core/address.ts';
 import type { Core, Row } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
 
@@ -213,7 +213,7 @@ export class GuestWindows {
     const { core, isBroken, isBusy } = this.#context;
     // While a plan is carried out, the pieces are not what the core says.
     if (isBusy || isBroken) return undefined;
-    const [first, ...rest] = core.partsFrom(this.#sink, gpa);
+    const [first, ...rest] = core.someParts(this.#sink, gpa, LAST_ADDRESS);
     if (first === undefined || first.start > gpa || !this.#isLasting(first)) return undefined;
     const isWritable = (first.flags & abi.ACCESS_WRITE) !== 0;
     if (isWrite && !isWritable) return undefined;

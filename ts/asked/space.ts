@@ -66,9 +66,8 @@ export class AddressSpace extends MapHandle {
   /** The flat range at an address; undefined where nothing is. */
   find(gpa: Address): FlatRange | undefined {
     this.checkOpen();
-    const at = validate.address(gpa, 'gpa');
-    const row = this.context.core.flatFrom(this.id, at);
-    return row === undefined || row.start > at ? undefined : this.#range(row);
+    const row = this.context.core.flatAt(this.id, validate.address(gpa, 'gpa'));
+    return row === undefined ? undefined : this.#range(row);
   }
 
   /** The regions of its tree that have something to show, and of which nothing is seen: others are over all of it, or it lies

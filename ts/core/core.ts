@@ -404,21 +404,24 @@ export class Core {
   }
   /** Whether there is a sink of this number. */
   hasSink(sink: number): boolean {
-    return this.#wasm.readLost(sink, 0, 0) >= 0;
+    return this.#wasm.readLost(sink, 0, 0, 0, 0) >= 0;
   }
   /** What a sink should have and has not; `id`: object + 1 whose private pages are held there, 0 for none. */
   lost(sink: number): Row[] {
-    return this.#all((from) => this.#wasm.readLost(sink, low(from), high(from)));
+    return this.#within(this.#wasm.readLost, sink, 0, LAST_ADDRESS);
   }
 
   // ---- What there is (rows: abi.ts) ----------------------------------------------------------------
 
   flat(space: number): Row[] {
-    return this.#all((from) => this.#wasm.readFlat(space, low(from), high(from)));
+    return this.#within(this.#wasm.readFlat, space, 0, LAST_ADDRESS);
   }
   /** The flat range at an address, or the first one above. */
   flatFrom(space: number, gpa: Address): Row | undefined {
-    return this.#first(this.#wasm.readFlat(space, low(gpa), high(gpa)));
+    return this.flatAt(space, gpa) ?? this.#some(this.#wasm.readFlat, space, gpa, LAST_ADDRESS)[0];
+  }
+  flatAt(space: number, gpa: Address): Row | undefined {
+    return this.#some(this.#wasm.readFlat, space, gpa, gpa)[0];
   }
   /** The same, and some that follow; none where that was the last. */
   flatRowsFrom(space: number, gpa: Address): Row[] {
@@ -426,35 +429,33 @@ export class Core {
     return Array.from({ length: count }, (_, i) => this.#row(i));
   }
   mappings(region: number): Row[] {
-    return this.#all((from) => this.#wasm.readMappings(region, low(from), high(from)));
+    return this.#within(this.#wasm.readMappings, region, 0, LAST_ADDRESS);
   }
-  /** The mapping at an offset, or the first one above. */
-  mappingFrom(region: number, offset: Address): Row | undefined {
-    return this.#first(this.#wasm.readMappings(region, low(offset), high(offset)));
+  mappingAt(region: number, offset: Address): Row | undefined {
+    return this.#some(this.#wasm.readMappings, region, offset, offset)[0];
   }
   /** Those that have a byte in [first, last]. */
   mappingsIn(region: number, first: Address, last: Address): Row[] {
-    return this.#within(last, first, (from) => this.#wasm.readMappings(region, low(from), high(from)));
+    return this.#within(this.#wasm.readMappings, region, first, last);
   }
   /** What a sink has: the pieces of a VA space, the memory slots of an attachment. */
   sinkRows(sink: number): Row[] {
-    return this.#all((from) => this.#wasm.readSink(sink, low(from), high(from)));
+    return this.#within(this.#wasm.readSink, sink, 0, LAST_ADDRESS);
   }
-  /** The one of these at a GPA of the space, or the first one above. */
-  sinkRowFrom(sink: number, gpa: Address): Row | undefined {
-    return this.#first(this.#wasm.readSink(sink, low(gpa), high(gpa)));
+  /** The one of these at a GPA of the space. */
+  sinkRowAt(sink: number, gpa: Address): Row | undefined {
+    return this.#some(this.#wasm.readSink, sink, gpa, gpa)[0];
   }
   /** What may be used of the pieces in [first, last]. */
   partsIn(va: number, first: Address, last: Address): Row[] {
-    return this.#within(last, first, (from) => this.#wasm.readParts(va, low(from), high(from)));
+    return this.#within(this.#wasm.readParts, va, first, last);
   }
-  /** The same of the piece at a GPA, or the first one above, and some that follow. */
-  partsFrom(va: number, gpa: Address): Row[] {
-    const count = this.#check(this.#wasm.readParts(va, low(gpa), high(gpa)));
-    return Array.from({ length: count }, (_, i) => this.#row(i));
+  /** The first of them, as many as come at once. */
+  someParts(va: number, first: Address, last: Address): Row[] {
+    return this.#some(this.#wasm.readParts, va, first, last);
   }
   protections(sink: number): Row[] {
-    return this.#all((from) => this.#wasm.readProtections(sink, low(from), high(from)));
+    return this.#within(this.#wasm.readProtections, sink, 0, LAST_ADDRESS);
   }
   region(id: number): Row {
     this.#check(this.#wasm.readRegion(id));
@@ -488,28 +489,25 @@ export class Core {
     this.#wasm.verify();
   }
 
-  #all(read: (from: Address) => number): Row[] {
-    return this.#within(LAST_ADDRESS, 0, read);
-  }
-
-  /** The rows from `first` on that do not begin after `last`. */
-  #within(last: Address, first: Address, read: (from: Address) => number): Row[] {
-    const rows: Row[] = [];
-    for (let from = first; ; ) {
-      const count = this.#check(read(from));
-      for (let i = 0; i < count; i++) {
-        const row = this.#row(i);
-        if (row.start > last) return rows;
-        rows.push(row);
-      }
-      const end = rows.at(-1);
-      if (count < abi.ROW_CAPACITY || end === undefined || end.last >= last) return rows;
-      from = sum(end.last, 1);
+  /** All rows that reach into [first, last]. */
+  #within(read: Export, id: number, first: Address, last: Address): Row[] {
+    const rows = this.#some(read, id, first, last);
+    for (let count = rows.length; count === abi.ROW_CAPACITY; ) {
+      const end = rows.at(-1)!.last;
+      if (end >= last) break;
+      const more = this.#some(read, id, sum(end, 1), last);
+      for (const row of more) rows.push(row);
+      count = more.length;
     }
+    return rows;
   }
 
-  #first(count: number): Row | undefined {
-    return this.#check(count) === 0 ? undefined : this.#row(0);
+  /** The first of them, as many as come at once. */
+  #some(read: Export, id: number, first: Address, last: Address): Row[] {
+    const count = this.#check(read(id, low(first), high(first), low(last), high(last)));
+    const rows: Row[] = [];
+    for (let i = 0; i < count; i++) rows.push(this.#row(i));
+    return rows;
   }
 
   #row(index: number): Row {

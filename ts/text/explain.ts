@@ -97,8 +97,8 @@ export function explainedRegion(row: Row, seen: boolean, names: Names): Explaine
 }
 
 function explainedMapping(core: Core, { id, offset }: Row, names: Names): ExplainedMapping | undefined {
-  const mapping = core.mappingFrom(id, offset);
-  if (mapping === undefined || mapping.start > offset) return undefined;
+  const mapping = core.mappingAt(id, offset);
+  if (mapping === undefined) return undefined;
   return {
     object: names.objects.get(mapping.id)!,
     offset: sum(mapping.offset, lastByte(lengthOf(mapping.start, offset))),
@@ -107,8 +107,8 @@ function explainedMapping(core: Core, { id, offset }: Row, names: Names): Explai
 }
 
 function explainedSlots(core: Core, sink: number, gpa: Address, names: Names): ExplainedSlot[] {
-  const slot = core.sinkRowFrom(sink, gpa);
-  if (slot === undefined || slot.start > gpa) return [];
+  const slot = core.sinkRowAt(sink, gpa);
+  if (slot === undefined) return [];
   const { kind, start, last, flags } = slot;
   return [{ sink: names.sinks.get(sink)!, slot: kind, start, last, access: accessName(flags) }];
 }
