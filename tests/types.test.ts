@@ -28,6 +28,7 @@ import {
 declare const builder: GuestMemoryBuilder;
 declare const manager: GuestMemoryManager;
 declare const dimm: RamOptions;
+declare const partition: KvmPartition;
 const range = { gpa: 0, length: 0x1000 };
 `;
 
@@ -44,6 +45,10 @@ const USE: Readonly<Record<string, string>> = {
     manager.map.transaction(() => { throw new Error('taken back'); });
     (await manager.whenFree(() => 7, { deadline: 3 })).toFixed();`,
   'RAM that is described elsewhere is added': `manager.addRam(dimm); await manager.addRamAsync({ ...dimm, prefetch: true });`,
+  'a vCPU has a list of features that was edited': `
+    const cpuid = partition.supportedCpuid({ cores: 2 });
+    cpuid[0]!.eax = 0xb;
+    partition.createVcpu(0, { cpuid }).cpuid.map((entry) => entry.ebx);`,
   'errors have codes': `
     try { builder.build(); } catch (error) { if (error instanceof MemoryBuildError) error.code satisfies string; }`,
   'the core alone replays': `
@@ -73,6 +78,7 @@ const MISUSE: Readonly<Record<string, string>> = {
   'an access that does not exist': `manager.setVtlProtection(0, range, 'w');`,
   'a lease without a holder': `manager.guestMemory.lock(range, 'read');`,
   'a partition that cannot add': `manager.attachPartition({ name: 'x', slotLimit: 1, deleteSlot() {} });`,
+  'a feature list with half an entry': `partition.createVcpu(0, { cpuid: [{ function: 1, eax: 0 }] });`,
   'facts that are changed': `manager.inspect().ram[0]!.name = 'y';`,
 };
 

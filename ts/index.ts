@@ -20,7 +20,7 @@ export { type MemoryObject, PrivateMemory, SharedMemory } from './asked/object.t
 export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.ts';
 export type { AddressSpace, FlatRange, SeenRegion } from './asked/space.ts';
 export type { Handle } from './core/handle.ts';
-export { type Exit, KVM_CAP, KVM_EXIT, type Registers, type SpecialRegisters } from './core/native.ts';
+export { type CpuidEntry, type Exit, KVM_CAP, KVM_EXIT, type Registers, type SpecialRegisters } from './core/native.ts';
 export type { AttachedPartition } from './guest/attached-partition.ts';
 export type { RamBacking } from './guest/backing.ts';
 export { GuestMemoryBuilder, type GuestMemoryOptions } from './guest/builder.ts';
@@ -56,7 +56,8 @@ export {
 } from './map/map.ts';
 export type { WaitOptions } from './map/when-free.ts';
 export type { AttachedSlot, Attachment } from './sinks/attachment.ts';
-export { KvmPartition, Vcpu } from './sinks/kvm.ts';
+export type { CpuidOptions } from './sinks/cpuid.ts';
+export { KvmPartition, Vcpu, type VcpuOptions } from './sinks/kvm.ts';
 export type { MemorySlot, Partition, PartitionFacts } from './sinks/partition.ts';
 export type { GpaStretch, ProtectOptions } from './sinks/sink.ts';
 export type { VaPiece, VaSpace } from './sinks/va-space.ts';

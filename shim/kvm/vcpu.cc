@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstring>
 #include <utility>
-#include <vector>
 
 #include "host/registry.h"
 #include "kvm/run_watch.h"
@@ -25,18 +24,6 @@
 #ifndef KVM_EXIT_MEMORY_FAULT
 #define KVM_EXIT_MEMORY_FAULT 39
 #endif
-
-// In C++, linux/kvm.h of some years gives kvm_cpuid2 a wrong size, and with it its requests wrong numbers: this is
-// what it begins with, before its entries.
-struct CpuidHead {
-  uint32_t entries;
-  uint32_t padding;
-};
-static_assert(sizeof(CpuidHead) == 8 && sizeof(kvm_cpuid_entry2) == 40);
-#undef KVM_GET_SUPPORTED_CPUID
-#undef KVM_SET_CPUID2
-#define KVM_GET_SUPPORTED_CPUID _IOWR(KVMIO, 0x05, CpuidHead)
-#define KVM_SET_CPUID2 _IOW(KVMIO, 0x90, CpuidHead)
 
 namespace membacking {
 namespace {
@@ -283,18 +270,10 @@ Failure Vcpu::writeRegisters(Registers set, const uint8_t* bytes) {
   return kvmCall(fd(), transfer.write, reinterpret_cast<unsigned long>(bytes), transfer.writeName);
 }
 
-Failure Vcpu::setSupportedCpuid() {
-  constexpr uint32_t kMostEntries = 4096;
-  for (uint32_t entries = 128;; entries *= 2) {
-    std::vector<uint8_t> room(sizeof(CpuidHead) + entries * sizeof(kvm_cpuid_entry2));
-    const CpuidHead head{entries, 0};
-    // SAFETY: the vector begins with room for the head, and has room for as many entries as KVM is told.
-    std::memcpy(room.data(), &head, sizeof head);
-    const auto argument = reinterpret_cast<unsigned long>(room.data());
-    const Failure failure = KVM_CALL(vm_->kvm().fd.get(), KVM_GET_SUPPORTED_CPUID, argument);
-    if (!failure) return KVM_CALL(fd(), KVM_SET_CPUID2, argument);
-    if (failure.error != E2BIG || entries >= kMostEntries) return failure;
-  }
+Failure Vcpu::writeCpuid(const CpuidEntries& entries) {
+  if (const Failure failure = membacking::writeCpuid(fd(), entries)) return failure;
+  cpuidCount_ = countOf(entries);
+  return kDone;
 }
 
 }  // namespace membacking

@@ -13,6 +13,7 @@
 
 #include "host/fd.h"
 #include "host/mapping.h"
+#include "kvm/cpuid.h"
 
 struct kvm_run;
 
@@ -80,8 +81,9 @@ class Vcpu {
   /// `bytes` has room for sizeOf(set).
   Failure readRegisters(Registers set, uint8_t* bytes);
   Failure writeRegisters(Registers set, const uint8_t* bytes);
-  /// Gives the guest every CPUID feature that this machine can.
-  Failure setSupportedCpuid();
+  Failure readCpuid(CpuidEntries& entries) const { return membacking::readCpuid(fd(), cpuidCount_, entries); }
+  /// Before the first run.
+  Failure writeCpuid(const CpuidEntries& entries);
 
   /// From any thread: makes the run that is going on, or else the next one, end with KVM_EXIT_INTR. Several before
   /// that count as one.
@@ -108,6 +110,7 @@ class Vcpu {
   FileDescriptor fd_;
   Mapping run_;
   uint64_t token_ = 0;
+  uint32_t cpuidCount_ = 0;
   std::atomic<bool> isClaimed_ = false;
   /// How the last run ended when kvm_run does not say: KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, or 0.
   uint32_t endedBy_ = 0;

@@ -1,9 +1,12 @@
-// Memory that both sides read and write: facts too many for one return value, without an object per call.
+// What is too much for one return value: memory that both sides read and write, without an object per call, and copies.
 #pragma once
 
 #include <napi.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace membacking {
 
@@ -15,6 +18,13 @@ Napi::ArrayBuffer exchangeBuffer(Napi::Env env, const std::shared_ptr<Facts>& fa
       env, facts.get(), sizeof(Facts),
       [](Napi::BasicEnv, void*, std::shared_ptr<Facts>* owner) { delete owner; },
       new std::shared_ptr<Facts>(facts));
+}
+
+/// A Uint8Array with a copy of `bytes`.
+inline Napi::Uint8Array copied(Napi::Env env, const std::vector<uint8_t>& bytes) {
+  Napi::Uint8Array array = Napi::Uint8Array::New(env, bytes.size());
+  std::copy(bytes.begin(), bytes.end(), array.Data());
+  return array;
 }
 
 }  // namespace membacking

@@ -5,7 +5,9 @@
 #include <memory>
 #include <utility>
 
+#include "kvm/cpuid.h"
 #include "kvm/vm.h"
+#include "napi/exchange.h"
 #include "napi/vm_handle.h"
 
 namespace membacking {
@@ -15,6 +17,7 @@ void KvmHandle::define(Napi::Env env, Napi::Object exports) {
                  {
                      StaticMethod<&KvmHandle::open>("open"),
                      InstanceMethod<&KvmHandle::checkExtension>("checkExtension"),
+                     InstanceMethod<&KvmHandle::readSupportedCpuid>("readSupportedCpuid"),
                      InstanceMethod<&KvmHandle::createVm>("createVm"),
                      InstanceMethod<&KvmHandle::close>("close"),
                  });
@@ -34,6 +37,12 @@ Napi::Value readExtension(const Napi::CallbackInfo& info, int fd) {
 
 Napi::Value KvmHandle::checkExtension(const Napi::CallbackInfo& info) {
   return readExtension(info, core(info).fd.get());
+}
+
+Napi::Value KvmHandle::readSupportedCpuid(const Napi::CallbackInfo& info) {
+  CpuidEntries entries;
+  check(info.Env(), membacking::readSupportedCpuid(core(info).fd.get(), entries));
+  return copied(info.Env(), entries);
 }
 
 Napi::Value KvmHandle::createVm(const Napi::CallbackInfo& info) {

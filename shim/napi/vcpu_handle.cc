@@ -53,7 +53,8 @@ void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&VcpuHandle::writeRegisters<Registers::kGeneral>>("writeRegisters"),
                      InstanceMethod<&VcpuHandle::readRegisters<Registers::kSpecial>>("readSpecialRegisters"),
                      InstanceMethod<&VcpuHandle::writeRegisters<Registers::kSpecial>>("writeSpecialRegisters"),
-                     InstanceMethod<&VcpuHandle::setSupportedCpuid>("setSupportedCpuid"),
+                     InstanceMethod<&VcpuHandle::readCpuid>("readCpuid"),
+                     InstanceMethod<&VcpuHandle::writeCpuid>("writeCpuid"),
                      InstanceMethod<&VcpuHandle::close>("close"),
                  });
 }
@@ -115,10 +116,19 @@ void VcpuHandle::writeRegisters(const Napi::CallbackInfo& info) {
   check(info.Env(), vcpu.writeRegisters(set, toRegisters(info[0], set)));
 }
 
-void VcpuHandle::setSupportedCpuid(const Napi::CallbackInfo& info) {
+Napi::Value VcpuHandle::readCpuid(const Napi::CallbackInfo& info) {
   Vcpu& vcpu = core(info);
   Claim claim(info.Env(), vcpu);
-  check(info.Env(), vcpu.setSupportedCpuid());
+  CpuidEntries entries;
+  check(info.Env(), vcpu.readCpuid(entries));
+  return copied(info.Env(), entries);
+}
+
+void VcpuHandle::writeCpuid(const Napi::CallbackInfo& info) {
+  Vcpu& vcpu = core(info);
+  Claim claim(info.Env(), vcpu);
+  const Napi::Uint8Array bytes = toBytes(info[0], "entries");
+  check(info.Env(), vcpu.writeCpuid({bytes.Data(), bytes.Data() + bytes.ByteLength()}));
 }
 
 void VcpuHandle::close(const Napi::CallbackInfo& info) {

@@ -37,7 +37,8 @@ class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
   void readRegisters(const Napi::CallbackInfo& info);
   template <Registers set>
   void writeRegisters(const Napi::CallbackInfo& info);
-  void setSupportedCpuid(const Napi::CallbackInfo& info);
+  Napi::Value readCpuid(const Napi::CallbackInfo& info);
+  void writeCpuid(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   Napi::Value enter(const Napi::CallbackInfo& info, Failure (Vcpu::*method)(const IsUnwanted&));

@@ -11,6 +11,7 @@
 
 import {
   KVM_EXIT,
+  native,
   type Segment,
   setRegisters,
   setSpecialRegisters,
@@ -73,12 +74,20 @@ export function guestImage(): Uint8Array {
   return image;
 }
 
+/** What CPUID says on this machine. */
+function machineCpuid(): Uint8Array {
+  const kvm = native().Kvm.open();
+  const entries = kvm.readSupportedCpuid();
+  kvm.close();
+  return entries;
+}
+
 /** Makes the vCPU a CPL3 one; once for each. */
 export function enterUserMode(vcpu: Vcpu): void {
   const flat = { base: 0n, limit: 0xffffffff, present: 1, dpl: 3, s: 1, g: 1, avl: 0, unusable: 0 };
   const code: Segment = { ...flat, selector: 0x23, type: 0xb, db: 0, l: 1 };
   const data: Segment = { ...flat, selector: 0x1b, type: 0x3, db: 1, l: 0 };
-  vcpu.setSupportedCpuid();
+  vcpu.writeCpuid(machineCpuid());
   setSpecialRegisters(vcpu, {
     ...{ cs: code, ds: data, es: data, fs: data, gs: data, ss: data },
     ...{ cr0: 0x80050033n, cr3: BigInt(TABLES_AT), cr4: 0x20n, efer: 0x500n },

@@ -142,6 +142,8 @@ export interface Executor extends Handle {
 export interface Kvm extends Handle {
   /** KVM_CHECK_EXTENSION: 0 is no, more is yes or how many. See KVM_CAP. */
   checkExtension(capability: number): number;
+  /** Entries of CPUID that this machine and KVM can give a guest, as bytes: see decodeCpuid. */
+  readSupportedCpuid(): Uint8Array;
   createVm(): Vm;
 }
 
@@ -185,8 +187,10 @@ export interface Vcpu extends Handle {
   /** struct kvm_sregs as bytes: see getSpecialRegisters. */
   readSpecialRegisters(into: Uint8Array): void;
   writeSpecialRegisters(from: Uint8Array): void;
-  /** Gives the guest every CPUID feature that this machine can. */
-  setSupportedCpuid(): void;
+  /** Entries of CPUID as bytes: see decodeCpuid. */
+  readCpuid(): Uint8Array;
+  /** Before the first run. */
+  writeCpuid(entries: Uint8Array): void;
 }
 
 /** Answers of the machine to features that nothing but a call shows. Errors are errnos as they stand in the kernel's
@@ -284,6 +288,7 @@ export const KVM_CAP = {
   PIT2: 33,
   IOEVENTFD: 36,
   MAX_VCPUS: 66,
+  TSC_DEADLINE_TIMER: 72,
   SIGNAL_MSI: 77,
   READONLY_MEM: 81,
   MULTI_ADDRESS_SPACE: 118,
@@ -521,6 +526,35 @@ function readSpecial(vcpu: Vcpu): DataView {
   const view = new DataView(new ArrayBuffer(SPECIAL_SIZE));
   vcpu.readSpecialRegisters(bytesOf(view));
   return view;
+}
+
+// ---- CPUID: struct kvm_cpuid_entry2 ------------------------------------------------------------
+
+export const CPUID_FIELDS = ['function', 'index', 'flags', 'eax', 'ebx', 'ecx', 'edx'] as const;
+
+/** One answer of CPUID: `function` is EAX and `index` ECX of the question, where KVM_CPUID_FLAG_SIGNIFICANT_INDEX (1) in `flags`
+ *  says that ECX matters. All are 32 bits wide. */
+export type CpuidEntry = Record<(typeof CPUID_FIELDS)[number], number>;
+
+const CPUID_ENTRY_WORDS = 10;
+
+export function decodeCpuid(bytes: Uint8Array): CpuidEntry[] {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / Uint32Array.BYTES_PER_ELEMENT);
+  return Array.from({ length: words.length / CPUID_ENTRY_WORDS }, (_, entry) => {
+    const fields = CPUID_FIELDS.map((field, index) => [field, words[entry * CPUID_ENTRY_WORDS + index]]);
+    return Object.fromEntries(fields) as CpuidEntry;
+  });
+}
+
+export function encodeCpuid(entries: readonly Readonly<CpuidEntry>[]): Uint8Array {
+  const words = new Uint32Array(entries.length * CPUID_ENTRY_WORDS);
+  for (const [index, entry] of entries.entries()) {
+    words.set(
+      CPUID_FIELDS.map((field) => entry[field]),
+      index * CPUID_ENTRY_WORDS,
+    );
+  }
+  return bytesOf(words);
 }
 
 function bytesOf(view: ArrayBufferView): Uint8Array {

@@ -4,9 +4,14 @@ import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import {
   type Vcpu as AddonVcpu,
+  CPUID_FIELDS,
+  type CpuidEntry,
+  decodeCpuid,
   type Exit,
+  encodeCpuid,
   getRegisters,
   getSpecialRegisters,
+  KVM_CAP,
   type Kvm,
   native,
   type Registers,
@@ -18,6 +23,7 @@ import {
 } from '../core/native.ts';
 import { obtainedFromSystem, systemError, wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
+import { type CpuidOptions, guestCpuid, MOST_CORES, withApicId } from './cpuid.ts';
 import type { PartitionFacts } from './partition.ts';
 
 /** An attachment, as far as its partition needs it. */
@@ -27,6 +33,11 @@ interface AttachedTo {
   readonly closed: boolean;
   /** Ends it. Throws IN_USE inside a transaction. */
   letGo(): void;
+}
+
+export interface VcpuOptions {
+  /** All that CPUID answers: functions that are not in the list answer as hardware does for those that it has not. */
+  readonly cpuid?: readonly Readonly<CpuidEntry>[];
 }
 
 /** The addon's handle of a partition. @internal */
@@ -42,6 +53,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   readonly attachments = new Set<AttachedTo>();
   readonly #kvm: Kvm;
   readonly #vm: Vm;
+  #hasIrqchip = false;
 
   static {
     vmOf = (partition) => partition.#vm;
@@ -82,14 +94,30 @@ export class KvmPartition extends Handle implements PartitionFacts {
     return systemError(this.what, () => this.#vm.checkExtension(checked));
   }
 
-  /** A vCPU that has the CPUID features of this machine. Throws SYSTEM. */
-  createVcpu(id: number): Vcpu {
+  /** What CPUID answers by default: everything that this machine and KVM can give a guest, that there is a hypervisor, and how
+   *  many cores a package has. A list of the caller's own, to be edited and handed to `createVcpu`; after `createIrqchip`,
+   *  where it is called, because it has the local APIC's timer then. Throws SYSTEM. */
+  supportedCpuid(options?: CpuidOptions): CpuidEntry[] {
+    this.checkOpen();
+    const { cores = 1 } = validate.options(options, ['cores'], 'supportedCpuid');
+    const checkedCores = validate.integer(cores, 'cores', 1, MOST_CORES);
+    return systemError(this.what, () => {
+      const hasDeadlineTimer = this.#hasIrqchip && this.#vm.checkExtension(KVM_CAP.TSC_DEADLINE_TIMER) > 0;
+      return guestCpuid(decodeCpuid(this.#kvm.readSupportedCpuid()), { cores: checkedCores, hasDeadlineTimer });
+    });
+  }
+
+  /** Makes a vCPU, to which CPUID answers by the entries of `cpuid`, default `supportedCpuid()`; its APIC ID, which is `id`, is
+   *  put in wherever CPUID tells it. Throws SYSTEM; E2BIG for more entries than KVM takes. */
+  createVcpu(id: number, options?: VcpuOptions): Vcpu {
     this.checkOpen();
     const checked = validate.integer(id, 'id', 0, 0x7fffffff);
+    const { cpuid } = validate.options(options, ['cpuid'], 'createVcpu');
+    const entries = cpuid === undefined ? this.supportedCpuid() : checkedCpuid(cpuid);
     return obtainedFromSystem(`vCPU ${checked} cannot be made`, () => {
       const vcpu = this.#vm.createVcpu(checked);
       try {
-        vcpu.setSupportedCpuid();
+        vcpu.writeCpuid(encodeCpuid(withApicId(entries, checked)));
         return Vcpu.of(checked, vcpu);
       } catch (error) {
         vcpu.close();
@@ -110,6 +138,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   createIrqchip(): void {
     this.checkOpen();
     systemError(this.what, () => this.#vm.createIrqchip());
+    this.#hasIrqchip = true;
   }
 
   /** The timer, with the speaker's port that shows its output. */
@@ -251,6 +280,11 @@ export class Vcpu extends Handle {
     systemError(this.what, () => setSpecialRegisters(this.#vcpu, changes));
   }
 
+  /** What CPUID answers now; some bits follow other registers, as hardware's do. */
+  get cpuid(): CpuidEntry[] {
+    return systemError(this.what, () => decodeCpuid(this.#vcpu.readCpuid()));
+  }
+
   protected override release(): void {
     this.#vcpu.close();
   }
@@ -270,4 +304,17 @@ function checkShape(given: object, there: object, name: string): void {
       if (missing !== undefined) throw validate.invalid(`${path} must be given whole: ${missing} is missing`);
     }
   }
+}
+
+/** Checks that `given` is a list of entries, whole ones. Throws INVALID_ARGUMENT. */
+function checkedCpuid(given: readonly Readonly<CpuidEntry>[]): readonly Readonly<CpuidEntry>[] {
+  if (!Array.isArray(given)) throw validate.invalid('cpuid must be an array of entries, as of supportedCpuid');
+  return given.map((entry, index) => {
+    const fields = validate.options<CpuidEntry>(entry ?? null, CPUID_FIELDS, `cpuid[${index}]`);
+    const checked = CPUID_FIELDS.map((field) => [
+      field,
+      validate.integer(fields[field], `cpuid[${index}].${field}`, 0, 0xffffffff),
+    ]);
+    return Object.fromEntries(checked) as CpuidEntry;
+  });
 }
