@@ -51,23 +51,44 @@ const COMPILE = words(
 );
 const LINK = words('-shared -Wl,-z,nodelete');
 
+/**
+ * The shim's sources, compiled together: reading headers is most of the work that a file makes. Node-API's are the
+ * largest, so that the files which need them are a unit of their own. The files of a unit share one scope, and what is
+ * static in a file needs a name that no other has.
+ */
+const UNITS = [
+  { name: 'shim-napi', needs: /^shim\//, has: /^shim\/(addon\.cc|napi\/)/ },
+  { name: 'shim-plain', needs: /^shim\/(?!napi\/)/, has: /^shim\/(?!addon\.cc|napi\/)/ },
+];
+
 export async function addon() {
   await header();
   const compiler = compilerVersion();
-  const headers = [HEADER, ...filesUnder('shim', '.h')];
-  const objects = filesUnder('shim', '.cc').map((source) => ({
-    source,
-    object: `build/obj/${source.replaceAll('/', '-')}.o`,
-  }));
-  const produce = (name, from, output, args) =>
-    perform({ name, from, to: [output], key: [compiler, args], run: () => execute(COMPILER, ...args, '-o', output) });
-  await together(
-    ...objects.map(({ source, object }) =>
-      produce(source, [TOOLS, source, ...headers], object, [...COMPILE, '-c', source]),
-    ),
-  );
-  const inputs = objects.map(({ object }) => object);
-  await produce('build/membacking.node', inputs, 'build/membacking.node', [...LINK, ...inputs]);
+  const objects = UNITS.map(({ name }) => `build/obj/${name}.o`);
+  await together(...UNITS.map((unit) => compileUnit(unit, compiler)));
+  await perform({
+    name: 'build/membacking.node',
+    from: objects,
+    to: ['build/membacking.node'],
+    key: [compiler, LINK],
+    run: () => execute(COMPILER, ...LINK, ...objects, '-o', 'build/membacking.node'),
+  });
+}
+
+function compileUnit({ name, needs, has }, compiler) {
+  const sources = filesUnder('shim', '.cc').filter((path) => has.test(path));
+  const headers = filesUnder('shim', '.h').filter((path) => needs.test(path));
+  const [unit, object] = [`build/obj/${name}.cc`, `build/obj/${name}.o`];
+  return perform({
+    name: object,
+    from: [TOOLS, HEADER, ...headers, ...sources],
+    to: [object],
+    key: [compiler, COMPILE],
+    run: () => {
+      writeFileSync(unit, sources.map((path) => `#include "${path.slice('shim/'.length)}"\n`).join(''));
+      return execute(COMPILER, ...COMPILE, '-c', unit, '-o', object);
+    },
+  });
 }
 
 /** An addon of the tests' or the benchmarks' own, never part of the package: build/obj/NAME.node. @param {string}
