@@ -145,3 +145,16 @@ test('an output that cannot be written is an error', (t) => {
   t.is(status, 1);
   t.regex(stderr, /^membacking: the output cannot be written: ENOSPC/);
 });
+
+test('an output that a shell has closed is an error, one that nobody wants is none', (t) => {
+  const replay = `"${process.execPath}" build/cli.js replay ts/trace/samples/pc-boot.trace.jsonl`;
+  const run = (redirection: string) =>
+    spawnSync('bash', ['-c', `${replay} ${redirection}; echo $?`], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  t.deepEqual([run('>&-').stdout, run('>&-').stderr], ['1\n', 'membacking: standard output is closed\n']);
+  t.is(run('> /dev/null').stdout, '0\n');
+  const discarded = spawnSync('bash', ['-c', `${replay}; exit $?`], { stdio: ['ignore', 'ignore', 'pipe'] });
+  t.is(discarded.status, 0, 'the shell was given /dev/null itself');
+});

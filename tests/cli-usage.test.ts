@@ -1,10 +1,11 @@
 // The help of the command and of each subcommand, and wrong usage.
 
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import { lines, membacking, SMALL_TRACE, withFiles } from './support/cli.ts';
 
-const COMMANDS = ['import', 'replay', 'flatview', 'explain', 'view', 'boot', 'doctor', 'demo'];
+const COMMANDS = ['import', 'replay', 'flatview', 'explain', 'view', 'boot', 'doctor', 'demo', 'completion'];
 
 test('help', (t) => {
   const help = membacking(['--help']);
@@ -21,18 +22,29 @@ for (const command of COMMANDS) {
     t.is(help.err, '');
     t.snapshot(lines(help.out));
     t.deepEqual(membacking([command, '-h']), help);
+    t.deepEqual(membacking(['help', command]), help);
+    const [, examples] = help.out.split('\nExamples:\n');
+    t.regex(examples!, new RegExp(`^  .*\\bmembacking ${command}\\b`, 'm'));
   });
 }
 
 test('the version is the package’s', (t) => {
   const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
-  t.deepEqual(membacking(['--version']), { code: 0, out: `${version}\n`, err: '' });
+  for (const option of ['--version', '-v']) {
+    t.deepEqual(membacking([option]), { code: 0, out: `${version}\n`, err: '' });
+  }
+  t.deepEqual(membacking(['help']), membacking(['--help']));
 });
 
 test('usage that cannot be meant ends with 2, says why and where to look', (t) => {
   const wrong = [
     [],
     ['resolve'],
+    ['falt view'],
+    ['flatveiw'],
+    ['replya', 'a'],
+    ['help', 'docter'],
+    ['--versoin'],
     ['constructor'],
     ['--verbose'],
     ['import'],
@@ -42,6 +54,17 @@ test('usage that cannot be meant ends with 2, says why and where to look', (t) =
     ['replay', 'a', 'b'],
     ['replay', '--plans', 'a'],
     ['replay', '--plan=yes', 'a'],
+    ['replay', '--zzz', 'a'],
+    ['replay', '-x', 'a'],
+    ['replay', 'a', '--color'],
+    ['replay', 'a', '--color', 'blue'],
+    ['view', 'a', '--out'],
+    ['view', 'a', '--out', '--open'],
+    ['boot', '--timeout', '-1'],
+    ['boot', '--timeout=soon'],
+    ['boot', '--memory', '-5M'],
+    ['completion'],
+    ['completion', 'tcsh'],
     ['flatview'],
     ['flatview', '--json'],
     ['flatview', '--diff', 'a'],
@@ -89,4 +112,71 @@ test('a GPA that is none is wrong usage', (t) => {
     t.is(explained('000C8000'), explained('0xc8000'));
     t.is(explained('0'), explained('0x0'));
   });
+});
+
+/** `null`: the shell is not installed. */
+function shell(name: string, script: string): string[] | null {
+  const { error, stdout, stderr } = spawnSync(name, ['-c', script], {
+    encoding: 'utf8',
+    env: { ...process.env, HOME: '/' },
+  });
+  if (error !== undefined) return null;
+  if (stderr !== '') throw new Error(stderr);
+  return lines(stdout.trimEnd());
+}
+
+const SCRIPT = '"$NODE" build/cli.js completion';
+
+/** What is typed, and what completes the last word. */
+const TYPED: readonly [words: string[], completed: string[]][] = [
+  [['re'], ['replay']],
+  [['flatview', '--d'], ['--diff']],
+  [
+    ['replay', '--plan'],
+    ['--plan', '--plan-hash'],
+  ],
+  [['help', 'do'], ['doctor']],
+  [
+    ['completion', ''],
+    ['bash', 'fish', 'zsh'],
+  ],
+  [
+    ['view', '--color', 'a'],
+    ['always', 'auto'],
+  ],
+  [['view', 'x'], []],
+];
+
+test('bash completes commands, options and their values', (t) => {
+  process.env.NODE = process.execPath;
+  for (const [words, completed] of TYPED) {
+    const quoted = ['membacking', ...words].map((word) => `'${word}'`).join(' ');
+    const script = `source <(${SCRIPT} bash); COMP_WORDS=(${quoted}); COMP_CWORD=${words.length}; _membacking; printf '%s\\n' "\${COMPREPLY[@]}"`;
+    const found = shell('bash', script)!.filter((word) => word !== '');
+    t.deepEqual(found.sort(), completed, words.join(' '));
+  }
+});
+
+const hasFish = spawnSync('fish', ['--version']).error === undefined;
+(hasFish ? test : test.skip)(`fish completes them too${hasFish ? '' : ': fish is not installed'}`, (t) => {
+  process.env.NODE = process.execPath;
+  for (const [words, completed] of TYPED.filter(([, expected]) => expected.length > 0)) {
+    const script = `${SCRIPT} fish | source; complete -C 'membacking ${words.join(' ')}'`;
+    const found = shell('fish', script)!.map((line) => line.split('\t')[0]!);
+    t.deepEqual(found.filter((word) => !existsSync(word)).sort(), completed, words.join(' '));
+  }
+});
+
+const hasZsh = spawnSync('zsh', ['--version']).error === undefined;
+(hasZsh ? test : test.skip)(`zsh reads its script${hasZsh ? '' : ': zsh is not installed'}`, (t) => {
+  process.env.NODE = process.execPath;
+  const script = `autoload -U compinit; compinit -D; source <(${SCRIPT} zsh); print $_comps[membacking]`;
+  t.deepEqual(shell('zsh', script), ['_membacking']);
+});
+
+test('colour where it is wanted, and nowhere else', (t) => {
+  const bold = (...args: string[]) => membacking(args, { input: SMALL_TRACE }).out.includes('\x1b[');
+  t.true(bold('demo', '--color', 'always'));
+  t.false(bold('demo', '--color=auto'));
+  t.false(bold('demo', '--color', 'never'));
 });

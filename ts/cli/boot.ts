@@ -27,6 +27,11 @@ ends by writing a byte to port f4.
 
 Exit codes: 0 the guest is done and well, 1 it could not be started, crashed, or said that it failed, 2 the usage is
 wrong, 124 the time was up.
+
+Examples:
+  membacking boot --map
+  membacking boot --disk disk.img --trace boot.jsonl --timeout 60
+  membacking boot --kernel vmlinuz --initrd initrd.img --append "earlyprintk=serial console=ttyS0"
 `;
 
 const TIME_UP = 124;
@@ -141,7 +146,7 @@ function seconds(time: Options[string]): number | undefined {
   if (time === undefined) return undefined;
   const value = Number(time);
   if (value > 0 && value <= 2 ** 31 / 1000) return value;
-  throw new UsageError(`--timeout must be a number of seconds, not "${time}"`);
+  throw new UsageError(`--timeout must be a number of seconds above 0, such as 60, not "${time}"`);
 }
 
 /** The history of the memory map: kept, and written to the file that was named. */

@@ -27,6 +27,9 @@ put over its RAM and taken off again, and prints what the guest saw beside what 
 whole map. Where /dev/kvm cannot be opened there is no guest; everything else is done.
 
   --help     print this
+
+Examples:
+  membacking demo
 `;
 
 /** Address that the guest reads and writes: RAM of the PC, away from the guest's own. */

@@ -15,6 +15,10 @@ memory, descriptors. It asks, and changes nothing.
   --help     print this
 
 Exit codes: 0 guests can be run here, 1 they cannot, 2 the usage is wrong.
+
+Examples:
+  membacking doctor
+  membacking doctor --json | jq -r '.findings[] | select(.state != "yes") | .mend'
 `;
 
 export const doctorCommand: Command = {

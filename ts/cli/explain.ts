@@ -14,6 +14,10 @@ that it hides, in order, the memory that is mapped there, and the memory slots t
   GPA        the guest-physical address: 0xc8000, or as it is printed, 8 to 16 hexadecimal digits: 000c8000
   --json     one line per address space
   --help     print this
+
+Examples:
+  membacking explain pc.jsonl 0xc8000
+  membacking explain mtree.txt 00000000fffffff0 --json
 `;
 
 export const explainCommand: Command = {

@@ -19,6 +19,11 @@ offset in it. One file after the other; one that is wrong does not stop the othe
              device and mmio, read-only or not;
              with --diff {"files","addressSpaces":[{"name","change","removed":[…],"added":[…]}]}
   --help     print this
+
+Examples:
+  membacking flatview pc.jsonl mtree.txt.gz
+  membacking flatview before.txt after.txt --diff
+  membacking flatview pc.jsonl --json | jq '.addressSpaces[0].ranges[].name'
 `;
 
 export const flatviewCommand: Command = {

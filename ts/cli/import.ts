@@ -17,6 +17,11 @@ What a text leaves open is said on standard error, with what was taken for it.
   FILE       a map, plain or gzipped; - for standard input. The format's name before the first, qemu-map, which
              was needed once, is still taken
   --help     print this
+
+Examples:
+  membacking import mtree.txt > pc.jsonl                  QEMU's "info mtree", copied from its monitor
+  membacking import before.json after.json | membacking replay --plan -
+  sudo cat /proc/iomem | membacking import - | membacking view - --out iomem.html
 `;
 
 /** Lines that are written together. */

@@ -1,84 +1,49 @@
 #!/usr/bin/env node
-// The command: finds the subcommand, parses what was typed, and ends with the right exit code. Nothing is loaded that
-// the subcommand does not need.
+// The command: finds the subcommand, parses what was typed, and ends with the right exit code.
 
 import { readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { parseArguments, suggestion } from './arguments.ts';
 import { type Command, EXIT, UsageError } from './command.ts';
-import { complain, print } from './output.ts';
-
-const COMMANDS: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
-  import: {
-    summary: 'make a trace from memory maps recorded elsewhere',
-    load: async () => (await import('./import.ts')).importCommand,
-  },
-  replay: {
-    summary: 'replay a trace through the core: views, plans, counts, a hash',
-    load: async () => (await import('./replay.ts')).replayCommand,
-  },
-  flatview: {
-    summary: 'what each address space of a map or trace shows',
-    load: async () => (await import('./flatview.ts')).flatviewCommand,
-  },
-  explain: {
-    summary: 'why a byte of guest memory is what it is',
-    load: async () => (await import('./explain.ts')).explainCommand,
-  },
-  view: {
-    summary: 'a page that shows a trace or a map step by step, or a still picture',
-    load: async () => (await import('./view.ts')).viewCommand,
-  },
-  boot: {
-    summary: 'a small PC on KVM, on which firmware or a kernel starts',
-    load: async () => (await import('./boot.ts')).bootCommand,
-  },
-  doctor: {
-    summary: 'what this machine can do for a monitor, and what mends the rest',
-    load: async () => (await import('./doctor.ts')).doctorCommand,
-  },
-  demo: {
-    summary: "a recorded machine's map on real memory, seen by a real guest",
-    load: async () => (await import('./demo.ts')).demoCommand,
-  },
-};
+import { COMMANDS, summaries } from './commands.ts';
+import { complain, print, setColors } from './output.ts';
 
 const HELP = `membacking: guest memory maps, resolved, planned and applied
 
 usage: membacking COMMAND [ARGUMENT...]
-       membacking COMMAND --help
+       membacking help COMMAND
 
-${Object.entries(COMMANDS)
-  .map(([name, { summary }]) => `  ${name.padEnd(10)}${summary}`)
-  .join('\n')}
+${summaries()}
 
-  --help      print this
-  --version   print the version
+  --help, -h      print this; behind a command, its help
+  --version, -v   print the version
+  --color WHEN    behind a command: always, never, or auto, as without it: on a terminal, unless NO_COLOR is set
 
 Exit codes: 0 done, 1 the input is wrong or this machine lacks something, 2 the usage is wrong, 70 a bug of membacking.
+
+Examples:
+  membacking doctor                        what this machine can do
+  membacking import mtree.txt > pc.jsonl   QEMU's "info mtree" as a trace
+  membacking explain pc.jsonl 0xc8000      why that byte is what it is
+  membacking view pc.jsonl --open          all of it, step by step, in the browser
 `;
 
 async function main([name, ...rest]: readonly string[]): Promise<number> {
-  if (name === '--help' || name === '-h') return printed(HELP);
-  if (name === '--version') return printed(`${version()}\n`);
   if (name === undefined) throw new UsageError('name a command');
-  const known = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (known === undefined) throw new UsageError(`there is no command "${name}"`);
-  const command = await known.load();
-  const { options, operands } = parse(command, rest);
-  if (options.help) return printed(command.help);
-  return command.run({ options, operands });
+  if (name === '--help' || name === '-h') return printed(HELP);
+  if (name === '--version' || name === '-v') return printed(`${version()}\n`);
+  if (name === 'help') return printed(rest[0] === undefined ? HELP : (await commandNamed(rest[0])).help);
+  const command = await commandNamed(name);
+  const given = parseArguments(command, rest);
+  setColors(given.options.color);
+  return given.options.help ? printed(command.help) : command.run(given);
 }
 
-function parse(command: Command, args: readonly string[]) {
-  try {
-    const options = { ...command.options, help: { type: 'boolean', short: 'h' } } as const;
-    const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
-    return { options: values as Record<string, string | boolean | undefined>, operands: positionals };
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code?.startsWith('ERR_PARSE_ARGS')) throw new UsageError(message.replace(/\. To specify.*$/s, ''));
-    throw error;
-  }
+async function commandNamed(name: string): Promise<Command> {
+  const known = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (known !== undefined) return known.load();
+  const kind = name.startsWith('-') ? 'option' : 'command';
+  const words = kind === 'option' ? ['--help', '--version'] : [...Object.keys(COMMANDS), 'help'];
+  throw new UsageError(`there is no ${kind} "${name}"${suggestion(name, words)}`);
 }
 
 /** Version of the package that this file is part of. */

@@ -2,11 +2,21 @@
 
 import { once } from 'node:events';
 import { styleText } from 'node:util';
+import { COLORS } from './arguments.ts';
+import { isOutputClosed } from './closed-output.ts';
+import { UsageError } from './command.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
-/** Waits where the reader is slower than this. Throws the system's error, EPIPE among them. */
+let isChecked = false;
+
+/** Waits where the reader is slower than this. Throws the system's error, EPIPE among them; EBADF where a shell has
+ *  closed standard output. */
 export async function print(text: string): Promise<void> {
+  if (!isChecked && isOutputClosed()) {
+    throw Object.assign(new Error('standard output is closed'), { code: 'EBADF', syscall: 'write' });
+  }
+  isChecked = true;
   if (!process.stdout.write(text)) await once(process.stdout, 'drain');
 }
 
@@ -14,9 +24,19 @@ export function printLines(lines: readonly string[]): Promise<void> {
   return print(lines.map((line) => `${line}\n`).join(''));
 }
 
-/** Colour, where somebody looks at it. */
+let colors: (typeof COLORS)[number] = 'auto';
+
+/** What `--color` says. Throws UsageError. */
+export function setColors(when: string | boolean | undefined): void {
+  const found = COLORS.find((each) => each === (when ?? 'auto'));
+  if (found === undefined) throw new UsageError(`--color must be one of ${COLORS.join(', ')}, not "${when}"`);
+  colors = found;
+}
+
+/** Colour, where somebody looks at it, or wants it. */
 export function styled(style: Style, text: string, stream: NodeJS.WriteStream = process.stdout): string {
-  return stream.isTTY && stream.hasColors() ? styleText(style, text) : text;
+  const isWanted = colors === 'auto' ? stream.isTTY && stream.hasColors() : colors === 'always';
+  return isWanted ? styleText(style, text, { validateStream: false }) : text;
 }
 
 /** `membacking: message`. What came from outside gives no orders to the terminal. */

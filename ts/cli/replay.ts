@@ -20,6 +20,11 @@ space shows at the end; or, if any of the following is given, that instead:
   --all        ${ALL_HELP}
   --json       a line for each plan; a last line with everything else
   --help       print this
+
+Examples:
+  membacking replay pc.jsonl                 the flat views at the end
+  membacking replay pc.jsonl --plan --stats  every plan, then the counts
+  membacking replay pc.jsonl --plan-hash     the same here as wherever it was recorded
 `;
 
 export const replayCommand: Command = {

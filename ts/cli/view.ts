@@ -33,6 +33,11 @@ A still picture instead, as SVG to standard output, or to --out:
   --space NAME the address space; without it, the first that has memory slots, or shows anything
   --to-scale   every byte as wide as every other; without it, small ranges are drawn wide enough to be seen
   --help       print this
+
+Examples:
+  membacking view pc.jsonl --open
+  membacking view mtree.txt --svg --to-scale > map.svg
+  membacking view pc.jsonl --svg --change --step 12 --out change.svg
 `;
 
 type Options = Arguments['options'];

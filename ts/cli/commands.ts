@@ -1,0 +1,55 @@
+// Subcommands by name. One is loaded when it is asked for, and nothing that it does not need.
+
+import type { Command } from './command.ts';
+
+export interface CommandEntry {
+  /** A line of `membacking --help`. */
+  readonly summary: string;
+  load(): Promise<Command>;
+}
+
+export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
+  import: {
+    summary: 'make a trace from memory maps recorded elsewhere',
+    load: async () => (await import('./import.ts')).importCommand,
+  },
+  replay: {
+    summary: 'replay a trace through the core: views, plans, counts, a hash',
+    load: async () => (await import('./replay.ts')).replayCommand,
+  },
+  flatview: {
+    summary: 'what each address space of a map or trace shows',
+    load: async () => (await import('./flatview.ts')).flatviewCommand,
+  },
+  explain: {
+    summary: 'why a byte of guest memory is what it is',
+    load: async () => (await import('./explain.ts')).explainCommand,
+  },
+  view: {
+    summary: 'a page that shows a trace or a map step by step, or a still picture',
+    load: async () => (await import('./view.ts')).viewCommand,
+  },
+  boot: {
+    summary: 'a small PC on KVM, on which firmware or a kernel starts',
+    load: async () => (await import('./boot.ts')).bootCommand,
+  },
+  doctor: {
+    summary: 'what this machine can do for a monitor, and what mends the rest',
+    load: async () => (await import('./doctor.ts')).doctorCommand,
+  },
+  demo: {
+    summary: "a recorded machine's map on real memory, seen by a real guest",
+    load: async () => (await import('./demo.ts')).demoCommand,
+  },
+  completion: {
+    summary: 'what makes a shell complete commands and options',
+    load: async () => (await import('./completion.ts')).completionCommand,
+  },
+};
+
+/** Summaries as lines of help. */
+export function summaries(): string {
+  return Object.entries(COMMANDS)
+    .map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`)
+    .join('\n');
+}
