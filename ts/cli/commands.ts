@@ -41,15 +41,4 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "a recorded machine's map on real memory, seen by a real guest",
     load: async () => (await import('./demo.ts')).demoCommand,
   },
-  completion: {
-    summary: 'what makes a shell complete commands and options',
-    load: async () => (await import('./completion.ts')).completionCommand,
-  },
 };
-
-/** Summaries as lines of help. */
-export function summaries(): string {
-  return Object.entries(COMMANDS)
-    .map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`)
-    .join('\n');
-}

@@ -2,7 +2,7 @@
 
 import { COLORS, COMMON_OPTIONS } from './arguments.ts';
 import { type Command, EXIT, UsageError } from './command.ts';
-import { COMMANDS } from './commands.ts';
+import type { CommandEntry } from './commands.ts';
 import { print } from './output.ts';
 
 const HELP = `usage: membacking completion SHELL
@@ -32,20 +32,23 @@ const SCRIPTS: Readonly<Record<string, (commands: readonly Completed[]) => strin
   fish: fishScript,
 };
 
-export const completionCommand: Command = {
-  help: HELP,
-  options: {},
-  async run({ operands: [shell, ...more] }) {
-    const script = Object.hasOwn(SCRIPTS, shell ?? '') ? SCRIPTS[shell!] : undefined;
-    if (script === undefined || more.length > 0) throw new UsageError('name one SHELL: bash, zsh or fish');
-    await print(script(await completed()));
-    return EXIT.done;
-  },
-};
+/** The subcommand that completes the commands of a table, of which it may be one. */
+export function completionOf(table: Readonly<Record<string, CommandEntry>>): Command {
+  return {
+    help: HELP,
+    options: {},
+    async run({ operands: [shell, ...more] }) {
+      const script = Object.hasOwn(SCRIPTS, shell ?? '') ? SCRIPTS[shell!] : undefined;
+      if (script === undefined || more.length > 0) throw new UsageError('name one SHELL: bash, zsh or fish');
+      await print(script(await completed(table)));
+      return EXIT.done;
+    },
+  };
+}
 
-async function completed(): Promise<Completed[]> {
-  const help = { name: 'help', summary: 'print the help of a command', words: Object.keys(COMMANDS), options: [] };
-  const entries = Object.entries(COMMANDS).map(async ([name, { summary, load }]) => {
+async function completed(table: Readonly<Record<string, CommandEntry>>): Promise<Completed[]> {
+  const help = { name: 'help', summary: 'print the help of a command', words: Object.keys(table), options: [] };
+  const entries = Object.entries(table).map(async ([name, { summary, load }]) => {
     const options = Object.entries({ ...(await load()).options, ...COMMON_OPTIONS });
     return {
       ...{ name, summary, words: name === 'completion' ? Object.keys(SCRIPTS) : [] },

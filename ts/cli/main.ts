@@ -4,15 +4,25 @@
 import { readFileSync } from 'node:fs';
 import { parseArguments, suggestion } from './arguments.ts';
 import { type Command, EXIT, UsageError } from './command.ts';
-import { COMMANDS, summaries } from './commands.ts';
+import { COMMANDS, type CommandEntry } from './commands.ts';
 import { complain, print, setColors } from './output.ts';
+
+const ALL: Readonly<Record<string, CommandEntry>> = {
+  ...COMMANDS,
+  completion: {
+    summary: 'what makes a shell complete commands and options',
+    load: async () => (await import('./completion.ts')).completionOf(ALL),
+  },
+};
 
 const HELP = `membacking: guest memory maps, resolved, planned and applied
 
 usage: membacking COMMAND [ARGUMENT...]
        membacking help COMMAND
 
-${summaries()}
+${Object.entries(ALL)
+  .map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`)
+  .join('\n')}
 
   --help, -h      print this; behind a command, its help
   --version, -v   print the version
@@ -39,10 +49,10 @@ async function main([name, ...rest]: readonly string[]): Promise<number> {
 }
 
 async function commandNamed(name: string): Promise<Command> {
-  const known = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  const known = Object.hasOwn(ALL, name) ? ALL[name] : undefined;
   if (known !== undefined) return known.load();
   const kind = name.startsWith('-') ? 'option' : 'command';
-  const words = kind === 'option' ? ['--help', '--version'] : [...Object.keys(COMMANDS), 'help'];
+  const words = kind === 'option' ? ['--help', '--version'] : [...Object.keys(ALL), 'help'];
   throw new UsageError(`there is no ${kind} "${name}"${suggestion(name, words)}`);
 }
 
@@ -60,7 +70,7 @@ async function printed(text: string): Promise<number> {
 function ended(error: unknown, command: string | undefined): number {
   const { name, code, syscall, message, stack } = error as NodeJS.ErrnoException;
   if (error instanceof UsageError) {
-    const help = command !== undefined && Object.hasOwn(COMMANDS, command) ? `${command} --help` : '--help';
+    const help = command !== undefined && Object.hasOwn(ALL, command) ? `${command} --help` : '--help';
     complain('error', `${message}\nSee membacking ${help}.`);
     return EXIT.wrongUsage;
   }

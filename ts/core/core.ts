@@ -425,8 +425,7 @@ export class Core {
   }
   /** The same, and some that follow; none where that was the last. */
   flatRowsFrom(space: number, gpa: Address): Row[] {
-    const count = this.#check(this.#wasm.readFlat(space, low(gpa), high(gpa)));
-    return Array.from({ length: count }, (_, i) => this.#row(i));
+    return this.#some(this.#wasm.readFlat, space, gpa, LAST_ADDRESS);
   }
   mappings(region: number): Row[] {
     return this.#within(this.#wasm.readMappings, region, 0, LAST_ADDRESS);
