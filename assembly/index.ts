@@ -194,9 +194,10 @@ export function unmap(id: u32, offsetLow: u32, offsetHigh: u32, lengthLow: u32, 
 
 // ---- Sinks ---------------------------------------------------------------------------------
 
-export function partitionCreate(slotLimit: u32): i32 {
+export function partitionCreate(slotLimit: u32, largestSlotLow: u32, largestSlotHigh: u32): i32 {
   const refused = plan.beginOperation();
-  return refused != 0 ? refused : end(partition.createPartition(slotLimit));
+  if (refused != 0) return refused;
+  return end(partition.createPartition(slotLimit, join64(largestSlotLow, largestSlotHigh)));
 }
 export function partitionDestroy(id: u32): i32 {
   const refused = plan.beginRemoval();

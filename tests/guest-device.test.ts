@@ -8,13 +8,16 @@ import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
 import { HOLE_POLICIES } from '../ts/guest/device.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
+import { SharedMemory } from '../ts/index.ts';
 import { renderExplanation } from '../ts/text/render.ts';
 import { descriptors, footprint } from './support/footprint.ts';
+import { aim, FAR_WINDOW } from './support/guest.ts';
 import { takenBack } from './support/taken-back.ts';
 import { buildVm, GIB, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const BAR = 0x8000_0000;
+const TIB = 2 ** 40;
 
 /** A file in which each page begins with its number plus `first`. The descriptor is the caller's to close. */
 function pagesFile(pages: number, first: number): number {
@@ -420,4 +423,27 @@ test('a BAR of which nothing is seen is said to be hidden, and by whom', (t) => 
   t.regex(renderExplanation(manager.space.explain(MIB)).join('\n'), /hidden .*under RAM.*seen nowhere/);
   under.setFlags({ enabled: false });
   t.deepEqual(manager.space.hidden, [past], 'what is disabled is not meant to be seen');
+});
+
+vmTest('a window of 8 TiB has the slots that KVM can have', { maxAddress: 16 * TIB - 1 }, (t, manager, guest) => {
+  const { map, root, guestMemory } = manager;
+  const memory = SharedMemory.create(8 * TIB, { name: 'window' });
+  const window = map.createRegion({ name: 'window', kind: 'device', size: 8 * TIB });
+  window.map({ object: memory });
+  window.place(root, { offset: 8 * TIB });
+  const slots = guest.attached.attachments[0]!.slots();
+  t.deepEqual(
+    slots.map(({ gpa, length }) => [gpa, length]),
+    [
+      [0, 4 * MIB],
+      [8 * TIB, 4 * TIB],
+      [12 * TIB, 4 * TIB],
+    ],
+  );
+  for (const { gpa, bytes } of aim(12n * 2n ** 40n)) guestMemory.write(gpa, bytes);
+  guestMemory.writeU32(12 * TIB, 0x1234);
+  t.is(guest.read(FAR_WINDOW), got(0x1234));
+  t.is(guest.write(FAR_WINDOW, 0x5678), wrote(0x5678));
+  t.is(guestMemory.readU32(12 * TIB), 0x5678);
+  memory.close();
 });

@@ -218,6 +218,13 @@ const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] =
     ({ map, space, va }) => map.attachPartition(new LoggingPartition('x', 0), { space, va }),
   ],
   [
+    'a partition whose largest slot is less than a page',
+    ({ map, space, va }) => {
+      const partition = Object.assign(new LoggingPartition(), { largestSlot: 0xfff });
+      return map.attachPartition(partition, { space, va });
+    },
+  ],
+  [
     'a partition that cannot resume',
     ({ map, space, va }) =>
       map.attachPartition({ name: 'x', slotLimit: 1, addSlot() {}, deleteSlot() {}, pause() {} }, { space, va }),

@@ -136,6 +136,8 @@ export class Sink extends Entry {
 
 @unmanaged
 export class Partition extends Entry {
+  /** The bits of a GPA inside the stretches at whose ends slots are cut. */
+  slotMask: u64;
   slotLimit: u32;
   slotsUsed: u32;
   /** No slot below this one is free. */

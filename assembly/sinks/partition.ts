@@ -1,24 +1,32 @@
 // Partitions and their slot numbers: the lowest free one first, so that a history always gives the same numbers.
 
-import { ERR_BAD_RANGE, ERR_IN_USE, ERR_NO_MEMORY, MAX_SLOTS } from '../abi';
+import { ERR_BAD_RANGE, ERR_IN_USE, ERR_NO_MEMORY, MAX_SLOTS, PAGE_SIZE } from '../abi';
 import { changePartition, partitionOf, partitions } from '../asked/records';
 import { fail } from '../base/failure';
 import { ensure, shiftFor } from '../base/heap';
+import { LAST_BYTE } from '../base/range';
 import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from '../undo/journal';
 
-/** `slotLimit`: how many slots the hypervisor gives it. */
-export function createPartition(slotLimit: u32): i32 {
+/** `slotLimit`: how many slots the hypervisor gives it; `largestSlot`: how many bytes each has at most, 0 for any number. */
+export function createPartition(slotLimit: u32, largestSlot: u64): i32 {
   if (slotLimit == 0 || slotLimit > <u32>MAX_SLOTS) return fail(ERR_BAD_RANGE);
+  if (largestSlot != 0 && largestSlot < <u64>PAGE_SIZE) return fail(ERR_BAD_RANGE, 0, 0, largestSlot);
   const id = partitions.allocate();
   if (id < 0) return fail(id);
   const bytes = ((slotLimit + 63) >> 6) << 3;
   if (!ensureStep() || !ensure(bytes + 64)) return ERR_NO_MEMORY;
   const partition = partitionOf(id);
+  partition.slotMask = largestSlot == 0 ? LAST_BYTE : powerWithin(largestSlot) - 1;
   partition.slotLimit = slotLimit;
   partition.bitmapShift = shiftFor(bytes);
   partition.bitmap = <u32>allocateJournaled(partition.bitmapShift);
   memory.fill(partition.bitmap, 0, bytes);
   return id;
+}
+
+/** The largest power of two that is not above `value`, which is not 0. */
+function powerWithin(value: u64): u64 {
+  return (<u64>1) << (63 - clz(value));
 }
 
 /** Precondition: alive. Returns 0 or a code. */

@@ -1,7 +1,8 @@
 // Passes 3 and 4 for partitions: which memory slots there should be, which there are, and the commands in between.
 //
 // One slot is one flat range of memory, in whole pages, or the part of it that one protection covers, or that is mapped
-// read-only, or that is not a hidden part of a large page. Its HVA is that of its GPA in the VA space, so a slot of the
+// read-only, or that is not a hidden part of a large page; cut where an address is a multiple of the largest power of two
+// that a slot may have, so that where it is cut depends on nothing else. Its HVA is that of its GPA in the VA space, so a slot of the
 // same GPAs and access is the same slot, whatever it shows: it is not touched.
 // Slots cannot be resized or re-flagged where they are: they are deleted, then added.
 
@@ -16,6 +17,7 @@ import {
   ERR_BAD_RANGE,
   ERR_NO_SLOTS,
   ERR_PAST_LIMIT,
+  MAX_SLOTS,
   OP_SLOT_ADD,
   OP_SLOT_DELETE,
   SINK_PARTITION,
@@ -53,6 +55,8 @@ const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** What may not be used of large pages: in order, and how many bytes of it lie behind us. */
 const limits = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 let limitsPassed: u32 = 0;
+/** Of the partition whose slots are worked out. */
+let slotMask: u64 = 0;
 /** What goes and what comes, sink after sink. */
 const removed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const added = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -125,7 +129,9 @@ function forgetSlots(id: u32, start: u64, last: u64): void {
 
 /** Appends the slots that the sink should have in [start, last] to `out`: Spans with a = offset in region, b = region, c = access. */
 export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): void {
-  if (sink.detaching || partitionOf(sink.partition - 1).isDown) return;
+  const partition = partitionOf(sink.partition - 1);
+  if (sink.detaching || partition.isDown) return;
+  slotMask = partition.slotMask;
   limits.clear();
   limitsPassed = 0;
   if (hasLargePages()) heldLimits(sinkOf(sink.va - 1), start, last, limits);
@@ -166,22 +172,30 @@ function appendSlots(range: Span, start: u64, last: u64, access: u32, out: Vecto
 /** How far what was last said of an access holds. */
 let runLast: u64 = 0;
 
-/** Up to `runLast`, as a slot of its own, or a part of the last one, if that is one from `first` on. */
+/** Up to `runLast`, as slots of its own; the first may be a part of the last one that is there, if that is one from `first` on. */
 function appendRun(range: Span, start: u64, access: u32, first: u32, out: Vector): void {
-  if (out.length != first) {
+  let at = start;
+  if (out.length != first && (start & slotMask) != 0) {
     const before = changetype<Span>(out.end - SPAN_BYTES);
     if (before.last == start - 1 && before.c == access) {
-      before.last = runLast;
-      return;
+      before.last = min(runLast, start | slotMask);
+      if (before.last == runLast) return;
+      at = before.last + 1;
     }
   }
-  if (!out.ensure(SPAN_BYTES)) return;
-  const slot = changetype<Span>(out.extend(SPAN_BYTES));
-  slot.start = start;
-  slot.last = runLast;
-  slot.a = range.aAt(start);
-  slot.b = range.b;
-  slot.c = access;
+  while (true) {
+    // More than any partition has are refused, however many there would be.
+    if (!isLosing && out.length > <u32>MAX_SLOTS * SPAN_BYTES) return;
+    if (!out.ensure(SPAN_BYTES)) return;
+    const slot = changetype<Span>(out.extend(SPAN_BYTES));
+    slot.start = at;
+    slot.last = min(runLast, at | slotMask);
+    slot.a = range.aAt(at);
+    slot.b = range.b;
+    slot.c = access;
+    if (slot.last == runLast) return;
+    at = slot.last + 1;
+  }
 }
 
 /** What a limit leaves of the access at `gpa`, which is never below the one asked about before. */

@@ -82,6 +82,20 @@ function machineCpuid(): Uint8Array {
   return entries;
 }
 
+/** Where the guest sees what `aim` says. */
+export const FAR_WINDOW = 4 * 2 ** 30;
+
+/** Bytes to be in memory before the guest runs, with the GPA of each, so that it sees 2 MiB from `gpa` on at FAR_WINDOW: its
+ *  programs reach no further than that by themselves. */
+export function aim(gpa: bigint): { readonly gpa: number; readonly bytes: Uint8Array }[] {
+  const directory = TABLES_AT + 0x6000;
+  const entry = (value: bigint) => new Uint8Array(new BigUint64Array([value]).buffer);
+  return [
+    { gpa: TABLES_AT + 0x1000 + 4 * 8, bytes: entry(BigInt(directory) | 0x7n) },
+    { gpa: directory, bytes: entry(gpa | 0x87n) },
+  ];
+}
+
 /** Makes the vCPU a CPL3 one; once for each. */
 export function enterUserMode(vcpu: Vcpu): void {
   const flat = { base: 0n, limit: 0xffffffff, present: 1, dpl: 3, s: 1, g: 1, avl: 0, unusable: 0 };

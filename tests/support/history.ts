@@ -2,6 +2,7 @@
 // held against the model. Addresses are in pages.
 
 import * as abi from '../../assembly/abi.ts';
+import { WHOLE_SPACE } from '../../ts/core/address.ts';
 import { MembackingError } from '../../ts/core/errors.ts';
 import type { TraceOperation } from '../../ts/trace/operations.ts';
 import { formatOperation } from '../../ts/trace/write.ts';
@@ -55,8 +56,11 @@ interface Attachment {
   readonly protections: Map<number, string>;
 }
 
-/** Slots of each partition: few enough for some changes to be too much. */
-const SLOT_LIMITS = [10, 6];
+/** Slots of each partition: few enough for some changes to be too much. `cut`: pages of the stretches at whose ends they are cut. */
+const PARTITIONS = [
+  { slots: 10, largestSlot: WHOLE_SPACE, cut: Number.POSITIVE_INFINITY },
+  { slots: 6, largestSlot: 12 * PAGE, cut: 8 },
+] as const;
 
 /** What may be attached, each at most once at a time. */
 const PLACES = [
@@ -179,6 +183,7 @@ class State {
   slots(attachment: Attachment): { start: number; last: number; access: string }[] {
     const { root, offset } = this.spaceOf(attachment);
     const { protections } = attachment;
+    const { cut } = PARTITIONS[attachment.partition]!;
     const slots: { start: number; last: number; access: string; key: string }[] = [];
     for (let page = 0; page < SPAN; page++) {
       const limits = (this.sinks.get(attachment.va) as VaSink).protections;
@@ -188,7 +193,8 @@ class State {
       const { region, offsetInRegion, readonly, nonvolatile } = seen;
       const key = [region, offsetInRegion - page, readonly, nonvolatile, protections.get(page), access].join();
       const run = slots.at(-1);
-      if (run !== undefined && run.last === page - 1 && run.key === key) run.last = page;
+      const goesOn = run !== undefined && run.last === page - 1 && run.key === key && page % cut !== 0;
+      if (goesOn) run.last = page;
       else slots.push({ start: page, last: page, access, key });
     }
     return slots.map(({ start, last, access }) => ({ start, last, access }));
@@ -198,7 +204,7 @@ class State {
   problems(): Set<string> {
     const problems = new Set<string>();
     const shown = new Set<string>();
-    const used = SLOT_LIMITS.map(() => 0);
+    const used = PARTITIONS.map(() => 0);
     for (const sink of this.sinks.values()) {
       const { root, offset } = this.spaceOf(sink);
       if (sink.kind === 'attachment') {
@@ -220,7 +226,7 @@ class State {
         shown.add(key);
       }
     }
-    if (used.some((count, i) => count > (SLOT_LIMITS[i] as number))) problems.add('NO_SLOTS');
+    if (used.some((count, i) => count > (PARTITIONS[i]?.slots as number))) problems.add('NO_SLOTS');
     return problems;
   }
 }
@@ -292,7 +298,9 @@ export class History {
     for (const [id, { root, offset }] of SPACES.entries()) {
       this.#do({ op: 'space', id, name: `s${id}`, root, offset: offset * PAGE });
     }
-    for (const [id, slots] of SLOT_LIMITS.entries()) this.#do({ op: 'partition', id, slots });
+    for (const [id, { slots, largestSlot }] of PARTITIONS.entries()) {
+      this.#do({ op: 'partition', id, slots, largestSlot });
+    }
     this.#do({ op: 'va', id: 0, space: 0, size: 30 * PAGE });
     this.#do({ op: 'va', id: 1, space: 1, size: 40 * PAGE });
     for (const place of [0, 3]) this.#do(this.#attachment(place) as TraceOperation);

@@ -9,7 +9,7 @@
 //   space NAME root REGION [at OFFSET]                     close-space NAME
 //   object NAME SIZE [private] [readonly] [pages SIZE]     close-object NAME
 //   map REGION OFFSET LENGTH OBJECT OFFSET [readonly]      unmap REGION OFFSET LENGTH
-//   va NAME SIZE of SPACE    partition NAME SLOTS          attach NAME of PARTITION to SPACE through VA [at OFFSET] [end LAST]
+//   va NAME SIZE of SPACE    partition NAME SLOTS [of SIZE]  attach NAME of PARTITION to SPACE through VA [at OFFSET] [end LAST]
 //   detach NAME              protect SINK START LENGTH ACCESS
 //   begin                    commit                        abort
 
@@ -115,7 +115,7 @@ export class Script {
         return { op, id: this.#new('sink', name), space, size: at(0) };
       }
       case 'partition':
-        return { op, id: this.#new('partition', name), slots: Number(rest[0]) };
+        return { op, id: this.#new('partition', name), slots: Number(rest[0]), largestSlot: number('of', 'all') };
       case 'attach': {
         const partition = this.id('partition', after('of') ?? '');
         const space = this.id('space', after('to') ?? '');

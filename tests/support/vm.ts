@@ -2,6 +2,7 @@
 
 import type { ExecutionContext } from 'ava';
 import type { Vcpu } from '../../ts/core/native.ts';
+import type { AttachedPartition } from '../../ts/guest/attached-partition.ts';
 import { GuestMemoryBuilder, type GuestMemoryOptions } from '../../ts/guest/builder.ts';
 import type { GuestMemoryManager } from '../../ts/guest/manager.ts';
 import type { RamOptions } from '../../ts/guest/ram-options.ts';
@@ -15,10 +16,11 @@ export const GIB = 2 ** 30;
 /** A virtual machine on a manager. What it does is said as tests/support/guest.ts says exits. */
 export class Guest {
   readonly partition = KvmPartition.open();
+  readonly attached: AttachedPartition;
   readonly vcpu: Vcpu;
 
   constructor(manager: GuestMemoryManager, options: { vtl?: Vtl } = {}) {
-    manager.attachPartition(this.partition, options);
+    this.attached = manager.attachPartition(this.partition, options);
     this.vcpu = vmOf(this.partition).createVcpu(0);
     enterUserMode(this.vcpu);
   }

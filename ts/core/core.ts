@@ -3,7 +3,7 @@
 
 import { instantiateSync } from '@assemblyscript/loader';
 import * as abi from '../../assembly/abi.ts';
-import { type Address, high, LAST_ADDRESS, lastByte, lengthOf, low, sum, toAddress } from './address.ts';
+import { type Address, high, LAST_ADDRESS, lastByte, lengthOf, low, sum, toAddress, WHOLE_SPACE } from './address.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
 import { sinkKindOf } from './kinds.ts';
 import { coreModule } from './module.ts';
@@ -358,8 +358,9 @@ export class Core {
   unmap(region: number, offset: Address, length: Address): void {
     this.#check(this.#wasm.unmap(region, low(offset), high(offset), low(length), high(length)));
   }
-  createPartition(slots: number): number {
-    return this.#check(this.#wasm.partitionCreate(slots));
+  /** `largestSlot`: bytes. */
+  createPartition(slots: number, largestSlot: Address = WHOLE_SPACE): number {
+    return this.#check(this.#wasm.partitionCreate(slots, low(largestSlot), high(largestSlot)));
   }
   destroyPartition(id: number): void {
     this.#check(this.#wasm.partitionDestroy(id));

@@ -1,5 +1,6 @@
 // A partition without a hypervisor: it remembers what it was given, and fails when it is told to.
 
+import { type Address, WHOLE_SPACE } from '../core/address.ts';
 import * as validate from '../core/validate.ts';
 import type { MemorySlot, Partition } from '../sinks/partition.ts';
 
@@ -7,6 +8,8 @@ export interface RecordingPartitionOptions {
   readonly name?: string;
   /** Default 509. */
   readonly slotLimit?: number;
+  /** Bytes. Default: any number. */
+  readonly largestSlot?: Address;
   /** Whether access without execution can be expressed. Default true. */
   readonly canExecuteProtect?: boolean;
 }
@@ -19,6 +22,7 @@ export type RecordedEvent =
 export class RecordingPartition implements Partition {
   readonly name: string;
   readonly slotLimit: number;
+  readonly largestSlot: Address;
   readonly canExecuteProtect: boolean;
   /** Everything that it was told. */
   readonly events: RecordedEvent[] = [];
@@ -28,10 +32,11 @@ export class RecordingPartition implements Partition {
   failAfter = Number.POSITIVE_INFINITY;
 
   constructor(options?: RecordingPartitionOptions) {
-    const known = ['name', 'slotLimit', 'canExecuteProtect'] as const;
+    const known = ['name', 'slotLimit', 'largestSlot', 'canExecuteProtect'] as const;
     const given = validate.options(options, known, 'RecordingPartition');
     this.name = validate.text(given.name ?? 'recording', 'name');
     this.slotLimit = validate.integer(given.slotLimit ?? 509, 'slotLimit', 1, 65536);
+    this.largestSlot = validate.size(given.largestSlot ?? WHOLE_SPACE, 'largestSlot');
     this.canExecuteProtect = validate.flag(given.canExecuteProtect ?? true, 'canExecuteProtect');
   }
 

@@ -3,7 +3,7 @@
 import * as abi from '../../assembly/abi.ts';
 import type { Pausable } from '../apply/runner.ts';
 import type { AddressSpace } from '../asked/space.ts';
-import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
+import { type Address, formatHex, lastByte, lengthOf, sum } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { type Access, accessName, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
@@ -27,7 +27,8 @@ export function checkedPartition(partition: unknown, context: AttachmentContext)
     partition.checkAttachable(context);
     return partition;
   }
-  const { name, slotLimit, addSlot, deleteSlot, pause, resume } = (partition ?? {}) as Partial<Partition>;
+  const given = (partition ?? {}) as Partial<Partition>;
+  const { name, slotLimit, largestSlot, addSlot, deleteSlot, pause, resume } = given;
   if (typeof addSlot !== 'function' || typeof deleteSlot !== 'function') {
     throw validate.invalid('a partition must be a KvmPartition or have the methods addSlot and deleteSlot');
   }
@@ -36,7 +37,14 @@ export function checkedPartition(partition: unknown, context: AttachmentContext)
   }
   validate.text(name, 'the name of the partition');
   validate.integer(slotLimit, 'slotLimit', 1, abi.MAX_SLOTS);
+  if (largestSlot !== undefined) checkLargestSlot(largestSlot);
   return partition as Partition;
+}
+
+/** Throws INVALID_ARGUMENT. */
+function checkLargestSlot(bytes: Address): void {
+  if (validate.size(bytes, 'largestSlot') >= abi.PAGE_SIZE) return;
+  throw validate.invalid(`largestSlot must be at least a page of 0x1000 bytes, not ${formatHex(bytes)}`);
 }
 
 /** The attachments of partitions that are not this package's. Who still has such a partition has its memory too: a map that

@@ -2,6 +2,7 @@
 
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
+import { KVM_LARGEST_SLOT } from '../core/kvm-limits.ts';
 import {
   type Vcpu as AddonVcpu,
   CPUID_FIELDS,
@@ -47,6 +48,7 @@ export let vmOf: (partition: KvmPartition) => Vm;
 export class KvmPartition extends Handle implements PartitionFacts {
   readonly name: string;
   readonly slotLimit: number;
+  readonly largestSlot = KVM_LARGEST_SLOT;
   /** KVM executes what it can read. */
   readonly canExecuteProtect = false;
   /** @internal */

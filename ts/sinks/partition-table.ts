@@ -1,6 +1,7 @@
 // Which partitions are attached, by the core's number: entered with the first attachment, gone with the last.
 
 import type { MapContext } from '../asked/context.ts';
+import { WHOLE_SPACE } from '../core/address.ts';
 import type { PartitionFacts } from './partition.ts';
 
 interface Entry {
@@ -42,8 +43,9 @@ export class PartitionTable {
 
   #create(partition: PartitionFacts, slots: number): Entry {
     const { core, names, recorder } = this.#context;
-    const entry = { id: core.createPartition(slots), attachments: 0 };
-    recorder?.record({ op: 'partition', id: entry.id, slots });
+    const { largestSlot = WHOLE_SPACE } = partition;
+    const entry = { id: core.createPartition(slots, largestSlot), attachments: 0 };
+    recorder?.record({ op: 'partition', id: entry.id, slots, largestSlot });
     this.#context.enter(names.partitions, entry.id, partition.name);
     this.#entries.set(partition, entry);
     return entry;

@@ -23,6 +23,9 @@ export interface PartitionFacts {
   readonly canExecuteProtect?: boolean;
   /** Memory slots that it can have. */
   readonly slotLimit: number;
+  /** Bytes that one slot can have: longer stretches of memory get several, cut where an address is a multiple of the largest
+   *  power of two within this. At least a page. Default: any number. */
+  readonly largestSlot?: Address;
 }
 
 /** A monitor's own hypervisor. Its methods may throw: the plan is then taken back. They must not change the map. `pause` and

@@ -2,7 +2,7 @@
 // Reader, writer, scanner, recorder and replay know operations by this table alone.
 
 import * as abi from '../../assembly/abi.ts';
-import { LAST_ADDRESS, lastByte } from '../core/address.ts';
+import { LAST_ADDRESS, lastByte, WHOLE_SPACE } from '../core/address.ts';
 import type { Core } from '../core/core.ts';
 import {
   ACCESSES,
@@ -163,8 +163,11 @@ export const OPERATIONS = {
   va: operation({ id: required(ID), space: required(ID), size: required(SIZE) }, (o, { core, id, make }) =>
     make('sink', o, `va ${o.id}`, () => core.attach(abi.SINK_VA, id('space', o.space), { last: lastByte(o.size) })),
   ),
-  partition: operation({ id: required(ID), slots: required(SLOTS) }, (o, { core, make }) =>
-    make('partition', o, `partition ${o.id}`, () => core.createPartition(o.slots)),
+  /** A partition that has so many slots, of so many bytes at most. */
+  partition: operation(
+    { id: required(ID), slots: required(SLOTS), largestSlot: withDefault(SIZE, WHOLE_SPACE) },
+    (o, { core, make }) =>
+      make('partition', o, `partition ${o.id}`, () => core.createPartition(o.slots, o.largestSlot)),
   ),
   'partition-close': operation(ONLY_ID, (o, { core, end }) =>
     end('partition', o.id, (id) => core.destroyPartition(id)),

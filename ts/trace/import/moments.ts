@@ -6,6 +6,7 @@ import * as abi from '../../../assembly/abi.ts';
 import { toAddress } from '../../core/address.ts';
 import { MembackingError } from '../../core/errors.ts';
 import type { RegionKind } from '../../core/kinds.ts';
+import { KVM_LARGEST_SLOT, KVM_SLOTS } from '../../core/kvm-limits.ts';
 import type { TraceOperation } from '../operations.ts';
 import type { ImportedKind, ImportedMap, ImportedRegion, ImportedView } from './imported.ts';
 import { matchRegions } from './match.ts';
@@ -28,8 +29,6 @@ export interface Moment {
 
 /** Smallest VA space that is made: one that a process can reserve and that holds any ordinary guest. */
 const MIN_VA_SIZE = 1n << 40n;
-/** Slots that KVM has. */
-const KVM_SLOTS = 32764;
 
 const KINDS: Readonly<Record<Exclude<ImportedKind, 'alias'>, RegionKind>> = {
   container: 'container',
@@ -130,7 +129,7 @@ class Writer {
   /** A VA space and a partition for the first address space of all. */
   addSinks(size: bigint): void {
     this.add({ op: 'va', id: 0, space: 0, size: toAddress(size) });
-    this.add({ op: 'partition', id: 0, slots: KVM_SLOTS });
+    this.add({ op: 'partition', id: 0, slots: KVM_SLOTS, largestSlot: KVM_LARGEST_SLOT });
     this.add({
       op: 'attach',
       id: 1,

@@ -1,0 +1,103 @@
+// Which memory slots a partition gets for what an address space shows.
+
+import test from 'ava';
+import { MembackingError } from '../ts/core/errors.ts';
+import { BUILDS, World } from './support/world.ts';
+
+/** A partition that sees what is placed in `system`. */
+function worldWith(build: (typeof BUILDS)[number], partition: string): World {
+  return new World(build).change(`
+    container system all
+    space memory root system
+    va va all of memory
+    partition ${partition}
+    attach vtl0 of vm to memory through va
+  `);
+}
+
+interface LargestSlotCase {
+  readonly title: string;
+  /** Of the largest slot. */
+  readonly largest: string;
+  readonly size: string;
+  readonly at: string;
+  readonly slots: readonly string[];
+}
+
+const KVM = '7fffffff000';
+
+const LARGEST_SLOTS: readonly LargestSlotCase[] = [
+  {
+    title: 'KVM: a window of 8 TiB at 16 TiB has two slots',
+    ...{ largest: KVM, size: '8T', at: '16T' },
+    slots: ['0 100000000000-13ffffffffff ram+0 rwx', '1 140000000000-17ffffffffff ram+40000000000 rwx'],
+  },
+  {
+    title: 'KVM: a window of 4 TiB where its size says has one',
+    ...{ largest: KVM, size: '4T', at: '8T' },
+    slots: ['0 80000000000-bffffffffff ram+0 rwx'],
+  },
+  {
+    title: 'addresses say where it is cut, not the start of what is shown',
+    ...{ largest: '4000', size: '7000', at: '3000' },
+    slots: ['0 3000-3fff ram+0 rwx', '1 4000-7fff ram+1000 rwx', '2 8000-9fff ram+5000 rwx'],
+  },
+  {
+    title: 'of a largest slot that is no power of two, the power of two within it counts',
+    ...{ largest: '7fff', size: '6000', at: '0' },
+    slots: ['0 0-3fff ram+0 rwx', '1 4000-5fff ram+4000 rwx'],
+  },
+  {
+    title: 'slots of one page',
+    ...{ largest: '1000', size: '2000', at: '1000' },
+    slots: ['0 1000-1fff ram+0 rwx', '1 2000-2fff ram+1000 rwx'],
+  },
+  {
+    title: 'to the end of a space of 2^64',
+    ...{ largest: '8000000000000000', size: '8000000000001000', at: '7ffffffffffff000' },
+    slots: ['0 7ffffffffffff000-7fffffffffffffff ram+0 rwx', '1 8000000000000000-ffffffffffffffff ram+1000 rwx'],
+  },
+];
+
+for (const build of BUILDS) {
+  for (const { title, largest, size, at, slots } of LARGEST_SLOTS) {
+    test(`${build}: ${title}`, (t) => {
+      const world = worldWith(build, `vm 509 of ${largest}`);
+      world.change(`ram ram ${size}\nplace ram in system at ${at}`);
+      t.deepEqual(trimmed(world.slots('vtl0')), slots);
+    });
+  }
+
+  test(`${build}: what lies behind a cut stays when something before it changes`, (t) => {
+    const world = worldWith(build, 'vm 509 of 4000').change(`
+      object memory 10000
+      ram ram 10000
+      map ram 0 10000 memory 0
+      mmio device 1000
+      place ram in system
+    `);
+    world.change('place device in system at 5000 priority 1');
+    world.checkSinks();
+    t.deepEqual(trimmed(world.slots('vtl0')), [
+      '0 0-3fff ram+0 rwx',
+      '1 4000-4fff ram+4000 rwx',
+      '4 6000-7fff ram+6000 rwx',
+      '2 8000-bfff ram+8000 rwx',
+      '3 c000-ffff ram+c000 rwx',
+    ]);
+    t.is(world.planLines.length, 4, 'one slot goes, two come, and a piece is unmapped');
+  });
+
+  test(`${build}: memory that needs more slots than any partition has is refused at once`, (t) => {
+    const world = worldWith(build, 'vm 65536 of 1000');
+    const before = world.describe();
+    const error = t.throws(() => world.change('ram ram 256T\nplace ram in system'), { instanceOf: MembackingError });
+    t.is(error?.code, 'NO_SLOTS');
+    t.deepEqual(world.describe(), before);
+  });
+}
+
+/** Rows without the blanks that align them. */
+function trimmed(lines: readonly string[]): string[] {
+  return lines.map((line) => line.trim().replace(/\s+/g, ' '));
+}
