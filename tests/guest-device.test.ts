@@ -235,6 +235,55 @@ test('thousands of mappings of a few files need a few descriptors, and none when
   manager.close();
 });
 
+test('a file that is opened once is mapped without its descriptor, and goes when it is closed and unmapped', (t) => {
+  const manager = buildVm();
+  const { control, region } = manager.deviceMapper.newRegion(8 * PAGE, 'dax');
+  control.mapToGuest(BAR);
+  const fd = pagesFile(4, 0x10);
+  const before = descriptors().length;
+  const file = manager.deviceMapper.openFile(fd, { writable: true });
+  const reader = manager.deviceMapper.openFile(fd);
+  t.deepEqual([file.writable, reader.writable], [true, true], 'a file that is written is read through the same object');
+  region.map(0, file, PAGE, 2 * PAGE, true);
+  region.map(4 * PAGE, fd, 0, PAGE);
+  closeSync(fd);
+  t.deepEqual(seen(manager, BAR, 5), [0x11, 0x12, '-', '-', 0x10]);
+  t.is(descriptors().length - before, 0, 'one more for the region, one less of ours');
+  region.unmap(0, 8 * PAGE);
+  region.map(0, file, 3 * PAGE, 4 * PAGE, true);
+  t.deepEqual(seen(manager, BAR, 5), [0x13, 'gone', 'gone', 'gone', '-'], 'behind the end of the file');
+
+  takenBack(t, manager.map, () => file.close());
+  t.false(file.closed);
+  file.close();
+  t.throws(() => region.map(0, file, 0, PAGE), { code: 'CLOSED' });
+  t.deepEqual(seen(manager, BAR, 1), [0x13], 'what is mapped stays');
+  region.unmap(0, 8 * PAGE);
+  t.is(descriptors().length - before, 0, 'the other handle holds it');
+  reader.close();
+  t.is(descriptors().length - before, -1);
+  manager.close();
+});
+
+test('a file that is opened read-only is not mapped writable; one of another manager not at all', (t) => {
+  const [manager, other] = [buildVm(), buildVm()];
+  const { region } = manager.deviceMapper.newRegion(8 * PAGE, 'dax');
+  const fd = pagesFile(4, 0x10);
+  const before = descriptors().length;
+  const file = manager.deviceMapper.openFile(fd);
+  t.throws(() => region.map(0, file, 0, PAGE, true), { code: 'READONLY_OBJECT' });
+  region.map(0, file, 0, PAGE);
+  const foreign = other.deviceMapper.openFile(fd);
+  t.throws(() => region.map(0, foreign, 0, PAGE), { code: 'INVALID_ARGUMENT' });
+  t.throws(() => manager.deviceMapper.openFile(-1), { code: 'INVALID_ARGUMENT' });
+  t.throws(() => region.map(0, {} as never, 0, PAGE), { code: 'INVALID_ARGUMENT' });
+  takenBack(t, manager.map, () => void manager.deviceMapper.openFile(fd, { writable: true }));
+  t.is(descriptors().length - before, 2);
+  for (const each of [manager, other]) each.close();
+  t.deepEqual([file.closed, foreign.closed], [true, true]);
+  closeSync(fd);
+});
+
 test('a file may be mapped beyond its end, and shows there what it has when it has grown', (t) => {
   const manager = buildVm();
   const { control, region } = manager.deviceMapper.newRegion(8 * PAGE, 'dax');

@@ -25,6 +25,7 @@ export type { AttachedPartition } from './guest/attached-partition.ts';
 export type { RamBacking } from './guest/backing.ts';
 export { GuestMemoryBuilder, type GuestMemoryOptions } from './guest/builder.ts';
 export type {
+  DeviceFileOptions,
   DeviceMapping,
   DeviceMemoryMapper,
   DeviceRegionControl,
@@ -34,6 +35,7 @@ export type {
   MappedRegion,
 } from './guest/device.ts';
 export { MemoryBuildError, PartitionAttachError } from './guest/errors.ts';
+export type { DeviceFile } from './guest/files.ts';
 export type { GuestMemoryFacts } from './guest/inspect.ts';
 export type { GpaRange } from './guest/layout.ts';
 export type { AddedRam, GuestMemoryManager } from './guest/manager.ts';

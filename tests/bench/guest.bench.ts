@@ -2,6 +2,7 @@
 // memory that looks the same.
 
 import {
+  type DeviceFile,
   GuestMemoryBuilder,
   type GuestMemoryManager,
   type MappedRegion,
@@ -131,10 +132,12 @@ class Window {
   readonly manager = build(GIB);
   readonly #file = SharedMemory.create(FILE_SLOTS * SLOT);
   readonly #region: MappedRegion;
+  readonly #open: DeviceFile;
 
   constructor() {
     const { control, region } = this.manager.deviceMapper.newRegion(WINDOW_SLOTS * SLOT, 'dax');
     this.#region = region;
+    this.#open = this.manager.deviceMapper.openFile(this.fd, { writable: true });
     this.manager.map.transaction(() => {
       for (let slot = 0; slot < WINDOW_SLOTS; slot++) this.mapFd(slot, (slot * 7) % FILE_SLOTS);
     });
@@ -152,6 +155,10 @@ class Window {
 
   mapFd(slot: number, fileSlot: number): void {
     this.#region.map(slot * SLOT, this.fd, fileSlot * SLOT, SLOT, true);
+  }
+
+  mapFile(slot: number, fileSlot: number): void {
+    this.#region.map(slot * SLOT, this.#open, fileSlot * SLOT, SLOT, true);
   }
 
   mapObject(slot: number, fileSlot: number): void {
@@ -179,6 +186,7 @@ async function deviceMemory(group: Group): Promise<void> {
   const ways: readonly [name: string, map: (slot: number, fileSlot: number) => void][] = [
     ['Region.map', (slot, fileSlot) => window.mapObject(slot, fileSlot)],
     ['deviceMapper, by descriptor', (slot, fileSlot) => window.mapFd(slot, fileSlot)],
+    ['deviceMapper, by open file', (slot, fileSlot) => window.mapFile(slot, fileSlot)],
   ];
   for (const [name, map] of ways) {
     const what = `DAX remap of 2 MiB over another, ${name}`;

@@ -8,7 +8,7 @@ import type { Address } from '../core/address.ts';
 import { Handle } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
-import { FileTable, MAX_FILE } from './files.ts';
+import { DeviceFile, FileTable, MAX_FILE } from './files.ts';
 import { Zeroes } from './holes.ts';
 
 /** Policy for the parts of a placed region in which nothing is mapped: an exit, or zeroes that the guest cannot write.
@@ -21,6 +21,11 @@ export interface DeviceRegionOptions {
   readonly holes?: HolePolicy;
   /** Signed; RAM is at 255, and hides devices of a lower priority. Default 0. */
   readonly priority?: number;
+}
+
+export interface DeviceFileOptions {
+  /** Whether parts of it may be mapped writable: the descriptor must then be open for writing. Default false. */
+  readonly writable?: boolean;
 }
 
 export interface GuestMappingOptions {
@@ -77,6 +82,13 @@ export class DeviceMemoryMapper {
       zeroes?.close();
       throw error;
     }
+  }
+
+  /** Opens a descriptor's file for device regions to show, which is cheaper than the descriptor for who maps often; it is
+   *  duplicated, and may be closed at once. Default: read-only. Throws SYSTEM for a descriptor that will not do. */
+  openFile(fd: number, options?: DeviceFileOptions): DeviceFile {
+    const { writable = false } = validate.options(options, ['writable'], 'openFile');
+    return this.#files.openHandle(fd, validate.flag(writable, 'writable'));
   }
 
   /** The regions that are open. */
@@ -180,20 +192,24 @@ export class MappedRegion extends Handle {
     });
   }
 
-  /** Shows `length` bytes of a file at `offset`, over whatever was there. The descriptor is duplicated, at most once
-   *  for each file and access: it may be closed at once. All whole pages. Throws SYSTEM for a descriptor that will
-   *  not do, BAD_RANGE past the end of the region. What is behind the end of the file is not there until it grows. */
-  map(offset: Address, fd: number, fileOffset: Address, length: Address, writable = false): void {
+  /** Shows `length` bytes of a file at `offset`, over whatever was there. A descriptor is duplicated, at most once for each
+   *  file and access: it may be closed at once. All whole pages. Throws SYSTEM for a descriptor that will not do,
+   *  READONLY_OBJECT for a `DeviceFile` that is not writable and is to be, BAD_RANGE past the end of the region. What is
+   *  behind the end of the file is not there until it grows. */
+  map(offset: Address, file: number | DeviceFile, fileOffset: Address, length: Address, writable = false): void {
     this.checkOpen();
-    const bytes = pages(length, 'length', this.length);
-    const at = pages(offset, 'offset', this.length, 0);
+    const most = this.length;
+    const bytes = pages(length, 'length', most);
+    const at = pages(offset, 'offset', most, 0);
     const from = pages(fileOffset, 'fileOffset', MAX_FILE - bytes, 0);
     const mayWrite = validate.flag(writable, 'writable');
     this.#map.transaction(() => {
       const before = this.region.objectsIn(at, bytes);
-      const object = this.#files.open(fd, from + bytes, mayWrite);
+      const end = from + bytes;
+      const object =
+        file instanceof DeviceFile ? this.#files.objectOf(file, end) : this.#files.open(file, end, mayWrite);
       this.region.map({ offset: at, object, objectOffset: from, length: bytes, writable: mayWrite });
-      this.#files.letGo(before);
+      this.#files.letGo(before, object);
     });
   }
 

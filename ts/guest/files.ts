@@ -1,10 +1,11 @@
 // The files that device regions show: one object for each file and access, however often it is mapped, and a descriptor
-// for as long as some page of it is. A file that is open for writing is read through the same object, so that a page that
+// for as long as some page of it is, or a `DeviceFile` holds it. A file that is open for writing is read through the same object, so that a page that
 // becomes read-only stays the page that it is.
 
 import { fstatSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
 import { type MemoryObject, SharedMemory } from '../asked/object.ts';
+import { Handle } from '../core/handle.ts';
 import { native } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
@@ -17,6 +18,8 @@ export class FileTable {
   readonly #map: MemoryMap;
   readonly #files = new Map<string, SharedMemory>();
   readonly #keys = new Map<MemoryObject, string>();
+  /** Files that are open as handles, by the object of each. */
+  readonly #handles = new Map<MemoryObject, Set<DeviceFile>>();
 
   constructor(map: MemoryMap) {
     this.#map = map;
@@ -46,12 +49,64 @@ export class FileTable {
     return this.#keys.has(object);
   }
 
-  /** When the open transaction has ended well, those of them are closed that are mapped nowhere any more. */
-  letGo(objects: Iterable<MemoryObject>): void {
+  /** Opens a descriptor's file for as long as the handle is open. Throws SYSTEM. */
+  openHandle(fd: number, writable: boolean): DeviceFile {
+    return this.#map.transaction(() => {
+      const memory = this.open(fd, 1, writable);
+      const file = new DeviceFile(this, memory);
+      this.#hold(file, memory);
+      this.#map.context.onUndo(() => {
+        this.#drop(file, memory);
+        file.setClosed(true);
+      });
+      return file;
+    });
+  }
+
+  /** The object of a handle's file; a mapping of it may reach to byte `end`. Inside the transaction that maps it. Throws
+   *  CLOSED, and INVALID_ARGUMENT for a file of another manager. */
+  objectOf(file: DeviceFile, end: number): SharedMemory {
+    const { memory, writable } = file;
+    if (this.#handles.get(memory)?.has(file) !== true) {
+      throw validate.invalid('the file must be one that this deviceMapper has opened');
+    }
+    return memory.size >= end ? memory : this.open(memory.fd, end, writable);
+  }
+
+  /** Ends a handle; its object goes when it is mapped nowhere. */
+  closeHandle(file: DeviceFile): void {
+    const { memory } = file;
+    this.#map.transaction(() => {
+      this.#drop(file, memory);
+      this.#map.context.onUndo(() => {
+        this.#hold(file, memory);
+        file.setClosed(false);
+      });
+      this.letGo([memory]);
+    });
+  }
+
+  #hold(file: DeviceFile, memory: SharedMemory): void {
+    const handles = this.#handles.get(memory) ?? new Set();
+    this.#handles.set(memory, handles.add(file));
+  }
+
+  #drop(file: DeviceFile, memory: SharedMemory): void {
+    const handles = this.#handles.get(memory)!;
+    handles.delete(file);
+    if (handles.size === 0) this.#handles.delete(memory);
+  }
+
+  /** When the open transaction has ended well, those of them are closed that are mapped nowhere any more and that no handle
+   *  holds. `mapped`: one that is mapped now. */
+  letGo(objects: Iterable<MemoryObject>, mapped?: MemoryObject): void {
+    const leaving = [...objects].filter((object) => object !== mapped && this.#keys.has(object));
+    if (leaving.length === 0) return;
     this.#map.context.onDone(() => {
-      for (const object of objects) {
+      for (const object of leaving) {
         const key = this.#keys.get(object);
-        if (key !== undefined && !this.#map.context.objects.isMapped(object)) this.#close(object, key);
+        const isUsed = this.#handles.has(object) || this.#map.context.objects.isMapped(object);
+        if (key !== undefined && !isUsed) this.#close(object, key);
       }
     });
   }
@@ -65,6 +120,45 @@ export class FileTable {
     object.close();
     this.#keys.delete(object);
     if (this.#files.get(key) === object) this.#files.delete(key);
+  }
+}
+
+/** A file that device regions show, opened once: who maps parts of it again and again asks the system for the mappings alone.
+ *  Closing it leaves what is mapped. */
+export class DeviceFile extends Handle {
+  readonly #files: FileTable;
+  readonly #memory: SharedMemory;
+
+  /** @internal Made by DeviceMemoryMapper. */
+  constructor(files: FileTable, memory: SharedMemory) {
+    super();
+    validate.madeBy('DeviceMemoryMapper.openFile', memory);
+    this.#files = files;
+    this.#memory = memory;
+  }
+
+  protected override get what(): string {
+    return `the device ${this.#memory.name}`;
+  }
+
+  /** It ends with the manager too. */
+  override get closed(): boolean {
+    return super.closed || this.#memory.closed;
+  }
+
+  /** Whether what is mapped of it may be writable. */
+  get writable(): boolean {
+    return this.#memory.writable;
+  }
+
+  /** The object that shows it. Throws CLOSED. @internal */
+  get memory(): SharedMemory {
+    this.checkOpen();
+    return this.#memory;
+  }
+
+  protected override release(): void {
+    this.#files.closeHandle(this);
   }
 }
 
