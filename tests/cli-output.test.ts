@@ -1,3 +1,5 @@
+// The output of the command, on text and files that are good.
+
 import { spawnSync } from 'node:child_process';
 import { gzipSync } from 'node:zlib';
 import test from 'ava';

@@ -1,5 +1,5 @@
-// Hundreds of changes in one transaction: it ends where the same changes end one by one, whichever of them touch, overlap
-// or take each other back. What the plan takes away is what was there before the first of them.
+// Hundreds of changes in one transaction: it ends where the same changes end one by one, whichever of them touch,
+// overlap or take each other back. What the plan takes away is what was there before the first of them.
 
 import test from 'ava';
 import { Random, SEED } from './support/random.ts';

@@ -1,5 +1,5 @@
-// The same operations give the same plans, byte for byte: on every machine, in every instance, in both builds. And plans
-// to be read: what the steps of an old PC's memory map cost.
+// The same operations give the same plans, byte for byte: on every machine, in every instance, in both builds. And
+// plans to be read: what the steps of an old PC's memory map cost.
 
 import { createHash } from 'node:crypto';
 import test from 'ava';

@@ -1,6 +1,6 @@
-// What happens when a plan fails: nothing. And when taking it back fails too: what could not be put back is lost, and made
-// again when that is possible. Every scenario is tried with each of its commands failing in turn, not done or half done, then
-// with each command of the way back, then with everything from there on.
+// What happens when a plan fails: nothing. And when taking it back fails too: what could not be put back is lost, and
+// made again when that is possible. Every scenario is tried with each of its commands failing in turn, not done or half
+// done, then with each command of the way back, then with everything from there on.
 
 import test from 'ava';
 import type { Executor, Pausable } from '../ts/apply/runner.ts';

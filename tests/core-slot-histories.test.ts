@@ -1,5 +1,5 @@
-// Whole boots under QEMU, as the memory slots that it gave to KVM and took away. Each run of deletes followed by adds is
-// one change of the map; for the same changes our plans need no more slot operations.
+// Whole boots under QEMU, as the memory slots that it gave to KVM and took away. Each run of deletes followed by adds
+// is one change of the map; for the same changes our plans need no more slot operations.
 
 import test from 'ava';
 import * as abi from '../assembly/abi.ts';

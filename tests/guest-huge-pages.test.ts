@@ -1,5 +1,5 @@
-// Huge pages that the guest sees only in part, on real ones: the VA space keeps the whole page, the guest and the monitor get
-// what the flat view shows of it, and what cannot share a page is refused before anything is done.
+// Huge pages that the guest sees only in part, on real ones: the VA space keeps the whole page, the guest and the
+// monitor get what the flat view shows of it, and what cannot share a page is refused before anything is done.
 
 import type { ExecutionContext } from 'ava';
 import { WorkerGuestMemory } from '../ts/access/worker-guest-memory.ts';

@@ -1,6 +1,6 @@
-// What a failed undo costs: its range, and nothing else. A peer seals, cuts and empties the file behind a BAR, a hypervisor of
-// the monitor's own refuses everything, the system fails from some call on. Each story runs in a process of its own, whose
-// system calls tests/native/faults.cc can make fail.
+// What a failed undo costs: its range, and nothing else. A peer seals, cuts and empties the file behind a BAR, a
+// hypervisor of the monitor's own refuses everything, the system fails from some call on. Each story runs in a process
+// of its own, whose system calls tests/native/faults.cc can make fail.
 
 import { spawnSync } from 'node:child_process';
 import test from 'ava';
@@ -47,7 +47,8 @@ function run(story: string): unknown {
   return JSON.parse(stdout);
 }
 
-/** A BAR that shows two pages of a peer's file, and what becomes of it when the peer has done something and the guest moves it. */
+/** A BAR that shows two pages of a peer's file, and what becomes of it when the peer has done something and the guest
+ *  moves it. */
 const moveBarAfter = (deed: string) => `
   const manager = build('shared');
   const partition = new RecordingPartition();

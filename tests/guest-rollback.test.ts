@@ -1,5 +1,5 @@
-// Every command of every plan of the manager's operations fails in turn, on real memory and with a real guest where there
-// is KVM: afterwards nothing has happened, descriptors and mappings of the process included.
+// Every command of every plan of the manager's operations fails in turn, on real memory and with a real guest where
+// there is KVM: afterwards nothing has happened, descriptors and mappings of the process included.
 
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,3 +1,5 @@
+// Memory maps of QEMU in JSON, imported.
+
 import test, { type ExecutionContext } from 'ava';
 import { MembackingError } from '../ts/core/errors.ts';
 import { importMaps } from '../ts/trace/import/maps.ts';

@@ -1,5 +1,5 @@
-// Maps, managers and memory that nobody closed: they go with the garbage collector, which is asked before something has run
-// out. Each in a process of its own, with limits of its own.
+// Maps, managers and memory that nobody closed: they go with the garbage collector, which is asked before something has
+// run out. Each in a process of its own, with limits of its own.
 
 import { execFile } from 'node:child_process';
 import { resolve } from 'node:path';

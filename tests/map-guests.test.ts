@@ -28,7 +28,8 @@ import { LoggingPartition, Machine, wordAt } from './support/map-state.ts';
 import { tries } from './support/random.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 
-/** A machine whose RAM, pages 0 to 63, is the guest's: its own are the first 24, each from 32 on begins with its number. */
+/** A machine whose RAM, pages 0 to 63, is the guest's: its own are the first 24, each from 32 on begins with its
+ *  number. */
 class Guest extends Machine {
   readonly partition: KvmPartition;
   readonly attachment: Attachment;
@@ -398,7 +399,8 @@ guestTest(
     t.is(guest.writes(40, 1), 'mmio write 28000 = 1');
     map.close();
     t.false(partition.closed);
-    // A guest without any memory is not run: it never leaves a stock KVM. A slot that was left would be in the way here.
+    // A guest without any memory is not run: it never leaves a stock KVM. A slot that was left would be in the way
+    // here.
     const other = new Machine({ pages: 128 });
     other.va.memory.write(0, guestImage());
     other.va.memory.writeU32(40 * PAGE, 0x4d);

@@ -304,8 +304,8 @@ const RIGHTLY_REFUSED = ['CYCLE', 'PRIVATE_TWICE', 'PLACED', 'NOT_PLACED', 'IN_U
 
 type Change = (model: Model, protections: Map<number, string>) => void;
 
-/** The same history in the live map and in the model. A change of the model is kept as a function: what has not happened
- *  is left out of the list, and the model made anew. */
+/** The same history in the live map and in the model. A change of the model is kept as a function: what has not
+ *  happened is left out of the list, and the model made anew. */
 class History {
   readonly map = new MemoryMap({ debug: true });
   readonly regions: Region[] = [];

@@ -1,11 +1,12 @@
-// The call stack runs out at every depth of every kind of change, in the main thread and in workers with small stacks: what
-// the map then says is what is, or it says at every later call that it is broken.
+// The call stack runs out at every depth of every kind of change, in the main thread and in workers with small stacks:
+// what the map then says is what is, or it says at every later call that it is broken.
 
 import { Worker } from 'node:worker_threads';
 import test from 'ava';
 import { artefact } from '../ts/core/artefact.ts';
 
-/** Each change is made on a map of its own with `room` frames of stack left, for every room up to where nothing runs out. */
+/** Each change is made on a map of its own with `room` frames of stack left, for every room up to where nothing runs
+ *  out. */
 const STORY = `
 import { parentPort } from 'node:worker_threads';
 import { MemoryMap, RecordingPartition, SharedMemory } from ${JSON.stringify(artefact('index.js').href)};

@@ -11,7 +11,8 @@ import { footprint, PAGE } from './support/shim-plan.ts';
 /** What a worker counts, and behind that the word that stops it. */
 const COUNTS = ['right', 'wrong', 'hole', 'read-only', 'another error'] as const;
 
-/** The first word of page n of RAM is n, of the ROM over it 0x1000 + n; private memory that is sometimes at page 40 has 900. */
+/** The first word of page n of RAM is n, of the ROM over it 0x1000 + n; private memory that is sometimes at page 40 has
+ *  900. */
 const WORKER = `
 const { parentPort, workerData } = require('node:worker_threads');
 const { module: path, token, counts, names, PAGE } = workerData;
@@ -112,8 +113,9 @@ test.serial('a worker reads and writes while the map changes, and gets errors wh
 
 type Access = (memory: GuestMemory) => unknown;
 
-/** Accesses to RAM at 0, a ROM at page 4 and nothing from page 32 on: each gives the same value, or the same error, and leaves
- *  the same bytes in every class of guest memory. Several of one line are made in turn; the last one's value counts. */
+/** Accesses to RAM at 0, a ROM at page 4 and nothing from page 32 on: each gives the same value, or the same error, and
+ *  leaves the same bytes in every class of guest memory. Several of one line are made in turn; the last one's value
+ *  counts. */
 const ACCESSES: readonly [what: string, ...accesses: Access[]][] = [
   ['a byte', (memory) => memory.writeU8(1, 0xfe), (memory) => memory.readU8(1)],
   ['two bytes', (memory) => memory.writeU16(2, 0xfedc), (memory) => memory.readU16(2)],

@@ -1,57 +1,39 @@
 // What keeps the tree readable, as ordinary tests: the message of a failure is the remedy.
 
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join, normalize } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { ENTRIES, VIEWER } from '../ts/dev/build.mjs';
-
-/** Each source, by its path from the project's root. */
-const sources = new Map(
-  ['assembly', 'shim', 'ts', 'tests', '.ci']
-    .flatMap((folder) => readdirSync(folder, { recursive: true }).map((path) => `${folder}/${path}`))
-    .filter((path) => /\.(ts|mjs|cc|h|json)$|^\.ci\/run$/.test(path) && !path.startsWith('tests/fixtures/'))
-    .concat(['package.json', 'asconfig.json', '.npmrc', 'README.md', 'CHANGELOG.md'].filter((path) => existsSync(path)))
-    .map((path) => [path, readFileSync(path, 'utf8')]),
-);
-
-function within(pattern: RegExp): [path: string, text: string][] {
-  return [...sources].filter(([path]) => pattern.test(path));
-}
-
-/** `path:line: text` of every line that matches. */
-function lines(files: [string, string][], pattern: RegExp): string[] {
-  return files.flatMap(([path, text]) =>
-    text.split('\n').flatMap((line, index) => (pattern.test(line) ? [`${path}:${index + 1}: ${line.trim()}`] : [])),
-  );
-}
+import {
+  commentsOf,
+  exportsOf,
+  functionsOf,
+  imports,
+  includes,
+  lines,
+  sources,
+  within,
+  withoutPairs,
+} from './support/sources.ts';
 
 function none(t: ExecutionContext, found: string[], remedy: string): void {
   t.deepEqual(found, [], remedy);
 }
 
-// ---- Imports -----------------------------------------------------------------------------------
-
-const IMPORT = /(?:^|[\s;])(?:import|export)\s(?:[^'";]*?from\s*)?'(?<target>\.[^']*)'|import\('(?<late>\.[^']*)'\)/g;
-
-interface Import {
-  from: string;
-  to: string;
+/** Fails if a part of the project (its top folder) has more that is `found` than it had, which is `most`: 0 where it is
+ *  not named. */
+function noMore(t: ExecutionContext, found: string[], most: Readonly<Record<string, number>>, remedy: string): void {
+  const parts = new Set([...found.map((path) => path.split('/', 1)[0] as string), ...Object.keys(most)]);
+  for (const part of parts) {
+    const own = found.filter((path) => path.startsWith(`${part}/`));
+    const before = most[part] ?? 0;
+    if (own.length > before) none(t, own, `${remedy} (${part}/ had ${before} that do not.)`);
+    if (own.length < before) t.log(`${part}/ has ${own.length}, not ${before}: lower the number`);
+  }
+  t.pass();
 }
 
-const imports: Import[] = within(/\.(ts|mjs)$/).flatMap(([from, text]) =>
-  [...text.matchAll(IMPORT)].map(({ groups }) => {
-    const path = normalize(join(dirname(from), (groups?.target ?? groups?.late) as string));
-    return { from, to: sources.has(path) ? path : `${path}.ts` };
-  }),
-);
-
-/** The shim's headers; `abi.h` is generated. */
-const includes: Import[] = within(/^shim\//).flatMap(([from, text]) =>
-  [...text.matchAll(/^\s*#\s*include\s*"(.*)"/gm)].flatMap(([, name]) =>
-    sources.has(`shim/${name}`) ? [{ from, to: `shim/${name}` }] : [],
-  ),
-);
+// ---- Imports -----------------------------------------------------------------------------------
 
 function importing(from: RegExp, unless: RegExp): string[] {
   return imports
@@ -263,6 +245,102 @@ test('a SAFETY sentence stands above each pointer operation', (t) => {
     found,
     'Say in a comment above, in the same paragraph, `SAFETY:` and who guarantees that the memory is there.',
   );
+});
+
+// ---- Comments ----------------------------------------------------------------------------------
+
+const CODE = /\.(ts|mjs|cc|h)$/;
+
+test('a file begins with a line that says what it is', (t) => {
+  const found = within(CODE).filter(([, text]) => !/^(#!.*\n)?\/\/ \S/.test(text));
+  noMore(
+    t,
+    found.map(([path]) => path),
+    { shim: 12 },
+    'Begin it with a comment: its subject, and what it is for.',
+  );
+});
+
+test('comments end before column 121', (t) => {
+  const comment = /^\s*(\/\/|\/?\*)/;
+  const found = lines(within(CODE), /^.{121}/).filter((line) => comment.test(line.replace(/^.*?:\d+: /, '')));
+  noMore(t, found, { assembly: 70, shim: 30 }, 'Break the line: 120 columns at most.');
+});
+
+test('a doc begins with its subject', (t) => {
+  const empty =
+    /^(What|Who|Whom|Whose|Where|Which|When|Why|How|Of|In|On|At|As|It|Its|This|That|Those|These|They|Them|Same|Such|See|Also|The (same|other|others|rest))\b/;
+  const found = within(CODE).flatMap(([path, text]) =>
+    commentsOf(text)
+      .filter((comment) => comment.isDoc && empty.test(comment.text))
+      .map((comment) => `${path}:${comment.line}: ${comment.text.slice(0, 80)}`),
+  );
+  noMore(
+    t,
+    found,
+    { assembly: 60, shim: 22, tests: 170, ts: 270 },
+    'Begin with the noun (of a function: the verb): it is read alone, on hover, by people who have read nothing else.',
+  );
+});
+
+// ---- Functions ---------------------------------------------------------------------------------
+
+/** Functions of the product, by `path:line: name`. */
+const functions = within(/^(assembly|shim|ts)\/.*\.(ts|mjs|cc|h)$/).flatMap(([path, text]) =>
+  functionsOf(path, text).map((each) => ({ ...each, place: `${path}:${each.line}: ${each.name}` })),
+);
+
+test('functions have forty lines at most', (t) => {
+  const found = functions.filter(({ lines }) => lines > 40).map(({ place, lines }) => `${place}: ${lines} lines`);
+  noMore(t, found, { assembly: 1, shim: 1, ts: 6 }, 'Give a part of it a name of its own.');
+});
+
+test('functions have six parameters at most', (t) => {
+  const found = functions
+    .map(({ place, parameters }) => ({ place, count: withoutPairs(parameters).length }))
+    .filter(({ count }) => count > 6)
+    .map(({ place, count }) => `${place}: ${count} parameters`);
+  noMore(t, found, { assembly: 7 }, 'Hand over what belongs together as one thing. (A range counts as one.)');
+});
+
+test('every export is used', (t) => {
+  const used = new Map<string, Set<string>>();
+  const namesOf = (file: string) => used.get(file) ?? new Set<string>();
+  for (const { to, names, isPassedOn } of imports) if (!isPassedOn) used.set(to, new Set([...namesOf(to), ...names]));
+  for (const { from, to, isPassedOn } of imports)
+    if (isPassedOn) used.set(to, new Set([...namesOf(to), ...namesOf(from)]));
+  const faces = new Set([...Object.values(ENTRIES), VIEWER, 'assembly/index.ts']);
+  const found = within(/^(assembly|ts|tests)\/.*\.(ts|mjs)$/)
+    .filter(([path]) => !faces.has(path))
+    .flatMap(([path, text]) =>
+      exportsOf(text)
+        .filter((name) => !namesOf(path).has(name) && !(namesOf(path).has('*') && isNamedElsewhere(path, name)))
+        .map((name) => `${path}: ${name}`),
+    );
+  noMore(t, found, { assembly: 10 }, 'Take `export` away, or all of it.');
+});
+
+/** Whether a file that imports all of `path` uses a name of it. Numbers of abi.ts are the shim's, too. */
+function isNamedElsewhere(path: string, name: string): boolean {
+  const use = new RegExp(`\\b${name}\\b`);
+  const importers = new Set(imports.filter(({ to }) => to === path).map(({ from }) => from));
+  const isUser = (other: string) => importers.has(other) || (path === 'assembly/abi.ts' && /^shim\//.test(other));
+  return [...sources].some(([other, text]) => isUser(other) && use.test(text));
+}
+
+test('assertions stay', (t) => {
+  /** Assertions that each part has at least; the builds that check themselves have those of the verifying files
+   *  besides. */
+  const floor = { assembly: 18 };
+  for (const [part, least] of Object.entries(floor)) {
+    const files = within(new RegExp(`^${part}/(?!.*verify\\.ts$)`));
+    const count = lines(files, /\bassert\(/).length;
+    t.true(
+      count >= least,
+      `${part}/ had ${least} assertions that hold in release, and has ${count}: keep what made sure.`,
+    );
+    if (count > least) t.log(`${part}/ has ${count} assertions, not ${least}: raise the number`);
+  }
 });
 
 // ---- Everything --------------------------------------------------------------------------------

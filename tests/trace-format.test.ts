@@ -1,3 +1,5 @@
+// The text of traces: read, refused with words, written.
+
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

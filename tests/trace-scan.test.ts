@@ -1,3 +1,5 @@
+// Lines of traces by the scanner, compared with JSON.parse.
+
 import test from 'ava';
 import * as fc from 'fast-check';
 import { MembackingError } from '../ts/core/errors.ts';

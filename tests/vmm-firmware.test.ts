@@ -1,5 +1,5 @@
-// SeaBIOS, which nobody here wrote, boots on the monitor: with the memory manager behind its PAM registers, its BARs and
-// its reset line.
+// SeaBIOS, which nobody here wrote, boots on the monitor: with the memory manager behind its PAM registers, its BARs
+// and its reset line.
 
 import { readFileSync, readSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';

@@ -1,5 +1,5 @@
-// What a hostile guest can do: anything, at every register, in any order. The monitor goes on, or says what is wrong; the
-// host's memory stays as it was.
+// What a hostile guest can do: anything, at every register, in any order. The monitor goes on, or says what is wrong;
+// the host's memory stays as it was.
 
 import { readFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';

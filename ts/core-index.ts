@@ -1,5 +1,5 @@
-// `membacking/core`: traces through the core alone, in pages, workers, Deno, Bun and Node.js. Nothing here needs the addon,
-// files or a system.
+// `membacking/core`: traces through the core alone, in pages, workers, Deno, Bun and Node.js. Nothing here needs the
+// addon, files or a system.
 
 export { type Address, formatHex } from './core/address.ts';
 export { type ErrorCode, MembackingError } from './core/errors.ts';

@@ -16,7 +16,13 @@ export type { LeaseOptions, LeaseRange, LocalGuestMemory } from './access/local-
 export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
 export type { LoseOperation, LossOperation, ShutDownOperation } from './apply/losses.ts';
 export type { LostMessage, PlanCounters, PlanMessage } from './apply/plan-events.ts';
-export { type MemoryObject, PrivateMemory, SharedMemory } from './asked/object.ts';
+export {
+  type FileMemoryOptions,
+  type MemoryObject,
+  PrivateMemory,
+  SharedMemory,
+  type SharedMemoryOptions,
+} from './asked/object.ts';
 export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.ts';
 export type { AddressSpace, FlatRange, SeenRegion } from './asked/space.ts';
 export type { Handle } from './core/handle.ts';

@@ -1,5 +1,5 @@
-// A guest as its devices and trust levels use it: through the manager, with real memory, against the bare system calls on
-// memory that looks the same.
+// A guest as its devices and trust levels use it: through the manager, with real memory, against the bare system calls
+// on memory that looks the same.
 
 import {
   type DeviceFile,

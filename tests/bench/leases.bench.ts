@@ -1,5 +1,5 @@
-// Leases and windows: what one costs, and what those that are there cost every change elsewhere. Plans are made, and handed to
-// an executor that does nothing.
+// Leases and windows: what one costs, and what those that are there cost every change elsewhere. Plans are made, and
+// handed to an executor that does nothing.
 
 import { type Lease, MemoryMap, type Region, SharedMemory, type VaSpace } from '../../ts/index.ts';
 import { type Group, runGroup } from './support/group.ts';

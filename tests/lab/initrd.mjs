@@ -56,7 +56,8 @@ function neededBy(content) {
   return (names ?? '').split(',').filter((name) => name !== '');
 }
 
-/** In the kernel's format `newc`: a header of hexadecimal fields, name and content, each up to a multiple of 4 bytes. */
+/** In the kernel's format `newc`: a header of hexadecimal fields, name and content, each up to a multiple of 4 bytes.
+ *  */
 function cpio(entries) {
   const parts = [...entries, ['TRAILER!!!', { mode: 0 }]].flatMap(([path, file], index) => {
     const { mode, content = Buffer.alloc(0), major = 0, minor = 0 } = file;

@@ -1,5 +1,5 @@
-// What the lab's machine is made of, from Debian's packages and the npm registry: a kernel, an initrd, versions of Node.
-// What is downloaded is kept outside of the tree, in CACHE; what is made of it lies in build/lab/.
+// What the lab's machine is made of, from Debian's packages and the npm registry: a kernel, an initrd, versions of
+// Node. What is downloaded is kept outside of the tree, in CACHE; what is made of it lies in build/lab/.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -19,8 +19,8 @@ export const QEMU = { package: 'qemu-system-x86', program: 'qemu-system-x86_64' 
 export const NODES = ['20', 'latest'];
 
 /**
- * Kernel and initrd of the machine, and a program of each version of Node. Throws a StepError that says what is missing,
- * and how to get it.
+ * Kernel and initrd of the machine, and a program of each version of Node. Throws a StepError that says what is
+ * missing, and how to get it.
  * @param {string[]} versions some of NODES
  */
 export async function setUp(versions) {

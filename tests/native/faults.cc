@@ -1,5 +1,6 @@
-// A system that fails when it is told to: loaded before everything else (LD_PRELOAD), it stands between the addon and the C
-// library. Only calls of the addon fail, V8's own do not. As a Node-API module it takes orders, and does what a peer would.
+// A system that fails when it is told to: loaded before everything else (LD_PRELOAD), it stands between the addon and
+// the C library. Only calls of the addon fail, V8's own do not. As a Node-API module it takes orders, and does what a
+// peer would.
 
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -27,7 +27,7 @@ const TABLES_AT = 0x10000;
 const GDT_AT = 0x17000;
 
 /** What the guest can do, for ever: RBX is an address, RAX a value, RCX another. A result goes to a port, in EAX. */
-export const PROGRAMS = {
+const PROGRAMS = {
   /** Reads 32 bits at RBX, and sends them to port 10. */
   read: [0x8b, 0x03, 0xe7, 0x10, 0xeb, 0xfa],
   /** Writes EAX at RBX, and sends it to port 11. */
@@ -85,8 +85,8 @@ function machineCpuid(): Uint8Array {
 /** Where the guest sees what `aim` says. */
 export const FAR_WINDOW = 4 * 2 ** 30;
 
-/** Bytes to be in memory before the guest runs, with the GPA of each, so that it sees 2 MiB from `gpa` on at FAR_WINDOW: its
- *  programs reach no further than that by themselves. */
+/** Bytes to be in memory before the guest runs, with the GPA of each, so that it sees 2 MiB from `gpa` on at
+ *  FAR_WINDOW: its programs reach no further than that by themselves. */
 export function aim(gpa: bigint): { readonly gpa: number; readonly bytes: Uint8Array }[] {
   const directory = TABLES_AT + 0x6000;
   const entry = (value: bigint) => new Uint8Array(new BigUint64Array([value]).buffer);

@@ -17,7 +17,7 @@ export function descriptors(): string[] {
 }
 
 /** The mappings of memory files and reservations: what this package makes, but for its own reserve of mappings. */
-export function mappings(): string[] {
+function mappings(): string[] {
   return readFileSync('/proc/self/maps', 'utf8')
     .split('\n')
     .filter((line) => /memfd:|membacking:/.test(line) && !line.includes('membacking:headroom'))

@@ -1,5 +1,5 @@
-// Random histories: numbers become operations that are legal where they come to stand, and every end of a transaction is
-// held against the model. Addresses are in pages.
+// Random histories: numbers become operations that are legal where they come to stand, and every end of a transaction
+// is held against the model. Addresses are in pages.
 
 import * as abi from '../../assembly/abi.ts';
 import { WHOLE_SPACE } from '../../ts/core/address.ts';
@@ -56,7 +56,8 @@ interface Attachment {
   readonly protections: Map<number, string>;
 }
 
-/** Slots of each partition: few enough for some changes to be too much. `cut`: pages of the stretches at whose ends they are cut. */
+/** Slots of each partition: few enough for some changes to be too much. `cut`: pages of the stretches at whose ends
+ *  they are cut. */
 const PARTITIONS = [
   { slots: 10, largestSlot: WHOLE_SPACE, cut: Number.POSITIVE_INFINITY },
   { slots: 6, largestSlot: 12 * PAGE, cut: 8 },

@@ -23,7 +23,7 @@ import { Replayer } from '../../ts/trace/replay.ts';
 import { footprint, mapsOf, PAGE } from './shim-plan.ts';
 
 /** What the core and the handles know. */
-export function stateOf({ core, names, regions, sinks }: Context): string[] {
+function stateOf({ core, names, regions, sinks }: Context): string[] {
   const line = (...items: unknown[]) =>
     items.map((item) => JSON.stringify(item, (_, value) => (typeof value === 'bigint' ? `${value}` : value))).join(' ');
   return [

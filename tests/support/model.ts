@@ -32,7 +32,7 @@ interface Region extends ModelFlags {
 }
 
 /** What one page of an address space shows. */
-export interface Seen {
+interface Seen {
   readonly region: number;
   readonly offsetInRegion: number;
   readonly readonly: boolean;
@@ -40,14 +40,14 @@ export interface Seen {
 }
 
 /** What a page of a VA space must be, or what may be used of it: `access` is `r` or `rw`. */
-export interface VaPage {
+interface VaPage {
   readonly object: number;
   readonly page: number;
   readonly access: string;
 }
 
 /** Takes rights away from pages of one sink: a subset of `rwx` by page; pages that are not in it keep all. */
-export type Protections = ReadonlyMap<number, string>;
+type Protections = ReadonlyMap<number, string>;
 
 const UNPROTECTED: Protections = new Map();
 
@@ -191,8 +191,8 @@ export class Model {
     return this.#pageSizes.get(object) ?? 1;
   }
 
-  /** The access of a partition's slot at a page, `rx` or `rwx` or less of it; undefined for no slot. `limits`: the protections
-   *  of its VA space. */
+  /** The access of a partition's slot at a page, `rx` or `rwx` or less of it; undefined for no slot. `limits`: the
+   *  protections of its VA space. */
   slotAccess(
     root: number,
     page: number,

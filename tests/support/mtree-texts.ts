@@ -5,13 +5,13 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { importMaps, type TraceOperation, TraceReplay } from '../../ts/index.ts';
 
-export interface MtreeText {
+interface MtreeText {
   readonly name: string;
   readonly text: string;
 }
 
 /** Flat views as lines, one for each row, by the name of the address space; of several with one name in any order. */
-export type Views = Readonly<Record<string, readonly string[]>>;
+type Views = Readonly<Record<string, readonly string[]>>;
 
 export function mtreeTexts(): MtreeText[] {
   const packed = readFileSync('tests/fixtures/qemu-mtree.jsonl.gz'); // ava runs in the project root

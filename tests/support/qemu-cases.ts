@@ -14,7 +14,7 @@ export interface QemuCase {
 }
 
 /** One machine at several moments, through one address space. */
-export interface QemuMachine {
+interface QemuMachine {
   readonly name: string;
   /** In the order in which they were taken, at least two. */
   readonly cases: readonly QemuCase[];
@@ -30,7 +30,7 @@ export interface Slot {
 }
 
 /** A run of deletes, followed by a run of adds. */
-export interface SlotChange {
+interface SlotChange {
   readonly removed: readonly Slot[];
   readonly added: readonly Slot[];
   /** All slots before and after, by GPA. */

@@ -1,5 +1,5 @@
-// Operations in words, with names instead of ids. Numbers are hexadecimal; K, M, G and T after decimal digits are powers
-// of 1024, `all` is 2^64, `last` the last byte of it.
+// Operations in words, with names instead of ids. Numbers are hexadecimal; K, M, G and T after decimal digits are
+// powers of 1024, `all` is 2^64, `last` the last byte of it.
 //
 //   ram NAME SIZE            rom, device, mmio, container the same; then any of readonly, nonvolatile, disabled
 //   alias NAME SIZE of TARGET [at OFFSET]                  then the same
@@ -9,7 +9,8 @@
 //   space NAME root REGION [at OFFSET]                     close-space NAME
 //   object NAME SIZE [private] [readonly] [pages SIZE]     close-object NAME
 //   map REGION OFFSET LENGTH OBJECT OFFSET [readonly]      unmap REGION OFFSET LENGTH
-//   va NAME SIZE of SPACE    partition NAME SLOTS [of SIZE]  attach NAME of PARTITION to SPACE through VA [at OFFSET] [end LAST]
+//   va NAME SIZE of SPACE    partition NAME SLOTS [of SIZE]
+//   attach NAME of PARTITION to SPACE through VA [at OFFSET] [end LAST]
 //   detach NAME              protect SINK START LENGTH ACCESS
 //   begin                    commit                        abort
 
@@ -162,7 +163,7 @@ export function regionLines(table: string): string {
 
 const UNITS: Readonly<{ [unit: string]: bigint }> = { K: 1n << 10n, M: 1n << 20n, G: 1n << 30n, T: 1n << 40n };
 
-export function parseNumber(word: string): Address {
+function parseNumber(word: string): Address {
   if (word === 'all') return WHOLE_SPACE;
   if (word === 'last') return LAST_ADDRESS;
   const scaled = /^(\d+)([KMGT])$/.exec(word);

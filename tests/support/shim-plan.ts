@@ -6,7 +6,7 @@ import { type Backing, type Executor, native, type Reservation, type SystemError
 
 export const PAGE = abi.PAGE_SIZE;
 export const { ACCESS_READ: READ, ACCESS_WRITE: WRITE } = abi;
-export const READ_WRITE = READ | WRITE;
+const READ_WRITE = READ | WRITE;
 
 export interface Command {
   op: number;

@@ -62,8 +62,8 @@ const KINDS = {
   container: abi.KIND_CONTAINER,
 } as const;
 
-/** What an arrangement shows: four numbers a page, for the flat view, the VA space, the slots, and what may be used of the VA
- *  space; 0 for nothing. */
+/** What an arrangement shows: four numbers a page, for the flat view, the VA space, the slots, and what may be used of
+ *  the VA space; 0 for nothing. */
 export type Answer = Int32Array;
 
 const ACCESS_CODES = new Map(range(8).map((access) => [accessName(access) as string, access]));

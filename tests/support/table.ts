@@ -6,7 +6,7 @@
 //
 // A cell begins under its column's title; what is not said stays empty.
 
-export type Cells = Readonly<{ [column: string]: string }>;
+type Cells = Readonly<{ [column: string]: string }>;
 
 /** The rows below the titles. Throws for a cell that does not stand under one title. */
 export function parseTable(text: string): Cells[] {

@@ -45,7 +45,7 @@ export class Guest {
 export const got = (value: number) => `out 10 = ${value.toString(16)}`;
 export const wrote = (value: number) => `out 11 = ${value.toString(16)}`;
 
-export interface VmSpec extends GuestMemoryOptions {
+interface VmSpec extends GuestMemoryOptions {
   /** Default: 4 MiB of shared memory at 0. */
   ram?: RamOptions[];
 }

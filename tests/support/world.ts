@@ -69,7 +69,8 @@ export class World {
     return this.run(`begin\n${script}\ncommit`);
   }
 
-  /** Line by line: outside of begin and commit each is a transaction of its own. What is open after an error is aborted. */
+  /** Line by line: outside of begin and commit each is a transaction of its own. What is open after an error is
+   *  aborted. */
   run(script: string): this {
     try {
       for (const line of script.split('\n')) if (line.trim() !== '') this.do(line);

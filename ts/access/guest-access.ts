@@ -35,7 +35,7 @@ export function exact(gpa: Address, what: string): number {
 }
 
 /** Why what is mapped at a GPA has nothing behind it; undefined where that is not known. */
-export type WhyGone = (gpa: number) => string | undefined;
+type WhyGone = (gpa: number) => string | undefined;
 
 /** Passes on the result of a call of the addon, which left `facts`. Throws GUEST_ACCESS. */
 export function succeeded(result: number, what: string, facts: Float64Array, whyGone?: WhyGone): number {

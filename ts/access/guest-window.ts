@@ -1,8 +1,8 @@
 // Guest memory as typed arrays: the fast way to single values and small pieces, where the memory certainly stays.
 //
-// A window is a stretch of a VA space of which nothing can take a page away but a plan; before such a plan is carried out it
-// is shut, and lets go of its arrays, which never leave this file. The buffers behind them stay, as they are slow to make,
-// and reach further than any window: nobody else has them.
+// A window is a stretch of a VA space of which nothing can take a page away but a plan; before such a plan is carried
+// out it is shut, and lets go of its arrays, which never leave this file. The buffers behind them stay, as they are
+// slow to make, and reach further than any window: nobody else has them.
 
 import * as abi from '../../assembly/abi.ts';
 import type { ObjectTable } from '../asked/object-table.ts';
@@ -23,7 +23,7 @@ const { set } = Uint8Array.prototype;
 const NOTHING = new ArrayBuffer(0);
 
 /** Memory from GPA `start` to `end`, the first byte behind it. */
-export class GuestWindow {
+class GuestWindow {
   readonly start: number;
   readonly end: number;
   readonly isWritable: boolean;
@@ -122,8 +122,8 @@ class Chunks {
     this.#reservation = reservation;
   }
 
-  /** The memory of a chunk, of which a window shows what is there for certain. Undefined where there are too many, or the
-   *  runtime has no such buffers. */
+  /** The memory of a chunk, of which a window shows what is there for certain. Undefined where there are too many, or
+   *  the runtime has no such buffers. */
   bufferOf(chunk: number): ArrayBuffer | undefined {
     const made = this.#buffers.get(chunk);
     if (made !== undefined || this.#buffers.size === MOST_CHUNKS) return made;

@@ -1,5 +1,5 @@
-// Who holds which stretches of guest memory. While one is held, no plan tears its pages down, replaces them or takes the
-// access away that it needs.
+// Who holds which stretches of guest memory. While one is held, no plan tears its pages down, replaces them or takes
+// the access away that it needs.
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, formatHex, lastByte, sum } from '../core/address.ts';

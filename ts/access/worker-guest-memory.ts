@@ -1,5 +1,5 @@
-// Guest memory in another thread than the one that changes the map: every access goes through the addon, which meets what
-// the map is at that moment.
+// Guest memory in another thread than the one that changes the map: every access goes through the addon, which meets
+// what the map is at that moment.
 
 import { type Address, high, low } from '../core/address.ts';
 import { Handle } from '../core/handle.ts';
@@ -11,9 +11,10 @@ import type { GuestMemory } from './guest-memory.ts';
 
 const WHAT = 'the guest memory of another thread';
 
-/** Guest memory of a VA space of another thread. Each access is of what is mapped when it is made, and throws GUEST_ACCESS
- *  where nothing is: everywhere, when the VA space has been closed. Until this is closed too, its addresses stay reserved.
- *  A thread that holds on to memory, or needs it as an array, asks the VA space's own thread for a lease. */
+/** Guest memory of a VA space of another thread. Each access is of what is mapped when it is made, and throws
+ *  GUEST_ACCESS where nothing is: everywhere, when the VA space has been closed. Until this is closed too, its
+ *  addresses stay reserved. A thread that holds on to memory, or needs it as an array, asks the VA space's own thread
+ *  for a lease. */
 export class WorkerGuestMemory extends Handle implements GuestMemory {
   readonly #reservation: Reservation;
 
@@ -23,7 +24,8 @@ export class WorkerGuestMemory extends Handle implements GuestMemory {
     this.#reservation = reservation;
   }
 
-  /** The memory of the VA space, or of the trust level's client, with that `token`. Throws CLOSED where it is not there any more. */
+  /** The memory of the VA space, or of the trust level's client, with that `token`. Throws CLOSED where it is not there
+   *  any more. */
   static fromToken(token: bigint): WorkerGuestMemory {
     const checked = validate.u64(token, 'token');
     return systemError(WHAT, () => new WorkerGuestMemory(native().Reservation.fromToken(checked)));

@@ -1,13 +1,13 @@
-// What of a plan could not be put back. Commands that take a plan back may fail as well: where one does, nobody reaches the
-// range any more, and the core is told by operations of a transaction of its own that nothing is there.
+// What of a plan could not be put back. Commands that take a plan back may fail as well: where one does, nobody reaches
+// the range any more, and the core is told by operations of a transaction of its own that nothing is there.
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, sum } from '../core/address.ts';
 import type { Command, Core } from '../core/core.ts';
 import { sinkKindOf } from '../core/kinds.ts';
 
-/** Says that a range of a sink shows nothing. Of `object`, if it is private, the pages from `objectOffset` on are held there
- *  without access. */
+/** Says that a range of a sink shows nothing. Of `object`, if it is private, the pages from `objectOffset` on are held
+ *  there without access. */
 export interface LoseOperation {
   readonly op: 'lose';
   readonly sink: number;
@@ -55,8 +55,8 @@ export class Losses {
     return this.#down.has(sink);
   }
 
-  /** Whether a command must not be tried: it would put something over private pages that are held, move pages that are not
-   *  where it takes them for, or show pages whose limits are not set. */
+  /** Whether a command must not be tried: it would put something over private pages that are held, move pages that are
+   *  not where it takes them for, or show pages whose limits are not set. */
   hinder(command: Command): boolean {
     if (command.op === abi.OP_VA_LIMIT) return false;
     return this.#undone.some(
@@ -65,8 +65,8 @@ export class Losses {
     );
   }
 
-  /** What the core is to be told. It knows nothing any more of sinks that came with what was taken back. Where pages are that
-   *  are held is said last: by then nobody else is said to have them. */
+  /** What the core is to be told. It knows nothing any more of sinks that came with what was taken back. Where pages
+   *  are that are held is said last: by then nobody else is said to have them. */
   operations(core: Core): LossOperation[] {
     const undone = this.#undone.filter(({ command: { sink } }) => !this.#down.has(sink) && core.hasSink(sink));
     const down = [...this.#down].filter((sink) => core.hasSink(sink));
@@ -106,7 +106,8 @@ function overlap(one: Address, other: Address, length: Address, otherLength: Add
 }
 
 function nothingThere({ command }: Undone): LoseOperation {
-  // Commands that show a part of a VA space have addresses of their sink's own; the VA space has those of the address space.
+  // Commands that show a part of a VA space have addresses of their sink's own; the VA space has those of the address
+  // space.
   const start = command.va === undefined ? command.gpa : command.offset;
   return { op: 'lose', sink: command.sink, start, length: command.length, objectOffset: 0 };
 }

@@ -1,6 +1,6 @@
 // Runs plans: the core decides, executors do, and here is the only rollback. A plan is executed in order, in runs of
-// commands of one executor; if a command fails, the core rolls back and what was done is taken back. What cannot be taken back
-// is lost: nobody reaches that range any more, the core is told, and everything else goes on.
+// commands of one executor; if a command fails, the core rolls back and what was done is taken back. What cannot be
+// taken back is lost: nobody reaches that range any more, the core is told, and everything else goes on.
 
 import * as abi from '../../assembly/abi.ts';
 import type { Address } from '../core/address.ts';
@@ -13,7 +13,8 @@ import { enterLoss, Losses, type LossOperation } from './losses.ts';
 export interface Executor {
   /** Commands `first` to `first + count - 1`, in order, up to the first that fails. Returns how many were done. */
   execute(core: Core, first: number, count: number): number;
-  /** The same for commands that take others back, with everything that was kept in reserve for that. Default: `execute`. */
+  /** The same for commands that take others back, with everything that was kept in reserve for that. Default:
+   *  `execute`. */
   unwind?(core: Core, first: number, count: number): number;
   /** Why the last one failed. */
   readonly failure: unknown;
@@ -21,8 +22,8 @@ export interface Executor {
   readonly answer?: number;
   /** Bytes that have moved, of a command that moves pages. */
   readonly moved?: Address;
-  /** Makes sure that nobody reaches what command `index`, which failed, has left. `mayReplace`: no private pages are there.
-   *  SECURED_*. Default: closed. */
+  /** Makes sure that nobody reaches what command `index`, which failed, has left. `mayReplace`: no private pages are
+   *  there. SECURED_*. Default: closed. */
   secure?(core: Core, index: number, mayReplace: boolean): number;
   /** Shuts down the partition of an attachment. */
   shutDown?(sink: number): void;
@@ -92,8 +93,8 @@ export class PlanRunner {
     this.#observers.add(observer);
   }
 
-  /** Puts what `around` makes of an executor in its place: of those that are connected, and of each that will be. For tests,
-   *  which listen there, or fail. */
+  /** Puts what `around` makes of an executor in its place: of those that are connected, and of each that will be. For
+   *  tests, which listen there, or fail. */
   interpose(around: (executor: Executor) => Executor): void {
     this.#around = around;
     for (const [sink, { executor, attached }] of this.#connections) this.connect(sink, executor, attached);
@@ -120,8 +121,8 @@ export class PlanRunner {
     return this.#isRunning;
   }
 
-  /** Ends the core's innermost transaction; the outermost one's plan is executed. What the outcome says is so; what is thrown
-   *  says nothing. */
+  /** Ends the core's innermost transaction; the outermost one's plan is executed. What the outcome says is so; what is
+   *  thrown says nothing. */
   commit(): Outcome {
     const commands = this.#endTransaction();
     if (typeof commands !== 'number') return { plan: NOTHING, hasHappened: false, error: commands, lost: [] };
@@ -283,7 +284,8 @@ export class PlanRunner {
     }
   }
 
-  /** Executes commands that the core now shows, from `first` to before `end`; undefined, or where it stopped and why. */
+  /** Executes commands that the core now shows, from `first` to before `end`; undefined, or where it stopped and why.
+   *  */
   #run(first: number, end: number, run: Run): CommandFailure | undefined {
     if (this.#only !== undefined) return attempt(this.#only, run, this.#core, first, end);
     for (let next = first; next < end; ) {

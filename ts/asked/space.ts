@@ -70,8 +70,8 @@ export class AddressSpace extends MapHandle {
     return row === undefined ? undefined : this.#range(row);
   }
 
-  /** The regions of its tree that have something to show, and of which nothing is seen: others are over all of it, or it lies
-   *  past the end of what it is in. What is disabled is not meant to be seen, nor what is in it. */
+  /** The regions of its tree that have something to show, and of which nothing is seen: others are over all of it, or
+   *  it lies past the end of what it is in. What is disabled is not meant to be seen, nor what is in it. */
   get hidden(): Region[] {
     this.checkOpen();
     const { core, regions } = this.context;
@@ -87,8 +87,8 @@ export class AddressSpace extends MapHandle {
     return hidden;
   }
 
-  /** Why the byte at an address is what it is: which region is seen there, which ones that hides, in order, the memory that
-   *  is mapped there and the slots that show it. `renderExplanation` makes text of it. */
+  /** Why the byte at an address is what it is: which region is seen there, which ones that hides, in order, the memory
+   *  that is mapped there and the slots that show it. `renderExplanation` makes text of it. */
   explain(gpa: Address): Explanation<SeenRegion> {
     this.checkOpen();
     const { core, names, regions } = this.context;

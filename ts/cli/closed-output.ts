@@ -4,8 +4,8 @@ import { readFileSync, readlinkSync } from 'node:fs';
 
 const WRITE_AND_READ = 0o2;
 
-/** A shell's `> /dev/null` is open for writing alone; one that a program gives is the shell's own as well, or comes from no
- *  shell. */
+/** A shell's `> /dev/null` is open for writing alone; one that a program gives is the shell's own as well, or comes
+ *  from no shell. */
 export function isOutputClosed(): boolean {
   try {
     const parent = `/proc/${process.ppid}`;

@@ -1,4 +1,5 @@
-// `membacking completion`: scripts that make shells complete what is typed. Made from the tables of commands and options.
+// `membacking completion`: scripts that make shells complete what is typed. Made from the tables of commands and
+// options.
 
 import { COLORS, COMMON_OPTIONS } from './arguments.ts';
 import { type Command, EXIT, UsageError } from './command.ts';

@@ -2,7 +2,7 @@
 
 import { formatHex, type HugePagePool, type KvmFacts, type MachineFacts, type Used } from '../index.ts';
 
-export interface Finding {
+interface Finding {
   readonly subject: string;
   readonly name: string;
   /** `low`: it is there, and will not do for large guests. */

@@ -1,3 +1,5 @@
+// The subcommand `doctor`: whether this machine has what the package needs, and what each lack means.
+
 import { inspectMachine } from '../index.ts';
 import { type Command, EXIT, UsageError } from './command.ts';
 import { canRunGuests, diagnose, renderFindings } from './diagnosis.ts';

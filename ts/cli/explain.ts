@@ -1,3 +1,5 @@
+// The subcommand `explain`: why the byte at an address is what it is, in each address space.
+
 import { type Explanation, formatHex, renderExplanation } from '../index.ts';
 import { addressFrom } from './address.ts';
 import { type Command, EXIT, UsageError } from './command.ts';

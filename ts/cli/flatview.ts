@@ -1,3 +1,5 @@
+// The subcommand `flatview`: what each address space shows at the end of a trace, or how two traces differ.
+
 import { flatDifference, renderFlatDifference, type TraceOperation, type TraceReplay } from '../index.ts';
 import { type Command, checkFiles, EXIT, UsageError } from './command.ts';
 import { differencesJson, jsonLine } from './json.ts';

@@ -1,3 +1,5 @@
+// The subcommand `import`: a trace from memory maps that other programs print.
+
 import { formatHeader, formatOperation, importMaps, readText } from '../index.ts';
 import { type Command, checkFiles, EXIT } from './command.ts';
 import { complain, print } from './output.ts';

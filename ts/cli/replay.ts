@@ -1,3 +1,5 @@
+// The subcommand `replay`: the plans of a trace, as the core alone makes them.
+
 import { createHash } from 'node:crypto';
 import type { TracePlan } from '../index.ts';
 import { type Command, checkFiles, EXIT, UsageError } from './command.ts';

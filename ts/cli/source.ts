@@ -10,7 +10,7 @@ import {
 } from '../index.ts';
 import { complain } from './output.ts';
 
-export interface ReplayFileOptions extends Pick<TraceReplayOptions, 'onPlan'> {
+interface ReplayFileOptions extends Pick<TraceReplayOptions, 'onPlan'> {
   readonly onHeader?: (header: TraceHeader) => void;
   /** Whether an operation is carried out; all are, without it. */
   readonly wanted?: (operation: TraceOperation) => boolean;

@@ -1,3 +1,5 @@
+// The subcommand `view`: a page, or a still picture, of a trace or a map.
+
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,5 @@
-// Flat views as commands print them. A small trace can have views of any size (aliases of aliases): more than a limit are
-// printed only where that is asked for, and JSON leaves row by row.
+// Flat views as commands print them. A small trace can have views of any size (aliases of aliases): more than a limit
+// are printed only where that is asked for, and JSON leaves row by row.
 
 import { MAX_VIEW_RANGES, MembackingError, type TraceReplay } from '../index.ts';
 import { rangeJson } from './json.ts';

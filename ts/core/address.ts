@@ -3,8 +3,8 @@
 /** A safe integer or a bigint; what this package returns is a number up to Number.MAX_SAFE_INTEGER, a bigint above. */
 export type Address = number | bigint;
 
-/** An address in plain data, which JSON can hold: a number up to Number.MAX_SAFE_INTEGER, hexadecimal text ("0x…") above.
- *  `BigInt` takes both. */
+/** An address in plain data, which JSON can hold: a number up to Number.MAX_SAFE_INTEGER, hexadecimal text ("0x…")
+ *  above. `BigInt` takes both. */
 export type PlainAddress = number | string;
 
 /** The last byte there is. */

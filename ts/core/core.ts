@@ -1,5 +1,5 @@
-// The core's face in JavaScript: the only file that touches Wasm memory. Addresses go in as numbers or bigints, rows come
-// out as objects, negative results become errors. A trap means a bug in the core: from then on every call says so.
+// The core's face in JavaScript: the only file that touches Wasm memory. Addresses go in as numbers or bigints, rows
+// come out as objects, negative results become errors. A trap means a bug in the core: from then on every call says so.
 
 import { instantiateSync } from '@assemblyscript/loader';
 import * as abi from '../../assembly/abi.ts';
@@ -46,7 +46,7 @@ export interface Command {
 }
 
 /** Where a sink stands. */
-export interface SinkPlace {
+interface SinkPlace {
   /** The partition that it belongs to. */
   readonly partition?: number;
   /** The VA space whose HVAs it uses. */
@@ -226,8 +226,8 @@ export class Core {
   adopt(): void {
     this.#check(this.#wasm.adopt());
   }
-  /** Only the first `done` commands were; of the next one, what ANSWER_* says. Returns how many commands take them back. Throws
-   *  NO_MEMORY: then no change is accepted any more. */
+  /** Only the first `done` commands were; of the next one, what ANSWER_* says. Returns how many commands take them
+   *  back. Throws NO_MEMORY: then no change is accepted any more. */
   unwind(done: number, answer: number, moved: Address): number {
     const result = this.#wasm.unwind(done, answer, low(moved), high(moved));
     if (result < 0) this.#isPoisoned = true;

@@ -98,8 +98,8 @@ export type ErrorCode =
   | 'VCPU_RUNNING'
   /** A command of a plan failed; it was taken back. `cause` is the system's error. */
   | 'PLAN_FAILED'
-  /** A command of a plan failed, and not all could be put back: what `details.lost` names shows nothing until a repair, or a
-   *  later change there, succeeds. All else is as it was. `cause` is the system's error. */
+  /** A command of a plan failed, and not all could be put back: what `details.lost` names shows nothing until a repair,
+   *  or a later change there, succeeds. All else is as it was. `cause` is the system's error. */
   | 'RANGE_LOST'
   /** A handle is used after it was closed. */
   | 'CLOSED'

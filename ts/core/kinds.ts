@@ -87,7 +87,7 @@ export const DISTURBANCES = ['none', 'changed', 'unchanged-bytes'] as const;
 export type Disturbance = (typeof DISTURBANCES)[number];
 
 /** A kind of sink, as far as its commands concern ts/. What else there is to it stands in its file in ts/sinks/. */
-export interface SinkKind {
+interface SinkKind {
   /** SINK_* of abi.ts. */
   readonly number: number;
   /** Name that the text form of a plan has for each of its operations. */

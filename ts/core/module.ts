@@ -12,8 +12,9 @@ const modules = new Map<Build, WebAssembly.Module>();
 export type CoreSource = Uint8Array | ArrayBuffer | URL;
 
 /**
- * Makes the core ready where it cannot be read from a file: in a page or a worker of one, before the first replay is made.
- * Without a source it is fetched from beside this module. Node.js, Deno and Bun need not call it. Throws CORE_MISSING.
+ * Makes the core ready where it cannot be read from a file: in a page or a worker of one, before the first replay is
+ * made. Without a source it is fetched from beside this module. Node.js, Deno and Bun need not call it. Throws
+ * CORE_MISSING.
  */
 export async function loadCore(source: CoreSource = artefact('core.wasm')): Promise<void> {
   try {

@@ -12,7 +12,7 @@ import { ABI_VERSION } from '../../assembly/abi.ts';
 import { artefact } from './artefact.ts';
 
 /** Bytes or an address. The addon takes both; a number has to be a safe integer. */
-export type U64 = number | bigint;
+type U64 = number | bigint;
 
 /** As Node.js's own: `errno` is negative. `syscall` is "plan" for a record that was refused before any call, and
  * "undo" when a command failed and could not be taken back: then the map is no longer what anybody asked for. */
@@ -22,7 +22,7 @@ export interface SystemError extends Error {
   readonly syscall: string;
 }
 
-export interface Handle {
+interface Handle {
   close(): void;
 }
 
@@ -61,8 +61,8 @@ export interface Reservation extends Handle {
     high: number,
   ): number;
 
-  /** Makes the page tables of what the range shows, in the background, so that its first touches cost nothing. Rejects where
-   * there is nothing to show: what comes before is done. */
+  /** Makes the page tables of what the range shows, in the background, so that its first touches cost nothing. Rejects
+   * where there is nothing to show: what comes before is done. */
   fill(gpa: U64, length: U64): Promise<void>;
   /** Gives the private memory shown in the range back to the machine: it reads as zeroes, or as its file, from now on.
    * Whole pages. Returns the bytes freed. */
@@ -99,8 +99,8 @@ export interface Backing extends Handle {
   /** Gives memory back to the machine: it reads as zeroes from now on (the copy of a file: as the file). Returns the
    * bytes freed. */
   discard(offset: U64, length: U64): bigint;
-  /** Makes all of the range resident now, in the background; several calls go on at once. Contents stay. EBUSY: a part of
-   * the private memory is not at home; ENOMEM, ENOSPC, ENXIO, EIO: there is not enough, of memory or in its file. */
+  /** Makes all of the range resident now, in the background; several calls go on at once. Contents stay. EBUSY: a part
+   * of the private memory is not at home; ENOMEM, ENOSPC, ENXIO, EIO: there is not enough, of memory or in its file. */
   populate(offset: U64, length: U64): Promise<void>;
   /** Why touching the page at `offset` has failed: words. */
   whyMissing(offset: U64): string;
@@ -171,8 +171,8 @@ export interface Vcpu extends Handle {
   readonly token: bigint;
   /** Facts of the last exit: see VcpuExit. */
   readonly exchange: ArrayBuffer;
-  /** Runs on this thread until an exit, and returns its reason: KVM_EXIT. Only another thread can kick it. When the thread
-   * is to end, by worker.terminate() or with the process, the run does too. */
+  /** Runs on this thread until an exit, and returns its reason: KVM_EXIT. Only another thread can kick it. When the
+   * thread is to end, by worker.terminate() or with the process, the run does too. */
   run(): number;
   /** Finishes the instruction that the last exit interrupted and does not go on: KVM_EXIT.INTR, or another exit if the
    * instruction has more to ask or to say. Before that, registers are those of an instruction half done. */
@@ -205,7 +205,7 @@ export interface MachineAnswers {
   readonly protectionKeysError: number;
 }
 
-export interface Native {
+interface Native {
   readonly abiVersion: number;
   /** Tries each feature, and gives back what that took. */
   askMachine(): MachineAnswers;
@@ -532,8 +532,8 @@ function readSpecial(vcpu: Vcpu): DataView {
 
 export const CPUID_FIELDS = ['function', 'index', 'flags', 'eax', 'ebx', 'ecx', 'edx'] as const;
 
-/** One answer of CPUID: `function` is EAX and `index` ECX of the question, where KVM_CPUID_FLAG_SIGNIFICANT_INDEX (1) in `flags`
- *  says that ECX matters. All are 32 bits wide. */
+/** One answer of CPUID: `function` is EAX and `index` ECX of the question, where KVM_CPUID_FLAG_SIGNIFICANT_INDEX (1)
+ *  in `flags` says that ECX matters. All are 32 bits wide. */
 export type CpuidEntry = Record<(typeof CPUID_FIELDS)[number], number>;
 
 const CPUID_ENTRY_WORDS = 10;

@@ -1,11 +1,11 @@
-// Stretches of addresses in an ordered tree: entered, taken out and found by what they touch in a time that hardly grows with
-// their number, whether they overlap or not.
+// Stretches of addresses in an ordered tree: entered, taken out and found by what they touch in a time that hardly
+// grows with their number, whether they overlap or not.
 //
 //   node   start, end: the hull of all that is below it      \  both are stretches: one search serves all levels
 //   item   start, end: what its owner says                   /
 //
-// All items are at the same depth, in order of `start`, then of `order`. A node has at most WIDTH items, and at least one
-// below the root; one that has few joins a neighbour, if there is room.
+// All items are at the same depth, in order of `start`, then of `order`. A node has at most WIDTH items, and at least
+// one below the root; one that has few joins a neighbour, if there is room.
 
 /** A stretch of addresses: never changed while it is in a tree. */
 export interface Stretch {

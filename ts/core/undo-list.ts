@@ -29,7 +29,8 @@ export class UndoList {
     while (this.#undo.length > mark) this.#undo.pop()!();
   }
 
-  /** Ends the innermost transaction: what it did is undone with the one around it, or never. Precondition: one is open. */
+  /** Ends the innermost transaction: what it did is undone with the one around it, or never. Precondition: one is open.
+   *  */
   keep(): void {
     this.#marks.pop();
     if (this.#marks.length === 0 && this.#undo.length > 0) this.#undo.length = 0;

@@ -1,5 +1,6 @@
-// Gives a core's state to its host: node export-state.mjs FILE.wasm. Every mutable global is exported, as state0, state1
-// and on; with the memory they are all that a core knows, so who copies both can put the core back to that moment.
+// Gives a core's state to its host: node export-state.mjs FILE.wasm. Every mutable global is exported, as state0,
+// state1 and on; with the memory they are all that a core knows, so who copies both can put the core back to that
+// moment.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import binaryen from 'binaryen';

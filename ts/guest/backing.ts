@@ -28,7 +28,7 @@ export function isPrivate(backing: RamBacking): boolean {
   return backing.kind === 'private' || ('copyOnWrite' in backing && backing.copyOnWrite === true);
 }
 
-export interface Wanted {
+interface Wanted {
   readonly name: string;
   readonly bytes: Address;
   /** Which the bytes fill. */

@@ -84,8 +84,8 @@ export class DeviceMemoryMapper {
     }
   }
 
-  /** Opens a descriptor's file for device regions to show, which is cheaper than the descriptor for who maps often; it is
-   *  duplicated, and may be closed at once. Default: read-only. Throws SYSTEM for a descriptor that will not do. */
+  /** Opens a descriptor's file for device regions to show, which is cheaper than the descriptor for who maps often; it
+   *  is duplicated, and may be closed at once. Default: read-only. Throws SYSTEM for a descriptor that will not do. */
   openFile(fd: number, options?: DeviceFileOptions): DeviceFile {
     const { writable = false } = validate.options(options, ['writable'], 'openFile');
     return this.#files.openHandle(fd, validate.flag(writable, 'writable'));
@@ -192,10 +192,10 @@ export class MappedRegion extends Handle {
     });
   }
 
-  /** Shows `length` bytes of a file at `offset`, over whatever was there. A descriptor is duplicated, at most once for each
-   *  file and access: it may be closed at once. All whole pages. Throws SYSTEM for a descriptor that will not do,
-   *  READONLY_OBJECT for a `DeviceFile` that is not writable and is to be, BAD_RANGE past the end of the region. What is
-   *  behind the end of the file is not there until it grows. */
+  /** Shows `length` bytes of a file at `offset`, over whatever was there. A descriptor is duplicated, at most once for
+   *  each file and access: it may be closed at once. All whole pages. Throws SYSTEM for a descriptor that will not do,
+   *  READONLY_OBJECT for a `DeviceFile` that is not writable and is to be, BAD_RANGE past the end of the region. What
+   *  is behind the end of the file is not there until it grows. */
   map(offset: Address, file: number | DeviceFile, fileOffset: Address, length: Address, writable = false): void {
     this.checkOpen();
     const most = this.length;

@@ -1,6 +1,6 @@
 // The files that device regions show: one object for each file and access, however often it is mapped, and a descriptor
-// for as long as some page of it is, or a `DeviceFile` holds it. A file that is open for writing is read through the same object, so that a page that
-// becomes read-only stays the page that it is.
+// for as long as some page of it is, or a `DeviceFile` holds it. A file that is open for writing is read through the
+// same object, so that a page that becomes read-only stays the page that it is.
 
 import { fstatSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
@@ -25,8 +25,8 @@ export class FileTable {
     this.#map = map;
   }
 
-  /** The object of a descriptor's file; a mapping of it may reach to byte `end`, even where the file ends before. Inside
-   *  the transaction that maps it. Throws SYSTEM. */
+  /** The object of a descriptor's file; a mapping of it may reach to byte `end`, even where the file ends before.
+   *  Inside the transaction that maps it. Throws SYSTEM. */
   open(fd: number, end: number, writable: boolean): SharedMemory {
     validate.integer(fd, 'fd', 0, 0x7fffffff);
     const { dev, ino, size } = systemError(`descriptor ${fd} cannot be mapped`, () => {
@@ -63,8 +63,8 @@ export class FileTable {
     });
   }
 
-  /** The object of a handle's file; a mapping of it may reach to byte `end`. Inside the transaction that maps it. Throws
-   *  CLOSED, and INVALID_ARGUMENT for a file of another manager. */
+  /** The object of a handle's file; a mapping of it may reach to byte `end`. Inside the transaction that maps it.
+   *  Throws CLOSED, and INVALID_ARGUMENT for a file of another manager. */
   objectOf(file: DeviceFile, end: number): SharedMemory {
     const { memory, writable } = file;
     if (this.#handles.get(memory)?.has(file) !== true) {
@@ -97,8 +97,8 @@ export class FileTable {
     if (handles.size === 0) this.#handles.delete(memory);
   }
 
-  /** When the open transaction has ended well, those of them are closed that are mapped nowhere any more and that no handle
-   *  holds. `mapped`: one that is mapped now. */
+  /** When the open transaction has ended well, those of them are closed that are mapped nowhere any more and that no
+   *  handle holds. `mapped`: one that is mapped now. */
   letGo(objects: Iterable<MemoryObject>, mapped?: MemoryObject): void {
     const leaving = [...objects].filter((object) => object !== mapped && this.#keys.has(object));
     if (leaving.length === 0) return;
@@ -123,8 +123,8 @@ export class FileTable {
   }
 }
 
-/** A file that device regions show, opened once: who maps parts of it again and again asks the system for the mappings alone.
- *  Closing it leaves what is mapped. */
+/** A file that device regions show, opened once: who maps parts of it again and again asks the system for the mappings
+ *  alone. Closing it leaves what is mapped. */
 export class DeviceFile extends Handle {
   readonly #files: FileTable;
   readonly #memory: SharedMemory;

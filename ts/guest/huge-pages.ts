@@ -12,7 +12,8 @@ function poolOf(pageSize: number): string {
   return `${POOLS}/hugepages-${pageSize / 1024}kB`;
 }
 
-/** Pieces that follow each other in the guest and in their backing may share a page. Throws MemoryBuildError: HUGE_PAGE_SIZE. */
+/** Pieces that follow each other in the guest and in their backing may share a page. Throws MemoryBuildError:
+ *  HUGE_PAGE_SIZE. */
 export function checkWholePages(pageSize: number, pieces: readonly RamPiece[]): void {
   for (const { gpa, length, backingOffset } of joined(pieces)) {
     if ([gpa, length, backingOffset].every((value) => BigInt(value) % BigInt(pageSize) === 0n)) continue;

@@ -80,10 +80,10 @@ export class GuestMemoryManager extends Handle {
     return this.#level(vtl).client;
   }
 
-  /** Leaves a trust level of its access to a range only `access` (`rwx` takes that back): in all its partitions, also those
-   *  that are attached later, and in its `client`. Whole pages of what is there, at GPAs without the alias map, through which
-   *  VTL2 is bound by it too. Throws EXECUTE_CONTROL where a hypervisor cannot do that; PRIVATE_TWICE with private RAM, which
-   *  cannot be seen differently; LEASED, NO_SLOTS. */
+  /** Leaves a trust level of its access to a range only `access` (`rwx` takes that back): in all its partitions, also
+   *  those that are attached later, and in its `client`. Whole pages of what is there, at GPAs without the alias map,
+   *  through which VTL2 is bound by it too. Throws EXECUTE_CONTROL where a hypervisor cannot do that; PRIVATE_TWICE
+   *  with private RAM, which cannot be seen differently; LEASED, NO_SLOTS. */
   setVtlProtection(vtl: Vtl, range: GpaRange, access: VtlAccess, options?: VtlProtectionOptions): void {
     this.checkOpen();
     const checked = checkedRange(range);
@@ -112,8 +112,8 @@ export class GuestMemoryManager extends Handle {
     return this.map.whenFree(body, options);
   }
 
-  /** Shows the guest's memory to a partition, as VTL0 or VTL2 sees it. Throws PartitionAttachError: it has then been given
-   *  nothing. */
+  /** Shows the guest's memory to a partition, as VTL0 or VTL2 sees it. Throws PartitionAttachError: it has then been
+   *  given nothing. */
   attachPartition(partition: KvmPartition | Partition, options?: { readonly vtl?: Vtl }): AttachedPartition {
     this.checkOpen();
     const { vtl = 0 } = validate.options(options, ['vtl'], 'attachPartition');
@@ -168,10 +168,10 @@ export class GuestMemoryManager extends Handle {
     });
   }
 
-  /** Gives the machine back what a range of RAM holds, as a balloon does: it reads as zeroes afterwards, or as its file where
-   *  that is copied on write. Whole pages of the backing. Returns the bytes freed. Throws LEASED, and NOT_DISCARDABLE
-   *  where it is not all visible, writable RAM without protections, or is pinned; SYSTEM, where only what comes before has
-   *  been given back. */
+  /** Gives the machine back what a range of RAM holds, as a balloon does: it reads as zeroes afterwards, or as its file
+   *  where that is copied on write. Whole pages of the backing. Returns the bytes freed. Throws LEASED, and
+   *  NOT_DISCARDABLE where it is not all visible, writable RAM without protections, or is pinned; SYSTEM, where only
+   *  what comes before has been given back. */
   discard(range: GpaRange): Address {
     this.checkOpen();
     return discard(this.#parts, checkedRange(range), [...this.#levels.values()]);
@@ -200,8 +200,8 @@ export class GuestMemoryManager extends Handle {
     return [this.what, ...this.space.text()];
   }
 
-  /** All RAM, to be kept when this manager is closed, and handed to the next one. Throws NOT_SHARED where some is private,
-   *  unless `partial` says that what is shared will do. */
+  /** All RAM, to be kept when this manager is closed, and handed to the next one. Throws NOT_SHARED where some is
+   *  private, unless `partial` says that what is shared will do. */
   sharedMemory(options?: { readonly partial?: boolean }): SharedMemoryBacking {
     this.checkOpen();
     const { partial = false } = validate.options(options, ['partial'], 'sharedMemory');
@@ -238,8 +238,8 @@ function checkedRange(range: GpaRange): GpaRange {
   return { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
 }
 
-/** RAM that was added while the guest ran. Closing it takes it from the guest, with its protections, and gives it back: ask
- *  the guest before. */
+/** RAM that was added while the guest ran. Closing it takes it from the guest, with its protections, and gives it back:
+ *  ask the guest before. */
 export class AddedRam extends Handle {
   readonly #map: MemoryMap;
   readonly #store: RamStore;

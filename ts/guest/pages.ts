@@ -100,8 +100,8 @@ export async function prefetch(
   throw new MemoryBuildError('ALLOCATION_FAILED', wrapped('RAM cannot be made resident', error).message, {}, error);
 }
 
-/** Makes the page tables of shared RAM that is resident, so that nobody pays for them at the first touch. (Private RAM brings
- *  its own along.) Where that cannot be, they come with the first touch. */
+/** Makes the page tables of shared RAM that is resident, so that nobody pays for them at the first touch. (Private RAM
+ *  brings its own along.) Where that cannot be, they come with the first touch. */
 export async function fill(va: VaSpace, ranges: readonly GpaRange[]): Promise<void> {
   const { reservation } = memoryOf(va);
   for (const { gpa, length } of ranges) {

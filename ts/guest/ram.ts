@@ -9,10 +9,10 @@ import type { MemoryMap } from '../map/map.ts';
 import type { GpaRange, RamPiece } from './layout.ts';
 
 /** RAM is seen before every device. */
-export const RAM_PRIORITY = 255;
+const RAM_PRIORITY = 255;
 
 /** Visibility of a piece of RAM: none, so that what lies below shows through; without writes; or as RAM. */
-export const RAM_VISIBILITIES = ['unmapped', 'read-only', 'read-write'] as const;
+const RAM_VISIBILITIES = ['unmapped', 'read-only', 'read-write'] as const;
 export type RamVisibility = (typeof RAM_VISIBILITIES)[number];
 
 export interface RamRegion extends RamPiece {

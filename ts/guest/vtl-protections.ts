@@ -1,4 +1,5 @@
-// The protections of a trust level as they were asked for: disjoint stretches, of which neighbours that are alike are one.
+// The protections of a trust level as they were asked for: disjoint stretches, of which neighbours that are alike are
+// one.
 
 import { RangeTree, type Stretch } from '../core/range-tree.ts';
 

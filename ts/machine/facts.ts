@@ -13,8 +13,8 @@ export interface MachineFacts {
   readonly addonError?: string;
   readonly kvm: KvmFacts;
   readonly hugePages: readonly HugePagePool[];
-  /** Who gets transparent huge pages: `always`, `madvise` or `never` for private memory; for shared memory also `advise`,
-   *  `within_size`, `deny` or `force`. Undefined: the kernel has none. */
+  /** Who gets transparent huge pages: `always`, `madvise` or `never` for private memory; for shared memory also
+   *  `advise`, `within_size`, `deny` or `force`. Undefined: the kernel has none. */
   readonly transparentHugePages: { readonly anonymous?: string; readonly shared?: string };
   readonly numaNodes: readonly number[];
   readonly userfaultfd: UserfaultfdFacts;

@@ -139,8 +139,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     }
   }
 
-  /** All of it or nothing. Throws PLAN_PENDING while another one is carried out: also when the core has done its part, but
-   *  partitions are resumed, the plan is announced, the trace written. */
+  /** All of it or nothing. Throws PLAN_PENDING while another one is carried out: also when the core has done its part,
+   *  but partitions are resumed, the plan is announced, the trace written. */
   transaction<Result>(body: () => Result): Result {
     const ended = this.attempt(body);
     if (!ended.hasHappened || ended.error !== undefined) throw ended.error;
@@ -153,8 +153,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     return this.#enter(body, undefined);
   }
 
-  /** Shows the plan that `body` would make to `look`, and makes none: what `body` did is taken back. Throws INVALID_ARGUMENT
-   *  inside a transaction. */
+  /** Shows the plan that `body` would make to `look`, and makes none: what `body` did is taken back. Throws
+   *  INVALID_ARGUMENT inside a transaction. */
   preview(body: () => unknown, look: PlanObserver): void {
     this.checkOpen();
     if (this.isBusy) throw validate.invalid('a plan cannot be asked for inside a transaction');
@@ -167,8 +167,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     try {
       return this.#carryThrough(body, look);
     } catch (cause) {
-      // What is expected comes back as a value. This came between two steps, as when the call stack has run out: nobody knows
-      // how far they came. Nothing is called here.
+      // What is expected comes back as a value. This came between two steps, as when the call stack has run out: nobody
+      // knows how far they came. Nothing is called here.
       this.#broken ??= { cause };
       return { hasHappened: false, error: cause };
     }
@@ -277,8 +277,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     this.#spoiled ??= { depth: this.#undo.depth, cause };
   }
 
-  /** The core's transactions and those of this side are the same, and both know of no plan that nobody carries out. Throws
-   *  POISONED. */
+  /** The core's transactions and those of this side are the same, and both know of no plan that nobody carries out.
+   *  Throws POISONED. */
   #checkAgreement(): void {
     if (this.core.isBroken || this.#isEnding || this.core.open === this.#undo.depth) return;
     const cause = new Error('the core has other transactions open than the memory map');

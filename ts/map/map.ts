@@ -34,9 +34,10 @@ import { type WaitOptions, whenFree } from './when-free.ts';
 export interface MemoryMapOptions {
   /** Which overlaps of regions are allowed. Default `layered`: any. */
   readonly policy?: Policy;
-  /** Takes a trace of everything that happens to the map, as text: a stream, or anything with `write`. If `write` throws,
-   *  the recording ends there, and a warning of the process (`code` RECORDING_ENDED) says why: the change that it was
-   *  told of has happened, and the map goes on. What it throws at the first line comes out of the constructor. */
+  /** Takes a trace of everything that happens to the map, as text: a stream, or anything with `write`. If `write`
+   *  throws, the recording ends there, and a warning of the process (`code` RECORDING_ENDED) says why: the change that
+   *  it was told of has happened, and the map goes on. What it throws at the first line comes out of the constructor.
+   *  */
   readonly record?: TraceOutput;
   /** Bytes that the core may use for its records; what only takes away may use more. Default: nearly 4 GiB. */
   readonly maxMemory?: number;
@@ -157,8 +158,8 @@ export class MemoryMap extends Handle {
     return this.#context.transaction(body);
   }
 
-  /** The plan that `body` would make as a transaction, and makes none: what it does to the map is taken back. Leases are not
-   *  asked. Throws what the map refuses, and INVALID_ARGUMENT inside a transaction. */
+  /** The plan that `body` would make as a transaction, and makes none: what it does to the map is taken back. Leases
+   *  are not asked. Throws what the map refuses, and INVALID_ARGUMENT inside a transaction. */
   plan<Result>(body: SyncBody<Result>): PlannedChange {
     this.checkOpen();
     if (typeof body !== 'function') throw validate.invalid('a plan needs a function');
@@ -184,10 +185,10 @@ export class MemoryMap extends Handle {
   }
 
   /** The same, which waits where memory is leased that it would change: until then the guest has no more access to that
-   *  memory than after the change, and nobody gets a new lease that the change would break. `body` is called again after
-   *  each wait: what it did before was taken back. Throws what a transaction throws; LEASED at the deadline and ABORTED with
-   *  who held on, and has then changed nothing. Where the guest could not be given its access back, `cause` says why, and
-   *  that is done with the next transaction. */
+   *  memory than after the change, and nobody gets a new lease that the change would break. `body` is called again
+   *  after each wait: what it did before was taken back. Throws what a transaction throws; LEASED at the deadline and
+   *  ABORTED with who held on, and has then changed nothing. Where the guest could not be given its access back,
+   *  `cause` says why, and that is done with the next transaction. */
   whenFree<Result>(body: SyncBody<Result>, options?: WaitOptions): Promise<Result> {
     return whenFree(this.#context, body, options);
   }
@@ -307,8 +308,8 @@ export class MemoryMap extends Handle {
 
   /** Takes everything away from partitions and VA spaces, and ends all handles. Memory objects and partitions stay
    *  their owner's. Leases that are still held end, and a warning of the process (`code` LEASES_ENDED) says who held
-   *  what. Throws IN_USE inside a transaction, and PLAN_FAILED where a partition keeps its slots: nothing has happened then,
-   *  and leases go on. Once no partition has slots any more, it is closed, whatever else fails. */
+   *  what. Throws IN_USE inside a transaction, and PLAN_FAILED where a partition keeps its slots: nothing has happened
+   *  then, and leases go on. Once no partition has slots any more, it is closed, whatever else fails. */
   protected override release(): void {
     const context = this.#context;
     if (context.isBusy && !context.isBroken)

@@ -1,5 +1,5 @@
-// Waiting until memory is free to be changed: the guest is kept away from what is leased, nobody gets a new lease there,
-// and when the last one has ended the change is made and the guest's access given back, in one step.
+// Waiting until memory is free to be changed: the guest is kept away from what is leased, nobody gets a new lease
+// there, and when the last one has ended the change is made and the guest's access given back, in one step.
 
 import * as abi from '../../assembly/abi.ts';
 import type { Change, HeldLease } from '../access/lease-table.ts';

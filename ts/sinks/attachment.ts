@@ -47,8 +47,8 @@ function checkLargestSlot(bytes: Address): void {
   throw validate.invalid(`largestSlot must be at least a page of 0x1000 bytes, not ${formatHex(bytes)}`);
 }
 
-/** The attachments of partitions that are not this package's. Who still has such a partition has its memory too: a map that
- *  was dropped is not collected before it. */
+/** The attachments of partitions that are not this package's. Who still has such a partition has its memory too: a map
+ *  that was dropped is not collected before it. */
 const attachedTo = new WeakMap<Partition, Set<Attachment>>();
 
 /** A slot that a partition has now. */
@@ -119,7 +119,8 @@ export class Attachment extends Sink {
     }));
   }
 
-  /** Whether its partition was shut down, because memory could not be taken away from it: it has no slots, and gets none. */
+  /** Whether its partition was shut down, because memory could not be taken away from it: it has no slots, and gets
+   *  none. */
   get isShutDown(): boolean {
     this.checkOpen();
     return this.context.core.isDown(this.id);

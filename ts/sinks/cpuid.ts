@@ -1,11 +1,11 @@
-// CPUID as a monitor must give it: KVM says what this machine can, and knows nothing of the guest's processors, of which its
-// answers describe those of the host.
+// CPUID as a monitor must give it: KVM says what this machine can, and knows nothing of the guest's processors, of
+// which its answers describe those of the host.
 
 import type { CpuidEntry } from '../core/native.ts';
 
 export interface CpuidOptions {
-  /** vCPUs that are cores of one package, 1 to 256: vCPU 0 and those after it, then as many more. Default 1: each vCPU is
-   *  a package. */
+  /** vCPUs that are cores of one package, 1 to 256: vCPU 0 and those after it, then as many more. Default 1: each vCPU
+   *  is a package. */
   readonly cores?: number;
 }
 
@@ -30,8 +30,8 @@ const ECX_MATTERS = 1;
 const THREAD_LEVEL = 0x100;
 const CORE_LEVEL = 0x200;
 
-/** `supported`, as KVM says it, made that of a guest's processor: there is a hypervisor, and `cores` a package. APIC IDs are 0:
- *  see `withApicId`. `hasDeadlineTimer`: the local APIC is KVM's, and has one. */
+/** `supported`, as KVM says it, made that of a guest's processor: there is a hypervisor, and `cores` a package. APIC
+ *  IDs are 0: see `withApicId`. `hasDeadlineTimer`: the local APIC is KVM's, and has one. */
 export function guestCpuid(
   supported: readonly CpuidEntry[],
   { cores, hasDeadlineTimer }: { cores: number; hasDeadlineTimer: boolean },

@@ -96,9 +96,9 @@ export class KvmPartition extends Handle implements PartitionFacts {
     return systemError(this.what, () => this.#vm.checkExtension(checked));
   }
 
-  /** What CPUID answers by default: everything that this machine and KVM can give a guest, that there is a hypervisor, and how
-   *  many cores a package has. A list of the caller's own, to be edited and handed to `createVcpu`; after `createIrqchip`,
-   *  where it is called, because it has the local APIC's timer then. Throws SYSTEM. */
+  /** What CPUID answers by default: everything that this machine and KVM can give a guest, that there is a hypervisor,
+   *  and how many cores a package has. A list of the caller's own, to be edited and handed to `createVcpu`; after
+   *  `createIrqchip`, where it is called, because it has the local APIC's timer then. Throws SYSTEM. */
   supportedCpuid(options?: CpuidOptions): CpuidEntry[] {
     this.checkOpen();
     const { cores = 1 } = validate.options(options, ['cores'], 'supportedCpuid');
@@ -109,8 +109,8 @@ export class KvmPartition extends Handle implements PartitionFacts {
     });
   }
 
-  /** Makes a vCPU, to which CPUID answers by the entries of `cpuid`, default `supportedCpuid()`; its APIC ID, which is `id`, is
-   *  put in wherever CPUID tells it. Throws SYSTEM; E2BIG for more entries than KVM takes. */
+  /** Makes a vCPU, to which CPUID answers by the entries of `cpuid`, default `supportedCpuid()`; its APIC ID, which is
+   *  `id`, is put in wherever CPUID tells it. Throws SYSTEM; E2BIG for more entries than KVM takes. */
   createVcpu(id: number, options?: VcpuOptions): Vcpu {
     this.checkOpen();
     const checked = validate.integer(id, 'id', 0, 0x7fffffff);

@@ -23,18 +23,18 @@ export interface PartitionFacts {
   readonly canExecuteProtect?: boolean;
   /** Memory slots that it can have. */
   readonly slotLimit: number;
-  /** Bytes that one slot can have: longer stretches of memory get several, cut where an address is a multiple of the largest
-   *  power of two within this. At least a page. Default: any number. */
+  /** Bytes that one slot can have: longer stretches of memory get several, cut where an address is a multiple of the
+   *  largest power of two within this. At least a page. Default: any number. */
   readonly largestSlot?: Address;
 }
 
-/** A monitor's own hypervisor. Its methods may throw: the plan is then taken back. They must not change the map. `pause` and
- *  `resume` (both or neither) hold its vCPUs around plans that would let them miss bytes; a `pause` that throws stops the change,
- *  a `resume` that throws is RESUME_FAILED after it. */
+/** A monitor's own hypervisor. Its methods may throw: the plan is then taken back. They must not change the map.
+ *  `pause` and `resume` (both or neither) hold its vCPUs around plans that would let them miss bytes; a `pause` that
+ *  throws stops the change, a `resume` that throws is RESUME_FAILED after it. */
 export interface Partition extends PartitionFacts, Partial<Pausable> {
   addSlot(slot: MemorySlot): void;
   deleteSlot(slot: MemorySlot): void;
-  /** Takes all memory from the guest and stops it for good, because a slot could not be taken away: a guest that keeps access
-   *  to memory which is used for something else is worse. It is given no slots any more. */
+  /** Takes all memory from the guest and stops it for good, because a slot could not be taken away: a guest that keeps
+   *  access to memory which is used for something else is worse. It is given no slots any more. */
   shutDown?(): void;
 }

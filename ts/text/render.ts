@@ -86,8 +86,8 @@ function accessOf(kind: string, readonly: boolean): string {
   return kind === 'rom' || readonly ? 'r-' : 'rw';
 }
 
-/** Regions with everything in them, at addresses counted from the start of each, strongest first; then what their aliases
- *  show. */
+/** Regions with everything in them, at addresses counted from the start of each, strongest first; then what their
+ *  aliases show. */
 export function renderTrees(core: Core, roots: readonly number[], names: Names): string[] {
   const lines: string[] = [];
   const waiting = [...roots];
@@ -160,7 +160,7 @@ export function renderPlan(core: Core, plan: PlanFacts, names: Names): string[] 
 }
 
 /** Commands, in order: what is done, to whom, where, how many bytes; access and memory; the region there. */
-export function renderCommands(commands: readonly Command[], names: Names): string[] {
+function renderCommands(commands: readonly Command[], names: Names): string[] {
   const range = rangesIn(commands.map(({ gpa, length }) => ({ start: gpa, last: lastOf(gpa, length) })));
   return aligned(
     commands.map((command) => [

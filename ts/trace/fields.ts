@@ -7,7 +7,7 @@ import { type Address, toAddress, WHOLE_SPACE } from '../core/address.ts';
 export const MAX_TRACE_ID = 0x7fffffff;
 
 /** One kind of value. */
-export interface FieldType<Value> {
+interface FieldType<Value> {
   /** Completes the sentence "the field must be …". */
   readonly must: string;
   /** The value that a JSON value stands for; undefined if it stands for none. */

@@ -1,4 +1,5 @@
-// What users have in their files: a trace or a memory map, plain or compressed. That it is a trace, the first line says.
+// What users have in their files: a trace or a memory map, plain or compressed. That it is a trace, the first line
+// says.
 
 import { MembackingError } from '../core/errors.ts';
 import { importMaps } from './import/maps.ts';

@@ -1,5 +1,5 @@
-// Layers: where each region stands in an address space, seen or hidden. The flat view is what is left of them when every
-// byte is given to the first layer that has it.
+// Layers: where each region stands in an address space, seen or hidden. The flat view is what is left of them when
+// every byte is given to the first layer that has it.
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, toAddress } from '../core/address.ts';

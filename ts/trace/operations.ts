@@ -1,5 +1,5 @@
-// The operations of a trace, one row each: its fields in the order in which they are written, and what replaying it does.
-// Reader, writer, scanner, recorder and replay know operations by this table alone.
+// The operations of a trace, one row each: its fields in the order in which they are written, and what replaying it
+// does. Reader, writer, scanner, recorder and replay know operations by this table alone.
 
 import * as abi from '../../assembly/abi.ts';
 import { LAST_ADDRESS, lastByte, WHOLE_SPACE } from '../core/address.ts';

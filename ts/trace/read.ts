@@ -19,7 +19,8 @@ export interface TraceStream {
   readonly batches: AsyncIterable<readonly TraceOperation[]>;
 }
 
-/** A trace from chunks of its plain bytes, such as `readChunks` gives. Throws the TRACE_ codes, here and while iterating. */
+/** A trace from chunks of its plain bytes, such as `readChunks` gives. Throws the TRACE_ codes, here and while
+ *  iterating. */
 export async function openTrace(chunks: AsyncIterable<Uint8Array>): Promise<TraceStream> {
   if (typeof chunks?.[Symbol.asyncIterator] !== 'function') {
     throw validate.invalid('chunks must be an async iterable of bytes, such as readChunks(path) gives');

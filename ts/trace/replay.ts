@@ -16,7 +16,7 @@ import {
 } from './operations.ts';
 
 /** Told of what a trace makes outside the core, before the transaction that it is made in ends. */
-export type ReplayHooks = {
+type ReplayHooks = {
   readonly [Op in 'space' | 'object' | 'va' | 'attach']?: (made: number, operation: OperationOf<Op>) => void;
 };
 
@@ -85,7 +85,8 @@ export class Replayer implements ReplayTarget {
     this.#undo.add(() => ids.set(id, made));
   };
 
-  /** The core's ids of everything of a kind that the trace has made and not ended, in the order in which it was made. */
+  /** The core's ids of everything of a kind that the trace has made and not ended, in the order in which it was made.
+   *  */
   live(table: Table): Iterable<number> {
     return this.#ids[table].values();
   }

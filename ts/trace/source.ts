@@ -7,7 +7,7 @@ import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
 
 /** Largest input that `readText` takes, in bytes after decompression. */
-export const MAX_TEXT_BYTES = 64 * 1024 * 1024;
+const MAX_TEXT_BYTES = 64 * 1024 * 1024;
 
 const READ_BYTES = 256 * 1024;
 

@@ -1,3 +1,5 @@
+// Addresses as people type them.
+
 import type { Address } from '../core-index.ts';
 
 /** An address as people write it, hexadecimal with or without 0x: "c8000", "0xc8000". Undefined if it is none. */

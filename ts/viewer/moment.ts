@@ -11,7 +11,7 @@ export interface Moment {
 }
 
 /** A layer, in a row below all that hide a part of it. */
-export interface StackedLayer extends TraceLayer, Span {
+interface StackedLayer extends TraceLayer, Span {
   readonly row: number;
   /** Ascending. */
   readonly visible: readonly Span[];
@@ -47,7 +47,7 @@ export function scaleOf(kind: 'compressed' | 'true', ...moments: readonly Moment
 }
 
 /** The range that contains an address. */
-export function rangeAt<Range extends Span>(ranges: readonly Range[], address: number): Range | undefined {
+function rangeAt<Range extends Span>(ranges: readonly Range[], address: number): Range | undefined {
   const range = ranges[firstEndingAfter(ranges, address)];
   return range !== undefined && range.start <= address ? range : undefined;
 }

@@ -1,5 +1,5 @@
-// Scales: from guest-physical addresses to places between 0 and 1, and back. Addresses are doubles here: exact to the page
-// in all of 2^64, to the byte up to 2^53.
+// Scales: from guest-physical addresses to places between 0 and 1, and back. Addresses are doubles here: exact to the
+// page in all of 2^64, to the byte up to 2^53.
 
 import type { Address } from '../core-index.ts';
 

@@ -8,7 +8,7 @@ const STATUS: Readonly<Record<number, number>> = { 10: 0x26, 11: 0x02, 13: 0x80 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-export interface RamSizes {
+interface RamSizes {
   /** Bytes of RAM from address 0 on. */
   readonly low: number;
   /** Bytes of RAM from 4 GiB on. */

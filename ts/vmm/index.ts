@@ -1,4 +1,5 @@
-// A small PC-style monitor: an example of what membacking is for, and a start for one's own. It uses what every user can.
+// A small PC-style monitor: an example of what membacking is for, and a start for one's own. It uses what every user
+// can.
 
 export { assemble, type CodePart } from './assemble.ts';
 export {

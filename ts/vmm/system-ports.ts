@@ -2,7 +2,7 @@
 
 import type { PortBus } from './ports.ts';
 
-export interface SystemWires {
+interface SystemWires {
   /** The firmware logs a byte. */
   log(byte: number): void;
   /** The guest wants to begin anew. */

@@ -11,7 +11,7 @@ export interface Side {
   run(): void | Promise<void>;
 }
 
-export interface Comparison {
+interface Comparison {
   readonly what: string;
   readonly ours: Side;
   readonly baseline: Side & { readonly what: string };

@@ -68,7 +68,8 @@ class Matcher {
     }
   }
 
-  /** Regions that went to another parent or lost theirs: only where no two come into question. False if there were none. */
+  /** Regions that went to another parent or lost theirs: only where no two come into question. False if there were
+   *  none. */
   pairStrays(): boolean {
     const before = this.lastOf.size;
     const keyOf = (map: ImportedMap, r: ImportedRegion) => `${identity(map, r)} ${SAME_SIZE(r)}`;

@@ -1,6 +1,6 @@
-// Memory maps as a trace. Every map becomes one tree of regions with its address spaces; maps of the same address spaces
-// are moments of one tree, and only what changed between two of them is said. Maps of different address spaces share
-// nothing. One moment is one transaction.
+// Memory maps as a trace. Every map becomes one tree of regions with its address spaces; maps of the same address
+// spaces are moments of one tree, and only what changed between two of them is said. Maps of different address spaces
+// share nothing. One moment is one transaction.
 
 import * as abi from '../../../assembly/abi.ts';
 import { toAddress } from '../../core/address.ts';
@@ -11,7 +11,7 @@ import type { TraceOperation } from '../operations.ts';
 import type { ImportedKind, ImportedMap, ImportedRegion, ImportedView } from './imported.ts';
 import { matchRegions } from './match.ts';
 
-export interface MomentsTrace {
+interface MomentsTrace {
   readonly operations: readonly TraceOperation[];
   readonly moments: readonly Moment[];
 }

@@ -7,13 +7,13 @@ import type { FlatRow } from './mtree-text.ts';
 import { type Budget, type Candidate, candidatesAt, flatViewOf, type Step } from './resolve.ts';
 
 /** An address space's root, and the rows that the text shows for it. */
-export interface Known {
+interface Known {
   readonly root: BuiltRegion;
   readonly rows: readonly FlatRow[];
 }
 
 /** A place where the tree does not show what the text says: the row, or nothing. */
-export interface Difference {
+interface Difference {
   readonly address: bigint;
   readonly ours: ImportedRow | undefined;
   readonly theirs: FlatRow | undefined;

@@ -7,7 +7,7 @@ import { WHOLE } from './imported.ts';
 import { linesOf, MAX_LINE, RegionCount, type TextLine, textError } from './lines.ts';
 
 /** What QEMU prints of a region: what it is, or `old` in texts that say only whether it can be read and written. */
-export type MtreeType = 'ram' | 'rom' | 'romd' | 'ramd' | 'i/o' | 'old';
+type MtreeType = 'ram' | 'rom' | 'romd' | 'ramd' | 'i/o' | 'old';
 
 export interface MtreeLine {
   /** In the text, from 1. */

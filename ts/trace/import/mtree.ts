@@ -1,5 +1,6 @@
 // QEMU's `info mtree` and `info mtree -f` as maps: one a moment. The tree is what is taken; the flat view beside it
-// settles what the tree leaves open, shows the address spaces that the tree has not, and is all there is without a tree.
+// settles what the tree leaves open, shows the address spaces that the tree has not, and is all there is without a
+// tree.
 
 import { MembackingError } from '../../core/errors.ts';
 import {
