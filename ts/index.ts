@@ -104,7 +104,7 @@ export type { TraceOperation } from './trace/operations.ts';
 export { MAX_LINE_BYTES, openTrace, parseTrace, type TraceStream } from './trace/read.ts';
 export type { TraceOutput } from './trace/recorder.ts';
 export { sampleTrace } from './trace/sample.ts';
-export { readChunks, readText } from './trace/source.ts';
+export { type ReadOptions, readChunks, readText } from './trace/source.ts';
 export { formatHeader, formatOperation, formatTrace } from './trace/write.ts';
 
 // ---- Text --------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ Napi::Value ReservationHandle::create(const Napi::CallbackInfo& info) {
 
 Napi::Value ReservationHandle::fromToken(const Napi::CallbackInfo& info) {
   auto reservation = Registry<Reservation>::instance().find(toU64(info[0], "token"));
-  if (!reservation) throwCoded(info.Env(), "ERR_CLOSED", "The Reservation of this token is closed");
+  if (!reservation) throwCoded(info.Env(), "ERR_CLOSED", "no VA space that is open in this process has this token");
   return wrap(info.Env(), std::move(reservation));
 }
 

@@ -61,7 +61,7 @@ void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
 
 Napi::Value VcpuHandle::fromToken(const Napi::CallbackInfo& info) {
   auto vcpu = Registry<Vcpu>::instance().find(toU64(info[0], "token"));
-  if (!vcpu) throwCoded(info.Env(), "ERR_CLOSED", "The Vcpu of this token is closed");
+  if (!vcpu) throwCoded(info.Env(), "ERR_CLOSED", "no vCPU that is open in this process has this token");
   return wrap(info.Env(), std::move(vcpu));
 }
 

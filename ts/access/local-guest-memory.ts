@@ -3,6 +3,7 @@
 import { inspect } from 'node:util';
 import { type Address, high, low } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
+import { keepInThread } from '../core/handle.ts';
 import type { Reservation, Width } from '../core/native.ts';
 import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
@@ -36,6 +37,7 @@ export class LocalGuestMemory implements GuestMemory {
   /** @internal Made by VaSpace: `what` it is, for messages. */
   constructor(what: string, space: LeasedSpace) {
     validate.madeBy('MemoryMap.attachVaSpace, as `memory`', space);
+    keepInThread(this);
     this.#what = what;
     this.#space = space;
     this.#facts = space.reservation.facts;

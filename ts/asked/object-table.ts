@@ -75,6 +75,7 @@ export class ObjectTable implements ObjectUser {
     this.#ids.set(object, id);
     this.#objects.set(id, object);
     this.#context.names.objects.set(id, object.name);
+    this.#context.names.objectSizes.set(id, object.size);
     object.addUser(this.#self);
   }
 
@@ -84,6 +85,7 @@ export class ObjectTable implements ObjectUser {
     this.#ids.delete(object);
     this.#objects.delete(id);
     this.#context.names.objects.delete(id);
+    this.#context.names.objectSizes.delete(id);
     this.#context.native.clearObject(id);
   }
 }

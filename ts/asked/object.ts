@@ -5,7 +5,7 @@ import { whenCollected } from '../core/collected.ts';
 import { Handle } from '../core/handle.ts';
 import type { ObjectKind } from '../core/kinds.ts';
 import { type Backing, native } from '../core/native.ts';
-import { fileSize, obtainedFromSystem } from '../core/system.ts';
+import { describedFile, fileSize, obtainedFromSystem } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 
 /** A user of an object, told when its handle is closed: mappings that are left keep its contents. */
@@ -147,7 +147,7 @@ export class SharedMemory extends MemoryObject {
     const mayWrite = validate.flag(writable, 'writable');
     return new SharedMemory(
       checkedName,
-      obtainedFromSystem(`descriptor ${checkedFd} cannot be mapped`, () =>
+      obtainedFromSystem(unmappable(checkedFd), () =>
         native().Backing.fromFd(
           checkedFd,
           size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
@@ -193,7 +193,7 @@ export class PrivateMemory extends MemoryObject {
     const checkedName = validate.text(name, 'name');
     return new PrivateMemory(
       checkedName,
-      obtainedFromSystem(`descriptor ${checkedFd} cannot be mapped`, () =>
+      obtainedFromSystem(unmappable(checkedFd), () =>
         native().Backing.privateFile(
           checkedFd,
           size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
@@ -201,4 +201,8 @@ export class PrivateMemory extends MemoryObject {
       ),
     );
   }
+}
+
+function unmappable(fd: number): () => string {
+  return () => `${describedFile(fd)} cannot be mapped`;
 }

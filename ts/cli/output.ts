@@ -5,6 +5,7 @@ import { styleText } from 'node:util';
 import { COLORS } from './arguments.ts';
 import { isOutputClosed } from './closed-output.ts';
 import { UsageError } from './command.ts';
+import { clearProgress } from './progress.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -17,6 +18,7 @@ export async function print(text: string): Promise<void> {
     throw Object.assign(new Error('standard output is closed'), { code: 'EBADF', syscall: 'write' });
   }
   isChecked = true;
+  clearProgress();
   if (!process.stdout.write(text)) await once(process.stdout, 'drain');
 }
 
@@ -41,6 +43,7 @@ export function styled(style: Style, text: string, stream: NodeJS.WriteStream = 
 
 /** `membacking: message`. What came from outside gives no orders to the terminal. */
 export function complain(kind: 'error' | 'note' | 'bug', message: string): void {
+  clearProgress();
   const heading = styled(
     kind === 'note' ? 'yellow' : 'red',
     `membacking: ${kind === 'error' ? '' : `${kind}: `}`,

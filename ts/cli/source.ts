@@ -9,6 +9,7 @@ import {
   type TraceReplayOptions,
 } from '../index.ts';
 import { complain } from './output.ts';
+import { Progress } from './progress.ts';
 
 interface ReplayFileOptions extends Pick<TraceReplayOptions, 'onPlan'> {
   readonly onHeader?: (header: TraceHeader) => void;
@@ -20,7 +21,17 @@ interface ReplayFileOptions extends Pick<TraceReplayOptions, 'onPlan'> {
 
 /** Replays a trace or a map. Throws MembackingError with the file, and the line where there is one. */
 export async function replayFile(file: string, options: ReplayFileOptions = {}): Promise<TraceReplay> {
-  const { kind, header, notes, batches } = await named(file, () => openOperations(file));
+  const progress = new Progress(file);
+  try {
+    return await replayed(file, progress, options);
+  } finally {
+    progress.end();
+  }
+}
+
+async function replayed(file: string, progress: Progress, options: ReplayFileOptions): Promise<TraceReplay> {
+  const onProgress = progress.advance.bind(progress);
+  const { kind, header, notes, batches } = await named(file, () => openOperations(file, { onProgress }));
   for (const note of notes) complain('note', note);
   options.onHeader?.(header);
   const replay = new TraceReplay({ policy: header.policy, ...(options.onPlan && { onPlan: options.onPlan }) });

@@ -71,6 +71,18 @@ export interface CoreFailure {
   readonly id: number | undefined;
   readonly other: number | undefined;
   readonly address: Address;
+  /** What was tried with the region; undefined where no region refused it. */
+  readonly attempt: Attempt | undefined;
+}
+
+/** What a region may refuse, with what the refusal depends on. */
+export interface Attempt {
+  readonly what: 'map' | 'unmap' | 'place' | 'retarget';
+  /** Bytes of the range; undefined where there is none. */
+  readonly length: Address | undefined;
+  /** Of the region: KIND_* of abi.ts, and bytes. */
+  readonly kind: number;
+  readonly size: Address;
 }
 
 /** All that a core knew at one moment. */
@@ -190,7 +202,7 @@ export class Core {
     return result;
   }
 
-  #error(result: number): MembackingError {
+  #error(result: number, what?: Attempt['what'], length?: Address): MembackingError {
     const id = this.#wasm.failedId() >>> 0;
     const other = this.#wasm.otherId() >>> 0;
     const failure: CoreFailure = {
@@ -198,9 +210,15 @@ export class Core {
       id: id === 0 ? undefined : id - 1,
       other: other === 0 ? undefined : other - 1,
       address: toAddress(BigInt.asUintN(64, this.#failedAddress())),
+      attempt: what === undefined || id === 0 ? undefined : this.#attempt(what, id - 1, length),
     };
     const { message, details } = this.#explain(failure);
     return new MembackingError(failure.code, message, { details });
+  }
+
+  #attempt(what: Attempt['what'], region: number, length: Address | undefined): Attempt | undefined {
+    if (this.#wasm.readRegion(region) < 0) return undefined; // there is none
+    return { what, length, kind: this.region(region).kind, size: this.regionSize(region) };
   }
 
   // ---- Transactions and plans --------------------------------------------------------------------
@@ -310,7 +328,8 @@ export class Core {
     this.#check(this.#wasm.regionDestroy(id));
   }
   place(id: number, parent: number, offset: Address, priority: number): void {
-    this.#check(this.#wasm.regionPlace(id, parent, low(offset), high(offset), priority));
+    const result = this.#wasm.regionPlace(id, parent, low(offset), high(offset), priority);
+    if (result < 0) throw this.#error(result, 'place');
   }
   remove(id: number): void {
     this.#check(this.#wasm.regionRemove(id));
@@ -330,7 +349,8 @@ export class Core {
     this.#check(this.#wasm.regionSetFlags(id, flags, mask));
   }
   retarget(id: number, offset: Address): void {
-    this.#check(this.#wasm.aliasRetarget(id, low(offset), high(offset)));
+    const result = this.#wasm.aliasRetarget(id, low(offset), high(offset));
+    if (result < 0) throw this.#error(result, 'retarget');
   }
   createSpace(root: number, offset: Address): number {
     return this.#check(this.#wasm.spaceCreate(root, low(offset), high(offset)));
@@ -351,12 +371,13 @@ export class Core {
   map(region: number, offset: Address, length: Address, object: number, objectOffset: Address, flags: number): void {
     const from = low(objectOffset);
     const fromHigh = high(objectOffset);
-    this.#check(
-      this.#wasm.map(region, low(offset), high(offset), low(length), high(length), object, from, fromHigh, flags),
-    );
+    const at = low(offset);
+    const result = this.#wasm.map(region, at, high(offset), low(length), high(length), object, from, fromHigh, flags);
+    if (result < 0) throw this.#error(result, 'map', length);
   }
   unmap(region: number, offset: Address, length: Address): void {
-    this.#check(this.#wasm.unmap(region, low(offset), high(offset), low(length), high(length)));
+    const result = this.#wasm.unmap(region, low(offset), high(offset), low(length), high(length));
+    if (result < 0) throw this.#error(result, 'unmap', length);
   }
   /** `largestSlot`: bytes. */
   createPartition(slots: number, largestSlot: Address = WHOLE_SPACE): number {

@@ -1,13 +1,28 @@
 // Base of every handle: close(), which may be called twice, an error of its own for use after that, and a text form.
 
 import { inspect } from 'node:util';
+import * as workerThreads from 'node:worker_threads';
 import { MembackingError } from './errors.ts';
 import { printable } from './printable.ts';
+
+/** Mark of an object that structured cloning (`postMessage`, `structuredClone`) refuses, where it would make an empty
+ *  one of it. Node.js has a way to say so from version 22.10 on; before, a function that it shows in its message does. */
+export const keepInThread: (object: object) => void =
+  (workerThreads as { markAsUncloneable?: (object: object) => void }).markAsUncloneable ??
+  ((object) => {
+    Object.defineProperty(object, 'uncloneable', { value: handlesStayInTheirThread, enumerable: true });
+  });
+
+function handlesStayInTheirThread(): void {}
 
 export abstract class Handle implements Disposable {
   #closed = false;
   /** Description for messages: `region "ram"`. */
   protected abstract get what(): string;
+
+  constructor() {
+    keepInThread(this);
+  }
 
   get closed(): boolean {
     return this.#closed;

@@ -1,13 +1,16 @@
 // The names of what the core knows only by number: for messages and the text form.
 
 import { MAX_DEPTH } from '../../assembly/abi.ts';
-import { formatHex } from './address.ts';
-import type { CoreFailure } from './core.ts';
+import { type Address, formatHex } from './address.ts';
+import type { Attempt, CoreFailure } from './core.ts';
 import type { CoreErrorCode } from './errors.ts';
+import { regionKindName } from './kinds.ts';
 
 export class Names {
   readonly regions = new Map<number, string>();
   readonly objects = new Map<number, string>();
+  /** Bytes of objects, as far as somebody has said them. */
+  readonly objectSizes = new Map<number, Address>();
   readonly spaces = new Map<number, string>();
   readonly partitions = new Map<number, string>();
   readonly sinks = new Map<number, string>();
@@ -47,19 +50,34 @@ function quoted(names: Map<number, string>, id: number | undefined, kind: string
 /** Said of a change that is made while another one is carried out. */
 export const PLAN_PENDING = 'a change of the memory map is being carried out: make this one when that one has returned';
 
+/** What kinds of regions something can be done to. */
+const KIND_RULES: Readonly<Record<Attempt['what'], string>> = {
+  map: 'memory is mapped into regions of kind "ram", "rom" and "device" alone',
+  unmap: 'memory is mapped in regions of kind "ram", "rom" and "device" alone',
+  place: 'nothing is placed in it: place it in what it shows',
+  retarget: 'only an "alias" shows another region',
+};
+
 type Message = (names: Names, failure: CoreFailure & { at: string }, id?: number, other?: number) => string;
 
 const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
   NO_MEMORY: () => 'the core may not use more memory: raise maxMemory, or close what is not needed',
   BAD_ID: (_, __, id) => `there is no ${id === undefined ? 'such thing' : `number ${id}`}, or it is closed`,
-  BAD_KIND: (names, _, id, other) =>
-    id === undefined && other !== undefined
+  BAD_KIND: (names, { attempt }, id, other) => {
+    if (attempt !== undefined) {
+      return `${names.region(id)} is of kind "${regionKindName(attempt.kind)}": ${KIND_RULES[attempt.what]}`;
+    }
+    return id === undefined && other !== undefined
       ? `${names.sink(other)} is not a VA space of this address space: attach one to it`
-      : `${names.region(id)} is of a kind that this cannot be done to`,
+      : 'there is no such kind';
+  },
   BAD_FLAGS: () => 'there are no such flags',
-  BAD_RANGE: (names, { at }, id, other) => {
+  BAD_RANGE: (names, { at, attempt }, id, other) => {
     if (id !== undefined) {
-      return `the range at ${at} is not wholly inside ${other === undefined ? names.region(id) : names.object(other)}`;
+      const range = attempt?.length === undefined ? 'the range' : `the range of ${formatHex(attempt.length)} bytes`;
+      const size = other === undefined ? attempt?.size : names.objectSizes.get(other);
+      const whole = other === undefined ? names.region(id) : names.object(other);
+      return `${range} at ${at} is not wholly inside ${whole}${size === undefined ? '' : `, which has ${formatHex(size)}`}`;
     }
     return other === undefined
       ? `a range to ${at} is empty`

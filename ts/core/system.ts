@@ -1,6 +1,6 @@
 // Errors of the operating system and of the addon, as errors of this package.
 
-import { fstatSync } from 'node:fs';
+import { fstatSync, readlinkSync } from 'node:fs';
 import type { Address } from './address.ts';
 import { obtained } from './collected.ts';
 import { type ErrorCode, MembackingError } from './errors.ts';
@@ -15,17 +15,17 @@ const ADDON_ERRORS: Readonly<Record<string, ErrorCode>> = {
   ERR_VCPU_RUNNING: 'VCPU_RUNNING',
 };
 
-/** Calls the addon; what it throws becomes `cause` of an error that says `what`. */
-export function systemError<Result>(what: string, call: () => Result): Result {
+/** Calls the addon; what it throws becomes `cause` of an error that says `what`, which may be worked out only then. */
+export function systemError<Result>(what: string | (() => string), call: () => Result): Result {
   try {
     return call();
   } catch (error) {
-    throw wrapped(what, error);
+    throw wrapped(typeof what === 'string' ? what : what(), error);
   }
 }
 
 /** `systemError` for a call that makes something new: see `obtained`. */
-export function obtainedFromSystem<Result>(what: string, call: () => Result): Result {
+export function obtainedFromSystem<Result>(what: string | (() => string), call: () => Result): Result {
   return systemError(what, () => obtained(call));
 }
 
@@ -43,4 +43,13 @@ export function wrapped(what: string, error: unknown): MembackingError {
 /** Bytes in the file. Throws SYSTEM. */
 export function fileSize(fd: number): Address {
   return systemError(`descriptor ${fd} cannot be read`, () => fstatSync(fd).size);
+}
+
+/** A descriptor for messages: its number, its file's path and size, as far as they can be known. */
+export function describedFile(fd: number): string {
+  try {
+    return `descriptor ${fd} (${readlinkSync(`/proc/self/fd/${fd}`)}, ${fstatSync(fd).size} bytes)`;
+  } catch {
+    return `descriptor ${fd}`;
+  }
 }

@@ -18,7 +18,7 @@ import {
   regionFlags,
   regionKindNumber,
 } from '../core/kinds.ts';
-import { native } from '../core/native.ts';
+import { native, type Reservation } from '../core/native.ts';
 import { obtainedFromSystem } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import { Attachment, checkedPartition } from '../sinks/attachment.ts';
@@ -253,9 +253,8 @@ export class MemoryMap extends Handle {
     const name = validate.text(given.name ?? `va of ${space.name}`, 'name');
     const size = validate.length(given.size ?? DEFAULT_VA_SIZE, 'size');
     const { core, recorder } = this.#context;
-    const what = `a VA space of ${formatHex(size)} bytes cannot be reserved`;
     return this.#context.transaction(() => {
-      const reservation = obtainedFromSystem(what, () => native().Reservation.create(size, name));
+      const reservation = reserved(size, name);
       this.#context.onUndo(() => reservation.close());
       const id = core.attach(abi.SINK_VA, spaceId, { last: lastByte(size) });
       recorder?.record({ op: 'va', id, space: spaceId, size });
@@ -358,4 +357,16 @@ function flagsOf({ readonly, nonvolatile, enabled }: RegionFlags): {
     nonvolatile: validate.flag(nonvolatile ?? false, 'nonvolatile'),
     enabled: validate.flag(enabled ?? true, 'enabled'),
   };
+}
+
+/** Addresses of this process. Throws SYSTEM, which says what to ask for less of. */
+function reserved(size: Address, name: string): Reservation {
+  try {
+    const what = `a VA space of ${formatHex(size)} bytes cannot be reserved`;
+    return obtainedFromSystem(what, () => native().Reservation.create(size, name));
+  } catch (error) {
+    if (!(error instanceof MembackingError) || error.code !== 'SYSTEM') throw error;
+    const { code, message, details, cause } = error;
+    throw new MembackingError(code, `${message}: ask for less (size; of a guest, maxAddress)`, { details, cause });
+  }
 }

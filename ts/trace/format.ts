@@ -42,30 +42,45 @@ export function parseHeader(value: unknown): TraceHeader {
   return { version: TRACE_VERSION, policy };
 }
 
-/** One operation from the JSON value of its line. Throws TRACE_OPERATION with the line number. */
-export function parseOperation(value: unknown, line: number): TraceOperation {
+/** Operation from the JSON value of its line. Throws TRACE_OPERATION with the line's number and, where it is about a
+ *  field of `text`, the column. */
+export function parseOperation(value: unknown, line: number, text = ''): TraceOperation {
   try {
     return operation(value);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    throw new MembackingError('TRACE_OPERATION', `line ${line}: ${error.message}`, { details: { line } });
+    const column = error.field === undefined ? 0 : text.indexOf(JSON.stringify(error.field)) + 1;
+    const place = column === 0 ? `line ${line}` : `line ${line}, column ${column}`;
+    const details = { line, ...(column > 0 && { column }) };
+    throw new MembackingError('TRACE_OPERATION', `${place}: ${error.message}`, { details });
   }
 }
 
 /** What is wrong with one operation, in words; its line is added by who knows it. */
-class Problem extends Error {}
+class Problem extends Error {
+  /** The field that it is about. */
+  readonly field: string | undefined;
+
+  constructor(message: string, field?: string) {
+    super(message);
+    this.field = field;
+  }
+}
 
 function operation(value: unknown): TraceOperation {
   if (!isObject(value)) throw new Problem(`an operation must be a JSON object, not ${shown(value)}`);
   const row = rowOf(value.op);
   if (row === undefined) {
     if (value.op === undefined) throw new Problem('the field "op" is missing');
-    throw new Problem(`there is no operation ${shown(value.op)}; there are ${Object.keys(OPERATIONS).join(', ')}`);
+    throw new Problem(
+      `there is no operation ${shown(value.op)}; there are ${Object.keys(OPERATIONS).join(', ')}`,
+      'op',
+    );
   }
   for (const name in value) {
     if (name === 'op' || Object.hasOwn(row.fields, name)) continue;
     const known = Object.keys(row.fields).join(', ') || 'none';
-    throw new Problem(`"${value.op}" has no field ${shown(name)}; its fields are: ${known}`);
+    throw new Problem(`"${value.op}" has no field ${shown(name)}; its fields are: ${known}`, name);
   }
   const result: Record<string, unknown> = { op: value.op };
   for (const name in row.fields) {
@@ -84,7 +99,7 @@ function absent(name: string, { presence, initial }: OperationRow['fields'][stri
 }
 
 function mustBe(field: string, what: string, value: unknown): Problem {
-  return new Problem(`"${field}" must be ${what}, not ${shown(value)}`);
+  return new Problem(`"${field}" must be ${what}, not ${shown(value)}`, field);
 }
 
 function headerError(code: 'TRACE_HEADER' | 'TRACE_VERSION', message: string): MembackingError {

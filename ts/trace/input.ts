@@ -5,7 +5,7 @@ import { MembackingError } from '../core/errors.ts';
 import { importMaps } from './import/maps.ts';
 import type { TraceOperation } from './operations.ts';
 import { openTrace, type TraceStream } from './read.ts';
-import { decodeText, readChunks } from './source.ts';
+import { decodeText, type ReadOptions, readChunks } from './source.ts';
 
 /** Bytes of the first line that are looked at: a trace's header is shorter. */
 const HEADER_BYTES = 4096;
@@ -20,8 +20,8 @@ export interface OperationStream extends TraceStream {
 
 /** The operations of a file, or of standard input for `-`: those of the trace, or those that make the map. Throws the
  *  INPUT_, TRACE_, QEMU_MAP and IMPORT_TEXT codes, here and while iterating. */
-export async function openOperations(source: string): Promise<OperationStream> {
-  const chunks = readChunks(source);
+export async function openOperations(source: string, options?: ReadOptions): Promise<OperationStream> {
+  const chunks = readChunks(source, options);
   const { head, rest } = await splitHead(chunks);
   if (head.length === 0)
     throw new MembackingError('TRACE_HEADER', `${source}: there is nothing in it`, { details: { source } });

@@ -3,6 +3,7 @@
 import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
 import { parseHeader, parseOperation, type TraceHeader } from './format.ts';
+import { jsonFault } from './json-fault.ts';
 import type { TraceOperation } from './operations.ts';
 import { OperationScanner } from './scan.ts';
 
@@ -107,7 +108,7 @@ export class TraceDecoder {
         this.#emptyLine ||= this.#line;
       } else {
         if (this.#emptyLine !== 0) throw syntaxError(this.#emptyLine, 'is empty');
-        operations.push(parseOperation(this.#json(line), this.#line));
+        operations.push(parseOperation(this.#json(line), this.#line, line));
       }
     }
   }
@@ -125,7 +126,15 @@ export class TraceDecoder {
       return JSON.parse(text);
     } catch (cause) {
       if (this.#line === 1) parseHeader(undefined);
-      throw syntaxError(this.#line, 'is not a JSON object: it is broken or cut off', cause);
+      const { column } = jsonFault(text);
+      throw new MembackingError(
+        'TRACE_SYNTAX',
+        `line ${this.#line}, column ${column}: this is not JSON: it is broken or cut off`,
+        {
+          details: { line: this.#line, column },
+          cause,
+        },
+      );
     }
   }
 

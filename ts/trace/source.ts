@@ -1,6 +1,6 @@
 // Bytes of a file or of standard input, decompressed when they are gzip, without ever holding the whole of it.
 
-import { createReadStream } from 'node:fs';
+import { createReadStream, statSync } from 'node:fs';
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { MembackingError } from '../core/errors.ts';
@@ -11,12 +11,19 @@ const MAX_TEXT_BYTES = 64 * 1024 * 1024;
 
 const READ_BYTES = 256 * 1024;
 
+export interface ReadOptions {
+  /** Listener for every part that was read: how many bytes of the file there have been, before decompression, and how
+   *  many there are; undefined where that cannot be known, as of a pipe. */
+  readonly onProgress?: (done: number, total: number | undefined) => void;
+}
+
 /** Chunks of `source`, a path or `-` for standard input. Throws INPUT_UNREADABLE or INPUT_DAMAGED. */
-export async function* readChunks(source: string): AsyncGenerator<Uint8Array> {
+export async function* readChunks(source: string, options?: ReadOptions): AsyncGenerator<Uint8Array> {
   validate.text(source, 'source');
+  const { onProgress } = validate.options(options, ['onProgress'], 'readChunks');
   const input: Readable = source === '-' ? process.stdin : createReadStream(source, { highWaterMark: READ_BYTES });
   try {
-    yield* decompressed(input);
+    yield* decompressed(onProgress === undefined ? input : counted(input, source, onProgress));
   } catch (error) {
     throw explained(error, source);
   } finally {
@@ -24,9 +31,24 @@ export async function* readChunks(source: string): AsyncGenerator<Uint8Array> {
   }
 }
 
+/** The same chunks, each of them reported. */
+async function* counted(
+  input: AsyncIterable<Buffer>,
+  source: string,
+  report: NonNullable<ReadOptions['onProgress']>,
+): AsyncGenerator<Buffer> {
+  const size = source === '-' ? undefined : statSync(source, { throwIfNoEntry: false })?.size;
+  let done = 0;
+  for await (const chunk of input) {
+    done += chunk.length;
+    report(done, size || undefined);
+    yield chunk;
+  }
+}
+
 /** The whole of `source` as text, for inputs that are one value. Throws also INPUT_TOO_LARGE and INPUT_DAMAGED. */
-export function readText(source: string): Promise<string> {
-  return decodeText(readChunks(source), source);
+export function readText(source: string, options?: ReadOptions): Promise<string> {
+  return decodeText(readChunks(source, options), source);
 }
 
 /** `readText` from chunks of `source` that were read already. */
@@ -49,7 +71,7 @@ export async function decodeText(input: AsyncIterable<Uint8Array>, source: strin
   }
 }
 
-async function* decompressed(input: Readable): AsyncGenerator<Uint8Array> {
+async function* decompressed(input: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array> {
   const chunks: AsyncIterator<Buffer> = input[Symbol.asyncIterator]();
   let head: Buffer = Buffer.alloc(0);
   while (head.length < 2) {

@@ -4,6 +4,7 @@
 import { MembackingError } from '../../core/errors.ts';
 import { parseHex } from '../fields.ts';
 import { shown } from '../format.ts';
+import { jsonFault } from '../json-fault.ts';
 import {
   aliasInCircle,
   IMPORTED_KINDS,
@@ -20,7 +21,8 @@ export function parseQemuMap(text: string, fileName: string): ImportedMap {
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw mapError(fileName, 'this is not JSON: it is broken or cut off', cause);
+    const { line, column } = jsonFault(text);
+    throw mapError(fileName, `line ${line}, column ${column}: this is not JSON: it is broken or cut off`, cause);
   }
   try {
     return readMap(new Fields(value, 'the map'), fileName);
