@@ -6,7 +6,8 @@ import { MembackingError } from './errors.ts';
 import { printable } from './printable.ts';
 
 /** Mark of an object that structured cloning (`postMessage`, `structuredClone`) refuses, where it would make an empty
- *  one of it. Node.js has a way to say so from version 22.10 on; before, a function that it shows in its message does. */
+ *  one of it. Node.js has a way to say so from version 22.10 on; before, a function that it shows in its message
+ *  does. */
 export const keepInThread: (object: object) => void =
   (workerThreads as { markAsUncloneable?: (object: object) => void }).markAsUncloneable ??
   ((object) => {
