@@ -7,7 +7,7 @@ import * as abi from '../assembly/abi.ts';
 
 const constants = Object.entries(abi);
 
-/** Those of one family in the order of their values, as `NAME value` lines. */
+/** Names of one family in the order of their values, as `NAME value` lines. */
 function family(prefix: string): string[] {
   const members = constants.filter(([name]) => name.startsWith(prefix));
   members.sort(([, a], [, b]) => Math.abs(a) - Math.abs(b));

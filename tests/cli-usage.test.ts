@@ -127,7 +127,7 @@ function shell(name: string, script: string): string[] | null {
 
 const SCRIPT = '"$NODE" build/cli.js completion';
 
-/** What is typed, and what completes the last word. */
+/** Words that are typed, and what completes the last one. */
 const TYPED: readonly [words: string[], completed: string[]][] = [
   [['re'], ['replay']],
   [['flatview', '--d'], ['--diff']],

@@ -26,7 +26,7 @@ test('membacking/core loads nothing of Node.js, and not the addon', (t) => {
   t.true(others.some((text) => FOREIGN.test(text)));
 });
 
-/** What a program prints that has nothing but the module, as in a page. */
+/** Output of a program that has nothing but the module, as in a page. */
 function inPage(body: string): string[] {
   const program = `
     const { readFileSync } = process.getBuiltinModule('node:fs');

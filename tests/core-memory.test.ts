@@ -1,4 +1,4 @@
-// What the core's memory holds, and what happens when there is no more: an error, and nothing else.
+// The core's memory: what it holds, and that a full one gives an error and changes nothing.
 
 import test from 'ava';
 import * as abi from '../assembly/abi.ts';
@@ -109,7 +109,7 @@ test('memory does not grow while mappings, regions, spaces and sinks come and go
 
 // ---- Running out -------------------------------------------------------------------------------
 
-/** What there is, as far as these tests change it. */
+/** State of the world, as far as these tests change it. */
 function picture({ core }: World): unknown[] {
   return [core.flat(0), core.mappings(1), core.sinkRows(0), core.sinkRows(1), core.children(0)];
 }

@@ -1,4 +1,4 @@
-// What is visible: the picture of regions A to E that settles every question of priority, then the rules one by one.
+// Visibility: the picture of regions A to E that settles every question of priority, then the rules one by one.
 
 import test, { type ExecutionContext } from 'ava';
 import { BUILDS, type Build, World } from './support/world.ts';
@@ -19,7 +19,7 @@ const PICTURE = `
   E     rom        1000  B   2000
 `;
 
-/** What both builds say. */
+/** Answer of both builds, which must be the same. */
 function agreed(t: ExecutionContext, answer: (build: Build) => unknown): unknown {
   const [first, ...others] = BUILDS.map(answer);
   for (const other of others) t.deepEqual(other, first);

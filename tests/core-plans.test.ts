@@ -1,5 +1,5 @@
-// The same operations give the same plans, byte for byte: on every machine, in every instance, in both builds. And
-// plans to be read: what the steps of an old PC's memory map cost.
+// Plans: the same operations give the same ones, byte for byte, on every machine, in every instance, in both builds.
+// And plans to be read: what the steps of an old PC's memory map cost.
 
 import { createHash } from 'node:crypto';
 import test from 'ava';
@@ -48,7 +48,7 @@ const PC = {
   `,
 };
 
-/** What firmware and the guest do, one after the other. */
+/** Steps of firmware and the guest, one after the other. */
 const STEPS: readonly (readonly [title: string, change: string])[] = [
   ['the machine is switched on', PC.memory],
   ['an option ROM appears', 'set option enabled'],

@@ -45,7 +45,7 @@ class Machine {
     });
   }
 
-  /** The same where an address space is not what its root gives when it is resolved from nothing. */
+  /** Reason why an address space is not what its root gives when it is resolved from nothing; undefined if it is. */
   staleness(moment: Moment): string | undefined {
     return firstOf(viewsOf(moment), ({ name, view, regions, spaces }) => {
       const root = this.replayer.id('region', regions[view.root.id] as number);
@@ -97,7 +97,7 @@ function firstOf<Item>(items: readonly Item[], problemOf: (item: Item) => string
   return undefined;
 }
 
-/** What a random change may well ask too much of. */
+/** Refusals that a random change may well meet. */
 const REFUSALS: readonly string[] = ['CYCLE', 'TOO_COMPLEX', 'NO_SLOTS', 'PAST_LIMIT'];
 
 function textOf({ start, last, id, offset, flags }: Row): string {

@@ -1,4 +1,4 @@
-// What happens when a plan fails: nothing. And when taking it back fails too: what could not be put back is lost, and
+// Plans that fail: nothing has happened. And where taking one back fails too: what could not be put back is lost, and
 // made again when that is possible. Every scenario is tried with each of its commands failing in turn, not done or half
 // done, then with each command of the way back, then with everything from there on.
 
@@ -13,7 +13,7 @@ function ready(build: Build, { ready }: Scenario): World {
   return ready === undefined ? world : world.change(ready);
 }
 
-/** How a change ends. */
+/** Carries out a change, and says how it ended. */
 function attempt(world: World, script: string): string {
   try {
     world.change(script);
@@ -97,7 +97,7 @@ for (const build of BUILDS) {
 /** All that follows fails. */
 const FOR_EVER = new Array<number>(1000).fill(0);
 
-/** What is seen where; slots that were lost may have come back with other numbers. */
+/** State that is seen; slots that were lost may have come back with other numbers. */
 function visible(world: World): unknown {
   return [world.flat(), world.pieces('va'), world.slots('vtl0').map((line) => line.replace(/^ *\S+ +/, ''))];
 }

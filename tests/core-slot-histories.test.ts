@@ -53,7 +53,7 @@ class Machine {
     this.#world.checkSinks();
   }
 
-  /** Which byte of which block each slot shows, in QEMU's words; slots that go on where another ends are one. */
+  /** Bytes of blocks that each slot shows, in QEMU's words; slots that go on where another ends are one. */
   slots(): string[] {
     const rows = this.#world.core
       .sinkRows(this.#world.id('sink', 'vtl0'))

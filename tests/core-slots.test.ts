@@ -1,4 +1,4 @@
-// Which memory slots a partition gets for what an address space shows.
+// Memory slots that a partition gets for what an address space shows.
 
 import test from 'ava';
 import { MembackingError } from '../ts/core/errors.ts';
@@ -17,7 +17,7 @@ function worldWith(build: (typeof BUILDS)[number], partition: string): World {
 
 interface LargestSlotCase {
   readonly title: string;
-  /** Of the largest slot. */
+  /** Size of the largest slot. */
   readonly largest: string;
   readonly size: string;
   readonly at: string;

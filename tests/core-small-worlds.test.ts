@@ -22,7 +22,7 @@ const MMIO: Inhabitant = { kind: 'mmio', memory: 'none', pages: [] };
 /** Mapped at every other page. */
 const DEVICE: Inhabitant = { kind: 'device', memory: 'shared', pages: [1, 3] };
 const HUGE_RAM: Inhabitant = { kind: 'ram', memory: 'shared', pages: PAGES, pageSize: 2 };
-/** Of four pages, of which the first two may be used. */
+/** A device of four pages, of which the first two may be used. */
 const HUGE_DEVICE: Inhabitant = { kind: 'device', memory: 'shared', pages: [0, 1], pageSize: 4 };
 const CONTAINER: Inhabitant = { kind: 'container', memory: 'none', pages: [] };
 
@@ -51,7 +51,7 @@ class Checked {
   readonly #arrangements: readonly Arrangement[];
   changes = 0;
   refused = 0;
-  /** What there is. */
+  /** Answer to the last arrangement. */
   #shown: Answer | undefined;
 
   constructor(world: SmallWorld, all: readonly Arrangement[]) {

@@ -97,7 +97,7 @@ const WELL: Machine = {
   },
 };
 
-/** The same, changed. */
+/** The good machine, changed. */
 function but(changes: Machine): Machine {
   return {
     ...WELL,

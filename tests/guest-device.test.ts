@@ -32,7 +32,7 @@ function pagesFile(pages: number, first: number): number {
   return fd;
 }
 
-/** What the monitor reads at the start of each page; '-' where nothing is. */
+/** Bytes that the monitor reads at the start of each page; '-' where nothing is. */
 function seen(manager: GuestMemoryManager, gpa: number, pages: number): (number | string)[] {
   return Array.from({ length: pages }, (_, i) => {
     try {

@@ -1,4 +1,4 @@
-// What a failed undo costs: its range, and nothing else. A peer seals, cuts and empties the file behind a BAR, a
+// Undo that fails: it costs its range, and nothing else. A peer seals, cuts and empties the file behind a BAR, a
 // hypervisor of the monitor's own refuses everything, the system fails from some call on. Each story runs in a process
 // of its own, whose system calls tests/native/faults.cc can make fail.
 
@@ -38,7 +38,7 @@ const seen = (memory, gpa) => {
 };
 `;
 
-/** What the story logs, as JSON. */
+/** Runs a story, and gives what it logs as JSON. */
 function run(story: string): unknown {
   const env = { ...process.env, LD_PRELOAD: artefact('obj/faults.node').pathname };
   const args = ['--input-type=module', '-e', `${PROLOGUE}\nconsole.log(JSON.stringify((() => {${story}})()));`];

@@ -44,7 +44,7 @@ function takeFreePages(): SharedMemory {
   return SharedMemory.create((count('free_hugepages') - count('resv_hugepages')) * HUGE, { hugePageSize: HUGE });
 }
 
-/** Of the range of VA in which the RAM is. */
+/** The kernel's account of the range of VA in which the RAM is. */
 function smaps({ va }: GuestMemoryManager, gpa = 0, length = 16 * MIB): Record<string, number> {
   return smapsOf(va.base + BigInt(gpa), BigInt(length));
 }

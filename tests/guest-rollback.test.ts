@@ -23,7 +23,7 @@ const PAM = { gpa: 0xc8000, length: 0x4000 };
 
 /** RAM that PAM switches, a DIMM with a protection, a BAR that shows two pages of a file, both trust levels. */
 class World {
-  /** Those of a test that has not ended well. */
+  /** Worlds of a test that has not ended well. */
   static readonly open = new Set<World>();
   readonly manager: GuestMemoryManager;
   readonly dimm: AddedRam;
@@ -130,7 +130,7 @@ test.serial('wherever an operation fails, nothing has happened', (t) => {
   for (const row of alignRows(rows)) t.log(row);
 });
 
-/** When a plan of a wait fails, and with what the wait then ends. */
+/** Moments at which a plan of a wait fails, and with what the wait then ends. */
 const WAITS = {
   'the guest is kept away': { code: 'PLAN_FAILED' },
   'the guest gets its memory back': { code: 'LEASED', cause: { code: 'PLAN_FAILED' } },

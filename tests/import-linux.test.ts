@@ -1,4 +1,4 @@
-// What Linux says of its memory: /proc/iomem, the firmware's listings in the kernel's log, lspci.
+// Listings of memory by Linux: /proc/iomem, the firmware's in the kernel's log, lspci.
 
 import test, { type ExecutionContext } from 'ava';
 import { MembackingError } from '../ts/core/errors.ts';

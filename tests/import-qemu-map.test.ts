@@ -44,7 +44,7 @@ function machine(moment: number, ...children: RegionJson[]): { name: string; tex
   return file({ name: `pc.t0${moment}--memory`, regions });
 }
 
-/** What the second of two moments adds to the trace. */
+/** Operations that the second of two moments adds to the trace. */
 function difference(first: RegionJson[], second: RegionJson[]): string[] {
   const { operations, moments } = importMaps([machine(0, ...first), machine(1, ...second)]);
   return operations.slice((moments[0]?.end as number) + 1, -1).map(formatOperation);

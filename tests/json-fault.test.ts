@@ -1,4 +1,4 @@
-// Where a broken JSON text is broken.
+// Faults of JSON: each broken text is said to be broken where it is.
 
 import test from 'ava';
 import fc from 'fast-check';

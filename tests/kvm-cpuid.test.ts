@@ -14,7 +14,7 @@ function entry(leaf: number, index: number, ...[eax, ebx, ecx, edx]: [number, nu
 
 const KVM_SIGNATURE = entry(0x4000_0000, 0, 0x4000_0001, 0x4b4d_564b, 0x564b_4d56, 0x4d);
 
-/** As KVM reports hosts: the processor that asked was number 37 of a package of 64. */
+/** Leaves as KVM reports them of hosts: the processor that asked was number 37 of a package of 64. */
 const INTEL = [
   entry(0x0, 0, 0x1f, 0x756e_6547, 0x6c65_746e, 0x4965_6e69),
   entry(0x1, 0, 0x0005_0654, 0x2540_0800, 0x0120_0000, 0x178b_fbff),

@@ -15,7 +15,7 @@ import { VaSpace } from '../ts/sinks/va-space.ts';
 import { LoggingPartition, Machine, refusal } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 
-/** What is no address. */
+/** Values that are no address. */
 const NO_ADDRESSES = [
   -1,
   0.5,
@@ -98,7 +98,7 @@ interface Fixture extends Machine {
   readonly partition: LoggingPartition;
 }
 
-/** What is wrong, and how it is done: the answers are the snapshot. */
+/** Input that is wrong, and how it is given: the answers are the snapshot. */
 const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] = [
   ['map options of another type', () => new MemoryMap('layered' as Anything)],
   ['an unknown option', () => new MemoryMap({ polcy: 'nested' } as Anything)],
@@ -381,7 +381,7 @@ function detached(): Uint8Array {
   return bytes;
 }
 
-/** Its end that is read from. */
+/** Calls `use` with the end of a pipe that is read from. */
 function withPipe(use: (fd: number) => unknown): void {
   const path = join(tmpdir(), `membacking-pipe-${process.pid}-${Math.random()}`);
   execFileSync('mkfifo', [path]);

@@ -35,7 +35,7 @@ const dropManager = () => {
 };
 `;
 
-/** What the program says. */
+/** Runs a program, and gives what it says. */
 async function run(program: string, limit = ''): Promise<unknown> {
   const script = `${limit && `ulimit ${limit}; `}exec "$0" --expose-gc --input-type=module -e "$1"`;
   const { stdout } = await promisify(execFile)('sh', ['-c', script, process.execPath, PRELUDE + program]);

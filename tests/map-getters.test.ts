@@ -1,4 +1,4 @@
-// What handles say of themselves, against a model that is told the same: before, inside and after every change.
+// Getters of handles, against a model that is told the same: before, inside and after every change.
 
 import test from 'ava';
 import { SharedMemory } from '../ts/asked/object.ts';

@@ -1,4 +1,4 @@
-// What guests see of a memory map: real ones at CPL3 where there is KVM, and monitors' own hypervisors.
+// Guests and what they see of a memory map: real ones at CPL3 where there is KVM, and monitors' own hypervisors.
 
 import test, { type ExecutionContext } from 'ava';
 import type { Executor } from '../ts/apply/runner.ts';
@@ -35,7 +35,7 @@ class Guest extends Machine {
   readonly attachment: Attachment;
   readonly vcpu: Vcpu;
   readonly raw: RawVcpu;
-  /** How many plans there were of each disturbance class. */
+  /** Number of plans of each disturbance class. */
   readonly classes: Record<string, number> = {};
 
   constructor({ debug = true } = {}) {
@@ -62,7 +62,7 @@ class Guest extends Machine {
     own.place(root, { priority: 1 });
   }
 
-  /** What comes of a read of the word at the start of a page. */
+  /** Result of a read of the word at the start of a page. */
   reads(page: number): string {
     return runOnce(this.raw, 'read', { rbx: page * PAGE });
   }

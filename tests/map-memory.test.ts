@@ -261,7 +261,7 @@ test('20 000 mappings of single pages are each where they belong, and leave noth
 
 const SPACE_PAGES = 16;
 const OBJECT_PAGES = 8;
-/** What is said more often is done more often. */
+/** Operations of a history: one that stands here more often is done more often. */
 const OPERATIONS = [
   ...(['region', 'alias', 'place', 'place', 'place', 'remove', 'move', 'move', 'move', 'resize', 'priority'] as const),
   ...([
@@ -282,7 +282,7 @@ const OPERATIONS = [
 
 interface Step {
   readonly op: (typeof OPERATIONS)[number];
-  /** Which region, and another one. */
+  /** Number of a region; `b`: of another one. */
   readonly a: number;
   readonly b: number;
   readonly offset: number;
@@ -299,13 +299,13 @@ const step: fc.Arbitrary<Step> = fc.record({
   flag: fc.boolean(),
 });
 
-/** What the API may rightly refuse in a history that does not look before it leaps. */
+/** Refusals that a history may rightly meet, as it does not look before it leaps. */
 const RIGHTLY_REFUSED = ['CYCLE', 'PRIVATE_TWICE', 'PLACED', 'NOT_PLACED', 'IN_USE', 'BAD_KIND', 'BAD_RANGE', 'CLOSED'];
 
 type Change = (model: Model, protections: Map<number, string>) => void;
 
-/** The same history in the live map and in the model. A change of the model is kept as a function: what has not
- *  happened is left out of the list, and the model made anew. */
+/** One history in the live map and in the model. A change of the model is kept as a function: what has not happened is
+ *  left out of the list, and the model made anew. */
 class History {
   readonly map = new MemoryMap({ debug: true });
   readonly regions: Region[] = [];
@@ -316,7 +316,7 @@ class History {
   ];
   readonly va;
   readonly #done: Change[] = [];
-  /** How much of it was done when each open transaction began. */
+  /** Length of the list when each open transaction began. */
   readonly #marks: number[] = [];
   refused = 0;
 
@@ -336,7 +336,7 @@ class History {
     for (const step of beginning) this.#change(step);
   }
 
-  /** What each page must be. */
+  /** Content that each page must have. */
   expected(): string[] {
     const model = new Model();
     const protections = new Map<number, string>();

@@ -44,7 +44,7 @@ const CHANGES = {
   'a plan is asked for': ({ map, ram }) => map.plan(() => ram.move(32 * PAGE)),
 };
 
-/** What the handles say, and whether the sinks have it. */
+/** Checks that the sinks have what the handles say. */
 function check({ map, ram, space, va, partition, attachment }) {
   const pieces = va.closed ? [] : va.pieces();
   const slots = attachment.closed ? [] : attachment.slots();
@@ -74,7 +74,7 @@ function atDepth(frames, body) {
   return 1;
 }
 
-/** How deep the stack is, in frames of atDepth. */
+/** Depth of the stack, in frames of atDepth. */
 function deepest() {
   let most = 0;
   const dive = (frames) => {

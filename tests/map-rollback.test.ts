@@ -19,7 +19,7 @@ const PAGES = 128;
 
 /** RAM, a ROM at hand, a device with private memory at page 80, a second VA space, a guest where there is KVM. */
 class World extends Machine {
-  /** Those of a test that has not ended well. */
+  /** Worlds of a test that has not ended well. */
   static readonly open = new Set<World>();
   readonly other = SharedMemory.create(8 * PAGE, { name: 'other' });
   readonly own = PrivateMemory.create(4 * PAGE, { name: 'own' });
@@ -49,7 +49,7 @@ class World extends Machine {
     World.open.add(this);
   }
 
-  /** What the guest sees when it reads each page, and when it writes there what it read. */
+  /** Answers that the guest gets when it reads each page, and when it writes there what it read. */
   guestView(): string[] {
     const { vcpu } = this;
     if (vcpu === undefined) return [];
@@ -65,7 +65,7 @@ class World extends Machine {
     return { state: this.state(), contents: this.contents().slice(FIRST), guest: this.guestView() };
   }
 
-  /** What is seen, whatever numbers its slots have. */
+  /** State that is seen, whatever numbers its slots have. */
   visible() {
     const slots = this.attachment.slots().map(({ slot, ...seen }) => seen);
     return { slots, pieces: this.va.text(), contents: this.contents().slice(FIRST), guest: this.guestView() };

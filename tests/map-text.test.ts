@@ -1,4 +1,4 @@
-// What console.log shows of a live map: the text form of everything, on its own, within something else and closed.
+// Text that console.log shows of a live map: everything, on its own, within something else and closed.
 
 import { inspect } from 'node:util';
 import test from 'ava';

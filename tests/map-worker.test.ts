@@ -8,7 +8,7 @@ import { type GuestMemory, PrivateMemory, type VaSpace, WorkerGuestMemory } from
 import { Machine, refusal } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
 
-/** What a worker counts, and behind that the word that stops it. */
+/** Outcomes that a worker counts, and behind their counts the word that stops it. */
 const COUNTS = ['right', 'wrong', 'hole', 'read-only', 'another error'] as const;
 
 /** The first word of page n of RAM is n, of the ROM over it 0x1000 + n; private memory that is sometimes at page 40 has

@@ -1,4 +1,4 @@
-// What is shipped: everything that an option can ask for, and not much else.
+// The package as it is shipped: everything that an option can ask for, and not much else.
 
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';

@@ -1,4 +1,4 @@
-// What the addon's handles do in wrong hands: nothing, and say so.
+// Handles of the addon in wrong hands: they do nothing, and say so.
 
 import test from 'ava';
 import { native } from '../ts/core/native.ts';
@@ -9,7 +9,7 @@ import { makeWorld, PAGE } from './support/shim-plan.ts';
 type Class = { readonly name: string; readonly prototype: object };
 
 const addon = native();
-/** Of the addon's functions, the classes have a capital letter. */
+/** Classes of the addon: of its functions, those with a capital letter. */
 const CLASSES = Object.entries(addon).flatMap(([name, value]) =>
   /^[A-Z]/.test(name) ? [value as never] : [],
 ) as Class[];

@@ -20,7 +20,7 @@ const HELPER = fileURLToPath(artefact('obj/thread-state.node'));
 const ADDON = fileURLToPath(artefact('membacking.node'));
 const FILE = 3;
 
-/** Of a thread, as tests/native/thread-state.cc reads it. */
+/** State of a thread, as tests/native/thread-state.cc reads it. */
 interface ThreadState {
   readonly keyRights: string;
   readonly signalMask: string;

@@ -25,7 +25,7 @@ import { footprint, makeWorld, PAGE, PARTITION, PRIVATE, READ, SHARED, VA, type 
 
 const { OP_VA_MAP, OP_VA_PARK, OP_VA_UNPARK, OP_SLOT_ADD, OP_SLOT_DELETE } = abi;
 
-/** Where the tests put memory of their own; above what the guest needs. */
+/** GPA where the tests put memory of their own; above what the guest needs. */
 const TARGET = 0x100000;
 const SIZE = 0x200000;
 
@@ -414,7 +414,7 @@ const vcpu = Vcpu.fromToken(workerData.token);
 `;
 const soon = (action: string) => `once('message', () => setTimeout(() => { ${action} }, 50));`;
 
-/** How a process ends while a worker of it is in the guest: what the main thread does, and the worker. */
+/** Ends of a process while a worker of it is in the guest: what the main thread does, and the worker. */
 const ENDINGS: [title: string, main: string, worker: string][] = [
   ['the process ends', `${ENDLESS} start({ token: vcpu.token }).${soon('process.exit(7)')}`, OTHERS_VCPU + RUN],
   ['the process ends, whose main thread never had this package', `start({}).${soon('process.exit(7)')}`, ENDLESS + RUN],

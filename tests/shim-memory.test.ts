@@ -1,4 +1,4 @@
-// What the shim does to the memory behind mappings, and what the kernel's own accounting says to that.
+// Memory behind mappings: what the shim does to it, and what the kernel's own accounting says to that.
 
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -299,7 +299,7 @@ test('a thread may end while it populates', async (t) => {
 
 // ---- Huge pages --------------------------------------------------------------------------------
 
-/** What the kernel does when memory is touched that asked for huge pages. */
+/** Whether the kernel gives huge pages when memory is touched that asked for them. */
 function givesHugePages(setting: 'enabled' | 'shmem_enabled'): boolean {
   const choice = (file: string) => {
     try {

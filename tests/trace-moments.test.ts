@@ -92,7 +92,7 @@ for (const file of TRACES) {
 
 type Place = [name: string, offset: Address, readonly: boolean];
 
-/** What is seen at the first byte of every stretch, from the layers alone. */
+/** Places that are seen at the first byte of every stretch, from the layers alone. */
 function flattened(replay: TraceReplay, space: number): [start: Address, place: Place | undefined][] {
   const layers = replay.layers(space);
   return edges(replay, space).map((gpa) => {
@@ -107,13 +107,13 @@ function flatOf(replay: TraceReplay, space: number): [start: Address, place: Pla
   });
 }
 
-/** What the first of these says of a byte. */
+/** Place that the first of these gives a byte. */
 function placeIn(ranges: readonly (TraceLayer | TraceFlatRange)[], gpa: Address): Place | undefined {
   const seen = ranges.find((range) => range.gpa <= gpa && BigInt(gpa) < BigInt(range.gpa) + BigInt(range.length));
   return seen && [seen.name, BigInt(seen.offsetInRegion) + BigInt(gpa) - BigInt(seen.gpa), seen.readonly];
 }
 
-/** Where anything begins, or has just ended. */
+/** Edges: addresses where anything begins, or has just ended. */
 function edges(replay: TraceReplay, space: number): Address[] {
   const all = [...replay.layers(space), ...replay.flatView(space)].flatMap(({ gpa, length }) => [
     BigInt(gpa),

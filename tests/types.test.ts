@@ -1,4 +1,4 @@
-// What a user's TypeScript says: the declarations that are shipped are whole, right use compiles, wrong use does not.
+// TypeScript of users: the declarations that are shipped are whole, right use compiles, wrong use does not.
 
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';

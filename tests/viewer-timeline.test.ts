@@ -47,7 +47,7 @@ function timelineOf(operations: readonly TraceOperation[], batch = operations.le
   return timeline;
 }
 
-/** What each step's plan says, from a replay that only goes forward. */
+/** Text of each step's plan, from a replay that only goes forward. */
 function plansOf(operations: readonly TraceOperation[]): (readonly string[] | undefined)[] {
   let plan: readonly string[] | undefined;
   let depth = 0;

@@ -1,5 +1,5 @@
-// What a hostile guest can do: anything, at every register, in any order. The monitor goes on, or says what is wrong;
-// the host's memory stays as it was.
+// A hostile guest does anything, at every register, in any order. The monitor goes on, or says what is wrong; the
+// host's memory stays as it was.
 
 import { readFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
@@ -13,12 +13,12 @@ const PORTS = [
   0x64, 0x70, 0x71, 0x92, 0xf4, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x402, 0x510, 0x511, 0xcf8, 0xcf9, 0xcfc, 0xcfe,
   0xcff,
 ];
-/** Where something is, or begins, or ends. */
+/** GPAs where something is, or begins, or ends. */
 const PLACES = [
   ...[0, 0x1000, 0x9f000, 0xa0000, 0xb8000, 0xc0000, 0xe0000, 0xf0000, 0xfff00, 0x10_0000, MEMORY - 0x10_0000, MEMORY],
   ...[0x8000_0000, 0xfeb0_0000, 0xfec0_0000, 0xfee0_0000, 0xfeff_d000, 0xfff0_0000, 0xfffc_0000, 0xffff_f000],
 ];
-/** Where 64-bit addresses and the numbers of JavaScript end. */
+/** Addresses where 64 bits and the numbers of JavaScript end. */
 const EDGES = [2n ** 53n - 1n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 8n, 2n ** 64n - 1n];
 const DISK = { bar: 0xc000, function: 2 << 11, size: 0x10_0000 };
 
@@ -138,7 +138,7 @@ function fencedDisk(t: ExecutionContext): DiskImage {
   };
 }
 
-/** What this process has mapped from files, outside of the guest's memory. */
+/** Files that this process has mapped, outside of the guest's memory. */
 function hostMaps(monitor: Monitor): string[] {
   const { base, size } = monitor.memory.va;
   const lines = readFileSync('/proc/self/maps', 'latin1').split('\n');

@@ -1,4 +1,25 @@
-// What the package offers.
+// The package's face: guest memory for virtual machine monitors. Its nouns, for who uses it:
+//
+// - An address is guest-physical (GPA) or, in this process, host-virtual (HVA). Addresses and lengths are bytes:
+//   numbers up to 2^53 - 1, or bigints up to 2^64.
+// - A region is a length with a name and a priority, placed at an offset in a container. Where several lie over one
+//   another, the strongest is seen. RAM, ROM and device regions hold memory; MMIO traps; an alias shows a part of
+//   another region.
+// - A memory object is memory to be mapped: shared (a file descriptor), or private (in one place only). A mapping is a
+//   part of an object at an offset in a region.
+// - An address space is what one observer sees of a tree of regions. Its flat view lists the ranges that are visible.
+// - A VA space mirrors an address space in this process, HVA = base + GPA. `GuestMemory` reads and writes through it.
+// - A partition is a virtual machine as a hypervisor knows it. An attachment gives it memory slots for what an address
+//   space shows. VA spaces and attachments are sinks: they follow the map.
+// - A transaction is a change of the map. Its plan lists the commands that take the sinks from what was seen before to
+//   what is seen now: carried out wholly, or taken back. Its disturbance says what a guest may miss meanwhile.
+// - A lease is a hold on a range of guest memory. While it lasts, no plan takes the memory away.
+// - A trust level (VTL) is a view of the guest's memory with protections of its own.
+// - A trace is a recording of operations, which gives the same plans wherever it is replayed.
+//
+// `MemoryMap` is all of this by hand. `GuestMemoryBuilder` makes the memory of a whole guest on top of it. A change
+// throws `MembackingError`, with a stable `code`, or has happened; each method says which codes. Who opens a handle
+// closes it.
 
 // ---- Words and errors --------------------------------------------------------------------------
 

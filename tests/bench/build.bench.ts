@@ -25,7 +25,7 @@ function triples(rows: readonly [Address, Address, Address][]): Pieces {
 
 const partition = KvmPartition.open();
 
-/** What a build maps and attaches: the work of the other side. */
+/** Pieces that a build maps and slots that it attaches: the work of the other side. */
 function layoutOf(bytes: number): { pieces: Pieces; slots: Pieces } {
   const manager = builder(bytes).build();
   const attached = manager.attachPartition(partition);
@@ -44,7 +44,7 @@ const SIZES: readonly [name: string, bytes: number][] = [
   ['1 TiB', 1024 * GIB],
 ];
 
-/** What this process holds more, while such a guest is there. */
+/** Bytes that this process holds more while such a guest is there. */
 function growth(bytes: number): number {
   globalThis.gc?.();
   const before = process.memoryUsage().rss;

@@ -32,7 +32,7 @@ class Machine {
   }
 }
 
-/** What of the file a place shows. */
+/** Offset in the file of what a place shows. */
 function objectOffsetOf(place: number): number {
   return ((place * 7919) % FILE_SLOTS) * SLOT;
 }

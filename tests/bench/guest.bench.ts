@@ -69,7 +69,7 @@ function inTurns(count: number): Protection[] {
   return Array.from({ length: count }, (_, page) => ({ page, access: page % 2 === 0 ? 'r' : 'rx' }));
 }
 
-/** The same protections made by both sides, after all of them were taken back. */
+/** Both sides of a comparison: each makes the same protections, after all of them were taken back. */
 function sides(levels: Levels, protections: readonly Protection[], run: (body: () => void) => void): [Side, Side] {
   const all = levels.pieces(protections);
   const whole: Protection = { page: 0, pages: protections.length, access: 'rwx' };

@@ -46,7 +46,8 @@ function progress(text: string): void {
   else if (text !== '') process.stderr.write(`${text}\n`);
 }
 
-/** What the group came to; undefined, and why on standard error, if it could not be run here. */
+/** Runs a group in a process of its own. Gives its result; undefined, and why on standard error, if it could not be run
+ *  here. */
 function runProcess(name: string, onProgress: (doing: string) => void): Promise<GroupResult | undefined> {
   return new Promise((resolve) => {
     const execArgv = ['--expose-gc', '--enable-source-maps'];

@@ -28,17 +28,17 @@ function guest(count: number, bytes: number): { memory: GuestMemory; base: bigin
   return { memory, base };
 }
 
-/** In 256 bytes of each 64th of a MiB; multiples of `width`. */
+/** Addresses in 256 bytes of each 64th of a MiB; multiples of `width`. */
 function addresses(width: number): number[] {
   const random = new Random(5);
   return Array.from({ length: ACCESSES }, () => random.below(64) * 16384 + random.below(256 / width) * width);
 }
 
-/** What is done to memory `m` (or to the DataView `v`) at `g`. */
+/** Accesses of ours and of a DataView, which is the baseline. */
 type Access = (memory: GuestMemory, gpa: number) => unknown;
 type BareAccess = (view: DataView, at: number) => unknown;
 
-/** How a loop uses what it reads, so that no compiler leaves the reading out. */
+/** Uses that a loop makes of what it reads, so that no compiler leaves the reading out. */
 const USES = {
   number: { start: '0', next: (value: string) => `(sum + ${value}) | 0` },
   bigint: { start: '0n', next: (value: string) => `BigInt.asUintN(64, sum + ${value})` },

@@ -1,4 +1,4 @@
-// What it takes to begin, and how much is installed.
+// Costs of a beginning, and how much is installed.
 
 import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';

@@ -45,19 +45,19 @@ function inOrder(folder, wanted) {
 
 const UNLIMITED = { maxBuffer: Number.POSITIVE_INFINITY };
 
-/** As the kernel spells it. */
+/** Name of a module as the kernel spells it. */
 function nameOf(name) {
   return name.replaceAll('-', '_');
 }
 
-/** What a module says of itself in its section .modinfo. */
+/** Names of the modules that a module says it needs, in its section .modinfo. */
 function neededBy(content) {
   const [, names] = /\0depends=([^\0]*)\0/.exec(content.toString('latin1')) ?? [];
   return (names ?? '').split(',').filter((name) => name !== '');
 }
 
-/** In the kernel's format `newc`: a header of hexadecimal fields, name and content, each up to a multiple of 4 bytes.
- *  */
+/** Archive in the kernel's format `newc`: a header of hexadecimal fields, name and content, each up to a multiple of 4
+ *  bytes. */
 function cpio(entries) {
   const parts = [...entries, ['TRAILER!!!', { mode: 0 }]].flatMap(([path, file], index) => {
     const { mode, content = Buffer.alloc(0), major = 0, minor = 0 } = file;

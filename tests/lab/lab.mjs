@@ -14,7 +14,7 @@ const CORE_PART = ['shim-fault-guard', 'shim-guest-access', 'shim-kvm', 'map-gue
 const ENDING = /^lab: the job ended with (\d+)$/;
 
 /**
- * What is to be run.
+ * Chooses what is to be run.
  * @param {string[]} args names of test files, none for all; --part for the part that takes minutes: with protection
  *   keys, on the oldest Node
  */

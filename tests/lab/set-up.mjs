@@ -1,5 +1,5 @@
-// What the lab's machine is made of, from Debian's packages and the npm registry: a kernel, an initrd, versions of
-// Node. What is downloaded is kept outside of the tree, in CACHE; what is made of it lies in build/lab/.
+// Parts of the lab's machine, from Debian's packages and the npm registry: a kernel, an initrd, versions of Node.
+// Downloads are kept outside of the tree, in CACHE; what is made of them lies in build/lab/.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';

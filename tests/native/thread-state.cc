@@ -1,5 +1,5 @@
-// What a signal handler may leave changed in the thread that it interrupts, before and after a function. An addon, as
-// JavaScript sees none of it. Never shipped.
+// State of a thread before and after a function: what a signal handler may leave changed in the thread that it
+// interrupts. An addon, as JavaScript sees none of it. Never shipped.
 
 #include <napi.h>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-// What the kernel says about this process's memory.
+// The kernel's accounts of this process's memory.
 
 import { existsSync, fstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,7 +19,7 @@ export function smapsOf(base: bigint, size: bigint): Record<string, number> {
   return sums;
 }
 
-/** What /proc/self/smaps calls the pieces of the range, with the page behind it. */
+/** Names that /proc/self/smaps has for the pieces of the range, with the page behind it. */
 export function namesOf(base: bigint, size: bigint): string[] {
   const names = piecesOf('/proc/self/smaps', base, size + 1n).map(({ head }) => head.split(/ +/).slice(5).join(' '));
   return [...new Set(names)].filter((name) => name !== '');
@@ -41,7 +41,7 @@ export function bytesOf(fd: number): number {
   return fstatSync(fd).blocks * 512;
 }
 
-/** Of this process: "VmLck" … */
+/** A field of this process's status: "VmLck" … */
 export function statusOf(field: string): number {
   return (
     Number(new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024

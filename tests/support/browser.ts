@@ -5,7 +5,7 @@ import { type Browser, chromium } from 'playwright-core';
 
 const PATH = ['/usr/bin/chromium', '/usr/bin/chromium-browser'].find((path) => existsSync(path));
 
-/** Why there is none; undefined if there is. */
+/** Reason why there is no browser; undefined if there is one. */
 export const MISSING = PATH === undefined ? 'no Chromium (Debian: apt-get install chromium)' : undefined;
 
 const QUIET = [

@@ -26,7 +26,8 @@ const PROGRAM_AT = 0x1000;
 const TABLES_AT = 0x10000;
 const GDT_AT = 0x17000;
 
-/** What the guest can do, for ever: RBX is an address, RAX a value, RCX another. A result goes to a port, in EAX. */
+/** Programs of the guest, which run for ever: RBX is an address, RAX a value, RCX another. A result goes to a port, in
+ *  EAX. */
 const PROGRAMS = {
   /** Reads 32 bits at RBX, and sends them to port 10. */
   read: [0x8b, 0x03, 0xe7, 0x10, 0xeb, 0xfa],
@@ -51,7 +52,7 @@ const programAt = Object.fromEntries(
   Object.keys(PROGRAMS).map((program, index) => [program, PROGRAM_AT + index * 0x20]),
 ) as Record<Program, number>;
 
-/** What must be in memory before the guest runs: page tables, GDT and all programs, for GPA 0. */
+/** Memory that the guest needs before it runs, for GPA 0: page tables, GDT and all programs. */
 export function guestImage(): Uint8Array {
   const image = new Uint8Array(GUEST_SIZE);
   for (const [program, code] of Object.entries(PROGRAMS)) image.set(code, programAt[program as Program]);
@@ -74,7 +75,7 @@ export function guestImage(): Uint8Array {
   return image;
 }
 
-/** What CPUID says on this machine. */
+/** CPUID of this machine. */
 function machineCpuid(): Uint8Array {
   const kvm = native().Kvm.open();
   const entries = kvm.readSupportedCpuid();
@@ -82,7 +83,7 @@ function machineCpuid(): Uint8Array {
   return entries;
 }
 
-/** Where the guest sees what `aim` says. */
+/** Address at which the guest sees what `aim` says. */
 export const FAR_WINDOW = 4 * 2 ** 30;
 
 /** Bytes to be in memory before the guest runs, with the GPA of each, so that it sees 2 MiB from `gpa` on at

@@ -8,7 +8,7 @@ import type { Context } from '../../ts/map/context.ts';
 export class Failing {
   /** Commands of the next plan that are done before one fails. */
   after = Number.POSITIVE_INFINITY;
-  /** The same for those that take a plan back. */
+  /** Commands that take the next plan back and are done before one fails. */
   unwindAfter = Number.POSITIVE_INFINITY;
 
   constructor({ runner }: Context) {

@@ -1,4 +1,4 @@
-// What a process holds of the system: descriptors and mappings. Equal before and after means that nothing was left.
+// Footprint of a process in the system: descriptors and mappings. Equal before and after means that nothing was left.
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 

@@ -1,4 +1,4 @@
-// What tests need to run guests: the guest itself, and whether this machine can.
+// Guests for tests: the guest itself, and whether this machine can run one.
 
 import { existsSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
@@ -6,7 +6,7 @@ import { native } from '../../ts/core/native.ts';
 
 export * from './cpl3-guest.ts';
 
-/** Why no guest can run here; undefined where one can. */
+/** Reason why no guest can run here; undefined where one can. */
 export const kvmMissing = whyNoKvm();
 
 function whyNoKvm(): string | undefined {

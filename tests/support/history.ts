@@ -63,7 +63,7 @@ const PARTITIONS = [
   { slots: 6, largestSlot: 12 * PAGE, cut: 8 },
 ] as const;
 
-/** What may be attached, each at most once at a time. */
+/** Attachments that there may be, each at most once at a time. */
 const PLACES = [
   { va: 0, partition: 0, gpaOffset: 0, pages: 32 },
   { va: 0, partition: 0, gpaOffset: 64, pages: 32 },
@@ -180,7 +180,7 @@ class State {
     return SPACES[va.space];
   }
 
-  /** What a partition must be given through an attachment: one slot for each flat range, or part of one protection. */
+  /** Slots that a partition must be given through an attachment: one for each flat range, or part of one protection. */
   slots(attachment: Attachment): { start: number; last: number; access: string }[] {
     const { root, offset } = this.spaceOf(attachment);
     const { protections } = attachment;
@@ -201,7 +201,7 @@ class State {
     return slots.map(({ start, last, access }) => ({ start, last, access }));
   }
 
-  /** Why the state cannot be shown by the sinks; none if it can. */
+  /** Reasons why the state cannot be shown by the sinks; none if it can. */
   problems(): Set<string> {
     const problems = new Set<string>();
     const shown = new Set<string>();
@@ -338,7 +338,7 @@ export class History {
     }
   }
 
-  /** What may be done now, and is meant by the numbers. */
+  /** The operation that the numbers mean, of those that may be done now. */
   #choose({ action, a, b, c, d }: Step): TraceOperation | undefined {
     const { regions, sinks } = this.#state;
     const pick = <Item>(items: readonly Item[], by: number): Item => items[by % items.length] as Item;

@@ -22,7 +22,7 @@ import { parseTrace } from '../../ts/trace/read.ts';
 import { Replayer } from '../../ts/trace/replay.ts';
 import { footprint, mapsOf, PAGE } from './shim-plan.ts';
 
-/** What the core and the handles know. */
+/** State of the core and the handles, as lines. */
 function stateOf({ core, names, regions, sinks }: Context): string[] {
   const line = (...items: unknown[]) =>
     items.map((item) => JSON.stringify(item, (_, value) => (typeof value === 'bigint' ? `${value}` : value))).join(' ');
@@ -50,7 +50,7 @@ export class LoggingPartition implements Partition {
   readonly name: string;
   readonly slotLimit: number;
   readonly slots = new Map<number, MemorySlot>();
-  /** What was called, in order. */
+  /** Calls so far, in order. */
   readonly calls: string[] = [];
   /** Slots given and taken until one call throws. */
   failsAfter = Number.POSITIVE_INFINITY;
@@ -179,7 +179,7 @@ function hexOf(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
 }
 
-/** How many mappings this process has. */
+/** Number of mappings of this process. */
 export function mappingCount(): number {
   return readFileSync('/proc/self/maps', 'utf8').split('\n').length;
 }

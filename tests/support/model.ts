@@ -19,19 +19,19 @@ interface Region extends ModelFlags {
   readonly id: number;
   readonly kind: ModelKind;
   size: number;
-  /** Of an alias: what it shows, from which page on. */
+  /** Target of an alias; `targetOffset`: the first page of it that shows. */
   readonly target: Region | undefined;
   targetOffset: number;
   parent: Region | undefined;
   offset: number;
   priority: number;
-  /** In the order in which they were placed. */
+  /** Children in the order in which they were placed. */
   readonly children: Region[];
-  /** What is mapped, by page. */
+  /** Pages of objects that are mapped, by page of the region. */
   readonly mapped: Map<number, ObjectPage>;
 }
 
-/** What one page of an address space shows. */
+/** One page of an address space as it is seen. */
 interface Seen {
   readonly region: number;
   readonly offsetInRegion: number;
@@ -39,7 +39,7 @@ interface Seen {
   readonly nonvolatile: boolean;
 }
 
-/** What a page of a VA space must be, or what may be used of it: `access` is `r` or `rw`. */
+/** One page of a VA space as it must be, or what may be used of it: `access` is `r` or `rw`. */
 interface VaPage {
   readonly object: number;
   readonly page: number;
@@ -123,7 +123,7 @@ export class Model {
     for (let i = 0; i < length; i++) this.#get(id).mapped.delete(offset + i);
   }
 
-  /** What this object's pages consist of: a power of two of the model's. */
+  /** Says what this object's pages consist of: a power of two of the model's. */
   object(id: number, pageSize: number): void {
     this.#pageSizes.set(id, pageSize);
   }
@@ -138,7 +138,7 @@ export class Model {
     return next.some((each) => this.reaches(each.id, other));
   }
 
-  /** What an address space whose root stands at `rootOffset` shows at a page; undefined for nothing. */
+  /** Page that an address space shows whose root stands at `rootOffset`; undefined for nothing. */
   visibleAt(root: number, page: number, rootOffset = 0): Seen | undefined {
     return seen(this.#get(root), page - rootOffset, false, false);
   }
@@ -148,7 +148,7 @@ export class Model {
     return readonly || this.#get(region).mapped.get(offsetInRegion)?.writable === false;
   }
 
-  /** What may be used of a VA space at a page; undefined for nothing. */
+  /** Part of a page that may be used in a VA space; undefined for nothing. */
   part(root: number, page: number, rootOffset = 0, protections = UNPROTECTED): VaPage | undefined {
     const visible = this.visibleAt(root, page, rootOffset);
     if (visible === undefined) return undefined;
@@ -158,7 +158,7 @@ export class Model {
     return access.includes('r') ? { object: mapped.object, page: mapped.page, access } : undefined;
   }
 
-  /** What a VA space must have at a page, which is a part of a large page wherever some of that is seen; undefined for
+  /** Page that a VA space must have, which is a part of a large page wherever some of that is seen; undefined for
    *  nothing but the reservation. Precondition: `problemAt` has none. */
   vaPage(root: number, page: number, rootOffset = 0, protections = UNPROTECTED): VaPage | undefined {
     const [first, ...others] = this.#claims(root, page, rootOffset, protections);
@@ -166,7 +166,7 @@ export class Model {
     return { ...first, access: [first, ...others].some(({ access }) => access === 'rw') ? 'rw' : 'r' };
   }
 
-  /** Why a VA space cannot have what it must at a page. */
+  /** Reason why a VA space cannot have what it must at a page; undefined if it can. */
   problemAt(root: number, page: number, rootOffset = 0, protections = UNPROTECTED): string | undefined {
     const part = this.part(root, page, rootOffset, protections);
     if (part !== undefined && (part.page - page) % this.#pageSize(part.object) !== 0) return 'UNALIGNED';
@@ -175,7 +175,7 @@ export class Model {
     return places.size > 1 ? 'SPLIT_PAGE' : undefined;
   }
 
-  /** What each part that is seen of a page, or of a large page around it, wants there. */
+  /** Claims: what each part that is seen of a page, or of a large page around it, wants there. */
   #claims(root: number, page: number, rootOffset: number, protections: Protections): VaPage[] {
     const claims: VaPage[] = [];
     for (let at = page - (page % LARGEST); at < page - (page % LARGEST) + LARGEST; at++) {
@@ -253,7 +253,7 @@ export class Model {
   }
 }
 
-/** What shows at a page of a region, counted from the region's start. */
+/** Page that a region shows, counted from the region's start. */
 function seen(region: Region, page: number, readonly: boolean, nonvolatile: boolean): Seen | undefined {
   if (!region.enabled || page < 0 || page >= region.size) return undefined;
   const isReadonly = readonly || region.readonly;

@@ -1,5 +1,5 @@
-// What QEMU's monitor printed for "info mtree" and "info mtree -f", unpacked from tests/fixtures (made by
-// ts/dev/pack-fixtures.mjs), and what its flat views say.
+// Texts that QEMU's monitor printed for "info mtree" and "info mtree -f", unpacked from tests/fixtures (made by
+// ts/dev/pack-fixtures.mjs), and what their flat views say.
 
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
@@ -35,7 +35,7 @@ export function parted(text: string): { tree: string; flat: string } {
   return { tree: text.slice(0, at), flat: text.slice(at) };
 }
 
-/** What the last answer to "info mtree -f" in a text says. */
+/** Views that the last answer to "info mtree -f" in a text says. */
 export function saidBy(text: string): Views {
   const views: Record<string, string[]> = {};
   for (const view of text.slice(text.lastIndexOf('FlatView #0')).split('FlatView #').slice(1)) {
@@ -51,7 +51,7 @@ export function saidBy(text: string): Views {
   return views;
 }
 
-/** What the core makes of a text. */
+/** Views that the core makes of a text. */
 export function shownBy(text: string): { views: Views; notes: readonly string[] } {
   const { operations, notes } = importMaps([{ name: 'text', text }]);
   return { views: viewsOf(operations), notes };

@@ -12,8 +12,8 @@ import {
   REAL_MODE_START,
 } from '../../ts/vmm/index.ts';
 
-/** Why SeaBIOS cannot boot here; undefined where it can. */
 export const SEABIOS = '/usr/share/seabios/bios-256k.bin';
+/** Reason why SeaBIOS cannot boot here; undefined where it can. */
 export const seabiosMissing = existsSync(SEABIOS) ? undefined : `${SEABIOS} is not there (Debian: seabios)`;
 
 // ---- A boot sector -----------------------------------------------------------------------------
@@ -111,7 +111,7 @@ function pciWrite(register: number, value: readonly number[]): CodePart[] {
 const WHERE_BAR_WAS = [0, 0, 0, 0xe0];
 const WHERE_BAR_IS = [0, 0, 0, 0xd0];
 
-/** Where it leaves the BAR, and what it wrote there while the BAR was elsewhere. */
+/** State that the kernel leaves: where the BAR is, and what it wrote there while the BAR was elsewhere. */
 export const KERNEL_LEAVES = { bar: 0xd000_0000, word: 0x1234_5678, letter: 'V'.charCodeAt(0) } as const;
 
 /** Sends its command line, the count and entries of its e820 table, the first bytes of its initrd, and a word that it

@@ -9,18 +9,18 @@ export interface QemuCase {
   /** Snapshot, `--`, address space. */
   readonly name: string;
   readonly moment: string;
-  /** As the importer takes it. */
+  /** The file, as the importer takes it. */
   readonly file: MapFile;
 }
 
 /** One machine at several moments, through one address space. */
 interface QemuMachine {
   readonly name: string;
-  /** In the order in which they were taken, at least two. */
+  /** Cases in the order in which they were taken, at least two. */
   readonly cases: readonly QemuCase[];
 }
 
-/** What a memory slot shows. `block` and `blockOffset` say which byte of which memory. */
+/** A memory slot, and what it shows: `block` and `blockOffset` say which byte of which memory. */
 export interface Slot {
   readonly gpa: number;
   readonly size: number;

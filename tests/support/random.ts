@@ -3,11 +3,11 @@
 /** From the environment variable MEMBACKING_SEED, else always the same. */
 export const SEED = Number(process.env.MEMBACKING_SEED ?? 20240229);
 
-/** How much is to be tried, compared with usual: the environment variable MEMBACKING_EFFORT, else 1. The lab, a
- *  twentieth as fast, asks for a twentieth. */
+/** Effort, compared with usual: the environment variable MEMBACKING_EFFORT, else 1. The lab, a twentieth as fast, asks
+ *  for a twentieth. */
 const EFFORT = Number(process.env.MEMBACKING_EFFORT ?? 1);
 
-/** What usually is tried `count` times, at today's effort; once at least. */
+/** Number of tries for something that usually is tried `count` times, at today's effort; once at least. */
 export function tries(count: number): number {
   return Math.max(1, Math.round(count * EFFORT));
 }

@@ -55,7 +55,7 @@ interface VaSpace {
   readonly limits: Map<number, number>;
 }
 
-/** Where a command stands in a plan: removals before additions, both in the order of their sinks' kinds. */
+/** Place of a command in a plan: removals before additions, both in the order of their sinks' kinds. */
 function orderOf(op: number): number {
   const { number } = sinkKindOf(op);
   return op & abi.OP_IS_REMOVAL ? -number : number;
@@ -112,7 +112,7 @@ export class Recorder implements Executor {
     return [...this.#attachments.keys()];
   }
 
-  /** What a page of a VA space shows. */
+  /** Page that a VA space shows. */
   vaPage(sink: number, page: number): { object: number; page: number; access: string } | undefined {
     const mapped = this.#va(sink).mapped.get(page);
     return mapped && mapped.access !== 0
@@ -120,7 +120,7 @@ export class Recorder implements Executor {
       : undefined;
   }
 
-  /** What may be used of it. */
+  /** Part of a page that may be used. */
   part(sink: number, page: number): { object: number; page: number; access: string } | undefined {
     const mapped = this.#va(sink).mapped.get(page);
     const access = (mapped?.access ?? 0) & (this.#va(sink).limits.get(page) ?? abi.ACCESS_ALL);
@@ -129,12 +129,12 @@ export class Recorder implements Executor {
       : undefined;
   }
 
-  /** What all of it shows: pages that go on where the one before ends are joined. */
+  /** Pieces of a VA space: pages that go on where the one before ends are joined. */
   pieces(sink: number): { start: number; last: number; object: number; page: number; access: string }[] {
     return this.#runs(sink, (page) => this.vaPage(sink, page));
   }
 
-  /** What may be used of that. */
+  /** Parts of the pieces that may be used. */
   parts(sink: number): { start: number; last: number; object: number; page: number; access: string }[] {
     return this.#runs(sink, (page) => this.part(sink, page));
   }
@@ -224,11 +224,9 @@ export class Recorder implements Executor {
     return count;
   }
 
-  /**
-   * What the plan did to bytes that were valid before and after it: CLASS_UNCHANGED_BYTES if one that stayed the same
-   * was absent meanwhile, CLASS_CHANGED if only such as changed were, else CLASS_NONE. A byte is there for the VMM
-   * where the VA space has it, for the guest where a slot shows it besides.
-   */
+  /** Class of what the plan did to bytes that were valid before and after it: CLASS_UNCHANGED_BYTES if one that stayed
+   *  the same was absent meanwhile, CLASS_CHANGED if only such as changed were, else CLASS_NONE. A byte is there for
+   *  the VMM where the VA space has it, for the guest where a slot shows it besides. */
   disturbance(): number {
     let result: number = abi.CLASS_NONE;
     const look = (before: Mapped | undefined, after: Mapped | undefined) => {
@@ -282,7 +280,7 @@ export class Recorder implements Executor {
     return 0;
   }
 
-  /** What a command that failed has left is reached by nobody. */
+  /** Makes sure that nobody reaches what a command that failed has left. */
   secure(core: Core, index: number): number {
     const command = core.command(index);
     const va = this.#vas.get(command.sink);
@@ -459,10 +457,10 @@ export class FailAfter implements Executor {
   readonly failure = new Error('told to fail');
   answer: number = abi.ANSWER_DONE;
   moved = 0;
-  /** How commands fail: with nothing done, or half done, with so many pages moved. */
+  /** Pages that have moved when a command fails half done; undefined: it fails with nothing done. */
   half: number | undefined = 0;
   readonly #recorder: Recorder;
-  /** How many commands succeed before the next failure, and before the one after that. */
+  /** Commands that succeed before the next failure, and before the one after that. */
   #schedule: number[] = [];
 
   constructor(recorder: Recorder) {

@@ -14,9 +14,9 @@ export interface Command {
   gpa?: number;
   length?: number;
   offset?: number;
-  /** Of a VA command. */
+  /** The object of a VA command. */
   object?: number;
-  /** Of a slot command: the VA space. */
+  /** The VA space of a slot command. */
   va?: number;
   access?: number;
   slot?: number;
@@ -95,8 +95,8 @@ export function makeWorld({ size = 64 * PAGE, objectSize = 32 * PAGE } = {}): Wo
   };
 }
 
-/** What is mapped in `[base, base + size)`, one line a piece: offset, length, access, and what it is; the names that
- * some kernels show for anonymous memory are left out. */
+/** Mappings in `[base, base + size)`, one line a piece: offset, length, access, and what it is; the names that some
+ *  kernels show for anonymous memory are left out. */
 export function mapsOf(base: bigint, size: bigint): string[] {
   return readFileSync('/proc/self/maps', 'utf8')
     .split('\n')

@@ -11,18 +11,18 @@ import { Recorder } from './recorder.ts';
 
 const PAGE = abi.PAGE_SIZE;
 
-/** Where a region stands, in pages. */
+/** Place of a region, in pages. */
 export interface Place {
   readonly start: number;
   readonly size: number;
   readonly priority: number;
   readonly enabled: boolean;
   readonly readonly: boolean;
-  /** Of a container: the pages, one bit each, at which it has no memory. */
+  /** Pages of a container at which it has no memory, one bit each. */
   readonly holes: number;
 }
 
-/** What each region is, by its number; undefined: it stands nowhere. They are placed in this order. */
+/** Places of the regions, by number; undefined: it stands nowhere. They are placed in this order. */
 export type Arrangement = readonly (Place | undefined)[];
 
 export interface Inhabitant {
@@ -62,7 +62,7 @@ const KINDS = {
   container: abi.KIND_CONTAINER,
 } as const;
 
-/** What an arrangement shows: four numbers a page, for the flat view, the VA space, the slots, and what may be used of
+/** Picture of an arrangement: four numbers a page, for the flat view, the VA space, the slots, and what may be used of
  *  the VA space; 0 for nothing. */
 export type Answer = Int32Array;
 
@@ -192,7 +192,7 @@ export class SmallWorld {
     return undefined;
   }
 
-  /** What is new at the end is mapped; what is gone there was unmapped with it. */
+  /** Resizes a region: what is new at the end is mapped; what is gone there was unmapped with it. */
   #resize(index: number, size: number): void {
     const before = this.#sizes[index] as number;
     if (size === before) return;
@@ -207,7 +207,7 @@ export class SmallWorld {
     }
   }
 
-  /** What the core and the sinks show now. */
+  /** Picture that the core and the sinks show now. */
   answer(): Answer {
     const answer = new Int32Array(this.#pages * 4);
     for (const { start, last, id, offset, flags, kind } of this.#core.flat(this.#space)) {
@@ -234,7 +234,7 @@ export class SmallWorld {
     return answer;
   }
 
-  /** What the model says of an arrangement: what it shows, or why it must be refused. */
+  /** Picture that the model has of an arrangement, or the codes with one of which it must be refused. */
   expected(arrangement: Arrangement): Answer | ReadonlySet<string> {
     const model = new Model();
     model.region(0, 'container', this.#pages);

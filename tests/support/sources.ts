@@ -90,7 +90,7 @@ export function exportsOf(text: string): string[] {
 
 /** A comment that stands on lines of its own. */
 interface Comment {
-  /** Of its first line, from 1. */
+  /** Number of its first line, from 1. */
   readonly line: number;
   /** Whether editors show it on hover: it stands above what it documents, or heads the file. */
   readonly isDoc: boolean;
@@ -121,7 +121,7 @@ export function commentsOf(text: string): Comment[] {
 /** A function with a body. */
 interface FunctionText {
   readonly name: string;
-  /** Of its first line, from 1. */
+  /** Number of its first line, from 1. */
   readonly line: number;
   /** Lines from its name to its end. */
   readonly lines: number;
@@ -154,7 +154,7 @@ export function functionsOf(path: string, text: string): FunctionText[] {
   return found;
 }
 
-/** Where the body of a function begins whose parameters end at `close`; -1 where none does. */
+/** Index at which the body of a function begins whose parameters end at `close`; -1 where none does. */
 function bodyAfter(code: string, close: number, isCc: boolean): number {
   const between = isCc
     ? /\s*(?:(?:const|noexcept|override|final|mutable)\b\s*)*(?:->\s*[\w:<>*& ]+)?(?::\s[^;{]*)?\{/y

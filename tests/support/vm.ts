@@ -41,7 +41,7 @@ export class Guest {
   }
 }
 
-/** What a guest's successful read and write look like. */
+/** Text of a guest that has read, and one that has written, `value`. */
 export const got = (value: number) => `out 10 = ${value.toString(16)}`;
 export const wrote = (value: number) => `out 11 = ${value.toString(16)}`;
 

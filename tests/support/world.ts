@@ -24,9 +24,9 @@ export class World {
   /** The bytes of the last plan, and the same as text. */
   plan = new Uint8Array();
   planLines: readonly string[] = [];
-  /** Of the last plan. */
+  /** Disturbance of the last plan. */
   disturbance: Disturbance = 'none';
-  /** Of sinks made from now on: who carries out their commands, and whom to hold around plans that need it. */
+  /** Executor of sinks made from now on; `pausable`: whom to hold around plans that need it. */
   executor: Executor = this.failing;
   pausable: Pausable | undefined;
   readonly #script = new Script();
@@ -151,7 +151,7 @@ export class World {
     );
   }
 
-  /** What is mapped in a region: range, object+offset, access. */
+  /** Mappings of a region: range, object+offset, access. */
   mappings(region: string): string[] {
     return alignRows(
       this.core
@@ -160,7 +160,7 @@ export class World {
     );
   }
 
-  /** What a VA space has: range, object+offset, access. */
+  /** Pieces of a VA space: range, object+offset, access. */
   pieces(va: string): string[] {
     return alignRows(
       this.core

@@ -34,7 +34,7 @@ export function exact(gpa: Address, what: string): number {
   throw refused(what, at, 'outside');
 }
 
-/** Why what is mapped at a GPA has nothing behind it; undefined where that is not known. */
+/** Reason why nothing is behind what is mapped at a GPA, in words; undefined where it is not known. */
 type WhyGone = (gpa: number) => string | undefined;
 
 /** Passes on the result of a call of the addon, which left `facts`. Throws GUEST_ACCESS. */

@@ -12,7 +12,8 @@ import type { Reservation } from '../core/native.ts';
 
 /** Bytes that a buffer shows, so that offsets are small integers. */
 const CHUNK = 2 ** 31;
-/** Of one VA space. Each takes a garbage collection to make: V8 counts all of it as memory that is in use. */
+/** Most buffers of one VA space. Each takes a garbage collection to make: V8 counts all of it as memory that is in
+ *  use. */
 const MOST_CHUNKS = 16;
 const MOST_WINDOWS = 16;
 /** Accesses without a window that come before one is opened, which takes as long as some hundred of them. */
@@ -164,7 +165,7 @@ export class GuestWindows {
   /** The oldest first. */
   #open: GuestWindow[] = [];
   #misses = 0;
-  /** As many misses lead to an attempt to open one. Twice as many after each in vain. */
+  /** Misses that lead to an attempt to open a window. Doubled by each attempt in vain. */
   #patience = PATIENCE;
 
   constructor(context: WindowContext, sink: number, reservation: Reservation) {

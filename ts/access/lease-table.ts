@@ -1,5 +1,5 @@
-// Who holds which stretches of guest memory. While one is held, no plan tears its pages down, replaces them or takes
-// the access away that it needs.
+// Leases that are held. While one is, no plan tears its pages down, replaces them or takes the access away that it
+// needs.
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
@@ -12,7 +12,7 @@ import { RangeIndex, type Stretch } from './range-index.ts';
 export const LEASE_MODES = ['read', 'write'] as const;
 export type LeaseMode = (typeof LEASE_MODES)[number];
 
-/** What is known of a lease by those who must wait for it. */
+/** Facts of a lease, for those who must wait for it. */
 export interface LeaseFacts {
   readonly holder: string;
   readonly mode: LeaseMode;
@@ -38,7 +38,8 @@ export interface Onlooker {
 
 /** Access that a range is to lose. */
 export interface Change extends Stretch {
-  /** Where: in the VA space of this number, or in this guest memory, which may share its VA space with others. */
+  /** The memory that changes: the VA space of this number, or this guest memory, which may share its VA space with
+   *  others. */
   readonly of: number | object;
   /** ACCESS_* that is left. */
   readonly left: number;
@@ -53,7 +54,7 @@ const ACCESS: Readonly<Record<LeaseMode, number>> = {
 
 /** A change cannot be made because of what is leased. */
 export class LeaseConflict extends MembackingError {
-  /** Where the leases are held. @internal */
+  /** Table of the leases. @internal */
   readonly table: LeaseTable;
   /** @internal */
   readonly leases: readonly HeldLease[];
@@ -73,9 +74,9 @@ export class LeaseConflict extends MembackingError {
 export class LeaseTable {
   readonly #held = new Set<HeldLease>();
   readonly #bySink = new Map<number, RangeIndex<HeldLease>>();
-  /** What the transaction that is open takes away besides what its plan will show. */
+  /** Changes by the transaction that is open, besides those that its plan will show. */
   readonly announced = new Set<Change>();
-  /** What somebody waits for: nobody gets a new lease that would be in the way. */
+  /** Changes that somebody waits to make: nobody gets a new lease that would be in the way. */
   readonly #barred = new Set<Change>();
   readonly #waiting = new Set<() => void>();
 
@@ -84,7 +85,7 @@ export class LeaseTable {
     return [...this.#held].map(leaseFacts);
   }
 
-  /** Those that a change is not to be made under. */
+  /** Leases that a change would break. */
   brokenBy(change: Change): HeldLease[] {
     const of = this.#bySink.get(change.of as number);
     const indexes = of === undefined ? this.#bySink.values() : [of];
@@ -173,7 +174,7 @@ export class LeaseTable {
   }
 }
 
-/** What the plan that the core holds takes away in VA spaces. */
+/** Changes that the plan that the core holds makes in VA spaces. */
 function changesOf(core: Core, commands: number, isWanted: (sink: number) => boolean): Change[] {
   const changes: Change[] = [];
   for (let i = 0; i < commands; i++) {

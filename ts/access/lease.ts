@@ -40,7 +40,7 @@ export interface LeasedSpace {
   readonly id: number;
   readonly reservation: Reservation;
   readonly windows: GuestWindows;
-  /** Why there is nothing behind what is mapped there, in words; undefined where nothing is. */
+  /** Reason why nothing is behind what is mapped at a GPA, in words; undefined where nothing is mapped. */
   readonly whyGone: (gpa: Address) => string | undefined;
 }
 

@@ -56,7 +56,7 @@ function push<Item extends Stretch>(
   for (const item of items ?? []) if (item.start < end && item.end > start) found.push(item);
 }
 
-/** At least its length, and at least a page. */
+/** Size of the cell for a stretch: at least its length, and at least a page. */
 function cellSize({ start, end }: Stretch): number {
   return Math.max(0x1000, 2 ** Math.ceil(Math.log2(end - start)));
 }

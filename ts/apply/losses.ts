@@ -1,5 +1,5 @@
-// What of a plan could not be put back. Commands that take a plan back may fail as well: where one does, nobody reaches
-// the range any more, and the core is told by operations of a transaction of its own that nothing is there.
+// Losses: what of a plan could not be put back. Commands that take a plan back may fail as well: where one does, nobody
+// reaches the range any more, and the core is told by operations of a transaction of its own that nothing is there.
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, sum } from '../core/address.ts';
@@ -65,8 +65,8 @@ export class Losses {
     );
   }
 
-  /** What the core is to be told. It knows nothing any more of sinks that came with what was taken back. Where pages
-   *  are that are held is said last: by then nobody else is said to have them. */
+  /** Operations that tell the core of the losses; none for sinks that came with what was taken back, of which it knows
+   *  nothing any more. Pages that are held are said last: by then nobody else is said to have them. */
   operations(core: Core): LossOperation[] {
     const undone = this.#undone.filter(({ command: { sink } }) => !this.#down.has(sink) && core.hasSink(sink));
     const down = [...this.#down].filter((sink) => core.hasSink(sink));

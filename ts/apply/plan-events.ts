@@ -1,4 +1,4 @@
-// Who wants to know of plans: counters always, and the channel `membacking:plan` of node:diagnostics_channel while
+// News of plans, for who wants it: counters always, and the channel `membacking:plan` of node:diagnostics_channel while
 // somebody listens to it.
 
 import { channel } from 'node:diagnostics_channel';
@@ -7,7 +7,7 @@ import { DISTURBANCES, type Disturbance } from '../core/kinds.ts';
 import type { LossOperation } from './losses.ts';
 import type { Outcome, PlanRunner } from './runner.ts';
 
-/** What was done so far. */
+/** Counts of plans since the map was made. */
 export interface PlanCounters {
   /** Plans that were carried out and had commands. */
   plans: number;
@@ -24,15 +24,15 @@ export interface PlanMessage {
   readonly disturbance: Disturbance;
   /** Milliseconds from the plan's making to its end. */
   readonly duration: number;
-  /** Why it came to nothing; undefined for a plan that was carried out. */
+  /** Reason why the plan came to nothing; undefined for one that was carried out. */
   readonly error: unknown;
 }
 
 /** A message of the channel `membacking:lost`: after a plan of which not all could be put back. */
 export interface LostMessage {
-  /** What is lost, as `details.lost` of the error. */
+  /** Losses, as `details.lost` of the error. */
   readonly lost: readonly LossOperation[];
-  /** Why the plan came to nothing. */
+  /** Reason why the plan came to nothing. */
   readonly error: unknown;
 }
 

@@ -13,10 +13,10 @@ import { enterLoss, Losses, type LossOperation } from './losses.ts';
 export interface Executor {
   /** Commands `first` to `first + count - 1`, in order, up to the first that fails. Returns how many were done. */
   execute(core: Core, first: number, count: number): number;
-  /** The same for commands that take others back, with everything that was kept in reserve for that. Default:
-   *  `execute`. */
+  /** Carries out commands that take others back, with everything that was kept in reserve for that. Otherwise as
+   *  `execute`, which is the default. */
   unwind?(core: Core, first: number, count: number): number;
-  /** Why the last one failed. */
+  /** Error of the last command that failed. */
   readonly failure: unknown;
   /** ANSWER_*: what there is of it. Default: nothing was done. */
   readonly answer?: number;
@@ -35,21 +35,21 @@ export interface Pausable {
   resume(): void;
 }
 
-/** What became of a transaction. */
+/** End of a transaction. */
 export interface Outcome {
   readonly plan: PlanFacts;
   /** Whether what was asked for is so now. */
   readonly hasHappened: boolean;
-  /** Why it is not, or what went wrong after it was. */
+  /** Reason why it has not happened, or what went wrong after it had. */
   readonly error: unknown;
-  /** What could not be put back: transactions that have told the core so. */
+  /** Losses: the operations of each transaction that has told the core what could not be put back. */
   readonly lost: readonly (readonly LossOperation[])[];
 }
 
 /** Sees each plan after it was made and before it is executed; it may read its commands from the core. */
 export type PlanObserver = (core: Core, plan: PlanFacts) => void;
 
-/** What an attachment's commands are about. */
+/** Facts of the attachment that commands are for. */
 export interface Attached {
   readonly partition: unknown;
   readonly pausable: Pausable | undefined;
@@ -57,7 +57,7 @@ export interface Attached {
   readonly va: number;
 }
 
-/** Whom the commands of a sink go to. */
+/** Connection of a sink: whom its commands go to. */
 interface Connection {
   readonly executor: Executor;
   readonly attached: Attached | undefined;
@@ -100,7 +100,7 @@ export class PlanRunner {
     for (const [sink, { executor, attached }] of this.#connections) this.connect(sink, executor, attached);
   }
 
-  /** Whom the sink's commands go to, from now on. */
+  /** Sends the sink's commands to `executor` from now on. */
   connect(sink: number, executor: Executor, attached?: Attached): void {
     this.#connections.set(sink, { executor: this.#around(executor), attached });
     this.#simplify();
@@ -144,7 +144,8 @@ export class PlanRunner {
     return { plan, hasHappened: false, error: undefined, lost: this.#takeBack(NONE_DONE, new Holding()) };
   }
 
-  /** How many commands the plan has, or why there is none: the core has then undone the transaction. */
+  /** Ends the core's innermost transaction. Returns how many commands the plan has, or why there is none: the core has
+   *  then undone the transaction. */
   #endTransaction(): number | MembackingError {
     try {
       return this.#core.commit();
@@ -329,7 +330,7 @@ class Holding {
     }
   }
 
-  /** What the first throws that does is returned. */
+  /** Resumes all. Returns what the first `resume` that throws has thrown. */
   end(): { cause: unknown } | undefined {
     let failure: { cause: unknown } | undefined;
     for (const pausable of [...this.#held].reverse()) {

@@ -1,4 +1,5 @@
-// Which memory objects a map knows, by what number: entered when first mapped, gone when closed and mapped nowhere.
+// Memory objects that a map knows, by the core's number: entered when first mapped, gone when closed and mapped
+// nowhere.
 
 import * as abi from '../../assembly/abi.ts';
 import { objectKindNumber } from '../core/kinds.ts';
@@ -61,7 +62,7 @@ export class ObjectTable implements ObjectUser {
     });
   }
 
-  /** Its owner has closed it: it goes when nothing shows it any more. */
+  /** Notes that the object's owner has closed it: it goes when nothing shows it any more. */
   objectClosed(object: MemoryObject): void {
     this.#leaving.add(object);
     if (!this.#context.isBusy && !this.#context.isBroken) this.sweep();

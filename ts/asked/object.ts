@@ -69,7 +69,7 @@ export abstract class MemoryObject extends Handle {
     return bytes === undefined ? undefined : toAddress(bytes);
   }
 
-  /** Why touching the page at `offset` has failed: words. @internal */
+  /** Reason why touching the page at `offset` has failed, in words. @internal */
   whyMissing(offset: Address): string {
     return this.closed ? 'its file is closed' : this.#backing.whyMissing(offset);
   }

@@ -75,7 +75,7 @@ export class Region extends MapHandle {
     return this.context.core.regionSize(this.id);
   }
 
-  /** As they are now: inside a transaction, with its changes. */
+  /** Flags that it has now: inside a transaction, with its changes. */
   get flags(): Required<RegionFlags> {
     this.checkOpen();
     const { flags } = this.context.core.region(this.id);

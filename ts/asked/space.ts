@@ -87,8 +87,8 @@ export class AddressSpace extends MapHandle {
     return hidden;
   }
 
-  /** Why the byte at an address is what it is: which region is seen there, which ones that hides, in order, the memory
-   *  that is mapped there and the slots that show it. `renderExplanation` makes text of it. */
+  /** Explains why the byte at an address is what it is: which region is seen there, which ones that hides, in order,
+   *  the memory that is mapped there and the slots that show it. `renderExplanation` makes text of it. */
   explain(gpa: Address): Explanation<SeenRegion> {
     this.checkOpen();
     const { core, names, regions } = this.context;

@@ -11,7 +11,7 @@ export const COMMON_OPTIONS = {
 
 export const COLORS = ['auto', 'always', 'never'] as const;
 
-/** What was typed behind a subcommand. Throws UsageError. */
+/** Reads what was typed behind a subcommand. Throws UsageError. */
 export function parseArguments(command: Command, args: readonly string[]): Arguments {
   const options = { ...command.options, ...COMMON_OPTIONS };
   try {

@@ -154,7 +154,7 @@ class History implements TraceOutput {
   readonly #file: string;
   readonly #fd: number | undefined;
   readonly #parts: string[] = [];
-  /** Why the file cannot be written any more. */
+  /** Reason why the file cannot be written any more. */
   failure: unknown;
   #stop = () => {};
 

@@ -29,7 +29,7 @@ export interface Command {
 /** Error for arguments that mean nothing. */
 export class UsageError extends Error {}
 
-/** At least one file, standard input at most once. */
+/** Checks that there is at least one file, and standard input at most once. Throws UsageError. */
 export function checkFiles(files: readonly string[]): void {
   if (files.length === 0) throw new UsageError('name at least one FILE, or - for standard input');
   if (files.filter((file) => file === '-').length > 1) throw new UsageError('standard input (-) can be read only once');

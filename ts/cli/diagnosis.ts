@@ -175,7 +175,7 @@ function numa({ numaNodes }: MachineFacts): Judged {
   return no('NUMA', numaNodes.length === 1 ? `one node: ${nodes}` : 'the kernel knows no nodes');
 }
 
-/** What pages on demand and the tracking of writes are made of. */
+/** Features of userfaultfd that pages on demand and the tracking of writes are made of. */
 const WANTED_FEATURES = ['MISSING_SHMEM', 'MINOR_SHMEM', 'PAGEFAULT_FLAG_WP', 'WP_HUGETLBFS_SHMEM', 'WP_ASYNC', 'MOVE'];
 
 function userfaultfd({ userfaultfd: { error, isUserModeOnly, features } }: MachineFacts): Judged {

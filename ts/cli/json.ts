@@ -1,4 +1,4 @@
-// What --json prints: addresses are hexadecimal strings, ends are included.
+// JSON that --json prints: addresses are hexadecimal strings, ends are included.
 
 import { type Address, formatHex, type TraceFlatRange, type TracePlan, type ViewDifference } from '../index.ts';
 

@@ -28,7 +28,7 @@ export function printLines(lines: readonly string[]): Promise<void> {
 
 let colors: (typeof COLORS)[number] = 'auto';
 
-/** What `--color` says. Throws UsageError. */
+/** Obeys `--color`. Throws UsageError. */
 export function setColors(when: string | boolean | undefined): void {
   const found = COLORS.find((each) => each === (when ?? 'auto'));
   if (found === undefined) throw new UsageError(`--color must be one of ${COLORS.join(', ')}, not "${when}"`);

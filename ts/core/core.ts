@@ -26,11 +26,11 @@ export interface Command {
   /** OP_*. */
   readonly op: number;
   readonly sink: number;
-  /** In the numbering of the sink: a partition's own GPA in slot commands. */
+  /** GPA in the numbering of the sink: a partition's own in slot commands. */
   readonly gpa: Address;
   /** Bytes, whole pages. */
   readonly length: Address;
-  /** In the object, or of slot commands in the VA space. */
+  /** Byte offset in the object, or of slot commands in the VA space. */
   readonly offset: Address;
   /** The object of a VA command; undefined in others. */
   readonly object: number | undefined;
@@ -45,7 +45,7 @@ export interface Command {
   readonly offsetInRegion: Address;
 }
 
-/** Where a sink stands. */
+/** Place of a sink. */
 interface SinkPlace {
   /** The partition that it belongs to. */
   readonly partition?: number;
@@ -57,30 +57,30 @@ interface SinkPlace {
   readonly last: Address;
 }
 
-/** How much a plan does. */
+/** Size and disturbance of a plan. */
 export interface PlanFacts {
   readonly commands: number;
   /** CLASS_* of abi.ts. */
   readonly disturbance: number;
 }
 
-/** What the core knows of its last error, for whoever has names for it. */
+/** Facts that the core knows of its last error, for whoever has names for them. */
 export interface CoreFailure {
   readonly code: CoreErrorCode;
   /** The region or object it is about, and the other one where two cannot both be. */
   readonly id: number | undefined;
   readonly other: number | undefined;
   readonly address: Address;
-  /** What was tried with the region; undefined where no region refused it. */
+  /** Attempt that the region refused; undefined where no region refused anything. */
   readonly attempt: Attempt | undefined;
 }
 
-/** What a region may refuse, with what the refusal depends on. */
+/** An attempt that a region may refuse, with what the refusal depends on. */
 export interface Attempt {
   readonly what: 'map' | 'unmap' | 'place' | 'retarget';
   /** Bytes of the range; undefined where there is none. */
   readonly length: Address | undefined;
-  /** Of the region: KIND_* of abi.ts, and bytes. */
+  /** Kind of the region, KIND_* of abi.ts; `size` is in bytes. */
   readonly kind: number;
   readonly size: Address;
 }
@@ -158,7 +158,7 @@ export class Core {
   readonly #failedAddress: () => bigint;
   readonly #explain: NonNullable<CoreOptions['explain']>;
   readonly #rows: number;
-  /** What the core knows besides its memory. */
+  /** Globals of the core: all that it knows besides its memory. */
   readonly #globals: readonly WebAssembly.Global[];
   #view: DataView;
   #trap: unknown;
@@ -227,7 +227,7 @@ export class Core {
   begin(): number {
     return this.#check(this.#wasm.begin());
   }
-  /** How many transactions are open now. */
+  /** Number of transactions that are open. */
   get open(): number {
     return this.#wasm.depth();
   }
@@ -251,7 +251,7 @@ export class Core {
     if (result < 0) this.#isPoisoned = true;
     return this.#check(result);
   }
-  /** Those were executed, as far as that went. */
+  /** Ends the unwinding: its commands were executed, as far as that went. */
   unwound(): void {
     this.#check(this.#wasm.unwound());
   }
@@ -279,7 +279,7 @@ export class Core {
   planClass(): number {
     return this.#wasm.planClass();
   }
-  /** Where in `memory` the commands are that are to be executed now. */
+  /** Address in `memory` of the commands that are to be executed now. */
   planPointer(): number {
     return this.#wasm.planPointer() >>> 0;
   }
@@ -344,7 +344,7 @@ export class Core {
   setPriority(id: number, priority: number): void {
     this.#check(this.#wasm.regionSetPriority(id, priority));
   }
-  /** Those in `mask`. */
+  /** Sets the flags in `mask` to those in `flags`. */
   setFlags(id: number, flags: number, mask = CHANGEABLE_FLAGS): void {
     this.#check(this.#wasm.regionSetFlags(id, flags, mask));
   }
@@ -405,7 +405,8 @@ export class Core {
 
   // ---- What was lost: inside a transaction that says nothing else ----------------------------------
 
-  /** Of `object`, if it is private, pages from `offset` on are held there. Precondition: length > 0. */
+  /** Says that nothing is there any more in a range. Of `object`, if it is private, pages from `offset` on are held
+   *  there. Precondition: length > 0. */
   lose(sink: number, start: Address, length: Address, object: number | undefined, offset: Address): void {
     const last = lastOf(start, length);
     const held = object === undefined ? 0 : object + 1;
@@ -428,7 +429,7 @@ export class Core {
   hasSink(sink: number): boolean {
     return this.#wasm.readLost(sink, 0, 0, 0, 0) >= 0;
   }
-  /** What a sink should have and has not; `id`: object + 1 whose private pages are held there, 0 for none. */
+  /** Ranges that a sink should have and has not; `id`: object + 1 whose private pages are held there, 0 for none. */
   lost(sink: number): Row[] {
     return this.#within(this.#wasm.readLost, sink, 0, LAST_ADDRESS);
   }
@@ -445,7 +446,7 @@ export class Core {
   flatAt(space: number, gpa: Address): Row | undefined {
     return this.#some(this.#wasm.readFlat, space, gpa, gpa)[0];
   }
-  /** The same, and some that follow; none where that was the last. */
+  /** The flat range at an address, or the first one above, and some that follow; none where that was the last. */
   flatRowsFrom(space: number, gpa: Address): Row[] {
     return this.#some(this.#wasm.readFlat, space, gpa, LAST_ADDRESS);
   }
@@ -455,11 +456,11 @@ export class Core {
   mappingAt(region: number, offset: Address): Row | undefined {
     return this.#some(this.#wasm.readMappings, region, offset, offset)[0];
   }
-  /** Those that have a byte in [first, last]. */
+  /** The mappings that have a byte in [first, last]. */
   mappingsIn(region: number, first: Address, last: Address): Row[] {
     return this.#within(this.#wasm.readMappings, region, first, last);
   }
-  /** What a sink has: the pieces of a VA space, the memory slots of an attachment. */
+  /** Rows of a sink: the pieces of a VA space, the memory slots of an attachment. */
   sinkRows(sink: number): Row[] {
     return this.#within(this.#wasm.readSink, sink, 0, LAST_ADDRESS);
   }
@@ -467,7 +468,7 @@ export class Core {
   sinkRowAt(sink: number, gpa: Address): Row | undefined {
     return this.#some(this.#wasm.readSink, sink, gpa, gpa)[0];
   }
-  /** What may be used of the pieces in [first, last]. */
+  /** Parts of the pieces in [first, last] that may be used. */
   partsIn(va: number, first: Address, last: Address): Row[] {
     return this.#within(this.#wasm.readParts, va, first, last);
   }

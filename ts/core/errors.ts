@@ -3,7 +3,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 
-/** What a caller can do wrong in the core's eyes, as its negative results say it. */
+/** Mistakes of callers in the core's eyes, as its negative results say them. */
 export const CORE_ERRORS = {
   [abi.ERR_NO_MEMORY]: 'NO_MEMORY',
   [abi.ERR_BAD_ID]: 'BAD_ID',
@@ -33,7 +33,7 @@ export const CORE_ERRORS = {
 
 export type CoreErrorCode = (typeof CORE_ERRORS)[keyof typeof CORE_ERRORS];
 
-/** Why guest memory cannot be built. */
+/** Reasons why guest memory cannot be built. */
 export type BuildErrorCode =
   | 'RAM_EMPTY'
   | 'RAM_UNALIGNED'
@@ -86,7 +86,7 @@ export type ErrorCode =
   | 'NO_VIEW'
   /** The core stopped at a bug of its own. */
   | 'CORE_TRAPPED'
-  /** This build of the core is not there. */
+  /** The build of the core that was asked for is not there. */
   | 'CORE_MISSING'
   /** Parts of the package do not belong together. */
   | 'VERSION_MISMATCH'
@@ -136,7 +136,8 @@ export type ErrorCode =
   /** A text is no memory map that is understood, or breaks off the form that it began with. */
   | 'IMPORT_TEXT';
 
-/** What every function of this package throws. Nothing is half done after it; RANGE_LOST names what is missing. */
+/** The error that every function of this package throws. Nothing is half done after it; RANGE_LOST names what is
+ *  missing. `code` is stable, `message` for people. */
 export class MembackingError extends Error {
   override readonly name = 'MembackingError';
   readonly code: ErrorCode;

@@ -78,7 +78,7 @@ export function accessName(access: number): Access {
   return (letters === '' ? 'none' : letters) as Access;
 }
 
-/** Which overlaps are allowed: any, or only of a lower priority inside a higher one. */
+/** Policies for overlaps: any is allowed, or only of a lower priority inside a higher one. */
 export const POLICIES = ['layered', 'nested'] as const;
 export type Policy = (typeof POLICIES)[number];
 

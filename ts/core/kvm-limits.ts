@@ -1,4 +1,4 @@
-// What KVM gives a virtual machine on x86.
+// Limits of KVM's virtual machines on x86.
 
 import * as abi from '../../assembly/abi.ts';
 

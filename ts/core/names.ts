@@ -50,7 +50,7 @@ function quoted(names: Map<number, string>, id: number | undefined, kind: string
 /** Said of a change that is made while another one is carried out. */
 export const PLAN_PENDING = 'a change of the memory map is being carried out: make this one when that one has returned';
 
-/** What kinds of regions something can be done to. */
+/** Rules of which kinds of regions something can be done to. */
 const KIND_RULES: Readonly<Record<Attempt['what'], string>> = {
   map: 'memory is mapped into regions of kind "ram", "rom" and "device" alone',
   unmap: 'memory is mapped in regions of kind "ram", "rom" and "device" alone',

@@ -14,8 +14,9 @@ import { artefact } from './artefact.ts';
 /** Bytes or an address. The addon takes both; a number has to be a safe integer. */
 type U64 = number | bigint;
 
-/** As Node.js's own: `errno` is negative. `syscall` is "plan" for a record that was refused before any call, and
- * "undo" when a command failed and could not be taken back: then the map is no longer what anybody asked for. */
+/** Error of a system call, as Node.js's own: `errno` is negative. `syscall` is "plan" for a record that was refused
+ *  before any call, and "undo" when a command failed and could not be taken back: then the map is no longer what
+ *  anybody asked for. */
 export interface SystemError extends Error {
   readonly code: string;
   readonly errno: number;
@@ -26,7 +27,7 @@ interface Handle {
   close(): void;
 }
 
-/** What is wrong with an access to guest memory, by the negative of what the call returned. */
+/** Faults of an access to guest memory, by the negative of what the call returned. */
 export const ACCESS_FAULTS = ['', 'outside', 'hole', 'read-only', 'gone', 'misaligned'] as const;
 export type AccessFault = Exclude<(typeof ACCESS_FAULTS)[number], ''>;
 
@@ -40,7 +41,7 @@ export interface Reservation extends Handle {
   readonly size: bigint;
   /** For `Reservation.fromToken` in another thread of this process, while this handle is open: 64 random bits. */
   readonly token: bigint;
-  /** What the last access had to say beside its result: FACT_LOW, FACT_HIGH, FACT_GPA. The same array each time. */
+  /** Facts of the last access beside its result: FACT_LOW, FACT_HIGH, FACT_GPA. The same array each time. */
   readonly facts: Float64Array;
 
   /** 0, or the fault; the bytes before its GPA are copied. */
@@ -102,9 +103,9 @@ export interface Backing extends Handle {
   /** Makes all of the range resident now, in the background; several calls go on at once. Contents stay. EBUSY: a part
    * of the private memory is not at home; ENOMEM, ENOSPC, ENXIO, EIO: there is not enough, of memory or in its file. */
   populate(offset: U64, length: U64): Promise<void>;
-  /** Why touching the page at `offset` has failed: words. */
+  /** Reason why touching the page at `offset` has failed, in words. */
   whyMissing(offset: U64): string;
-  /** What becomes resident from now on comes from this NUMA node alone. EINVAL: there is no such node. */
+  /** Takes pages that become resident from now on from this NUMA node alone. EINVAL: there is no such node. */
   setNumaNode(node: number): void;
   /** Asks for transparent huge pages, wherever it will be shown. True: what is touched from now on gets them. False:
    * this machine gives them to no such memory when it is touched; populate still tries to. EINVAL: never (hugetlb, the
@@ -124,10 +125,10 @@ export interface Executor extends Handle {
   clearObject(object: number): void;
   /** Carries out `count` records at byte `pointer` of `memory`, in order, until one fails. How many were done. */
   run(memory: ArrayBuffer, pointer: number, count: number): number;
-  /** The same for a plan that takes back what was done: it succeeds also where the process has as many mappings as it
-   * may have, and run() fails for that. */
+  /** Runs a plan that takes back what was done: as `run`, but also where the process has as many mappings as it may
+   *  have. */
   unwind(memory: ArrayBuffer, pointer: number, count: number): number;
-  /** Why the last of either stopped early. */
+  /** Error of the last `run` or `unwind` that stopped early. */
   readonly failure: SystemError | undefined;
   /** ANSWER_* of abi.ts: what there is of the command that failed. */
   readonly answer: number;
@@ -177,7 +178,7 @@ export interface Vcpu extends Handle {
   /** Finishes the instruction that the last exit interrupted and does not go on: KVM_EXIT.INTR, or another exit if the
    * instruction has more to ask or to say. Before that, registers are those of an instruction half done. */
   finish(): number;
-  /** As run(), on a thread of its own. */
+  /** Runs as `run` does, on a thread of its own. */
   runAsync(): Promise<number>;
   /** From any thread: the run that is going on, or else the next, ends with KVM_EXIT.INTR. */
   kick(): void;
@@ -303,7 +304,7 @@ export const KVM_CAP = {
   VM_TYPES: 235,
 } as const;
 
-/** Why a run ended. */
+/** Reasons why a run ended. */
 export const KVM_EXIT = {
   UNKNOWN: 0,
   IO: 2,
@@ -337,7 +338,7 @@ type ExitFact =
 export type Exit =
   | { kind: 'io'; port: number; size: number; count: number; isWrite: boolean; data: Uint8Array }
   | { kind: 'mmio'; gpa: number; isWrite: boolean; data: Uint8Array }
-  /** What is behind the slot cannot be accessed. KVM does not always say where. The next run tries again. */
+  /** Access to a slot whose memory cannot be had. KVM does not always say where. The next run tries again. */
   | { kind: 'memory-fault'; gpa: number | undefined }
   | { kind: 'kicked' }
   /** A signal came to the thread. */
@@ -353,7 +354,7 @@ export type Exit =
 export class VcpuExit {
   /** The answer to a read of the guest, zero until written, or what the guest writes; a page. */
   readonly data: Uint8Array;
-  /** The same bytes. */
+  /** The bytes of `data`, as numbers. */
   readonly dataView: DataView;
   readonly #words: Uint32Array;
   readonly #at: Readonly<Record<ExitFact, number>>;
@@ -391,7 +392,7 @@ export class VcpuExit {
     return this.#words[this.#at.count]!;
   }
 
-  /** Of an MMIO access or a memory fault; undefined where KVM does not say. */
+  /** GPA of an MMIO access or a memory fault; undefined where KVM does not say. */
   get gpa(): number | undefined {
     if (this.#words[this.#at.isGpaKnown] === 0) return undefined;
     return this.#words[this.#at.gpa]! + this.#words[this.#at.gpa + 1]! * 2 ** 32;

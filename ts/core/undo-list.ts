@@ -1,14 +1,14 @@
-// What open transactions did outside the core, and how each of it is undone.
+// Steps that open transactions took outside the core, and how each is undone.
 
 type Undo = () => void;
 
 export class UndoList {
-  /** In the order in which it was done. */
+  /** Steps back, in the order in which those forward were taken. */
   readonly #undo: Undo[] = [];
-  /** Where in `#undo` each open transaction begins. */
+  /** Positions in `#undo` where each open transaction begins. */
   readonly #marks: number[] = [];
 
-  /** How many transactions are open. */
+  /** Number of transactions that are open. */
   get depth(): number {
     return this.#marks.length;
   }

@@ -87,7 +87,7 @@ export function instance<Instance>(type: ClassOf<Instance>, value: unknown, name
 const { fill } = Uint8Array.prototype;
 const trueLength = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'length')!.get!;
 
-/** How many bytes an array has, whatever a class of the caller's says. */
+/** Length of an array in bytes, whatever a class of the caller's says. */
 export function lengthOfBytes(array: Uint8Array): number {
   return trueLength.call(array);
 }

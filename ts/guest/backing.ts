@@ -31,7 +31,7 @@ export function isPrivate(backing: RamBacking): boolean {
 interface Wanted {
   readonly name: string;
   readonly bytes: Address;
-  /** Which the bytes fill. */
+  /** Pieces that the bytes fill, in order. */
   readonly pieces: readonly RamPiece[];
   /** Whether huge pages stay in their pool until they are touched. */
   readonly noReserve: boolean;

@@ -97,7 +97,7 @@ export class FileTable {
     if (handles.size === 0) this.#handles.delete(memory);
   }
 
-  /** When the open transaction has ended well, those of them are closed that are mapped nowhere any more and that no
+  /** Closes, when the open transaction has ended well, those objects that are mapped nowhere any more and that no
    *  handle holds. `mapped`: one that is mapped now. */
   letGo(objects: Iterable<MemoryObject>, mapped?: MemoryObject): void {
     const leaving = [...objects].filter((object) => object !== mapped && this.#keys.has(object));
@@ -141,7 +141,7 @@ export class DeviceFile extends Handle {
     return `the device ${this.#memory.name}`;
   }
 
-  /** It ends with the manager too. */
+  /** Whether it, or the manager, is closed. */
   override get closed(): boolean {
     return super.closed || this.#memory.closed;
   }

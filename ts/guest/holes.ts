@@ -11,7 +11,7 @@ const MOST_TILES = 1024;
 
 export class Zeroes {
   readonly #name: string;
-  /** In order of size; the largest is what is shown from now on. */
+  /** Memory of zeroes in order of size; the largest is what is shown from now on. */
   readonly #tiles: SharedMemory[] = [];
 
   /** For a region of `length` bytes. Throws SYSTEM. */

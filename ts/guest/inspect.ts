@@ -1,4 +1,4 @@
-// What there is of a guest's memory, as plain data that JSON can hold: for logs, for people, for other programs.
+// Facts of a guest's memory as plain data that JSON can hold: for logs, for people, for other programs.
 
 import type { LeaseFacts } from '../access/lease-table.ts';
 import type { PlanCounters } from '../apply/plan-events.ts';
@@ -31,7 +31,7 @@ export interface GuestMemoryFacts {
   readonly devices: readonly {
     readonly name: string;
     readonly length: number;
-    /** Where it is placed; undefined: nowhere. */
+    /** GPA that it is placed at; undefined: nowhere. */
     readonly gpa: PlainAddress | undefined;
     /** Whether it is placed and the guest sees nothing of it: it is hidden wholly, or past the highest address. */
     readonly hidden: boolean;
@@ -50,7 +50,7 @@ export interface GuestMemoryFacts {
     readonly length: PlainAddress;
     readonly access: string;
   }[];
-  /** What should be there and is not, because it could not be put back: `repair` tries again. */
+  /** Ranges that should show something and do not, because it could not be put back: `repair` tries again. */
   readonly lost: readonly LostRange[];
   readonly leases: readonly LeaseFacts[];
   readonly plans: PlanCounters;

@@ -36,7 +36,7 @@ import {
 import { VtlState } from './vtl-state.ts';
 
 export class GuestMemoryManager extends Handle {
-  /** What all is made of, for what this class has no method for. */
+  /** The map that all is made of, for what this class has no method for. */
   readonly map: MemoryMap;
   /** The container of everything that the guest sees. */
   readonly root: Region;
@@ -129,7 +129,7 @@ export class GuestMemoryManager extends Handle {
     return this.#added(block!);
   }
 
-  /** The same with RAM that is prefetched. */
+  /** Adds RAM as `addRam` does, and prefetches it: it is resident when the promise settles. */
   async addRamAsync(options: RamOptions, prefetch?: PrefetchOptions): Promise<AddedRam> {
     this.checkOpen();
     const { store } = this.#parts;
@@ -177,7 +177,7 @@ export class GuestMemoryManager extends Handle {
     return discard(this.#parts, checkedRange(range), [...this.#levels.values()]);
   }
 
-  /** The same, when none of it is leased any more. Waits as `whenFree` does. */
+  /** Discards as `discard` does, when none of the range is leased any more. Waits as `whenFree` does. */
   async discardWhenFree(range: GpaRange, options?: WaitOptions): Promise<Address> {
     this.checkOpen();
     return discardWhenFree(this.#parts, checkedRange(range), [...this.#levels.values()], options);
@@ -189,13 +189,13 @@ export class GuestMemoryManager extends Handle {
     return this.map.repair();
   }
 
-  /** What there is now, as plain data. */
+  /** Facts of all there is now, as plain data. */
   inspect(): GuestMemoryFacts {
     this.checkOpen();
     return inspect(this.#parts, [...this.#levels.values()], this.deviceMapper.regions);
   }
 
-  /** What the guest sees. @internal */
+  /** Text of what the guest sees. @internal */
   override text(): string[] {
     return [this.what, ...this.space.text()];
   }
@@ -263,12 +263,12 @@ export class AddedRam extends Handle {
     return this.#block.name;
   }
 
-  /** It ends with its RAM, whoever takes that away, and with the manager. */
+  /** Whether its RAM is gone, whoever took that away, or the manager closed. */
   override get closed(): boolean {
     return super.closed || this.#map.closed || !this.#store.has(this.#block);
   }
 
-  /** The same as `close`. */
+  /** Closes it: another name of `close`. */
   remove(): void {
     this.close();
   }

@@ -22,7 +22,7 @@ const OVERCOMMIT = '/proc/sys/vm/overcommit_memory';
 const NEVER = '2';
 
 const CHUNK = 64 * 2 ** 20;
-/** As many as Node.js has threads for, unless it is told otherwise. */
+/** Calls that run at once: as many as Node.js has threads for, unless it is told otherwise. */
 const AT_ONCE = 4;
 
 /** Throws MemoryBuildError: NUMA_NODE_ABSENT, HUGE_PAGES_OFF, OPTION_MISFIT. */

@@ -1,4 +1,4 @@
-// What the parts of a guest's memory manager share.
+// Parts of a guest's memory manager that its files share.
 
 import type { Region } from '../asked/region.ts';
 import type { AddressSpace } from '../asked/space.ts';

@@ -8,7 +8,7 @@ export interface RamOptions {
   /** For people, and what a handed-over backing finds its memory by. Default: the first of "ram", "ram1", … that no
    *  other RAM has. */
   readonly name?: string;
-  /** In the order in which the backing's bytes fill them. Whole pages. */
+  /** Ranges in the order in which the backing's bytes fill them. Whole pages. */
   readonly ranges: readonly GpaRange[];
   /** Default: new shared memory. `shared` and `private` are short for `{ kind }`. */
   readonly backing?: RamBacking | 'shared' | 'private';

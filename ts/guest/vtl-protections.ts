@@ -17,7 +17,7 @@ type Range = Pick<Stretch, 'start' | 'end'>;
 export class VtlProtections {
   readonly #tree = new RangeTree<VtlProtection>();
 
-  /** How many there are. */
+  /** Number of protections. */
   get size(): number {
     return this.#tree.size;
   }
@@ -58,7 +58,7 @@ export class VtlProtections {
   }
 }
 
-/** What is left of protections around a range. */
+/** Parts of protections that lie outside of a range. */
 function outside(cut: readonly VtlProtection[], { start, end }: Range): VtlProtection[] {
   return cut.flatMap((each) => {
     const below = each.start < start ? [{ ...each, end: start }] : [];

@@ -30,7 +30,7 @@ export class VtlState {
   readonly #base: VaSpace;
   readonly #partitions = new Set<AttachedPartition>();
   readonly #protections = new VtlProtections();
-  /** Its own view, from the first protection to the last; for good, once other threads may have it. */
+  /** The level's own view, from the first protection to the last; for good, once other threads may have it. */
   #va: VaSpace | undefined;
   #isHandedOut = false;
 
@@ -44,7 +44,7 @@ export class VtlState {
     this.client = new GuestMemoryClient(vtl, memory, () => this.#handOut());
   }
 
-  /** In order of GPA. */
+  /** Protections in order of GPA. */
   get protections(): readonly VtlProtection[] {
     return this.#protections.all();
   }

@@ -9,11 +9,11 @@ import { type MachineSource, thisMachine } from './source.ts';
 export interface MachineFacts {
   /** Versions of Node.js, Linux and the C library (undefined: it is not glibc); the processor as Node.js calls it. */
   readonly runtime: { readonly node: string; readonly arch: string; readonly kernel: string; readonly glibc?: string };
-  /** Why the addon does not load; undefined: it does. */
+  /** Reason why the addon does not load; undefined: it does. */
   readonly addonError?: string;
   readonly kvm: KvmFacts;
   readonly hugePages: readonly HugePagePool[];
-  /** Who gets transparent huge pages: `always`, `madvise` or `never` for private memory; for shared memory also
+  /** Policy for transparent huge pages: `always`, `madvise` or `never` for private memory; for shared memory also
    *  `advise`, `within_size`, `deny` or `force`. Undefined: the kernel has none. */
   readonly transparentHugePages: { readonly anonymous?: string; readonly shared?: string };
   readonly numaNodes: readonly number[];
@@ -37,9 +37,9 @@ export interface Used {
 }
 
 export interface KvmFacts {
-  /** Why /dev/kvm does not open. */
+  /** Reason why /dev/kvm does not open. */
   readonly error?: string;
-  /** Why no virtual machine can be made although it opens. */
+  /** Reason why no virtual machine can be made although it opens. */
   readonly vmError?: string;
   /** The module that runs guests, such as `kvm_amd`. */
   readonly module?: string;
@@ -47,7 +47,7 @@ export interface KvmFacts {
   readonly hasNestedPaging?: boolean;
   /** The processor's way to run guests: `vmx` or `svm`. */
   readonly extension?: string;
-  /** What KVM_CHECK_EXTENSION says, by the names of KVM_CAP; empty where KVM cannot be opened. */
+  /** Answers of KVM_CHECK_EXTENSION, by the names of KVM_CAP; empty where KVM cannot be opened. */
   readonly capabilities: Readonly<Partial<Record<keyof typeof KVM_CAP, number>>>;
 }
 
@@ -56,15 +56,15 @@ export interface HugePagePool {
   readonly pageSize: number;
   readonly total: number;
   readonly free: number;
-  /** Promised to mappings that have not touched them yet. */
+  /** Pages promised to mappings that have not touched them yet. */
   readonly reserved: number;
-  /** How many more may be taken from ordinary memory on demand. */
+  /** Pages that may still be taken from ordinary memory on demand. */
   readonly overcommit: number;
 }
 
 export interface UserfaultfdFacts {
   readonly error?: string;
-  /** It gets the faults of this process's own code alone, not those of a guest. */
+  /** Whether it gets the faults of this process's own code alone, not those of a guest. */
   readonly isUserModeOnly: boolean;
   /** Names of UFFD_FEATURE_ bits. */
   readonly features: readonly string[];

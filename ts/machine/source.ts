@@ -1,4 +1,4 @@
-// Where facts about a machine come from: its files, its devices, the addon. Tests give another one.
+// Sources of facts about a machine: its files, its devices, the addon. Tests give another one.
 
 import { closeSync, constants, openSync, readdirSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
@@ -9,9 +9,10 @@ export interface MachineSource {
   read(path: string): string | undefined;
   /** Names in a folder; none where it cannot be read. */
   list(path: string): string[];
-  /** Why a device cannot be opened for reading and writing: the system's code, such as ENOENT. Undefined: it can. */
+  /** Reason why a device cannot be opened for reading and writing: the system's code, such as ENOENT. Undefined: it
+   *  can. */
   refusal(path: string): string | undefined;
-  /** What only calls show. Throws an Error that says what to do where there is no addon. */
+  /** Asks the addon what only calls show. Throws an Error that says what to do where there is no addon. */
   ask(): MachineAnswers;
   /** Opens /dev/kvm. Throws a SystemError. */
   openKvm(): Pick<Kvm, 'checkExtension' | 'close'> & { createVm(): { close(): void } };

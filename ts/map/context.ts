@@ -1,4 +1,5 @@
-// What all handles of one memory map share: the core, who runs its plans, the names, the trace that is recorded.
+// The context that all handles of one memory map share: the core, who runs its plans, the names, the trace that is
+// recorded. Here is the only way into a transaction and out of it.
 
 import type { GuestWindows, WindowContext } from '../access/guest-window.ts';
 import type { LeaseContext } from '../access/lease.ts';
@@ -41,20 +42,20 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   readonly objects = new ObjectTable(this);
   readonly partitions = new PartitionTable(this);
   readonly leases = new LeaseTable();
-  /** Of every VA space. */
+  /** Windows of every VA space. */
   readonly windows = new Set<GuestWindows>();
-  /** What is kept from partitions for now. */
+  /** Ranges that are kept from partitions for now. */
   readonly withheld = new Set<Withheld>();
-  /** What the next transaction does first, because it could not be done in its time. */
+  /** Actions that the next transaction does first, because they could not be done in their time. */
   readonly overdue = new Set<Action>();
-  /** What is attached, in order. */
+  /** Sinks that are attached, in order. */
   readonly sinks = new Set<Sink>();
-  /** What the system gave for it: closed in this order, should nobody close the map. */
+  /** Handles that the system gave for the map: closed in this order, should nobody close the map. */
   readonly #holdings = new Set<Holding>();
   readonly #stopWatching: Action;
   /** Made with the first sink of this machine: without one, the addon is not needed. */
   #native: NativeExecutor | undefined;
-  /** What open transactions did outside the core. The outermost is open until its plan is carried out. */
+  /** Steps of open transactions outside the core. The outermost is open until its plan is carried out. */
   readonly #undo = new UndoList();
   /** To be done when the outermost transaction has ended well. */
   #after: Action[] = [];
@@ -298,7 +299,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
 
 let hasWarned = false;
 
-/** What is done for a map that nobody has any more. It knows nothing of the map. */
+/** Makes what is done for a map that nobody has any more. It knows nothing of the map. */
 function dropped(holdings: ReadonlySet<Holding>): Action {
   return () => {
     for (const holding of holdings) holding.close();
@@ -324,7 +325,7 @@ function broken(cause: unknown): MembackingError {
   return new MembackingError('POISONED', message, { cause });
 }
 
-/** What an async body does later would not be in the transaction. Throws INVALID_ARGUMENT. */
+/** Refuses an async body: what it does later would not be in the transaction. Throws INVALID_ARGUMENT. */
 function refusePromise(result: unknown): void {
   if (!(result instanceof Promise)) return;
   // Nobody else will hear of it when it fails.

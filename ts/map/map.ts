@@ -32,7 +32,7 @@ import { Context } from './context.ts';
 import { type WaitOptions, whenFree } from './when-free.ts';
 
 export interface MemoryMapOptions {
-  /** Which overlaps of regions are allowed. Default `layered`: any. */
+  /** Policy for overlaps of regions. Default `layered`: any is allowed. */
   readonly policy?: Policy;
   /** Takes a trace of everything that happens to the map, as text: a stream, or anything with `write`. If `write`
    *  throws, the recording ends there, and a warning of the process (`code` RECORDING_ENDED) says why: the change that
@@ -56,7 +56,7 @@ export interface RegionOptions extends RegionFlags {
 export interface AliasOptions extends RegionFlags {
   readonly name: string;
   readonly target: Region;
-  /** Of the window in the target. Default 0. */
+  /** Offset of the alias's first byte in the target. Default 0. */
   readonly offset?: Address;
   /** Bytes; past the end of the target nothing is seen. */
   readonly size: Address;
@@ -184,8 +184,8 @@ export class MemoryMap extends Handle {
     return this.lost();
   }
 
-  /** The same, which waits where memory is leased that it would change: until then the guest has no more access to that
-   *  memory than after the change, and nobody gets a new lease that the change would break. `body` is called again
+  /** A transaction that waits where memory is leased that it would change: until then the guest has no more access to
+   *  that memory than after the change, and nobody gets a new lease that the change would break. `body` is called again
    *  after each wait: what it did before was taken back. Throws what a transaction throws; LEASED at the deadline and
    *  ABORTED with who held on, and has then changed nothing. Where the guest could not be given its access back,
    *  `cause` says why, and that is done with the next transaction. */
@@ -290,7 +290,7 @@ export class MemoryMap extends Handle {
     });
   }
 
-  /** What its address spaces show, what is attached to them, and all regions. @internal */
+  /** Text of what its address spaces show, what is attached to them, and all regions. @internal */
   override text(): string[] {
     const { core, names, sinks } = this.#context;
     const spaces = [...this.#context.spaces.values()].filter(isOpen);

@@ -19,7 +19,7 @@ export interface WaitOptions {
 /** The longest that a timer of Node.js can be set to. */
 const MAX_DEADLINE = 2 ** 31 - 1;
 
-/** See `MemoryMap.whenFree`. */
+/** Does `MemoryMap.whenFree`. */
 export async function whenFree<Result>(context: Context, body: () => Result, options?: WaitOptions): Promise<Result> {
   if (typeof body !== 'function') throw validate.invalid('whenFree needs a function');
   const { deadline, signal } = validate.options(options, ['deadline', 'signal'], 'whenFree');
@@ -45,7 +45,7 @@ export async function whenFree<Result>(context: Context, body: () => Result, opt
   }
 }
 
-/** Why a wait ended, and why the guest could not be given its memory back, if that is so. */
+/** Error that ends a wait; it says besides why the guest could not be given its memory back, if that is so. */
 function ended(error: unknown, kept: Keeping): unknown {
   try {
     kept.end();
@@ -72,7 +72,7 @@ function attempt<Result>(context: Context, kept: Keeping, body: () => Result): L
   }
 }
 
-/** What is kept from the guest and from new leases while somebody waits. */
+/** Memory that is kept from the guest and from new leases while somebody waits. */
 class Keeping {
   readonly #context: Context;
   #withheld: Withheld[] = [];
@@ -137,7 +137,7 @@ function commonPart(lease: HeldLease, { start, end, left, concerns }: Change): W
   return [{ start: Math.floor(from / page) * page, last: Math.ceil(to / page) * page - 1, access, concerns }];
 }
 
-/** Where no slot is left to cut one: all of those that parts are in, which need no more than there are. */
+/** The whole slots that parts are in, which need no more slots than there are: for where none is left to cut one. */
 function wholeSlots(context: Context, parts: readonly Withheld[]): Withheld[] {
   const attachments = new Set(parts.flatMap((part) => attachmentsOf(context, part)));
   return [...attachments].flatMap((attachment) => {

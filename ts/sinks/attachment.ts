@@ -60,7 +60,7 @@ export interface AttachedSlot {
   readonly access: Access;
 }
 
-/** What an attachment sees, and where. */
+/** Place of an attachment: what it sees, and where. */
 interface AttachmentPlace {
   readonly space: AddressSpace;
   readonly va: VaSpace;
@@ -76,7 +76,7 @@ export class Attachment extends Sink {
   readonly va: VaSpace;
   /** Added to a GPA of the address space to give the partition's own. */
   readonly gpaOffset: Address;
-  /** What is kept from it for now. */
+  /** Ranges that are kept from it for now. */
   #withheld: readonly Withheld[] = [];
   /** While something is withheld: the protections that it would have. */
   #asked: readonly Protection[] = [];
@@ -162,7 +162,7 @@ export class Attachment extends Sink {
     });
   }
 
-  /** In a range: of what was asked for, what is not withheld. */
+  /** Protects a range with what was asked for less what is withheld. */
   #apply({ start, last }: Pick<Protection, 'start' | 'last'>): void {
     let parts: readonly Protection[] = [{ start, last, access: abi.ACCESS_ALL }];
     for (const asked of clipped(this.#asked, { start, last })) parts = overlay(parts, asked);

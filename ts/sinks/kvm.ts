@@ -96,7 +96,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
     return systemError(this.what, () => this.#vm.checkExtension(checked));
   }
 
-  /** What CPUID answers by default: everything that this machine and KVM can give a guest, that there is a hypervisor,
+  /** CPUID as it answers by default: everything that this machine and KVM can give a guest, that there is a hypervisor,
    *  and how many cores a package has. A list of the caller's own, to be edited and handed to `createVcpu`; after
    *  `createIrqchip`, where it is called, because it has the local APIC's timer then. Throws SYSTEM. */
   supportedCpuid(options?: CpuidOptions): CpuidEntry[] {
@@ -282,7 +282,7 @@ export class Vcpu extends Handle {
     systemError(this.what, () => setSpecialRegisters(this.#vcpu, changes));
   }
 
-  /** What CPUID answers now; some bits follow other registers, as hardware's do. */
+  /** CPUID as it answers now; some bits follow other registers, as hardware's do. */
   get cpuid(): CpuidEntry[] {
     return systemError(this.what, () => decodeCpuid(this.#vcpu.readCpuid()));
   }

@@ -1,4 +1,4 @@
-// Which partitions are attached, by the core's number: entered with the first attachment, gone with the last.
+// Partitions that are attached, by the core's number: entered with the first attachment, gone with the last.
 
 import type { MapContext } from '../asked/context.ts';
 import { WHOLE_SPACE } from '../core/address.ts';

@@ -13,7 +13,7 @@ export interface ProtectOptions {
   readonly gpa: Address;
   /** Bytes, whole pages. */
   readonly length: Address;
-  /** What may still be done; `rwx` takes the protection away. */
+  /** Access that is left; `rwx` takes the protection away. */
   readonly access: Access;
 }
 
@@ -106,7 +106,7 @@ export abstract class Sink extends MapHandle {
     this.context.names.sinks.delete(this.id);
   }
 
-  /** It gets no more commands: it was detached, or never came, or the map accepts no change any more. @internal */
+  /** Ends its commands: it was detached, or never came, or the map accepts no change any more. @internal */
   discard(): void {
     this.context.runner.disconnect(this.id);
     this.context.native.clearSink(this.id);

@@ -1,8 +1,8 @@
-// What changed between two moments: for each address space the bytes that show something else.
+// Differences between two moments: for each address space the bytes that show something else.
 
 import { type Address, lengthOf, sum } from '../core/address.ts';
 
-/** What an address space shows in one place. */
+/** A range of an address space that shows one thing. */
 export interface ShownRange {
   readonly gpa: Address;
   readonly length: Address;
@@ -16,7 +16,7 @@ export interface ShownRange {
 export interface ShownView<Range extends ShownRange = ShownRange> {
   /** Name of the address space. */
   readonly name: string;
-  /** In the order of addresses, none over another. */
+  /** Ranges in the order of addresses, none over another. */
   readonly ranges: readonly Range[];
 }
 

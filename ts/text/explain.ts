@@ -1,4 +1,4 @@
-// Why a byte of guest memory is what it is: who is seen there, whom that hides, and what memory it is.
+// Explanations of a byte of guest memory: who is seen there, whom that hides, and what memory it is.
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
@@ -25,14 +25,14 @@ export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
 export interface ExplainedRegion {
   readonly name: string;
   readonly kind: RegionKind;
-  /** In the region. */
+  /** Offset of the byte in the region. */
   readonly offset: Address;
   /** GPAs at which the bytes around this one are seen; of a hidden region, would be, if nothing hid them. `last` is
    *  included. */
   readonly start: Address;
   readonly last: Address;
   readonly priority: number;
-  /** Its own, or of a container or alias on the way to it. */
+  /** The region's own flag, or that of a container or alias on the way to it. */
   readonly readonly: boolean;
   readonly nonvolatile: boolean;
   /** Whether some of it is seen, anywhere in the address space. */

@@ -16,12 +16,12 @@ import type { Explanation } from './explain.ts';
 /** Digits of an address at least. */
 const MIN_DIGITS = 8;
 
-/** What an address space shows. */
+/** Text of what an address space shows. */
 export function renderFlatView(core: Core, space: number, names: Names): string[] {
   return renderFlatViews(core, [space], names);
 }
 
-/** What several address spaces show; those that show the same do so together. */
+/** Text of what several address spaces show; those that show the same are written once. */
 export function renderFlatViews(core: Core, spaces: Iterable<number>, names: Names): string[] {
   const shownBy = new Map<string, string[]>();
   for (const space of spaces) {
@@ -37,7 +37,7 @@ export function renderFlatViews(core: Core, spaces: Iterable<number>, names: Nam
   });
 }
 
-/** What changed between two moments: `-` what was shown, `+` what is shown instead. */
+/** Text of the differences between two moments: `-` what was shown, `+` what is shown instead. */
 export function renderFlatDifference(differences: readonly ViewDifference[]): string[] {
   const changedIn = new Map<string, string[]>();
   for (const { name, change, removed, added } of differences) {
@@ -176,7 +176,7 @@ function renderCommands(commands: readonly Command[], names: Names): string[] {
   );
 }
 
-/** What takes VA pieces away does not look at regions. */
+/** Whether a command says a region: those that take VA pieces away do not look at regions. */
 function saysRegion({ op }: Command): boolean {
   return op !== abi.OP_VA_UNMAP && op !== abi.OP_VA_PARK;
 }
@@ -198,7 +198,7 @@ export function renderSlots(core: Core, sink: number, names: Names): string[] {
   ];
 }
 
-/** What is mapped in a VA space. */
+/** Text of what is mapped in a VA space. */
 export function renderPieces(core: Core, va: number, names: Names): string[] {
   const rows = core.sinkRows(va);
   const range = rangesIn(rows);
@@ -210,7 +210,7 @@ export function renderPieces(core: Core, va: number, names: Names): string[] {
   ];
 }
 
-/** Why a byte is what it is. */
+/** Text of why a byte is what it is. */
 export function renderExplanation(explanation: Explanation): string[] {
   if (!Array.isArray(explanation?.hidden) || !Array.isArray(explanation.slots)) {
     throw validate.invalid('an explanation must be what explain() of an address space returns');

@@ -33,16 +33,16 @@ import type { TraceOperation } from './operations.ts';
 import { Replayer, type TraceIds } from './replay.ts';
 
 export interface TraceReplayOptions {
-  /** What the trace's header says. Default `layered`. */
+  /** Policy that the trace's header says. Default `layered`. */
   readonly policy?: Policy;
   /** Told of every plan that has commands, as it is made. The plan is good until `onPlan` returns. */
   readonly onPlan?: (plan: TracePlan) => void;
 }
 
-/** How many ranges of flat views are handed out unasked. */
+/** Most ranges of flat views that are handed out unasked. */
 export const MAX_VIEW_RANGES = 0x1_0000;
 
-/** What an address space shows in one place. */
+/** A range of an address space that shows one region. */
 export interface TraceFlatRange {
   readonly gpa: Address;
   readonly length: Address;
@@ -66,7 +66,7 @@ export interface TraceMapping {
   readonly length: Address;
   /** Name of the object. */
   readonly object: string;
-  /** Of the byte at `gpa`, in the object. */
+  /** Offset in the object of the byte at `gpa`. */
   readonly objectOffset: Address;
   readonly writable: boolean;
 }
@@ -76,7 +76,7 @@ export interface TraceSlot {
   /** Name of the attachment. */
   readonly sink: string;
   readonly slot: number;
-  /** In the address space. */
+  /** GPA in the address space. */
   readonly gpa: Address;
   readonly length: Address;
   readonly access: Access;
@@ -97,7 +97,7 @@ export interface TraceCommand {
   readonly objectOffset: Address | undefined;
 }
 
-/** Where a space's tree stands. */
+/** Place of a space's tree. */
 interface Root {
   readonly region: number;
   readonly offset: Address;
@@ -125,7 +125,7 @@ export class ReplayState {
     this.roots = parts.roots;
   }
 
-  /** How much memory it takes, about. */
+  /** Bytes of memory that it takes, about. */
   get bytes(): number {
     return this.core.memory.byteLength;
   }
@@ -166,7 +166,7 @@ export class TraceReplay {
     return open;
   }
 
-  /** What every open address space shows, in the order in which they were made. Not inside a transaction. Throws
+  /** Flat views of every open address space, in the order in which those were made. Not inside a transaction. Throws
    *  VIEW_TOO_LARGE as `checkViews` does. */
   flatViews(limit?: number): TraceFlatView[] {
     this.checkViews(limit);
@@ -176,7 +176,7 @@ export class TraceReplay {
     }));
   }
 
-  /** The same as text. */
+  /** Text of the flat views. */
   renderFlatViews(limit?: number): string[] {
     this.checkViews(limit);
     return renderFlatViews(this.#core, this.#replayer.live('space'), this.#names);
@@ -189,7 +189,7 @@ export class TraceReplay {
     for (const space of this.#replayer.live('space')) left = this.#checkRanges(space, limit, left);
   }
 
-  /** Why the byte at `gpa` of every open address space is what it is. */
+  /** Explains, for every open address space, why the byte at `gpa` is what it is. */
   explain(gpa: Address): Explanation[] {
     return Array.from(this.#replayer.live('space'), (space) => {
       return explain(this.#core, space, gpa, this.#names, this.#attached(space), (row, seen) =>
@@ -205,14 +205,14 @@ export class TraceReplay {
     return Array.from(this.#replayer.entries('space'), ([id, space]) => ({ id, name: this.#names.spaces.get(space)! }));
   }
 
-  /** What it shows. Throws VIEW_TOO_LARGE where that is more than `limit` ranges. */
+  /** Flat view of a space. Throws VIEW_TOO_LARGE where that is more than `limit` ranges. */
   flatView(space: number, limit = MAX_VIEW_RANGES): TraceFlatRange[] {
     const id = this.#replayer.id('space', space);
     this.#checkRanges(id, limit, limit);
     return this.#flat(id);
   }
 
-  /** What it shows, range by range, however many there are. The replay must stay as it is meanwhile. */
+  /** Flat view of a space, range by range, however many there are. The replay must stay as it is meanwhile. */
   *flatRanges(space: number): Generator<TraceFlatRange> {
     for (const rows of this.#flatRows(this.#replayer.id('space', space))) {
       for (const row of rows) yield this.#range(row);
@@ -294,7 +294,8 @@ export class TraceReplay {
     return [...this.#replayer.live('sink')].filter((sink) => this.#spaces.get(sink) === space);
   }
 
-  /** How many more than those of a space may be shown, of `left`. Throws VIEW_TOO_LARGE. */
+  /** Counts the ranges of a space against the `left` that may still be shown, and returns what is left then. Throws
+   *  VIEW_TOO_LARGE. */
   #checkRanges(space: number, limit: number, left: number): number {
     let more = left;
     for (const { length } of this.#flatRows(space)) {
@@ -375,7 +376,7 @@ export class TracePlan {
     });
   }
 
-  /** As text. */
+  /** Text of the plan. */
   render(): string[] {
     return renderPlan(this.#core, this.#facts, this.#names);
   }

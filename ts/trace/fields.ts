@@ -12,9 +12,9 @@ interface FieldType<Value> {
   readonly must: string;
   /** The value that a JSON value stands for; undefined if it stands for none. */
   read(json: unknown): Value | undefined;
-  /** What its JSON text begins with. */
+  /** Beginning of its JSON text. */
   readonly prefix: string;
-  /** The rest of its JSON text. */
+  /** Rest of its JSON text. */
   write(value: Value): string;
 }
 

@@ -1,5 +1,5 @@
-// What a trace is. One header line, then one operation a line, as JSON objects. A byte order mark before the first and
-// empty lines after the last are no part of it.
+// The format of traces: one header line, then one operation a line, as JSON objects. A byte order mark before the first
+// and empty lines after the last are no part of it.
 //
 //   {"membacking":"trace","version":1,"policy":"layered"}
 //   {"op":"region","id":1,"name":"pc.ram","kind":"ram","size":"0x8000000"}
@@ -56,7 +56,7 @@ export function parseOperation(value: unknown, line: number, text = ''): TraceOp
   }
 }
 
-/** What is wrong with one operation, in words; its line is added by who knows it. */
+/** Error of one operation, in words; its line is added by who knows it. */
 class Problem extends Error {
   /** The field that it is about. */
   readonly field: string | undefined;

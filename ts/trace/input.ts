@@ -1,5 +1,4 @@
-// What users have in their files: a trace or a memory map, plain or compressed. That it is a trace, the first line
-// says.
+// Input in users' files: a trace or a memory map, plain or compressed. A trace says in its first line that it is one.
 
 import { MembackingError } from '../core/errors.ts';
 import { importMaps } from './import/maps.ts';
@@ -12,9 +11,9 @@ const HEADER_BYTES = 4096;
 const NEWLINE = 0x0a;
 
 export interface OperationStream extends TraceStream {
-  /** What was found. */
+  /** Kind of input that was found. */
   readonly kind: 'trace' | 'map';
-  /** Of a map: what its text left open, and what was taken for it. */
+  /** Notes on a map: what its text left open, and what was taken for it. */
   readonly notes: readonly string[];
 }
 

@@ -1,4 +1,4 @@
-// Where a text stops being JSON: engines say it in words of their own, or not at all.
+// Faults of JSON: where a text stops being JSON. Engines say it in words of their own, or not at all.
 
 const SPACE = /[ \t\n\r]*/y;
 const STRING = /"(?:[ !#-[\]-\u{10ffff}]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/uy;
@@ -15,7 +15,7 @@ type Expected = 'value' | 'first value' | 'key' | 'first key' | 'end';
 class FaultFinder {
   readonly #text: string;
   #at = 0;
-  /** What closes each list and object that is open, innermost last. */
+  /** Brackets that close each list and object that is open, innermost last. */
   readonly #open: string[] = [];
   #expects: Expected = 'value';
 

@@ -11,19 +11,19 @@ import type { Names } from '../core/names.ts';
 export interface TraceLayer {
   readonly name: string;
   readonly kind: RegionKind;
-  /** Where it would be seen, if nothing hid it. */
+  /** GPA where it would be seen, if nothing hid it. */
   readonly gpa: Address;
   readonly length: Address;
-  /** Of the byte at `gpa`, in the region. */
+  /** Offset in the region of the byte at `gpa`. */
   readonly offsetInRegion: Address;
   readonly priority: number;
-  /** Its own, or of a container or alias on the way to it. */
+  /** The region's own flag, or that of a container or alias on the way to it. */
   readonly readonly: boolean;
   /** The alias that shows it here; of several, the nearest to the region. */
   readonly through: string | undefined;
 }
 
-/** What is being walked through: bounds that clip, and what is inherited. */
+/** State of a walk: bounds that clip, and what is inherited. */
 interface Way {
   readonly start: bigint;
   readonly last: bigint;

@@ -30,10 +30,10 @@ import {
   withDefault,
 } from './fields.ts';
 
-/** What has ids of its own in a trace. */
+/** Kinds of things that have ids of their own in a trace. */
 export type Table = 'region' | 'space' | 'object' | 'partition' | 'sink';
 
-/** What operations are replayed on: a core, and the trace's ids for what is in it. */
+/** Target of a replay: a core, and the trace's ids for what is in it. */
 export interface ReplayTarget {
   readonly core: Core;
   /** The core's id of what the trace calls `id`. Throws BAD_ID. */
@@ -121,7 +121,7 @@ export const OPERATIONS = {
   priority: operation({ id: required(ID), priority: required(PRIORITY) }, (o, { core, id }) =>
     core.setPriority(id('region', o.id), o.priority),
   ),
-  /** What is left out stays as it is. */
+  /** Flags that are left out stay as they are. */
   flags: operation(
     { id: required(ID), readonly: optional(FLAG), nonvolatile: optional(FLAG), enabled: optional(FLAG) },
     (o, { core, id }) => core.setFlags(id('region', o.id), regionFlags(o), regionFlagsMask(o)),

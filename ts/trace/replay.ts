@@ -20,7 +20,7 @@ type ReplayHooks = {
   readonly [Op in 'space' | 'object' | 'va' | 'attach']?: (made: number, operation: OperationOf<Op>) => void;
 };
 
-/** What a trace calls what the core numbers, at one moment. */
+/** Ids of a trace with the core's for the same, at one moment. */
 export type TraceIds = Readonly<Record<Table, ReadonlyMap<number, number>>>;
 
 export class Replayer implements ReplayTarget {

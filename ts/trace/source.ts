@@ -31,7 +31,7 @@ export async function* readChunks(source: string, options?: ReadOptions): AsyncG
   }
 }
 
-/** The same chunks, each of them reported. */
+/** Passes chunks on, each of them reported. */
 async function* counted(
   input: AsyncIterable<Buffer>,
   source: string,

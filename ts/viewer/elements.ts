@@ -1,6 +1,6 @@
 // Elements of the page, by the ids that page.html gives them.
 
-/** Of that kind, if one is named. What is not there is a bug of this page. */
+/** The element with this id, of that kind if one is named. An element that is not there is a bug of this page. */
 export function byId(id: string): HTMLElement;
 export function byId<Kind extends HTMLElement>(id: string, kind: new () => Kind): Kind;
 export function byId(id: string, kind: new () => HTMLElement = HTMLElement): HTMLElement {

@@ -1,4 +1,4 @@
-// What one address space is at one moment, ready to be drawn.
+// Moments: one address space at one time, ready to be drawn.
 
 import type { TraceFlatRange, TraceLayer, TraceMapping, TraceReplay, TraceSlot } from '../core-index.ts';
 import { Scale, type Span, spanOf } from './scale.ts';
@@ -52,7 +52,7 @@ function rangeAt<Range extends Span>(ranges: readonly Range[], address: number):
   return range !== undefined && range.start <= address ? range : undefined;
 }
 
-/** Where two flat views differ. */
+/** Spans where two flat views differ. */
 export function differences(a: Moment, b: Moment): Span[] {
   const edges = [...new Set([...a.flat, ...b.flat].flatMap(({ start, end }) => [start, end]))].sort((x, y) => x - y);
   const spans: { start: number; end: number }[] = [];
@@ -74,7 +74,7 @@ function isSame(a: FlatRange | undefined, b: FlatRange | undefined): boolean {
   return a.name === b.name && a.readonly === b.readonly && isAligned;
 }
 
-/** Of disjoint ascending spans, the first that ends after an address. */
+/** Index of the first of disjoint ascending spans that ends after an address. */
 export function firstEndingAfter(spans: readonly Span[], address: number): number {
   let low = 0;
   let high = spans.length;
@@ -91,7 +91,7 @@ function stacked(layers: readonly TraceLayer[]): StackedLayer[] {
   const spans = layers.map(({ gpa, length }) => spanOf(gpa, length));
   const edges = [...new Set(spans.flatMap(({ start, end }) => [start, end]))].sort((a, b) => a - b);
   const position = new Map(edges.map((edge, index) => [edge, index]));
-  /** How many rows are taken above each stretch between two edges. */
+  /** Rows that are taken above each stretch between two edges. */
   const taken = new Uint16Array(edges.length);
   return layers.map((layer, index) => {
     const { start, end } = spans[index]!;

@@ -19,7 +19,7 @@ export interface PictureOptions {
   readonly width: number;
   readonly scale: Scale;
   readonly viewport: Viewport;
-  /** What the step changes. */
+  /** Spans that the step changes. */
   readonly touched?: readonly Span[];
   readonly selected?: number | undefined;
 }
@@ -72,7 +72,7 @@ class Picture {
   readonly #surface: Surface;
   readonly #options: PictureOptions;
   readonly #top: number;
-  /** Where the next strip begins. */
+  /** Top of the next strip, in pixels. */
   #y: number;
 
   constructor(surface: Surface, options: PictureOptions, top: number) {
@@ -153,7 +153,7 @@ class Picture {
     );
   }
 
-  /** What the step touches, and what is selected. */
+  /** Draws marks over what the step touches, and what is selected. */
   marks(): void {
     const { touched = [], selected } = this.#options;
     const [y, height] = [this.#top + CAPTION, this.#y - this.#top - CAPTION - GAP];
@@ -242,7 +242,7 @@ class Picture {
   }
 }
 
-/** What the guest can do there. */
+/** Text of what the guest can do there. */
 export function accessText({ kind, readonly }: Pick<TraceFlatRange, 'kind' | 'readonly'>): string {
   if (kind === 'mmio') return 'traps';
   return readonly || kind === 'rom' ? 'r-' : 'rw';

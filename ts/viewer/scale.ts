@@ -17,12 +17,12 @@ export function spanOf(gpa: Address, length: Address): Span {
 const PAGE = 4096;
 /** Width of a hole in the compressed scale; of a page of memory it is 1. */
 const HOLE = 0.6;
-/** What is so many times as long is drawn as much wider as a page is wide. */
+/** Doublings of a stretch's length that make it wider by the width of a page. */
 const DOUBLINGS = 5;
 
 /** A piecewise linear scale. */
 export class Scale {
-  /** Ascending; the first is at 0, the last at 1. */
+  /** Addresses of the joints, ascending; the first is at 0, the last at 1. */
   readonly #addresses: Float64Array;
   readonly #places: Float64Array;
 
@@ -31,13 +31,13 @@ export class Scale {
     this.#places = places;
   }
 
-  /** Every byte is as wide as every other. */
+  /** The scale in which every byte is as wide as every other. */
   static linear({ start, end }: Span): Scale {
     return new Scale(Float64Array.of(start, end), Float64Array.of(0, 1));
   }
 
-  /** Every stretch between two edges is wide enough to be seen, and longer ones are wider. `edges`: ascending, at least
-   *  two. `isEmpty`: whether nothing is in the stretch that begins there. */
+  /** A scale in which every stretch between two edges is wide enough to be seen, and longer ones are wider. `edges`:
+   *  ascending, at least two. `isEmpty`: whether nothing is in the stretch that begins there. */
   static compressed(edges: readonly number[], isEmpty: (edge: number) => boolean): Scale {
     const places = new Float64Array(edges.length);
     for (let i = 1; i < edges.length; i++) {

@@ -23,7 +23,7 @@ export interface Titled {
   readonly moment: Moment;
 }
 
-/** What an address space is at one moment. */
+/** Still picture of an address space at one moment. */
 export function stillOf({ title, moment }: Titled, scale: 'compressed' | 'true'): string {
   const surface = new SvgSurface(WIDTH);
   surface.text(MARGIN, 18, fitting(title, WIDTH - 2 * MARGIN, TITLE), 'text', TITLE);
@@ -45,7 +45,7 @@ export function stillOfChange(before: Titled, after: Titled, scale: 'compressed'
   return surface.finish(top, `${before.title}; ${after.title}`);
 }
 
-/** Who is seen at a byte, and whom that hides: one sheet above the other. */
+/** Still picture of who is seen at a byte, and whom that hides: one sheet above the other. */
 export function stillOfExplanation(explanation: Explanation): string {
   const { space, gpa, visible, hidden } = explanation;
   const title = `Why ${formatHex(gpa)} in ${space} is what it is`;

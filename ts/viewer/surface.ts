@@ -1,5 +1,5 @@
-// What pictures are drawn on: a canvas in the page, SVG text for stills. Letters are all equally wide, so that both
-// agree on what fits.
+// Surfaces that pictures are drawn on: a canvas in the page, SVG text for stills. Letters are all equally wide, so that
+// both agree on what fits.
 
 import type { Ink } from './palette.ts';
 

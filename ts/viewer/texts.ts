@@ -1,4 +1,4 @@
-// What the page says in words, beside its pictures. The text forms are the package's own.
+// Words of the page, beside its pictures. The text forms are the package's own.
 
 import { formatHex } from '../core-index.ts';
 import type { Moment } from './moment.ts';
@@ -18,7 +18,7 @@ export function planText(plan: StepPlan | undefined): string {
   return plan === undefined ? 'nothing is to be done' : shownLines(plan.lines.slice(1));
 }
 
-/** How a plan disturbs the guest. */
+/** Words for how a plan disturbs the guest. */
 export function classText(plan: StepPlan | undefined): string {
   if (plan === undefined) return '';
   const { commands, disturbance } = plan;

@@ -14,16 +14,16 @@ import {
   TraceReplay,
 } from '../core-index.ts';
 
-/** What a step did to the sinks; undefined for one without commands. */
+/** Plan of a step; undefined for one without commands. */
 export interface StepPlan {
   readonly disturbance: Disturbance;
   readonly commands: readonly TraceCommand[];
-  /** As text. */
+  /** Text of the plan. */
   readonly lines: readonly string[];
 }
 
 export const DISTURBANCES = ['none', 'changed', 'unchanged-bytes'] as const satisfies Disturbance[];
-/** In `#kinds`: a step without commands; above it, the class of the plan. */
+/** Value in `#kinds` of a step without commands; above it, the class of the plan. */
 const NO_PLAN = 0;
 
 /** Steps between two moments that are kept. Doubled when there are too many of them. */
@@ -40,7 +40,7 @@ interface Kept {
 
 export class Timeline {
   readonly #operations: TraceOperation[] = [];
-  /** Where each step's operations end; step 0 is before all of them. */
+  /** Ends of the steps, counted in operations; step 0 is before all of them. */
   readonly #ends: number[] = [0];
   readonly #kinds: number[] = [NO_PLAN];
   readonly #replay: TraceReplay;
@@ -54,7 +54,7 @@ export class Timeline {
   #plan: StepPlan | undefined;
   /** Whether `#plan` is the current step's. */
   #isShown = true;
-  /** Why the history ends before what was handed in does. */
+  /** Reason why the history ends before what was handed in does. */
   failure: string | undefined;
 
   constructor({ policy }: TraceHeader) {
@@ -78,7 +78,7 @@ export class Timeline {
     return this.#replay;
   }
 
-  /** What the current step did. */
+  /** Plan of the current step. */
   get plan(): StepPlan | undefined {
     return this.#plan;
   }
@@ -88,7 +88,7 @@ export class Timeline {
     return DISTURBANCES[this.#kinds[step]! - 1];
   }
 
-  /** Of the steps in [first, end), the class that disturbs most. */
+  /** Class of the step in [first, end) that disturbs most. */
   strongest(first: number, end: number): Disturbance | undefined {
     let kind = NO_PLAN;
     for (let step = first; step < end; step++) kind = Math.max(kind, this.#kinds[step]!);
@@ -218,7 +218,8 @@ export class Timeline {
     return undefined;
   }
 
-  /** The same for plans that touch a GPA. */
+  /** The next step, or the one before, whose plan is of a class, or of any, and touches a GPA; undefined if there is
+   *  none. */
   findTouching(gpa: Address, disturbance: Disturbance | undefined, direction: 1 | -1): number | undefined {
     if (direction === 1) return this.#firstTouching(this.#step, this.length, gpa, disturbance);
     // Backwards: stretch by stretch, the last one that is found in each.
@@ -237,7 +238,7 @@ export class Timeline {
     return undefined;
   }
 
-  /** Of the steps after `from`, up to `to`. */
+  /** The first of the steps after `from`, up to `to`, that touches a GPA. */
   #firstTouching(from: number, to: number, gpa: Address, disturbance: Disturbance | undefined): number | undefined {
     if (from >= to) return undefined;
     const replay = this.look(from);

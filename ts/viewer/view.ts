@@ -196,7 +196,7 @@ export class View {
     return flat.every((range) => this.#scale.place(range.end) - this.#scale.place(range.start) >= readable);
   }
 
-  /** What the step touches; beside another step, where the two differ. */
+  /** Spans that the step touches; beside another step, where the two differ. */
   #changes(): Span[] {
     if (this.#beside !== undefined) return differences(this.#beside.moment, this.#moment);
     return this.timeline.plan?.commands.map(({ gpa, length }) => spanOf(gpa, length)) ?? [];

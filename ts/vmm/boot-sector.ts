@@ -9,7 +9,7 @@ import { SECTOR } from './virtio-block.ts';
 const ORIGIN = 0x7c00;
 const SIGNATURE_AT = SECTOR - 2;
 
-/** For code at ORIGIN: real mode, all segments at 0, the stack below. */
+/** Beginning of code at ORIGIN: real mode, all segments at 0, the stack below. */
 export const REAL_MODE_START: readonly CodePart[] = [
   [0x31, 0xc0], //                    xor  ax, ax
   [0x8e, 0xd8], //                    mov  ds, ax
@@ -105,12 +105,12 @@ export function bootSector(parts: readonly CodePart[]): Uint8Array {
   return sector;
 }
 
-/** `status`: what it leaves with. */
+/** Code that leaves by the exit port with `status`. */
 export function leave(status: number): CodePart {
   return [0xb0, status, 0xe6, EXIT_PORT]; // mov al, status; out f4, al
 }
 
-/** See above. */
+/** Boot sector that prints the firmware's memory map, and leaves by the exit port. */
 export function demoSector(): Uint8Array {
   return bootSector([
     ...REAL_MODE_START,

@@ -54,7 +54,7 @@ export interface MonitorOptions {
   readonly record?: TraceOutput;
 }
 
-/** Why a run ended. */
+/** Reasons why a run ended. */
 export type Stop =
   /** The guest is done, and says how it went: 0 is well. */
   | { readonly kind: 'exit'; readonly status: number }

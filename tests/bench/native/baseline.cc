@@ -1,4 +1,4 @@
-// What the benchmarks are compared with: the same system calls and copies as plain loops, without any of this package.
+// The baseline of the benchmarks: the same system calls and copies as plain loops, without any of this package.
 // An addon, so that both sides run in one process, on the same memory, in turns. Never shipped.
 //
 // It trusts its caller: addresses are this process's own, and stay mapped during a call.

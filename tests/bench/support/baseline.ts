@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { artefact } from '../../../ts/core/artefact.ts';
 
-/** What is to be where: triples of host address (or offset in a reservation), bytes, and offset in the file or GPA. */
+/** Pieces of memory: triples of host address (or offset in a reservation), bytes, and offset in the file or GPA. */
 export type Pieces = BigUint64Array;
 
 interface Baseline {

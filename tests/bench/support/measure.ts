@@ -15,7 +15,7 @@ interface Comparison {
   readonly what: string;
   readonly ours: Side;
   readonly baseline: Side & { readonly what: string };
-  /** In each turn of either side: figures are for one of them. */
+  /** Operations in each turn of either side: figures are for one of them. */
   readonly operations: number;
   readonly goals?: readonly Bound[];
   /** Shows the figures as operations a second. */
@@ -106,7 +106,7 @@ function quantile(values: readonly number[], part: number): number {
   return sorted[Math.round((sorted.length - 1) * part)]!;
 }
 
-/** At most this. */
+/** Bound: at most this. */
 export function atMost(value: number): Bound {
   return { of: 'ours', atMost: value };
 }
@@ -115,7 +115,7 @@ export function atLeast(value: number): Bound {
   return { of: 'ours', atLeast: value };
 }
 
-/** At least this part of the baseline's speed. */
+/** Bound: at least this part of the baseline's speed. */
 export function speedAtLeast(value: number): Bound {
   return { of: 'speed', atLeast: value };
 }

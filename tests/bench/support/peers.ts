@@ -1,4 +1,4 @@
-// How cost grows in the systems that this one is compared with: measured once, natively compiled, without the work of
+// Growth of cost in the systems that this one is compared with: measured once, natively compiled, without the work of
 // the operating system, on a machine like those that this is developed on.
 
 import type { Curve } from './rows.ts';

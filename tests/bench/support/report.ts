@@ -1,4 +1,4 @@
-// What a run says: the table, build/bench.json, BENCHMARKS.md with its plots.
+// Reports of a run: the table, build/bench.json, BENCHMARKS.md with its plots.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -143,7 +143,7 @@ The baselines are in \`tests/bench/native/\` and in the benchmarks themselves. A
 The curves of other systems in the plots were measured earlier: natively compiled, without the work of the operating system.
 `;
 
-/** Also writes the plots. */
+/** Writes the report, and the plots. */
 export function writeReport(run: Run): void {
   mkdirSync(`${FOLDER}/plots`, { recursive: true });
   const facts = Object.entries(run.machine).map(([name, value]) => `- ${name}: ${value}`);

@@ -1,13 +1,13 @@
-// What a benchmark says: rows of the table, points of the curves. Plain data, for JSON.
+// Results of a benchmark: rows of the table, points of the curves. Plain data, for JSON.
 
 export interface Bound {
-  /** What it is about: our own figure, or the speed compared with the baseline. */
+  /** Subject of the bound: our own figure, or the speed compared with the baseline. */
   readonly of: 'ours' | 'speed';
   readonly atMost?: number;
   readonly atLeast?: number;
 }
 
-/** How fast we are, with the baseline's speed as 1: over all pairs of measurements. */
+/** Our speed, with the baseline's as 1: over all pairs of measurements. */
 export interface Speed {
   readonly median: number;
   readonly p10: number;
@@ -38,9 +38,9 @@ export interface Curve {
   readonly points: readonly Point[];
 }
 
-/** How cost grows with size. */
+/** A curve of cost over size. */
 export interface Plot {
-  /** Of the file. */
+  /** Name of the file. */
   readonly name: string;
   readonly title: string;
   readonly sizeTitle: string;

@@ -10,7 +10,7 @@ export interface ImportedRegion {
   readonly name: string;
   readonly kind: ImportedKind;
   readonly priority: number;
-  /** In the parent; of a root: in the address space. */
+  /** Offset in the parent; of a root: in the address space. */
   readonly offset: bigint;
   /** 0 to 2^64. */
   readonly size: bigint;
@@ -20,12 +20,12 @@ export interface ImportedRegion {
   /** Strongest first. */
   readonly children: readonly number[];
   readonly parent: number | undefined;
-  /** Of an alias: what it shows, and from where in it. */
+  /** Target of an alias, and the offset in it of the alias's first byte. */
   readonly target: number | undefined;
   readonly targetStart: bigint;
 }
 
-/** What is visible: `start` to `end` inclusive. */
+/** A range that is visible: `start` to `end` inclusive. */
 export interface ImportedRow {
   readonly start: bigint;
   readonly end: bigint;
@@ -37,19 +37,19 @@ export interface ImportedRow {
 
 /** The address spaces that have one root, and what they show. */
 export interface ImportedView {
-  /** At least one; not unique. */
+  /** Names of the address spaces that show it: at least one; not unique. */
   readonly addressSpaces: readonly string[];
   readonly root: ImportedRegion;
   readonly flat: readonly ImportedRow[];
 }
 
 export interface ImportedMap {
-  /** Of the file, or what the file calls itself: snapshot, `--`, address space. */
+  /** Name of the file, or what the file calls itself: snapshot, `--`, address space. */
   readonly name: string;
   /** The part that all maps of one moment share. */
   readonly snapshot: string;
   readonly regions: readonly ImportedRegion[];
-  /** At least one. The first is the one that a machine's processors see. */
+  /** Views, at least one. The first is the one that a machine's processors see. */
   readonly views: readonly ImportedView[];
 }
 

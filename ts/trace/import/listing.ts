@@ -17,7 +17,7 @@ export interface ListedRange {
   readonly start: bigint;
   /** Inclusive. */
   readonly end: bigint;
-  /** How many ranges it stands in. */
+  /** Number of ranges that it stands in. */
   readonly depth: number;
   readonly enabled: boolean;
   readonly nonvolatile: boolean;

@@ -9,7 +9,7 @@ const ROM = /^ +Expansion ROM at ([0-9a-f]{1,16})(.*)$/i;
 const SIZE = /\[size=(\d{1,6})([KMGT]?)\]/;
 const UNITS = ['', 'K', 'M', 'G', 'T'];
 
-/** In the order of the text; none if there are none. Throws IMPORT_TEXT where there are too many. */
+/** Reads BARs in the order of the text; none if there are none. Throws IMPORT_TEXT where there are too many. */
 export function readBars(text: string, file: string, note: (note: string) => void): ListedRange[] {
   const bars: ListedRange[] = [];
   const count = new RegionCount(file);
@@ -50,7 +50,7 @@ export function readBars(text: string, file: string, note: (note: string) => voi
   return bars.filter(({ end }) => end < 1n << 64n);
 }
 
-/** In bytes; 0 where the text does not say. */
+/** Size in bytes; 0 where the text does not say. */
 function sizeOf(text: string): bigint {
   const size = SIZE.exec(text);
   return size === null ? 0n : BigInt(size[1] as string) << BigInt(10 * UNITS.indexOf(size[2] as string));

@@ -22,7 +22,7 @@ export interface MapFile {
 export interface MapImport {
   readonly operations: readonly TraceOperation[];
   readonly moments: readonly Moment[];
-  /** What the texts left open, and what was taken for it: for people. */
+  /** Notes for people: what the texts left open, and what was taken for it. */
   readonly notes: readonly string[];
 }
 
@@ -67,7 +67,7 @@ function checkFiles(files: readonly MapFile[]): void {
   }
 }
 
-/** What a text lists that is no map of QEMU. */
+/** A listing that is no map of QEMU. */
 interface Listed {
   readonly name: string;
   readonly listings: readonly Listing[];

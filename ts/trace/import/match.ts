@@ -1,4 +1,5 @@
-// Which region of one moment is which region of the next: by name, kind, size and place in the tree.
+// Matches between two moments: which region of one is which region of the next, by name, kind, size and place in the
+// tree.
 
 import type { ImportedMap, ImportedRegion } from './imported.ts';
 
@@ -54,7 +55,7 @@ class Matcher {
     }
   }
 
-  /** What stands in two regions that match, and, once that is done, what two aliases that match show. */
+  /** Matches what stands in two regions that match, and, once that is done, what two aliases that match show. */
   followPairs(): void {
     while (this.#parents.length + this.#aliases.length > 0) {
       const parents = this.#parents.pop();
@@ -105,7 +106,7 @@ class Matcher {
   }
 }
 
-/** What a region cannot change and remain the same one. Names may hold anything, so they are quoted. */
+/** Key of all that a region cannot change and remain the same one. Names may hold anything, so they are quoted. */
 function identity(map: ImportedMap, region: ImportedRegion): string {
   const own = `${region.kind} ${JSON.stringify(region.name)}`;
   if (region.kind === 'alias') {

@@ -16,7 +16,7 @@ interface MomentsTrace {
   readonly moments: readonly Moment[];
 }
 
-/** What the maps say of one moment. */
+/** Maps of one moment. */
 export interface Moment {
   readonly snapshot: string;
   /** Operations from the start of the trace up to the end of this moment. */
@@ -145,7 +145,7 @@ class Writer {
 interface NamedSpace {
   readonly name: string;
   readonly id: number;
-  /** In the trace: what it shows, and where. */
+  /** Root of the space, by its id in the trace; `offset`: GPA of the root's first byte. */
   readonly root: number;
   readonly offset: bigint;
 }
@@ -154,7 +154,7 @@ interface NamedSpace {
 class Track {
   readonly #writer: Writer;
   #map: ImportedMap | undefined;
-  /** Of each view of the last map, in the order of its names. */
+  /** Address spaces of each view of the last map, in the order of its names. */
   #spaces: readonly (readonly NamedSpace[])[] = [];
   /** Id in the trace of each region that exists, in the order in which they were made: targets before their aliases. */
   #ids = new Map<ImportedRegion, number>();
@@ -298,7 +298,7 @@ class Track {
     this.#placed.delete(id);
   }
 
-  /** What is new, targets before their aliases, and the memory of it. */
+  /** Creates what is new, targets before their aliases, and the memory of it. */
   #create(next: ImportedMap): void {
     const created = next.regions.filter((region) => !this.#ids.has(region));
     const newIds = new Map(created.map((region) => [region, this.#writer.newRegion()]));

@@ -1,4 +1,4 @@
-// What the tree of `info mtree` leaves open, settled by `info mtree -f` where the text has it: guess, compare, mend.
+// Settles what the tree of `info mtree` leaves open, by `info mtree -f` where the text has it: guess, compare, mend.
 // Open are whether a region of type i/o is a container, whether what is seen through a region is read-only, and which
 // of two siblings of equal priority is on top.
 
@@ -30,7 +30,7 @@ export class Settler {
   readonly #regions: readonly BuiltRegion[];
   readonly #isOpen: (region: BuiltRegion) => boolean;
   readonly #budget: Budget;
-  /** What rows have shown: regions that show themselves, and regions through which something is writable. */
+  /** Regions that rows have shown: some show themselves, through others something is writable. */
   readonly #shown = new Set<BuiltRegion>();
   readonly #writable = new Set<BuiltRegion>();
   /** `above below`: siblings whose order a row has shown. */
@@ -54,18 +54,19 @@ export class Settler {
     }
   }
 
-  /** How unlike a view its rows are: rows that it cannot show weigh more than places where it shows something else. */
+  /** Measure of how unlike a view its rows are: rows that it cannot show weigh more than places where it shows
+   *  something else. */
   misfit(view: Known): number {
     const impossible = view.rows.filter((row) => this.#showing(view.root, row) === undefined).length;
     return impossible * IMPOSSIBLE + this.differences(view).length;
   }
 
-  /** Where a view differs from its rows, each place once. */
+  /** Places where a view differs from its rows, each once. */
   differences({ root, rows }: Known): Difference[] {
     return differencesOf(this.#regions, flatViewOf(this.#regions, root, this.#budget), rows);
   }
 
-  /** What the beginning of a row shows for certain. */
+  /** Learns what the beginning of a row shows for certain. */
   #learn(root: BuiltRegion, row: FlatRow): void {
     const seen = this.#showing(root, row);
     if (seen === undefined) return;
@@ -74,7 +75,7 @@ export class Settler {
     if (row.type !== 'rom') for (const region of stepsOf(seen.path)) this.#writable.add(region);
   }
 
-  /** What shows the first byte of a row. */
+  /** The candidate that shows the first byte of a row. */
   #showing(root: BuiltRegion, row: FlatRow): Candidate | undefined {
     return this.#candidates(root, row.start).find(
       ({ region, offsetInRegion }) => region.name === row.name && offsetInRegion === row.offsetInRegion,

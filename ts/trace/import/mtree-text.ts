@@ -6,11 +6,11 @@ import type { MembackingError } from '../../core/errors.ts';
 import { WHOLE } from './imported.ts';
 import { linesOf, MAX_LINE, RegionCount, type TextLine, textError } from './lines.ts';
 
-/** What QEMU prints of a region: what it is, or `old` in texts that say only whether it can be read and written. */
+/** Type that QEMU prints of a region, or `old` in texts that say only whether it can be read and written. */
 type MtreeType = 'ram' | 'rom' | 'romd' | 'ramd' | 'i/o' | 'old';
 
 export interface MtreeLine {
-  /** In the text, from 1. */
+  /** Line in the text, from 1. */
   readonly line: number;
   readonly indent: number;
   readonly start: bigint;
@@ -22,14 +22,14 @@ export interface MtreeLine {
   readonly nonvolatile: boolean;
   readonly enabled: boolean;
   readonly name: string;
-  /** Of an alias: the name of what it shows, and from where in it. */
+  /** Target of an alias by its name, and the offset in it of the alias's first byte. */
   readonly target: string | undefined;
   readonly targetStart: bigint;
 }
 
-/** What stands under one heading. */
+/** Lines that stand under one heading. */
 export interface TreeSection {
-  /** Of the heading; undefined where that is cut off. */
+  /** Indent of the heading; undefined where that is cut off. */
   readonly indent: number | undefined;
   /** Names of the address spaces that show it. */
   readonly spaces: string[];
@@ -85,7 +85,7 @@ export function readMtree(text: string, file: string): MtreeText[] {
   return new Reader(text, file).read();
 }
 
-/** Where the lines that come belong. */
+/** Place that the lines that come belong to. */
 type Place = { tree: TreeSection } | { flat: FlatSection } | undefined;
 
 class Reader {
@@ -94,11 +94,11 @@ class Reader {
   readonly #moments: MtreeText[] = [];
   readonly #count: RegionCount;
   #place: Place;
-  /** What came since the last prompt: more of it belongs to the same moment. */
+  /** Kinds of text that came since the last prompt: more of them belongs to the same moment. */
   #answered = { trees: false, flats: false };
   /** A line that says nothing by itself: the heading of old texts, if regions follow. */
   #plain: string | undefined;
-  /** In texts of QEMU 1.x: headings from here on name what aliases show. */
+  /** State in texts of QEMU 1.x: headings from here on name what aliases show. */
   #inAliases = false;
   /** A line that is wrong unless it is the last. */
   #broken: TextLine | undefined;
@@ -216,7 +216,7 @@ class Reader {
   }
 }
 
-/** In texts of QEMU 1.x, where regions may stand no further in than their heading. */
+/** Reads a heading of QEMU 1.x, where regions may stand no further in than their heading. */
 function oldSection(name: string, indent: number, isTarget: boolean): TreeSection {
   return { indent: indent - 2, spaces: isTarget ? [] : [name], region: isTarget ? name : undefined, lines: [] };
 }

@@ -8,23 +8,23 @@ import { lower } from './resolve.ts';
 
 export interface MtreeTree {
   readonly regions: BuiltRegion[];
-  /** Where each region was first printed: none for those that the text leaves out. */
+  /** Lines where each region was first printed: none for those that the text leaves out. */
   readonly lines: ReadonlyMap<BuiltRegion, MtreeLine>;
   readonly views: readonly { readonly addressSpaces: string[]; readonly root: BuiltRegion }[];
   /** Lines that are left out: what they show stands in something disabled. */
   readonly leftOut: number;
-  /** What the text left open, and what was taken for it. */
+  /** Notes for people: what the text left open, and what was taken for it. */
   readonly notes: readonly string[];
 }
 
 /** One line, in its section. */
 interface Node {
   readonly line: MtreeLine;
-  /** In what it stands in. */
+  /** Offset in what it stands in. */
   readonly offset: bigint;
   readonly parent: Node | undefined;
   readonly children: Node[];
-  /** Same for nodes that are printed alike, with all that stands in them. */
+  /** Signature: equal for nodes that are printed alike, with all that stands in them. */
   signature: number;
   /** The node that is printed for the same region. */
   same: Node | undefined;
@@ -192,7 +192,7 @@ class Joiner {
     }
   }
 
-  /** What the sections of alias targets show; a section without a line is that of a disabled region. */
+  /** Regions that the sections of alias targets show; a section without a line is that of a disabled region. */
   #targets(): { name: string; region: BuiltRegion }[] {
     return this.#sections.flatMap(({ region: name }, i) => {
       if (name === undefined) return [];
@@ -219,7 +219,7 @@ class Joiner {
     return addRegion(this.#regions, { name, kind: kind === 'container' ? 'i/o' : kind, size: this.#window(name) });
   }
 
-  /** How far aliases see into what they show under this name. */
+  /** Bytes that aliases see of what they show under this name. */
   #window(name: string): bigint {
     this.#windows ??= this.#nodes.reduce((windows, { line: { target, targetStart, size } }) => {
       const end = lower(targetStart + size, WHOLE);
@@ -291,7 +291,7 @@ function inOrder(siblings: readonly Node[]): Node[] {
     .map(({ node }) => node);
 }
 
-/** Of targets with one name: the last that is of the type that the alias is printed with. */
+/** The likeliest of targets with one name: the last that is of the type that the alias is printed with. */
 function likeliest(targets: readonly BuiltRegion[], { line }: Node): BuiltRegion {
   return targets.findLast(({ kind }) => kind === line.type) ?? (targets.at(-1) as BuiltRegion);
 }

@@ -38,7 +38,7 @@ export function importMtree(text: string, name: string, note: (note: string) => 
 interface View {
   readonly addressSpaces: readonly string[];
   readonly root: BuiltRegion;
-  /** What the text says that it shows. */
+  /** Rows that the text says it shows. */
   readonly rows: readonly FlatRow[] | undefined;
 }
 
@@ -76,7 +76,7 @@ class Importer {
     return { name: this.#name, snapshot: this.#name, regions, views: [...shown, ...this.#flatViews(views)] };
   }
 
-  /** What the tree leaves open, as far as names and places tell. */
+  /** Guesses what the tree leaves open, as far as names and places tell. */
   #guess(): void {
     for (const region of this.#tree.regions) {
       if (this.#isOpen(region) && isLikelyShown(region)) region.kind = 'i/o';
@@ -108,12 +108,12 @@ class Importer {
     return this.#tree.views.map((view) => ({ ...view, rows: rowsOf.get(view) }));
   }
 
-  /** How much a view differs from rows, where there is a choice. */
+  /** Measure of how much a view differs from rows, where there is a choice. */
   #cost(view: MtreeTree['views'][number], rows: readonly FlatRow[], choice: readonly unknown[]): number {
     return choice.length > 1 ? this.#settler.misfit({ root: view.root, rows }) : 0;
   }
 
-  /** What each view shows, once everything is settled that can be; nothing where that is too much. */
+  /** Rows of each view, once everything is settled that can be; nothing where that is too much. */
   #settled(views: readonly View[]): ImportedRow[][] {
     const { regions } = this.#tree;
     const known = views.flatMap(({ root, rows }) => (rows === undefined ? [] : [{ root, rows }]));

@@ -32,7 +32,7 @@ export function parseQemuMap(text: string, fileName: string): ImportedMap {
   }
 }
 
-/** What is wrong with a map; the file's name is added by who knows it. */
+/** Error of a map, in words; the file's name is added by who knows it. */
 class Problem extends Error {}
 
 function mapError(file: string, problem: string, cause?: unknown): MembackingError {

@@ -1,4 +1,4 @@
-// What a tree of imported regions shows: the flat view, and everything that comes into question at one address. The
+// Resolves a tree of imported regions: the flat view, and everything that comes into question at one address. The
 // importers compare it with what a text says is visible; the core resolves for itself.
 
 import type { BuiltRegion, ImportedRow } from './imported.ts';
@@ -17,12 +17,12 @@ export interface Step {
   readonly from: Step | undefined;
 }
 
-/** How often regions may still be entered: a tree with aliases may be far larger than its text. */
+/** Entries of regions that are left: a tree with aliases may be far larger than its text. */
 export interface Budget {
   visits: number;
 }
 
-/** How deep regions may stand in each other, aliases counted. */
+/** Most regions in each other, aliases counted. */
 const MAX_DEPTH = 2_000;
 
 /** Thrown where a tree is too large or too deep to be resolved here. */
@@ -76,7 +76,7 @@ interface Entry {
 /** Paints regions strongest first, each where nothing is yet. */
 class Canvas {
   readonly #regions: readonly BuiltRegion[];
-  /** Where nothing is, in order, ends included. */
+  /** Gaps that nothing shows yet, in order, ends included. */
   readonly #gaps: { low: bigint; high: bigint }[] = [{ low: 0n, high: WHOLE - 1n }];
   readonly #rows: ImportedRow[] = [];
   readonly #budget: Budget;
@@ -109,7 +109,7 @@ class Canvas {
     if (region.kind !== 'container' && region.kind !== 'alias') this.#fill({ ...entry, low, high, ...flags });
   }
 
-  /** In order; neighbours that go on in each other are one. */
+  /** Rows in order; neighbours that go on in each other are one. */
   rows(): ImportedRow[] {
     const rows: ImportedRow[] = [];
     for (const row of this.#rows.sort((a, b) => (a.start < b.start ? -1 : 1))) {
