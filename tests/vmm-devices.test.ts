@@ -185,8 +185,8 @@ function ram(t: ExecutionContext): GuestMemoryManager {
   return guest;
 }
 
-/** Writes the guest's request number `count`, for sector 7: a header, a sector and a status, by descriptors 0, 1 and 2.
- *  */
+/** Writes the guest's request number `count`, for sector 7: a header, a sector and a status, by descriptors 0, 1 and
+ *  2. */
 function writeRequest(memory: GuestMemory, count: number, type: number, gpas: Gpas): void {
   const isRead = type !== 1;
   for (const [i, [length, flags]] of [

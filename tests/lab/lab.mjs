@@ -50,8 +50,8 @@ function fileOf(name) {
   throw new StepError(`there is no tests/${name}.test.ts`);
 }
 
-/** One file after the other, with the effort and the patience that are right for a machine of a twentieth of the speed.
- *  */
+/** One file after the other, with the effort and the patience that are right for a machine of a twentieth of the
+ *  speed. */
 function script(node, files) {
   const ava = `'${node}' ${AVA} --tap --concurrency=1 --timeout=30m ${files.join(' ')}`;
   return `cd '${process.cwd()}' && ulimit -n 4096 && export MEMBACKING_EFFORT=0.05 && exec ${ava}\n`;

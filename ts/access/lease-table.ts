@@ -3,6 +3,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
+import { assert } from '../core/assert.ts';
 import type { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { sinkKindOf } from '../core/kinds.ts';
@@ -105,6 +106,7 @@ export class LeaseTable {
   /** Throws LEASED where a range is about to change. */
   add(lease: HeldLease): void {
     for (const bar of this.#barred) if (isBroken(lease, bar)) throw aboutToChange(lease.gpa);
+    assert(!this.#held.has(lease) && lease.start < lease.end, 'a lease is held once, and holds something');
     this.#held.add(lease);
     const index = this.#bySink.get(lease.sink) ?? new RangeIndex<HeldLease>();
     this.#bySink.set(lease.sink, index);

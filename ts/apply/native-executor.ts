@@ -2,6 +2,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, toAddress } from '../core/address.ts';
+import { assert } from '../core/assert.ts';
 import type { Core } from '../core/core.ts';
 import { type Executor as AddonExecutor, type Backing, native, type Reservation, type Vm } from '../core/native.ts';
 import type { Executor } from './runner.ts';
@@ -10,11 +11,11 @@ export class NativeExecutor implements Executor {
   readonly #addon: AddonExecutor = native().Executor.create();
 
   execute(core: Core, first: number, count: number): number {
-    return this.#addon.run(core.memory.buffer, core.planPointer() + first * abi.COMMAND_SIZE, count);
+    return this.#addon.run(core.memory.buffer, pointerOf(core, first, count), count);
   }
 
   unwind(core: Core, first: number, count: number): number {
-    return this.#addon.unwind(core.memory.buffer, core.planPointer() + first * abi.COMMAND_SIZE, count);
+    return this.#addon.unwind(core.memory.buffer, pointerOf(core, first, count), count);
   }
 
   get failure(): unknown {
@@ -28,7 +29,7 @@ export class NativeExecutor implements Executor {
   }
 
   secure(core: Core, index: number, mayReplace: boolean): number {
-    return this.#addon.secure(core.memory.buffer, core.planPointer() + index * abi.COMMAND_SIZE, mayReplace);
+    return this.#addon.secure(core.memory.buffer, pointerOf(core, index, 1), mayReplace);
   }
   shutDown(sink: number): void {
     this.#addon.shutDown(sink);
@@ -52,4 +53,11 @@ export class NativeExecutor implements Executor {
   close(): void {
     this.#addon.close();
   }
+}
+
+/** Address of `count` commands in the core's memory, from command `first` on. */
+function pointerOf(core: Core, first: number, count: number): number {
+  const pointer = core.planPointer() + first * abi.COMMAND_SIZE;
+  assert(pointer + count * abi.COMMAND_SIZE <= core.memory.buffer.byteLength, 'a plan lies in the memory of its core');
+  return pointer;
 }

@@ -4,6 +4,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import type { Address } from '../core/address.ts';
+import { assert } from '../core/assert.ts';
 import type { Command, Core, PlanFacts } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { operationName } from '../core/kinds.ts';
@@ -127,6 +128,7 @@ export class PlanRunner {
     const commands = this.#endTransaction();
     if (typeof commands !== 'number') return { plan: NOTHING, hasHappened: false, error: commands, lost: [] };
     if (this.#core.open > 0) return DONE;
+    assert(!this.#isRunning, 'one plan is carried out at a time');
     this.#isRunning = true;
     try {
       return this.#bringAbout(this.#factsOf(commands));
@@ -168,7 +170,7 @@ export class PlanRunner {
       return { plan, hasHappened: false, error, lost: this.#takeBack(NONE_DONE, new Holding()) };
     }
     if (plan.commands !== 0 && this.#connections.size !== 0) return this.#carryOut(plan);
-    core.adopt();
+    this.#adopt();
     return { plan, hasHappened: true, error: undefined, lost: [] };
   }
 
@@ -199,8 +201,19 @@ export class PlanRunner {
     }
     const failure = this.#run(0, plan.commands, execute);
     if (failure !== undefined) return this.#fail(plan, failure, holding);
-    this.#core.adopt();
+    this.#adopt();
     return { plan, hasHappened: true, error: undefined, lost: [] };
+  }
+
+  /** Tells the core that its plan was carried out. */
+  #adopt(): void {
+    this.#core.adopt();
+    this.#assertAtRest();
+  }
+
+  /** Holds behind every plan, whether it was adopted or taken back: what follows begins anew. */
+  #assertAtRest(): void {
+    assert(this.#core.open === 0, 'a plan that is adopted or taken back leaves no transaction open');
   }
 
   #involved(commands: number): Set<Pausable> {
@@ -228,6 +241,7 @@ export class PlanRunner {
     const core = this.#core;
     let losses = this.#runAll(core.unwind(done, answer, moved), unwind, holding);
     core.unwound();
+    this.#assertAtRest();
     const lost: LossOperation[][] = [];
     // Slots are arranged around what is lost: of that, too, something may fail.
     for (let operations = losses.operations(core); operations.length > 0; operations = losses.operations(core)) {
@@ -244,7 +258,7 @@ export class PlanRunner {
     const plan = this.#factsOf(core.commit());
     for (const observer of this.#observers) observer(core, plan);
     const losses = this.#runAll(plan.commands, execute, holding);
-    core.adopt();
+    this.#adopt();
     return losses;
   }
 
@@ -285,8 +299,8 @@ export class PlanRunner {
     }
   }
 
-  /** Executes commands that the core now shows, from `first` to before `end`; undefined, or where it stopped and why.
-   *  */
+  /** Executes commands that the core now shows, from `first` to before `end`; undefined, or where it stopped and
+   *  why. */
   #run(first: number, end: number, run: Run): CommandFailure | undefined {
     if (this.#only !== undefined) return attempt(this.#only, run, this.#core, first, end);
     for (let next = first; next < end; ) {
@@ -352,8 +366,14 @@ const unwind: Run = (executor, core, first, count) =>
 
 function attempt(executor: Executor, run: Run, core: Core, first: number, end: number): CommandFailure | undefined {
   const done = run(executor, core, first, end - first);
+  assert(Number.isInteger(done) && done >= 0 && done <= end - first, 'an executor does what it is given, in order');
   if (done === end - first) return undefined;
   const { failure, answer = abi.ANSWER_NOT_DONE, moved = 0 } = executor;
+  assert(
+    answer === abi.ANSWER_NOT_DONE || answer === abi.ANSWER_HALF_DONE,
+    'a command that stopped a plan is not done',
+  );
+  assert(moved >= 0 && moved <= core.command(first + done).length, 'no more moves than the command says');
   return { done: first + done, cause: failure, answer, moved };
 }
 

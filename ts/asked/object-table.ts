@@ -2,6 +2,7 @@
 // nowhere.
 
 import * as abi from '../../assembly/abi.ts';
+import { assert } from '../core/assert.ts';
 import { objectKindNumber } from '../core/kinds.ts';
 import type { MapContext } from './context.ts';
 import { backingOf, type MemoryObject, type ObjectUser } from './object.ts';
@@ -43,7 +44,9 @@ export class ObjectTable implements ObjectUser {
   }
 
   objectOf(id: number): MemoryObject {
-    return this.#objects.get(id)!;
+    const object = this.#objects.get(id);
+    assert(object !== undefined, 'what the core shows is entered');
+    return object;
   }
 
   /** Lets go of what was closed and is not mapped any more. Precondition: no transaction is open. */

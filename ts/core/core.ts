@@ -4,6 +4,7 @@
 import { instantiateSync } from '@assemblyscript/loader';
 import * as abi from '../../assembly/abi.ts';
 import { type Address, high, LAST_ADDRESS, lastByte, lengthOf, low, sum, toAddress, WHOLE_SPACE } from './address.ts';
+import { assert } from './assert.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
 import { sinkKindOf } from './kinds.ts';
 import { coreModule } from './module.ts';
@@ -261,19 +262,22 @@ export class Core {
   }
   /** For `restore`. Precondition: no transaction is open, no plan is pending. */
   save(): CoreState {
-    assertIdle(this.#trap === undefined && this.open === 0);
+    this.#assertIdle();
     return { memory: new Uint8Array(this.memory.buffer.slice(0)), globals: this.#globals.map(({ value }) => value) };
   }
   /** Makes everything as it was when the state was saved, by this core or by another one of the same policy and limits.
    *  Precondition: no transaction is open, no plan is pending. */
   restore({ memory, globals }: CoreState): void {
-    assertIdle(this.#trap === undefined && this.open === 0);
+    this.#assertIdle();
     const missing = memory.byteLength - this.memory.buffer.byteLength;
     if (missing > 0) this.#grow(missing / WASM_PAGE);
     const bytes = new Uint8Array(this.memory.buffer);
     bytes.set(memory);
     bytes.fill(0, memory.byteLength); // what the core has not yet given out is zero
     for (const [index, global] of this.#globals.entries()) global.value = globals[index];
+  }
+  #assertIdle(): void {
+    assert(this.#trap === undefined && this.open === 0, 'a core is saved and restored between transactions');
   }
   /** CLASS_* of the plan. */
   planClass(): number {
@@ -518,6 +522,7 @@ export class Core {
       const end = rows.at(-1)!.last;
       if (end >= last) break;
       const more = this.#some(read, id, sum(end, 1), last);
+      assert(more.length === 0 || more[0]!.last > end, 'rows are in order, and each is handed out once');
       for (const row of more) rows.push(row);
       count = more.length;
     }
@@ -528,6 +533,7 @@ export class Core {
   #some(read: Export, id: number, first: Address, last: Address): Row[] {
     const count = this.#check(read(id, low(first), high(first), low(last), high(last)));
     const rows: Row[] = [];
+    assert(count <= abi.ROW_CAPACITY, 'rows fit in the exchange buffer');
     for (let i = 0; i < count; i++) rows.push(this.#row(i));
     return rows;
   }
@@ -561,10 +567,6 @@ export class Core {
     if (this.#view.buffer !== this.memory.buffer) this.#view = new DataView(this.memory.buffer);
     return this.#view;
   }
-}
-
-function assertIdle(isIdle: boolean): void {
-  if (!isIdle) throw new Error('assertion failed: a core is saved and restored between transactions');
 }
 
 function trapped(cause: unknown): MembackingError {

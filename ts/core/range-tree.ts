@@ -7,6 +7,8 @@
 // All items are at the same depth, in order of `start`, then of `order`. A node has at most WIDTH items, and at least
 // one below the root; one that has few joins a neighbour, if there is room.
 
+import { assert } from './assert.ts';
+
 /** A stretch of addresses: never changed while it is in a tree. */
 export interface Stretch {
   readonly start: number;
@@ -79,7 +81,7 @@ class Node implements Stretch {
     const { items, height } = this;
     const at = this.behind(item) - 1;
     if (height === 0) {
-      if (items[at] !== item) throw new Error('assertion failed: what is taken out of a range tree is in it');
+      assert(items[at] === item, 'what is taken out of a range tree is in it');
       items.splice(at, 1);
     } else {
       const child = items[at] as Node;

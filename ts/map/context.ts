@@ -10,6 +10,7 @@ import { type Outcome, type PlanObserver, PlanRunner } from '../apply/runner.ts'
 import { ObjectTable } from '../asked/object-table.ts';
 import type { Region } from '../asked/region.ts';
 import type { AddressSpace, SpaceContext } from '../asked/space.ts';
+import { assert } from '../core/assert.ts';
 import { obtained, whenCollected } from '../core/collected.ts';
 import type { CoreOptions } from '../core/core.ts';
 import { Core } from '../core/core.ts';
@@ -202,6 +203,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
       throw error;
     }
     this.#undo.begin();
+    assert(this.core.open === this.#undo.depth, 'core and map open transactions together');
     if (this.recorder !== undefined) this.#undo.add(this.recorder.mark());
     return undefined;
   }
@@ -210,6 +212,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     if (this.isBroken) return failed(error);
     this.core.abort();
     this.#rollBack();
+    assert(this.core.open === this.#undo.depth, 'core and map undo transactions together');
     return failed(error);
   }
 
@@ -223,6 +226,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     this.#settle(outcome.lost);
     this.#isEnding = false;
     if (outcome.hasHappened) this.#keep();
+    assert(this.core.isBroken || this.core.open === this.#undo.depth, 'core and map end transactions together');
     const { error } = outcome;
     // What was looked at has come to nothing, as was asked for.
     const hasHappened = outcome.hasHappened || (look !== undefined && error === undefined);

@@ -36,8 +36,8 @@ export interface MemoryMapOptions {
   readonly policy?: Policy;
   /** Takes a trace of everything that happens to the map, as text: a stream, or anything with `write`. If `write`
    *  throws, the recording ends there, and a warning of the process (`code` RECORDING_ENDED) says why: the change that
-   *  it was told of has happened, and the map goes on. What it throws at the first line comes out of the constructor.
-   *  */
+   *  it was told of has happened, and the map goes on. What it throws at the first line comes out of the
+   *  constructor. */
   readonly record?: TraceOutput;
   /** Bytes that the core may use for its records; what only takes away may use more. Default: nearly 4 GiB. */
   readonly maxMemory?: number;

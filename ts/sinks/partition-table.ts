@@ -2,6 +2,7 @@
 
 import type { MapContext } from '../asked/context.ts';
 import { WHOLE_SPACE } from '../core/address.ts';
+import { assert } from '../core/assert.ts';
 import type { PartitionFacts } from './partition.ts';
 
 interface Entry {
@@ -30,7 +31,8 @@ export class PartitionTable {
 
   /** One attachment is gone. */
   leave(partition: PartitionFacts): void {
-    const entry = this.#entries.get(partition)!;
+    const entry = this.#entries.get(partition);
+    assert(entry !== undefined, 'a partition that is left was entered');
     if (--entry.attachments > 0) return;
     this.#entries.delete(partition);
     const { core, names, recorder } = this.#context;

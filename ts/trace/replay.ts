@@ -85,8 +85,8 @@ export class Replayer implements ReplayTarget {
     this.#undo.add(() => ids.set(id, made));
   };
 
-  /** The core's ids of everything of a kind that the trace has made and not ended, in the order in which it was made.
-   *  */
+  /** The core's ids of everything of a kind that the trace has made and not ended, in the order in which it was
+   *  made. */
   live(table: Table): Iterable<number> {
     return this.#ids[table].values();
   }

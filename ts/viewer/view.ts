@@ -40,8 +40,8 @@ export class View {
   #selected: Address | undefined;
   #isPinned = false;
   #isDrawing = false;
-  /** Pixels that pictures, and the history, are wide. Reading them from the page each time would have it laid out anew.
-   *  */
+  /** Pixels that pictures, and the history, are wide. Reading them from the page each time would have it laid out
+   *  anew. */
   #width = byId('map').clientWidth;
   #historyWidth = byId('history').clientWidth;
   palette: Palette = LIGHT;

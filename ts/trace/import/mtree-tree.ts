@@ -202,8 +202,8 @@ class Joiner {
     });
   }
 
-  /** The target of an alias where the text has no section of it: printed elsewhere, or made as the alias describes it.
-   *  */
+  /** The target of an alias where the text has no section of it: printed elsewhere, or made as the alias describes
+   *  it. */
   #unprinted({ line }: Node): BuiltRegion {
     const name = line.target as string;
     this.#printed ??= new Map(
