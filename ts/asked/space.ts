@@ -71,7 +71,8 @@ export class AddressSpace extends MapHandle {
   }
 
   /** The regions of its tree that have something to show, and of which nothing is seen: others are over all of it, or
-   *  it lies past the end of what it is in. What is disabled is not meant to be seen, nor what is in it. */
+   *  it lies past the end of what it is in. What is disabled is not meant to be seen, nor what is in it. Inside a
+   *  transaction nothing is seen that was not seen before it. */
   get hidden(): Region[] {
     this.checkOpen();
     const { core, regions } = this.context;

@@ -91,9 +91,9 @@ export class DeviceMemoryMapper {
     return this.#files.openHandle(fd, validate.flag(writable, 'writable'));
   }
 
-  /** The regions that are open. */
+  /** The regions that are open. Inside a transaction: without those that it has closed. */
   get regions(): readonly MappedRegion[] {
-    return [...this.#regions];
+    return [...this.#regions].filter(({ closed }) => !closed);
   }
 
   /** @internal Precondition: the map is closed. */
