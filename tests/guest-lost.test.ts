@@ -10,7 +10,7 @@ import { PATIENCE } from './support/patience.ts';
 import { buildVm, MIB } from './support/vm.ts';
 
 const PROLOGUE = `
-import { ftruncateSync } from 'node:fs';
+import { ftruncateSync, writeSync } from 'node:fs';
 import { GuestMemoryBuilder, RecordingPartition } from ${JSON.stringify(artefact('index.js').href)};
 const module = { exports: {} };
 process.dlopen(module, ${JSON.stringify(artefact('obj/faults.node').pathname)});
@@ -82,6 +82,8 @@ test('a peer seals the file of a BAR, and the guest moves it: the BAR is lost, a
 for (const [title, deed] of [
   ['cuts', 'ftruncateSync(fd, 0);'],
   ['empties', 'ftruncateSync(fd, 0); ftruncateSync(fd, 2 * PAGE);'],
+  ['punches a hole into', 'system.punch(fd, PAGE);'],
+  ['writes over', "writeSync(fd, 'something else', 0);"],
 ] as const) {
   test(`a peer ${title} the file of a BAR, and the guest moves it: nothing is lost`, (t) => {
     t.like(run(moveBarAfter(deed)), { moved: 'done', lost: [], ram: 5, others: 'done', again: 'done', hidden: 'done' });

@@ -130,6 +130,49 @@ test.serial('wherever an operation fails, nothing has happened', (t) => {
   for (const row of alignRows(rows)) t.log(row);
 });
 
+test.serial('where taking it back fails too, something is lost, and a repair brings all of it back', (t) => {
+  const lost = new Set<string>();
+  for (const [title, operate] of Object.entries(OPERATIONS)) {
+    for (const [after, unwindAfter] of [1, 2, 4].flatMap((done) => [0, 1].map((back) => [done, back] as const))) {
+      const world = new World();
+      const { manager, failing } = world;
+      const before = world.state();
+      Object.assign(failing, { after, unwindAfter });
+      const codes = codesOf(() => operate(world));
+      Object.assign(failing, { after: Number.POSITIVE_INFINITY, unwindAfter: Number.POSITIVE_INFINITY });
+      const where = `${title}, after ${after} and ${unwindAfter} commands`;
+      if (codes.length > 0) {
+        t.true(
+          codes.some((code) => ['PLAN_FAILED', 'ALLOCATION_FAILED', 'RANGE_LOST'].includes(code)),
+          `${where}: ${codes}`,
+        );
+        t.is(codes.includes('RANGE_LOST'), manager.map.lost().length > 0, where);
+        if (codes.includes('RANGE_LOST')) lost.add(title);
+        manager.ramVisibility.set({ gpa: 0xdc000, length: 0x4000 }, 'read-only');
+        manager.ramVisibility.set({ gpa: 0xdc000, length: 0x4000 }, 'read-write');
+        t.deepEqual(manager.repair(), [], where);
+        t.deepEqual(world.state(), before, where);
+      }
+      world.close();
+    }
+  }
+  t.log([...lost]);
+  t.true(lost.size > 5);
+});
+
+/** Codes of an error and of what it was caused by; none where nothing is thrown. */
+function codesOf(body: () => unknown): string[] {
+  const codes: string[] = [];
+  try {
+    body();
+  } catch (error) {
+    for (let each = error as MembackingError | undefined; each?.code; each = each.cause as MembackingError) {
+      codes.push(each.code);
+    }
+  }
+  return codes;
+}
+
 /** Moments at which a plan of a wait fails, and with what the wait then ends. */
 const WAITS = {
   'the guest is kept away': { code: 'PLAN_FAILED' },

@@ -109,8 +109,8 @@ Failure VaSink::limit(const Command& command) {
 uint32_t VaSink::secure(const Command& command, bool mayReplace) {
   const uint64_t ends = command.gpa | command.length;
   if (!space().contains(command.gpa, command.length) || ends % kPageSize != 0) return abi::SECURED_CLOSED;
-  if (!space().protect(command.gpa, command.length, Use::kNothing)) return abi::SECURED_CLOSED;
-  return mayReplace && !space().clear(command.gpa, command.length) ? abi::SECURED_CLOSED : abi::SECURED_OPEN;
+  if (mayReplace && !space().clear(command.gpa, command.length)) return abi::SECURED_CLOSED;
+  return space().protect(command.gpa, command.length, Use::kNothing) ? abi::SECURED_OPEN : abi::SECURED_CLOSED;
 }
 
 }  // namespace membacking

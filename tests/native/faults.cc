@@ -66,6 +66,14 @@ napi_value sealFutureWrites(napi_env env, napi_callback_info info) {
   return result;
 }
 
+napi_value punch(napi_env env, napi_callback_info info) {
+  const auto fd = static_cast<int>(argumentOf(env, info, 0));
+  napi_value result = nullptr;
+  const int code = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, argumentOf(env, info, 1));
+  napi_create_int32(env, code, &result);
+  return result;
+}
+
 }  // namespace
 
 #pragma GCC visibility push(default)
@@ -103,6 +111,7 @@ NAPI_MODULE_INIT() {
       {"failAfter", nullptr, failAfter, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"heal", nullptr, heal, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"memfd", nullptr, memfd, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"punch", nullptr, punch, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"sealFutureWrites", nullptr, sealFutureWrites, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };
   napi_define_properties(env, exports, sizeof properties / sizeof *properties, properties);
