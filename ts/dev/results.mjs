@@ -1,5 +1,5 @@
 // Reads ava's TAP: failures in full and what tests log, as they come; then passed counts by file and the skipped tests.
-// Fails closed: a crash, or no test at all, is a failure.
+// Fails closed: a crash, or no test at all, is a failure; tests that are all skipped are none, and said to be.
 
 const RESULT = /^(not )?ok \d+ - (.*?)( # [A-Z]+\b.*)?$/;
 /** Stands behind all results. */
@@ -37,7 +37,7 @@ export class Results {
   end(ending) {
     if (!this.#isWhole || (ending !== 0 && this.failed === 0))
       this.#fail(`ava ended with ${ending}${this.#isWhole ? '' : ', and not all tests ran'}`);
-    if (this.passed + this.failed === 0) this.#fail('no test ran');
+    if (this.passed + this.failed + this.skipped.length === 0) this.#fail('no test ran');
     console.log();
     for (const [file, count] of [...this.#passedIn].sort())
       console.log(`${String(count).padStart(5)} passed in ${file}`);
