@@ -100,7 +100,7 @@ export const POLICY_NESTED = 1;
 //   +---------+---------+----------------+----------------+----------------+
 //   | op      | sink    | gpa            | length         | offset         |
 //   +---------+---------+----------------+----------------+----------------+
-//   | backing | access  | slot  | region | offsetInRegion | 0              |
+//   | of what | access  | slot  | region | offsetInRegion | 0              |
 //   +---------+---------+-------+--------+----------------+----------------+
 //   32        36        40      44       48               56               64
 //
@@ -108,8 +108,8 @@ export const POLICY_NESTED = 1;
 // sink      the attachment it is done to
 // gpa       guest-physical address in the sink's own numbering: offset of the attachment included
 // length    bytes, whole pages, never 0
-// offset    VA commands: byte offset in the object; slot commands: byte offset of the HVA in the VA space
-// backing   VA commands: the object; slot commands: the VA sink whose HVAs are used
+// of what   VA commands: `object`, whose bytes they are about; slot commands: `va`, the VA sink whose HVAs are used
+// offset    byte offset in that object, or of the HVA in that VA space
 // access    ACCESS_* that the result has; OP_VA_LIMIT: that anybody may use there
 // slot      slot commands: the number
 // region    whose memory this is, with the offset of `gpa` in it (for people and recorders)
@@ -120,7 +120,8 @@ export const COMMAND_SINK = 4;
 export const COMMAND_GPA = 8;
 export const COMMAND_LENGTH = 16;
 export const COMMAND_OFFSET = 24;
-export const COMMAND_BACKING = 32;
+export const COMMAND_OBJECT = 32;
+export const COMMAND_VA = 32;
 export const COMMAND_ACCESS = 36;
 export const COMMAND_SLOT = 40;
 export const COMMAND_REGION = 44;

@@ -1,26 +1,26 @@
 // What there is, as rows: each read fills as many as fit.
 
 import { FLAT_READONLY, KIND_ALIAS, KIND_CONTAINER, MAX_DEPTH, REGION_DISABLED, REGION_EMPTY } from './abi';
-import { isWritable, regionOf, sinkOf, spaceOf } from './asked/records';
+import { regionOf, sinkOf, spaceOf } from './asked/records';
 import { resetVisits, visit } from './asked/touch';
+import { FlatRange, isWritable } from './asked/views';
 import { LAST_BYTE, plusClipped, sumFits } from './base/range';
 import { isPlanned } from './plan';
 import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './seen/flatten';
 import { kindOfSink } from './sinks/kinds';
 import { isMappedReadonly, writabilityLast } from './sinks/parts';
 import { fillParts } from './sinks/va-rows';
-import { NOTHING } from './tree/before';
-import { Span } from './tree/node';
+import { NOTHING, When } from './tree/before';
 import { clearRows, hasRoom, newRow, readSpans, rowAt, rowCount } from './tree/rows';
 import { CURSOR_SIZE, Cursor } from './tree/tree';
 
-const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const cursor = changetype<Cursor<FlatRange>>(memory.data(CURSOR_SIZE, 8));
 
 // Each of these fills rows for what reaches into [from, last]. Precondition of all: the id is alive and of the right kind.
 
 export function readFlat(space: u32, from: u64, last: u64): i32 {
   clearRows();
-  cursor.seek(spaceOf(space).flatSlot, from);
+  cursor.seek(spaceOf(space).flatTree, from);
   for (let range = cursor.span; range != null && range.start <= last && hasRoom(); range = cursor.span) {
     fillFlat(range, from, last);
     cursor.next();
@@ -29,20 +29,20 @@ export function readFlat(space: u32, from: u64, last: u64): i32 {
 }
 
 /** Rows for a flat range, cut where what is mapped is read-only by its mapping alone: those that reach into [from, last]. */
-function fillFlat(range: Span, from: u64, last: u64): void {
-  const region = regionOf(range.b);
-  const mayWrite = isWritable(range.b, range.c);
+function fillFlat(range: FlatRange, from: u64, last: u64): void {
+  const region = regionOf(range.region);
+  const mayWrite = isWritable(range);
   let end = range.last;
   for (let start = range.start; start <= last && hasRoom(); start = end + 1) {
     const isReadonly = mayWrite && isMappedReadonly(range, start, range.last);
     if (mayWrite) end = writabilityLast;
     if (end >= from) {
       const row = newRow();
-      row.id = range.b;
-      row.flags = isReadonly ? range.c | FLAT_READONLY : range.c;
+      row.id = range.region;
+      row.flags = isReadonly ? range.flags | FLAT_READONLY : range.flags;
       row.start = start;
       row.last = end;
-      row.offset = range.aAt(start);
+      row.offset = range.offsetInRegionAt(start);
       row.kind = region.kind;
       row.priority = region.priority;
     }
@@ -51,26 +51,26 @@ function fillFlat(range: Span, from: u64, last: u64): void {
 }
 
 export function readMappings(region: u32, from: u64, last: u64): i32 {
-  return <i32>readSpans(regionOf(region).mappingsSlot, from, last);
+  return <i32>readSpans(regionOf(region).mappingsTree, from, last);
 }
 
 /** Rows of what a sink has. While a plan is pending: of what that makes. */
 export function readSink(sink: u32, from: u64, last: u64): i32 {
-  return kindOfSink(sink).read(sink, from, last, !isPlanned());
+  return kindOfSink(sink).read(sink, from, last, isPlanned() ? When.Now : When.Before);
 }
 
 /** Rows of the parts that a sink shows, likewise; the last one is cut with the page of `last`. */
 export function readParts(sink: u32, from: u64, last: u64): i32 {
-  return fillParts(sink, from, last, !isPlanned());
+  return fillParts(sink, from, last, isPlanned() ? When.Now : When.Before);
 }
 
 export function readProtections(sink: u32, from: u64, last: u64): i32 {
-  return <i32>readSpans(sinkOf(sink).protectionsSlot, from, last);
+  return <i32>readSpans(sinkOf(sink).protectionsTree, from, last);
 }
 
 /** What is lost of a sink; id: object + 1 whose private pages are held there, 0 for none. */
 export function readLost(sink: u32, from: u64, last: u64): i32 {
-  const count = readSpans(sinkOf(sink).lostSlot, from, last);
+  const count = readSpans(sinkOf(sink).lostTree, from, last);
   for (let i: u32 = 0; i < count; ++i) {
     const row = rowAt(i);
     row.id = row.id == NOTHING ? 0 : row.id + 1;

@@ -21,7 +21,7 @@ import {
   SINK_KINDS,
 } from './abi';
 import { checkPolicy, forgetChanged } from './asked/policy';
-import { changeSink, recycleTables, sinkOf, sinks, spaces } from './asked/records';
+import { recycleTables, sinkOf, sinks, spaces, writableSink } from './asked/records';
 import { forgetMappings, resetVisits } from './asked/touch';
 import { fail } from './base/failure';
 import { clearExhausted, exhausted, passCeiling } from './base/heap';
@@ -33,7 +33,7 @@ import { kindAt, kindOfOp } from './sinks/kinds';
 import { forgetLosing, isLosing, retryLost, startLosing } from './sinks/lost';
 import { forgetBefore } from './tree/before';
 import { ensureStep, hasEntries, keep, savepoint, undo } from './undo/journal';
-import { group, putInOrder, runEnd, sinkWindows, takeGroup, viewWindows, windowAt } from './undo/touched';
+import { group, putInOrder, runEnd, takeGroup, touchedAt, touchedSinks, touchedViews } from './undo/touched';
 
 const IDLE: u32 = 0;
 const OPEN: u32 = 1;
@@ -67,7 +67,7 @@ export function beginRemoval(): i32 {
 /** The same for one that says what is lost: a transaction that does, does nothing else. */
 export function beginLoss(): i32 {
   if (state != OPEN) return refusal();
-  const isFresh = viewWindows.length == 0 && sinkWindows.length == 0 && !hasEntries();
+  const isFresh = touchedViews.length == 0 && touchedSinks.length == 0 && !hasEntries();
   if (!isLosing && !isFresh) return fail(ERR_PLAN_PENDING);
   const error = openSavepoint();
   if (error == 0) startLosing();
@@ -153,8 +153,8 @@ export function isIdle(): bool {
 
 function becomeIdle(): void {
   state = IDLE;
-  viewWindows.clear();
-  sinkWindows.clear();
+  touchedViews.clear();
+  touchedSinks.clear();
   forgetChanged();
   forgetLosing();
   forgetMappings();
@@ -164,16 +164,16 @@ function becomeIdle(): void {
 function makePlan(): i32 {
   resetVisits();
   clearCommands();
-  putInOrder(viewWindows);
-  for (let at: u32 = 0; at < viewWindows.length; ) {
-    at = takeGroup(viewWindows, at);
+  putInOrder(touchedViews);
+  for (let at: u32 = 0; at < touchedViews.length; ) {
+    at = takeGroup(touchedViews, at);
     if (!spaces.isAlive(group.owner)) continue;
     const error = resolve(group.owner, group.start, group.last);
     if (error != 0) return error;
   }
   if (!isLosing) retryLost();
   // Sinks come in order of their ids, so that a plan does not depend on the order of the changes.
-  putInOrder(sinkWindows);
+  putInOrder(touchedSinks);
   // Each kind finds settled what it refers to.
   for (let kind: u32 = 1; kind <= <u32>SINK_KINDS; ++kind) {
     const error = planKind(kind);
@@ -188,9 +188,9 @@ function makePlan(): i32 {
 function planKind(number: u32): i32 {
   const kind = kindAt(number);
   kind.begin();
-  for (let at: u32 = 0; at < sinkWindows.length; ) {
-    const id = windowAt(sinkWindows, at).owner;
-    const end = runEnd(sinkWindows, at);
+  for (let at: u32 = 0; at < touchedSinks.length; ) {
+    const id = touchedAt(touchedSinks, at).owner;
+    const end = runEnd(touchedSinks, at);
     if (sinks.isAlive(id) && sinkOf(id).kind == number) {
       const error = kind.compare(id, at, end);
       if (error != 0) return error;
@@ -202,11 +202,11 @@ function planKind(number: u32): i32 {
 
 /** The plan is made: sinks that are on their way out are gone, and those that came have what they should. */
 function settleSinks(): void {
-  for (let at: u32 = 0; at < sinkWindows.length; at = runEnd(sinkWindows, at)) {
-    const id = windowAt(sinkWindows, at).owner;
+  for (let at: u32 = 0; at < touchedSinks.length; at = runEnd(touchedSinks, at)) {
+    const id = touchedAt(touchedSinks, at).owner;
     if (!sinks.isAlive(id) || !ensureStep()) continue;
     if (sinkOf(id).detaching) removeSink(id);
-    else if (sinkOf(id).attaching) changeSink(id).attaching = false;
+    else if (sinkOf(id).attaching) writableSink(id).attaching = false;
   }
 }
 

@@ -15,6 +15,7 @@ import {
   spaces,
 } from './asked/records';
 import { resetVisits } from './asked/touch';
+import { FlatRange, Mapping } from './asked/views';
 import { clearExhausted, exhausted } from './base/heap';
 import { lengthOf, pageLast, plusClipped } from './base/range';
 import { isIdle } from './plan';
@@ -27,9 +28,11 @@ import { CURSOR_SIZE, Cursor } from './tree/tree';
 import { ANY, DISJOINT, JOINED, verifyTree } from './tree/tree-verify';
 import { savepoint, undo } from './undo/journal';
 
-const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const other = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-/** Slot of the tree that a flat view is worked out in. */
+const cursor = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
+const mappings = changetype<Cursor<Mapping>>(memory.data(CURSOR_SIZE, 8));
+const shown = changetype<Cursor<FlatRange>>(memory.data(CURSOR_SIZE, 8));
+const other = changetype<Cursor<FlatRange>>(memory.data(CURSOR_SIZE, 8));
+/** Tree that a flat view is worked out in. */
 const fresh: usize = memory.data(8, 8);
 
 export function verifyState(): void {
@@ -57,29 +60,29 @@ function verifyRegion(id: u32): void {
     if (regionOf(i).target == id + 1) ++uses;
   }
   assert(uses == region.uses);
-  verifyTree(region.childrenSlot, ANY);
-  cursor.toFirst(region.childrenSlot);
+  verifyTree(region.childrenTree, ANY);
+  cursor.toFirst(region.childrenTree);
   for (let span = cursor.span; span != null; span = cursor.span) {
     const child = regionOf(span.b);
     assert(regions.isAlive(span.b) && child.parent == id + 1 && !(child.flags & REGION_EMPTY));
     assert(span.start == child.offset && span.last == plusClipped(child.offset, child.last));
     cursor.next();
   }
-  verifyTree(region.referrersSlot, ANY);
-  cursor.toFirst(region.referrersSlot);
+  verifyTree(region.referrersTree, ANY);
+  cursor.toFirst(region.referrersTree);
   for (let span = cursor.span; span != null; span = cursor.span) {
     const alias = regionOf(span.b);
     assert(regions.isAlive(span.b) && alias.target == id + 1 && !(alias.flags & REGION_EMPTY));
     assert(span.start == alias.targetOffset && span.last == plusClipped(alias.targetOffset, alias.last));
     cursor.next();
   }
-  assert(!isIdle() || isAsBefore(region.mappingsSlot));
-  verifyTree(region.mappingsSlot, JOINED);
-  cursor.seek(region.mappingsSlot, 0);
-  for (let span = cursor.span; span != null; span = cursor.span) {
-    assert(objects.isAlive(span.b) && span.last <= pageLast(region.last) && !(region.flags & REGION_EMPTY));
-    assert(span.aAt(span.last) <= pageLast(objectOf(span.b).size - 1));
-    cursor.next();
+  assert(!isIdle() || isAsBefore(region.mappingsTree));
+  verifyTree(region.mappingsTree, JOINED);
+  mappings.seek(region.mappingsTree, 0);
+  for (let mapping = mappings.span; mapping != null; mapping = mappings.span) {
+    assert(objects.isAlive(mapping.object) && mapping.last <= pageLast(region.last) && !(region.flags & REGION_EMPTY));
+    assert(mapping.objectOffsetAt(mapping.last) <= pageLast(objectOf(mapping.object).size - 1));
+    mappings.next();
   }
 }
 
@@ -87,15 +90,15 @@ function verifyObject(id: u32): void {
   let pages: u64 = 0;
   for (let i: u32 = 0; i < regions.count; ++i) {
     if (!regions.isAlive(i)) continue;
-    cursor.seek(regionOf(i).mappingsSlot, 0);
-    for (let span = cursor.span; span != null; span = cursor.span) {
-      if (span.b == id) pages += lengthOf(span.start, span.last) >> PAGE_SHIFT;
-      cursor.next();
+    mappings.seek(regionOf(i).mappingsTree, 0);
+    for (let mapping = mappings.span; mapping != null; mapping = mappings.span) {
+      if (mapping.object == id) pages += lengthOf(mapping.start, mapping.last) >> PAGE_SHIFT;
+      mappings.next();
     }
   }
   const object = objectOf(id);
   assert(object.mappedPages == pages);
-  verifyTree(object.shownSlot, JOINED);
+  verifyTree(object.shownTree, JOINED);
   assert(object.kind == <u8>OBJECT_PRIVATE || object.shown == 0);
 }
 
@@ -104,17 +107,18 @@ function verifyObject(id: u32): void {
 function verifySpace(id: u32): void {
   const space = spaceOf(id);
   assert(regions.isAlive(space.root - 1));
-  verifyTree(space.flatSlot, JOINED);
+  verifyTree(space.flatTree, JOINED);
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
     assert(sinks.isAlive(sink - 1) && sinkOf(sink - 1).space == id + 1);
   }
   if (!isIdle() || exhausted) return;
-  assert(isAsBefore(space.flatSlot));
-  cursor.seek(space.flatSlot, 0);
-  for (let span = cursor.span; span != null; span = cursor.span) {
-    const region = regionOf(span.b);
-    assert(regions.isAlive(span.b) && region.kind < <u8>KIND_CONTAINER && span.aAt(span.last) <= region.last);
-    cursor.next();
+  assert(isAsBefore(space.flatTree));
+  shown.seek(space.flatTree, 0);
+  for (let range = shown.span; range != null; range = shown.span) {
+    const region = regionOf(range.region);
+    assert(regions.isAlive(range.region) && region.kind < <u8>KIND_CONTAINER);
+    assert(range.offsetInRegionAt(range.last) <= region.last);
+    shown.next();
   }
   if (!savepoint()) {
     clearExhausted();
@@ -130,29 +134,30 @@ function verifySpace(id: u32): void {
 }
 
 function verifyFlat(id: u32): void {
-  cursor.seek(spaceOf(id).flatSlot, 0);
+  shown.seek(spaceOf(id).flatTree, 0);
   other.seek(fresh, 0);
-  while (cursor.span != null && other.span != null) {
-    verifySame(changetype<Span>(cursor.span), changetype<Span>(other.span));
-    cursor.next();
+  while (shown.span != null && other.span != null) {
+    verifySame(changetype<FlatRange>(shown.span), changetype<FlatRange>(other.span));
+    shown.next();
     other.next();
   }
-  assert(cursor.span == null && other.span == null);
+  assert(shown.span == null && other.span == null);
 }
 
-function verifySame(a: Span, b: Span): void {
-  assert(a.start == b.start && a.last == b.last && a.a == b.a && a.b == b.b && a.c == b.c);
+function verifySame(one: FlatRange, other: FlatRange): void {
+  assert(one.start == other.start && one.last == other.last);
+  assert(one.region == other.region && one.delta == other.delta && one.flags == other.flags);
 }
 
 function verifySink(id: u32): void {
   const sink = sinkOf(id);
   assert(spaces.isAlive(sink.space - 1));
-  verifyTree(sink.protectionsSlot, JOINED);
-  verifyTree(sink.stateSlot, DISJOINT);
-  verifyTree(sink.lostSlot, JOINED);
+  verifyTree(sink.protectionsTree, JOINED);
+  verifyTree(sink.stateTree, DISJOINT);
+  verifyTree(sink.lostTree, JOINED);
   verifyUsers(id);
   if (!isIdle()) return;
-  assert(!sink.detaching && !sink.attaching && isAsBefore(sink.protectionsSlot));
+  assert(!sink.detaching && !sink.attaching && isAsBefore(sink.protectionsTree));
   kindOfSink(id).verify(id);
 }
 
@@ -178,7 +183,7 @@ function verifyPartition(id: u32): void {
   for (let sink: u32 = 0; sink < sinks.count; ++sink) {
     if (!sinks.isAlive(sink) || sinkOf(sink).partition != id + 1) continue;
     ++attached;
-    cursor.seek(sinkOf(sink).stateSlot, 0);
+    cursor.seek(sinkOf(sink).stateTree, 0);
     for (; cursor.span != null; cursor.next()) ++slots;
   }
   // As many slots as numbers, and each number taken: so no two slots have the same.

@@ -22,16 +22,16 @@ import { fail } from '../base/failure';
 import { exists, isPageAligned, LAST_BYTE, lastOf, lengthOf, pageLast } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { NOTHING, noteEdit } from '../tree/before';
-import { Span } from '../tree/node';
 import * as spans from '../tree/spans';
 import { ensureStep } from '../undo/journal';
-import { changeObject, changeRegion, isMemory, objectOf, objects, regionOf } from './records';
+import { isMemory, objectOf, objects, regionOf, writableObject, writableRegion } from './records';
 import { MAPPINGS, markRegion, noteMappings, WRITABILITY } from './touch';
+import { Mapping } from './views';
 
-const SPAN_BYTES: u32 = offsetof<Span>();
+const MAPPING_BYTES: u32 = offsetof<Mapping>();
 
-/** Spans that were just taken out. */
-const erased = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** Mappings that the running operation takes out, clipped to its range. */
+const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** The bits of an address inside a page of the largest size that any object has had. */
 export let largestPageMask: u64 = PAGE_SIZE - 1;
@@ -76,13 +76,13 @@ export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, obje
   if (flags & MAPPING_WRITABLE && !(object.flags & OBJECT_WRITABLE))
     return fail(ERR_READONLY_OBJECT, id + 1, objectId + 1);
   const last = lastOf(offset, length);
-  erased.clear();
-  const slot = regionOf(id).mappingsSlot;
-  spans.overwrite(slot, offset, last, objectOffset, objectId, flags, erased);
-  forgetErased(id);
-  const edit = noteEdit(slot, offset, last, objectOffset, objectId, flags, erased);
+  before.clear();
+  const tree = regionOf(id).mappingsTree;
+  spans.overwrite(tree, offset, last, objectOffset, objectId, flags, before);
+  uncountBefore(id);
+  const edit = noteEdit(tree, offset, last, objectOffset, objectId, flags, before);
   const pages = length >> PAGE_SHIFT;
-  changeObject(objectId).mappedPages += pages;
+  writableObject(objectId).mappedPages += pages;
   if (!(flags & MAPPING_WRITABLE)) noteReadonly(id, pages);
   noteMappings(what);
   return markRegion(id, offset, last, what, edit);
@@ -93,7 +93,7 @@ let what: u32 = MAPPINGS;
 
 /** Counts pages that are mapped and not writable. */
 function noteReadonly(id: u32, pages: u64): void {
-  changeRegion(id).readonlyPages += pages;
+  writableRegion(id).readonlyPages += pages;
   what = WRITABILITY;
 }
 
@@ -120,23 +120,23 @@ function checkRange(id: u32, offset: u64, length: u64): i32 {
 /** Takes [start, last] out of a region's mappings. Marks nothing. Returns the edit, 0 if nothing was there. */
 export function eraseMappings(id: u32, start: u64, last: u64): u32 {
   if (regionOf(id).mappings == 0) return 0;
-  const slot = regionOf(id).mappingsSlot;
-  erased.clear();
-  spans.take(slot, start, last, erased);
-  if (erased.length == 0) return 0;
-  forgetErased(id);
-  return noteEdit(slot, start, last, 0, NOTHING, 0, erased);
+  const tree = regionOf(id).mappingsTree;
+  before.clear();
+  spans.take(tree, start, last, before);
+  if (before.length == 0) return 0;
+  uncountBefore(id);
+  return noteEdit(tree, start, last, 0, NOTHING, 0, before);
 }
 
-/** Counts the pages of `erased`, which were the region's, no more. */
-function forgetErased(id: u32): void {
+/** Counts the pages of the mappings `before`, which were the region's, no more. */
+function uncountBefore(id: u32): void {
   what = MAPPINGS;
-  for (let at: u32 = 0; at < erased.length; at += SPAN_BYTES) {
+  for (let at: u32 = 0; at < before.length; at += MAPPING_BYTES) {
     if (!ensureStep()) return;
-    const span = changetype<Span>(erased.at(at));
-    const pages = lengthOf(span.start, span.last) >> PAGE_SHIFT;
-    changeObject(span.b).mappedPages -= pages;
-    if (!(span.c & MAPPING_WRITABLE)) noteReadonly(id, 0 - pages);
+    const mapping = changetype<Mapping>(before.at(at));
+    const pages = lengthOf(mapping.start, mapping.last) >> PAGE_SHIFT;
+    writableObject(mapping.object).mappedPages -= pages;
+    if (!mapping.isWritable) noteReadonly(id, 0 - pages);
     noteMappings(what);
   }
 }

@@ -36,7 +36,7 @@ export function checkPolicy(): i32 {
     if (region.parent == 0 || region.flags & (REGION_DISABLED | REGION_EMPTY)) continue;
     const last = plusClipped(region.offset, region.last);
     siblings.clear();
-    tree.collect(regionOf(region.parent - 1).childrenSlot, region.offset, last, siblings);
+    tree.collect(regionOf(region.parent - 1).childrenTree, region.offset, last, siblings);
     for (let i: u32 = 0; i < siblings.length; i += 4) {
       const other = load<u32>(siblings.at(i));
       if (other != id && !mayOverlap(id, other)) return fail(ERR_OVERLAP, id + 1, other + 1, region.offset);

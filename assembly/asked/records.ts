@@ -1,16 +1,7 @@
 // The records of what was asked for: regions, address spaces, mappable objects, sinks, partitions. References are
 // id + 1, so that 0 is none.
 
-import {
-  FLAT_READONLY,
-  KIND_DEVICE,
-  KIND_ROM,
-  MAX_OBJECTS,
-  MAX_PARTITIONS,
-  MAX_REGIONS,
-  MAX_SINKS,
-  MAX_SPACES,
-} from '../abi';
+import { KIND_DEVICE, MAX_OBJECTS, MAX_PARTITIONS, MAX_REGIONS, MAX_SINKS, MAX_SPACES } from '../abi';
 import { Entry, TABLE_SIZE, Table } from '../undo/table';
 
 @unmanaged
@@ -44,13 +35,13 @@ export class Region extends Entry {
   kind: u8;
   flags: u8;
 
-  get childrenSlot(): usize {
+  get childrenTree(): usize {
     return changetype<usize>(this) + offsetof<Region>('children');
   }
-  get mappingsSlot(): usize {
+  get mappingsTree(): usize {
     return changetype<usize>(this) + offsetof<Region>('mappings');
   }
-  get referrersSlot(): usize {
+  get referrersTree(): usize {
     return changetype<usize>(this) + offsetof<Region>('referrers');
   }
 }
@@ -67,7 +58,7 @@ export class Space extends Entry {
   /** First sink that is attached here. */
   sinks: u32;
 
-  get flatSlot(): usize {
+  get flatTree(): usize {
     return changetype<usize>(this) + offsetof<Space>('flat');
   }
 }
@@ -88,7 +79,7 @@ export class MappableObject extends Entry {
   get pageMask(): u64 {
     return ((<u64>1) << this.pageShift) - 1;
   }
-  get shownSlot(): usize {
+  get shownTree(): usize {
     return changetype<usize>(this) + offsetof<MappableObject>('shown');
   }
 }
@@ -123,13 +114,13 @@ export class Sink extends Entry {
   lost: u32;
   padding: u32;
 
-  get stateSlot(): usize {
+  get stateTree(): usize {
     return changetype<usize>(this) + offsetof<Sink>('state');
   }
-  get protectionsSlot(): usize {
+  get protectionsTree(): usize {
     return changetype<usize>(this) + offsetof<Sink>('protections');
   }
-  get lostSlot(): usize {
+  get lostTree(): usize {
     return changetype<usize>(this) + offsetof<Sink>('lost');
   }
 }
@@ -195,24 +186,19 @@ export function isMemory(id: u32): bool {
   return regionOf(id).kind <= <u8>KIND_DEVICE;
 }
 
-/** Whether the guest may write to the region where a flat range with these FLAT_* shows it. */
-export function isWritable(id: u32, flags: u32): bool {
-  return !(flags & FLAT_READONLY) && regionOf(id).kind != <u8>KIND_ROM;
-}
-
 // Records to write to: their images are in the journal.
-export function changeRegion(id: u32): Region {
+export function writableRegion(id: u32): Region {
   return changetype<Region>(regions.touch(id));
 }
-export function changeSpace(id: u32): Space {
+export function writableSpace(id: u32): Space {
   return changetype<Space>(spaces.touch(id));
 }
-export function changeObject(id: u32): MappableObject {
+export function writableObject(id: u32): MappableObject {
   return changetype<MappableObject>(objects.touch(id));
 }
-export function changeSink(id: u32): Sink {
+export function writableSink(id: u32): Sink {
   return changetype<Sink>(sinks.touch(id));
 }
-export function changePartition(id: u32): Partition {
+export function writablePartition(id: u32): Partition {
   return changetype<Partition>(partitions.touch(id));
 }

@@ -1,5 +1,5 @@
 // Pass 1: what is asked for. Regions are made, placed into containers, moved, resized, hidden and shown; every change
-// marks the windows that it may show in. A caller's mistake is a code and leaves everything as it was.
+// marks the ranges that it may show in. A caller's mistake is a code and leaves everything as it was.
 
 import {
   ERR_BAD_FLAGS,
@@ -25,7 +25,7 @@ import * as tree from '../tree/tree';
 import { saveImage } from '../undo/journal';
 import { eraseMappings, truncateMappings } from './mapping';
 import { noteChanged } from './policy';
-import { changeRegion, regionOf, regions } from './records';
+import { regionOf, regions, writableRegion } from './records';
 import { markRegion, markWhole, VIEW } from './touch';
 
 const CREATE_FLAGS: u32 = REGION_READONLY | REGION_NONVOLATILE | REGION_DISABLED | REGION_EMPTY;
@@ -57,7 +57,7 @@ export function createAlias(target: u32, targetOffset: u64, last: u64, flags: u3
   alias.last = flags & REGION_EMPTY ? 0 : last;
   alias.target = target + 1;
   alias.targetOffset = targetOffset;
-  changeRegion(target).uses += 1;
+  writableRegion(target).uses += 1;
   enterReferrer(id);
   return id;
 }
@@ -69,7 +69,7 @@ export function destroyRegion(id: u32): i32 {
   if (region.uses != 0) return fail(ERR_IN_USE, id + 1);
   if (region.target != 0) {
     leaveReferrer(id);
-    changeRegion(region.target - 1).uses -= 1;
+    writableRegion(region.target - 1).uses -= 1;
   }
   eraseMappings(id, 0, LAST_BYTE);
   regions.release(id);
@@ -85,14 +85,14 @@ export function placeRegion(id: u32, parent: u32, offset: u64, priority: i32): i
     if (above == id + 1) return fail(ERR_CYCLE, id + 1, parent + 1);
     if (++depth == MAX_DEPTH) return fail(ERR_TOO_DEEP, id + 1, parent + 1);
   }
-  const region = changeRegion(id);
+  const region = writableRegion(id);
   region.parent = parent + 1;
   region.offset = offset;
   region.priority = priority;
   saveImage(placements, 8);
   region.order = load<u64>(placements);
   store<u64>(placements, region.order + 1);
-  changeRegion(parent).uses += 1;
+  writableRegion(parent).uses += 1;
   enterParent(id);
   return markRegion(id, 0, LAST_BYTE, VIEW);
 }
@@ -103,8 +103,8 @@ export function removeRegion(id: u32): i32 {
   const error = markRegion(id, 0, LAST_BYTE, VIEW);
   if (error != 0) return error;
   leaveParent(id);
-  changeRegion(region.parent - 1).uses -= 1;
-  changeRegion(id).parent = 0;
+  writableRegion(region.parent - 1).uses -= 1;
+  writableRegion(id).parent = 0;
   return 0;
 }
 
@@ -115,7 +115,7 @@ export function moveRegion(id: u32, offset: u64): i32 {
   const error = markRegion(id, 0, LAST_BYTE, VIEW);
   if (error != 0) return error;
   leaveParent(id);
-  changeRegion(id).offset = offset;
+  writableRegion(id).offset = offset;
   enterParent(id);
   return markRegion(id, 0, LAST_BYTE, VIEW);
 }
@@ -124,7 +124,7 @@ export function setPriority(id: u32, priority: i32): i32 {
   const region = regionOf(id);
   if (region.parent == 0) return fail(ERR_NOT_PLACED, id + 1);
   if (region.priority == priority) return 0;
-  changeRegion(id).priority = priority;
+  writableRegion(id).priority = priority;
   noteChanged(id);
   return markRegion(id, 0, LAST_BYTE, VIEW);
 }
@@ -135,7 +135,7 @@ export function setFlags(id: u32, flags: u32, mask: u32): i32 {
   const before = <u32>regionOf(id).flags;
   const after = (before & ~mask) | flags;
   if (after == before) return 0;
-  changeRegion(id).flags = <u8>after;
+  writableRegion(id).flags = <u8>after;
   noteChanged(id);
   return before & after & REGION_DISABLED ? 0 : markWhole(id);
 }
@@ -151,7 +151,7 @@ export function resizeRegion(id: u32, last: u64, empty: bool): i32 {
   if (error != 0) return error;
   if (region.parent != 0) leaveParent(id);
   if (region.target != 0) leaveReferrer(id);
-  const changed = changeRegion(id);
+  const changed = writableRegion(id);
   changed.last = last;
   changed.flags = <u8>((region.flags & ~REGION_EMPTY) | (empty ? REGION_EMPTY : 0));
   if (region.parent != 0) enterParent(id);
@@ -165,7 +165,7 @@ export function retargetAlias(id: u32, targetOffset: u64): i32 {
   if (alias.kind != KIND_ALIAS) return fail(ERR_BAD_KIND, id + 1);
   if (alias.targetOffset == targetOffset) return 0;
   leaveReferrer(id);
-  changeRegion(id).targetOffset = targetOffset;
+  writableRegion(id).targetOffset = targetOffset;
   enterReferrer(id);
   return markRegion(id, 0, LAST_BYTE, VIEW);
 }
@@ -177,24 +177,24 @@ function enterParent(id: u32): void {
   noteChanged(id);
   if (region.flags & REGION_EMPTY) return;
   const last = plusClipped(region.offset, region.last);
-  tree.insert(regionOf(region.parent - 1).childrenSlot, region.offset, last, 0, id, 0);
+  tree.insert(regionOf(region.parent - 1).childrenTree, region.offset, last, 0, id, 0);
 }
 
 function leaveParent(id: u32): void {
   const region = regionOf(id);
   if (region.flags & REGION_EMPTY) return;
-  tree.remove(regionOf(region.parent - 1).childrenSlot, region.offset, id);
+  tree.remove(regionOf(region.parent - 1).childrenTree, region.offset, id);
 }
 
 function enterReferrer(id: u32): void {
   const alias = regionOf(id);
   if (alias.flags & REGION_EMPTY) return;
   const last = plusClipped(alias.targetOffset, alias.last);
-  tree.insert(regionOf(alias.target - 1).referrersSlot, alias.targetOffset, last, 0, id, 0);
+  tree.insert(regionOf(alias.target - 1).referrersTree, alias.targetOffset, last, 0, id, 0);
 }
 
 function leaveReferrer(id: u32): void {
   const alias = regionOf(id);
   if (alias.flags & REGION_EMPTY) return;
-  tree.remove(regionOf(alias.target - 1).referrersSlot, alias.targetOffset, id);
+  tree.remove(regionOf(alias.target - 1).referrersTree, alias.targetOffset, id);
 }

@@ -4,7 +4,7 @@ import { ERR_BAD_ID, ERR_IN_USE } from '../abi';
 import { fail } from '../base/failure';
 import { plusClipped } from '../base/range';
 import * as tree from '../tree/tree';
-import { changeRegion, changeSpace, regions, spaceOf, spaces } from './records';
+import { regions, spaceOf, spaces, writableRegion, writableSpace } from './records';
 import { markSpace, VIEW } from './touch';
 
 /** `offset`: the GPA at which the root's first byte is seen. */
@@ -13,7 +13,7 @@ export function createSpace(root: u32, offset: u64): i32 {
   const id = spaces.allocate();
   if (id < 0) return fail(id);
   const space = spaceOf(id);
-  const region = changeRegion(root);
+  const region = writableRegion(root);
   space.root = root + 1;
   space.offset = offset;
   space.nextOfRoot = region.spaces;
@@ -28,16 +28,16 @@ export function destroySpace(id: u32): i32 {
   const space = spaceOf(id);
   if (space.sinks != 0) return fail(ERR_IN_USE);
   const root = space.root - 1;
-  const region = changeRegion(root);
+  const region = writableRegion(root);
   region.uses -= 1;
   if (region.spaces == id + 1) {
     region.spaces = space.nextOfRoot;
   } else {
     let before = region.spaces - 1;
     while (spaceOf(before).nextOfRoot != id + 1) before = spaceOf(before).nextOfRoot - 1;
-    changeSpace(before).nextOfRoot = space.nextOfRoot;
+    writableSpace(before).nextOfRoot = space.nextOfRoot;
   }
-  tree.clear(space.flatSlot);
+  tree.clear(space.flatTree);
   spaces.release(id);
   return 0;
 }

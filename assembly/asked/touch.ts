@@ -1,4 +1,4 @@
-// Pass 1, second half: which windows does a change touch? Found by walking upwards from the region that changed,
+// Pass 1, second half: which ranges does a change touch? Found by walking upwards from the region that changed,
 // through the containers that hold it and the aliases that show it, to every address space that sees it.
 
 import {
@@ -15,7 +15,7 @@ import { fail } from '../base/failure';
 import { minusClipped, pageLast, pageStart, plusClipped, sumFits } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import * as tree from '../tree/tree';
-import { addWindow, sinkWindows, viewWindows } from '../undo/touched';
+import { addTouched, touchedSinks, touchedViews } from '../undo/touched';
 import { regionOf, regions, sinkOf, spaceOf } from './records';
 
 /** Kinds of difference in a touched range: in the regions seen there; only in their mappings; in whether those may
@@ -121,7 +121,7 @@ function markSeen(id: u32, start: u64, last: u64, what: u32, depth: u32): void {
   }
   if (region.referrers == 0) return;
   const mark = found.length;
-  tree.collect(region.referrersSlot, start, last, found);
+  tree.collect(region.referrersTree, start, last, found);
   const end = found.length;
   for (let at = mark; at < end; at += 4) {
     const aliasId = load<u32>(found.at(at));
@@ -132,15 +132,15 @@ function markSeen(id: u32, start: u64, last: u64, what: u32, depth: u32): void {
   found.shrink(end - mark);
 }
 
-/** Marks a window of one address space. */
+/** Marks a range of one address space. */
 export function markSpace(id: u32, start: u64, last: u64, what: u32): void {
   if (what == VIEW) {
     // Sinks have whole pages, before and after.
     const isPaged = spaceOf(id).sinks != 0;
-    addWindow(viewWindows, id, isPaged ? pageStart(start) : start, isPaged ? pageLast(last) : last);
+    addTouched(touchedViews, id, isPaged ? pageStart(start) : start, isPaged ? pageLast(last) : last);
     return;
   }
   for (let sink = spaceOf(id).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-    if (what >= <u32>sinkOf(sink - 1).heeds) addWindow(sinkWindows, sink - 1, start, last, walkEdit);
+    if (what >= <u32>sinkOf(sink - 1).heeds) addTouched(touchedSinks, sink - 1, start, last, walkEdit);
   }
 }

@@ -1,7 +1,7 @@
-// Pass 2: who is seen where? Only the marked windows of a space are resolved again: from the root downwards, highest
+// Pass 2: who is seen where? Only the touched ranges of a space are resolved again: from the root downwards, highest
 // priority first, each region filling what is still empty.
 //
-//   A walk carries a region, the window [start, last] of it that is seen (counted from the region's start, clipped by
+//   A walk carries a region, the stretch [start, last] of it that is seen (counted from the region's start, clipped by
 //   everything on the way) and `gpa`, the address of `start`.
 
 import {
@@ -18,75 +18,76 @@ import {
 } from '../abi';
 import { Region, regionOf, sinkOf, spaceOf } from '../asked/records';
 import { mappingsChanged, refuseDepth, stepTo, visit } from '../asked/touch';
+import { FlatRange } from '../asked/views';
 import { fail } from '../base/failure';
 import { plusClipped, sumFits } from '../base/range';
 import { sortIds } from '../base/sort';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { noteEdit } from '../tree/before';
-import { Span } from '../tree/node';
 import * as spans from '../tree/spans';
 import * as tree from '../tree/tree';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { ensureStep } from '../undo/journal';
-import { addWindow, sinkWindows } from '../undo/touched';
+import { addTouched, touchedSinks } from '../undo/touched';
 
-const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const cursor = changetype<Cursor<FlatRange>>(memory.data(CURSOR_SIZE, 8));
 
 /** Children to be visited, a run for each region under way, each run in the order of the visits. */
 const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** The flat view of the range before: copies of spans, clipped to it. */
 const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-const SPAN_BYTES: u32 = offsetof<Span>();
+const RANGE_BYTES: u32 = offsetof<FlatRange>();
 
 // ---- Resolving -----------------------------------------------------------------------------
 
-/** Resolves a window of the space, and marks it in the sinks if something is different. Returns 0 or a code. */
+/** Resolves a touched range of the space, and marks it in the sinks if something is different. Returns 0 or a code. */
 export function resolve(id: u32, start: u64, last: u64): i32 {
   if (!ensureStep()) return 0;
   runs.clear();
   const space = spaceOf(id);
-  const slot = space.flatSlot;
+  const view = space.flatTree;
   before.clear();
-  spans.take(slot, start, last, before);
+  spans.take(view, start, last, before);
   const root = space.root - 1;
   const rootRegion = regionOf(root);
   const rootLast = plusClipped(space.offset, rootRegion.last);
   if (start <= rootLast && last >= space.offset) {
     const from = max(start, space.offset);
-    const error = render(slot, root, from - space.offset, min(last, rootLast) - space.offset, from, 0, 0);
+    const error = render(view, root, from - space.offset, min(last, rootLast) - space.offset, from, 0, 0);
     if (error != 0) return error;
   }
-  const isChanged = !isSame(slot, start, last);
+  const isChanged = !isSame(view, start, last);
   let edit: u32 = 0;
-  if (isChanged && space.sinks != 0) edit = noteEdit(slot, start, last, 0, 0, 0, before);
+  if (isChanged && space.sinks != 0) edit = noteEdit(view, start, last, 0, 0, 0, before);
   // Mappings of regions that are or were seen here may have changed too: then this edit is not the only reason.
   if (mappingsChanged != 0) edit = 0;
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
     if (isChanged || mappingsChanged >= <u32>sinkOf(sink - 1).heeds)
-      addWindow(sinkWindows, sink - 1, start, last, edit);
+      addTouched(touchedSinks, sink - 1, start, last, edit);
   }
   return 0;
 }
 
-/** Whether the window shows what it did. */
-function isSame(slot: usize, start: u64, last: u64): bool {
+/** Whether the range shows what it did. */
+function isSame(view: usize, start: u64, last: u64): bool {
   let at: u32 = 0;
-  cursor.seek(slot, start);
-  for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
+  cursor.seek(view, start);
+  for (let range = cursor.span; range != null && range.start <= last; range = cursor.span) {
     if (at == before.length) return false;
-    const old = changetype<Span>(before.at(at));
-    const from = max(start, span.start);
-    if (old.start != from || old.last != min(last, span.last)) return false;
-    if (old.a != span.aAt(from) || old.b != span.b || old.c != span.c) return false;
-    at += SPAN_BYTES;
+    const from = max(start, range.start);
+    const rangeBefore = changetype<FlatRange>(before.at(at));
+    if (rangeBefore.start != from || rangeBefore.last != min(last, range.last)) return false;
+    if (rangeBefore.offsetInRegionAt(from) != range.offsetInRegionAt(from)) return false;
+    if (rangeBefore.region != range.region || rangeBefore.flags != range.flags) return false;
+    at += RANGE_BYTES;
     cursor.next();
   }
   return at == before.length;
 }
 
-/** Fills the window of a region into the tree: what is there already was seen first, and stays. Returns 0 or a code. */
-export function render(slot: usize, id: u32, start: u64, last: u64, gpa: u64, flags: u32, depth: u32): i32 {
+/** Fills a stretch of a region into the tree: what is there already was seen first, and stays. Returns 0 or a code. */
+export function render(view: usize, id: u32, start: u64, last: u64, gpa: u64, flags: u32, depth: u32): i32 {
   const region = regionOf(id);
   if (region.flags & (REGION_DISABLED | REGION_EMPTY) || start > region.last) return 0;
   if (depth == MAX_DEPTH) return refuseDepth(id, gpa);
@@ -97,7 +98,7 @@ export function render(slot: usize, id: u32, start: u64, last: u64, gpa: u64, fl
   if (region.kind == KIND_ALIAS) {
     if (!sumFits(start, region.targetOffset)) return 0;
     return render(
-      slot,
+      view,
       region.target - 1,
       start + region.targetOffset,
       plusClipped(last, region.targetOffset),
@@ -113,7 +114,7 @@ export function render(slot: usize, id: u32, start: u64, last: u64, gpa: u64, fl
     const child = regionOf(childId);
     const from = max(start, child.offset);
     const error = render(
-      slot,
+      view,
       childId,
       from - child.offset,
       last - child.offset,
@@ -124,7 +125,7 @@ export function render(slot: usize, id: u32, start: u64, last: u64, gpa: u64, fl
     if (error != 0) return error;
   }
   runs.shrink(runs.length - mark);
-  if (region.kind != KIND_CONTAINER) spans.fill(slot, gpa, gpa + (last - start), start, id, flags);
+  if (region.kind != KIND_CONTAINER) spans.fill(view, gpa, gpa + (last - start), start, id, flags);
   return 0;
 }
 
@@ -137,10 +138,10 @@ export function inherited(region: Region): u32 {
 
 // ---- The order in which children are looked at ---------------------------------------------
 
-/** Appends the children that reach into the window to `runs`, in order of precedence; returns the end of the run. */
+/** Appends the children that reach into [start, last] to `runs`, in order of precedence; returns the end of the run. */
 export function pushChildren(region: Region, start: u64, last: u64): u32 {
   const mark = runs.length;
-  tree.collect(region.childrenSlot, start, last, runs);
+  tree.collect(region.childrenTree, start, last, runs);
   const end = runs.length;
   if (overlap(mark, end)) sortRun(mark, end);
   return end;

@@ -11,18 +11,18 @@ import {
   ERR_UNALIGNED,
   SINK_KINDS,
 } from '../abi';
-import { changePartition, changeSink, changeSpace, sinkOf, sinks, spaceOf, spaces } from '../asked/records';
+import { sinkOf, sinks, spaceOf, spaces, writablePartition, writableSink, writableSpace } from '../asked/records';
 import { fail } from '../base/failure';
 import { isPageAligned, LAST_BYTE } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { noteEdit } from '../tree/before';
 import * as spans from '../tree/spans';
 import * as tree from '../tree/tree';
-import { addWindow, sinkWindows } from '../undo/touched';
+import { addTouched, touchedSinks } from '../undo/touched';
 import { kindAt } from './kinds';
 
-/** Protections that were just taken out: Spans. */
-const taken = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** Protections that an operation takes out, clipped to its range. */
+const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** Attaches a sink of a kind to a space: GPA g is g + `offset` in its own numbering, in which `last` is the last that it can be
  *  given. `owner`: the partition that it belongs to; `via`: the VA sink whose HVAs it uses; each id + 1, 0 where the kind has
@@ -46,10 +46,10 @@ export function attachSink(kind: u32, space: u32, owner: u32, via: u32, offset: 
   sink.last = last - offset;
   sink.attaching = true;
   sink.nextOfSpace = spaceOf(space).sinks;
-  changeSpace(space).sinks = id + 1;
-  if (owner != 0) changePartition(owner - 1).uses += 1;
-  if (via != 0) changeSink(via - 1).users += 1;
-  addWindow(sinkWindows, id, 0, LAST_BYTE);
+  writableSpace(space).sinks = id + 1;
+  if (owner != 0) writablePartition(owner - 1).uses += 1;
+  if (via != 0) writableSink(via - 1).users += 1;
+  addTouched(touchedSinks, id, 0, LAST_BYTE);
   return id;
 }
 
@@ -58,9 +58,9 @@ export function detachSink(id: u32): i32 {
   const sink = sinkOf(id);
   if (sink.detaching) return fail(ERR_BAD_ID, 0, id + 1);
   if (sink.users != 0) return fail(ERR_IN_USE, 0, id + 1);
-  changeSink(id).detaching = true;
-  if (sink.va != 0) changeSink(sink.va - 1).users -= 1;
-  addWindow(sinkWindows, id, 0, LAST_BYTE);
+  writableSink(id).detaching = true;
+  if (sink.va != 0) writableSink(sink.va - 1).users -= 1;
+  addTouched(touchedSinks, id, 0, LAST_BYTE);
   return 0;
 }
 
@@ -69,15 +69,15 @@ export function removeSink(id: u32): void {
   const sink = sinkOf(id);
   const space = sink.space - 1;
   if (spaceOf(space).sinks == id + 1) {
-    changeSpace(space).sinks = sink.nextOfSpace;
+    writableSpace(space).sinks = sink.nextOfSpace;
   } else {
     let before = spaceOf(space).sinks - 1;
     while (sinkOf(before).nextOfSpace != id + 1) before = sinkOf(before).nextOfSpace - 1;
-    changeSink(before).nextOfSpace = sink.nextOfSpace;
+    writableSink(before).nextOfSpace = sink.nextOfSpace;
   }
-  if (sink.partition != 0) changePartition(sink.partition - 1).uses -= 1;
+  if (sink.partition != 0) writablePartition(sink.partition - 1).uses -= 1;
   assert(sink.state == 0 && sink.lost == 0);
-  tree.clear(sink.protectionsSlot);
+  tree.clear(sink.protectionsTree);
   sinks.release(id);
 }
 
@@ -87,14 +87,14 @@ export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
   if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, id + 1, start);
   if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
   if (last < start || last > sinkOf(id).last) return fail(ERR_BAD_RANGE, 0, id + 1, last);
-  const slot = sinkOf(id).protectionsSlot;
-  taken.clear();
+  const protections = sinkOf(id).protectionsTree;
+  before.clear();
   if (access == ACCESS_ALL) {
-    spans.take(slot, start, last, taken);
+    spans.take(protections, start, last, before);
   } else {
-    spans.overwrite(slot, start, last, start, 0, access, taken);
+    spans.overwrite(protections, start, last, start, 0, access, before);
   }
-  noteEdit(slot, start, last, 0, 0, access, taken);
-  addWindow(sinkWindows, id, start, last);
+  noteEdit(protections, start, last, 0, 0, access, before);
+  addTouched(touchedSinks, id, start, last);
   return 0;
 }

@@ -23,12 +23,21 @@ export class Command {
   gpa: u64;
   length: u64;
   offset: u64;
-  backing: u32;
+  /** Object whose bytes a command is about; `va` of commands that show a part of a VA space. */
+  object: u32;
   access: u32;
   slot: u32;
   region: u32;
   offsetInRegion: u64;
   unused: u64;
+
+  /** VA sink that `offset` is in. */
+  get va(): u32 {
+    return this.object;
+  }
+  set va(id: u32) {
+    this.object = id;
+  }
 }
 
 /** Two lists a kind (Vectors). */
@@ -117,13 +126,13 @@ export function emitVa(
     const last = changetype<Command>(list.end - COMMAND_SIZE);
     const joins = last.op == op && last.sink == sink && last.gpa + last.length == gpa && last.access == access;
     const namesMemory = op != OP_VA_UNMAP && op != OP_VA_PROTECT && op != OP_VA_LIMIT;
-    if (joins && (!namesMemory || (last.backing == object && last.offset + last.length == offset))) {
+    if (joins && (!namesMemory || (last.object == object && last.offset + last.length == offset))) {
       last.length += length;
       return last;
     }
   }
   const command = emit(list, op, sink, gpa, length);
-  command.backing = object;
+  command.object = object;
   command.offset = offset;
   command.access = access;
   return command;

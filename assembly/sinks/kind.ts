@@ -1,5 +1,6 @@
 // A kind of sink: what the passes ask of it. See kinds.ts for all that there are.
 
+import { When } from '../tree/before';
 import { Command } from './command';
 
 /** A row of the table of kinds. Sinks and ranges are named as everywhere: by id, and by first and last byte. */
@@ -12,7 +13,7 @@ export class Kind {
   admit: (space: u32, owner: u32, via: u32, offset: u64, last: u64) => i32;
   /** Forgets what was planned before. */
   begin: () => void;
-  /** Compares, in touched ranges of a sink, a run of `sinkWindows` from `from` to before `end`, what it has with what it
+  /** Compares, in touched ranges of a sink, a run of `touchedSinks` from `from` to before `end`, what it has with what it
    *  should have. Returns 0 or a code. */
   compare: (sink: u32, from: u32, end: u32) => i32;
   /** Emits the commands for what was found, when all sinks of the kind have been compared. Returns 0 or a code. */
@@ -23,9 +24,8 @@ export class Kind {
   takeHalfBack: (command: Command, moved: u64) => void;
   /** Enters [start, last] of a sink as lost; see `lose` in index.ts for the object. Returns 0 or a code. */
   lose: (sink: u32, start: u64, last: u64, object: u32, offset: u64) => i32;
-  /** Fills rows with what a sink has in [from, last]; `former`: as it was when the transaction began. Returns how many, or a
-   *  code. */
-  read: (sink: u32, from: u64, last: u64, former: bool) => i32;
+  /** Fills rows with what a sink has in [from, last]. Returns how many, or a code. */
+  read: (sink: u32, from: u64, last: u64, when: When) => i32;
   /** Asserts, between transactions, that what is kept of a sink is what it should have. */
   verify: (sink: u32) => void;
 }

@@ -18,20 +18,21 @@ import {
 } from '../abi';
 import { largestPageMask } from '../asked/mapping';
 import { objectOf, objects, Sink, sinkOf, sinks, spaceOf } from '../asked/records';
+import { LostRange, ShownStretch } from '../asked/views';
 import { fail } from '../base/failure';
 import { isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
-import { NOTHING } from '../tree/before';
+import { NOTHING, When } from '../tree/before';
 import * as spans from '../tree/spans';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { ensureStep } from '../undo/journal';
-import { addWindow, sinkWindows, WINDOW_BYTES, windowAt } from '../undo/touched';
+import { addTouched, TOUCHED_BYTES, touchedAt, touchedSinks } from '../undo/touched';
 import { emitVa, removalsOf } from './command';
 import { PIECE_BYTES, Piece } from './parts';
 import { heldPieces } from './pieces';
 
-const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const shown = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const cursor = changetype<Cursor<LostRange>>(memory.data(CURSOR_SIZE, 8));
+const shown = changetype<Cursor<ShownStretch>>(memory.data(CURSOR_SIZE, 8));
 /** Pieces or spans that are looked at together. */
 const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
@@ -54,7 +55,7 @@ export function forgetLosing(): void {
 export function isHeld(sink: Sink, gpa: u64): bool {
   heldLast = LAST_BYTE;
   if (sink.lost == 0) return true;
-  cursor.seek(sink.lostSlot, gpa);
+  cursor.seek(sink.lostTree, gpa);
   const span = cursor.span;
   if (span == null) return true;
   const isLost = span.start <= gpa;
@@ -65,7 +66,7 @@ export function isHeld(sink: Sink, gpa: u64): bool {
 /** Enters [start, last] as lost: nothing is there. */
 export function noteLost(sink: Sink, start: u64, last: u64): void {
   held.clear();
-  spans.overwrite(sink.lostSlot, start, last, start, NOTHING, 0, held);
+  spans.overwrite(sink.lostTree, start, last, start, NOTHING, 0, held);
 }
 
 // ---- What is said to be lost ---------------------------------------------------------------
@@ -82,13 +83,13 @@ export function checkRange(id: u32, start: u64, last: u64): i32 {
 export function loseVa(id: u32, start: u64, last: u64, object: u32, offset: u64): i32 {
   const sink = sinkOf(id);
   held.clear();
-  heldPieces(sink, start, last, held);
+  heldPieces(sink, start, last, When.Now, held);
   forgetShown();
   const first = wholeStartOf(start);
   const end = wholeLastOf(last);
   noteLost(sink, first, end);
   for (let other = spaceOf(sink.space - 1).sinks; other != 0; other = sinkOf(other - 1).nextOfSpace) {
-    if (sinkOf(other - 1).va == id + 1) addWindow(sinkWindows, other - 1, first, end);
+    if (sinkOf(other - 1).va == id + 1) addTouched(touchedSinks, other - 1, first, end);
   }
   return object == 0 ? 0 : hold(id, start, last, object - 1, offset);
 }
@@ -97,14 +98,14 @@ export function loseVa(id: u32, start: u64, last: u64, object: u32, offset: u64)
 function wholeStartOf(start: u64): u64 {
   if (held.length == 0) return start;
   const first = changetype<Piece>(held.at(0));
-  return min(start, first.start & ~objectOf(first.b).pageMask);
+  return min(start, first.start & ~objectOf(first.object).pageMask);
 }
 
 /** Where the page ends that the last of the `held` pieces shows at `last`. */
 function wholeLastOf(last: u64): u64 {
   if (held.length == 0) return last;
   const end = changetype<Piece>(held.end - PIECE_BYTES);
-  return max(last, end.last | objectOf(end.b).pageMask);
+  return max(last, end.last | objectOf(end.object).pageMask);
 }
 
 /** Private pages of the `held` pieces are at home. */
@@ -112,8 +113,9 @@ function forgetShown(): void {
   for (let at: u32 = 0; at < held.length; at += PIECE_BYTES) {
     if (!ensureStep()) return;
     const piece = changetype<Piece>(held.at(at));
-    const object = objectOf(piece.b);
-    if (object.kind == OBJECT_PRIVATE) spans.erase(object.shownSlot, piece.a, piece.aAt(piece.last));
+    const object = objectOf(piece.object);
+    if (object.kind == OBJECT_PRIVATE)
+      spans.erase(object.shownTree, piece.objectOffset, piece.objectOffsetAt(piece.last));
   }
 }
 
@@ -124,14 +126,14 @@ function hold(id: u32, start: u64, last: u64, object: u32, offset: u64): i32 {
   const size = pageLast(objectOf(object).size - 1);
   if (!isPageAligned(offset) || offset > size || bytes - 1 > size - offset)
     return fail(ERR_BAD_RANGE, 0, object + 1, offset);
-  const slot = objectOf(object).shownSlot;
-  shown.seek(slot, offset);
+  const tree = objectOf(object).shownTree;
+  shown.seek(tree, offset);
   const span = shown.span;
   if (span != null && span.start <= offset + (bytes - 1)) return fail(ERR_PRIVATE_TWICE, 0, object + 1, start);
   if (!ensureStep()) return 0;
-  spans.put(slot, offset, offset + (bytes - 1), start, id, 0);
+  spans.put(tree, offset, offset + (bytes - 1), start, id, 0);
   held.clear();
-  spans.overwrite(sinkOf(id).lostSlot, start, last, offset, object, 0, held);
+  spans.overwrite(sinkOf(id).lostTree, start, last, offset, object, 0, held);
   return 0;
 }
 
@@ -144,21 +146,25 @@ export function repair(id: u32, start: u64, last: u64): i32 {
   return 0;
 }
 
-/** Adds windows for the whole of every lost range that one of `sinkWindows` touches in any sink of the same address space. */
+/** Marks as touched the whole of every lost range that one of `touchedSinks` touches in any sink of the same address space. */
 export function retryLost(): void {
-  const end = sinkWindows.length;
-  for (let at: u32 = 0; at < end; at += WINDOW_BYTES) {
-    const window = windowAt(sinkWindows, at);
-    if (!sinks.isAlive(window.owner)) continue;
-    const start = pageStart(window.start);
-    const last = pageLast(window.last);
-    for (let other = spaceOf(sinkOf(window.owner).space - 1).sinks; other != 0; other = sinkOf(other - 1).nextOfSpace) {
+  const end = touchedSinks.length;
+  for (let at: u32 = 0; at < end; at += TOUCHED_BYTES) {
+    const touched = touchedAt(touchedSinks, at);
+    if (!sinks.isAlive(touched.owner)) continue;
+    const start = pageStart(touched.start);
+    const last = pageLast(touched.last);
+    for (
+      let other = spaceOf(sinkOf(touched.owner).space - 1).sinks;
+      other != 0;
+      other = sinkOf(other - 1).nextOfSpace
+    ) {
       markLost(other - 1, start, last);
     }
   }
 }
 
-/** Adds windows for the lost ranges in [start, last], and for those that share large pages with one that has a window. */
+/** Marks as touched the lost ranges in [start, last], and those that share large pages with one that is marked. */
 function markLost(id: u32, start: u64, last: u64): void {
   const sink = sinkOf(id);
   if (sink.lost == 0) return;
@@ -166,10 +172,10 @@ function markLost(id: u32, start: u64, last: u64): void {
   last |= largestPageMask;
   for (let span = cursor.span; span != null && span.start <= last; span = cursor.span) {
     last = max(last, span.last | largestPageMask);
-    addWindow(sinkWindows, id, span.start, span.last);
+    addTouched(touchedSinks, id, span.start, span.last);
     // Memory slots come back with what they show.
     for (let other = spaceOf(sink.space - 1).sinks; other != 0; other = sinkOf(other - 1).nextOfSpace) {
-      if (sinkOf(other - 1).va == id + 1) addWindow(sinkWindows, other - 1, span.start, span.last);
+      if (sinkOf(other - 1).va == id + 1) addTouched(touchedSinks, other - 1, span.start, span.last);
     }
     cursor.next();
   }
@@ -179,39 +185,39 @@ function markLost(id: u32, start: u64, last: u64): void {
 function seekTogether(sink: Sink, start: u64): void {
   while (true) {
     start &= ~largestPageMask;
-    cursor.seek(sink.lostSlot, start);
+    cursor.seek(sink.lostTree, start);
     const span = cursor.span;
     if (span == null || span.start >= start) return;
     start = span.start;
   }
 }
 
-/** What is in a window is made by the plan: it is lost no more. Precondition: VA spaces have been compared, slots have not. */
+/** What is touched is made by the plan: it is lost no more. Precondition: VA spaces have been compared, slots have not. */
 export function forgetRetried(): void {
-  for (let at: u32 = 0; at < sinkWindows.length; at += WINDOW_BYTES) {
-    const window = windowAt(sinkWindows, at);
-    if (!sinks.isAlive(window.owner) || sinkOf(window.owner).lost == 0) continue;
+  for (let at: u32 = 0; at < touchedSinks.length; at += TOUCHED_BYTES) {
+    const touched = touchedAt(touchedSinks, at);
+    if (!sinks.isAlive(touched.owner) || sinkOf(touched.owner).lost == 0) continue;
     if (!ensureStep()) return;
-    spans.erase(sinkOf(window.owner).lostSlot, pageStart(window.start), pageLast(window.last));
+    spans.erase(sinkOf(touched.owner).lostTree, pageStart(touched.start), pageLast(touched.last));
   }
 }
 
 /** Sends private pages home that lost ranges hold, of [offset, last] of the object, wherever that is; false if some of it is
  *  shown, not held. */
 export function sendHome(object: u32, offset: u64, last: u64): bool {
-  const slot = objectOf(object).shownSlot;
+  const tree = objectOf(object).shownTree;
   while (ensureStep()) {
-    shown.seek(slot, offset);
+    shown.seek(tree, offset);
     const span = shown.span;
     if (span == null || span.start > last) return true;
-    const id = span.b;
-    const start = span.aAt(max(offset, span.start));
+    const id = span.sink;
+    const start = span.gpaAt(max(offset, span.start));
     const from = max(offset, span.start);
     const to = min(last, span.last);
     assert(sinkOf(id).kind == <u8>SINK_VA);
     if (isHeld(sinkOf(id), start) || heldLast < start + (to - from)) return false;
     emitVa(removalsOf(SINK_VA), OP_VA_PARK, id, start, lengthOf(from, to), object, from, 0);
-    spans.erase(slot, from, to);
+    spans.erase(tree, from, to);
     noteLost(sinkOf(id), start, start + (to - from));
   }
   return true;

@@ -1,7 +1,7 @@
 // Partitions and their slot numbers: the lowest free one first, so that a history always gives the same numbers.
 
 import { ERR_BAD_RANGE, ERR_IN_USE, ERR_NO_MEMORY, MAX_SLOTS, PAGE_SIZE } from '../abi';
-import { changePartition, partitionOf, partitions } from '../asked/records';
+import { partitionOf, partitions, writablePartition } from '../asked/records';
 import { fail } from '../base/failure';
 import { ensure, shiftFor } from '../base/heap';
 import { LAST_BYTE } from '../base/range';
@@ -44,7 +44,7 @@ export function slotIsTaken(id: u32, slot: u32): bool {
 
 /** The lowest free slot, now taken; -1 for none. */
 export function takeSlot(id: u32): i32 {
-  const partition = changePartition(id);
+  const partition = writablePartition(id);
   if (partition.slotsUsed == partition.slotLimit) return -1;
   let word = <usize>partition.bitmap + ((partition.lowestFree >> 6) << 3);
   while (load<u64>(word) == u64.MAX_VALUE) word += 8;
@@ -59,7 +59,7 @@ export function takeSlot(id: u32): i32 {
 }
 
 export function giveSlot(id: u32, slot: u32): void {
-  const partition = changePartition(id);
+  const partition = writablePartition(id);
   const word = <usize>partition.bitmap + ((slot >> 6) << 3);
   saveImage(word, 8);
   store<u64>(word, load<u64>(word) & ~((<u64>1) << (slot & 63)));

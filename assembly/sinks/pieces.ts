@@ -15,14 +15,24 @@ import { largestPageMask } from '../asked/mapping';
 import { objectOf, Sink } from '../asked/records';
 import { fail } from '../base/failure';
 import { VECTOR_SIZE, Vector } from '../base/vector';
-import { Span } from '../tree/node';
+import { When } from '../tree/before';
+import { Stretch } from '../tree/node';
 import { WALK_SIZE, Walk } from '../tree/walk';
-import { formerParts, heldParts, PIECE_BYTES, Piece, wantedParts } from './parts';
+import { heldParts, PIECE_BYTES, Piece, wantedParts } from './parts';
 
-const SPAN_BYTES: u32 = offsetof<Span>();
+/** A stretch of pieces that may be used less than it is mapped. */
+@unmanaged
+export class Limit extends Stretch {
+  /** ACCESS_* that is left. */
+  access: u32;
+  unused: u32;
+}
+
+export const LIMIT_BYTES: u32 = offsetof<Limit>();
+
 const parts = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const pieces = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
+const walk = changetype<Walk<Piece>>(memory.data(WALK_SIZE, 8));
 
 /** Whether some object has, or had, pages larger than PAGE_SIZE: if not, pieces are parts, and there are no limits. */
 export function hasLargePages(): bool {
@@ -40,25 +50,14 @@ export function wantedPieces(sink: Sink, start: u64, last: u64, out: Vector): vo
   appendClipped(start, last, out);
 }
 
-/** The same for those that it had when the transaction began. */
-export function formerPieces(sink: Sink, start: u64, last: u64, out: Vector): void {
+/** Appends the pieces that the sink has in [start, last]; see `heldParts`. */
+export function heldPieces(sink: Sink, start: u64, last: u64, when: When, out: Vector): void {
   if (!hasLargePages()) {
-    formerParts(sink, start, last, out);
+    heldParts(sink, start, last, when, out);
     return;
   }
   parts.clear();
-  formerParts(sink, start & ~largestPageMask, last | largestPageMask, parts);
-  appendClipped(start, last, out);
-}
-
-/** The same for those that it has, where nothing is asked for that has not been carried out. */
-export function heldPieces(sink: Sink, start: u64, last: u64, out: Vector): void {
-  if (!hasLargePages()) {
-    heldParts(sink, start, last, out);
-    return;
-  }
-  parts.clear();
-  heldParts(sink, start & ~largestPageMask, last | largestPageMask, parts);
+  heldParts(sink, start & ~largestPageMask, last | largestPageMask, when, parts);
   appendClipped(start, last, out);
 }
 
@@ -82,14 +81,16 @@ export function makeWhole(parts: Vector, out: Vector): i32 {
   let before: Piece | null = null;
   for (let at: u32 = 0; at < parts.length; at += PIECE_BYTES) {
     const part = changetype<Piece>(parts.at(at));
-    const mask = objectOf(part.b).pageMask;
-    if (((part.a - part.start) & mask) != 0) return fail(ERR_UNALIGNED, part.region + 1, part.b + 1, part.start);
+    const mask = objectOf(part.object).pageMask;
+    if (((part.objectOffset - part.start) & mask) != 0)
+      return fail(ERR_UNALIGNED, part.region + 1, part.object + 1, part.start);
     const start = part.start & ~mask;
     const last = part.last | mask;
     if (before == null || before.last < start) {
       append(part, start, last, out);
     } else {
-      if (before.b != part.b || before.aAt(start) != part.a - (part.start - start)) return refuse(before, part);
+      if (before.object != part.object || before.objectOffsetAt(start) != part.objectOffsetAt(start))
+        return refuse(before, part);
       join(before, part, start, last, mask, out);
     }
     if (out.length == 0) return 0;
@@ -100,7 +101,7 @@ export function makeWhole(parts: Vector, out: Vector): i32 {
 
 /** The memory that was there for a part of a page is named first, then the memory whose page it is. */
 function refuse(before: Piece, part: Piece): i32 {
-  const isSplit = objectOf(part.b).pageShift > objectOf(before.b).pageShift;
+  const isSplit = objectOf(part.object).pageShift > objectOf(before.object).pageShift;
   return isSplit
     ? fail(ERR_SPLIT_PAGE, before.region + 1, part.region + 1, before.last)
     : fail(ERR_SPLIT_PAGE, part.region + 1, before.region + 1, part.start);
@@ -109,9 +110,9 @@ function refuse(before: Piece, part: Piece): i32 {
 /** Appends a part that begins in the last page of the piece before it: that page has the access of both. */
 function join(before: Piece, part: Piece, start: u64, last: u64, mask: u64, out: Vector): void {
   const pageLast = start | mask;
-  if (before.c == part.c) {
+  if (before.access == part.access) {
     before.last = last;
-  } else if (before.c & ACCESS_WRITE) {
+  } else if (before.access & ACCESS_WRITE) {
     if (last > pageLast) append(part, pageLast + 1, last, out);
   } else {
     if (before.start == start) out.shrink(PIECE_BYTES);
@@ -126,46 +127,45 @@ function append(piece: Piece, start: u64, last: u64, out: Vector): void {
   const copy = changetype<Piece>(out.extend(PIECE_BYTES));
   copy.start = start;
   copy.last = last;
-  copy.a = piece.a + (start - piece.start);
-  copy.b = piece.b;
-  copy.c = piece.c;
+  copy.objectOffset = piece.objectOffsetAt(start);
+  copy.object = piece.object;
+  copy.access = piece.access;
   copy.region = piece.region;
   copy.offsetInRegion = piece.offsetInRegion + (start - piece.start);
 }
 
 // ---- Limits --------------------------------------------------------------------------------
 
-/** Appends the stretches of pieces that may be used less than they are mapped, as Spans with c = the access that is left. */
+/** Appends the limits of pieces, which follow from their parts. */
 export function limitsOf(pieces: Vector, parts: Vector, out: Vector): void {
-  walk.begin(pieces.at(0), pieces.end, parts.at(0), parts.end, PIECE_BYTES);
+  walk.begin(pieces, parts);
   while (walk.next()) {
     const piece = walk.inLeft;
     const part = walk.inRight;
-    if (piece == null || (part != null && part.c == piece.c)) continue;
-    const left = part == null ? 0 : part.c;
+    if (piece == null || (part != null && part.access == piece.access)) continue;
+    const left = part == null ? 0 : part.access;
     if (out.length != 0) {
-      const before = changetype<Span>(out.end - SPAN_BYTES);
-      if (before.last == walk.start - 1 && before.c == left) {
+      const before = changetype<Limit>(out.end - LIMIT_BYTES);
+      if (before.last == walk.start - 1 && before.access == left) {
         before.last = walk.last;
         continue;
       }
     }
-    if (!out.ensure(SPAN_BYTES)) return;
-    const limit = changetype<Span>(out.extend(SPAN_BYTES));
+    if (!out.ensure(LIMIT_BYTES)) return;
+    const limit = changetype<Limit>(out.extend(LIMIT_BYTES));
     limit.start = walk.start;
     limit.last = walk.last;
-    limit.a = walk.start;
-    limit.b = 0;
-    limit.c = left;
+    limit.access = left;
+    limit.unused = 0;
   }
 }
 
-/** The same for what the sink has in [start, last]; some may lie outside of it. In lost ranges there are none. Precondition:
- *  `hasLargePages`. */
+/** Appends the limits that the sink has now in [start, last]; some may lie outside of it. In lost ranges there are none.
+ *  Precondition: `hasLargePages`. */
 export function heldLimits(sink: Sink, start: u64, last: u64, out: Vector): void {
   parts.clear();
   pieces.clear();
-  heldParts(sink, start & ~largestPageMask, last | largestPageMask, parts);
+  heldParts(sink, start & ~largestPageMask, last | largestPageMask, When.Now, parts);
   makeWhole(parts, pieces);
   limitsOf(pieces, parts, out);
 }

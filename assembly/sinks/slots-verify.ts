@@ -5,13 +5,12 @@ import { partitionOf, sinkOf } from '../asked/records';
 import { clearExhausted, exhausted } from '../base/heap';
 import { LAST_BYTE } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
-import { Span } from '../tree/node';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { slotIsTaken } from './partition';
-import { slotAccess, slotNumber, wantedSlots } from './slots';
+import { Slot, wantedSlots } from './slots';
 
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const cursor = changetype<Cursor<Slot>>(memory.data(CURSOR_SIZE, 8));
 
 /** Asserts that the slots of an attachment are those that there should be, each with a number of its own. */
 export function verifySlots(id: u32): void {
@@ -24,14 +23,15 @@ export function verifySlots(id: u32): void {
     return;
   }
   let at: u32 = 0;
-  cursor.seek(sink.stateSlot, 0);
-  for (let span = cursor.span; span != null; span = cursor.span) {
+  cursor.seek(sink.stateTree, 0);
+  for (let slot = cursor.span; slot != null; slot = cursor.span) {
     assert(at < wanted.length);
-    const slot = changetype<Span>(wanted.at(at));
-    at += offsetof<Span>();
-    assert(slot.start == span.start && slot.last == span.last && slot.a == span.a && slot.b == span.b);
-    assert(slot.c == slotAccess(span.c) && slot.c != 0 && slot.c <= <u32>ACCESS_ALL);
-    assert(slotNumber(span.c) < partitionOf(partition).slotLimit && slotIsTaken(partition, slotNumber(span.c)));
+    const expected = changetype<Slot>(wanted.at(at));
+    at += offsetof<Slot>();
+    assert(slot.start == expected.start && slot.last == expected.last);
+    assert(slot.region == expected.region && slot.offsetInRegion == expected.offsetInRegion);
+    assert(slot.access == expected.access && slot.access != 0 && slot.access <= <u32>ACCESS_ALL);
+    assert(slot.number < partitionOf(partition).slotLimit && slotIsTaken(partition, slot.number));
     cursor.next();
   }
   assert(at == wanted.length);

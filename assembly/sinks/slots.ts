@@ -23,33 +23,54 @@ import {
   SINK_PARTITION,
   SINK_VA,
 } from '../abi';
-import { changePartition, isWritable, partitionOf, partitions, Sink, sinkOf, sinks, spaceOf } from '../asked/records';
+import { partitionOf, partitions, Sink, sinkOf, sinks, spaceOf, writablePartition } from '../asked/records';
+import { FlatRange, isWritable } from '../asked/views';
 import { fail } from '../base/failure';
 import { LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
+import { When } from '../tree/before';
 import { Span } from '../tree/node';
 import { readSpans, rowAt } from '../tree/rows';
 import * as tree from '../tree/tree';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { ensureStep } from '../undo/journal';
-import { sinkWindows, WINDOW_BYTES, windowAt } from '../undo/touched';
+import { TOUCHED_BYTES, touchedAt, touchedSinks } from '../undo/touched';
 import { additionsOf, Command, disturb, emit, emitInverse, planClass, removalsOf } from './command';
 import { heldLast, isHeld, isLosing, noteLost } from './lost';
 import { giveSlot, takeSlot } from './partition';
 import { isMappedReadonly, protectedAccess, protectionLast, showsPages, writabilityLast } from './parts';
-import { hasLargePages, heldLimits } from './pieces';
+import { hasLargePages, heldLimits, LIMIT_BYTES, Limit } from './pieces';
 import { bytesKept } from './va-changes';
 
-const SPAN_BYTES: u32 = offsetof<Span>();
 const ACCESS_BITS: u32 = 8;
 const ACCESS_MASK: u32 = (1 << ACCESS_BITS) - 1;
 
-const flat = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const state = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
+/** A memory slot, at [start, last] (GPAs of the space). One that only should be there has no number yet: it is 0. */
+@unmanaged
+export class Slot extends Span {
+  get offsetInRegion(): u64 {
+    return this.a;
+  }
+  get region(): u32 {
+    return this.b;
+  }
+  get number(): u32 {
+    return this.c >> ACCESS_BITS;
+  }
+  /** ACCESS_*. */
+  get access(): u32 {
+    return this.c & ACCESS_MASK;
+  }
+}
 
-/** The slots that there are and that there should be in a stretch (c = slot << 8 | access, and c = access). */
+const SLOT_BYTES: u32 = offsetof<Slot>();
+
+const flat = changetype<Cursor<FlatRange>>(memory.data(CURSOR_SIZE, 8));
+const state = changetype<Cursor<Slot>>(memory.data(CURSOR_SIZE, 8));
+const walk = changetype<Walk<Slot>>(memory.data(WALK_SIZE, 8));
+
+/** The slots that there are and that there should be in a stretch. */
 const current = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** What may not be used of large pages: in order, and how many bytes of it lie behind us. */
@@ -64,15 +85,6 @@ const added = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const renamed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Which part of `added` is whose: sink, start and end (u32 each). */
 const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-
-// The `c` of a partition's state tree.
-export function slotNumber(c: u32): u32 {
-  return c >> ACCESS_BITS;
-}
-
-export function slotAccess(c: u32): u32 {
-  return c & ACCESS_MASK;
-}
 
 /** An attachment of partition `owner`, whose slots have the HVAs of the VA sink `via`. */
 export function admitSlots(space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
@@ -91,11 +103,11 @@ export function admitSlots(space: u32, owner: u32, via: u32, offset: u64, last: 
 
 /** Precondition: alive. All slots of the partition are gone with it, and it is given no more. */
 export function shutDownPartition(id: u32): i32 {
-  changePartition(id).isDown = 1;
+  writablePartition(id).isDown = 1;
   for (let sink: u32 = 0; sink < sinks.count; ++sink) {
     if (!sinks.isAlive(sink) || sinkOf(sink).partition != id + 1 || !ensureStep()) continue;
     forgetSlots(sink, 0, LAST_BYTE);
-    tree.clear(sinkOf(sink).lostSlot);
+    tree.clear(sinkOf(sink).lostTree);
   }
   return 0;
 }
@@ -103,7 +115,7 @@ export function shutDownPartition(id: u32): i32 {
 /** The attachment's slots in [start, last] are not there: they are lost. Returns 0 or a code. */
 export function loseSlots(id: u32, start: u64, last: u64, object: u32, _offset: u64): i32 {
   if (object != 0) return fail(ERR_BAD_KIND, 0, object);
-  state.seek(sinkOf(id).stateSlot, start);
+  state.seek(sinkOf(id).stateTree, start);
   for (let span = state.span; span != null && span.start <= last; span = state.span) {
     if (span.start < start || span.last > last) return fail(ERR_BAD_RANGE, 0, id + 1, span.last);
     state.next();
@@ -117,17 +129,17 @@ export function loseSlots(id: u32, start: u64, last: u64, object: u32, _offset: 
 function forgetSlots(id: u32, start: u64, last: u64): void {
   const sink = sinkOf(id);
   while (ensureStep()) {
-    state.seek(sink.stateSlot, start);
-    const span = state.span;
-    if (span == null || span.start > last) return;
-    giveSlot(sink.partition - 1, slotNumber(span.c));
-    tree.remove(sink.stateSlot, span.start, span.b);
+    state.seek(sink.stateTree, start);
+    const slot = state.span;
+    if (slot == null || slot.start > last) return;
+    giveSlot(sink.partition - 1, slot.number);
+    tree.remove(sink.stateTree, slot.start, slot.region);
   }
 }
 
 // ---- What should be there ------------------------------------------------------------------
 
-/** Appends the slots that the sink should have in [start, last] to `out`: Spans with a = offset in region, b = region, c = access. */
+/** Appends the slots that the sink should have in [start, last] to `out`. */
 export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): void {
   const partition = partitionOf(sink.partition - 1);
   if (sink.detaching || partition.isDown) return;
@@ -135,14 +147,14 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
   limits.clear();
   limitsPassed = 0;
   if (hasLargePages()) heldLimits(sinkOf(sink.va - 1), start, last, limits);
-  flat.seek(spaceOf(sink.space - 1).flatSlot, start);
+  flat.seek(spaceOf(sink.space - 1).flatTree, start);
   for (let range = flat.span; range != null && range.start <= last; range = flat.span) {
     if (showsPages(range)) {
-      const access = isWritable(range.b, range.c) ? ACCESS_ALL : ACCESS_ALL & ~ACCESS_WRITE;
+      const access = isWritable(range) ? ACCESS_ALL : ACCESS_ALL & ~ACCESS_WRITE;
       let from = max(start, wholeStart(range.start));
       const to = min(last, wholeLast(range.last));
       while (from <= to) {
-        const left = protectedAccess(sink, from, to, access);
+        const left = protectedAccess(sink, from, to, access, When.Now);
         let partLast = min(to, protectionLast);
         const isThere = isHeld(sink, from);
         partLast = min(partLast, heldLast);
@@ -158,7 +170,7 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
 }
 
 /** The slots of one flat range of memory in [start, last], where no protection leaves more than `access`. */
-function appendSlots(range: Span, start: u64, last: u64, access: u32, out: Vector): void {
+function appendSlots(range: FlatRange, start: u64, last: u64, access: u32, out: Vector): void {
   const first = out.length;
   for (let at = start; ; at = runLast + 1) {
     const mapped = isMappedReadonly(range, at, last) ? ACCESS_ALL & ~ACCESS_WRITE : ACCESS_ALL;
@@ -173,11 +185,11 @@ function appendSlots(range: Span, start: u64, last: u64, access: u32, out: Vecto
 let runLast: u64 = 0;
 
 /** Up to `runLast`, as slots of its own; the first may be a part of the last one that is there, if that is one from `first` on. */
-function appendRun(range: Span, start: u64, access: u32, first: u32, out: Vector): void {
+function appendRun(range: FlatRange, start: u64, access: u32, first: u32, out: Vector): void {
   let at = start;
   if (out.length != first && (start & slotMask) != 0) {
-    const before = changetype<Span>(out.end - SPAN_BYTES);
-    if (before.last == start - 1 && before.c == access) {
+    const before = changetype<Slot>(out.end - SLOT_BYTES);
+    if (before.last == start - 1 && before.access == access) {
       before.last = min(runLast, start | slotMask);
       if (before.last == runLast) return;
       at = before.last + 1;
@@ -185,13 +197,13 @@ function appendRun(range: Span, start: u64, access: u32, first: u32, out: Vector
   }
   while (true) {
     // More than any partition has are refused, however many there would be.
-    if (!isLosing && out.length > <u32>MAX_SLOTS * SPAN_BYTES) return;
-    if (!out.ensure(SPAN_BYTES)) return;
-    const slot = changetype<Span>(out.extend(SPAN_BYTES));
+    if (!isLosing && out.length > <u32>MAX_SLOTS * SLOT_BYTES) return;
+    if (!out.ensure(SLOT_BYTES)) return;
+    const slot = changetype<Slot>(out.extend(SLOT_BYTES));
     slot.start = at;
     slot.last = min(runLast, at | slotMask);
-    slot.a = range.aAt(at);
-    slot.b = range.b;
+    slot.a = range.offsetInRegionAt(at);
+    slot.b = range.region;
     slot.c = access;
     if (slot.last == runLast) return;
     at = slot.last + 1;
@@ -200,16 +212,16 @@ function appendRun(range: Span, start: u64, access: u32, first: u32, out: Vector
 
 /** What a limit leaves of the access at `gpa`, which is never below the one asked about before. */
 function limitedAccess(gpa: u64): u32 {
-  while (limitsPassed < limits.length && changetype<Span>(limits.at(limitsPassed)).last < gpa)
-    limitsPassed += SPAN_BYTES;
+  while (limitsPassed < limits.length && changetype<Limit>(limits.at(limitsPassed)).last < gpa)
+    limitsPassed += LIMIT_BYTES;
   if (limitsPassed == limits.length) return ACCESS_ALL;
-  const limit = changetype<Span>(limits.at(limitsPassed));
+  const limit = changetype<Limit>(limits.at(limitsPassed));
   if (limit.start > gpa) {
     runLast = min(runLast, limit.start - 1);
     return ACCESS_ALL;
   }
   runLast = min(runLast, limit.last);
-  return limit.c & ACCESS_WRITE ? ACCESS_ALL : limit.c & ACCESS_READ ? ACCESS_ALL & ~ACCESS_WRITE : 0;
+  return limit.access & ACCESS_WRITE ? ACCESS_ALL : limit.access & ACCESS_READ ? ACCESS_ALL & ~ACCESS_WRITE : 0;
 }
 
 // ---- The difference ------------------------------------------------------------------------
@@ -220,7 +232,7 @@ export function beginSlots(): void {
   runs.clear();
 }
 
-/** Notes what goes and what comes in the partition sink's windows, a run of `sinkWindows`. Returns 0 or a code. */
+/** Notes what goes and what comes in the partition sink's touched ranges, a run of `touchedSinks`. Returns 0 or a code. */
 export function compareSlots(id: u32, from: u32, end: u32): i32 {
   const sink = sinkOf(id);
   const firstRemoved = removed.length;
@@ -234,34 +246,34 @@ export function compareSlots(id: u32, from: u32, end: u32): i32 {
   runs.push32(id);
   runs.push32(firstAdded);
   runs.push32(added.length);
-  const highest = changetype<Span>(added.end - SPAN_BYTES);
+  const highest = changetype<Slot>(added.end - SLOT_BYTES);
   return highest.last > min(sink.last, sinkOf(sink.va - 1).last)
-    ? fail(ERR_PAST_LIMIT, highest.b + 1, id + 1, highest.last)
+    ? fail(ERR_PAST_LIMIT, highest.region + 1, id + 1, highest.last)
     : 0;
 }
 
-/** Compares a window, extended to the whole of every slot that it touches, with what should be there. Returns the next. */
+/** Compares a touched range, extended to the whole of every slot that it touches, with what should be there. Returns the next. */
 function diffStretch(sink: Sink, at: u32, end: u32): u32 {
-  let window = windowAt(sinkWindows, at);
-  let start = pageStart(window.start);
-  let last = pageLast(window.last);
-  at += WINDOW_BYTES;
-  // A slot that ends just before the window may go on in it now, and one just behind may begin in it.
+  let touched = touchedAt(touchedSinks, at);
+  let start = pageStart(touched.start);
+  let last = pageLast(touched.last);
+  at += TOUCHED_BYTES;
+  // A slot that ends just before the range may go on in it now, and one just behind may begin in it.
   current.clear();
-  state.seek(sink.stateSlot, start == 0 ? 0 : start - 1);
+  state.seek(sink.stateTree, start == 0 ? 0 : start - 1);
   while (true) {
     for (let span = state.span; span != null && (span.start <= last || span.start - 1 == last); span = state.span) {
-      if (!current.ensure(SPAN_BYTES)) return end;
-      memory.copy(current.extend(SPAN_BYTES), changetype<usize>(span), SPAN_BYTES);
+      if (!current.ensure(SLOT_BYTES)) return end;
+      memory.copy(current.extend(SLOT_BYTES), changetype<usize>(span), SLOT_BYTES);
       start = min(start, span.start);
       last = max(last, span.last);
       state.next();
     }
     if (at == end) break;
-    window = windowAt(sinkWindows, at);
-    if (last != LAST_BYTE && pageStart(window.start) > last + 1) break;
-    last = max(last, pageLast(window.last));
-    at += WINDOW_BYTES;
+    touched = touchedAt(touchedSinks, at);
+    if (last != LAST_BYTE && pageStart(touched.start) > last + 1) break;
+    last = max(last, pageLast(touched.last));
+    at += TOUCHED_BYTES;
   }
   wanted.clear();
   wantedSlots(sink, start, last, wanted);
@@ -276,45 +288,45 @@ function compare(): void {
   const leftEnd = current.end;
   const rightEnd = wanted.end;
   while (left < leftEnd || right < rightEnd) {
-    if (!removed.ensure(SPAN_BYTES) || !added.ensure(SPAN_BYTES) || !renamed.ensure(SPAN_BYTES)) return;
-    const had = changetype<Span>(left);
-    const has = changetype<Span>(right);
+    if (!removed.ensure(SLOT_BYTES) || !added.ensure(SLOT_BYTES) || !renamed.ensure(SLOT_BYTES)) return;
+    const had = changetype<Slot>(left);
+    const has = changetype<Slot>(right);
     if (right == rightEnd || (left < leftEnd && had.start < has.start)) {
-      memory.copy(removed.extend(SPAN_BYTES), left, SPAN_BYTES);
-      left += SPAN_BYTES;
+      memory.copy(removed.extend(SLOT_BYTES), left, SLOT_BYTES);
+      left += SLOT_BYTES;
     } else if (left == leftEnd || has.start < had.start) {
-      memory.copy(added.extend(SPAN_BYTES), right, SPAN_BYTES);
-      right += SPAN_BYTES;
+      memory.copy(added.extend(SLOT_BYTES), right, SLOT_BYTES);
+      right += SLOT_BYTES;
     } else {
-      if (had.last != has.last || slotAccess(had.c) != has.c) {
-        memory.copy(removed.extend(SPAN_BYTES), left, SPAN_BYTES);
-        memory.copy(added.extend(SPAN_BYTES), right, SPAN_BYTES);
-      } else if (had.b != has.b || had.a != has.a) {
-        memory.copy(renamed.extend(SPAN_BYTES), right, SPAN_BYTES);
+      if (had.last != has.last || had.access != has.access) {
+        memory.copy(removed.extend(SLOT_BYTES), left, SLOT_BYTES);
+        memory.copy(added.extend(SLOT_BYTES), right, SLOT_BYTES);
+      } else if (had.region != has.region || had.offsetInRegion != has.offsetInRegion) {
+        memory.copy(renamed.extend(SLOT_BYTES), right, SLOT_BYTES);
       }
-      left += SPAN_BYTES;
-      right += SPAN_BYTES;
+      left += SLOT_BYTES;
+      right += SLOT_BYTES;
     }
   }
 }
 
 /** Slots that stay where they are and show another region now. */
 function applyRenames(id: u32): void {
-  for (let at: u32 = 0; at < renamed.length; at += SPAN_BYTES) {
+  for (let at: u32 = 0; at < renamed.length; at += SLOT_BYTES) {
     if (!ensureStep()) return;
-    const has = changetype<Span>(renamed.at(at));
-    const slot = sinkOf(id).stateSlot;
-    state.seek(slot, has.start);
-    const had = changetype<Span>(state.span);
+    const has = changetype<Slot>(renamed.at(at));
+    const slots = sinkOf(id).stateTree;
+    state.seek(slots, has.start);
+    const had = changetype<Slot>(state.span);
     const c = had.c;
-    tree.remove(slot, has.start, had.b);
-    tree.insert(slot, has.start, has.last, has.a, has.b, c);
+    tree.remove(slots, has.start, had.region);
+    tree.insert(slots, has.start, has.last, has.a, has.b, c);
   }
 }
 
 /** Bytes whose slot goes and comes again are absent in between: are there some that stay the same? */
 function noteDisturbance(sink: Sink, firstRemoved: u32, firstAdded: u32): void {
-  walk.begin(removed.at(firstRemoved), removed.end, added.at(firstAdded), added.end, SPAN_BYTES);
+  walk.begin(removed, added, firstRemoved, firstAdded);
   while (planClass != CLASS_UNCHANGED_BYTES && walk.next()) {
     if (walk.inLeft == null || walk.inRight == null) continue;
     disturb(bytesKept(sink.va - 1, walk.start, walk.last));
@@ -325,12 +337,12 @@ function noteDisturbance(sink: Sink, firstRemoved: u32, firstAdded: u32): void {
 
 function planRemovals(id: u32, firstRemoved: u32): void {
   const sink = sinkOf(id);
-  for (let at = firstRemoved; at < removed.length; at += SPAN_BYTES) {
+  for (let at = firstRemoved; at < removed.length; at += SLOT_BYTES) {
     if (!ensureStep()) return;
-    const span = changetype<Span>(removed.at(at));
-    emitSlot(removalsOf(SINK_PARTITION), OP_SLOT_DELETE, id, span, slotNumber(span.c), slotAccess(span.c));
-    giveSlot(sink.partition - 1, slotNumber(span.c));
-    tree.remove(sink.stateSlot, span.start, span.b);
+    const slot = changetype<Slot>(removed.at(at));
+    emitSlot(removalsOf(SINK_PARTITION), OP_SLOT_DELETE, id, slot, slot.number);
+    giveSlot(sink.partition - 1, slot.number);
+    tree.remove(sink.stateTree, slot.start, slot.region);
   }
 }
 
@@ -339,31 +351,32 @@ export function planSlots(): i32 {
   for (let run: u32 = 0; run < runs.length; run += 12) {
     const id = load<u32>(runs.at(run));
     const end = load<u32>(runs.at(run), 8);
-    for (let at = load<u32>(runs.at(run), 4); at < end; at += SPAN_BYTES) {
+    for (let at = load<u32>(runs.at(run), 4); at < end; at += SLOT_BYTES) {
       if (!ensureStep()) return 0;
-      const span = changetype<Span>(added.at(at));
-      const slot = takeSlot(sinkOf(id).partition - 1);
-      if (slot < 0 && isLosing) {
-        noteLost(sinkOf(id), span.start, span.last);
+      const slot = changetype<Slot>(added.at(at));
+      const number = takeSlot(sinkOf(id).partition - 1);
+      if (number < 0 && isLosing) {
+        noteLost(sinkOf(id), slot.start, slot.last);
         continue;
       }
-      if (slot < 0) return fail(ERR_NO_SLOTS, span.b + 1, id + 1, span.start);
-      emitSlot(additionsOf(SINK_PARTITION), OP_SLOT_ADD, id, span, slot, span.c);
-      tree.insert(sinkOf(id).stateSlot, span.start, span.last, span.a, span.b, ((<u32>slot) << ACCESS_BITS) | span.c);
+      if (number < 0) return fail(ERR_NO_SLOTS, slot.region + 1, id + 1, slot.start);
+      emitSlot(additionsOf(SINK_PARTITION), OP_SLOT_ADD, id, slot, number);
+      const c = ((<u32>number) << ACCESS_BITS) | slot.access;
+      tree.insert(sinkOf(id).stateTree, slot.start, slot.last, slot.offsetInRegion, slot.region, c);
     }
   }
   return 0;
 }
 
-function emitSlot(list: Vector, op: u32, id: u32, span: Span, slot: u32, access: u32): void {
+function emitSlot(list: Vector, op: u32, id: u32, slot: Slot, number: u32): void {
   const sink = sinkOf(id);
-  const command = emit(list, op, id, span.start + sink.offset, lengthOf(span.start, span.last));
-  command.offset = span.start;
-  command.backing = sink.va - 1;
-  command.access = access;
-  command.slot = slot;
-  command.region = span.b;
-  command.offsetInRegion = span.a;
+  const command = emit(list, op, id, slot.start + sink.offset, lengthOf(slot.start, slot.last));
+  command.offset = slot.start;
+  command.va = sink.va - 1;
+  command.access = slot.access;
+  command.slot = number;
+  command.region = slot.region;
+  command.offsetInRegion = slot.offsetInRegion;
 }
 
 // ---- Back, and out -------------------------------------------------------------------------
@@ -377,14 +390,14 @@ export function takeSlotBack(command: Command): void {
 export function takeHalfSlotBack(_command: Command, _moved: u64): void {}
 
 /** Fills rows with the attachment's slots. There is no other time: slots are entered when a plan is made, and taken out by undoing it. */
-export function readSlots(id: u32, from: u64, last: u64, _former: bool): i32 {
+export function readSlots(id: u32, from: u64, last: u64, _when: When): i32 {
   const sink = sinkOf(id);
-  const count = readSpans(sink.stateSlot, from, last);
+  const count = readSpans(sink.stateTree, from, last);
   for (let i: u32 = 0; i < count; ++i) {
     const row = rowAt(i);
     const packed = row.flags;
-    row.flags = slotAccess(packed);
-    row.kind = slotNumber(packed);
+    row.flags = packed & ACCESS_MASK;
+    row.kind = packed >> ACCESS_BITS;
     row.other = sink.va - 1;
   }
   return <i32>count;

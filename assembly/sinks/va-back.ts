@@ -15,12 +15,10 @@ import {
 import { objectOf, sinkOf, sinks } from '../asked/records';
 import { lastOf, lengthOf } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
-import { Span } from '../tree/node';
+import { When } from '../tree/before';
 import { Command, emitInverse, emitVa, inversePlan } from './command';
 import { PIECE_BYTES, Piece } from './parts';
-import { hasLargePages, heldLimits, heldPieces } from './pieces';
-
-const SPAN_BYTES: u32 = offsetof<Span>();
+import { hasLargePages, heldLimits, heldPieces, LIMIT_BYTES, Limit } from './pieces';
 
 /** Pieces that are in the range. */
 const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -50,7 +48,7 @@ export function takeHalfVaBack(command: Command, moved: u64): void {
   // Pages that have not moved have no access any more.
   const left = command.length - moved;
   const offset = command.offset + moved;
-  emitVa(inversePlan, OP_VA_PROTECT, command.sink, command.gpa + moved, left, command.backing, offset, command.access);
+  emitVa(inversePlan, OP_VA_PROTECT, command.sink, command.gpa + moved, left, command.object, offset, command.access);
 }
 
 function restore(command: Command): void {
@@ -78,13 +76,13 @@ function restore(command: Command): void {
  *  that lie in it only in part by the command that took them away. */
 function restoreRange(id: u32, start: u64, last: u64): void {
   held.clear();
-  heldPieces(sinkOf(id), start, last, held);
+  heldPieces(sinkOf(id), start, last, When.Now, held);
   // Smaller pages cannot be mapped over a part of a large one that is there now.
   if (hasLargePages()) emitUnmap(id, start, last);
   let at = start;
   for (let i: u32 = 0; i < held.length; i += PIECE_BYTES) {
     const piece = changetype<Piece>(held.at(i));
-    const object = objectOf(piece.b);
+    const object = objectOf(piece.object);
     if (object.kind == OBJECT_PRIVATE || ((piece.start | (piece.last + 1)) & object.pageMask) != 0) continue;
     if (at < piece.start) emitUnmap(id, at, piece.start - 1);
     emitPiece(OP_VA_MAP, id, piece);
@@ -97,7 +95,7 @@ function restoreRange(id: u32, start: u64, last: u64): void {
 /** Appends commands that give every piece in [start, last] the access that the rolled back state says. */
 function restoreAccess(id: u32, start: u64, last: u64): void {
   held.clear();
-  heldPieces(sinkOf(id), start, last, held);
+  heldPieces(sinkOf(id), start, last, When.Now, held);
   for (let i: u32 = 0; i < held.length; i += PIECE_BYTES) {
     const piece = changetype<Piece>(held.at(i));
     emitPiece(OP_VA_PROTECT, id, piece);
@@ -109,13 +107,13 @@ function restoreLimits(id: u32, start: u64, last: u64): void {
   limits.clear();
   heldLimits(sinkOf(id), start, last, limits);
   let at = start;
-  for (let i: u32 = 0; i < limits.length; i += SPAN_BYTES) {
-    const limit = changetype<Span>(limits.at(i));
+  for (let i: u32 = 0; i < limits.length; i += LIMIT_BYTES) {
+    const limit = changetype<Limit>(limits.at(i));
     if (limit.last < at || limit.start > last) continue;
     if (limit.start > at) emitLimit(id, at, limit.start - 1, ACCESS_ALL);
     const from = max(at, limit.start);
     const to = min(last, limit.last);
-    emitLimit(id, from, to, limit.c);
+    emitLimit(id, from, to, limit.access);
     if (to == last) return;
     at = to + 1;
   }
@@ -123,7 +121,16 @@ function restoreLimits(id: u32, start: u64, last: u64): void {
 }
 
 function emitPiece(op: u32, id: u32, piece: Piece): void {
-  emitVa(inversePlan, op, id, piece.start, lengthOf(piece.start, piece.last), piece.b, piece.a, piece.c);
+  emitVa(
+    inversePlan,
+    op,
+    id,
+    piece.start,
+    lengthOf(piece.start, piece.last),
+    piece.object,
+    piece.objectOffset,
+    piece.access,
+  );
 }
 
 function emitUnmap(id: u32, start: u64, last: u64): void {

@@ -10,22 +10,24 @@ import { PIECE_BYTES, wantedParts } from './parts';
 @unmanaged
 export class Change {
   sink: u32;
-  hadPiece: bool;
-  hasPiece: bool;
-  oldAccess: u8;
-  newAccess: u8;
+  pieceBefore: bool;
+  pieceNow: bool;
+  accessBefore: u8;
+  accessNow: u8;
   start: u64;
   last: u64;
-  oldOffset: u64;
-  newOffset: u64;
-  oldObject: u32;
-  newObject: u32;
+  offsetBefore: u64;
+  offsetNow: u64;
+  objectBefore: u32;
+  objectNow: u32;
   region: u32;
   unused: u32;
   offsetInRegion: u64;
 
   get sameBytes(): bool {
-    return this.hadPiece && this.hasPiece && this.oldObject == this.newObject && this.oldOffset == this.newOffset;
+    return (
+      this.pieceBefore && this.pieceNow && this.objectBefore == this.objectNow && this.offsetBefore == this.offsetNow
+    );
   }
 }
 
@@ -55,7 +57,7 @@ export function bytesKept(va: u32, start: u64, last: u64): u32 {
     }
     if (isLast) return result;
     if (change.sameBytes) return CLASS_UNCHANGED_BYTES;
-    if (change.hadPiece && change.hasPiece) result = CLASS_CHANGED;
+    if (change.pieceBefore && change.pieceNow) result = CLASS_CHANGED;
     if (change.last >= last) return result;
     at = change.last + 1;
     index += CHANGE_BYTES;

@@ -1,43 +1,43 @@
-// The invariants of VA spaces, and the debug build's check of a plan: the windows have found every difference between the pieces that there were and those that there
+// The invariants of VA spaces, and the debug build's check of a plan: the touched ranges have held every difference between the pieces that there were and those that there
 // should be. Everything that was noted is entered for it, and all of every VA space compared.
 
 import { OBJECT_PRIVATE, SINK_VA } from '../abi';
 import { objectOf, sinkOf, sinks } from '../asked/records';
+import { ShownStretch } from '../asked/views';
 import { clearExhausted, exhausted } from '../base/heap';
 import { LAST_BYTE } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
-import { enterNotes } from '../tree/before';
-import { Span } from '../tree/node';
+import { enterNotes, When } from '../tree/before';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { heldLast, isHeld } from './lost';
 import { PIECE_BYTES, Piece, showSame } from './parts';
-import { formerPieces, heldPieces, wantedPieces } from './pieces';
+import { heldPieces, wantedPieces } from './pieces';
 import { CHANGE_BYTES, Change, changes } from './va-changes';
 
-const former = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
-const shown = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const walk = changetype<Walk<Piece>>(memory.data(WALK_SIZE, 8));
+const shown = changetype<Cursor<ShownStretch>>(memory.data(CURSOR_SIZE, 8));
 
 /** Asserts that the pieces of a VA sink lie in it, and that private ones are known to their objects. */
 export function verifyVa(id: u32): void {
   assert(sinkOf(id).state == 0);
-  wanted.clear();
-  heldPieces(sinkOf(id), 0, LAST_BYTE, wanted);
+  held.clear();
+  heldPieces(sinkOf(id), 0, LAST_BYTE, When.Now, held);
   if (exhausted) {
     clearExhausted();
     return;
   }
-  for (let at: u32 = 0; at < wanted.length; at += PIECE_BYTES) {
-    const piece = changetype<Piece>(wanted.at(at));
+  for (let at: u32 = 0; at < held.length; at += PIECE_BYTES) {
+    const piece = changetype<Piece>(held.at(at));
     assert(piece.last <= sinkOf(id).last);
-    const object = objectOf(piece.b);
+    const object = objectOf(piece.object);
     if (object.kind != <u8>OBJECT_PRIVATE) continue;
-    shown.seek(object.shownSlot, piece.a);
+    shown.seek(object.shownTree, piece.objectOffset);
     const span = shown.span;
-    assert(span != null && span.start <= piece.a && span.last >= piece.aAt(piece.last));
-    if (span != null) assert(span.b == id && span.aAt(piece.a) == piece.start);
+    assert(span != null && span.start <= piece.objectOffset && span.last >= piece.objectOffsetAt(piece.last));
+    if (span != null) assert(span.sink == id && span.gpaAt(piece.objectOffset) == piece.start);
   }
 }
 
@@ -54,20 +54,20 @@ export function verifyChanges(): void {
 /** `at`: the first change that may be the sink's. Returns the first that is not. */
 function verifySink(id: u32, at: u32): u32 {
   const sink = sinkOf(id);
-  former.clear();
+  held.clear();
   wanted.clear();
-  formerPieces(sink, 0, LAST_BYTE, former);
+  heldPieces(sink, 0, LAST_BYTE, When.Before, held);
   wantedPieces(sink, 0, LAST_BYTE, wanted);
   if (exhausted) return at;
-  walk.begin(former.at(0), former.end, wanted.at(0), wanted.end, PIECE_BYTES);
+  walk.begin(held, wanted);
   while (walk.next()) {
-    const had = walk.inLeft;
-    const has = walk.inRight;
-    if (showSame(had, has, walk.start)) continue;
+    const before = walk.inLeft;
+    const now = walk.inRight;
+    if (showSame(before, now, walk.start)) continue;
     for (let gpa = walk.start; ; gpa = heldLast + 1) {
       // What is lost and was not touched stays so.
       const isTried = isHeld(sink, gpa) || isChanged(id, at, gpa);
-      if (isTried) at = verifyDifference(id, at, had, has, gpa, min(walk.last, heldLast));
+      if (isTried) at = verifyDifference(id, at, before, now, gpa, min(walk.last, heldLast));
       if (heldLast >= walk.last) break;
     }
   }
@@ -81,18 +81,20 @@ function isChanged(id: u32, at: u32, gpa: u64): bool {
 }
 
 /** What is different in a part of the walk's segment was noted, as one change or several that follow each other. */
-function verifyDifference(id: u32, at: u32, had: Span | null, has: Span | null, gpa: u64, last: u64): u32 {
+function verifyDifference(id: u32, at: u32, before: Piece | null, now: Piece | null, gpa: u64, last: u64): u32 {
   while (true) {
     assert(at < changes.length);
     const change = changetype<Change>(changes.at(at));
     assert(change.sink == id && change.start <= gpa && change.last >= gpa);
     const offset = gpa - change.start;
-    assert(change.hadPiece == (had != null) && change.hasPiece == (has != null));
-    if (had != null) {
-      assert(change.oldObject == had.b && change.oldAccess == <u8>had.c && change.oldOffset + offset == had.aAt(gpa));
+    assert(change.pieceBefore == (before != null) && change.pieceNow == (now != null));
+    if (before != null) {
+      assert(change.objectBefore == before.object && change.accessBefore == <u8>before.access);
+      assert(change.offsetBefore + offset == before.objectOffsetAt(gpa));
     }
-    if (has != null) {
-      assert(change.newObject == has.b && change.newAccess == <u8>has.c && change.newOffset + offset == has.aAt(gpa));
+    if (now != null) {
+      assert(change.objectNow == now.object && change.accessNow == <u8>now.access);
+      assert(change.offsetNow + offset == now.objectOffsetAt(gpa));
     }
     if (change.last > last) return at;
     at += CHANGE_BYTES;

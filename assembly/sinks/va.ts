@@ -1,4 +1,4 @@
-// Passes 3 and 4 for VA spaces: the difference between the pieces that there were and those that there should be, in the windows
+// Passes 3 and 4 for VA spaces: the difference between the pieces that there were and those that there should be, in the touched ranges
 // that are looked at, and the commands in between.
 
 import {
@@ -20,31 +20,31 @@ import {
 } from '../abi';
 import { largestPageMask } from '../asked/mapping';
 import { objectOf, sinkOf, spaceOf } from '../asked/records';
+import { ShownStretch } from '../asked/views';
 import { zeroWords } from '../base/bytes';
 import { fail } from '../base/failure';
 import { sortByKeys } from '../base/radix';
 import { isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
-import { editOf, enterNote, enterNotes } from '../tree/before';
-import { Span } from '../tree/node';
+import { editOf, enterNote, enterNotes, When } from '../tree/before';
 import * as spans from '../tree/spans';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { ensureStep } from '../undo/journal';
 import {
-  addWindow,
+  addTouched,
   group,
   isGroupOfEdits,
   putInOrder,
-  sinkWindows,
+  TOUCHED_BYTES,
   takeGroup,
-  WINDOW_BYTES,
-  windowAt,
+  touchedAt,
+  touchedSinks,
 } from '../undo/touched';
 import { additionsOf, disturb, emitVa, removalsOf } from './command';
 import { forgetRetried, heldLast, isHeld, isLosing, sendHome } from './lost';
-import { editedParts, formerParts, PIECE_BYTES, Piece, showSame, wantedParts } from './parts';
-import { hasLargePages, limitsOf, makeWhole } from './pieces';
+import { editedParts, heldParts, PIECE_BYTES, Piece, showSame, wantedParts } from './parts';
+import { hasLargePages, Limit, limitsOf, makeWhole } from './pieces';
 import { CHANGE_BYTES, Change, changes } from './va-changes';
 import { verifyChanges } from './va-verify';
 
@@ -54,25 +54,25 @@ class LimitChange {
   start: u64;
   last: u64;
   sink: u32;
-  oldAccess: u8;
-  newAccess: u8;
+  accessBefore: u8;
+  accessNow: u8;
 
   /** Whether it takes something away. */
   get isTighter(): bool {
-    return (this.oldAccess & ~this.newAccess) != 0;
+    return (this.accessBefore & ~this.accessNow) != 0;
   }
 }
 
 /** The access that a limit of which nothing is known may leave: more than any other. */
 const UNKNOWN_ACCESS: u32 = 0xff;
 const LIMIT_CHANGE_BYTES: u32 = offsetof<LimitChange>();
-const SPAN_BYTES: u32 = offsetof<Span>();
 
-const shown = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const walk = changetype<Walk>(memory.data(WALK_SIZE, 8));
+const shown = changetype<Cursor<ShownStretch>>(memory.data(CURSOR_SIZE, 8));
+const pieceWalk = changetype<Walk<Piece>>(memory.data(WALK_SIZE, 8));
+const limitWalk = changetype<Walk<Limit>>(memory.data(WALK_SIZE, 8));
 
-const former = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const piecesBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+const piecesNow = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** With large pages: the parts that the pieces above are made of, and what may not be used of them. */
 const partsBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const partsNow = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -97,12 +97,12 @@ export function beginVa(): void {
 
 // ---- The difference ------------------------------------------------------------------------
 
-/** Notes what is to change in the VA sink's windows, a run of `sinkWindows`. Returns 0 or a code. */
+/** Notes what is to change in the VA sink's touched ranges, a run of `touchedSinks`. Returns 0 or a code. */
 export function compareVa(id: u32, from: u32, end: u32): i32 {
   let reached: u64 = 0;
   for (let at = from; at < end; ) {
     const first = at;
-    at = takeGroup(sinkWindows, first);
+    at = takeGroup(touchedSinks, first);
     const start = max(reached, pageStart(group.start) & ~largestPageMask);
     const last = pageLast(group.last) | largestPageMask;
     if (start <= last) {
@@ -116,16 +116,17 @@ export function compareVa(id: u32, from: u32, end: u32): i32 {
   return 0;
 }
 
-/** The pieces in `group`, which is made of the windows from `at` to `end`. */
+/** The pieces in `group`, which is made of the touched ranges from `at` to `end`. */
 function findPieces(id: u32, start: u64, last: u64, at: u32, end: u32): i32 {
   const sink = sinkOf(id);
-  former.clear();
-  wanted.clear();
-  if (group.edit != 0 && sink.lost == 0 && editedParts(sink, start, last, editOf(group.edit), former, wanted)) return 0;
+  piecesBefore.clear();
+  piecesNow.clear();
+  if (group.edit != 0 && sink.lost == 0 && editedParts(sink, start, last, editOf(group.edit), piecesBefore, piecesNow))
+    return 0;
   if (isGroupOfEdits) enterEdits(at, end);
   else enterNotes();
-  formerParts(sink, start, last, former);
-  wantedParts(sink, start, last, wanted);
+  heldParts(sink, start, last, When.Before, piecesBefore);
+  wantedParts(sink, start, last, piecesNow);
   return 0;
 }
 
@@ -138,13 +139,13 @@ function findLargePieces(id: u32, start: u64, last: u64): i32 {
   const mayFollow = isWithin && group.edit != 0 && sink.lost == 0;
   if (!mayFollow || !editedParts(sink, start, last, editOf(group.edit), partsBefore, partsNow)) {
     enterNotes();
-    formerParts(sink, start, last, partsBefore);
+    heldParts(sink, start, last, When.Before, partsBefore);
     wantedParts(sink, start, last, partsNow);
   }
-  former.clear();
-  wanted.clear();
-  makeWhole(partsBefore, former);
-  const error = makeWhole(partsNow, wanted);
+  piecesBefore.clear();
+  piecesNow.clear();
+  makeWhole(partsBefore, piecesBefore);
+  const error = makeWhole(partsNow, piecesNow);
   if (error == 0) {
     forgetLimits(id, start, last);
     diffLimits(id);
@@ -166,27 +167,27 @@ function forgetLimits(id: u32, start: u64, last: u64): void {
 function diffLimits(id: u32): void {
   limitsBefore.clear();
   limitsNow.clear();
-  limitsOf(former, partsBefore, limitsBefore);
-  limitsOf(wanted, partsNow, limitsNow);
-  walk.begin(limitsBefore.at(0), limitsBefore.end, limitsNow.at(0), limitsNow.end, SPAN_BYTES);
-  while (walk.next()) {
-    const had = walk.inLeft;
-    const has = walk.inRight;
-    const oldAccess = had == null ? ACCESS_ALL : had.c;
-    const newAccess = has == null ? ACCESS_ALL : has.c;
-    if (oldAccess != newAccess) addLimitChange(id, walk.start, walk.last, oldAccess, newAccess);
+  limitsOf(piecesBefore, partsBefore, limitsBefore);
+  limitsOf(piecesNow, partsNow, limitsNow);
+  limitWalk.begin(limitsBefore, limitsNow);
+  while (limitWalk.next()) {
+    const before = limitWalk.inLeft;
+    const now = limitWalk.inRight;
+    const accessBefore = before == null ? ACCESS_ALL : before.access;
+    const accessNow = now == null ? ACCESS_ALL : now.access;
+    if (accessBefore != accessNow) addLimitChange(id, limitWalk.start, limitWalk.last, accessBefore, accessNow);
   }
 }
 
 /** Does nothing once memory has run out. */
-function addLimitChange(id: u32, start: u64, last: u64, oldAccess: u32, newAccess: u32): void {
+function addLimitChange(id: u32, start: u64, last: u64, accessBefore: u32, accessNow: u32): void {
   if (!limitChanges.ensure(LIMIT_CHANGE_BYTES)) return;
   const change = changetype<LimitChange>(limitChanges.extend(LIMIT_CHANGE_BYTES));
   change.start = start;
   change.last = last;
   change.sink = id;
-  change.oldAccess = <u8>oldAccess;
-  change.newAccess = <u8>newAccess;
+  change.accessBefore = <u8>accessBefore;
+  change.accessNow = <u8>accessNow;
 }
 
 /** Partitions have no slots where the monitor may use nothing: they are looked at where that changes. */
@@ -195,26 +196,26 @@ function markLimited(): void {
   for (let at: u32 = 0; at < limitChanges.length; at += LIMIT_CHANGE_BYTES) {
     const change = changetype<LimitChange>(limitChanges.at(at));
     for (let sink = spaceOf(sinkOf(change.sink).space - 1).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-      if (sinkOf(sink - 1).va == change.sink + 1) addWindow(sinkWindows, sink - 1, change.start, change.last);
+      if (sinkOf(sink - 1).va == change.sink + 1) addTouched(touchedSinks, sink - 1, change.start, change.last);
     }
   }
-  putInOrder(sinkWindows);
+  putInOrder(touchedSinks);
 }
 
 function planLimits(list: Vector, isTighter: bool): void {
   for (let at: u32 = 0; at < limitChanges.length; at += LIMIT_CHANGE_BYTES) {
     const change = changetype<LimitChange>(limitChanges.at(at));
     if (change.isTighter != isTighter) continue;
-    emitVa(list, OP_VA_LIMIT, change.sink, change.start, lengthOf(change.start, change.last), 0, 0, change.newAccess);
+    emitVa(list, OP_VA_LIMIT, change.sink, change.start, lengthOf(change.start, change.last), 0, 0, change.accessNow);
   }
 }
 
-/** Enters the edits of windows in the order in which they were made. */
+/** Enters the edits of touched ranges in the order in which they were made. */
 function enterEdits(at: u32, end: u32): void {
   numbers.clear();
-  for (; at < end; at += WINDOW_BYTES) {
+  for (; at < end; at += TOUCHED_BYTES) {
     if (!numbers.ensure(NUMBER_BYTES)) return;
-    numbers.push64(windowAt(sinkWindows, at).edit);
+    numbers.push64(touchedAt(touchedSinks, at).edit);
     numbers.push64(0);
   }
   sortByKeys(numbers, NUMBER_BYTES, 0, 8);
@@ -224,34 +225,35 @@ function enterEdits(at: u32, end: u32): void {
 /** Notes where the pieces are not the same. */
 function diffPieces(id: u32): i32 {
   const sink = sinkOf(id);
-  if (wanted.length != 0) {
-    const end = changetype<Piece>(wanted.end - PIECE_BYTES);
+  if (piecesNow.length != 0) {
+    const end = changetype<Piece>(piecesNow.end - PIECE_BYTES);
     if (end.last > sink.last) return fail(ERR_PAST_LIMIT, end.region + 1, id + 1, end.last);
   }
-  walk.begin(former.at(0), former.end, wanted.at(0), wanted.end, PIECE_BYTES);
-  while (walk.next()) {
-    const had = walk.inLeft;
-    const has = changetype<Piece | null>(walk.inRight);
-    if (showSame(had, has, walk.start)) continue;
+  pieceWalk.begin(piecesBefore, piecesNow);
+  while (pieceWalk.next()) {
+    const before = pieceWalk.inLeft;
+    const now = pieceWalk.inRight;
+    const start = pieceWalk.start;
+    if (showSame(before, now, start)) continue;
     if (!changes.ensure(CHANGE_BYTES)) return 0;
     const change = changetype<Change>(changes.extend(CHANGE_BYTES));
     zeroWords(changetype<usize>(change), CHANGE_BYTES);
     change.sink = id;
-    change.start = walk.start;
-    change.last = walk.last;
-    if (had != null) {
-      change.hadPiece = true;
-      change.oldAccess = <u8>had.c;
-      change.oldObject = had.b;
-      change.oldOffset = had.aAt(walk.start);
+    change.start = start;
+    change.last = pieceWalk.last;
+    if (before != null) {
+      change.pieceBefore = true;
+      change.accessBefore = <u8>before.access;
+      change.objectBefore = before.object;
+      change.offsetBefore = before.objectOffsetAt(start);
     }
-    if (has != null) {
-      change.hasPiece = true;
-      change.newAccess = <u8>has.c;
-      change.newObject = has.b;
-      change.newOffset = has.aAt(walk.start);
-      change.region = has.region;
-      change.offsetInRegion = has.offsetInRegion + (walk.start - has.start);
+    if (now != null) {
+      change.pieceNow = true;
+      change.accessNow = <u8>now.access;
+      change.objectNow = now.object;
+      change.offsetNow = now.objectOffsetAt(start);
+      change.region = now.region;
+      change.offsetInRegion = now.offsetInRegion + (start - now.start);
     }
   }
   return 0;
@@ -275,34 +277,34 @@ function planRemovals(): void {
   for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
     if (!ensureStep()) return;
     const change = changetype<Change>(changes.at(at));
-    if (!change.hadPiece) continue;
+    if (!change.pieceBefore) continue;
     const length = lengthOf(change.start, change.last);
     if (!change.sameBytes) {
-      if (objectOf(change.oldObject).kind == OBJECT_PRIVATE) {
+      if (objectOf(change.objectBefore).kind == OBJECT_PRIVATE) {
         emitVa(
           removalsOf(SINK_VA),
           OP_VA_PARK,
           change.sink,
           change.start,
           length,
-          change.oldObject,
-          change.oldOffset,
-          change.oldAccess,
+          change.objectBefore,
+          change.offsetBefore,
+          change.accessBefore,
         );
-        spans.erase(objectOf(change.oldObject).shownSlot, change.oldOffset, change.oldOffset + (length - 1));
-        if (change.hasPiece && change.oldAccess != 0) disturb(CLASS_CHANGED);
-      } else if (!change.hasPiece || cutsPages(change)) {
+        spans.erase(objectOf(change.objectBefore).shownTree, change.offsetBefore, change.offsetBefore + (length - 1));
+        if (change.pieceNow && change.accessBefore != 0) disturb(CLASS_CHANGED);
+      } else if (!change.pieceNow || cutsPages(change)) {
         emitVa(
           removalsOf(SINK_VA),
           OP_VA_UNMAP,
           change.sink,
           change.start,
           length,
-          change.oldObject,
-          change.oldOffset,
+          change.objectBefore,
+          change.offsetBefore,
           0,
         );
-        if (change.hasPiece) disturb(CLASS_CHANGED);
+        if (change.pieceNow) disturb(CLASS_CHANGED);
       }
     }
   }
@@ -311,7 +313,7 @@ function planRemovals(): void {
 
 /** Whether what comes has smaller pages than what it replaces, which can only go as a whole then. */
 function cutsPages(change: Change): bool {
-  return objectOf(change.newObject).pageShift < objectOf(change.oldObject).pageShift;
+  return objectOf(change.objectNow).pageShift < objectOf(change.objectBefore).pageShift;
 }
 
 /** Commands for everything that comes. Returns 0 or a code. */
@@ -319,21 +321,21 @@ function planAdditions(): i32 {
   for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
     if (!ensureStep()) return 0;
     const change = changetype<Change>(changes.at(at));
-    if (!change.hasPiece) continue;
+    if (!change.pieceNow) continue;
     const length = lengthOf(change.start, change.last);
     let op = OP_VA_MAP;
     if (change.sameBytes) {
       op = OP_VA_PROTECT;
-    } else if (objectOf(change.newObject).kind == OBJECT_PRIVATE) {
+    } else if (objectOf(change.objectNow).kind == OBJECT_PRIVATE) {
       op = OP_VA_UNPARK;
-      const slot = objectOf(change.newObject).shownSlot;
-      shown.seek(slot, change.newOffset);
+      const tree = objectOf(change.objectNow).shownTree;
+      shown.seek(tree, change.offsetNow);
       const span = shown.span;
-      const newLast = change.newOffset + (length - 1);
-      if (span != null && span.start <= newLast && !sendHome(change.newObject, change.newOffset, newLast)) {
-        return fail(ERR_PRIVATE_TWICE, change.region + 1, change.newObject + 1, change.start);
+      const lastNow = change.offsetNow + (length - 1);
+      if (span != null && span.start <= lastNow && !sendHome(change.objectNow, change.offsetNow, lastNow)) {
+        return fail(ERR_PRIVATE_TWICE, change.region + 1, change.objectNow + 1, change.start);
       }
-      spans.put(slot, change.newOffset, newLast, change.start, change.sink, 0);
+      spans.put(tree, change.offsetNow, lastNow, change.start, change.sink, 0);
     }
     const command = emitVa(
       additionsOf(SINK_VA),
@@ -341,9 +343,9 @@ function planAdditions(): i32 {
       change.sink,
       change.start,
       length,
-      change.newObject,
-      change.newOffset,
-      change.newAccess,
+      change.objectNow,
+      change.offsetNow,
+      change.accessNow,
     );
     if (command.length == length) {
       command.region = change.region;

@@ -11,28 +11,31 @@ import { Span } from './node';
 import * as spans from './spans';
 import { CURSOR_SIZE, Cursor, drop } from './tree';
 
+/** A time: now, or when the transaction began. */
+export enum When {
+  Now,
+  Before,
+}
+
 /** The `b` of a stretch where no span was. */
 export const NOTHING: u32 = u32.MAX_VALUE;
 const SPAN_BYTES: u32 = offsetof<Span>();
 
-/** A note of one change of [start, last] in `tree`, followed by copies of the spans that the change took out. */
+/** A note of one change of [start, last] in `tree`: the span that is there now (b = NOTHING for none), followed by copies of the
+ *  spans that were there before. */
 @unmanaged
-export class Edit {
-  start: u64;
-  last: u64;
-  /** The values of the span that is there now; b = NOTHING for none. */
-  a: u64;
-  b: u32;
-  c: u32;
+export class Edit extends Span {
   tree: u32;
   /** Bytes of the copies behind it. */
-  taken: u32;
+  bytesBefore: u32;
 
-  get firstTaken(): usize {
+  /** Address of the first copy. */
+  get firstBefore(): usize {
     return changetype<usize>(this) + EDIT_BYTES;
   }
+  /** Address past the last copy. */
   get end(): usize {
-    return this.firstTaken + this.taken;
+    return this.firstBefore + this.bytesBefore;
   }
 }
 
@@ -43,28 +46,28 @@ const EDIT_BYTES: u32 = offsetof<Edit>();
 const entered: usize = memory.data(8, 8);
 /** The shadows (u32 each) that are not empty. */
 const filled = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-const then = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
-const now = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const shadow = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
+const live = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
 
 /** A tree's before tree: its root stands in the word behind the tree's own. */
 function beforeTreeOf(tree: usize): usize {
   return tree + 4;
 }
 
-/** Notes that [start, last] of the tree is one span now (b = NOTHING: none), and the spans that were taken out for
- *  it. Returns the edit's number for `editOf`; 0 when memory has run out. */
-export function noteEdit(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32, taken: Vector): u32 {
-  if (!notes.ensure(EDIT_BYTES + taken.length)) return 0;
-  const edit = changetype<Edit>(notes.extend(EDIT_BYTES + taken.length));
+/** Notes that [start, last] of the tree is one span now (b = NOTHING: none), and the spans that were there before, clipped to it.
+ *  Returns the edit's number for `editOf`; 0 when memory has run out. */
+export function noteEdit(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32, before: Vector): u32 {
+  if (!notes.ensure(EDIT_BYTES + before.length)) return 0;
+  const edit = changetype<Edit>(notes.extend(EDIT_BYTES + before.length));
   edit.start = start;
   edit.last = last;
   edit.a = a;
   edit.b = b;
   edit.c = c;
   edit.tree = <u32>tree;
-  edit.taken = taken.length;
-  copyWords(edit.firstTaken, taken.at(0), taken.length);
-  return notes.length - EDIT_BYTES - taken.length + 1;
+  edit.bytesBefore = before.length;
+  copyWords(edit.firstBefore, before.at(0), before.length);
+  return notes.length - EDIT_BYTES - before.length + 1;
 }
 
 export function editOf(number: u32): Edit {
@@ -90,7 +93,7 @@ export function enterNote(number: u32): bool {
   const before = beforeTreeOf(edit.tree);
   if (!filled.ensure(4)) return false;
   if (load<u32>(before) == 0) filled.push32(<u32>before);
-  for (let part = edit.firstTaken; part < edit.end; part += SPAN_BYTES) {
+  for (let part = edit.firstBefore; part < edit.end; part += SPAN_BYTES) {
     const span = changetype<Span>(part);
     if (!ensureStep()) return false;
     spans.fill(before, span.start, span.last, span.a, span.b, span.c);
@@ -116,53 +119,55 @@ export function isAsBefore(tree: usize): bool {
 
 /** A place in a tree as it is now, or as it was before (as far as notes were entered). */
 @unmanaged
-export class TimeCursor extends Cursor {
-  private treeThen: usize;
-  private mostThen: u64;
+export class TimeCursor<View> extends Cursor<View> {
+  /** The tree, where its shadow must be looked at too; else 0. */
+  private treeBefore: usize;
+  /** Address behind which nobody looks. */
+  private mostBefore: u64;
 
-  /** Goes to the first span with a byte in [at, last]; `former`: before, where a span may come in parts. */
-  find(tree: usize, at: u64, last: u64, former: bool): void {
-    this.mostThen = last;
-    if (!former || isAsBefore(tree)) {
-      this.treeThen = 0;
+  /** Goes to the first span with a byte in [at, last]. Before, a span may come in parts. */
+  find(tree: usize, at: u64, last: u64, when: When): void {
+    this.mostBefore = last;
+    if (when == When.Now || isAsBefore(tree)) {
+      this.treeBefore = 0;
       this.seek(tree, at);
     } else {
-      this.treeThen = tree;
-      this.findThen(at);
+      this.treeBefore = tree;
+      this.findBefore(at);
     }
   }
 
   /** Goes to the next span, or part of one. */
   advance(): void {
-    if (this.treeThen == 0) this.next();
-    else if (this.last < this.mostThen) this.findThen(this.last + 1);
+    if (this.treeBefore == 0) this.next();
+    else if (this.last < this.mostBefore) this.findBefore(this.last + 1);
     else this.span = null;
   }
 
-  private findThen(at: u64): void {
+  private findBefore(at: u64): void {
     this.span = null;
-    then.seek(beforeTreeOf(this.treeThen), at);
+    shadow.seek(beforeTreeOf(this.treeBefore), at);
     while (true) {
-      const old = then.span;
-      if (old != null && old.start <= at) {
-        if (old.b != NOTHING) {
-          this.standAt(old, old.start, old.last);
+      const before = shadow.span;
+      if (before != null && before.start <= at) {
+        if (before.b != NOTHING) {
+          this.standAt(before, before.start, before.last);
           return;
         }
-        if (old.last >= this.mostThen) return;
-        at = old.last + 1;
-        then.next();
+        if (before.last >= this.mostBefore) return;
+        at = before.last + 1;
+        shadow.next();
       } else {
         // Up to the next stretch of the shadow, the tree is as before.
-        const last = old != null ? old.start - 1 : LAST_BYTE;
-        now.seek(this.treeThen, at);
-        const span = now.span;
+        const last = before != null ? before.start - 1 : LAST_BYTE;
+        live.seek(this.treeBefore, at);
+        const span = live.span;
         if (span != null && span.start <= last) {
           this.standAt(span, max(at, span.start), min(last, span.last));
           return;
         }
-        if (old == null || old.start > this.mostThen) return;
-        at = old.start;
+        if (before == null || before.start > this.mostBefore) return;
+        at = before.start;
       }
     }
   }
@@ -173,10 +178,10 @@ export class TimeCursor extends Cursor {
     this.a = span.aAt(start);
     this.b = span.b;
     this.c = span.c;
-    this.span = this;
+    this.span = changetype<View>(this);
   }
 }
 
-/** Bytes of a TimeCursor: each lives in static memory, as `changetype<TimeCursor>(memory.data(TIME_CURSOR_SIZE,
- *  8))`. */
+/** Bytes of a TimeCursor: each lives in static memory, as
+ *  `changetype<TimeCursor<Span>>(memory.data(TIME_CURSOR_SIZE, 8))`. */
 export const TIME_CURSOR_SIZE: i32 = 64;

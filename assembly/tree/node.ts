@@ -25,11 +25,17 @@ export const FIRST_SHIFT: u32 = 6;
 export const NODE_SHIFT: u32 = 9;
 const NODE_SIZE: u32 = 1 << NODE_SHIFT;
 
-/** A stretch of addresses with three values. In trees whose spans may be cut, `a` counts up with the address. */
+/** A stretch of addresses. */
 @unmanaged
-export class Span {
+export class Stretch {
   start: u64;
   last: u64;
+}
+
+/** A stretch with three values; what they mean is said by views (see asked/views.ts). In trees whose spans may be cut, `a` counts
+ *  up with the address. */
+@unmanaged
+export class Span extends Stretch {
   a: u64;
   b: u32;
   c: u32;

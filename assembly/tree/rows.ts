@@ -24,7 +24,7 @@ export const rows: usize = memory.data(ROW_SIZE * ROW_CAPACITY, 8);
 /** Rows that the running read has filled. */
 export let rowCount: u32 = 0;
 
-const cursor = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const cursor = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
 
 /** Empties the buffer. */
 export function clearRows(): void {
@@ -51,8 +51,8 @@ export function newRow(): Row {
   return changetype<Row>(at);
 }
 
-/** A row for a span: id = b, flags = c, offset = a. Precondition: there is room. */
-export function spanRow(span: Span): void {
+/** Adds a row for a span: id = b, flags = c, offset = a. Precondition: there is room. */
+function addSpan(span: Span): void {
   const row = newRow();
   row.id = span.b;
   row.flags = span.c;
@@ -66,7 +66,7 @@ export function readSpans(tree: usize, from: u64, last: u64): u32 {
   clearRows();
   cursor.seek(tree, from);
   for (let span = cursor.span; span != null && span.start <= last && hasRoom(); span = cursor.span) {
-    spanRow(span);
+    addSpan(span);
     cursor.next();
   }
   return rowCount;

@@ -9,7 +9,7 @@ import { CURSOR_SIZE, Cursor, extendAt, insert, insertAt, remove, removeAt, touc
 
 const SPAN_BYTES: u32 = offsetof<Span>();
 
-const neighbours = changetype<Cursor>(memory.data(CURSOR_SIZE, 8));
+const neighbours = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
 
 /** Whether a span may be one with `right`, which begins behind its last byte: `a` counts on, and the rest is the
  *  same. */
@@ -186,11 +186,7 @@ function eraseInto(tree: usize, start: u64, last: u64, out: Vector | null): void
   }
 }
 
-/** Appends a copy of the part of the span that lies in [start, last]; false when memory has run out. */
-export function appendClipped(span: Span, start: u64, last: u64, out: Vector): bool {
-  return appendPart(span.start, span.last, span.a, span.b, span.c, start, last, out);
-}
-
+/** Appends a copy of the part of a span that lies in [start, last]; false when memory has run out. */
 function appendPart(spanStart: u64, spanLast: u64, a: u64, b: u32, c: u32, start: u64, last: u64, out: Vector): bool {
   if (!out.ensure(SPAN_BYTES)) return false;
   const part = changetype<Span>(out.extend(SPAN_BYTES));

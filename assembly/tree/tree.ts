@@ -297,11 +297,11 @@ function dropBelow(node: Node): void {
 
 // ---- Read ----------------------------------------------------------------------------------
 
-/** A place in a tree. Any change of that tree makes it stale: seek again. */
+/** A place in a tree whose spans are seen as `View`. Any change of that tree makes it stale: seek again. */
 @unmanaged
-export class Cursor extends Span {
+export class Cursor<View> extends Span {
   /** A copy of the span at this place (the cursor itself holds it); null past the end. */
-  span: Span | null;
+  span: View | null;
   private tree: usize;
   private leaf: Node;
   private position: u32;
@@ -351,11 +351,11 @@ export class Cursor extends Span {
     this.a = value.a;
     this.b = value.b;
     this.c = value.c;
-    this.span = this;
+    this.span = changetype<View>(this);
   }
 }
 
-/** Bytes of a Cursor: each lives in static memory, as `changetype<Cursor>(memory.data(CURSOR_SIZE, 8))`. */
+/** Bytes of a Cursor: each lives in static memory, as `changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8))`. */
 export const CURSOR_SIZE: i32 = 48;
 
 /** Appends to `out` the `b` (u32) of every span that has a byte in [start, last], in order; the spans may overlap

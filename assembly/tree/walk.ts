@@ -6,16 +6,16 @@
 //   walk    |left |both |right  |both |rgt|
 
 import { LAST_BYTE } from '../base/range';
-import { Span } from './node';
+import { Vector } from '../base/vector';
+import { Stretch } from './node';
 
+/** A walk over two lists of `Item`, a kind of Stretch. */
 @unmanaged
-export class Walk {
+export class Walk<Item extends Stretch> {
   private left: usize;
   private leftEnd: usize;
   private right: usize;
   private rightEnd: usize;
-  /** Bytes from one item of a list to the next. */
-  private stride: u32;
   private done: bool;
   /** First address that no segment has covered yet. */
   private at: u64;
@@ -23,15 +23,15 @@ export class Walk {
   /** The segment [start, last], and the span of each list that it lies in. */
   start: u64;
   last: u64;
-  inLeft: Span | null;
-  inRight: Span | null;
+  inLeft: Item | null;
+  inRight: Item | null;
 
-  begin(left: usize, leftEnd: usize, right: usize, rightEnd: usize, stride: u32): void {
-    this.left = left;
-    this.leftEnd = leftEnd;
-    this.right = right;
-    this.rightEnd = rightEnd;
-    this.stride = stride;
+  /** Begins with the lists, each from an offset in bytes on; they must not change until the walk has ended. */
+  begin(left: Vector, right: Vector, leftFrom: u32 = 0, rightFrom: u32 = 0): void {
+    this.left = left.at(leftFrom);
+    this.leftEnd = left.end;
+    this.right = right.at(rightFrom);
+    this.rightEnd = right.end;
     this.at = 0;
     this.done = false;
   }
@@ -40,10 +40,10 @@ export class Walk {
   next(): bool {
     if (this.done) return false;
     const at = this.at;
-    while (this.left < this.leftEnd && changetype<Span>(this.left).last < at) this.left += this.stride;
-    while (this.right < this.rightEnd && changetype<Span>(this.right).last < at) this.right += this.stride;
-    const left = this.left < this.leftEnd ? changetype<Span>(this.left) : null;
-    const right = this.right < this.rightEnd ? changetype<Span>(this.right) : null;
+    while (this.left < this.leftEnd && changetype<Item>(this.left).last < at) this.left += offsetof<Item>();
+    while (this.right < this.rightEnd && changetype<Item>(this.right).last < at) this.right += offsetof<Item>();
+    const left = this.left < this.leftEnd ? changetype<Item>(this.left) : null;
+    const right = this.right < this.rightEnd ? changetype<Item>(this.right) : null;
     if (left == null && right == null) return false;
     const leftStart = left != null ? max(left.start, at) : LAST_BYTE;
     const rightStart = right != null ? max(right.start, at) : LAST_BYTE;
@@ -75,5 +75,5 @@ export class Walk {
   }
 }
 
-/** Bytes of a Walk: each lives in static memory, as `changetype<Walk>(memory.data(WALK_SIZE, 8))`. */
+/** Bytes of a Walk: each lives in static memory, as `changetype<Walk<Span>>(memory.data(WALK_SIZE, 8))`. */
 export const WALK_SIZE: i32 = 64;

@@ -14,7 +14,7 @@
 import { copyWords } from '../base/bytes';
 import { allocate, ensureSmall, exhausted, passCeiling, release } from '../base/heap';
 import { VECTOR_SIZE, Vector } from '../base/vector';
-import { sinkWindows } from './touched';
+import { touchedSinks } from './touched';
 
 const KIND_MASK: u32 = 7;
 const PLAIN: u32 = 0;
@@ -33,7 +33,7 @@ class Savepoint {
   entries: u32;
   freed: u32;
   notes: u32;
-  windows: u32;
+  touched: u32;
   stamp: u64;
 }
 
@@ -69,7 +69,7 @@ export function savepoint(): bool {
   point.entries = entries.length;
   point.freed = freed.length;
   point.notes = notes.length;
-  point.windows = sinkWindows.length;
+  point.touched = touchedSinks.length;
   point.stamp = savepointStamp;
   savepointStamp = ++newestStamp;
   return true;
@@ -132,7 +132,7 @@ export function undo(): void {
   const start = point.entries;
   freed.shrink(freed.length - point.freed);
   notes.shrink(notes.length - point.notes);
-  sinkWindows.shrink(sinkWindows.length - point.windows);
+  touchedSinks.shrink(touchedSinks.length - point.touched);
   while (entries.length > start) {
     const info = load<u32>(entries.end - TRAILER);
     const size = entrySize(info);

@@ -16,7 +16,11 @@ struct Command {
   uint64_t gpa;
   uint64_t length;
   uint64_t offset;
-  uint32_t backing;
+  /// Object whose bytes the command is about, or VA space that it shows a part of: the kind of sink says which.
+  union {
+    uint32_t object;
+    uint32_t va;
+  };
   uint32_t access;
   uint32_t slot;
   uint32_t region;
@@ -27,7 +31,7 @@ struct Command {
 static_assert(sizeof(Command) == abi::COMMAND_SIZE && offsetof(Command, op) == abi::COMMAND_OP &&
               offsetof(Command, sink) == abi::COMMAND_SINK && offsetof(Command, gpa) == abi::COMMAND_GPA &&
               offsetof(Command, length) == abi::COMMAND_LENGTH && offsetof(Command, offset) == abi::COMMAND_OFFSET &&
-              offsetof(Command, backing) == abi::COMMAND_BACKING &&
+              offsetof(Command, object) == abi::COMMAND_OBJECT && offsetof(Command, va) == abi::COMMAND_VA &&
               offsetof(Command, access) == abi::COMMAND_ACCESS && offsetof(Command, slot) == abi::COMMAND_SLOT &&
               offsetof(Command, region) == abi::COMMAND_REGION &&
               offsetof(Command, offsetInRegion) == abi::COMMAND_OFFSET_IN_REGION);

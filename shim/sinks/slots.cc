@@ -7,8 +7,8 @@
 namespace membacking {
 
 Failure SlotSink::execute(const Command& command, const Targets& targets) {
-  const VaSink* va = targets.sinkOf<VaSink>(command.backing);
-  if (va == nullptr) return invalid("the backing is no VA space");
+  const VaSink* va = targets.sinkOf<VaSink>(command.va);
+  if (va == nullptr) return invalid("there is no VA space of this number");
   if (command.offset % kPageSize != 0) return invalid("the offset is not a whole page");
   if (!va->reservation()->mapping().contains(command.offset, command.length)) {
     return invalid("the range is not inside its VA space");

@@ -14,7 +14,7 @@ Use useOf(uint32_t access) {
 
 /// Finds an object for a command that gives `command.access` to what it shows.
 Failure findObject(const Command& command, const Targets& targets, Backing*& object) {
-  object = targets.object(command.backing);
+  object = targets.object(command.object);
   if (object == nullptr) return invalid("there is no such object");
   const bool isWrite = (command.access & abi::ACCESS_WRITE) != 0;
   return isWrite && !object->isWritable ? invalid("the object is read-only") : kDone;
@@ -22,7 +22,7 @@ Failure findObject(const Command& command, const Targets& targets, Backing*& obj
 
 /// Finds an object that is parked or unparked.
 Failure findPrivate(const Command& command, const Targets& targets, Backing*& object) {
-  object = targets.object(command.backing);
+  object = targets.object(command.object);
   if (object == nullptr) return invalid("there is no such object");
   if (object->isShared) return invalid("only private memory is parked");
   if (!object->home.contains(command.offset, command.length)) return invalid("the range is not inside the object");

@@ -31,7 +31,7 @@ export function encode(commands: readonly Command[]): ArrayBuffer {
     plan.setBigUint64(at + abi.COMMAND_GPA, BigInt.asUintN(64, BigInt(command.gpa ?? 0)), true);
     plan.setBigUint64(at + abi.COMMAND_LENGTH, BigInt.asUintN(64, BigInt(command.length ?? PAGE)), true);
     plan.setBigUint64(at + abi.COMMAND_OFFSET, BigInt.asUintN(64, BigInt(command.offset ?? 0)), true);
-    plan.setUint32(at + abi.COMMAND_BACKING, command.object ?? command.va ?? 0, true);
+    plan.setUint32(at + abi.COMMAND_OBJECT, command.object ?? command.va ?? 0, true);
     plan.setUint32(at + abi.COMMAND_ACCESS, command.access ?? READ_WRITE, true);
     plan.setUint32(at + abi.COMMAND_SLOT, command.slot ?? 0, true);
   }

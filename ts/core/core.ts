@@ -295,16 +295,15 @@ export class Core {
   command(index: number): Command {
     const at = this.planPointer() + index * abi.COMMAND_SIZE;
     const op = this.#u32(at + abi.COMMAND_OP);
-    const backing = this.#u32(at + abi.COMMAND_BACKING);
-    const kind = sinkKindOf(op);
+    const { shows } = sinkKindOf(op);
     return {
       op,
       sink: this.#u32(at + abi.COMMAND_SINK),
       gpa: this.#u64(at + abi.COMMAND_GPA),
       length: this.#u64(at + abi.COMMAND_LENGTH),
       offset: this.#u64(at + abi.COMMAND_OFFSET),
-      object: kind.backing === 'object' ? backing : undefined,
-      va: kind.backing === 'va' ? backing : undefined,
+      object: shows === 'object' ? this.#u32(at + abi.COMMAND_OBJECT) : undefined,
+      va: shows === 'va' ? this.#u32(at + abi.COMMAND_VA) : undefined,
       access: this.#u32(at + abi.COMMAND_ACCESS),
       slot: this.#u32(at + abi.COMMAND_SLOT),
       region: this.#u32(at + abi.COMMAND_REGION),

@@ -92,8 +92,8 @@ interface SinkKind {
   readonly number: number;
   /** Name that the text form of a plan has for each of its operations. */
   readonly operations: Readonly<Record<number, string>>;
-  /** Thing that `backing` of a command names, and that the command shows a part of. */
-  readonly backing: 'object' | 'va';
+  /** Thing that its commands show a part of, and name: a memory object, or a VA space. */
+  readonly shows: 'object' | 'va';
 }
 
 /** All kinds of sinks: a row each, in the order of their numbers. */
@@ -108,12 +108,12 @@ const SINK_KINDS: readonly SinkKind[] = [
       [abi.OP_VA_LIMIT]: 'va-limit',
       [abi.OP_VA_UNPARK]: 'va-unpark',
     },
-    backing: 'object',
+    shows: 'object',
   },
   {
     number: abi.SINK_PARTITION,
     operations: { [abi.OP_SLOT_ADD]: 'slot-add', [abi.OP_SLOT_DELETE]: 'slot-delete' },
-    backing: 'va',
+    shows: 'va',
   },
 ];
 
