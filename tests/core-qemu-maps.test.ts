@@ -104,7 +104,7 @@ function textOf({ start, last, id, offset, flags }: Row): string {
   return `${start}-${last} region ${id}+${offset} flags ${flags}`;
 }
 
-/** Without sinks: more memory slots than KVM has would be refused. */
+/** Operations on sinks, which are left out: more memory slots than KVM has would be refused. */
 const SINKS: readonly string[] = ['va', 'partition', 'attach'];
 
 function replayed(each: QemuCase, build: Build = 'release'): { machine: Machine; moment: Moment } {

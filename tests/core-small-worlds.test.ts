@@ -85,7 +85,7 @@ function isReason(refused: string, expected: Answer | ReadonlySet<string> | unde
   return expected instanceof Set && expected.has(refused);
 }
 
-/** From each arrangement to each other that is wished for, and back. */
+/** Visits every change: from each arrangement to each other that is wished for, and back. */
 function everyChange(
   t: ExecutionContext,
   world: SmallWorld,

@@ -14,7 +14,7 @@ type Capability = keyof typeof KVM_CAP;
 interface Machine {
   files?: Readonly<Record<string, string>>;
   folders?: Readonly<Record<string, readonly string[]>>;
-  /** By path, the code; '' for one that opens. Others are ENOENT. */
+  /** Codes of devices by path; '' for one that opens. Others are ENOENT. */
   devices?: Readonly<Record<string, string>>;
   answers?: Partial<ReturnType<MachineSource['ask']>>;
   addonError?: string;

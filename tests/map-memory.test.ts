@@ -538,7 +538,7 @@ test('after every step of random histories, every page of the VA space is what t
   t.deepEqual(footprint(), before);
 });
 
-/** For fast-check, which shrinks by what is thrown. */
+/** Compares states, and throws for fast-check, which shrinks by what is thrown. */
 function compare(found: readonly string[], expected: readonly string[]): void {
   for (const [page, line] of expected.entries()) {
     if (found[page] !== line) throw new Error(`page ${page} is ${found[page]}, and must be ${line}`);

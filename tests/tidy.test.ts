@@ -256,7 +256,7 @@ test('a file begins with a line that says what it is', (t) => {
   noMore(
     t,
     found.map(([path]) => path),
-    { shim: 12 },
+    { shim: 7 },
     'Begin it with a comment: its subject, and what it is for.',
   );
 });
@@ -264,21 +264,29 @@ test('a file begins with a line that says what it is', (t) => {
 test('comments end before column 121', (t) => {
   const comment = /^\s*(\/\/|\/?\*)/;
   const found = lines(within(CODE), /^.{121}/).filter((line) => comment.test(line.replace(/^.*?:\d+: /, '')));
-  noMore(t, found, { assembly: 70, shim: 30 }, 'Break the line: 120 columns at most.');
+  noMore(t, found, { assembly: 55, shim: 19 }, 'Break the line: 120 columns at most.');
 });
 
+/** Beginnings that make a reader look for the noun. */
+const NO_SUBJECT = new RegExp(
+  `^(The (same|others?|rest)|${[
+    'What Who Whom Whose Where Which When Why How Of In On At As For By From To With Inside Between Before After Until',
+    'Because It Its This That Those These They Them Same Such See Also Default Undefined Throws Precondition Told',
+  ]
+    .join(' ')
+    .replaceAll(' ', '|')})\\b`,
+);
+
 test('a doc begins with its subject', (t) => {
-  const empty =
-    /^(What|Who|Whom|Whose|Where|Which|When|Why|How|Of|In|On|At|As|It|Its|This|That|Those|These|They|Them|Same|Such|See|Also|The (same|other|others|rest))\b/;
   const found = within(CODE).flatMap(([path, text]) =>
     commentsOf(text)
-      .filter((comment) => comment.isDoc && empty.test(comment.text))
+      .filter((comment) => comment.isDoc && NO_SUBJECT.test(comment.text))
       .map((comment) => `${path}:${comment.line}: ${comment.text.slice(0, 80)}`),
   );
   noMore(
     t,
     found,
-    { assembly: 60, shim: 22 },
+    { assembly: 59, shim: 37 },
     'Begin with the noun (of a function: the verb): it is read alone, on hover, by people who have read nothing else.',
   );
 });
@@ -300,7 +308,7 @@ test('functions have six parameters at most', (t) => {
     .map(({ place, parameters }) => ({ place, count: withoutPairs(parameters).length }))
     .filter(({ count }) => count > 6)
     .map(({ place, count }) => `${place}: ${count} parameters`);
-  noMore(t, found, { assembly: 7 }, 'Hand over what belongs together as one thing. (A range counts as one.)');
+  noMore(t, found, { assembly: 6 }, 'Hand over what belongs together as one thing. (A range counts as one.)');
 });
 
 test('every export is used', (t) => {
@@ -317,7 +325,7 @@ test('every export is used', (t) => {
         .filter((name) => !namesOf(path).has(name) && !(namesOf(path).has('*') && isNamedElsewhere(path, name)))
         .map((name) => `${path}: ${name}`),
     );
-  noMore(t, found, { assembly: 10 }, 'Take `export` away, or all of it.');
+  noMore(t, found, { assembly: 9 }, 'Take `export` away, or all of it.');
 });
 
 /** Whether a file that imports all of `path` uses a name of it. Numbers of abi.ts are the shim's, too. */
@@ -331,7 +339,7 @@ function isNamedElsewhere(path: string, name: string): boolean {
 test('assertions stay', (t) => {
   /** Assertions that each part has at least; the builds that check themselves have those of the verifying files
    *  besides. */
-  const floor = { assembly: 18, ts: 19 };
+  const floor = { assembly: 18, ts: 20 };
   for (const [part, least] of Object.entries(floor)) {
     const files = within(new RegExp(`^${part}/(?!.*verify\\.ts$)`));
     const count = lines(files, /\bassert\(/).length;

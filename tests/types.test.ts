@@ -6,7 +6,7 @@ import { basename, join } from 'node:path';
 import test from 'ava';
 import { withUserFolder } from './support/user-folder.ts';
 
-/** Without the names of a browser, and with everything checked that is imported. */
+/** Options of a user's project: without the names of a browser, and with everything checked that is imported. */
 const PROJECT = {
   compilerOptions: {
     strict: true,

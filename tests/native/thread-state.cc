@@ -21,7 +21,7 @@ std::string hex(uint64_t value) {
   return text;
 }
 
-/// With no keys the instruction does not exist.
+/// Rights of protection keys; without keys the instruction does not exist.
 std::string rightsOfKeys(bool hasKeys) {
   if (!hasKeys) return "none";
   uint32_t low = 0;

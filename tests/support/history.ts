@@ -468,7 +468,7 @@ export class History {
     return { op: 'attach', id: this.#ids++, partition, space, va: place.va, ...range };
   }
 
-  /** Inside of a transaction nothing is refused; outside, the operation is one. */
+  /** Attempts an operation. Inside of a transaction nothing is refused; outside, the operation is one. */
   #attempt(operation: TraceOperation): void {
     const isAlone = this.#open.length === 0;
     if (isAlone) this.#do({ op: 'begin' });

@@ -56,7 +56,7 @@ const LARGEST = 8;
 
 export class Model {
   readonly #regions = new Map<number, Region>();
-  /** By object: of how many pages each of its own consists. One, if nothing is said. */
+  /** Pages of the model of which each page of an object consists, by object. One, if nothing is said. */
   readonly #pageSizes = new Map<number, number>();
 
   // ---- Changes. Preconditions: ids exist, and the change is legal ------------------------------
@@ -69,7 +69,7 @@ export class Model {
     this.#create(id, 'alias', size, flags, this.#get(target), targetOffset);
   }
 
-  /** Precondition: not placed, without children, and no alias shows it. */
+  /** Destroys a region. Precondition: not placed, without children, and no alias shows it. */
   destroy(id: number): void {
     this.#regions.delete(id);
   }

@@ -1,6 +1,6 @@
 // Randomness that can be had again: every test that uses it prints its seed.
 
-/** From the environment variable MEMBACKING_SEED, else always the same. */
+/** Seed, from the environment variable MEMBACKING_SEED, else always the same. */
 export const SEED = Number(process.env.MEMBACKING_SEED ?? 20240229);
 
 /** Effort, compared with usual: the environment variable MEMBACKING_EFFORT, else 1. The lab, a twentieth as fast, asks

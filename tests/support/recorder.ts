@@ -51,7 +51,7 @@ interface Attachment {
 interface VaSpace {
   readonly pages: number;
   readonly mapped: Map<number, Mapped>;
-  /** By page: what may be used of it. */
+  /** Limits by page: what may be used of it. */
   readonly limits: Map<number, number>;
 }
 
@@ -71,7 +71,7 @@ export class Recorder implements Executor {
   /** Commands that take back others may come in any order, and give slots their old numbers. */
   #takingBack = false;
   #order = Number.NEGATIVE_INFINITY;
-  /** By VA sink and page: what was there before the plan, and whether it was absent meanwhile. */
+  /** Pages by VA sink: what was there before the plan, and whether it was absent meanwhile. */
   readonly #touched = new Map<number, Map<number, Mapped | undefined>>();
   readonly #vaAbsent = new Map<number, Set<number>>();
   /** Slots that the plan has deleted. */
@@ -187,7 +187,7 @@ export class Recorder implements Executor {
     return lines;
   }
 
-  /** Throws if a private page is gone, is there twice, or is not what it was. */
+  /** Checks private contents. Throws if a private page is gone, is there twice, or is not what it was. */
   checkContents(): void {
     for (const [id, { isPrivate, pages, home }] of this.#objects) {
       if (!isPrivate) continue;

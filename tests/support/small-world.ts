@@ -82,7 +82,7 @@ export class SmallWorld {
   readonly #children: (readonly number[])[] = [];
   readonly #sizes: number[] = [];
   readonly #holes: number[] = [];
-  /** By the id of a container's child. */
+  /** Objects by the id of a container's child. */
   readonly #objectOf = new Map<number, number>();
   readonly #objects: (number | undefined)[] = [];
   #now: Arrangement = [];

@@ -46,7 +46,7 @@ export const got = (value: number) => `out 10 = ${value.toString(16)}`;
 export const wrote = (value: number) => `out 11 = ${value.toString(16)}`;
 
 interface VmSpec extends GuestMemoryOptions {
-  /** Default: 4 MiB of shared memory at 0. */
+  /** RAM of the guest. Default: 4 MiB of shared memory at 0. */
   ram?: RamOptions[];
 }
 

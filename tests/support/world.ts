@@ -205,7 +205,7 @@ export class World {
     return [...lines, ...this.recorder.lines()];
   }
 
-  /** Throws where a sink has something else than the core says. */
+  /** Checks sinks. Throws where one has something else than the core says. */
   checkSinks(): void {
     const { core, recorder } = this;
     for (const sink of recorder.vas()) {

@@ -46,7 +46,7 @@ class GuestWindow {
     this.#show(buffer, offset, length);
   }
 
-  /** From now on it shows nothing. */
+  /** Shuts it: from now on it shows nothing. */
   shut(): void {
     this.#show(NOTHING, 0, 0);
   }
@@ -138,7 +138,7 @@ class Chunks {
     }
   }
 
-  /** Precondition: the reservation is still open. */
+  /** Detaches all buffers. Precondition: the reservation is still open. */
   close(): void {
     for (const buffer of this.#buffers.values()) this.#reservation.detachView(buffer);
     this.#buffers.clear();
@@ -197,7 +197,7 @@ export class GuestWindows {
     }
   }
 
-  /** Precondition: the reservation is still open. */
+  /** Shuts all windows and detaches their buffers. Precondition: the reservation is still open. */
   close(): void {
     this.#shut(() => true);
     this.#chunks.close();

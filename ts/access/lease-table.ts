@@ -103,7 +103,7 @@ export class LeaseTable {
     return [...this.#held].some((lease) => lease.sink === sink);
   }
 
-  /** Throws LEASED where a range is about to change. */
+  /** Enters a lease. Throws LEASED where a range is about to change. */
   add(lease: HeldLease): void {
     for (const bar of this.#barred) if (isBroken(lease, bar)) throw aboutToChange(lease.gpa);
     assert(!this.#held.has(lease) && lease.start < lease.end, 'a lease is held once, and holds something');
@@ -133,7 +133,7 @@ export class LeaseTable {
     throw new LeaseConflict(this, [...broken], [...this.announced, ...changesOf(core, commands, () => true)]);
   }
 
-  /** Until the result is called, nobody gets a new lease that these would break. */
+  /** Bars new leases that the changes would break, until the result is called. */
   bar(changes: readonly Change[]): () => void {
     for (const change of changes) this.#barred.add(change);
     return () => {

@@ -52,8 +52,8 @@ export class Lease implements Disposable {
   #buffer: ArrayBuffer | undefined;
   #view: Uint8Array | undefined;
 
-  /** Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is about to change.
-   *  @internal */
+  /** Takes the lease. Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is
+   *  about to change. @internal */
   constructor(space: LeasedSpace, owner: object, facts: LeaseFacts) {
     validate.madeBy('GuestMemory.lock', facts);
     const { holder, mode, gpa, length } = facts;
@@ -110,7 +110,7 @@ export class Lease implements Disposable {
     this.release();
   }
 
-  /** For console.log and util.inspect. */
+  /** Text for console.log and util.inspect. */
   [inspect.custom](): string {
     return `lease of ${renderLease(this.#held)}${this.released ? ' (released)' : ''}`;
   }
@@ -129,7 +129,8 @@ function viewOf(reservation: Reservation, gpa: number, length: number): ArrayBuf
   return buffer;
 }
 
-/** Throws GUEST_ACCESS. Returns whether JavaScript may touch it: it is writable, and certainly stays there. */
+/** Checks that all of the range is mapped with enough access. Throws GUEST_ACCESS. Returns whether JavaScript may touch
+ *  it: it is writable, and certainly stays there. */
 function checkMapped({ context, id }: LeasedSpace, mode: LeaseMode, gpa: number, length: number): boolean {
   const { core, objects } = context;
   const last = gpa + length - 1;

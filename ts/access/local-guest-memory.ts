@@ -43,7 +43,7 @@ export class LocalGuestMemory implements GuestMemory {
     this.#facts = space.reservation.facts;
   }
 
-  /** From now on it is that of another VA space. @internal */
+  /** Turns to another VA space, whose memory it is from now on. @internal */
   use(space: LeasedSpace): void {
     this.#space = space;
     this.#readable = NO_WINDOW;
@@ -136,7 +136,7 @@ export class LocalGuestMemory implements GuestMemory {
     this.#space = undefined;
   }
 
-  /** For console.log and util.inspect. */
+  /** Text for console.log and util.inspect. */
   [inspect.custom](): string {
     return `memory of ${printable(this.#what)}${this.#space === undefined ? ' (closed)' : ''}`;
   }

@@ -9,7 +9,7 @@ export interface Stretch {
 }
 
 export class RangeIndex<Item extends Stretch> {
-  /** By the size of their cells. */
+  /** Items by the size of their cells, and by the cell's number. */
   readonly #levels = new Map<number, Map<number, Set<Item>>>();
 
   add(item: Item): void {
@@ -20,7 +20,7 @@ export class RangeIndex<Item extends Stretch> {
     cells.set(cell, (cells.get(cell) ?? new Set()).add(item));
   }
 
-  /** Precondition: it is there. */
+  /** Takes an item out. Precondition: it is there. */
   delete(item: Item): void {
     const size = cellSize(item);
     const cells = this.#levels.get(size)!;

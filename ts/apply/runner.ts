@@ -74,9 +74,9 @@ interface CommandFailure {
 
 export class PlanRunner {
   readonly #core: Core;
-  /** May throw: then nothing of the plan is executed, and nothing has happened. */
+  /** Admits a plan, or throws: then nothing of it is executed, and nothing has happened. */
   readonly #admit: PlanObserver;
-  /** By sink id. A sink without one (a replay's) is told nothing. */
+  /** Connections by sink id. A sink without one (a replay's) is told nothing. */
   readonly #connections = new Map<number, Connection>();
   /** The executor of every sink, while there is only one. */
   #only: Executor | undefined;

@@ -18,15 +18,15 @@ export interface MapContext {
   /** Whether no change is accepted any more. */
   readonly isBroken: boolean;
 
-  /** Throws CLOSED, POISONED. */
+  /** Checks that changes are accepted. Throws CLOSED, POISONED. */
   checkOpen(): void;
   /** Carries out one operation: in the transaction that is open, or in one of its own. */
   perform<Result>(operation: () => Result): Result;
   /** Carries out all of `body` or nothing. */
   transaction<Result>(body: () => Result): Result;
-  /** To be done if the innermost transaction comes to nothing. Precondition: one is open. */
+  /** Calls `undo` if the innermost transaction comes to nothing. Precondition: one is open. */
   onUndo(undo: () => void): void;
-  /** To be done when the outermost transaction has ended well. Precondition: one is open. */
+  /** Calls `done` when the outermost transaction has ended well. Precondition: one is open. */
   onDone(done: () => void): void;
   /** Enters something in a table, with the transaction that is open. */
   enter<Value>(table: Map<number, Value>, id: number, value: Value): void;

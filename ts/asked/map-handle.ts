@@ -23,7 +23,7 @@ export abstract class MapHandle extends Handle {
     return super.closed || this.context.closed;
   }
 
-  /** Inside a transaction: it is closed, unless that comes to nothing. Whatever is thrown when the transaction has
+  /** Closes it inside a transaction, unless that comes to nothing. Whatever is thrown when the transaction has
    *  happened, nobody reaches what gets its number next. */
   protected end(): void {
     this.setClosed(true);

@@ -92,7 +92,7 @@ export abstract class MemoryObject extends Handle {
 }
 
 export interface SharedMemoryOptions {
-  /** For people: in messages, in /proc. Default "memory". */
+  /** Name for people: in messages, in /proc. Default "memory". */
   readonly name?: string;
   /** Bytes of a hugetlb page, such as 2 MiB; without it, ordinary pages. */
   readonly hugePageSize?: number;
@@ -104,7 +104,7 @@ export interface FileMemoryOptions {
   readonly name?: string;
   /** Bytes that may be mapped from the file's start. Default: the whole file. */
   readonly size?: Address;
-  /** Default true: the descriptor must then be open for writing. */
+  /** Whether it may be mapped writable; default true: the descriptor must then be open for writing. */
   readonly writable?: boolean;
   /** Whether `size` may be more than the file has: what is behind its end is not there until it grows. Default
    *  false. */

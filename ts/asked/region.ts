@@ -116,7 +116,7 @@ export class Region extends MapHandle {
     });
   }
 
-  /** To another offset in its container; its rank among equals stays. Throws NOT_PLACED. */
+  /** Moves it to another offset in its container; its rank among equals stays. Throws NOT_PLACED. */
   move(offset: Address): void {
     this.checkOpen();
     const to = validate.address(offset, 'offset');
@@ -136,7 +136,7 @@ export class Region extends MapHandle {
     });
   }
 
-  /** Throws NOT_PLACED. */
+  /** Changes its priority: signed, 32 bits. Throws NOT_PLACED. */
   setPriority(priority: number): void {
     this.checkOpen();
     const level = validate.integer(priority, 'priority', -0x80000000, 0x7fffffff);
@@ -225,7 +225,7 @@ export class Region extends MapHandle {
     return new Set(rows.map((row) => objects.objectOf(row.id)));
   }
 
-  /** Throws PLACED while it is in a container, IN_USE while something refers to it. */
+  /** Destroys the region. Throws PLACED while it is in a container, IN_USE while something refers to it. */
   protected override release(): void {
     const { context, id } = this;
     context.perform(() => {
@@ -255,7 +255,7 @@ function pagesBehind(offset: Address, size: Address, name: string): Address {
   throw validate.invalid(`objectOffset ${formatHex(offset)} is past the end of "${name}", at ${formatHex(size)}`);
 }
 
-/** Throws INVALID_ARGUMENT. */
+/** Checks flags, and gives those that are said. Throws INVALID_ARGUMENT. */
 function checkedFlags(flags: RegionFlags): RegionFlags {
   const given = validate.options(flags, FLAG_NAMES, 'setFlags');
   const { readonly, nonvolatile, enabled } = given;

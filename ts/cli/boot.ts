@@ -35,7 +35,7 @@ Examples:
 `;
 
 const TIME_UP = 124;
-/** After so long without a word it is said that the guest still runs. */
+/** Milliseconds without a word after which it is said that the guest still runs. */
 const SILENT_MS = 10_000;
 const FIRMWARE = ['/usr/share/seabios/bios-256k.bin', '/usr/share/qemu/bios-256k.bin', '/usr/share/seabios/bios.bin'];
 const MIB = 0x10_0000;

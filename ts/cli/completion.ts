@@ -132,7 +132,7 @@ function fishScript(commands: readonly Completed[]): string {
     .join('');
 }
 
-/** For all three shells alike. */
+/** Quotes a text, for all three shells alike. */
 function quoted(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }

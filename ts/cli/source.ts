@@ -15,7 +15,7 @@ interface ReplayFileOptions extends Pick<TraceReplayOptions, 'onPlan'> {
   readonly onHeader?: (header: TraceHeader) => void;
   /** Whether an operation is carried out; all are, without it. */
   readonly wanted?: (operation: TraceOperation) => boolean;
-  /** After every some hundred operations, with how many there were: to print what has come up. */
+  /** Listener that is told of every some hundred operations: to print what has come up. */
   readonly onBatch?: (operations: readonly TraceOperation[]) => Promise<void>;
 }
 

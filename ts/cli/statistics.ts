@@ -25,7 +25,7 @@ export class ReplayStatistics {
   readonly #operationsBy = new Map<string, number>();
   readonly #commandsBy = new Map<string, number>();
   readonly #disturbances = new Map<string, number>();
-  /** By the partition's name. */
+  /** Counts of slots by the partition's name. */
   readonly #slots = new Map<string, SlotCount>();
 
   addOperations(operations: readonly TraceOperation[]): void {

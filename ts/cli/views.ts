@@ -13,7 +13,7 @@ export const ALL_OPTION = { all: { type: 'boolean' } } as const;
 
 export const ALL_HELP = `views of any size; without it, more than ${MAX_VIEW_RANGES} ranges are refused`;
 
-/** Throws VIEW_TOO_LARGE with the file and the way out. */
+/** Checks that the views can be shown. Throws VIEW_TOO_LARGE with the file and the way out. */
 export function checkViews(file: string, replay: TraceReplay): void {
   try {
     replay.checkViews();

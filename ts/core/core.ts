@@ -52,7 +52,7 @@ interface SinkPlace {
   readonly partition?: number;
   /** The VA space whose HVAs it uses. */
   readonly va?: number;
-  /** Added to a GPA of the address space to give the sink's own. Default 0. */
+  /** Offset that is added to a GPA of the address space to give the sink's own. Default 0. */
   readonly offset?: Address;
   /** The last address of its own that it can be given. */
   readonly last: Address;
@@ -110,7 +110,7 @@ const NAMES = [
 type Exports = Readonly<Record<(typeof NAMES)[number], Export>>;
 
 export interface CoreOptions {
-  /** Default `layered`. */
+  /** Policy for overlaps. Default `layered`. */
   readonly policy?: 'layered' | 'nested';
   /** Bytes that the core's memory may grow to. Default: 4 GiB - 64 KiB. */
   readonly maxMemory?: number;
@@ -245,8 +245,8 @@ export class Core {
   adopt(): void {
     this.#check(this.#wasm.adopt());
   }
-  /** Only the first `done` commands were; of the next one, what ANSWER_* says. Returns how many commands take them
-   *  back. Throws NO_MEMORY: then no change is accepted any more. */
+  /** Rolls the state back. Of the plan, the first `done` commands were carried out; of the next one, what ANSWER_*
+   *  says. Returns how many commands take them back. Throws NO_MEMORY: then no change is accepted any more. */
   unwind(done: number, answer: number, moved: Address): number {
     const result = this.#wasm.unwind(done, answer, low(moved), high(moved));
     if (result < 0) this.#isPoisoned = true;
@@ -260,7 +260,7 @@ export class Core {
   get isBroken(): boolean {
     return this.#isPoisoned || this.#trap !== undefined;
   }
-  /** For `restore`. Precondition: no transaction is open, no plan is pending. */
+  /** All that the core knows, for `restore`. Precondition: no transaction is open, no plan is pending. */
   save(): CoreState {
     this.#assertIdle();
     return { memory: new Uint8Array(this.memory.buffer.slice(0)), globals: this.#globals.map(({ value }) => value) };
@@ -400,7 +400,7 @@ export class Core {
   detach(sink: number): void {
     this.#check(this.#wasm.sinkDetach(sink));
   }
-  /** Precondition: length > 0. */
+  /** Leaves of the access to a range of a sink only `access` (ACCESS_*). Precondition: length > 0. */
   protect(sink: number, start: Address, length: Address, access: number): void {
     const last = lastOf(start, length);
     this.#check(this.#wasm.protect(sink, low(start), high(start), low(last), high(last), access));

@@ -40,7 +40,7 @@ export type BuildErrorCode =
   | 'RAM_OVERLAP'
   /** Past the highest address. */
   | 'RAM_TOO_LARGE'
-  /** Not enough below 1 MiB and from there on for legacy x86. */
+  /** RAM is not enough below 1 MiB, and from there on, for legacy x86. */
   | 'RAM_TOO_LOW'
   /** The VTL0 alias map does not lie above all RAM. */
   | 'ALIAS_MAP_MISFIT'
@@ -70,7 +70,7 @@ export type ErrorCode =
   | BuildErrorCode
   /** A partition could not be attached. `cause` says why. */
   | 'ATTACH_FAILED'
-  /** No piece of RAM can be switched by itself there. */
+  /** RAM has no piece there that can be switched by itself. */
   | 'NOT_CONTROLLABLE'
   /** Memory that cannot be given back now: `details.reason` says why. */
   | 'NOT_DISCARDABLE'
@@ -107,7 +107,7 @@ export type ErrorCode =
   | 'INVALID_ARGUMENT'
   /** The system refused. `cause` is its error. */
   | 'SYSTEM'
-  /** There is no addon for this machine. */
+  /** The addon is missing: this package has none for this machine. */
   | 'NATIVE_MISSING'
   /** Guest memory that is not there, or may not be written. */
   | 'GUEST_ACCESS'

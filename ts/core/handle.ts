@@ -40,7 +40,7 @@ export abstract class Handle implements Disposable {
     this.close();
   }
 
-  /** For console.log and util.inspect: the text form; within something else, only what it is. */
+  /** Text for console.log and util.inspect: the text form; within something else, only what it is. */
   [inspect.custom](depth: number | null, options: { readonly depth?: number | null }): string {
     if (this.closed) return `${printable(this.what)} (closed)`;
     return depth === options.depth ? this.text().map(printable).join('\n') : printable(this.what);
@@ -57,7 +57,7 @@ export abstract class Handle implements Disposable {
     if (this.#closed) throw new MembackingError('CLOSED', `${this.what} is closed`);
   }
 
-  /** For handles whose making or closing is undone with a transaction. @internal */
+  /** Says whether it is closed, for handles whose making or closing is undone with a transaction. @internal */
   setClosed(closed: boolean): void {
     this.#closed = closed;
   }

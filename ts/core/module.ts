@@ -34,7 +34,7 @@ async function fetched(url: URL): Promise<ArrayBuffer> {
   return response.arrayBuffer();
 }
 
-/** Throws CORE_MISSING. @internal */
+/** Compiled module of a build of the core. Throws CORE_MISSING. @internal */
 export function coreModule(build: Build): WebAssembly.Module {
   let module = modules.get(build);
   if (module === undefined) {

@@ -47,7 +47,7 @@ function quoted(names: Map<number, string>, id: number | undefined, kind: string
   return name === undefined ? `${kind} ${id ?? ''}`.trim() : `"${name}"`;
 }
 
-/** Said of a change that is made while another one is carried out. */
+/** Message about a change that is made while another one is carried out. */
 export const PLAN_PENDING = 'a change of the memory map is being carried out: make this one when that one has returned';
 
 /** Rules of which kinds of regions something can be done to. */

@@ -39,7 +39,7 @@ export type Width = 1 | 2 | 4 | 8;
 export interface Reservation extends Handle {
   readonly base: bigint;
   readonly size: bigint;
-  /** For `Reservation.fromToken` in another thread of this process, while this handle is open: 64 random bits. */
+  /** Token for `Reservation.fromToken` in another thread of this process, while this handle is open: 64 random bits. */
   readonly token: bigint;
   /** Facts of the last access beside its result: FACT_LOW, FACT_HIGH, FACT_GPA. The same array each time. */
   readonly facts: Float64Array;
@@ -71,8 +71,8 @@ export interface Reservation extends Handle {
   /** The memory itself, up to 4 GiB, as long as nobody detaches it. The caller sees to it that all of the range is
    * mapped, readable and writable until detachView: touching what is not there ends the process. */
   view(gpa: U64, length: U64): ArrayBuffer;
-  /** From now on nobody reaches the memory through this view. ERR_DETACHED when it is detached already: unless
-   * detachView did that, the view was transferred, and its memory cannot be taken back from who has it now. */
+  /** Detaches a view: nobody reaches the memory through it any more. ERR_DETACHED when it is detached already: unless
+   *  detachView did that, the view was transferred, and its memory can be reached through another buffer. */
   detachView(view: ArrayBuffer): void;
 }
 
@@ -168,7 +168,7 @@ export interface Vm extends Handle {
 
 /** A vCPU. One thread at a time runs it or reads its registers: another gets ERR_VCPU_RUNNING. */
 export interface Vcpu extends Handle {
-  /** For `Vcpu.fromToken` in another thread of this process, while any handle is open: 64 random bits. */
+  /** Token for `Vcpu.fromToken` in another thread of this process, while any handle is open: 64 random bits. */
   readonly token: bigint;
   /** Facts of the last exit: see VcpuExit. */
   readonly exchange: ArrayBuffer;
@@ -180,7 +180,7 @@ export interface Vcpu extends Handle {
   finish(): number;
   /** Runs as `run` does, on a thread of its own. */
   runAsync(): Promise<number>;
-  /** From any thread: the run that is going on, or else the next, ends with KVM_EXIT.INTR. */
+  /** Ends the run that is going on, or else the next, with KVM_EXIT.INTR. May be called from any thread. */
   kick(): void;
   /** struct kvm_regs as bytes: see getRegisters. */
   readRegisters(into: Uint8Array): void;
@@ -190,7 +190,7 @@ export interface Vcpu extends Handle {
   writeSpecialRegisters(from: Uint8Array): void;
   /** Entries of CPUID as bytes: see decodeCpuid. */
   readCpuid(): Uint8Array;
-  /** Before the first run. */
+  /** Sets what CPUID answers. To be called before the first run. */
   writeCpuid(entries: Uint8Array): void;
 }
 

@@ -76,7 +76,7 @@ class Node implements Stretch {
     return upper;
   }
 
-  /** Precondition: it is there. */
+  /** Takes an item out. Precondition: it is there. */
   delete(item: Stretch): void {
     const { items, height } = this;
     const at = this.behind(item) - 1;
@@ -116,7 +116,7 @@ export class RangeTree<Item extends Stretch> {
     this.#size++;
   }
 
-  /** Precondition: it is there. */
+  /** Takes an item out. Precondition: it is there. */
   delete(item: Item): void {
     this.#root.delete(item);
     this.#size--;

@@ -20,7 +20,7 @@ export class UndoList {
     this.#marks.push(this.#undo.length);
   }
 
-  /** To be done if the innermost transaction comes to nothing. Precondition: one is open. */
+  /** Adds a step back, taken if the innermost transaction comes to nothing. Precondition: one is open. */
   add(undo: Undo): void {
     assert(this.depth > 0, 'only what a transaction does can be undone');
     this.#undo.push(undo);

@@ -22,21 +22,21 @@ function mustBe(name: string, what: string, value: unknown): MembackingError {
   return invalid(`${name} must be ${what}, not ${shown(value)}`);
 }
 
-/** From 0 to 2^64 - 1. */
+/** Checks an address: 0 to 2^64 - 1. Throws INVALID_ARGUMENT. */
 export function address(value: unknown, name: string): Address {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
   if (typeof value === 'bigint' && value >= 0n && value < WHOLE_SPACE) return toAddress(value);
   throw mustBe(name, 'a safe integer or a bigint from 0 to 2^64 - 1', value);
 }
 
-/** From 0 to 2^64. */
+/** Checks a size in bytes: 0 to 2^64. Throws INVALID_ARGUMENT. */
 export function size(value: unknown, name: string): Address {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
   if (typeof value === 'bigint' && value >= 0n && value <= WHOLE_SPACE) return toAddress(value);
   throw mustBe(name, 'a safe integer or a bigint from 0 to 2^64', value);
 }
 
-/** From 1 to 2^64. */
+/** Checks a length in bytes: 1 to 2^64. Throws INVALID_ARGUMENT. */
 export function length(value: unknown, name: string): Address {
   const checked = size(value, name);
   if (checked === 0) throw mustBe(name, 'at least 1', value);
@@ -113,7 +113,8 @@ function isGone(empty: Uint8Array): boolean {
   }
 }
 
-/** For classes whose constructors are not for callers: refuses where there is nothing of what the maker hands over. */
+/** Refuses `new` for classes whose constructors are not for callers: where there is nothing of what the maker hands
+ *  over. Throws INVALID_ARGUMENT. */
 export function madeBy(maker: string, given: unknown): void {
   if (given === undefined) throw invalid(`this is made by ${maker}, not with new`);
 }

@@ -23,7 +23,7 @@ interface Memory {
 /** The trust level that partitions run at. */
 interface Level {
   readonly vtl: Vtl;
-  /** Inside the transaction that attached it. Throws EXECUTE_CONTROL. */
+  /** Enters a partition, inside the transaction that attached it. Throws EXECUTE_CONTROL. */
   enter(partition: AttachedPartition): void;
 }
 
@@ -59,7 +59,7 @@ export class AttachedPartition extends Handle {
   }
 }
 
-/** Throws PartitionAttachError. */
+/** Attaches a partition to the guest's memory at a trust level. Throws PartitionAttachError. */
 export function attach(memory: Memory, partition: KvmPartition | Partition, level: Level): AttachedPartition {
   const { vtl } = level;
   const { map, space, va, aliasMap, slotBudget } = memory;

@@ -22,7 +22,7 @@ export interface GuestMemoryOptions {
   readonly x86LegacySupport?: boolean;
   /** Keeps all RAM resident, for devices that reach it past the CPU. Default false. */
   readonly pinMappings?: boolean;
-  /** Default `layered`. */
+  /** Policy for overlaps of regions. Default `layered`. */
   readonly policy?: Policy;
   /** Slots that each partition may be given at most. Default: what its hypervisor has. */
   readonly slotBudget?: number;
@@ -38,7 +38,7 @@ const OPTIONS = [
 ] as const;
 const DEFAULT_MAX_ADDRESS = 2 ** 40 - 1;
 
-/** Made once, filled with RAM, built as often as one likes. */
+/** Builder of a guest's memory: made once, filled with RAM, built as often as one likes. */
 export class GuestMemoryBuilder {
   readonly #limits: RamLimits;
   readonly #slotBudget: number | undefined;

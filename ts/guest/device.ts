@@ -17,7 +17,7 @@ export const HOLE_POLICIES = ['exit', 'zero'] as const;
 export type HolePolicy = (typeof HOLE_POLICIES)[number];
 
 export interface DeviceRegionOptions {
-  /** Default `exit`. */
+  /** Policy for what nothing is mapped in. Default `exit`. */
   readonly holes?: HolePolicy;
   /** Signed; RAM is at 255, and hides devices of a lower priority. Default 0. */
   readonly priority?: number;

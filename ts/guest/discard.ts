@@ -51,7 +51,7 @@ export async function discardWhenFree(
   return freed;
 }
 
-/** Throws LEASED, NOT_DISCARDABLE. */
+/** Pieces of RAM in a range that may be discarded. Throws LEASED, NOT_DISCARDABLE. */
 function checkedPieces({ map, va, store }: Memory, range: GpaRange, levels: readonly VtlState[]): Piece[] {
   const { core, leases, objects } = map.context;
   const start = range.gpa;

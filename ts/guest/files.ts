@@ -111,7 +111,7 @@ export class FileTable {
     });
   }
 
-  /** Precondition: the map is closed. */
+  /** Closes all objects. Precondition: the map is closed. */
   close(): void {
     for (const [object, key] of this.#keys) this.#close(object, key);
   }

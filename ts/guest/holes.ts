@@ -14,7 +14,7 @@ export class Zeroes {
   /** Memory of zeroes in order of size; the largest is what is shown from now on. */
   readonly #tiles: SharedMemory[] = [];
 
-  /** For a region of `length` bytes. Throws SYSTEM. */
+  /** Zeroes for a region of `length` bytes. Throws SYSTEM. */
   constructor(length: number, name: string) {
     this.#name = name;
     this.fit(length);

@@ -36,7 +36,7 @@ function joined(pieces: readonly RamPiece[]): RamPiece[] {
   return all;
 }
 
-/** Throws MemoryBuildError: HUGE_PAGE_SIZE. */
+/** Checks that pieces of RAM can consist of huge pages. Throws MemoryBuildError: HUGE_PAGE_SIZE. */
 export function checkHugePages(pageSize: number, pieces: readonly RamPiece[]): void {
   validate.integer(pageSize, 'hugePageSize', 1, Number.MAX_SAFE_INTEGER);
   if (!existsSync(poolOf(pageSize))) {
@@ -47,7 +47,8 @@ export function checkHugePages(pageSize: number, pieces: readonly RamPiece[]): v
   checkWholePages(pageSize, pieces);
 }
 
-/** Precondition: there is a pool of such pages. Throws MemoryBuildError: HUGE_PAGES_MISSING. */
+/** Checks that a pool has pages enough. Precondition: there is a pool of such pages. Throws MemoryBuildError:
+ *  HUGE_PAGES_MISSING. */
 export function checkPool(pageSize: number, bytes: Address): void {
   const pool = poolOf(pageSize);
   const needed = Number(BigInt(bytes) / BigInt(pageSize));

@@ -41,7 +41,7 @@ export interface GuestMemoryFacts {
     readonly name: string;
     readonly vtl: Vtl;
     readonly slots: number;
-    /** Because memory could not be taken away from it: it gets no slots any more. */
+    /** Whether it was shut down, because memory could not be taken away from it: it gets no slots any more. */
     readonly isShutDown: boolean;
   }[];
   readonly protections: readonly {

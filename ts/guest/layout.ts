@@ -58,7 +58,7 @@ export function cutRam(ranges: readonly GpaRange[], x86: boolean, maxAddress: Ad
   return pieces;
 }
 
-/** Throws MemoryBuildError: RAM_OVERLAP. */
+/** Checks that ranges do not overlap. Throws MemoryBuildError: RAM_OVERLAP. */
 export function checkDisjoint(ranges: readonly GpaRange[]): void {
   const sorted = [...ranges].sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
   for (let i = 1; i < sorted.length; i++) {

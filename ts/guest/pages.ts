@@ -13,19 +13,20 @@ import type { RamSpec } from './ram-options.ts';
 export interface PrefetchOptions {
   /** Gives up: before anything is done, or between chunks. */
   readonly signal?: AbortSignal;
-  /** Told after each chunk: bytes that are resident now, and that are to be. */
+  /** Listener that is told after each chunk: bytes that are resident now, and that are to be. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
 const OVERCOMMIT = '/proc/sys/vm/overcommit_memory';
-/** No more private memory than there is. */
+/** Value of OVERCOMMIT: no more private memory than there is. */
 const NEVER = '2';
 
 const CHUNK = 64 * 2 ** 20;
 /** Calls that run at once: as many as Node.js has threads for, unless it is told otherwise. */
 const AT_ONCE = 4;
 
-/** Throws MemoryBuildError: NUMA_NODE_ABSENT, HUGE_PAGES_OFF, OPTION_MISFIT. */
+/** Tells the system how RAM is to be backed. Throws MemoryBuildError: NUMA_NODE_ABSENT, HUGE_PAGES_OFF,
+ *  OPTION_MISFIT. */
 export function advise(object: MemoryObject, spec: RamSpec): void {
   const { numaNode, transparentHugePages, noReserve, prefetch } = spec;
   const { name } = object;
@@ -54,13 +55,13 @@ export function advise(object: MemoryObject, spec: RamSpec): void {
   throw new MemoryBuildError('HUGE_PAGES_OFF', message, { name });
 }
 
-/** Throws MemoryBuildError: PIN_REFUSED. */
+/** Keeps all of an object in memory. Throws MemoryBuildError: PIN_REFUSED. */
 export function pin(object: MemoryObject): void {
   const what = `RAM "${object.name}" cannot be pinned (RLIMIT_MEMLOCK must allow that much)`;
   refusing({ ENOMEM: 'PIN_REFUSED', EPERM: 'PIN_REFUSED', EAGAIN: 'PIN_REFUSED' }, what, () => backingOf(object).pin());
 }
 
-/** Throws INVALID_ARGUMENT, and ABORTED where it was given up already. */
+/** Checks options of prefetching. Throws INVALID_ARGUMENT, and ABORTED where it was given up already. */
 export function checkedPrefetch(options: PrefetchOptions | undefined, name: string): PrefetchOptions {
   const given = validate.options(options, ['signal', 'onProgress'], name);
   if (given.signal !== undefined) validate.instance(AbortSignal, given.signal, 'signal');

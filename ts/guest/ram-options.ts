@@ -5,12 +5,12 @@ import { BACKING_KINDS, type RamBacking } from './backing.ts';
 import type { GpaRange } from './layout.ts';
 
 export interface RamOptions {
-  /** For people, and what a handed-over backing finds its memory by. Default: the first of "ram", "ram1", … that no
-   *  other RAM has. */
+  /** Name for people, by which a handed-over backing finds its memory, too. Default: the first of "ram", "ram1", … that
+   *  no other RAM has. */
   readonly name?: string;
   /** Ranges in the order in which the backing's bytes fill them. Whole pages. */
   readonly ranges: readonly GpaRange[];
-  /** Default: new shared memory. `shared` and `private` are short for `{ kind }`. */
+  /** Backing of the RAM. Default: new shared memory. `shared` and `private` are short for `{ kind }`. */
   readonly backing?: RamBacking | 'shared' | 'private';
   /** Asks the system to back it with huge pages as it sees fit. Default false. */
   readonly transparentHugePages?: boolean;
@@ -23,7 +23,7 @@ export interface RamOptions {
 }
 
 export interface RamSpec {
-  /** Undefined: to be found when it is built. */
+  /** Name; undefined: to be found when it is built. */
   readonly name: string | undefined;
   readonly ranges: readonly GpaRange[];
   readonly backing: RamBacking;
@@ -40,7 +40,7 @@ const OPTIONS = [
 const SHORT_KINDS = ['shared', 'private'] as const;
 const MAX_NODE = 1023;
 
-/** Throws INVALID_ARGUMENT. What does not fit is found when it is built. */
+/** Checks options of RAM. Throws INVALID_ARGUMENT. What does not fit is found when it is built. */
 export function checkedRam(options: RamOptions): RamSpec {
   const given = validate.options(options, OPTIONS, 'addRam');
   if (!Array.isArray(given.ranges) || given.ranges.length === 0) {

@@ -52,7 +52,7 @@ export class RamStore {
   readonly #blocks = new Set<RamBlock>();
   /** RAM that is being prefetched. */
   readonly #coming = new Set<Opened>();
-  /** Told of RAM that is placed, inside the transaction that does it. */
+  /** Listener that is told of RAM that is placed, inside the transaction that does it. */
   onPlaced: (block: RamBlock) => void = () => {};
   /** All their pieces in order of GPA. */
   #pieces: readonly RamRegion[] = [];
@@ -171,7 +171,7 @@ export class RamStore {
     return inBuildErrors(() => this.#map.transaction(() => opened.map((each) => this.#place(each))));
   }
 
-  /** Inside a transaction. */
+  /** Places RAM, inside a transaction. */
   #place({ spec, name, ranges, cut, object }: Opened): RamBlock {
     if (this.#limits.pinMappings) pin(object);
     // Undone last: the map has then let go of it.
@@ -197,7 +197,7 @@ export class RamStore {
     });
   }
 
-  /** Precondition: the map is closed. */
+  /** Closes the memory of all RAM. Precondition: the map is closed. */
   close(): void {
     for (const { object } of this.#blocks) object.close();
   }
@@ -213,7 +213,7 @@ export class RamStore {
   }
 }
 
-/** Throws MemoryBuildError where RAM cannot lie like this. */
+/** Checks that RAM can lie as it is to. Throws MemoryBuildError where it cannot. */
 export function checkLayout(specs: readonly RamSpec[], { maxAddress, x86LegacySupport, aliasMap }: RamLimits): void {
   const all = specs.flatMap(({ ranges }) => ranges);
   checkDisjoint(all);

@@ -6,7 +6,7 @@ import type { MemorySlot, Partition } from '../sinks/partition.ts';
 
 export interface RecordingPartitionOptions {
   readonly name?: string;
-  /** Default 509. */
+  /** Slots that it can have. Default 509. */
   readonly slotLimit?: number;
   /** Bytes. Default: any number. */
   readonly largestSlot?: Address;
@@ -18,7 +18,7 @@ export type RecordedEvent =
   | ({ readonly event: 'add' | 'delete' } & MemorySlot)
   | { readonly event: 'pause' | 'resume' };
 
-/** For tests of monitors: what a real partition would have been told, in order. */
+/** A partition for tests of monitors: it records what a real one would have been told, in order. */
 export class RecordingPartition implements Partition {
   readonly name: string;
   readonly slotLimit: number;

@@ -22,7 +22,7 @@ export class SharedMemoryBacking extends Handle {
     this.#memories = memories;
   }
 
-  /** From descriptors of another process; they are duplicated. Throws SYSTEM. */
+  /** Makes a backing of descriptors of another process; they are duplicated. Throws SYSTEM. */
   static fromParts(parts: readonly SharedMemoryPart[]): SharedMemoryBacking {
     if (!Array.isArray(parts)) throw validate.invalid('the parts must be a list');
     const memories = new Map<string, SharedMemory>();

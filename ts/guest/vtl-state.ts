@@ -73,7 +73,7 @@ export class VtlState {
     });
   }
 
-  /** Inside the transaction that attached it. Throws EXECUTE_CONTROL. */
+  /** Enters a partition, inside the transaction that attached it. Throws EXECUTE_CONTROL. */
   enter(partition: AttachedPartition): void {
     for (const attachment of partition.attachments) {
       for (const protection of this.protections) {
@@ -88,7 +88,7 @@ export class VtlState {
     });
   }
 
-  /** Throws PRIVATE_TWICE for RAM that it cannot see. */
+  /** Checks that the level can see RAM. Throws PRIVATE_TWICE. */
   checkRam({ ranges, backing }: RamSpec): void {
     if (this.#va === undefined || !isPrivate(backing)) return;
     const gpa = ranges[0]!.gpa;
@@ -96,7 +96,7 @@ export class VtlState {
     throw new MembackingError('PRIVATE_TWICE', message, { details: { gpa } });
   }
 
-  /** Inside the transaction that takes RAM away: its protections go too. */
+  /** Forgets protections of RAM, inside the transaction that takes it away. */
   forget({ ranges }: RamBlock): void {
     for (const range of ranges) {
       if (this.isProtected(range)) this.protect(range, 'rwx', {});
@@ -191,7 +191,7 @@ function nearestAccess({ partition }: Attachment, access: number): number {
   return access | abi.ACCESS_EXECUTE;
 }
 
-/** Throws EXECUTE_CONTROL. */
+/** Checks that a partition can be kept from executing where that is asked. Throws EXECUTE_CONTROL. */
 function checkExpressible(attachment: Attachment, { start, access, nearest }: VtlProtection): void {
   const possible = nearestAccess(attachment, access);
   if (possible === access || nearest) return;

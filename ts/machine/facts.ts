@@ -32,7 +32,7 @@ export interface MachineFacts {
 
 export interface Used {
   readonly used: number;
-  /** Undefined: there is none. */
+  /** Most that may be used; undefined: any number. */
   readonly limit?: number;
 }
 
@@ -105,7 +105,7 @@ function answersOf(source: MachineSource): MachineAnswers | Error {
 
 // ---- What calls show ---------------------------------------------------------------------------
 
-/** By bit, as linux/userfaultfd.h has them. */
+/** Features by bit, as linux/userfaultfd.h has them. */
 const UFFD_FEATURES = [
   ...['PAGEFAULT_FLAG_WP', 'EVENT_FORK', 'EVENT_REMAP', 'EVENT_REMOVE', 'MISSING_HUGETLBFS', 'MISSING_SHMEM'],
   ...['EVENT_UNMAP', 'SIGBUS', 'THREAD_ID', 'MINOR_HUGETLBFS', 'MINOR_SHMEM', 'EXACT_ADDRESS'],

@@ -37,7 +37,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   readonly runner: PlanRunner;
   readonly events: PlanEvents;
   readonly recorder: TraceRecorder | undefined;
-  /** By the core's number. One that was closed stays as long as it may be visible: to the end of the transaction. */
+  /** Regions by the core's number. One that was closed stays as long as it may be visible: to the end of the
+   *  transaction. */
   readonly regions = new Map<number, Region>();
   readonly spaces = new Map<number, AddressSpace>();
   readonly objects = new ObjectTable(this);
@@ -54,11 +55,11 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   /** Handles that the system gave for the map: closed in this order, should nobody close the map. */
   readonly #holdings = new Set<Holding>();
   readonly #stopWatching: Action;
-  /** Made with the first sink of this machine: without one, the addon is not needed. */
+  /** Executor of this machine's sinks, made with the first: without one, the addon is not needed. */
   #native: NativeExecutor | undefined;
   /** Steps of open transactions outside the core. The outermost is open until its plan is carried out. */
   readonly #undo = new UndoList();
-  /** To be done when the outermost transaction has ended well. */
+  /** Actions that follow when the outermost transaction has ended well. */
   #after: Action[] = [];
   #closed = false;
   /** Whether the outermost transaction is being ended: from its plan's making until all is in order again. */
@@ -114,7 +115,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     return this.#broken !== undefined || this.core.isBroken;
   }
 
-  /** Throws CLOSED; POISONED where it is not known any more what there is. */
+  /** Checks that changes are accepted. Throws CLOSED; POISONED where it is not known any more what there is. */
   checkOpen(): void {
     if (this.#closed) throw new MembackingError('CLOSED', 'the memory map is closed');
     if (this.#broken !== undefined) throw broken(this.#broken.cause);
@@ -244,12 +245,12 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     }
   }
 
-  /** To be done if the innermost transaction comes to nothing. Precondition: one is open. */
+  /** Calls `undo` if the innermost transaction comes to nothing. Precondition: one is open. */
   onUndo(undo: Action): void {
     this.#undo.add(undo);
   }
 
-  /** To be done when the outermost transaction has ended well. Precondition: one is open. */
+  /** Calls `done` when the outermost transaction has ended well. Precondition: one is open. */
   onDone(done: Action): void {
     this.#after.push(done);
     // Undone in reverse: it is the last one then.

@@ -79,7 +79,7 @@ export interface AttachOptions {
   readonly space: AddressSpace;
   /** The VA space of that address space whose host addresses the slots use. */
   readonly va: VaSpace;
-  /** Added to every GPA. Default 0. */
+  /** Offset that is added to every GPA to give the partition's own. Default 0. */
   readonly gpaOffset?: Address;
   /** The highest GPA of the partition that this attachment may use. Default: any. */
   readonly lastGpa?: Address;

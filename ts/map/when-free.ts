@@ -105,7 +105,7 @@ class Keeping {
     });
   }
 
-  /** Inside a transaction: the guest sees it again. */
+  /** Gives the guest its access back, inside a transaction. */
   readonly giveBack = (): void => {
     for (const part of this.#withheld) giveBack(this.#context, part);
     this.#context.onDone(() => {

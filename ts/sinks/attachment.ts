@@ -21,7 +21,7 @@ export interface AttachmentContext extends SinkContext {
   readonly partitions: PartitionTable;
 }
 
-/** Throws INVALID_ARGUMENT, and CLOSED for one that is closed. */
+/** Checks a partition that is to be attached. Throws INVALID_ARGUMENT, and CLOSED for one that is closed. */
 export function checkedPartition(partition: unknown, context: AttachmentContext): KvmPartition | Partition {
   if (partition instanceof KvmPartition) {
     partition.checkAttachable(context);
@@ -41,7 +41,7 @@ export function checkedPartition(partition: unknown, context: AttachmentContext)
   return partition as Partition;
 }
 
-/** Throws INVALID_ARGUMENT. */
+/** Checks the largest slot that a partition says it can have. Throws INVALID_ARGUMENT. */
 function checkLargestSlot(bytes: Address): void {
   if (validate.size(bytes, 'largestSlot') >= abi.PAGE_SIZE) return;
   throw validate.invalid(`largestSlot must be at least a page of 0x1000 bytes, not ${formatHex(bytes)}`);
@@ -74,7 +74,7 @@ export class Attachment extends Sink {
   readonly partition: KvmPartition | Partition;
   readonly space: AddressSpace;
   readonly va: VaSpace;
-  /** Added to a GPA of the address space to give the partition's own. */
+  /** Offset that is added to a GPA of the address space to give the partition's own. */
   readonly gpaOffset: Address;
   /** Ranges that are kept from it for now. */
   #withheld: readonly Withheld[] = [];
@@ -131,7 +131,8 @@ export class Attachment extends Sink {
     return renderSlots(this.context.core, this.id, this.context.names);
   }
 
-  /** Inside a transaction: it has no more access there until `giveBack`, whatever is protected. @internal */
+  /** Withholds a range, inside a transaction: the partition has no more access there until `giveBack`, whatever is
+   *  protected. @internal */
   withhold(part: Withheld): void {
     const asked = this.#withheld.length === 0 ? protectionsOf(this.context.core, this.id) : this.#asked;
     this.#keep([...this.#withheld, part], asked);

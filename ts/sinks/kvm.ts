@@ -70,7 +70,8 @@ export class KvmPartition extends Handle implements PartitionFacts {
     this.slotLimit = vm.slotLimit;
   }
 
-  /** Throws SYSTEM: ENOENT where there is no KVM, EACCES where this user may not use it. */
+  /** Opens KVM and makes a virtual machine. Throws SYSTEM: ENOENT where there is no KVM, EACCES where this user may not
+   *  use it. */
   static open(options?: { readonly name?: string }): KvmPartition {
     const { name = 'kvm' } = validate.options(options, ['name'], 'KvmPartition.open');
     const checkedName = validate.text(name, 'name');
@@ -192,7 +193,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
 
 /** A virtual processor. Only one thread at a time runs it; another gets VCPU_RUNNING. */
 export class Vcpu extends Handle {
-  /** Undefined for one that another thread made. */
+  /** Number of the vCPU; undefined for one that another thread made. */
   readonly id: number | undefined;
   /** Facts of the last exit, read in place; data to answer it with goes there too. */
   readonly exit: VcpuExit;
@@ -221,7 +222,7 @@ export class Vcpu extends Handle {
     return this.id === undefined ? 'the vCPU of another thread' : `vCPU ${this.id}`;
   }
 
-  /** For `Vcpu.fromToken` in another thread of this process, to which it can be posted. Nobody guesses it. */
+  /** Token for `Vcpu.fromToken` in another thread of this process, to which it can be posted. Nobody guesses it. */
   get token(): bigint {
     this.checkOpen();
     return this.#vcpu.token;
@@ -259,7 +260,7 @@ export class Vcpu extends Handle {
     return systemError(this.what, () => this.#vcpu.finish());
   }
 
-  /** From any thread: the run that is going on, or else the next one, ends as `kicked`. */
+  /** Ends the run that is going on, or else the next one, as `kicked`. May be called from any thread. */
   kick(): void {
     this.checkOpen();
     this.#vcpu.kick();

@@ -61,7 +61,7 @@ export abstract class Sink extends MapHandle {
     this.context.perform(() => this.setAccess(start, bytes, left));
   }
 
-  /** Inside a transaction. */
+  /** Sets what access is left of a range, inside a transaction. */
   protected setAccess(start: Address, length: Address, access: Access): void {
     this.context.core.protect(this.id, start, length, accessNumber(access));
     this.context.recorder?.record({ op: 'protect', sink: this.id, start, length, access });

@@ -62,8 +62,8 @@ export class VaSpace extends Sink {
     return `VA space "${this.name}"`;
   }
 
-  /** For `WorkerGuestMemory.fromToken` in another thread of this process, to which it can be posted. Nobody guesses
-   *  it; who has it reads and writes whatever this VA space shows. */
+  /** Token for `WorkerGuestMemory.fromToken` in another thread of this process, to which it can be posted. Nobody
+   *  guesses it; who has it reads and writes whatever this VA space shows. */
   get token(): bigint {
     this.checkOpen();
     return this.#memory.reservation.token;

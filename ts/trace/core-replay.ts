@@ -35,7 +35,7 @@ import { Replayer, type TraceIds } from './replay.ts';
 export interface TraceReplayOptions {
   /** Policy that the trace's header says. Default `layered`. */
   readonly policy?: Policy;
-  /** Told of every plan that has commands, as it is made. The plan is good until `onPlan` returns. */
+  /** Listener that is told of every plan that has commands, as it is made. The plan is good until `onPlan` returns. */
   readonly onPlan?: (plan: TracePlan) => void;
 }
 
@@ -182,8 +182,8 @@ export class TraceReplay {
     return renderFlatViews(this.#core, this.#replayer.live('space'), this.#names);
   }
 
-  /** Throws VIEW_TOO_LARGE where the open address spaces together show more than `limit` ranges: a few lines of aliases
-   *  of aliases show any number. `Infinity` refuses none. */
+  /** Checks that flat views can be handed out. Throws VIEW_TOO_LARGE where the open address spaces together show more
+   *  than `limit` ranges: a few lines of aliases of aliases show any number. `Infinity` refuses none. */
   checkViews(limit = MAX_VIEW_RANGES): void {
     let left = limit;
     for (const space of this.#replayer.live('space')) left = this.#checkRanges(space, limit, left);

@@ -17,7 +17,7 @@ import { OPERATIONS, type OperationRow, rowOf, type TraceOperation } from './ope
 export const TRACE_VERSION = 1;
 export interface TraceHeader {
   readonly version: typeof TRACE_VERSION;
-  /** Default `layered`. */
+  /** Policy for overlaps. Default `layered`. */
   readonly policy: Policy;
 }
 

@@ -66,7 +66,7 @@ interface Written {
 export interface OperationRow<F extends Fields = Fields> {
   readonly fields: F;
   readonly written: readonly Written[];
-  /** Throws what the core throws; the operation then has not happened. */
+  /** Replays the operation. Throws what the core throws; the operation then has not happened. */
   replay(operation: ValuesOf<F> & { readonly op: string }, target: ReplayTarget): void;
   /** Whether it begins or ends a transaction, where others are part of one. */
   readonly isBoundary: boolean;

@@ -1,4 +1,4 @@
-// From the bytes of a trace to its operations, holding one chunk and one unfinished line at a time.
+// Reading traces: from their bytes to their operations, holding one chunk and one unfinished line at a time.
 
 import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';

@@ -12,12 +12,12 @@ export interface TraceOutput {
 }
 
 export class TraceRecorder {
-  /** Undefined when the recording has ended. */
+  /** Output of the lines; undefined when the recording has ended. */
   #output: TraceOutput | undefined;
   /** Lines of the transactions that are open. */
   #lines: string[] = [];
 
-  /** Throws what `write` throws. */
+  /** Writes the header. Throws what `write` throws. */
   constructor(output: TraceOutput, policy: Policy) {
     this.#output = output;
     output.write(`${formatHeader({ version: 1, policy })}\n`);

@@ -15,7 +15,7 @@ import {
   type TraceOperation,
 } from './operations.ts';
 
-/** Told of what a trace makes outside the core, before the transaction that it is made in ends. */
+/** Listeners that are told of what a trace makes outside the core, before the transaction that it is made in ends. */
 type ReplayHooks = {
   readonly [Op in 'space' | 'object' | 'va' | 'attach']?: (made: number, operation: OperationOf<Op>) => void;
 };
@@ -96,7 +96,7 @@ export class Replayer implements ReplayTarget {
     return this.#ids[table].entries();
   }
 
-  /** For `restore`. Precondition of both: no transaction is open. */
+  /** Ids as they are, for `restore`. Precondition of both: no transaction is open. */
   save(): TraceIds {
     return copied(this.#ids);
   }

@@ -44,7 +44,7 @@ interface Literal {
   readonly last: number;
 }
 
-/** Precondition: at least four characters, ASCII. */
+/** Literal made of a text. Precondition: at least four characters, ASCII. */
 function literal(text: string): Literal {
   const view = new DataView(new TextEncoder().encode(text).buffer);
   const words = Uint32Array.from({ length: text.length >> 2 }, (_, i) => view.getUint32(i * 4, true));

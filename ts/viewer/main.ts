@@ -164,7 +164,7 @@ class Page {
     );
   }
 
-  /** To a step that was asked for by hand. */
+  /** Goes to a step that was asked for by hand. */
   #goTo(step: number): void {
     this.#play(false);
     this.#view.goTo(step);

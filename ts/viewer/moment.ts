@@ -13,7 +13,7 @@ export interface Moment {
 /** A layer, in a row below all that hide a part of it. */
 interface StackedLayer extends TraceLayer, Span {
   readonly row: number;
-  /** Ascending. */
+  /** Spans that are visible, ascending. */
   readonly visible: readonly Span[];
 }
 

@@ -204,7 +204,7 @@ class Picture {
     }
   }
 
-  /** Undefined where nothing of it is in the picture. */
+  /** Box of a span; undefined where nothing of it is in the picture. */
   #box({ start, end }: Span, y: number, height: number): Box | undefined {
     const { width } = this.#options;
     const left = Math.max(0, this.#x(start));

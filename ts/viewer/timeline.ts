@@ -30,7 +30,7 @@ const NO_PLAN = 0;
 const SPARSE = 2048;
 const MOST_SPARSE = 32;
 const MOST_BYTES = 128 * 2 ** 20;
-/** Between two of them, so many more are kept where somebody goes back step by step. */
+/** Moments that are kept between two others, where somebody goes back step by step. */
 const DENSE = 16;
 
 interface Kept {
@@ -44,7 +44,7 @@ export class Timeline {
   readonly #ends: number[] = [0];
   readonly #kinds: number[] = [NO_PLAN];
   readonly #replay: TraceReplay;
-  /** For looking elsewhere. */
+  /** Replay for looking elsewhere than at the current step. */
   readonly #scout: TraceReplay;
   #sparse: Kept[] = [];
   #spacing = SPARSE;

@@ -129,7 +129,7 @@ export class View {
     return from <= place && place <= to ? place : (from + to) / 2;
   }
 
-  /** By a part of what is to be seen. */
+  /** Pans by a part of what is to be seen. */
   pan(part: number): void {
     const { from, to } = this.#viewport;
     this.#moveTo(from + part * (to - from), to - from);
@@ -221,7 +221,7 @@ export class View {
 
   // ---- Drawing -----------------------------------------------------------------------------------
 
-  /** Before the next frame. */
+  /** Draws, before the next frame. */
   draw(): void {
     if (this.#isDrawing) return;
     this.#isDrawing = true;

@@ -3,7 +3,7 @@
 
 import type { PortBus } from './ports.ts';
 
-/** No update is in progress; 24 hours; the battery is good. */
+/** Status registers: no update is in progress; 24 hours; the battery is good. */
 const STATUS: Readonly<Record<number, number>> = { 10: 0x26, 11: 0x02, 13: 0x80 };
 const KIB = 1024;
 const MIB = 1024 * KIB;

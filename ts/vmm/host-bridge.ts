@@ -30,7 +30,8 @@ export const SEGMENTS: readonly Segment[] = [
   })),
 ];
 
-/** By the two bits of a segment: bit 0, reads are of RAM; bit 1, writes are to RAM. Else they go to what lies below. */
+/** Visibility by the two bits of a segment: bit 0, reads are of RAM; bit 1, writes are to RAM. Else they go to what
+ *  lies below. */
 const VISIBILITIES: readonly RamVisibility[] = ['unmapped', 'read-only', 'unmapped', 'read-write'];
 const WRITE_ONLY = 2;
 

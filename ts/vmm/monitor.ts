@@ -88,8 +88,8 @@ export class Monitor {
   /** Request of a device or of `stop`, to be met before the vCPU goes on. */
   #wanted: 'reset' | Stop | undefined;
 
-  /** Throws MembackingError: INVALID_ARGUMENT for options out of range or a kernel that cannot be started, SYSTEM
-   *  where there is no memory or no KVM. */
+  /** Makes the machine. Throws MembackingError: INVALID_ARGUMENT for options out of range or a kernel that cannot be
+   *  started, SYSTEM where there is no memory or no KVM. */
   constructor(options: MonitorOptions) {
     const { memory: bytes = DEFAULT_MEMORY, start, disk, files = {} } = checked(options);
     this.#options = options;

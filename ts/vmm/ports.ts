@@ -20,7 +20,7 @@ const OPEN_BUS = 0xff;
 export class PortBus {
   #claims: PortClaim[] = [];
 
-  /** From now on the device answers at `count` ports from `first` on, where nobody else did before. */
+  /** Claims `count` ports from `first` on, where nobody else has: the device answers there from now on. */
   claim(first: number, count: number, device: PortDevice): PortClaim {
     const claim = { first, count, device };
     this.#claims.push(claim);

@@ -17,7 +17,7 @@ export interface DiskImage {
   readonly size: number;
   /** `into` is zeroed. */
   read(offset: number, into: Uint8Array): void;
-  /** Absent for what cannot be written. */
+  /** Writes `from` at `offset`. Absent for an image that cannot be written. */
   write?(offset: number, from: Uint8Array): void;
 }
 

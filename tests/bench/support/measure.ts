@@ -6,7 +6,7 @@ import type { Bound, Row, Speed } from './rows.ts';
 
 /** One side of a comparison. */
 export interface Side {
-  /** Not timed: comes before each turn. */
+  /** Prepares a turn, and is not timed. */
   prepare?(): void;
   run(): void | Promise<void>;
 }
@@ -20,7 +20,7 @@ interface Comparison {
   readonly goals?: readonly Bound[];
   /** Shows the figures as operations a second. */
   readonly isRate?: boolean;
-  /** For turns that are long. Default 25. */
+  /** Least pairs of turns, for turns that are long. Default 25. */
   readonly leastPairs?: number;
 }
 

@@ -62,7 +62,7 @@ export interface Seen {
 export class Guest {
   readonly #vcpu: Vcpu;
 
-  /** Precondition: `guestImage` is in the guest's memory. */
+  /** Makes the vCPU. Precondition: `guestImage` is in the guest's memory. */
   constructor(partition: KvmPartition) {
     this.#vcpu = partition.createVcpu(0);
     const flat = { base: 0n, limit: 0xffffffff, present: 1, dpl: 3, s: 1, g: 1, avl: 0, unusable: 0 };

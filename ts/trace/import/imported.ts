@@ -6,7 +6,7 @@ export type ImportedKind = (typeof IMPORTED_KINDS)[number];
 export interface ImportedRegion {
   /** Position in the list. */
   readonly id: number;
-  /** Not unique. */
+  /** Name; not unique. */
   readonly name: string;
   readonly kind: ImportedKind;
   readonly priority: number;
@@ -17,7 +17,7 @@ export interface ImportedRegion {
   readonly enabled: boolean;
   readonly readonly: boolean;
   readonly nonvolatile: boolean;
-  /** Strongest first. */
+  /** Children by their number, strongest first. */
   readonly children: readonly number[];
   readonly parent: number | undefined;
   /** Target of an alias, and the offset in it of the alias's first byte. */

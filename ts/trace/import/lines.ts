@@ -8,9 +8,9 @@ export const MAX_LINE = 4096;
 const MAX_REGIONS = 100_000;
 
 export interface TextLine {
-  /** From 1. */
+  /** Number of the line, from 1. */
   readonly number: number;
-  /** Without its end, quotation marks and terminal codes; tabs are spaces. */
+  /** Text without its end, quotation marks and terminal codes; tabs are spaces. */
   readonly text: string;
 }
 
@@ -44,7 +44,7 @@ export class RegionCount {
     this.#file = file;
   }
 
-  /** Throws IMPORT_TEXT where there are more than a map may have. */
+  /** Adds a line. Throws IMPORT_TEXT where there are more than a map may have. */
   add(line: TextLine): void {
     if (++this.#count > MAX_REGIONS) throw textError(this.#file, line, `more than ${MAX_REGIONS} regions`);
   }

@@ -14,7 +14,7 @@ import { looksLikeMtree } from './mtree-text.ts';
 import { parseQemuMap } from './qemu-json.ts';
 
 export interface MapFile {
-  /** For messages, and for the map's name if the text gives none. */
+  /** Name for messages, and for the map if the text gives none. */
   readonly name: string;
   readonly text: string;
 }

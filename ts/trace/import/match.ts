@@ -12,9 +12,9 @@ const SAME_SIZE: Criterion = (r) => `${r.size}`;
 const ANY: Criterion = () => '';
 
 /**
- * For each region of `next` the region of `last` that it is, if any. Regions keep their identity only if nothing about
- * them changed that cannot be changed in place: what an alias shows, the size of a region that shows itself.
- * Of views, those match that have an address space in common, by name.
+ * Matches each region of `next` with the region of `last` that it is, if any. Regions keep their identity only if
+ * nothing about them changed that cannot be changed in place: what an alias shows, the size of a region that shows
+ * itself. Of views, those match that have an address space in common, by name.
  */
 export function matchRegions(last: ImportedMap, next: ImportedMap): Map<ImportedRegion, ImportedRegion> {
   const matcher = new Matcher(last, next);

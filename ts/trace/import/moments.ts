@@ -23,7 +23,7 @@ export interface Moment {
   readonly end: number;
   /** The maps taken at this moment. */
   readonly maps: readonly ImportedMap[];
-  /** For each map: the ids in the trace of its regions, by their position, and of each view's address spaces. */
+  /** Ids for each map: in the trace, of its regions, by their position, and of each view's address spaces. */
   readonly ids: readonly { readonly regions: readonly number[]; readonly spaces: readonly (readonly number[])[] }[];
 }
 
@@ -172,12 +172,12 @@ class Track {
     return this.#map as ImportedMap;
   }
 
-  /** By position in the last map. */
+  /** Ids of regions by position in the last map. */
   regionIds(): number[] {
     return this.map.regions.map((region) => this.#id(region));
   }
 
-  /** By view of the last map. */
+  /** Ids of address spaces by view of the last map. */
   spaceIds(): number[][] {
     return this.#spaces.map((spaces) => spaces.map(({ id }) => id));
   }

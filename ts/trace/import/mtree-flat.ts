@@ -6,7 +6,8 @@ import type { FlatRow, FlatSection } from './mtree-text.ts';
 /** Regions that show the rows of flat views. */
 export class FlatBuilder {
   readonly #regions: BuiltRegion[];
-  /** By name, type, and what tells regions of one name apart: for i/o where its byte 0 would be. */
+  /** Regions seen so far, by name, type, and what tells regions of one name apart: for i/o where its byte 0 would
+   *  be. */
   readonly #seen = new Map<string, BuiltRegion>();
   /** Names of what is seen as anything but ROM: ROM of that name is RAM that is seen read-only. */
   readonly #writable: ReadonlySet<string>;

@@ -280,7 +280,8 @@ function stepOf(sections: readonly TreeSection[]): number {
   return step === Number.POSITIVE_INFINITY ? 2 : step;
 }
 
-/** Strongest first: QEMU prints the priority; of equal ones in one place the stronger first, and else does not say. */
+/** Siblings in order, strongest first: QEMU prints the priority; of equal ones in one place the stronger first, and
+ *  else does not say. */
 function inOrder(siblings: readonly Node[]): Node[] {
   return siblings
     .map((node, index) => ({ node, index }))

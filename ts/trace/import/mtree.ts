@@ -132,7 +132,7 @@ class Importer {
     return views.map(({ root }) => flatViewOf(regions, root, this.#budget));
   }
 
-  /** Undefined, and a note, where the tree is too large for it. */
+  /** Result of an action; undefined, and a note, where the tree is too large for it. */
   #attempt<Result>(action: () => Result): Result | undefined {
     try {
       return action();
