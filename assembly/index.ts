@@ -204,6 +204,13 @@ export function partitionDestroy(id: u32): i32 {
   if (refused != 0) return refused;
   return end(partitions.isAlive(id) ? partition.destroyPartition(id) : fail(ERR_BAD_ID, id + 1));
 }
+/** Says whether the hypervisor keeps pages of the partition's own addresses for itself. */
+export function partitionKeep(id: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32, isKept: u32): i32 {
+  const refused = plan.beginOperation();
+  if (refused != 0) return refused;
+  if (!partitions.isAlive(id)) return end(fail(ERR_BAD_ID, id + 1));
+  return end(partition.keepPages(id, join64(startLow, startHigh), join64(lastLow, lastHigh), isKept != 0));
+}
 /** See `attachSink`. */
 export function sinkAttach(
   kind: u32,
@@ -254,6 +261,12 @@ export function shutDown(id: u32): i32 {
   if (refused != 0) return refused;
   const owner = sinkOf(id).partition;
   return end(owner != 0 ? slots.shutDownPartition(owner - 1) : fail(ERR_BAD_KIND, 0, id + 1));
+}
+/** 1 if the hypervisor keeps the page for itself that an attachment would show at a GPA of its address space, else 0. */
+export function isKept(id: u32, gpaLow: u32, gpaHigh: u32): i32 {
+  const owner = sinks.isAlive(id) ? sinkOf(id).partition : 0;
+  if (owner == 0) return fail(ERR_BAD_ID, id + 1);
+  return partition.isKept(sinkOf(id), join64(gpaLow, gpaHigh)) ? 1 : 0;
 }
 /** 1 if the partition of an attachment is shut down, else 0. */
 export function isDown(id: u32): i32 {

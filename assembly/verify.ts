@@ -171,6 +171,7 @@ function verifyUsers(id: u32): void {
 
 function verifyPartition(id: u32): void {
   const partition = partitionOf(id);
+  verifyTree(partition.keptTree, JOINED);
   let taken: u32 = 0;
   let lowestFree = partition.slotLimit;
   for (let slot: u32 = 0; slot < partition.slotLimit; ++slot) {

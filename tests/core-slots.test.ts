@@ -97,7 +97,49 @@ for (const build of BUILDS) {
   });
 }
 
+/** Changes one after the other, and the slots after each of them, beginning with RAM of 16 pages at 0. */
+const KEPT: readonly (readonly [change: string, slots: readonly string[]])[] = [
+  ['keep vm 4000 2000', ['0-3fff ram+0 rwx', '6000-ffff ram+6000 rwx']],
+  ['keep vm 0 1000', ['1000-3fff ram+1000 rwx', '6000-ffff ram+6000 rwx']],
+  ['keep vm f000 5000', ['1000-3fff ram+1000 rwx', '6000-efff ram+6000 rwx']],
+  ['give-back vm 5000 1000', ['1000-3fff ram+1000 rwx', '5000-efff ram+5000 rwx']],
+  ['resize ram to 18000', ['1000-3fff ram+1000 rwx', '5000-efff ram+5000 rwx', '14000-17fff ram+14000 rwx']],
+  ['give-back vm 0 all', ['0-17fff ram+0 rwx']],
+];
+
+for (const build of BUILDS) {
+  test(`${build}: pages that the hypervisor keeps have no slots, of any attachment of the partition`, (t) => {
+    const world = worldWith(build, 'vm 509')
+      .change('detach vtl0')
+      .change('attach low of vm to memory through va end fffffffffff')
+      .change('attach high of vm to memory through va at 100000000000')
+      .change('ram ram 10000\nobject memory 20000\nmap ram 0 10000 memory 0\nplace ram in system');
+    const pieces = world.pieces('va');
+    world.change('keep vm 4000 2000');
+    t.deepEqual(places(world, 'low'), ['0-3fff ram+0 rwx', '6000-ffff ram+6000 rwx']);
+    t.deepEqual(places(world, 'high'), ['0-ffff ram+0 rwx'], 'its GPAs are others');
+    world.change('keep vm 100000008000 1000');
+    t.deepEqual(places(world, 'high'), ['0-7fff ram+0 rwx', '9000-ffff ram+9000 rwx']);
+    t.deepEqual(world.pieces('va'), pieces, 'the monitor sees them as before');
+    world.checkSinks();
+  });
+
+  test(`${build}: kept pages come and go with the slots around them`, (t) => {
+    const world = worldWith(build, 'vm 509').change('ram ram 10000\nplace ram in system');
+    for (const [change, slots] of KEPT) {
+      world.change(change);
+      world.checkSinks();
+      t.deepEqual(places(world, 'vtl0'), slots, change);
+    }
+  });
+}
+
 /** Rows without the blanks that align them. */
 function trimmed(lines: readonly string[]): string[] {
   return lines.map((line) => line.trim().replace(/\s+/g, ' '));
+}
+
+/** Slots without their numbers. */
+function places(world: World, attachment: string): string[] {
+  return trimmed(world.slots(attachment)).map((row) => row.replace(/^\d+ /, ''));
 }

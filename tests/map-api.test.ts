@@ -2,6 +2,7 @@
 
 import test from 'ava';
 import { KvmPartition, MembackingError, PrivateMemory, type Region, SharedMemory, Vcpu } from '../ts/index.ts';
+import { renderExplanation } from '../ts/text/render.ts';
 import { kvmMissing, kvmTest } from './support/guest.ts';
 import { LoggingPartition, Machine, refusal, wordAt } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
@@ -554,3 +555,34 @@ if (kvmMissing) {
     t.throws(() => KvmPartition.open(), { code: 'SYSTEM' });
   });
 }
+
+test('pages that a partition keeps have no slot; explain says so, and the recording replays it', (t) => {
+  const machine = new Machine();
+  const partition = Object.assign(new LoggingPartition(), {
+    keptPages: [
+      { gpa: 2 * PAGE, length: PAGE },
+      { gpa: 40 * PAGE, length: PAGE },
+    ],
+  });
+  const attachment = machine.attach(partition);
+  t.deepEqual(
+    attachment.slots().map(({ gpa, length }) => [gpa, length]),
+    [
+      [0, 2 * PAGE],
+      [3 * PAGE, 29 * PAGE],
+    ],
+  );
+  t.deepEqual(renderExplanation(machine.space.explain(2 * PAGE)), [
+    '00002000 in address space "guest"',
+    '  visible  00000000-0001ffff  ram     ram + 2000     priority 0',
+    '  mapping                     object  memory + 2000  writable',
+    '  slot     none                                      "recorder" keeps the page for itself',
+  ]);
+  t.deepEqual(renderExplanation(machine.space.explain(40 * PAGE)), [
+    '00028000 in address space "guest": nothing is visible (nothing above it)',
+    '  slot  none      "recorder" keeps the page for itself',
+  ]);
+  t.deepEqual(machine.space.explain(3 * PAGE).keptBy, []);
+  t.deepEqual(machine.replay(), machine.plans);
+  machine.end(t);
+});

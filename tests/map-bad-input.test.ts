@@ -225,6 +225,20 @@ const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] =
     },
   ],
   [
+    'a partition that keeps parts of pages',
+    ({ map, space, va }) => {
+      const partition = Object.assign(new LoggingPartition(), { keptPages: [{ gpa: 0x800, length: PAGE }] });
+      return map.attachPartition(partition, { space, va });
+    },
+  ],
+  [
+    'a partition that keeps what is no address',
+    ({ map, space, va }) => {
+      const partition = Object.assign(new LoggingPartition(), { keptPages: [{ gpa: -1, length: PAGE }] });
+      return map.attachPartition(partition, { space, va });
+    },
+  ],
+  [
     'a partition that cannot resume',
     ({ map, space, va }) =>
       map.attachPartition({ name: 'x', slotLimit: 1, addSlot() {}, deleteSlot() {}, pause() {} }, { space, va }),

@@ -7,6 +7,7 @@ import { native, type Vcpu as RawVcpu } from '../ts/core/native.ts';
 import {
   type Attachment,
   type Exit,
+  GuestMemoryBuilder,
   KvmPartition,
   MemoryMap,
   PrivateMemory,
@@ -14,11 +15,13 @@ import {
   type Vcpu,
 } from '../ts/index.ts';
 import { vmOf } from '../ts/sinks/kvm.ts';
+import { renderExplanation } from '../ts/text/render.ts';
 import {
   enterUserMode,
   GUEST_SIZE,
   guestImage,
   kvmMissing,
+  kvmTest,
   next,
   type Program,
   runOnce,
@@ -133,6 +136,53 @@ guestTest('a ROM overlay hides RAM and gives it back unchanged', (t, guest) => {
   t.deepEqual(look(), ['out 10 = 7', 'out 10 = beef', 'out 10 = 29', 'out 10 = 2a']);
   t.is(guest.attachment.slots().length, 1);
   bios.close();
+});
+
+guestTest(
+  'pages that KVM keeps for itself have no slot, whether taken before or after the map is attached',
+  (t, guest) => {
+    const { partition, attachment, space } = guest;
+    const slots = () => attachment.slots().map(({ gpa, length }) => [Number(gpa) / PAGE, Number(length) / PAGE]);
+    const isExplained = () =>
+      renderExplanation(space.explain(41 * PAGE)).some((line) => line.includes('keeps the page'));
+    t.deepEqual(slots(), [[0, 64]]);
+    t.false(isExplained());
+    partition.setTssAddress(40 * PAGE);
+    const around = [
+      [0, 40],
+      [43, 21],
+    ];
+    t.deepEqual(slots(), around);
+    t.true(isExplained());
+    t.deepEqual([guest.reads(39), guest.reads(43)], ['out 10 = 27', 'out 10 = 2b']);
+    t.is(wordAt(guest.va, 41 * PAGE), 41, 'the monitor has the memory there');
+    t.throws(() => guest.map.transaction(() => partition.setTssAddress(50 * PAGE)), { code: 'IN_USE' });
+    t.deepEqual(slots(), around);
+    attachment.close();
+    const again = guest.attach(partition);
+    t.deepEqual(again.slots().length, 2);
+  },
+);
+
+kvmTest('RAM around the page of the local APICs: vCPUs are made, what KVM refuses to take changes nothing', (t) => {
+  const [end, apic] = [2 ** 32, 0xfee0_0000];
+  const manager = new GuestMemoryBuilder({ debug: true }).addRam({ ranges: [{ gpa: 0, length: end }] }).build();
+  const partition = KvmPartition.open();
+  const { attachments } = manager.attachPartition(partition);
+  const slots = () => attachments[0]!.slots().map(({ gpa, length }) => [gpa, length]);
+  t.deepEqual(slots(), [[0, end]]);
+  partition.createIrqchip();
+  const around = [
+    [0, apic],
+    [apic + PAGE, end - apic - PAGE],
+  ];
+  t.deepEqual(slots(), around);
+  t.throws(() => partition.createIrqchip(), { code: 'SYSTEM' });
+  t.deepEqual(slots(), around);
+  t.deepEqual(partition.keptPages, [{ gpa: apic, length: PAGE }]);
+  partition.createVcpu(0).close();
+  partition.close();
+  manager.close();
 });
 
 guestTest('private memory is hidden, moved and brought back with what the guest wrote', (t, guest) => {

@@ -140,6 +140,12 @@ export class Partition extends Entry {
   bitmapShift: u32;
   /** 1: it is shut down, and gets no slots any more. */
   isDown: u32;
+  /** Pages that the hypervisor keeps for itself. Span tree: GPA of the partition's own -> a = GPA. */
+  kept: u32;
+
+  get keptTree(): usize {
+    return changetype<usize>(this) + offsetof<Partition>('kept');
+  }
 }
 
 export const regions = changetype<Table>(memory.data(TABLE_SIZE, 8));

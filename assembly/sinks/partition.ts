@@ -1,11 +1,19 @@
-// Partitions and their slot numbers: the lowest free one first, so that a history always gives the same numbers.
+// Partitions: their slot numbers, the lowest free one first, so that a history always gives the same numbers; and pages in
+// which they have no slots, because their hypervisor keeps them for itself.
 
-import { ERR_BAD_RANGE, ERR_IN_USE, ERR_NO_MEMORY, MAX_SLOTS, PAGE_SIZE } from '../abi';
-import { partitionOf, partitions, writablePartition } from '../asked/records';
+import { ERR_BAD_RANGE, ERR_IN_USE, ERR_NO_MEMORY, ERR_UNALIGNED, MAX_SLOTS, PAGE_SIZE } from '../abi';
+import { partitionOf, partitions, Sink, sinkOf, sinks, writablePartition } from '../asked/records';
 import { fail } from '../base/failure';
 import { ensure, shiftFor } from '../base/heap';
-import { LAST_BYTE } from '../base/range';
+import { isPageAligned, LAST_BYTE, minusClipped, sumFits } from '../base/range';
+import { Span } from '../tree/node';
+import * as spans from '../tree/spans';
+import * as tree from '../tree/tree';
+import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { allocateJournaled, ensureStep, releaseJournaled, saveImage } from '../undo/journal';
+import { addTouched, touchedSinks } from '../undo/touched';
+
+const kept = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
 
 /** `slotLimit`: how many slots the hypervisor gives it; `largestSlot`: how many bytes each has at most, 0 for any number. */
 export function createPartition(slotLimit: u32, largestSlot: u64): i32 {
@@ -33,6 +41,7 @@ function powerWithin(value: u64): u64 {
 export function destroyPartition(id: u32): i32 {
   const partition = partitionOf(id);
   if (partition.uses != 0) return fail(ERR_IN_USE, 0, id + 1);
+  tree.clear(partition.keptTree);
   releaseJournaled(partition.bitmap, partition.bitmapShift);
   partitions.release(id);
   return 0;
@@ -65,4 +74,40 @@ export function giveSlot(id: u32, slot: u32): void {
   store<u64>(word, load<u64>(word) & ~((<u64>1) << (slot & 63)));
   partition.slotsUsed -= 1;
   partition.lowestFree = min(partition.lowestFree, slot);
+}
+
+// ---- Pages of the hypervisor's own -----------------------------------------------------------------
+
+/** Says whether the hypervisor keeps [start, last] of the partition's own addresses for itself: no slot reaches into that.
+ *  Precondition: alive. Returns 0 or a code. */
+export function keepPages(id: u32, start: u64, last: u64, isKept: bool): i32 {
+  if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, 0, start);
+  if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, 0, last + 1);
+  if (last < start) return fail(ERR_BAD_RANGE, 0, 0, last);
+  const pages = partitionOf(id).keptTree;
+  spans.erase(pages, start, last);
+  if (isKept) spans.put(pages, start, last, start, 0, 0);
+  for (let sink: u32 = 0; sink < sinks.count; ++sink) {
+    if (!sinks.isAlive(sink) || sinkOf(sink).partition != id + 1) continue;
+    const offset = sinkOf(sink).offset;
+    if (last >= offset) addTouched(touchedSinks, sink, minusClipped(start, offset), last - offset);
+  }
+  return 0;
+}
+
+/** How far, in the address space, what `isKept` said holds. */
+export let keptLast: u64 = 0;
+
+/** Whether the hypervisor keeps the page for itself that an attachment of its partition would show at `gpa`. */
+export function isKept(attachment: Sink, gpa: u64): bool {
+  const partition = partitionOf(attachment.partition - 1);
+  keptLast = LAST_BYTE;
+  if (partition.kept == 0 || !sumFits(gpa, attachment.offset)) return false;
+  const own = gpa + attachment.offset;
+  kept.seek(partition.keptTree, own);
+  const span = kept.span;
+  if (span == null) return false;
+  const isInside = span.start <= own;
+  keptLast = (isInside ? span.last : span.start - 1) - attachment.offset;
+  return isInside;
 }

@@ -1,7 +1,7 @@
 // Passes 3 and 4 for partitions: which memory slots there should be, which there are, and the commands in between.
 //
 // One slot is one flat range of memory, in whole pages, or the part of it that one protection covers, or that is mapped
-// read-only, or that is not a hidden part of a large page; cut where an address is a multiple of the largest power of two
+// read-only, or that is not a hidden part of a large page, or that the hypervisor does not keep for itself; cut where an address is a multiple of the largest power of two
 // that a slot may have, so that where it is cut depends on nothing else. Its HVA is that of its GPA in the VA space, so a slot of the
 // same GPAs and access is the same slot, whatever it shows: it is not touched.
 // Slots cannot be resized or re-flagged where they are: they are deleted, then added.
@@ -38,7 +38,7 @@ import { ensureStep } from '../undo/journal';
 import { TOUCHED_BYTES, touchedAt, touchedSinks } from '../undo/touched';
 import { additionsOf, Command, disturb, emit, emitInverse, planClass, removalsOf } from './command';
 import { heldLast, isHeld, isLosing, noteLost } from './lost';
-import { giveSlot, takeSlot } from './partition';
+import { giveSlot, isKept, keptLast, takeSlot } from './partition';
 import { isMappedReadonly, protectedAccess, protectionLast, showsPages, writabilityLast } from './parts';
 import { hasLargePages, heldLimits, LIMIT_BYTES, Limit } from './pieces';
 import { bytesKept } from './va-changes';
@@ -160,7 +160,9 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
         partLast = min(partLast, heldLast);
         const isShown = isHeld(sinkOf(sink.va - 1), from);
         partLast = min(partLast, heldLast);
-        if (left & ACCESS_READ && isThere && isShown) appendSlots(range, from, partLast, left, out);
+        const isFree = !isKept(sink, from);
+        partLast = min(partLast, keptLast);
+        if (left & ACCESS_READ && isThere && isShown && isFree) appendSlots(range, from, partLast, left, out);
         if (partLast == to) break;
         from = partLast + 1;
       }

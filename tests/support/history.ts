@@ -91,6 +91,8 @@ class State {
   readonly model = modelOfObjects();
   readonly regions = new Map<number, Region>();
   readonly sinks = new Map<number, VaSink | Attachment>();
+  /** Pages that hypervisors keep for themselves. */
+  readonly kept = new Set<string>();
 
   apply(operation: TraceOperation): void {
     const { model, regions, sinks } = this;
@@ -167,7 +169,14 @@ class State {
           if (operation.access === 'rwx') protections.delete(page(operation.start) + i);
           else protections.set(page(operation.start) + i, operation.access);
         }
+        return;
       }
+      case 'keep':
+        for (let i = 0; i < page(operation.length); i++) {
+          const key = keptKey(operation.partition, page(operation.start) + i);
+          if (operation.kept) this.kept.add(key);
+          else this.kept.delete(key);
+        }
     }
   }
 
@@ -188,6 +197,7 @@ class State {
     const slots: { start: number; last: number; access: string; key: string }[] = [];
     for (let page = 0; page < SPAN; page++) {
       const limits = (this.sinks.get(attachment.va) as VaSink).protections;
+      if (this.kept.has(keptKey(attachment.partition, page + attachment.gpaOffset))) continue;
       const access = this.model.slotAccess(root, page, offset, protections, limits);
       const seen = this.model.visibleAt(root, page, offset);
       if (access === undefined || seen === undefined) continue;
@@ -230,6 +240,11 @@ class State {
     if (used.some((count, i) => count > (PARTITIONS[i]?.slots as number))) problems.add('NO_SLOTS');
     return problems;
   }
+}
+
+/** A page of a partition's own. */
+function keptKey(partition: number, page: number): string {
+  return `${partition} ${page}`;
 }
 
 function modelOfObjects(): Model {
@@ -432,6 +447,10 @@ export class History {
         return { op: 'unmap', region, offset: offset * PAGE, length: length * PAGE };
       }
       case 14: {
+        if (d % 7 === 6) {
+          const range = { start: (a % 64) * PAGE, length: (1 + (c % 6)) * PAGE };
+          return { op: 'keep', partition: b % PARTITIONS.length, ...range, kept: d % 2 === 0 };
+        }
         const sink = pick([...sinks.keys()], a);
         const { pages } = sinks.get(sink) as VaSink | Attachment;
         const start = b % pages;

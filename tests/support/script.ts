@@ -12,6 +12,7 @@
 //   va NAME SIZE of SPACE    partition NAME SLOTS [of SIZE]
 //   attach NAME of PARTITION to SPACE through VA [at OFFSET] [end LAST]
 //   detach NAME              protect SINK START LENGTH ACCESS
+//   keep PARTITION START LENGTH                            give-back PARTITION START LENGTH
 //   begin                    commit                        abort
 
 import { type Address, LAST_ADDRESS, toAddress, WHOLE_SPACE } from '../../ts/core/address.ts';
@@ -117,6 +118,12 @@ export class Script {
       }
       case 'partition':
         return { op, id: this.#new('partition', name), slots: Number(rest[0]), largestSlot: number('of', 'all') };
+      case 'keep':
+      case 'give-back':
+        return {
+          ...{ op: 'keep', partition: this.id('partition', name) },
+          ...{ start: at(0), length: at(1), kept: op === 'keep' },
+        };
       case 'attach': {
         const partition = this.id('partition', after('of') ?? '');
         const space = this.id('space', after('to') ?? '');

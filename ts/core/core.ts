@@ -102,7 +102,7 @@ const NAMES = [
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
   ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'map', 'unmap'] as const),
   ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect'] as const),
-  ...(['lose', 'shutDown', 'isDown', 'repair', 'readLost'] as const),
+  ...(['lose', 'shutDown', 'isDown', 'repair', 'readLost', 'partitionKeep', 'isKept'] as const),
   ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections'] as const),
   ...(['readRegion', 'readChildren', 'explain'] as const),
 ];
@@ -386,6 +386,11 @@ export class Core {
   createPartition(slots: number, largestSlot: Address = WHOLE_SPACE): number {
     return this.#check(this.#wasm.partitionCreate(slots, low(largestSlot), high(largestSlot)));
   }
+  /** Precondition: length > 0. */
+  keepPages(partition: number, start: Address, length: Address, isKept: boolean): void {
+    const last = lastOf(start, length);
+    this.#check(this.#wasm.partitionKeep(partition, low(start), high(start), low(last), high(last), isKept ? 1 : 0));
+  }
   destroyPartition(id: number): void {
     this.#check(this.#wasm.partitionDestroy(id));
   }
@@ -418,6 +423,10 @@ export class Core {
   /** The partition of an attachment. */
   shutDown(sink: number): void {
     this.#check(this.#wasm.shutDown(sink));
+  }
+  /** Whether the hypervisor keeps the page for itself that an attachment would show at a GPA of its address space. */
+  isKept(sink: number, gpa: Address): boolean {
+    return this.#check(this.#wasm.isKept(sink, low(gpa), high(gpa))) !== 0;
   }
   /** Whether the partition of an attachment is shut down. */
   isDown(sink: number): boolean {

@@ -3,6 +3,7 @@
 import { type Address, WHOLE_SPACE } from '../core/address.ts';
 import * as validate from '../core/validate.ts';
 import type { MemorySlot, Partition } from '../sinks/partition.ts';
+import type { GpaStretch } from '../sinks/sink.ts';
 
 export interface RecordingPartitionOptions {
   readonly name?: string;
@@ -10,6 +11,8 @@ export interface RecordingPartitionOptions {
   readonly slotLimit?: number;
   /** Bytes. Default: any number. */
   readonly largestSlot?: Address;
+  /** Default: none. */
+  readonly keptPages?: readonly GpaStretch[];
   /** Whether access without execution can be expressed. Default true. */
   readonly canExecuteProtect?: boolean;
 }
@@ -23,6 +26,7 @@ export class RecordingPartition implements Partition {
   readonly name: string;
   readonly slotLimit: number;
   readonly largestSlot: Address;
+  readonly keptPages: readonly GpaStretch[];
   readonly canExecuteProtect: boolean;
   /** Everything that it was told. */
   readonly events: RecordedEvent[] = [];
@@ -32,11 +36,12 @@ export class RecordingPartition implements Partition {
   failAfter = Number.POSITIVE_INFINITY;
 
   constructor(options?: RecordingPartitionOptions) {
-    const known = ['name', 'slotLimit', 'largestSlot', 'canExecuteProtect'] as const;
+    const known = ['name', 'slotLimit', 'largestSlot', 'keptPages', 'canExecuteProtect'] as const;
     const given = validate.options(options, known, 'RecordingPartition');
     this.name = validate.text(given.name ?? 'recording', 'name');
     this.slotLimit = validate.integer(given.slotLimit ?? 509, 'slotLimit', 1, 65536);
     this.largestSlot = validate.size(given.largestSlot ?? WHOLE_SPACE, 'largestSlot');
+    this.keptPages = given.keptPages ?? [];
     this.canExecuteProtect = validate.flag(given.canExecuteProtect ?? true, 'canExecuteProtect');
   }
 

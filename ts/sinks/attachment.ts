@@ -12,7 +12,7 @@ import { KvmPartition, vmOf } from './kvm.ts';
 import type { Partition } from './partition.ts';
 import { PartitionExecutor } from './partition-executor.ts';
 import type { PartitionTable } from './partition-table.ts';
-import { Sink, type SinkContext } from './sink.ts';
+import { type GpaStretch, Sink, type SinkContext } from './sink.ts';
 import type { VaSpace } from './va-space.ts';
 import { bytesOf, clipped, overlay, type Protection, protectionsOf, type Withheld } from './withheld.ts';
 
@@ -28,7 +28,7 @@ export function checkedPartition(partition: unknown, context: AttachmentContext)
     return partition;
   }
   const given = (partition ?? {}) as Partial<Partition>;
-  const { name, slotLimit, largestSlot, addSlot, deleteSlot, pause, resume } = given;
+  const { name, slotLimit, largestSlot, keptPages, addSlot, deleteSlot, pause, resume } = given;
   if (typeof addSlot !== 'function' || typeof deleteSlot !== 'function') {
     throw validate.invalid('a partition must be a KvmPartition or have the methods addSlot and deleteSlot');
   }
@@ -38,6 +38,7 @@ export function checkedPartition(partition: unknown, context: AttachmentContext)
   validate.text(name, 'the name of the partition');
   validate.integer(slotLimit, 'slotLimit', 1, abi.MAX_SLOTS);
   if (largestSlot !== undefined) checkLargestSlot(largestSlot);
+  if (keptPages !== undefined) checkKeptPages(keptPages);
   return partition as Partition;
 }
 
@@ -45,6 +46,15 @@ export function checkedPartition(partition: unknown, context: AttachmentContext)
 function checkLargestSlot(bytes: Address): void {
   if (validate.size(bytes, 'largestSlot') >= abi.PAGE_SIZE) return;
   throw validate.invalid(`largestSlot must be at least a page of 0x1000 bytes, not ${formatHex(bytes)}`);
+}
+
+/** Throws INVALID_ARGUMENT. */
+function checkKeptPages(pages: readonly GpaStretch[]): void {
+  if (!Array.isArray(pages)) throw validate.invalid('keptPages must be a list');
+  for (const { gpa, length } of pages as Partial<GpaStretch>[]) {
+    validate.address(gpa, 'gpa of keptPages');
+    validate.length(length, 'length of keptPages');
+  }
 }
 
 /** The attachments of partitions that are not this package's. Who still has such a partition has its memory too: a map
@@ -171,6 +181,16 @@ export class Attachment extends Sink {
       for (const part of clipped(parts, range)) parts = overlay(parts, { ...part, access: part.access & access });
     }
     for (const part of parts) super.setAccess(part.start, bytesOf(part), accessName(part.access));
+  }
+
+  /** The hypervisor is about to take pages of the partition for itself, or has not taken them. Throws IN_USE inside a
+   *  transaction. @internal */
+  keep(pages: GpaStretch, kept: boolean): void {
+    if (this.context.isBusy) {
+      const message = `partition "${this.name}" cannot take pages for itself inside a transaction of the map that it is attached to`;
+      throw new MembackingError('IN_USE', message);
+    }
+    this.context.partitions.keep(this.partition, pages, kept);
   }
 
   /** The partition is about to be closed. Throws IN_USE inside a transaction. @internal */

@@ -1,5 +1,6 @@
 // KVM: a partition and its vCPUs.
 
+import { PAGE_SIZE } from '../../assembly/abi.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import { KVM_LARGEST_SLOT } from '../core/kvm-limits.ts';
@@ -26,12 +27,24 @@ import { obtainedFromSystem, systemError, wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import { type CpuidOptions, guestCpuid, MOST_CORES, withApicId } from './cpuid.ts';
 import type { PartitionFacts } from './partition.ts';
+import type { GpaStretch } from './sink.ts';
+
+/** Pages below 4 GiB. */
+interface LowPages extends GpaStretch {
+  readonly gpa: number;
+  readonly length: number;
+}
+
+/** GPA of the page that KVM keeps for the local APICs, where the processor helps with them. */
+const APIC_PAGE = 0xfee0_0000;
 
 /** An attachment, as far as its partition needs it. */
 interface AttachedTo {
   /** The map. */
   readonly context: object;
   readonly closed: boolean;
+  /** Takes the partition's slots out of pages, or gives them back. Throws IN_USE inside a transaction. */
+  keep(pages: GpaStretch, kept: boolean): void;
   /** Ends it. Throws IN_USE inside a transaction. */
   letGo(): void;
 }
@@ -55,6 +68,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   readonly attachments = new Set<AttachedTo>();
   readonly #kvm: Kvm;
   readonly #vm: Vm;
+  readonly #keptPages: LowPages[] = [];
   #hasIrqchip = false;
 
   static {
@@ -129,18 +143,44 @@ export class KvmPartition extends Handle implements PartitionFacts {
     });
   }
 
+  /** Pages that KVM keeps for itself, whether or not this machine's processor makes it do so: the map gives the guest
+   *  no slot there. */
+  get keptPages(): readonly GpaStretch[] {
+    return [...this.#keptPages];
+  }
+
+  /** Makes room for pages of KVM's own, and lets it take them. */
+  #keep(pages: LowPages, take: () => void): void {
+    const attachment = [...this.attachments].find(({ closed }) => !closed);
+    attachment?.keep(pages, true);
+    try {
+      systemError(this.what, take);
+    } catch (error) {
+      // Those that it was given before stay its own.
+      const given = this.#keptPages.map(({ gpa, length }) => ({ start: gpa, end: gpa + length }));
+      for (let gpa = pages.gpa; gpa < pages.gpa + pages.length; gpa += PAGE_SIZE) {
+        if (!given.some(({ start, end }) => gpa >= start && gpa < end))
+          attachment?.keep({ gpa, length: PAGE_SIZE }, false);
+      }
+      throw error;
+    }
+    this.#keptPages.push(pages);
+  }
+
   // A PC's own devices, in the kernel: to be made before the first vCPU, in this order. Throw SYSTEM.
 
-  /** Tells KVM where to put three pages of its own: below 4 GiB, away from everything that is mapped. */
+  /** Tells KVM where to put three pages of its own, below 4 GiB: `keptPages` from now on. */
   setTssAddress(gpa: number): void {
     this.checkOpen();
-    systemError(this.what, () => this.#vm.setTssAddress(validate.integer(gpa, 'gpa', 0, 0xffffffff)));
+    const checked = validate.integer(gpa, 'gpa', 0, 0xffffffff);
+    const start = checked - (checked % PAGE_SIZE);
+    this.#keep({ gpa: start, length: 3 * PAGE_SIZE }, () => this.#vm.setTssAddress(checked));
   }
 
   /** The interrupt controllers: PICs, I/O APIC, local APICs. */
   createIrqchip(): void {
     this.checkOpen();
-    systemError(this.what, () => this.#vm.createIrqchip());
+    this.#keep({ gpa: APIC_PAGE, length: PAGE_SIZE }, () => this.#vm.createIrqchip());
     this.#hasIrqchip = true;
   }
 

@@ -4,6 +4,7 @@ import type { MapContext } from '../asked/context.ts';
 import { WHOLE_SPACE } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
 import type { PartitionFacts } from './partition.ts';
+import type { GpaStretch } from './sink.ts';
 
 interface Entry {
   readonly id: number;
@@ -50,6 +51,19 @@ export class PartitionTable {
     recorder?.record({ op: 'partition', id: entry.id, slots, largestSlot });
     this.#context.enter(names.partitions, entry.id, partition.name);
     this.#entries.set(partition, entry);
+    for (const pages of partition.keptPages ?? []) this.#keep(entry, pages, true);
     return entry;
+  }
+
+  /** Says whether a partition that is attached keeps pages for itself. */
+  keep(partition: PartitionFacts, pages: GpaStretch, kept: boolean): void {
+    const entry = this.#entries.get(partition)!;
+    this.#context.perform(() => this.#keep(entry, pages, kept));
+  }
+
+  #keep({ id }: Entry, { gpa, length }: GpaStretch, kept: boolean): void {
+    const { core, recorder } = this.#context;
+    core.keepPages(id, gpa, length, kept);
+    recorder?.record({ op: 'keep', partition: id, start: gpa, length, kept });
   }
 }

@@ -3,6 +3,7 @@
 import type { Pausable } from '../apply/runner.ts';
 import type { Address } from '../core/address.ts';
 import type { Access } from '../core/kinds.ts';
+import type { GpaStretch } from './sink.ts';
 
 /** A memory slot as a hypervisor is given it. */
 export interface MemorySlot {
@@ -26,6 +27,9 @@ export interface PartitionFacts {
   /** Bytes that one slot can have: longer stretches of memory get several, cut where an address is a multiple of the
    *  largest power of two within this. At least a page. Default: any number. */
   readonly largestSlot?: Address;
+  /** Pages, at the partition's own GPAs, that the hypervisor keeps for itself: no slot reaches into one. Read when it
+   *  is first attached. Default: none. */
+  readonly keptPages?: readonly GpaStretch[];
 }
 
 /** A monitor's own hypervisor. Its methods may throw: the plan is then taken back. They must not change the map.

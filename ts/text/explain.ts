@@ -18,6 +18,8 @@ export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
   readonly mapping: ExplainedMapping | undefined;
   /** The slots that show this byte, of all attachments asked about. */
   readonly slots: readonly ExplainedSlot[];
+  /** Names of attachments whose hypervisor keeps the page for itself, so that no slot shows it. */
+  readonly keptBy: readonly string[];
   /** The next visible range, where nothing is visible at the byte. */
   readonly next: { readonly name: string; readonly start: Address } | undefined;
 }
@@ -70,13 +72,15 @@ export function explain<Region extends ExplainedRegion>(
   const [visible, ...hidden] = core.explain(space, gpa);
   const seen = new Set(hidden.length === 0 ? [] : core.flat(space).map(({ id }) => id));
   const range = core.flatFrom(space, gpa);
+  const sinks = [...attachments];
   return {
     space: names.spaces.get(space)!,
     gpa,
     visible: visible && explained({ ...visible, start: range!.start, last: range!.last }, true),
     hidden: hidden.map((row) => explained(row, seen.has(row.id))),
     mapping: visible && explainedMapping(core, visible, names),
-    slots: [...attachments].flatMap((sink) => explainedSlots(core, sink, gpa, names)),
+    slots: sinks.flatMap((sink) => explainedSlots(core, sink, gpa, names)),
+    keptBy: sinks.filter((sink) => core.isKept(sink, gpa)).map((sink) => names.sinks.get(sink)!),
     next: visible || !range ? undefined : { name: names.regions.get(range.id)!, start: range.start },
   };
 }

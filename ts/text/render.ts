@@ -212,17 +212,19 @@ export function renderPieces(core: Core, va: number, names: Names): string[] {
 
 /** Text of why a byte is what it is. */
 export function renderExplanation(explanation: Explanation): string[] {
-  if (!Array.isArray(explanation?.hidden) || !Array.isArray(explanation.slots)) {
+  const lists = [explanation?.hidden, explanation?.slots, explanation?.keptBy];
+  if (!lists.every(Array.isArray)) {
     throw validate.invalid('an explanation must be what explain() of an address space returns');
   }
-  const { space, gpa, visible, hidden, mapping, slots, next } = explanation;
+  const { space, gpa, visible, hidden, mapping, slots, keptBy, next } = explanation;
   const seen = visible === undefined ? [] : [visible, ...hidden];
   const range = rangesIn([...seen, ...slots, { start: gpa, last: gpa }]);
   const title = `${range.one(gpa)} in address space "${printable(space)}"`;
+  const kept = keptBy.map((sink) => ['slot', 'none', '', '', `"${printable(sink)}" keeps the page for itself`]);
   if (visible === undefined) {
     const above =
       next === undefined ? 'nothing above it' : `above it, "${printable(next.name)}" at ${range.one(next.start)}`;
-    return [`${title}: nothing is visible (${above})`];
+    return [`${title}: nothing is visible (${above})`, ...aligned(kept)];
   }
   return [
     title,
@@ -241,13 +243,10 @@ export function renderExplanation(explanation: Explanation): string[] {
       mapping === undefined
         ? ['mapping', 'none']
         : ['mapping', '', 'object', plus(mapping.object, mapping.offset), mapping.writable ? 'writable' : 'read-only'],
-      ...slots.map((slot) => [
-        'slot',
-        range(slot.start, slot.last),
-        slot.access,
-        `slot ${slot.slot}`,
-        `of "${printable(slot.sink)}"`,
+      ...slots.map(({ sink, slot, start, last, access }) => [
+        ...['slot', range(start, last), access, `slot ${slot}`, `of "${printable(sink)}"`],
       ]),
+      ...kept,
     ]),
   ];
 }

@@ -169,6 +169,14 @@ export const OPERATIONS = {
     (o, { core, make }) =>
       make('partition', o, `partition ${o.id}`, () => core.createPartition(o.slots, o.largestSlot)),
   ),
+  /** Says whether the hypervisor keeps pages of the partition's own addresses for itself. */
+  keep: operation(
+    {
+      ...{ partition: required(ID), start: required(ADDRESS), length: required(SIZE) },
+      ...{ kept: withDefault(FLAG, true) },
+    },
+    (o, { core, id }) => core.keepPages(id('partition', o.partition), o.start, o.length, o.kept),
+  ),
   'partition-close': operation(ONLY_ID, (o, { core, end }) =>
     end('partition', o.id, (id) => core.destroyPartition(id)),
   ),
