@@ -44,12 +44,17 @@ test('a handle is not posted to another thread as an empty object', (t) => {
   const manager = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 0x1000 }] }).build();
   const object = SharedMemory.create(0x1000);
   const { port1, port2 } = new MessageChannel();
-  const handles = [manager, manager.map, manager.va, manager.space, manager.root, manager.guestMemory, object];
+  const { map, va, space, root, guestMemory, ramVisibility, deviceMapper } = manager;
+  const { control, region } = deviceMapper.newRegion(0x1000, 'bar');
+  const lease = guestMemory.lock({ gpa: 0, length: 8 }, 'read', { holder: 'disk' });
+  const parts = [map, va, space, root, guestMemory, manager.client(), ramVisibility, deviceMapper, control, region];
+  const handles = [manager, ...parts, lease, object];
   for (const handle of handles) {
     t.throws(() => port1.postMessage(handle), { any: true, name: 'DataCloneError' }, String(handle));
     t.throws(() => structuredClone({ handle }), { any: true, name: 'DataCloneError' });
   }
-  port1.postMessage(manager.va.token);
+  port1.postMessage(va.token);
+  lease.release();
   port1.close();
   port2.close();
   object.close();

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { MembackingError } from '../ts/core/errors.ts';
-import { renderExplanation } from '../ts/text/render.ts';
+import { flatDifference } from '../ts/text/difference.ts';
+import { renderExplanation, renderFlatDifference } from '../ts/text/render.ts';
 import { importQemuMaps } from '../ts/trace/import/maps.ts';
 import { openOperations } from '../ts/trace/input.ts';
 import type { TraceOperation } from '../ts/trace/operations.ts';
@@ -260,6 +261,9 @@ test('wrong arguments are errors of the package', async (t) => {
     'formatOperation of nothing': () => formatOperation(undefined as never),
     'renderExplanation of an address': () => renderExplanation(0x1000 as never),
     'renderExplanation of nothing': () => renderExplanation(undefined as never),
+    'flatDifference of nothing': () => flatDifference(undefined as never, []),
+    'flatDifference of operations': () => flatDifference([], [{ op: 'begin' }] as never),
+    'renderFlatDifference of views': () => renderFlatDifference([{ name: 'guest', ranges: [] }] as never),
   };
   for (const [title, call] of Object.entries(wrong)) {
     await t.throwsAsync(async () => call(), { name: 'MembackingError', code: 'INVALID_ARGUMENT' }, title);

@@ -8,6 +8,7 @@ import { type Address, formatHex, lengthOf, sum } from '../core/address.ts';
 import { whenCollected } from '../core/collected.ts';
 import type { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
+import { keepInThread } from '../core/handle.ts';
 import { native, type Reservation } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
@@ -56,6 +57,7 @@ export class Lease implements Disposable {
    *  about to change. @internal */
   constructor(space: LeasedSpace, owner: object, facts: LeaseFacts) {
     validate.madeBy('GuestMemory.lock', facts);
+    keepInThread(this);
     const { holder, mode, gpa, length } = facts;
     this.#space = space;
     if (space.context.runner.isRunning) throw aboutToChange(gpa);

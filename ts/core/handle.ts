@@ -10,8 +10,8 @@ import { printable } from './printable.ts';
  *  does. */
 export const keepInThread: (object: object) => void =
   (workerThreads as { markAsUncloneable?: (object: object) => void }).markAsUncloneable ??
-  ((object) => {
-    Object.defineProperty(object, 'uncloneable', { value: handlesStayInTheirThread, enumerable: true });
+  ((object: { uncloneable?: () => void }) => {
+    object.uncloneable = handlesStayInTheirThread;
   });
 
 function handlesStayInTheirThread(): void {}

@@ -113,6 +113,11 @@ function isGone(empty: Uint8Array): boolean {
   }
 }
 
+/** Asks whether a value is an array of objects that a check approves of. */
+export function isListOf(value: unknown, approves: (item: Record<string, unknown>) => boolean): boolean {
+  return Array.isArray(value) && value.every((item) => typeof item === 'object' && item !== null && approves(item));
+}
+
 /** Refuses `new` for classes whose constructors are not for callers: where there is nothing of what the maker hands
  *  over. Throws INVALID_ARGUMENT. */
 export function madeBy(maker: string, given: unknown): void {

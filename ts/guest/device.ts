@@ -5,7 +5,7 @@ import * as abi from '../../assembly/abi.ts';
 import type { MemoryObject } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
 import type { Address } from '../core/address.ts';
-import { Handle } from '../core/handle.ts';
+import { Handle, keepInThread } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
 import { DeviceFile, FileTable, MAX_FILE } from './files.ts';
@@ -50,6 +50,7 @@ export class DeviceMemoryMapper {
 
   /** @internal Made by GuestMemoryManager. */
   constructor(map: MemoryMap, root: Region) {
+    keepInThread(this);
     this.#map = map;
     this.#root = root;
     this.#files = new FileTable(map);
@@ -112,6 +113,7 @@ export class DeviceRegionControl {
 
   /** @internal */
   constructor(map: MemoryMap, root: Region, region: Region, priority: number) {
+    keepInThread(this);
     this.#map = map;
     this.#root = root;
     this.#region = region;

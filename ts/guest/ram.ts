@@ -4,6 +4,7 @@ import type { MemoryObject } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
 import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
+import { keepInThread } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { GpaRange, RamPiece } from './layout.ts';
@@ -54,6 +55,7 @@ export class RamVisibilityControl {
 
   /** @internal Made by GuestMemoryManager. `ram`: what there is now, in order of GPA. */
   constructor(map: MemoryMap, ram: () => readonly RamRegion[]) {
+    keepInThread(this);
     this.#map = map;
     this.#ram = ram;
   }

@@ -1,6 +1,7 @@
 // Differences between two moments: for each address space the bytes that show something else.
 
 import { type Address, lengthOf, sum } from '../core/address.ts';
+import { invalid, isListOf } from '../core/validate.ts';
 
 /** A range of an address space that shows one thing. */
 export interface ShownRange {
@@ -30,11 +31,15 @@ export interface ViewDifference<Range extends ShownRange = ShownRange> {
   readonly added: readonly Range[];
 }
 
-/** The address spaces in which something changed. Those with one name are told apart by their order. */
+/** Tells the address spaces in which something changed. Those with one name are told apart by their order. */
 export function flatDifference<Range extends ShownRange>(
   before: readonly ShownView<Range>[],
   now: readonly ShownView<Range>[],
 ): ViewDifference<Range>[] {
+  for (const views of [before, now]) {
+    if (!isListOf(views, ({ ranges }) => Array.isArray(ranges)))
+      throw invalid('views must be what flatViews() returns');
+  }
   const left = [...now];
   const differences = before.map(({ name, ranges }): ViewDifference<Range> => {
     const at = left.findIndex((view) => view.name === name);

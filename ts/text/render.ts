@@ -39,6 +39,9 @@ export function renderFlatViews(core: Core, spaces: Iterable<number>, names: Nam
 
 /** Text of the differences between two moments: `-` what was shown, `+` what is shown instead. */
 export function renderFlatDifference(differences: readonly ViewDifference[]): string[] {
+  if (!validate.isListOf(differences, ({ removed, added }) => Array.isArray(removed) && Array.isArray(added))) {
+    throw validate.invalid('differences must be what flatDifference() returns');
+  }
   const changedIn = new Map<string, string[]>();
   for (const { name, change, removed, added } of differences) {
     const marked = [...removed.map((range) => ({ mark: '-', range })), ...added.map((range) => ({ mark: '+', range }))];
