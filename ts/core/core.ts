@@ -386,7 +386,7 @@ export class Core {
   createPartition(slots: number, largestSlot: Address = WHOLE_SPACE): number {
     return this.#check(this.#wasm.partitionCreate(slots, low(largestSlot), high(largestSlot)));
   }
-  /** Precondition: length > 0. */
+  /** Keeps pages of a partition from slots, or gives them back to them. Precondition: length > 0. */
   keepPages(partition: number, start: Address, length: Address, isKept: boolean): void {
     const last = lastOf(start, length);
     this.#check(this.#wasm.partitionKeep(partition, low(start), high(start), low(last), high(last), isKept ? 1 : 0));

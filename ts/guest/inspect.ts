@@ -9,6 +9,7 @@ import type { DeviceMapping, MappedRegion } from './device.ts';
 import type { GpaRange } from './layout.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { type RamVisibility, visibilityOf } from './ram.ts';
+import type { RamBlock } from './ram-store.ts';
 import type { Vtl } from './vtl.ts';
 import type { VtlState } from './vtl-state.ts';
 
@@ -65,13 +66,7 @@ export function inspect(
   return {
     maxAddress: toPlain(maxAddress),
     vtl0AliasMap: plainOrNone(aliasMap),
-    ram: store.blocks.map(({ name, kind, object, pieces }) => ({
-      name,
-      backing: kind,
-      size: toPlain(object.size),
-      allocatedBytes: plainOrNone(object.allocatedBytes),
-      pieces: pieces.map((piece) => ({ ...plainRange(piece), visibility: visibilityOf(piece) })),
-    })),
+    ram: store.blocks.map(ramFacts),
     devices: devices.map((device) => ({
       name: device.region.name,
       length: device.length,
@@ -79,14 +74,7 @@ export function inspect(
       hidden: hidden.has(device.region),
       mappings: device.mappings(),
     })),
-    partitions: levels.flatMap(({ vtl, partitions }) =>
-      partitions.map(({ attachments }) => ({
-        name: attachments[0]!.partition.name,
-        vtl,
-        slots: attachments.reduce((count, attachment) => count + attachment.slots().length, 0),
-        isShutDown: attachments[0]!.isShutDown,
-      })),
-    ),
+    partitions: levels.flatMap(partitionFacts),
     protections: levels.flatMap(({ vtl, protections }) =>
       protections.map(({ start, end, access }) => ({
         ...{ vtl, gpa: start, length: end - start },
@@ -97,6 +85,26 @@ export function inspect(
     leases: map.leases(),
     plans: { ...map.context.events.counters },
   };
+}
+
+function ramFacts({ name, kind, object, pieces }: RamBlock): GuestMemoryFacts['ram'][number] {
+  return {
+    name,
+    backing: kind,
+    size: toPlain(object.size),
+    allocatedBytes: plainOrNone(object.allocatedBytes),
+    pieces: pieces.map((piece) => ({ ...plainRange(piece), visibility: visibilityOf(piece) })),
+  };
+}
+
+/** Facts of all partitions at a trust level. */
+function partitionFacts({ vtl, partitions }: VtlState): GuestMemoryFacts['partitions'] {
+  return partitions.map(({ attachments }) => ({
+    name: attachments[0]!.partition.name,
+    vtl,
+    slots: attachments.reduce((count, attachment) => count + attachment.slots().length, 0),
+    isShutDown: attachments[0]!.isShutDown,
+  }));
 }
 
 function plainRange({ gpa, length }: GpaRange): { gpa: PlainAddress; length: PlainAddress } {

@@ -11,7 +11,7 @@ export interface RecordingPartitionOptions {
   readonly slotLimit?: number;
   /** Bytes. Default: any number. */
   readonly largestSlot?: Address;
-  /** Default: none. */
+  /** Pages that it keeps for itself. Default: none. */
   readonly keptPages?: readonly GpaStretch[];
   /** Whether access without execution can be expressed. Default true. */
   readonly canExecuteProtect?: boolean;

@@ -48,7 +48,7 @@ function checkLargestSlot(bytes: Address): void {
   throw validate.invalid(`largestSlot must be at least a page of 0x1000 bytes, not ${formatHex(bytes)}`);
 }
 
-/** Throws INVALID_ARGUMENT. */
+/** Checks the pages that a partition says it keeps. Throws INVALID_ARGUMENT. */
 function checkKeptPages(pages: readonly GpaStretch[]): void {
   if (!Array.isArray(pages)) throw validate.invalid('keptPages must be a list');
   for (const { gpa, length } of pages as Partial<GpaStretch>[]) {

@@ -3,11 +3,13 @@
 import { writeSync } from 'node:fs';
 import {
   type AttachedPartition,
+  type DeviceMemoryMapper,
   type Exit,
   formatHex,
   GuestMemoryBuilder,
   type GuestMemoryManager,
   KvmPartition,
+  type Region,
   SharedMemory,
   type TraceOutput,
   type Vcpu,
@@ -100,49 +102,61 @@ export class Monitor {
           .addRam({ ranges: ramRanges(bytes), backing: { kind: 'fd', fd: this.#ram.fd } })
           .build(),
       );
-      const { map, root, deviceMapper, ramVisibility, guestMemory } = this.memory;
+      const { map, root, deviceMapper, ramVisibility } = this.memory;
 
       if ('firmware' in start) placeFirmware(map, root, start.firmware);
       const reserved = map.createRegion({ name: 'interrupt controllers', kind: 'mmio', size: RESERVED.length });
       reserved.place(root, { offset: RESERVED.gpa, priority: PRIORITY.reserved });
-      const window = deviceMapper.newRegion(VGA_WINDOW.length, 'vga', { priority: PRIORITY.vgaWindow });
-      const video = this.#keep(SharedMemory.create(VGA_WINDOW.length, { name: 'video memory' }));
-      window.region.map(0, video.fd, 0, VGA_WINDOW.length, true);
-      window.control.mapToGuest(VGA_WINDOW.gpa);
-
-      claimSystemPorts(this.ports, {
-        log: (byte) => options.onLog?.(byte),
-        reset: () => this.#want('reset'),
-        exit: (status) => this.#want({ kind: 'exit', status }),
-      });
-      const sizes = splitRam(bytes);
-      new Cmos(this.ports, sizes);
-      new FwCfg(this.ports, sizes.low, {
-        'etc/e820': e820(ramRanges(bytes)),
-        'etc/sercon-port': number(COM1.port, 2),
-        'etc/show-boot-menu': number(0, 1),
-        ...files,
-      });
+      const window = this.#placeVgaWindow(deviceMapper);
+      this.#addFirmwareDevices(bytes, files);
       this.#serial = new SerialPort(this.ports, COM1.port, {
         send: (byte) => options.onSerial?.(byte),
         interrupt: (isRaised) => this.#partition?.setIrqLine(COM1.interrupt, isRaised),
       });
       this.#pci = new PciBus(this.ports);
-      this.hostBridge = this.#pci.add(new HostBridge(ramVisibility, window.region.region));
+      this.hostBridge = this.#pci.add(new HostBridge(ramVisibility, window));
       this.sharedMemory = this.#keep(SharedMemory.create(SHARED_MEMORY, { name: 'shared memory' }));
       this.sharedMemoryDevice = this.#pci.add(new SharedMemoryDevice(deviceMapper, this.sharedMemory));
-      if (disk !== undefined) {
-        const wires = {
-          interrupt: (line: number, isRaised: boolean) => this.#partition?.setIrqLine(line, isRaised),
-          failed: (error: unknown) => options.onDiskError?.(error),
-        };
-        this.#pci.add(new VirtioBlock(this.ports, guestMemory, disk, wires));
-      }
+      if (disk !== undefined) this.#addDisk(disk);
       this.#powerOn();
     } catch (error) {
       this.close();
       throw error;
     }
+  }
+
+  /** Places the legacy window of a display, with memory that keeps what is written there. */
+  #placeVgaWindow(deviceMapper: DeviceMemoryMapper): Region {
+    const { control, region } = deviceMapper.newRegion(VGA_WINDOW.length, 'vga', { priority: PRIORITY.vgaWindow });
+    const video = this.#keep(SharedMemory.create(VGA_WINDOW.length, { name: 'video memory' }));
+    region.map(0, video.fd, 0, VGA_WINDOW.length, true);
+    control.mapToGuest(VGA_WINDOW.gpa);
+    return region.region;
+  }
+
+  /** Adds the ports that tell firmware about the machine, and by which it ends. `bytes`: of RAM. */
+  #addFirmwareDevices(bytes: number, files: Readonly<Record<string, Uint8Array>>): void {
+    claimSystemPorts(this.ports, {
+      log: (byte) => this.#options.onLog?.(byte),
+      reset: () => this.#want('reset'),
+      exit: (status) => this.#want({ kind: 'exit', status }),
+    });
+    const sizes = splitRam(bytes);
+    new Cmos(this.ports, sizes);
+    new FwCfg(this.ports, sizes.low, {
+      'etc/e820': e820(ramRanges(bytes)),
+      'etc/sercon-port': number(COM1.port, 2),
+      'etc/show-boot-menu': number(0, 1),
+      ...files,
+    });
+  }
+
+  #addDisk(disk: DiskImage): void {
+    const wires = {
+      interrupt: (line: number, isRaised: boolean) => this.#partition?.setIrqLine(line, isRaised),
+      failed: (error: unknown) => this.#options.onDiskError?.(error),
+    };
+    this.#pci.add(new VirtioBlock(this.ports, this.memory.guestMemory, disk, wires));
   }
 
   #keep<Opened extends { close(): void }>(opened: Opened): Opened {

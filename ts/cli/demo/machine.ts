@@ -21,6 +21,32 @@ export class Machine {
   #va: VaSpace | undefined;
   #attachment: Attachment | undefined;
 
+  /** Operations that traces of QEMU's maps have, and what each does here. */
+  readonly #performers: { [Op in TraceOperation['op']]?: (operation: Extract<TraceOperation, { op: Op }>) => void } = {
+    region: ({ op, id, ...options }) => this.#regions.set(id, this.#map.createRegion(options)),
+    alias: ({ op, id, target, ...options }) =>
+      this.#regions.set(id, this.#map.createAlias({ ...options, target: this.#region(target) })),
+    place: ({ id, parent, offset, priority }) => this.#region(id).place(this.#region(parent), { offset, priority }),
+    flags: ({ op, id, ...flags }) => this.#region(id).setFlags(flags),
+    remove: ({ id }) => this.#region(id).remove(),
+    destroy: ({ id }) => this.#region(id).close(),
+    object: ({ id, size, name }) => this.#objects.set(id, SharedMemory.create(size, { name })),
+    'object-close': ({ id }) => this.#objects.get(id)!.close(),
+    map: ({ op, region, object, ...options }) =>
+      this.#region(region).map({ ...options, object: this.#objects.get(object)! }),
+    unmap: ({ region, offset, length }) => this.#region(region).unmap(offset, length),
+    space: ({ id, name, root, offset }) =>
+      this.#spaces.set(id, this.#map.createAddressSpace({ name, root: this.#region(root), offset })),
+    va: ({ space, size }) => {
+      this.#va = this.#map.attachVaSpace(this.#spaces.get(space)!, { size });
+    },
+    partition: () => {},
+    attach: ({ space, gpaOffset, lastGpa }) => {
+      const options = { space: this.#spaces.get(space)!, va: this.va, gpaOffset, lastGpa };
+      this.#attachment = this.#map.attachPartition(this.#partition, options);
+    },
+  };
+
   constructor(map: MemoryMap, partition: KvmPartition | Partition) {
     this.#map = map;
     this.#partition = partition;
@@ -48,69 +74,10 @@ export class Machine {
     }
   }
 
-  /** The operations that traces of QEMU's maps have. */
   #perform(operation: TraceOperation): void {
-    const map = this.#map;
-    switch (operation.op) {
-      case 'region': {
-        const { op, id, ...options } = operation;
-        this.#regions.set(id, map.createRegion(options));
-        break;
-      }
-      case 'alias': {
-        const { op, id, target, ...options } = operation;
-        this.#regions.set(id, map.createAlias({ ...options, target: this.#region(target) }));
-        break;
-      }
-      case 'place': {
-        const { id, parent, offset, priority } = operation;
-        this.#region(id).place(this.#region(parent), { offset, priority });
-        break;
-      }
-      case 'flags': {
-        const { op, id, ...flags } = operation;
-        this.#region(id).setFlags(flags);
-        break;
-      }
-      case 'remove':
-        this.#region(operation.id).remove();
-        break;
-      case 'destroy':
-        this.#region(operation.id).close();
-        break;
-      case 'object':
-        this.#objects.set(operation.id, SharedMemory.create(operation.size, { name: operation.name }));
-        break;
-      case 'object-close':
-        this.#objects.get(operation.id)!.close();
-        break;
-      case 'map': {
-        const { op, region, object, ...options } = operation;
-        this.#region(region).map({ ...options, object: this.#objects.get(object)! });
-        break;
-      }
-      case 'unmap':
-        this.#region(operation.region).unmap(operation.offset, operation.length);
-        break;
-      case 'space': {
-        const { id, name, root, offset } = operation;
-        this.#spaces.set(id, map.createAddressSpace({ name, root: this.#region(root), offset }));
-        break;
-      }
-      case 'va':
-        this.#va = map.attachVaSpace(this.#spaces.get(operation.space)!, { size: operation.size });
-        break;
-      case 'partition':
-        break;
-      case 'attach': {
-        const { space, gpaOffset, lastGpa } = operation;
-        const options = { space: this.#spaces.get(space)!, va: this.va, gpaOffset, lastGpa };
-        this.#attachment = map.attachPartition(this.#partition, options);
-        break;
-      }
-      default:
-        throw new Error(`the recorded machine does no "${operation.op}"`);
-    }
+    const perform = this.#performers[operation.op] as ((operation: TraceOperation) => void) | undefined;
+    if (perform === undefined) throw new Error(`the recorded machine does no "${operation.op}"`);
+    perform(operation);
   }
 
   #region(id: number): Region {
