@@ -68,6 +68,11 @@ export function readProtections(sink: u32, from: u64, last: u64): i32 {
   return <i32>readSpans(sinkOf(sink).protectionsTree, from, last);
 }
 
+/** Rows of what is withheld from a sink; flags: ACCESS_* that are left. */
+export function readWithheld(sink: u32, from: u64, last: u64): i32 {
+  return <i32>readSpans(sinkOf(sink).withheldTree, from, last);
+}
+
 /** What is lost of a sink; id: object + 1 whose private pages are held there, 0 for none. */
 export function readLost(sink: u32, from: u64, last: u64): i32 {
   const count = readSpans(sinkOf(sink).lostTree, from, last);

@@ -234,6 +234,18 @@ export function protect(id: u32, startLow: u32, startHigh: u32, lastLow: u32, la
   const refused = onSink(plan.beginOperation(), id);
   return refused != 0 ? refused : end(sink.protect(id, join64(startLow, startHigh), join64(lastLow, lastHigh), access));
 }
+/** Withholds access to a range of a sink: `withhold` in attach.ts. */
+export function withhold(id: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32, access: u32): i32 {
+  const refused = onSink(plan.beginOperation(), id);
+  return refused != 0
+    ? refused
+    : end(sink.withhold(id, join64(startLow, startHigh), join64(lastLow, lastHigh), access));
+}
+/** Ends what is withheld from a range of a sink: `giveBack` in attach.ts. */
+export function giveBack(id: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32): i32 {
+  const refused = onSink(plan.beginOperation(), id);
+  return refused != 0 ? refused : end(sink.giveBack(id, join64(startLow, startHigh), join64(lastLow, lastHigh)));
+}
 
 /** [start, last] of the sink shows nothing; with `object` (an id + 1), its private pages from the offset on are held there. A
  *  transaction that says so says nothing else. */
@@ -303,6 +315,10 @@ export function readParts(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, la
 export function readProtections(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
   if (!sinks.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
   return describe.readProtections(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh));
+}
+export function readWithheld(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
+  if (!sinks.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
+  return describe.readWithheld(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh));
 }
 export function readLost(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
   if (!sinks.isAlive(id)) return fail(ERR_BAD_ID, id + 1);

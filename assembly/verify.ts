@@ -153,11 +153,13 @@ function verifySink(id: u32): void {
   const sink = sinkOf(id);
   assert(spaces.isAlive(sink.space - 1));
   verifyTree(sink.protectionsTree, JOINED);
+  verifyTree(sink.withheldTree, JOINED);
   verifyTree(sink.stateTree, DISJOINT);
   verifyTree(sink.lostTree, JOINED);
   verifyUsers(id);
   if (!isIdle()) return;
-  assert(!sink.detaching && !sink.attaching && isAsBefore(sink.protectionsTree));
+  assert(!sink.detaching && !sink.attaching);
+  assert(isAsBefore(sink.protectionsTree) && isAsBefore(sink.withheldTree));
   kindOfSink(id).verify(id);
 }
 

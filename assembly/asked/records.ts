@@ -110,6 +110,9 @@ export class Sink extends Entry {
   /** Span tree: GPA -> a = GPA, c = access that is left; nothing said means all. */
   protections: u32;
   protectionsBefore: u32;
+  /** Span tree like `protections`: access that is withheld for now, whatever is protected. */
+  withheld: u32;
+  withheldBefore: u32;
   /** Span tree of what it should have and has not, see lost.ts. */
   lost: u32;
   padding: u32;
@@ -119,6 +122,9 @@ export class Sink extends Entry {
   }
   get protectionsTree(): usize {
     return changetype<usize>(this) + offsetof<Sink>('protections');
+  }
+  get withheldTree(): usize {
+    return changetype<usize>(this) + offsetof<Sink>('withheld');
   }
   get lostTree(): usize {
     return changetype<usize>(this) + offsetof<Sink>('lost');

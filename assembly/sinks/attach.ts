@@ -12,15 +12,18 @@ import {
   SINK_KINDS,
 } from '../abi';
 import { sinkOf, sinks, spaceOf, spaces, writablePartition, writableSink, writableSpace } from '../asked/records';
+import { Protection } from '../asked/views';
 import { fail } from '../base/failure';
 import { isPageAligned, LAST_BYTE } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { noteEdit } from '../tree/before';
 import * as spans from '../tree/spans';
 import * as tree from '../tree/tree';
+import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { addTouched, touchedSinks } from '../undo/touched';
 import { kindAt } from './kinds';
 
+const withheld = changetype<Cursor<Protection>>(memory.data(CURSOR_SIZE, 8));
 /** Protections that an operation takes out, clipped to its range. */
 const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
@@ -78,23 +81,63 @@ export function removeSink(id: u32): void {
   if (sink.partition != 0) writablePartition(sink.partition - 1).uses -= 1;
   assert(sink.state == 0 && sink.lost == 0);
   tree.clear(sink.protectionsTree);
+  tree.clear(sink.withheldTree);
   sinks.release(id);
 }
 
-/** Leaves of the access in [start, last], which are whole pages, only ACCESS_*; ACCESS_ALL takes the protection away. */
+/** Leaves of the access in [start, last], which are whole pages, only ACCESS_*; ACCESS_ALL takes the protection away.
+ *  Returns 0 or a code. */
 export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
+  if (last > sinkOf(id).last) return fail(ERR_BAD_RANGE, 0, id + 1, last);
+  const error = checkProtection(id, start, last, access);
+  if (error == 0) enterProtection(id, sinkOf(id).protectionsTree, start, last, access);
+  return error;
+}
+
+/** Withholds in [start, last], until `giveBack`, all access but ACCESS_*, and what was withheld there already. Protections
+ *  hold besides; what the sink cannot be given may be in it. Returns 0 or a code. */
+export function withhold(id: u32, start: u64, last: u64, access: u32): i32 {
+  const error = checkProtection(id, start, last, access);
+  if (error != 0) return error;
+  const withheldTree = sinkOf(id).withheldTree;
+  let at = start;
+  let partLast: u64 = 0;
+  do {
+    partLast = last;
+    let left = access;
+    withheld.seek(withheldTree, at);
+    const span = withheld.span;
+    if (span != null && span.start <= at) {
+      partLast = min(last, span.last);
+      left &= span.access;
+    } else if (span != null) {
+      partLast = min(last, span.start - 1);
+    }
+    enterProtection(id, withheldTree, at, partLast, left);
+    at = partLast + 1;
+  } while (partLast != last);
+  return 0;
+}
+
+/** Ends all that is withheld in [start, last]. Returns 0 or a code. */
+export function giveBack(id: u32, start: u64, last: u64): i32 {
+  const error = checkProtection(id, start, last, ACCESS_ALL);
+  if (error == 0) enterProtection(id, sinkOf(id).withheldTree, start, last, ACCESS_ALL);
+  return error;
+}
+
+function checkProtection(id: u32, start: u64, last: u64, access: u32): i32 {
   if (access & ~ACCESS_ALL) return fail(ERR_BAD_FLAGS, 0, id + 1);
   if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, id + 1, start);
   if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
-  if (last < start || last > sinkOf(id).last) return fail(ERR_BAD_RANGE, 0, id + 1, last);
-  const protections = sinkOf(id).protectionsTree;
+  return last < start ? fail(ERR_BAD_RANGE, 0, id + 1, last) : 0;
+}
+
+/** Makes [start, last] one span of a tree of a sink's protections, or none if `access` is ACCESS_ALL. */
+function enterProtection(id: u32, tree: usize, start: u64, last: u64, access: u32): void {
   before.clear();
-  if (access == ACCESS_ALL) {
-    spans.take(protections, start, last, before);
-  } else {
-    spans.overwrite(protections, start, last, start, 0, access, before);
-  }
-  noteEdit(protections, start, last, 0, 0, access, before);
+  if (access == ACCESS_ALL) spans.take(tree, start, last, before);
+  else spans.overwrite(tree, start, last, start, 0, access, before);
+  noteEdit(tree, start, last, 0, 0, access, before);
   addTouched(touchedSinks, id, start, last);
-  return 0;
 }

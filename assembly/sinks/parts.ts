@@ -2,7 +2,7 @@
 // flat view shows one object: it follows from that, from the mappings of the regions seen in it, and from the sink's
 // protections, now or before. So nobody keeps it. What a VA space maps for it are pieces: see pieces.ts.
 
-import { ACCESS_READ, ACCESS_WRITE } from '../abi';
+import { ACCESS_ALL, ACCESS_READ, ACCESS_WRITE } from '../abi';
 import { isMemory, regionOf, Sink, spaceOf } from '../asked/records';
 import { FlatRange, isWritable, LostRange, Mapping, Protection } from '../asked/views';
 import { hasWholePage, isPageAligned, LAST_BYTE, pageStart, wholeLast, wholeStart } from '../base/range';
@@ -151,7 +151,7 @@ export function editedParts(sink: Sink, start: u64, last: u64, edit: Edit, befor
 
 /** `editedParts` where mappings of a region were edited. */
 function mappedParts(sink: Sink, start: u64, last: u64, edit: Edit, before: Vector, now: Vector): bool {
-  if (sink.protections != 0) return false;
+  if (sink.protections != 0 || sink.withheld != 0) return false;
   flat.seek(spaceOf(sink.space - 1).flatTree, start);
   const range = flat.span;
   if (range == null || range.start > start || range.last < last || !showsPages(range)) return false;
@@ -189,18 +189,24 @@ export function stretchStart(sink: Sink, at: u64, when: When): u64 {
 /** How far what `protectedAccess` said holds. */
 export let protectionLast: u64 = 0;
 
-/** What the sink's protections leave, or left, of the access of a page seen at `gpa`; nobody asks for pages behind `last`. */
+/** Access to a page seen at `gpa` that the sink's protections, and what is withheld from it, leave or left; nobody asks for pages
+ *  behind `last`. */
 export function protectedAccess(sink: Sink, gpa: u64, last: u64, access: u32, when: When): u32 {
   protectionLast = LAST_BYTE;
-  protections.find(sink.protectionsTree, gpa, last, when);
+  return access & accessLeft(sink.protectionsTree, gpa, last, when) & accessLeft(sink.withheldTree, gpa, last, when);
+}
+
+/** Access that a tree of protections leaves at `gpa`; lowers `protectionLast` to where that ends. */
+function accessLeft(tree: usize, gpa: u64, last: u64, when: When): u32 {
+  protections.find(tree, gpa, last, when);
   const protection = protections.span;
-  if (protection == null) return access;
+  if (protection == null) return ACCESS_ALL;
   if (protection.start > gpa) {
-    protectionLast = protection.start - 1;
-    return access;
+    protectionLast = min(protectionLast, protection.start - 1);
+    return ACCESS_ALL;
   }
-  protectionLast = protection.last;
-  return access & protection.access;
+  protectionLast = min(protectionLast, protection.last);
+  return protection.access;
 }
 
 /** How far what `isMappedReadonly` said holds. */

@@ -44,6 +44,7 @@ interface VaSink {
   readonly space: 0 | 1;
   readonly pages: number;
   readonly protections: Map<number, string>;
+  readonly withheld: Map<number, string>;
 }
 
 interface Attachment {
@@ -54,6 +55,7 @@ interface Attachment {
   /** Pages of the space that it can be given. */
   readonly pages: number;
   readonly protections: Map<number, string>;
+  readonly withheld: Map<number, string>;
 }
 
 /** Slots of each partition: few enough for some changes to be too much. `cut`: pages of the stretches at whose ends
@@ -84,6 +86,18 @@ interface Region {
   readonly target: number | undefined;
   size: number;
   parent: number | undefined;
+}
+
+/** The access that both limits leave. */
+function narrowed(one: string | undefined, access: string): string {
+  return [...(one ?? 'rwx')].filter((right) => access.includes(right)).join('');
+}
+
+/** Access that a sink's protections and what is withheld from it leave, page by page. */
+function limitsOf({ protections, withheld }: VaSink | Attachment): ReadonlyMap<number, string> {
+  const limits = new Map(protections);
+  for (const [page, access] of withheld) limits.set(page, narrowed(limits.get(page), access));
+  return limits;
 }
 
 /** All that the history has made so far; what is aborted is made again from the operations before it. */
@@ -152,12 +166,14 @@ class State {
           space: operation.space as 0 | 1,
           pages: page(operation.size),
           protections: new Map(),
+          withheld: new Map(),
         });
         return;
       case 'attach': {
         const { id, partition, va, gpaOffset, lastGpa } = operation;
         const pages = (Number(lastGpa) + 1 - Number(gpaOffset)) / PAGE;
-        sinks.set(id, { kind: 'attachment', partition, va, gpaOffset: page(gpaOffset), pages, protections: new Map() });
+        const limits = { protections: new Map(), withheld: new Map() };
+        sinks.set(id, { kind: 'attachment', partition, va, gpaOffset: page(gpaOffset), pages, ...limits });
         return;
       }
       case 'detach':
@@ -169,6 +185,20 @@ class State {
           if (operation.access === 'rwx') protections.delete(page(operation.start) + i);
           else protections.set(page(operation.start) + i, operation.access);
         }
+        return;
+      }
+      case 'withhold': {
+        const { withheld } = sinks.get(operation.sink) as VaSink | Attachment;
+        for (let at = page(operation.start); at < page(operation.start) + page(operation.length); at++) {
+          const left = narrowed(withheld.get(at), operation.access);
+          if (left === 'rwx') withheld.delete(at);
+          else withheld.set(at, left);
+        }
+        return;
+      }
+      case 'give-back': {
+        const { withheld } = sinks.get(operation.sink) as VaSink | Attachment;
+        for (let i = 0; i < page(operation.length); i++) withheld.delete(page(operation.start) + i);
         return;
       }
       case 'keep':
@@ -192,17 +222,26 @@ class State {
   /** Slots that a partition must be given through an attachment: one for each flat range, or part of one protection. */
   slots(attachment: Attachment): { start: number; last: number; access: string }[] {
     const { root, offset } = this.spaceOf(attachment);
-    const { protections } = attachment;
+    const { protections, withheld } = attachment;
     const { cut } = PARTITIONS[attachment.partition]!;
+    const left = limitsOf(attachment);
     const slots: { start: number; last: number; access: string; key: string }[] = [];
     for (let page = 0; page < SPAN; page++) {
-      const limits = (this.sinks.get(attachment.va) as VaSink).protections;
+      const limits = limitsOf(this.sinks.get(attachment.va) as VaSink);
       if (this.kept.has(keptKey(attachment.partition, page + attachment.gpaOffset))) continue;
-      const access = this.model.slotAccess(root, page, offset, protections, limits);
+      const access = this.model.slotAccess(root, page, offset, left, limits);
       const seen = this.model.visibleAt(root, page, offset);
       if (access === undefined || seen === undefined) continue;
       const { region, offsetInRegion, readonly, nonvolatile } = seen;
-      const key = [region, offsetInRegion - page, readonly, nonvolatile, protections.get(page), access].join();
+      const key = [
+        region,
+        offsetInRegion - page,
+        readonly,
+        nonvolatile,
+        protections.get(page),
+        withheld.get(page),
+        access,
+      ].join();
       const run = slots.at(-1);
       const goesOn = run !== undefined && run.last === page - 1 && run.key === key && page % cut !== 0;
       if (goesOn) run.last = page;
@@ -226,9 +265,9 @@ class State {
         continue;
       }
       for (let page = 0; page < SPAN; page++) {
-        const problem = this.model.problemAt(root, page, offset, sink.protections);
+        const problem = this.model.problemAt(root, page, offset, limitsOf(sink));
         if (problem !== undefined) problems.add(problem);
-        const piece = this.model.vaPage(root, page, offset, sink.protections);
+        const piece = this.model.vaPage(root, page, offset, limitsOf(sink));
         if (piece === undefined) continue;
         if (page >= sink.pages) problems.add('PAST_LIMIT');
         if (!OBJECTS[piece.object]?.isPrivate) continue;
@@ -455,13 +494,9 @@ export class History {
         const { pages } = sinks.get(sink) as VaSink | Attachment;
         const start = b % pages;
         const length = 1 + (c % Math.min(8, pages - start));
-        return {
-          op: 'protect',
-          sink,
-          start: start * PAGE,
-          length: length * PAGE,
-          access: pick(ACCESSES, d),
-        };
+        const range = { sink, start: start * PAGE, length: length * PAGE };
+        if (d % 16 === 0) return { op: 'give-back', ...range };
+        return { op: pick(['protect', 'protect', 'withhold'], d), ...range, access: pick(ACCESSES, d >> 2) };
       }
       case 15:
         return this.#attachment(a % PLACES.length);
@@ -569,11 +604,12 @@ export class History {
         continue;
       }
       const { root, offset } = this.#state.spaceOf(sink);
+      const limits = limitsOf(sink);
       for (let page = 0; page < SPAN; page++) {
-        const wanted = model.vaPage(root, page, offset, sink.protections);
+        const wanted = model.vaPage(root, page, offset, limits);
         const has = world.recorder.vaPage(own, page);
         same(`va ${id} page ${page}`, has && Object.values(has).join(), wanted && Object.values(wanted).join());
-        const part = model.part(root, page, offset, sink.protections);
+        const part = model.part(root, page, offset, limits);
         const used = world.recorder.part(own, page);
         same(`part ${id} page ${page}`, used && Object.values(used).join(), part && Object.values(part).join());
       }

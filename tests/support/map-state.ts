@@ -39,6 +39,7 @@ function stateOf({ core, names, regions, sinks }: Context): string[] {
     ...[...sinks].flatMap(({ id, name, closed }) => [
       line('sink', id, name, closed),
       ...core.protections(id).map((row) => line('  protection', row)),
+      ...core.withheld(id).map((row) => line('  withheld', row)),
       ...core.sinkRows(id).map((row) => line('  row', row)),
     ]),
     line('names', ...Object.values(names).map((table) => (table instanceof Map ? [...table] : []))),

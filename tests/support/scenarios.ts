@@ -134,6 +134,16 @@ export const SCENARIOS: readonly Scenario[] = [
     ready: 'protect vtl0 10000 8000 rx',
     change: 'protect vtl0 10000 8000 rwx',
   },
+  {
+    title: 'memory is withheld from a partition, some of it twice, and protected meanwhile',
+    ready: 'withhold vtl0 10000 8000 rx\nwithhold vtl0 14000 8000 none',
+    change: 'protect vtl0 12000 4000 r\nwithhold vtl0 18000 2000 rwx',
+  },
+  {
+    title: 'what was withheld is given back, and what was protected stays so',
+    ready: 'withhold vtl0 10000 8000 none\nprotect vtl0 12000 4000 rx',
+    change: 'restore vtl0 10000 8000',
+  },
   { title: 'the VMM loses the right to write some of everything', change: 'protect va 0 400000 r' },
   { title: 'the VMM loses every right to private memory', change: 'protect va c0000 8000 none' },
   {

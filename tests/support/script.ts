@@ -13,6 +13,7 @@
 //   attach NAME of PARTITION to SPACE through VA [at OFFSET] [end LAST]
 //   detach NAME              protect SINK START LENGTH ACCESS
 //   keep PARTITION START LENGTH                            give-back PARTITION START LENGTH
+//   withhold SINK START LENGTH ACCESS                      restore SINK START LENGTH
 //   begin                    commit                        abort
 
 import { type Address, LAST_ADDRESS, toAddress, WHOLE_SPACE } from '../../ts/core/address.ts';
@@ -137,6 +138,10 @@ export class Script {
         const access = (rest[2] ?? '') as Access;
         return { op, sink: this.id('sink', name), start: at(0), length: at(1), access };
       }
+      case 'withhold':
+        return { op, sink: this.id('sink', name), start: at(0), length: at(1), access: (rest[2] ?? '') as Access };
+      case 'restore':
+        return { op: 'give-back', sink: this.id('sink', name), start: at(0), length: at(1) };
       case 'begin':
       case 'commit':
       case 'abort':

@@ -201,6 +201,7 @@ export class World {
     for (let id = 0; id <= names.sinks.size; id++) {
       tell(`sink ${id} has`, () => core.sinkRows(id));
       tell(`sink ${id} protections`, () => core.protections(id));
+      tell(`sink ${id} withheld`, () => core.withheld(id));
     }
     return [...lines, ...this.recorder.lines()];
   }

@@ -83,6 +83,8 @@ function isVisible({ op }: TraceOperation): boolean {
     op === 'partition-close' ||
     op === 'attach' ||
     op === 'detach' ||
-    op === 'protect'
+    op === 'protect' ||
+    op === 'withhold' ||
+    op === 'give-back'
   );
 }

@@ -101,9 +101,9 @@ const NAMES = [
   ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
   ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'map', 'unmap'] as const),
-  ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect'] as const),
+  ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect', 'withhold', 'giveBack'] as const),
   ...(['lose', 'shutDown', 'isDown', 'repair', 'readLost', 'partitionKeep', 'isKept'] as const),
-  ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections'] as const),
+  ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections', 'readWithheld'] as const),
   ...(['readRegion', 'readChildren', 'explain'] as const),
 ];
 
@@ -410,6 +410,16 @@ export class Core {
     const last = lastOf(start, length);
     this.#check(this.#wasm.protect(sink, low(start), high(start), low(last), high(last), access));
   }
+  /** Leaves a sink at most `access` in a range until `giveBack`, whatever is protected. Precondition: length > 0. */
+  withhold(sink: number, start: Address, length: Address, access: number): void {
+    const last = lastOf(start, length);
+    this.#check(this.#wasm.withhold(sink, low(start), high(start), low(last), high(last), access));
+  }
+  /** Ends what is withheld from a sink in a range. Precondition: length > 0. */
+  giveBack(sink: number, start: Address, length: Address): void {
+    const last = lastOf(start, length);
+    this.#check(this.#wasm.giveBack(sink, low(start), high(start), low(last), high(last)));
+  }
 
   // ---- What was lost: inside a transaction that says nothing else ----------------------------------
 
@@ -490,6 +500,10 @@ export class Core {
   }
   protections(sink: number): Row[] {
     return this.#within(this.#wasm.readProtections, sink, 0, LAST_ADDRESS);
+  }
+  /** Ranges withheld from a sink; `flags` are the access that is left. */
+  withheld(sink: number): Row[] {
+    return this.#within(this.#wasm.readWithheld, sink, 0, LAST_ADDRESS);
   }
   region(id: number): Row {
     this.#check(this.#wasm.readRegion(id));

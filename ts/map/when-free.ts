@@ -7,7 +7,7 @@ import { holdersOf, isEnough, LeaseConflict, leaseFacts } from '../access/lease-
 import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
 import { Attachment } from '../sinks/attachment.ts';
-import { clipped, type Withheld } from '../sinks/withheld.ts';
+import { partsWithin, type Withheld } from '../sinks/withheld.ts';
 import type { Context } from './context.ts';
 
 export interface WaitOptions {
@@ -144,7 +144,7 @@ function wholeSlots(context: Context, parts: readonly Withheld[]): Withheld[] {
     const own = parts.filter((part) => part.concerns(attachment));
     const concerns = (other: Attachment) => other === attachment;
     return context.core.sinkRows(attachment.id).flatMap(({ start, last }) => {
-      const inside = clipped(own, { start, last });
+      const inside = [...partsWithin(own, { start, last })];
       const access = inside.reduce((left, part) => left & part.access, abi.ACCESS_ALL);
       return inside.length === 0 ? [] : [{ start, last, access, concerns }];
     });
@@ -164,7 +164,7 @@ function withhold(context: Context, part: Withheld): void {
 function giveBack(context: Context, part: Withheld): void {
   if (!context.withheld.delete(part)) return;
   context.onUndo(() => context.withheld.add(part));
-  for (const attachment of attachmentsOf(context, part)) attachment.giveBack(part);
+  for (const attachment of attachmentsOf(context, part)) attachment.giveBack(part, context.withheld);
 }
 
 /** Settles when none of the leases is held. Throws LEASED at the deadline, ABORTED. */

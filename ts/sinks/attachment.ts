@@ -3,9 +3,9 @@
 import * as abi from '../../assembly/abi.ts';
 import type { Pausable } from '../apply/runner.ts';
 import type { AddressSpace } from '../asked/space.ts';
-import { type Address, formatHex, lastByte, lengthOf, sum } from '../core/address.ts';
+import { type Address, formatHex, lengthOf } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
-import { type Access, accessName, accessNumber } from '../core/kinds.ts';
+import { type Access, accessName } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { renderSlots } from '../text/render.ts';
 import { KvmPartition, vmOf } from './kvm.ts';
@@ -14,7 +14,7 @@ import { PartitionExecutor } from './partition-executor.ts';
 import type { PartitionTable } from './partition-table.ts';
 import { type GpaStretch, Sink, type SinkContext } from './sink.ts';
 import type { VaSpace } from './va-space.ts';
-import { bytesOf, clipped, overlay, type Protection, protectionsOf, type Withheld } from './withheld.ts';
+import { partsWithin, type Withheld } from './withheld.ts';
 
 /** The map of an attachment. */
 export interface AttachmentContext extends SinkContext {
@@ -86,10 +86,6 @@ export class Attachment extends Sink {
   readonly va: VaSpace;
   /** Offset that is added to a GPA of the address space to give the partition's own. */
   readonly gpaOffset: Address;
-  /** Ranges that are kept from it for now. */
-  #withheld: readonly Withheld[] = [];
-  /** While something is withheld: the protections that it would have. */
-  #asked: readonly Protection[] = [];
 
   /** @internal Made by MemoryMap. */
   constructor(context: AttachmentContext, id: number, partition: KvmPartition | Partition, place: AttachmentPlace) {
@@ -141,46 +137,19 @@ export class Attachment extends Sink {
     return renderSlots(this.context.core, this.id, this.context.names);
   }
 
-  /** Withholds a range, inside a transaction: the partition has no more access there until `giveBack`, whatever is
-   *  protected. @internal */
-  withhold(part: Withheld): void {
-    const asked = this.#withheld.length === 0 ? protectionsOf(this.context.core, this.id) : this.#asked;
-    this.#keep([...this.#withheld, part], asked);
-    this.#apply(part);
+  /** Keeps a range from the guest, whatever is protected, until `giveBack`. Inside a transaction. @internal */
+  withhold({ start, last, access }: Withheld): void {
+    const length = lengthOf(start, last);
+    this.context.core.withhold(this.id, start, length, access);
+    this.context.recorder?.record({ op: 'withhold', sink: this.id, start, length, access: accessName(access) });
   }
 
-  /** @internal Nothing happens where it was not withheld. */
-  giveBack(part: Withheld): void {
-    if (!this.#withheld.includes(part)) return;
-    const left = this.#withheld.filter((each) => each !== part);
-    this.#keep(left, this.#asked);
-    this.#apply(part);
-  }
-
-  protected override setAccess(start: Address, length: Address, access: Access): void {
-    super.setAccess(start, length, access);
-    if (this.#withheld.length === 0) return;
-    const changed = { start, last: sum(start, lastByte(length)), access: accessNumber(access) };
-    this.#keep(this.#withheld, overlay(this.#asked, changed));
-    this.#apply(changed);
-  }
-
-  #keep(withheld: readonly Withheld[], asked: readonly Protection[]): void {
-    const before = [this.#withheld, this.#asked] as const;
-    [this.#withheld, this.#asked] = [withheld, asked];
-    this.context.onUndo(() => {
-      [this.#withheld, this.#asked] = before;
-    });
-  }
-
-  /** Protects a range with what was asked for less what is withheld. */
-  #apply({ start, last }: Pick<Protection, 'start' | 'last'>): void {
-    let parts: readonly Protection[] = [{ start, last, access: abi.ACCESS_ALL }];
-    for (const asked of clipped(this.#asked, { start, last })) parts = overlay(parts, asked);
-    for (const { access, ...range } of clipped(this.#withheld, { start, last })) {
-      for (const part of clipped(parts, range)) parts = overlay(parts, { ...part, access: part.access & access });
-    }
-    for (const part of parts) super.setAccess(part.start, bytesOf(part), accessName(part.access));
+  /** Ends what was withheld in a range, but for what `others` withhold there. Inside a transaction. @internal */
+  giveBack(part: Withheld, others: Iterable<Withheld>): void {
+    const length = lengthOf(part.start, part.last);
+    this.context.core.giveBack(this.id, part.start, length);
+    this.context.recorder?.record({ op: 'give-back', sink: this.id, start: part.start, length });
+    for (const other of partsWithin(others, part)) if (other.concerns(this)) this.withhold(other);
   }
 
   /** The hypervisor is about to take pages of the partition for itself, or has not taken them. Throws IN_USE inside a

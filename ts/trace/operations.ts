@@ -198,6 +198,14 @@ export const OPERATIONS = {
     { sink: required(ID), start: required(ADDRESS), length: required(SIZE), access: required(oneOf(ACCESSES)) },
     (o, { core, id }) => core.protect(id('sink', o.sink), o.start, o.length, accessNumber(o.access)),
   ),
+  /** Leaves a sink at most `access` in a range, whatever is protected, while somebody waits to change what is there. */
+  withhold: operation(
+    { sink: required(ID), start: required(ADDRESS), length: required(SIZE), access: required(oneOf(ACCESSES)) },
+    (o, { core, id }) => core.withhold(id('sink', o.sink), o.start, o.length, accessNumber(o.access)),
+  ),
+  'give-back': operation({ sink: required(ID), start: required(ADDRESS), length: required(SIZE) }, (o, { core, id }) =>
+    core.giveBack(id('sink', o.sink), o.start, o.length),
+  ),
   /** Says that a range shows nothing, because what was there could not be put back; of `object`, the pages from
    *  `objectOffset` on are held there, without access. Its transaction says nothing else. */
   lose: operation(
