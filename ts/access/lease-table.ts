@@ -11,6 +11,7 @@ import { printable } from '../core/printable.ts';
 import { RangeIndex, type Stretch } from './range-index.ts';
 
 export const LEASE_MODES = ['read', 'write'] as const;
+/** Access that a lease holds: `write` includes reading. */
 export type LeaseMode = (typeof LEASE_MODES)[number];
 
 /** Facts of a lease, for those who must wait for it. */

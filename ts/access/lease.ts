@@ -68,10 +68,12 @@ export class Lease implements Disposable {
     if (space.context.isBusy) space.context.onUndo(end);
   }
 
+  /** Facts for those who wait for it. */
   get facts(): LeaseFacts {
     return leaseFacts(this.#held);
   }
 
+  /** Whether it has ended. */
   get released(): boolean {
     return !this.#space.context.leases.holds(this.#held);
   }

@@ -20,6 +20,7 @@ export interface LeaseRange {
   readonly length: Address;
 }
 
+/** Options of `LocalGuestMemory.lock`. */
 export interface LeaseOptions {
   /** Name of the user, for those who must wait. */
   readonly holder: string;

@@ -91,6 +91,7 @@ export abstract class MemoryObject extends Handle {
   }
 }
 
+/** Options of `SharedMemory.create`. */
 export interface SharedMemoryOptions {
   /** Name for people: in messages, in /proc. Default "memory". */
   readonly name?: string;
@@ -100,6 +101,7 @@ export interface SharedMemoryOptions {
   readonly noReserve?: boolean;
 }
 
+/** Options of `SharedMemory.fromFd` and `PrivateMemory.fromFile`. */
 export interface FileMemoryOptions {
   readonly name?: string;
   /** Bytes that may be mapped from the file's start. Default: the whole file. */

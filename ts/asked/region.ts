@@ -10,6 +10,7 @@ import { MapHandle } from './map-handle.ts';
 import { MemoryObject } from './object.ts';
 import type { ObjectTable } from './object-table.ts';
 
+/** Options of `Region.place`. */
 export interface PlaceOptions {
   /** Offset of the region's first byte in the container. Default 0. */
   readonly offset?: Address;
@@ -17,6 +18,7 @@ export interface PlaceOptions {
   readonly priority?: number;
 }
 
+/** Options of `Region.map`. */
 export interface MapOptions {
   /** Offset in the region, a multiple of the page size. Default 0. */
   readonly offset?: Address;

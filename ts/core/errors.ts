@@ -65,6 +65,7 @@ export type BuildErrorCode =
   /** The system refused. `cause` is its error. */
   | 'ALLOCATION_FAILED';
 
+/** Codes of errors: stable, to be compared with. Messages are for people and may change. */
 export type ErrorCode =
   | CoreErrorCode
   | BuildErrorCode

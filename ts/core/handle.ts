@@ -16,6 +16,7 @@ export const keepInThread: (object: object) => void =
 
 function handlesStayInTheirThread(): void {}
 
+/** Something that its owner closes: by `close`, or by leaving the scope of `using`. */
 export abstract class Handle implements Disposable {
   #closed = false;
   /** Description for messages: `region "ram"`. */
@@ -25,6 +26,7 @@ export abstract class Handle implements Disposable {
     keepInThread(this);
   }
 
+  /** Whether it is closed: every method but `close` then throws CLOSED. */
   get closed(): boolean {
     return this.#closed;
   }

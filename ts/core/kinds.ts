@@ -4,6 +4,7 @@ import * as abi from '../../assembly/abi.ts';
 
 /** Kinds of region; an alias is made of another region and has no kind to choose. */
 export const REGION_KINDS = ['ram', 'rom', 'device', 'mmio', 'container'] as const;
+/** Kind of a region that is no alias. */
 export type RegionKind = (typeof REGION_KINDS)[number];
 
 const REGION_KIND_NUMBERS: Readonly<Record<RegionKind | 'alias', number>> = {
@@ -23,6 +24,7 @@ export function regionKindName(kind: number): RegionKind | 'alias' {
   return REGION_KINDS[kind - 1] ?? 'alias';
 }
 
+/** Flags of a region. */
 export interface RegionFlags {
   /** Nothing is written through the region. Default false. */
   readonly readonly?: boolean;
@@ -52,6 +54,7 @@ export function regionFlagsMask({ readonly, nonvolatile, enabled }: RegionFlags)
 
 /** `shared`: a file, seen at any number of places. `private`: exists only as its mapping, at one place at a time. */
 export const OBJECT_KINDS = ['shared', 'private'] as const;
+/** Kind of a memory object. */
 export type ObjectKind = (typeof OBJECT_KINDS)[number];
 
 export function objectKindNumber(kind: ObjectKind): number {
@@ -60,6 +63,7 @@ export function objectKindNumber(kind: ObjectKind): number {
 
 /** Kinds of access to memory: any of r, w and x, in this order. */
 export const ACCESSES = ['none', 'r', 'w', 'x', 'rw', 'rx', 'wx', 'rwx'] as const;
+/** Access to memory: `none`, or letters for read, write and execute. */
 export type Access = (typeof ACCESSES)[number];
 
 export function accessNumber(access: Access): number {
@@ -80,10 +84,13 @@ export function accessName(access: number): Access {
 
 /** Policies for overlaps: any is allowed, or only of a lower priority inside a higher one. */
 export const POLICIES = ['layered', 'nested'] as const;
+/** A policy for overlaps of regions. */
 export type Policy = (typeof POLICIES)[number];
 
 /** Disturbance classes, by number. */
 export const DISTURBANCES = ['none', 'changed', 'unchanged-bytes'] as const;
+/** Disturbance of the guest by a plan: nothing that stays was absent, only bytes that changed were, or bytes that stay
+ *  the same were. */
 export type Disturbance = (typeof DISTURBANCES)[number];
 
 /** A kind of sink, as far as its commands concern ts/. What else there is to it stands in its file in ts/sinks/. */

@@ -11,6 +11,7 @@ import type { GuestMemoryParts } from './parts.ts';
 import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
 import { checkLayout, inBuildErrors, type RamLimits, RamStore } from './ram-store.ts';
 
+/** Options of a guest's memory. */
 export interface GuestMemoryOptions {
   /** The highest GPA that RAM and devices may have, which is also what is reserved of this process's address space;
    *  whole pages less one. Default 2^40 - 1. */

@@ -14,8 +14,10 @@ import { Zeroes } from './holes.ts';
 /** Policy for the parts of a placed region in which nothing is mapped: an exit, or zeroes that the guest cannot write.
  *  Zeroes cost memory once the guest has read them: 2 MiB at most, or a 1024th of a region above 2 GiB. */
 export const HOLE_POLICIES = ['exit', 'zero'] as const;
+/** A policy for the parts of a device region in which nothing is mapped. */
 export type HolePolicy = (typeof HOLE_POLICIES)[number];
 
+/** Options of `DeviceMemoryMapper.newRegion`. */
 export interface DeviceRegionOptions {
   /** Policy for what nothing is mapped in. Default `exit`. */
   readonly holes?: HolePolicy;
@@ -28,6 +30,7 @@ export interface DeviceFileOptions {
   readonly writable?: boolean;
 }
 
+/** Options of `DeviceRegionControl.mapToGuest`. */
 export interface GuestMappingOptions {
   /** Whether the guest may write what is mapped writable. Default true. */
   readonly writable?: boolean;

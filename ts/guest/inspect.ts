@@ -13,6 +13,7 @@ import type { RamBlock } from './ram-store.ts';
 import type { Vtl } from './vtl.ts';
 import type { VtlState } from './vtl-state.ts';
 
+/** Facts of a guest's memory. Addresses and lengths are in bytes. */
 export interface GuestMemoryFacts {
   readonly maxAddress: PlainAddress;
   readonly vtl0AliasMap: PlainAddress | undefined;

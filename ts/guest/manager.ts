@@ -35,14 +35,19 @@ import {
 } from './vtl.ts';
 import { VtlState } from './vtl-state.ts';
 
+/** The memory of one virtual machine. Closing it takes all memory from partitions and gives it back to the system. */
 export class GuestMemoryManager extends Handle {
   /** The map that all is made of, for what this class has no method for. */
   readonly map: MemoryMap;
   /** The container of everything that the guest sees. */
   readonly root: Region;
+  /** Address space that VTL0 and the monitor see. */
   readonly space: AddressSpace;
+  /** VA space of `space`: this process's view of it. */
   readonly va: VaSpace;
+  /** Control of which RAM the guest sees, and how. */
   readonly ramVisibility: RamVisibilityControl;
+  /** Maker of device regions: BARs and DAX windows. */
   readonly deviceMapper: DeviceMemoryMapper;
   readonly #parts: GuestMemoryParts;
   readonly #levels: ReadonlyMap<Vtl, VtlState>;

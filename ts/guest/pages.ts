@@ -10,6 +10,7 @@ import { MemoryBuildError, refusing } from './errors.ts';
 import type { GpaRange } from './layout.ts';
 import type { RamSpec } from './ram-options.ts';
 
+/** Options of prefetching. */
 export interface PrefetchOptions {
   /** Gives up: before anything is done, or between chunks. */
   readonly signal?: AbortSignal;

@@ -4,6 +4,7 @@ import * as validate from '../core/validate.ts';
 import { BACKING_KINDS, type RamBacking } from './backing.ts';
 import type { GpaRange } from './layout.ts';
 
+/** Options of RAM of one backing. */
 export interface RamOptions {
   /** Name for people, by which a handed-over backing finds its memory, too. Default: the first of "ram", "ram1", … that
    *  no other RAM has. */

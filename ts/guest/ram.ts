@@ -14,6 +14,7 @@ const RAM_PRIORITY = 255;
 
 /** Visibility of a piece of RAM: none, so that what lies below shows through; without writes; or as RAM. */
 const RAM_VISIBILITIES = ['unmapped', 'read-only', 'read-write'] as const;
+/** Visibility of a piece of RAM to the guest: hidden, readable, or readable and writable. */
 export type RamVisibility = (typeof RAM_VISIBILITIES)[number];
 
 export interface RamRegion extends RamPiece {
@@ -44,6 +45,7 @@ export function visibilityOf({ region }: RamRegion): RamVisibility {
   return readonly ? 'read-only' : 'read-write';
 }
 
+/** A range of whole pieces of RAM, and its visibility from now on. */
 export interface VisibilityChange extends GpaRange {
   readonly visibility: RamVisibility;
 }

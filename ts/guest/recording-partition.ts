@@ -5,6 +5,7 @@ import * as validate from '../core/validate.ts';
 import type { MemorySlot, Partition } from '../sinks/partition.ts';
 import type { GpaStretch } from '../sinks/sink.ts';
 
+/** Options of a recording partition. */
 export interface RecordingPartitionOptions {
   readonly name?: string;
   /** Slots that it can have. Default 509. */
@@ -17,6 +18,7 @@ export interface RecordingPartitionOptions {
   readonly canExecuteProtect?: boolean;
 }
 
+/** A call that a recording partition got, with the slot that it was given. */
 export type RecordedEvent =
   | ({ readonly event: 'add' | 'delete' } & MemorySlot)
   | { readonly event: 'pause' | 'resume' };

@@ -4,12 +4,15 @@ import type { LocalGuestMemory } from '../access/local-guest-memory.ts';
 
 /** Virtual trust levels: 0 is the guest, 2 what watches over it. */
 export const VTLS = [0, 2] as const;
+/** Number of a virtual trust level. */
 export type Vtl = (typeof VTLS)[number];
 
 /** Kinds of access that a trust level may be left. */
 export const VTL_ACCESSES = ['none', 'r', 'rw', 'rx', 'rwx'] as const;
+/** Access that a trust level is left of a range. */
 export type VtlAccess = (typeof VTL_ACCESSES)[number];
 
+/** Options of `GuestMemoryManager.setVtlProtection`. */
 export interface VtlProtectionOptions {
   /** Whether a hypervisor that cannot keep the guest from executing may let it. Default false. */
   readonly nearest?: boolean;

@@ -30,12 +30,14 @@ export interface MachineFacts {
   readonly descriptors: Used & { readonly hardLimit?: number };
 }
 
+/** Use of something that the system limits. */
 export interface Used {
   readonly used: number;
   /** Most that may be used; undefined: any number. */
   readonly limit?: number;
 }
 
+/** Facts about KVM. */
 export interface KvmFacts {
   /** Reason why /dev/kvm does not open. */
   readonly error?: string;
@@ -62,6 +64,7 @@ export interface HugePagePool {
   readonly overcommit: number;
 }
 
+/** Facts about userfaultfd. */
 export interface UserfaultfdFacts {
   readonly error?: string;
   /** Whether it gets the faults of this process's own code alone, not those of a guest. */

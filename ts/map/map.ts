@@ -31,6 +31,7 @@ import { type TraceOutput, TraceRecorder } from '../trace/recorder.ts';
 import { Context } from './context.ts';
 import { type WaitOptions, whenFree } from './when-free.ts';
 
+/** Options of a memory map. */
 export interface MemoryMapOptions {
   /** Policy for overlaps of regions. Default `layered`: any is allowed. */
   readonly policy?: Policy;
@@ -46,6 +47,7 @@ export interface MemoryMapOptions {
   readonly debug?: boolean;
 }
 
+/** Options of `MemoryMap.createRegion`. */
 export interface RegionOptions extends RegionFlags {
   readonly name: string;
   readonly kind: RegionKind;
@@ -53,6 +55,7 @@ export interface RegionOptions extends RegionFlags {
   readonly size: Address;
 }
 
+/** Options of `MemoryMap.createAlias`. */
 export interface AliasOptions extends RegionFlags {
   readonly name: string;
   readonly target: Region;
@@ -62,6 +65,7 @@ export interface AliasOptions extends RegionFlags {
   readonly size: Address;
 }
 
+/** Options of `MemoryMap.createAddressSpace`. */
 export interface AddressSpaceOptions {
   readonly name: string;
   readonly root: Region;
@@ -69,12 +73,14 @@ export interface AddressSpaceOptions {
   readonly offset?: Address;
 }
 
+/** Options of `MemoryMap.attachVaSpace`. */
 export interface VaSpaceOptions {
   readonly name?: string;
   /** Bytes to reserve, whole pages: address space, not memory. Default 1 TiB. */
   readonly size?: Address;
 }
 
+/** Options of `MemoryMap.attachPartition`. */
 export interface AttachOptions {
   readonly space: AddressSpace;
   /** The VA space of that address space whose host addresses the slots use. */
@@ -198,6 +204,7 @@ export class MemoryMap extends Handle {
     return this.#context.leases.all();
   }
 
+  /** Makes a region that is nowhere yet. Throws INVALID_ARGUMENT, CAPACITY, NO_MEMORY. */
   createRegion(options: RegionOptions): Region {
     this.checkOpen();
     const given = validate.options(options, REGION_OPTIONS, 'createRegion');
@@ -214,6 +221,8 @@ export class MemoryMap extends Handle {
     });
   }
 
+  /** Makes a region that shows a part of another one, wherever it is placed itself. Throws INVALID_ARGUMENT, CAPACITY,
+   *  NO_MEMORY. */
   createAlias(options: AliasOptions): Region {
     this.checkOpen();
     const given = validate.options(options, ALIAS_OPTIONS, 'createAlias');
@@ -230,6 +239,7 @@ export class MemoryMap extends Handle {
     });
   }
 
+  /** Makes an address space that shows a region and all that is in it. Throws INVALID_ARGUMENT, CAPACITY, NO_MEMORY. */
   createAddressSpace(options: AddressSpaceOptions): AddressSpace {
     this.checkOpen();
     const given = validate.options(options, SPACE_OPTIONS, 'createAddressSpace');

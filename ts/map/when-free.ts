@@ -10,6 +10,7 @@ import { Attachment } from '../sinks/attachment.ts';
 import { partsWithin, type Withheld } from '../sinks/withheld.ts';
 import type { Context } from './context.ts';
 
+/** Options of waiting for leases to end. */
 export interface WaitOptions {
   /** Milliseconds. Default: as long as it takes. */
   readonly deadline?: number;

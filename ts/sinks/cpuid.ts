@@ -3,6 +3,7 @@
 
 import type { CpuidEntry } from '../core/native.ts';
 
+/** Options of `KvmPartition.supportedCpuid`. */
 export interface CpuidOptions {
   /** vCPUs that are cores of one package, 1 to 256: vCPU 0 and those after it, then as many more. Default 1: each vCPU
    *  is a package. */

@@ -49,6 +49,7 @@ interface AttachedTo {
   letGo(): void;
 }
 
+/** Options of `KvmPartition.createVcpu`. */
 export interface VcpuOptions {
   /** All that CPUID answers: functions that are not in the list answer as hardware does for those that it has not. */
   readonly cpuid?: readonly Readonly<CpuidEntry>[];

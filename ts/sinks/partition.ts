@@ -36,7 +36,9 @@ export interface PartitionFacts {
  *  `pause` and `resume` (both or neither) hold its vCPUs around plans that would let them miss bytes; a `pause` that
  *  throws stops the change, a `resume` that throws is RESUME_FAILED after it. */
 export interface Partition extends PartitionFacts, Partial<Pausable> {
+  /** Gives the guest a memory slot. Its number is free, and it overlaps no other. */
   addSlot(slot: MemorySlot): void;
+  /** Takes a memory slot away; the fields say what it was. */
   deleteSlot(slot: MemorySlot): void;
   /** Takes all memory from the guest and stops it for good, because a slot could not be taken away: a guest that keeps
    *  access to memory which is used for something else is worse. It is given no slots any more. */

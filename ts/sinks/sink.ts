@@ -8,6 +8,7 @@ import { MembackingError } from '../core/errors.ts';
 import { ACCESSES, type Access, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 
+/** Options of `protect`. */
 export interface ProtectOptions {
   /** First GPA of the address space; a multiple of the page size. */
   readonly gpa: Address;

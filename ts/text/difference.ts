@@ -14,6 +14,7 @@ export interface ShownRange {
   readonly nonvolatile: boolean;
 }
 
+/** Flat view of an address space at one moment. */
 export interface ShownView<Range extends ShownRange = ShownRange> {
   /** Name of the address space. */
   readonly name: string;
@@ -21,6 +22,7 @@ export interface ShownView<Range extends ShownRange = ShownRange> {
   readonly ranges: readonly Range[];
 }
 
+/** Differences between two flat views of an address space. */
 export interface ViewDifference<Range extends ShownRange = ShownRange> {
   /** Name of the address space. */
   readonly name: string;

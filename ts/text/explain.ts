@@ -6,6 +6,7 @@ import type { Core, Row } from '../core/core.ts';
 import { type Access, accessName, type RegionKind, regionKindName } from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
 
+/** Explanation of one byte of an address space. */
 export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
   /** Name of the address space. */
   readonly space: string;
@@ -24,6 +25,7 @@ export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
   readonly next: { readonly name: string; readonly start: Address } | undefined;
 }
 
+/** A region that shows a byte, or would. */
 export interface ExplainedRegion {
   readonly name: string;
   readonly kind: RegionKind;
@@ -43,6 +45,7 @@ export interface ExplainedRegion {
   readonly through: string | undefined;
 }
 
+/** Memory that is mapped at a byte. */
 export interface ExplainedMapping {
   readonly object: string;
   /** Offset of the byte in the object. */
@@ -50,6 +53,7 @@ export interface ExplainedMapping {
   readonly writable: boolean;
 }
 
+/** A memory slot that shows a byte. */
 export interface ExplainedSlot {
   /** Name of the attachment. */
   readonly sink: string;

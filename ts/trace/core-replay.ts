@@ -32,6 +32,7 @@ import { layersOf, type TraceLayer } from './layers.ts';
 import type { TraceOperation } from './operations.ts';
 import { Replayer, type TraceIds } from './replay.ts';
 
+/** Options of a replay. */
 export interface TraceReplayOptions {
   /** Policy that the trace's header says. Default `layered`. */
   readonly policy?: Policy;
@@ -54,6 +55,7 @@ export interface TraceFlatRange {
   readonly nonvolatile: boolean;
 }
 
+/** Flat view of one address space. */
 export interface TraceFlatView {
   /** Name of the address space. */
   readonly name: string;
@@ -131,6 +133,8 @@ export class ReplayState {
   }
 }
 
+/** A replay of a trace through the core alone. Other than a live map, it has no memory and no sinks that anybody
+ *  sees. */
 export class TraceReplay {
   readonly #names = new Names();
   readonly #core: Core;

@@ -14,6 +14,7 @@ const NEWLINE = 0x0a;
 const BYTE_ORDER_MARK = /^\ufeff/;
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+/** A trace that is read while it is iterated over. */
 export interface TraceStream {
   readonly header: TraceHeader;
   /** All operations, some hundred at a time. Operation n (from 0) of the trace stands on line n + 2. */
