@@ -1,11 +1,7 @@
-// The boundary on one screen: what the addon gives to JavaScript. ts/native.ts has the types.
+// Exports of the addon: the boundary on one screen. ts/core/native.ts has the types.
 //
-// c++ -std=c++17 -O2 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -DNAPI_VERSION=8
-//   -DNODE_ADDON_API_DISABLE_DEPRECATED -I node_modules/node-api-headers/include -I node_modules/node-addon-api
-//   -I build shim/*.cc -Wl,-z,nodelete -o build/membacking.node
-//
-// Several environments (the main thread and workers) may load it into one process: what is per environment is in
-// AddonData, what is per process (registries, signal handlers) is made once and never destroyed.
+// Several environments (the main thread and workers) may load it into one process: AddonData is there once for each of
+// them; registries and signal handlers are there once for the process, and never destroyed.
 
 #include <napi.h>
 
@@ -27,7 +23,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("exitLayout", exitLayout(env));
   exports.Set("askMachine", Napi::Function::New(env, machineAnswers, "askMachine"));
   ReservationHandle::define(env, exports);
-  BackingHandle::define(env, exports);
+  ObjectHandle::define(env, exports);
   ExecutorHandle::define(env, exports);
   KvmHandle::define(env, exports);
   VmHandle::define(env, exports);

@@ -1,10 +1,11 @@
-// Plans, record by record: what all commands have in common is checked here, the rest by the sink.
+// Plans, record by record. Rules for all commands are checked here, those of a kind by its sink.
 
 #include "executor.h"
 
 #include <cstring>
 
 #include "abi.h"
+#include "host/invariant.h"
 #include "sinks/slots.h"
 #include "sinks/va.h"
 
@@ -21,18 +22,25 @@ struct Kind {
   const char* otherSink;
 };
 
-/// All kinds: a row each, beside the file in sinks/.
+/// Kinds of sinks: a row each, beside the file in sinks/.
 constexpr Kind kKinds[] = {
     {VaSink::kKind, "the sink is no VA space"},
     {SlotSink::kKind, "the sink is no partition"},
 };
 
-/// Null where there is no such kind.
+/// Row of a kind, or null where there is none.
 const Kind* findKind(uint32_t number) {
   for (const Kind& kind : kKinds) {
     if (kind.number == number) return &kind;
   }
   return nullptr;
+}
+
+/// Facts about a failure that whoever takes the plan back relies on.
+void checkOutcome(const Failure& failure, const Command& command) {
+  INVARIANT(!failure || failure.syscall != nullptr);
+  INVARIANT(failure.isHalfDone ? static_cast<bool>(failure) : failure.moved == 0);
+  INVARIANT(failure.moved <= command.length && failure.moved % kPageSize == 0);
 }
 
 }  // namespace
@@ -57,7 +65,9 @@ Failure Executor::execute(const Command& command) {
   if (kind == nullptr) return invalid("there is no such operation");
   Sink* sink = targets_.sink(command.sink);
   if (sink == nullptr || sink->kind != kind->number) return invalid(kind->otherSink);
-  return sink->execute(command, targets_);
+  const Failure failure = sink->execute(command, targets_);
+  checkOutcome(failure, command);
+  return failure;
 }
 
 uint32_t Executor::secure(const uint8_t* record, bool mayReplace) {

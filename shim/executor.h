@@ -9,18 +9,20 @@
 
 namespace membacking {
 
+/// An executor with the sinks and objects that its plans name by numbers.
 class Executor {
  public:
-  /// Carries out `count` records from `records` on. Returns how many were done; `failure` says why not all.
+  /// Carries out `count` records from `records` on. Returns the number of those that were done; `failure` says why the
+  /// next one was not.
   uint32_t run(const uint8_t* records, uint32_t count, Failure& failure);
 
-  /// Makes sure that nobody reaches what a command that failed has left: no access in the VA space, no memory slot.
-  /// Returns SECURED_*. `mayReplace`: no private pages are in the range.
+  /// Takes away all access to what a command that failed has left: in the VA space, or by a memory slot. Returns
+  /// SECURED_*. `mayReplace`: no private pages are in the range.
   uint32_t secure(const uint8_t* record, bool mayReplace);
-  /// Shuts down the partition of an attachment.
+  /// Shuts down the user behind a sink: of an attachment, the partition.
   void shutDown(uint32_t sink);
 
-  /// Meaning of the ids in records.
+  /// Sinks and objects by the numbers in records.
   Targets& targets() { return targets_; }
 
  private:

@@ -5,7 +5,7 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
-import { backingOf } from '../ts/asked/object.ts';
+import { addonObjectOf } from '../ts/asked/object.ts';
 import type { MembackingError } from '../ts/core/errors.ts';
 import type { DeviceRegionControl, MappedRegion } from '../ts/guest/device.ts';
 import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
@@ -225,7 +225,7 @@ test.serial('memory that the system does not take back stays as it is, and so do
   manager.guestMemory.write(range.gpa, new Uint8Array(2 * PAGE).fill(7));
   const state = () => [footprint(), [...partition.slots], manager.map.leases(), manager.inspect().plans.failed];
   const before = state();
-  const backing = backingOf(manager.va.pieces()[1]!.object);
+  const backing = addonObjectOf(manager.va.pieces()[1]!.object);
   const fail = () => {
     throw Object.assign(new Error('EOPNOTSUPP'), { code: 'EOPNOTSUPP', errno: -95, syscall: 'fallocate' });
   };

@@ -3,7 +3,7 @@
 
 import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
-import { backingOf } from '../ts/asked/object.ts';
+import { addonObjectOf } from '../ts/asked/object.ts';
 import { native, type Vcpu } from '../ts/core/native.ts';
 import { KvmPartition, type MembackingError, PrivateMemory, type Region, SharedMemory } from '../ts/index.ts';
 import { vmOf } from '../ts/sinks/kvm.ts';
@@ -239,7 +239,7 @@ test('an object that the machine has lost fails the plan, and nothing has happen
     /va-map at 0x32000\) failed: EINVAL: there is no such object, plan; nothing was changed$/,
   );
   t.deepEqual(world.view(), before);
-  context.native.setObject(id, backingOf(other));
+  context.native.setObject(id, addonObjectOf(other));
   rom.place(root, { offset: 50 * PAGE, priority: 1 });
   world.close(t);
 });

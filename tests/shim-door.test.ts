@@ -19,7 +19,7 @@ function makeHandles(): { handles: Map<string, object>; close(): void } {
   const world = makeWorld();
   const handles = new Map<string, object>([
     ['Reservation', world.space],
-    ['Backing', world.shared],
+    ['MemoryObject', world.shared],
     ['Executor', world.executor],
   ]);
   const closers = [world];
@@ -42,7 +42,7 @@ function membersOf({ prototype }: Class): [name: string, member: (...args: unkno
 
 test('every member of every class refuses every receiver that is not of the class', (t) => {
   const { handles, close } = makeHandles();
-  t.deepEqual(CLASSES.map(({ name }) => name).sort(), ['Backing', 'Executor', 'Kvm', 'Reservation', 'Vcpu', 'Vm']);
+  t.deepEqual(CLASSES.map(({ name }) => name).sort(), ['Executor', 'Kvm', 'MemoryObject', 'Reservation', 'Vcpu', 'Vm']);
   let refused = 0;
   for (const type of CLASSES) {
     const others = [...handles].filter(([name]) => name !== type.name).map(([, handle]) => handle);

@@ -52,7 +52,7 @@ function makeFaultyWorld(): World {
   const fd = openSync(path, 'w+');
   unlinkSync(path);
   ftruncateSync(fd, PAGE);
-  const file = native().Backing.fromFd(fd, PAGE, true);
+  const file = native().MemoryObject.fromFd(fd, PAGE, true);
   world.executor.setObject(FILE, file);
   world.run(
     { op: OP_VA_MAP, gpa: 0, length: 0x20 * PAGE, object: SHARED },

@@ -37,7 +37,7 @@ function makeMixedWorld(): World {
   const fd = openSync(path, 'w+');
   unlinkSync(path);
   ftruncateSync(fd, PAGE);
-  const truncated = native().Backing.fromFd(fd, PAGE, true);
+  const truncated = native().MemoryObject.fromFd(fd, PAGE, true);
   world.executor.setObject(3, truncated);
   world.run(
     { op: OP_VA_MAP, gpa: 0, length: 2 * PAGE, object: SHARED },

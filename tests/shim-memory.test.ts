@@ -9,7 +9,7 @@ import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
 import { artefact } from '../ts/core/artefact.ts';
-import { type Backing, native } from '../ts/core/native.ts';
+import { type MemoryObject, native } from '../ts/core/native.ts';
 import { bytesOf, hugePageTest, namesOf, policiesOf, smapsOf, statusOf } from './support/accounting.ts';
 import { PATIENCE } from './support/patience.ts';
 import {
@@ -47,7 +47,7 @@ function memoryTest(title: string, body: (t: ExecutionContext, world: World) => 
 }
 
 /** The executor knows it as object 3. */
-function add(world: World, backing: Backing): Backing {
+function add(world: World, backing: MemoryObject): MemoryObject {
   world.executor.setObject(3, backing);
   return backing;
 }
@@ -107,14 +107,14 @@ memoryTest('private memory comes over shared memory without a moment of nothing'
 
 /** Maps until the kernel has had enough; then private memory cannot be shown read-only, and must stay at home. */
 const EXHAUSTED = `
-const { Reservation, Backing, Executor } = require(process.argv[1]);
+const { Reservation, MemoryObject, Executor } = require(process.argv[1]);
 const [map, unpark] = process.argv.slice(2).map((plan) => Uint8Array.from(Buffer.from(plan, 'base64')).buffer);
 const executor = Executor.create();
 const length = 70000;
 const space = Reservation.create(length * 8192);
 executor.setVaSpace(1, space);
-executor.setObject(1, Backing.memfd('limit', 4096, 0));
-const home = Backing.privateMemory(65536);
+executor.setObject(1, MemoryObject.memfd('limit', 4096, 0));
+const home = MemoryObject.privateMemory(65536);
 executor.setObject(2, home);
 const all = Buffer.alloc(length * 64);
 for (let index = 0; index < length; index++) {
@@ -193,7 +193,7 @@ memoryTest('what is shared is not discarded with what is private', (t, world) =>
 
 memoryTest('the copy of a file is the file again', (t, world) => {
   const fd = makeFile(filled(pages(4), 3));
-  const image = add(world, native().Backing.privateFile(fd, pages(4)));
+  const image = add(world, native().MemoryObject.privateFile(fd, pages(4)));
   world.run({ op: OP_VA_UNPARK, length: pages(4), object: 3 });
   t.is(world.read(0, pages(4))[0], 3);
   t.is(world.space.discardPrivate(0, pages(4)), 0n, 'what was only read belongs to the file');
@@ -225,7 +225,7 @@ memoryTest('ranges that are not whole pages of it are refused', async (t, world)
   }
   t.throws(() => world.shared.discard(-1, PAGE), { code: 'ERR_OUT_OF_RANGE' });
   const fd = openSync('/proc/self/exe', 'r');
-  const readOnly = native().Backing.fromFd(fd, PAGE, false);
+  const readOnly = native().MemoryObject.fromFd(fd, PAGE, false);
   t.throws(() => readOnly.discard(0, PAGE), { code: 'EBADF', message: /fallocate/ });
   closeSync(fd);
   readOnly.close();
@@ -264,7 +264,7 @@ memoryTest('private memory in a VA space is not populated at home', async (t, wo
 
 memoryTest('a file that ends before cannot be populated', async (t) => {
   const fd = makeFile(filled(pages(2), 1));
-  const backing = native().Backing.fromFd(fd, pages(2), true);
+  const backing = native().MemoryObject.fromFd(fd, pages(2), true);
   ftruncateSync(fd, PAGE);
   await t.throwsAsync(backing.populate(0, pages(2)), { code: 'ENXIO', message: /madvise/ });
   await backing.populate(0, PAGE);
@@ -273,8 +273,8 @@ memoryTest('a file that ends before cannot be populated', async (t) => {
 });
 
 memoryTest('an object may be closed, and plans carried out, while it is populated', async (t, world) => {
-  const { Backing } = native();
-  const [large, privately] = [Backing.memfd('large', 64 * MIB, 0), Backing.privateMemory(64 * MIB)];
+  const { MemoryObject } = native();
+  const [large, privately] = [MemoryObject.memfd('large', 64 * MIB, 0), MemoryObject.privateMemory(64 * MIB)];
   const populating = [large.populate(0, 64 * MIB), privately.populate(0, 64 * MIB)];
   large.close();
   privately.close();
@@ -287,8 +287,8 @@ memoryTest('an object may be closed, and plans carried out, while it is populate
 
 test('a thread may end while it populates', async (t) => {
   const script = `
-    const { Backing } = require(process.argv[2] ?? require('node:worker_threads').workerData);
-    Backing.memfd('left', ${64 * MIB}, 0).populate(0, ${64 * MIB});
+    const { MemoryObject } = require(process.argv[2] ?? require('node:worker_threads').workerData);
+    MemoryObject.memfd('left', ${64 * MIB}, 0).populate(0, ${64 * MIB});
     process.exit();`;
   const worker = new Worker(script, { eval: true, workerData: artefact('membacking.node').pathname });
   const [code] = await once(worker, 'exit');
@@ -338,7 +338,7 @@ memoryTest('a memfd that was advised so is in huge pages at the latest when it i
 hugePageTest('huge pages are discarded, populated and pinned whole', HUGE, 3, async (t) => {
   const before = footprint();
   const world = makeWorld({ size: 4 * HUGE });
-  const huge = add(world, native().Backing.memfd('huge', 2 * HUGE, HUGE));
+  const huge = add(world, native().MemoryObject.memfd('huge', 2 * HUGE, HUGE));
   t.throws(() => huge.adviseHugePages(), { code: 'EINVAL', message: /already/ });
   huge.setNumaNode(0);
   world.run({ op: OP_VA_MAP, gpa: 2 * HUGE, length: 2 * HUGE, object: 3 });
@@ -360,16 +360,16 @@ hugePageTest('huge pages are discarded, populated and pinned whole', HUGE, 3, as
 });
 
 hugePageTest('a huge page that is not there is an error, no signal', HUGE, 1, async (t) => {
-  const huge = native().Backing.memfd('huge', HUGE, HUGE);
+  const huge = native().MemoryObject.memfd('huge', HUGE, HUGE);
   await huge.populate(0, HUGE);
   t.is(huge.discard(0, HUGE), BigInt(HUGE));
-  t.throws(() => native().Backing.memfd('huge', 2 ** 40, HUGE), { code: 'ENOMEM' });
+  t.throws(() => native().MemoryObject.memfd('huge', 2 ** 40, HUGE), { code: 'ENOMEM' });
   huge.close();
 });
 
 hugePageTest('pages of 1 GiB fit into a VA space', GIANT, 1, (t) => {
   const world = makeWorld({ size: 2 * GIANT });
-  const giant = add(world, native().Backing.memfd('giant', GIANT, GIANT));
+  const giant = add(world, native().MemoryObject.memfd('giant', GIANT, GIANT));
   world.run({ op: OP_VA_MAP, gpa: GIANT, length: GIANT, object: 3 });
   t.is(world.space.store(2 * GIANT - 8, 8, 1, 2), 0);
   t.is(bytesOf(giant.fd!), GIANT);
@@ -399,7 +399,7 @@ memoryTest('a node that is absent is an error, and changes nothing', (t, world) 
     t.throws(() => world.private.setNumaNode(node), { code: 'EINVAL', message: /no such NUMA node/ });
   }
   const fd = makeFile(filled(PAGE, 1));
-  const file = native().Backing.fromFd(fd, PAGE, true);
+  const file = native().MemoryObject.fromFd(fd, PAGE, true);
   if (readFileSync('/proc/self/mounts', 'utf8').includes(` ${tmpdir()} tmpfs `)) file.setNumaNode(0);
   else t.throws(() => file.setNumaNode(0), { code: 'EOPNOTSUPP' });
   closeSync(fd);
@@ -441,11 +441,15 @@ memoryTest('pinned private memory is resident wherever it is shown', (t, world) 
 // ---- What files may do -------------------------------------------------------------------------
 
 test('only what is sealed, or private, stays as long as it is', (t) => {
-  const { Backing } = native();
-  const memfd = Backing.memfd('sealed', PAGE, 0);
+  const { MemoryObject } = native();
+  const memfd = MemoryObject.memfd('sealed', PAGE, 0);
   const fd = makeFile(filled(PAGE, 1));
-  const backings = [memfd, Backing.fromFd(memfd.fd!, PAGE, true), Backing.privateFile(memfd.fd!, PAGE)];
-  backings.push(Backing.privateMemory(PAGE), Backing.fromFd(fd, PAGE, true), Backing.privateFile(fd, PAGE));
+  const backings = [memfd, MemoryObject.fromFd(memfd.fd!, PAGE, true), MemoryObject.privateFile(memfd.fd!, PAGE)];
+  backings.push(
+    MemoryObject.privateMemory(PAGE),
+    MemoryObject.fromFd(fd, PAGE, true),
+    MemoryObject.privateFile(fd, PAGE),
+  );
   t.deepEqual(
     backings.map(({ isShrinkable }) => isShrinkable),
     [false, false, false, false, true, true],
@@ -457,12 +461,12 @@ test('only what is sealed, or private, stays as long as it is', (t) => {
 // ---- Names -------------------------------------------------------------------------------------
 
 test.serial('everything has a name in /proc/self/smaps', (t) => {
-  const { Reservation, Backing } = native();
+  const { Reservation, MemoryObject } = native();
   const space = Reservation.create(MIB, 'guest $1\n');
   const before = readFileSync('/proc/self/smaps', 'utf8');
   t.true(namesOf(space.base, space.size).some((name) => name.includes('membacking:va guest _1_')));
   t.regex(before, /membacking:va guest _1_/);
-  const home = Backing.privateMemory(MIB, 'ram');
+  const home = MemoryObject.privateMemory(MIB, 'ram');
   t.regex(readFileSync('/proc/self/smaps', 'utf8'), /membacking:ram ram/);
   space.close();
   home.close();

@@ -151,7 +151,7 @@ worldTest('a copy-on-write file keeps what was written over it, hidden or not', 
   const fd = openSync(path, 'w+');
   unlinkSync(path);
   writeSync(fd, pattern(pages(2), 9));
-  const image = native().Backing.privateFile(fd, pages(2));
+  const image = native().MemoryObject.privateFile(fd, pages(2));
   world.executor.setObject(7, image);
   world.run({ op: OP_VA_UNPARK, gpa: 0, length: pages(2), object: 7 });
   t.deepEqual(world.read(0, pages(2)), pattern(pages(2), 9));
@@ -182,7 +182,7 @@ worldTest('a plan stops at the first failure and says what was done', (t, world)
 
 worldTest('the kernel says no: nothing has changed', (t, world) => {
   const fd = openSync('/proc/self/exe', 'r');
-  const readOnly = native().Backing.fromFd(fd, PAGE, false);
+  const readOnly = native().MemoryObject.fromFd(fd, PAGE, false);
   closeSync(fd);
   world.run({ op: OP_VA_MAP, gpa: 0, length: pages(4), object: SHARED });
   world.executor.setObject(9, readOnly);
@@ -236,7 +236,7 @@ for (const [what, command] of INVALID) {
 }
 
 worldTest('nothing is written through an object that is not writable', (t, world) => {
-  const readOnly = native().Backing.fromFd(world.shared.fd!, pages(4), false);
+  const readOnly = native().MemoryObject.fromFd(world.shared.fd!, pages(4), false);
   world.executor.setObject(3, readOnly);
   t.regex(world.refused({ op: OP_VA_MAP, object: 3 }).message, /read-only/);
   world.run({ op: OP_VA_MAP, object: 3, access: READ });
@@ -264,16 +264,16 @@ worldTest('a plan outside of its memory is refused whole', (t, world) => {
 });
 
 test('arguments of a wrong kind are refused with the name of the argument', (t) => {
-  const { Reservation, Backing, Executor } = native();
+  const { Reservation, MemoryObject, Executor } = native();
   const outOfRange = { instanceOf: RangeError, code: 'ERR_OUT_OF_RANGE', message: /^size / };
   for (const size of [-1, 0.5, Number.NaN, Infinity, 2 ** 53, -1n, 2n ** 64n, 0, 100]) {
     t.throws(() => Reservation.create(size), outOfRange);
-    t.throws(() => Backing.privateMemory(size), outOfRange);
+    t.throws(() => MemoryObject.privateMemory(size), outOfRange);
   }
   t.throws(() => Reservation.create('4096' as never), { instanceOf: TypeError, code: 'ERR_INVALID_ARG_TYPE' });
   t.throws(() => Reservation.create(2n ** 63n), { code: 'ENOMEM' });
-  t.throws(() => Backing.memfd('x', PAGE, 3000), { code: 'ERR_OUT_OF_RANGE' });
-  t.throws(() => Backing.fromFd(99999, PAGE, false), { code: 'EBADF' });
+  t.throws(() => MemoryObject.memfd('x', PAGE, 3000), { code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => MemoryObject.fromFd(99999, PAGE, false), { code: 'EBADF' });
 
   const executor = Executor.create();
   t.throws(() => executor.setVaSpace(1, executor as never), { code: 'ERR_INVALID_ARG_TYPE' });
@@ -286,9 +286,9 @@ test('arguments of a wrong kind are refused with the name of the argument', (t) 
 });
 
 test('a descriptor that cannot be mapped as asked is refused with its own reason', (t) => {
-  const { Backing } = native();
+  const { MemoryObject } = native();
   const refused = (fd: number, size: number, writable: boolean) =>
-    t.throws<SystemError>(() => Backing.fromFd(fd, size, writable))?.code;
+    t.throws<SystemError>(() => MemoryObject.fromFd(fd, size, writable))?.code;
   const file = openSync('/proc/self/exe', 'r');
   t.is(refused(file, PAGE, true), 'EACCES', 'opened for reading only');
   t.is(refused(file, 2 ** 45, false), 'ENXIO', 'shorter than that');
@@ -302,7 +302,7 @@ test('a descriptor that cannot be mapped as asked is refused with its own reason
 });
 
 test('a memory file cannot shrink under its mappings, and pages can be given back', (t) => {
-  const backing = native().Backing.memfd('sealed', pages(4), 0);
+  const backing = native().MemoryObject.memfd('sealed', pages(4), 0);
   t.throws(() => ftruncateSync(backing.fd!, PAGE), { code: 'EPERM' });
   t.throws(() => ftruncateSync(backing.fd!, pages(8)), { code: 'EPERM' });
   t.is(backing.allocatedBytes, 0n);
@@ -371,12 +371,12 @@ worldTest('random and mutated plans do no harm', (t, world) => {
 
 /** Maps every second page until the kernel has had enough, and then takes one page back. */
 const EXHAUST = `
-const { Reservation, Backing, Executor } = require(process.argv[1]);
+const { Reservation, MemoryObject, Executor } = require(process.argv[1]);
 const plan = Buffer.from(process.argv[2], 'base64');
 const length = 200000;
 const executor = Executor.create();
 executor.setVaSpace(1, Reservation.create(length * 8192));
-executor.setObject(1, Backing.memfd('limit', 4096, 0));
+executor.setObject(1, MemoryObject.memfd('limit', 4096, 0));
 const [map, unmap] = [plan.subarray(0, 64), plan.subarray(64)];
 const all = Buffer.alloc(length * 64);
 for (let index = 0; index < length; index++) {

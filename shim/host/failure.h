@@ -1,4 +1,4 @@
-// How everything below the JavaScript boundary says that it failed: a value, never an exception.
+// Failures below the JavaScript boundary: values, never exceptions.
 #pragma once
 
 #include <cerrno>
@@ -6,16 +6,17 @@
 
 namespace membacking {
 
+/// Outcome of something that may fail.
 struct [[nodiscard]] Failure {
-  /// errno; 0 when nothing failed.
+  /// Positive errno; 0 when nothing failed.
   int error = 0;
   /// The call that failed, as in its manual page; "plan" for a record that was refused before any call.
   const char* syscall = nullptr;
-  /// What the caller must know beyond the errno, or null. A string literal.
+  /// Cause beyond the errno, or null. A string literal.
   const char* reason = nullptr;
-  /// Whether a part was done, so that what the range shows is no longer sure. Else what was there is there.
+  /// Whether a part was done, so that the range may show something else than before; otherwise nothing has changed.
   bool isHalfDone = false;
-  /// Of pages that move: how many bytes, from the range's start on, have moved before the failure.
+  /// Bytes, from the range's start on, whose pages have moved before the failure. Not 0 only if `isHalfDone`.
   uint64_t moved = 0;
 
   explicit operator bool() const { return error != 0; }
@@ -23,14 +24,14 @@ struct [[nodiscard]] Failure {
 
 inline constexpr Failure kDone{};
 
-/// `failure` of something that was half done.
+/// Adds to `failure` that a part was done, and how many bytes have moved.
 inline Failure halfDone(Failure failure, uint64_t moved = 0) {
   failure.isHalfDone = true;
   failure.moved = moved;
   return failure;
 }
 
-/// The failure that `errno` describes now.
+/// Failure that `errno` describes now, of the call named `syscall`.
 inline Failure failedCall(const char* syscall) { return {errno, syscall, nullptr}; }
 
 }  // namespace membacking

@@ -1,3 +1,4 @@
+// Guarded instructions, their table, and the process-wide handler that looks a fault up in it.
 #include "host/fault_guard.h"
 
 #include <signal.h>
@@ -16,15 +17,15 @@ namespace {
 
 // ---- The guarded instructions --------------------------------------------------------------------------------------
 
-/// Address of an instruction that may fault, and of the one at which its thread goes on then; each as a distance from the
-/// field itself.
+/// Address of an instruction that may fault, and of the one at which its thread then goes on; each as a distance from
+/// the field itself.
 struct GuardEntry {
   int32_t instruction;
   int32_t next;
 };
 
-/// An instruction with its entry in the table. R8 and R9 hold the range in which a fault is expected, from the first byte
-/// to the one behind the last; R10 is 0, and after a fault the signal.
+/// Puts an instruction into the code and its entry into the table. R8 and R9 hold the range in which a fault is
+/// expected, from the first byte to the one behind the last; R10 is 0, and after a fault the signal.
 #define GUARDED(instruction)                \
   "1: " instruction "\n"                    \
   "2:\n"                                    \
@@ -77,8 +78,8 @@ int exchangeAs(uint64_t hva, uint64_t& expected, uint64_t wide) {
   return signal;
 }
 
-/// Copies between the caller's memory and the guarded range that begins at `hva`. REP MOVSB stops at a fault with what is
-/// left in RCX, having changed nothing beyond.
+/// Copies between the caller's memory and the guarded range that begins at `hva`. REP MOVSB stops at a fault with what
+/// is left in RCX, having changed nothing beyond.
 int copy(uint8_t* to, const uint8_t* from, uint64_t hva, uint64_t length, uint64_t& done) {
   uint64_t left = length;
   GUARD_REGISTERS(hva, hva + length);
@@ -93,7 +94,7 @@ int copy(uint8_t* to, const uint8_t* from, uint64_t hva, uint64_t length, uint64
 
 // ---- The handler ---------------------------------------------------------------------------------------------------
 
-// The linker's names of the table's ends.
+// Ends of the table, by the linker's names.
 extern "C" const GuardEntry __start_membacking_guards[] __attribute__((visibility("hidden")));
 extern "C" const GuardEntry __stop_membacking_guards[] __attribute__((visibility("hidden")));
 

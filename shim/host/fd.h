@@ -7,6 +7,7 @@
 
 namespace membacking {
 
+/// Owns a file descriptor, or nothing (-1).
 class FileDescriptor {
  public:
   FileDescriptor() = default;

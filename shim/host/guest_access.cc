@@ -1,3 +1,4 @@
+// Guest memory: each access is checked against the VA space and its limits, then made by a guarded instruction.
 #include "host/guest_access.h"
 
 #include <signal.h>
@@ -5,70 +6,75 @@
 #include <algorithm>
 
 #include "host/fault_guard.h"
+#include "host/invariant.h"
 
 namespace membacking {
 namespace {
 
-/// Error for a use of memory that exceeds the use that is allowed.
+/// Error for an access that `use` does not allow.
 AccessError errorOf(Use use) {
   return use == Use::kRead ? AccessError::kReadOnly : AccessError::kHole;
 }
 
 }  // namespace
 
-/// Whether the range leaves the window, overflow included, or may not be used so.
-AccessError GuestWindow::refuse(uint64_t gpa, uint64_t length, bool isWrite) const {
+/// Refuses a range that leaves the VA space, overflow included, or may not be used so.
+AccessError GuestMemory::refuse(uint64_t gpa, uint64_t length, bool isWrite) const {
   if (gpa > size || length > size - gpa) return AccessError::kOutside;
   Use use = Use::kAll;
   return limits.firstRefused(gpa, gpa + length, isWrite, use) == gpa + length ? AccessError::kNone : errorOf(use);
 }
 
-AccessResult GuestWindow::explain(int signal, uint64_t gpa, bool isWrite) const {
+/// Error of a guarded access that ended with `signal` at `gpa`.
+AccessResult GuestMemory::explain(int signal, uint64_t gpa, bool isWrite) const {
   if (signal == SIGBUS) return {AccessError::kGone, gpa};
   uint64_t ignored = 0;
   const bool isReadable = isWrite && guardedLoad(base + gpa, 1, ignored) == 0;
   return {isReadable ? AccessError::kReadOnly : AccessError::kHole, gpa};
 }
 
+/// Copies as far as the VA space and its limits reach. `copy(hva, length, done)` gives 0 or a signal.
 template <typename Copy>
-AccessResult GuestWindow::copy(uint64_t gpa, uint64_t length, bool isWrite, Copy copy) const {
+AccessResult GuestMemory::copy(uint64_t gpa, uint64_t length, bool isWrite, Copy copy) const {
   if (gpa > size) return {AccessError::kOutside, gpa};
   const uint64_t within = std::min(length, size - gpa);
   Use use = Use::kAll;
   const uint64_t inside = limits.firstRefused(gpa, gpa + within, isWrite, use) - gpa;
   uint64_t done = 0;
-  if (const int signal = copy(base + gpa, inside, done)) return explain(signal, gpa + done, isWrite);
+  const int signal = copy(base + gpa, inside, done);
+  INVARIANT(signal == 0 ? done == inside : done < inside);
+  if (signal != 0) return explain(signal, gpa + done, isWrite);
   if (inside != within) return {errorOf(use), gpa + inside};
   return {inside == length ? AccessError::kNone : AccessError::kOutside, gpa + inside};
 }
 
-AccessResult GuestWindow::read(uint64_t gpa, uint8_t* into, size_t length) const {
+AccessResult GuestMemory::read(uint64_t gpa, uint8_t* into, size_t length) const {
   return copy(gpa, length, false, [=](uint64_t hva, uint64_t inside, uint64_t& done) {
     return guardedRead(into, hva, inside, done);
   });
 }
 
-AccessResult GuestWindow::write(uint64_t gpa, const uint8_t* from, size_t length) const {
+AccessResult GuestMemory::write(uint64_t gpa, const uint8_t* from, size_t length) const {
   return copy(gpa, length, true, [=](uint64_t hva, uint64_t inside, uint64_t& done) {
     return guardedWrite(hva, from, inside, done);
   });
 }
 
-AccessResult GuestWindow::load(uint64_t gpa, uint32_t bytes, uint64_t& value) const {
+AccessResult GuestMemory::load(uint64_t gpa, uint32_t bytes, uint64_t& value) const {
   const AccessError refused = refuse(gpa, bytes, false);
   if (refused != AccessError::kNone) return {refused, gpa};
   const int signal = guardedLoad(base + gpa, bytes, value);
   return signal == 0 ? AccessResult{AccessError::kNone, gpa + bytes} : explain(signal, gpa, false);
 }
 
-AccessResult GuestWindow::store(uint64_t gpa, uint32_t bytes, uint64_t value) const {
+AccessResult GuestMemory::store(uint64_t gpa, uint32_t bytes, uint64_t value) const {
   const AccessError refused = refuse(gpa, bytes, true);
   if (refused != AccessError::kNone) return {refused, gpa};
   const int signal = guardedStore(base + gpa, bytes, value);
   return signal == 0 ? AccessResult{AccessError::kNone, gpa + bytes} : explain(signal, gpa, true);
 }
 
-AccessResult GuestWindow::compareExchange(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const {
+AccessResult GuestMemory::compareExchange(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const {
   const AccessError refused = refuse(gpa, bytes, true);
   if (refused != AccessError::kNone) return {refused, gpa};
   if (gpa % bytes != 0) return {AccessError::kMisaligned, gpa};

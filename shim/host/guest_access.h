@@ -1,5 +1,5 @@
-// Reads and writes of guest memory that fail with a code, never with a signal: at holes, in read-only ranges, past
-// the end, in a truncated file, while another thread changes the map.
+// Guest memory: reads and writes that fail with a code, never with a signal, at holes, in read-only ranges, past the
+// end, in a truncated file, while another thread changes the map.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +9,10 @@
 
 namespace membacking {
 
+/// Errors of an access. JavaScript gets the numbers.
 enum class AccessError : int32_t {
   kNone = 0,
-  /// Outside of the VA space.
+  /// Past the end of the VA space.
   kOutside = -1,
   /// Nothing is mapped there, or it may not be accessed at all.
   kHole = -2,
@@ -23,9 +24,10 @@ enum class AccessError : int32_t {
   kMisaligned = -5,
 };
 
+/// Outcome of an access.
 struct AccessResult {
   AccessError error = AccessError::kNone;
-  /// The first address that cannot be accessed; bytes before it are done. Without an error: the end.
+  /// First address that cannot be accessed: bytes before it are done. Without an error, the end of the range.
   uint64_t gpa = 0;
 };
 
@@ -36,20 +38,20 @@ struct AccessFacts {
   double gpa = 0;
 };
 
-/// A reservation seen as guest memory: byte `gpa` is at HVA `base + gpa`. Whoever makes one keeps the reservation.
-struct GuestWindow {
+/// Guest memory in a reservation: byte `gpa` is at HVA `base + gpa`. Whoever makes one keeps the reservation.
+struct GuestMemory {
   uint64_t base;
   uint64_t size;
   const Limits& limits;
 
-  /// Ascending: when it fails, exactly the bytes before `gpa` of the result were copied.
+  /// Copies upwards. After an error exactly the bytes before the result's `gpa` were copied; so for write().
   AccessResult read(uint64_t gpa, uint8_t* into, size_t length) const;
   AccessResult write(uint64_t gpa, const uint8_t* from, size_t length) const;
 
-  // `bytes` is 1, 2, 4 or 8; little-endian. Aligned ones are single-copy atomic.
+  // Numbers have 1, 2, 4 or 8 `bytes`, little-endian. Aligned ones are single-copy atomic.
   AccessResult load(uint64_t gpa, uint32_t bytes, uint64_t& value) const;
   AccessResult store(uint64_t gpa, uint32_t bytes, uint64_t value) const;
-  /// Stores `value` if `expected` is there; `expected` becomes what was there. Aligned only.
+  /// Stores `value` if `expected` is there; `expected` becomes the number that was there. Aligned only.
   AccessResult compareExchange(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const;
 
  private:

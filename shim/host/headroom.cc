@@ -1,3 +1,4 @@
+// Headroom: the count of this process's mappings, and the ballast that is given up while something is taken back.
 #include "host/headroom.h"
 
 #include <fcntl.h>
@@ -9,27 +10,29 @@
 #include <mutex>
 
 #include "host/fd.h"
+#include "host/invariant.h"
 #include "host/mapping.h"
 
 namespace membacking {
 namespace {
 
-/// Held for taking back. Neighbours that differ in protection: each page counts as a mapping of its own.
+/// Mappings held for taking back. Neighbouring pages differ in protection, so that each is a mapping of its own.
 constexpr uint64_t kHeld = 512;
-/// Left to V8 and to whoever else is in the process.
+/// Mappings left to V8 and to whoever else is in the process.
 constexpr uint64_t kReserve = 2048;
-/// The most that one command adds.
+/// Mappings that one command adds at most.
 constexpr uint64_t kMostAdded = 4;
 
+/// State of the whole process.
 struct Ballast {
   std::mutex mutex;
-  /// How many Headrooms there are: without any, the ballast is held.
+  /// Number of Headrooms. The ballast is held while there is none.
   int users = 0;
   Mapping pages;
   /// Commands that may be carried out before the mappings are counted again.
   uint64_t uncounted = 0;
 
-  /// As much as goes, unless it would be V8's; with the mutex.
+  /// Takes the ballast, or a part of it, unless that would be V8's. With the mutex.
   void hold() {
     if (pages.size() != 0) return;
     const MappingCount count = countMappings();
@@ -47,8 +50,7 @@ Ballast& ballast() {
   return *ballast;
 }
 
-// Both allocate nothing: there may be nothing to allocate. 0 where there is no such file.
-
+/// Lines of a file; 0 where there is none. Allocates nothing, as readNumber(): there may be nothing to allocate.
 uint64_t countLines(const char* path) {
   const FileDescriptor file(::open(path, O_RDONLY | O_CLOEXEC));
   char text[16 * 1024];
@@ -59,6 +61,7 @@ uint64_t countLines(const char* path) {
   return lines;
 }
 
+/// Number that a file begins with; 0 where there is none.
 uint64_t readNumber(const char* path) {
   const FileDescriptor file(::open(path, O_RDONLY | O_CLOEXEC));
   char text[32] = {};
@@ -75,6 +78,7 @@ Headroom::Headroom() {
 
 Headroom::~Headroom() {
   std::lock_guard lock(ballast().mutex);
+  INVARIANT(ballast().users > 0);
   if (--ballast().users == 0) ballast().hold();
 }
 

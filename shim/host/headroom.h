@@ -1,7 +1,7 @@
-// A process may have a certain number of mappings (vm.max_map_count, 65 530 unless told otherwise). At that limit Linux
-// refuses even what would make them fewer, and V8 ends the process when it needs one. So plans stop short of it, and what is
-// left is V8's for good. For taking back what failed there all the same, some mappings are held that serve nothing, and are
-// given up meanwhile.
+// Headroom below the number of mappings that a process may have (vm.max_map_count, 65 530 unless told otherwise). At
+// that limit Linux refuses even what would make them fewer, and V8 ends the process when it needs one. So plans stop
+// short of it, and the rest is V8's for good. Some mappings are held that serve nothing; they are given up while
+// something that failed for want of mappings is taken back.
 #pragma once
 
 #include <cstdint>
@@ -17,20 +17,21 @@ class Headroom {
   ~Headroom();
   Headroom(const Headroom&) = delete;
 
-  /// Once, before the first command; again has no effect.
+  /// Takes the mappings that are held. Before the first command; again has no effect.
   static void prepare();
 };
 
+/// Number of mappings that this process has, and that it may have.
 struct MappingCount {
   uint64_t now;
-  /// The largest number where the system does not say.
+  /// UINT64_MAX where the system does not say.
   uint64_t limit;
 };
 
 MappingCount countMappings();
 
-/// Before each command that changes mappings, for the few that it may add. ENOMEM: they are V8's. Not asked of what takes
-/// something back, while there is a Headroom. What `unmaps` may go a little further, as it mostly leaves fewer.
+/// Allows a command the few mappings that it may add, or refuses it with ENOMEM: they are V8's. A command that `unmaps`
+/// may go a little further, as it mostly leaves fewer. While there is a Headroom, everything is allowed.
 Failure spendMappings(bool unmaps);
 
 }  // namespace membacking

@@ -1,10 +1,23 @@
+// Limits of a VA space: a sorted list that is searched, and rebuilt by each change.
 #include "host/limits.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "host/invariant.h"
 
 namespace membacking {
 
+/// Whether no stretch is empty, and each begins where the one before has ended or later.
+bool Limits::isInOrder(const List& list) {
+  uint64_t end = 0;
+  return std::all_of(list.begin(), list.end(), [&](const Stretch& stretch) {
+    return std::exchange(end, stretch.end) <= stretch.start && stretch.start < stretch.end;
+  });
+}
+
 void Limits::set(Stretch stretch) {
+  INVARIANT(stretch.start < stretch.end);
   auto next = std::make_shared<List>();
   next->reserve(list_->size() + 2);
   bool isPlaced = stretch.use == Use::kAll;
@@ -17,6 +30,7 @@ void Limits::set(Stretch stretch) {
     if (old.end > stretch.end) next->push_back({std::max(old.start, stretch.end), old.end, old.use});
   }
   if (!isPlaced) next->push_back(stretch);
+  INVARIANT(isInOrder(*next));
   const std::lock_guard<std::mutex> lock(mutex_);
   isEmpty_.store(next->empty(), std::memory_order_release);
   list_ = std::move(next);

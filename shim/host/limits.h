@@ -12,20 +12,22 @@
 
 namespace membacking {
 
-/// Asked by every thread that reads or writes guest memory, changed by the one that carries out plans.
+/// Limits of one VA space. Every thread that reads or writes guest memory asks; the one that carries out plans changes
+/// them.
 class Limits {
  public:
-  /// A stretch [start, end) of the VA space that may be used so.
+  /// Stretch [start, end) of the VA space with the use that it allows. Addresses are GPAs.
   struct Stretch {
     uint64_t start;
     uint64_t end;
     Use use;
   };
 
-  /// From now on [start, end), whatever was said of it before. `kAll` takes the limit away.
+  /// Replaces whatever was said of [start, end). `kAll` takes the limit away. The stretch is not empty.
   void set(Stretch stretch);
 
-  /// The first byte in [start, end) that may not be used so; `end` where all may. `found` then says what it may.
+  /// First byte in [start, end) that may not be read, or written where `isWrite`; `end` if there is none. `found` gets
+  /// the use that this byte allows.
   uint64_t firstRefused(uint64_t start, uint64_t end, bool isWrite, Use& found) const {
     return isEmpty_.load(std::memory_order_acquire) ? end : search(start, end, isWrite, found);
   }
@@ -33,11 +35,12 @@ class Limits {
  private:
   using List = std::vector<Stretch>;
 
+  static bool isInOrder(const List& list);
   uint64_t search(uint64_t start, uint64_t end, bool isWrite, Use& found) const;
 
   std::atomic<bool> isEmpty_{true};
   mutable std::mutex mutex_;
-  /// In order and disjoint; replaced as a whole, so that readers keep what they have.
+  /// Sorted, disjoint, none empty. Replaced as a whole, so that readers go on with the one they hold.
   std::shared_ptr<const List> list_ = std::make_shared<const List>();
 };
 

@@ -40,7 +40,7 @@ constexpr uint64_t kPagePresent = 1 << 3;                              // PAGE_I
 
 int openUserfaultfd(int flags) { return static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | flags)); }
 
-/// By the way that needs no privilege but access to the device. -1: not so.
+/// Opens one by the device, which needs no privilege but access to it; -1 where that fails.
 int openUserfaultfdDevice() {
   const FileDescriptor device(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
   return device.isOpen() ? ::ioctl(device.get(), kNewUserfaultfd, O_CLOEXEC) : -1;

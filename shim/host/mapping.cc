@@ -5,12 +5,11 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "host/fd.h"
+#include "host/invariant.h"
 
 // Newer than some of the system headers this builds with.
 #ifndef MREMAP_DONTUNMAP
@@ -38,7 +37,7 @@ int protectionOf(Use use) {
   }
 }
 
-/// Whether this kernel shows names of anonymous memory: it is asked to name nothing.
+/// Whether this kernel shows names of anonymous memory. Asks it to name nothing.
 bool canName() {
   static const bool can = ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, 0, 0, nullptr) == 0;
   return can;
@@ -77,6 +76,7 @@ Mapping::~Mapping() {
 }
 
 Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result) {
+  INVARIANT(size != 0 && size % kPageSize == 0);
   const uint64_t alignment = size < kGiantPageSize ? kHugePageSize : kGiantPageSize;
   // One page more than asked for stays behind the range: see lengthOfOnePiece.
   uint64_t mapped = 0;
@@ -89,6 +89,7 @@ Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result
   if (address == MAP_FAILED) return failedCall("mmap");
   const uint64_t start = reinterpret_cast<uint64_t>(address);
   const uint64_t base = (start + alignment - 1) & ~(alignment - 1);
+  INVARIANT(base >= start && base + mapped <= start + padded);
   const uint64_t before = base - start;
   const uint64_t after = padded - before - mapped;
   // SAFETY: both ends lie inside the range that was just made, outside of what is kept.
@@ -137,6 +138,7 @@ Failure Mapping::protect(uint64_t offset, uint64_t length, Use use) {
 Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
   for (uint64_t moved = 0; moved != length;) {
     const uint64_t piece = lengthOfOnePiece(offset + moved, length - moved);
+    INVARIANT(piece != 0 && piece <= length - moved && piece % kPageSize == 0);
     if (const Failure failure = moveOnePiece(target, targetOffset + moved, offset + moved, piece)) {
       target.closeHole(targetOffset + moved, piece);
       return halfDone(failure, moved);
@@ -148,15 +150,12 @@ Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset,
 }
 
 void* Mapping::at(uint64_t offset, uint64_t length) const {
-  if (contains(offset, length) && offset % kPageSize == 0 && length % kPageSize == 0) {
-    // SAFETY: inside what this object owns (above).
-    return reinterpret_cast<void*>(base_ + offset);
-  }
-  std::fprintf(stderr, "membacking: a range outside of its mapping reached the last check\n");
-  std::abort();
+  INVARIANT(contains(offset, length) && offset % kPageSize == 0 && length % kPageSize == 0);
+  // SAFETY: inside what this object owns (above).
+  return reinterpret_cast<void*>(base_ + offset);
 }
 
-/// The page behind the range becomes one of an empty file that has the name.
+/// Maps the page behind the range from an empty file that has the name.
 Failure Mapping::nameEnd() const {
   const FileDescriptor nameplate(::memfd_create(name_.c_str(), MFD_CLOEXEC));
   // The name is for people only.
@@ -167,7 +166,7 @@ Failure Mapping::nameEnd() const {
   return address == MAP_FAILED ? failedCall("mmap") : kDone;
 }
 
-/// Without the same name, neighbours that are equal else would not become one piece.
+/// Names the range like the rest of the mapping: neighbours with different names would not become one piece.
 void Mapping::nameRange(uint64_t offset, uint64_t length) const {
   if (!name_.empty() && canName()) ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base_ + offset, length, name_.c_str());
 }
@@ -182,7 +181,7 @@ Failure Mapping::replace(uint64_t offset, uint64_t length, int protection, int f
   return closeHole(offset, length) ? halfDone(failure) : failure;
 }
 
-/// `offset..offset + length` of this mapping is one piece. Its pages go, a mapping without pages stays.
+/// Moves the pages of a range that is one piece for the kernel. A mapping without pages stays.
 Failure Mapping::moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
   // SAFETY: source and destination are inside what the two objects own, as at() proves, and MREMAP_DONTUNMAP leaves no
   // hole at the source.
@@ -191,9 +190,9 @@ Failure Mapping::moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t o
   return address == MAP_FAILED ? failedCall("mremap") : kDone;
 }
 
-/// After a call with MAP_FIXED failed: some kernels unmap what was there before they find out that they cannot do
-/// the rest. A hole could be taken by any other thread, so it is made reservation at once. Returns whether the range may
-/// show something else than before.
+/// Makes a hole that a failed call with MAP_FIXED has left into reservation at once, before another thread takes it:
+/// some kernels unmap before they find out that they cannot do the rest. Returns whether the range may show something
+/// else than before.
 bool Mapping::closeHole(uint64_t offset, uint64_t length) {
   // SAFETY: MAP_FIXED_NOREPLACE replaces nothing: it succeeds exactly if the whole range is a hole.
   const void* address =
@@ -201,8 +200,8 @@ bool Mapping::closeHole(uint64_t offset, uint64_t length) {
   return address != MAP_FAILED || errno != EEXIST;
 }
 
-/// How many bytes from `offset` on (at most `length`) the kernel keeps as one piece (VMA). Only such a piece may be
-/// given to mremap: several are EFAULT before Linux 6.17, and since then may fail after some have moved.
+/// Number of bytes from `offset` on, at most `length`, that the kernel keeps as one piece (VMA). Only such a piece may
+/// be given to mremap: several are EFAULT before Linux 6.17, and since then may fail after some have moved.
 uint64_t Mapping::lengthOfOnePiece(uint64_t offset, uint64_t length) const {
   // Growing in place never succeeds here, as every page is followed by another mapped one (the last by the guard
   // page), and it fails with EFAULT if the range is more than one piece, otherwise with something else.

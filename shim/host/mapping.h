@@ -1,5 +1,5 @@
-// The only file that changes this process's address space. A Mapping owns one range of it, whole: what it
-// replaces by MAP_FIXED lies inside, which every function asserts, and no hole is ever left in it.
+// Ranges of this process's address space. No other file changes it. A Mapping owns its range whole: MAP_FIXED replaces
+// only what lies inside, which every function asserts, and no hole is ever left in it.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +10,12 @@
 
 namespace membacking {
 
-/// In bytes. Host page and granularity of every command.
+/// Bytes of a page of the host. Commands deal in whole pages.
 inline constexpr uint64_t kPageSize = 4096;
-/// In bytes, of a page that the CPU maps by one entry of a page directory.
+/// Bytes of a page that the CPU maps by one entry of a page directory.
 inline constexpr uint64_t kHugePageSize = 2 * 1024 * 1024;
 
+/// Owner of one range of address space, unmapped at its end; a default one owns nothing.
 class Mapping {
  public:
   Mapping() = default;
@@ -22,11 +23,11 @@ class Mapping {
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
 
-  /// `size` bytes of address space without memory or access; aligned for every huge page that fits in. `size` is whole
-  /// pages, not 0. /proc/self/maps shows `name` where the range ends, and at all of its anonymous memory where the
-  /// kernel can; an empty one is none.
+  /// Reserves `size` bytes of address space, whole pages and not 0, without memory or access; aligned for every huge
+  /// page that fits in. /proc/self/maps shows `name`, unless it is empty, where the range ends and, where the kernel
+  /// can, at all of its anonymous memory.
   static Failure reserve(uint64_t size, const std::string& name, Mapping& result);
-  /// The first `size` bytes of what `fd` shows, readable and writable.
+  /// Maps the first `size` bytes of `fd`, shared, readable and writable.
   static Failure shareWhole(int fd, uint64_t size, Mapping& result);
 
   uint64_t base() const { return base_; }
@@ -36,23 +37,24 @@ class Mapping {
     return length != 0 && offset < size_ && length <= size_ - offset;
   }
 
-  // The rest takes ranges that the caller has proved to lie inside, in whole pages. A failure says whether something was
-  // done (`isHalfDone`). Nothing is ever executable: guests execute through their own page tables.
+  // Ranges below are whole pages inside the mapping, as the caller has proved. A failure says whether a part was done.
+  // Nothing is ever executable: guests execute through their own page tables.
 
-  /// Replaces the range by `fd` from `fileOffset` on, shared, in one step. `isReserved`: huge pages are reserved for it.
+  /// Replaces the range by `fd` from `fileOffset` on, shared, in one step. `isReserved`: huge pages are reserved for
+  /// it, so that none is missing later.
   Failure mapShared(uint64_t offset, uint64_t length, Use use, int fd, uint64_t fileOffset, bool isReserved);
   /// Replaces the range by a copy-on-write image of `fd` from its start, readable and writable.
   Failure mapCopyOnWrite(uint64_t offset, uint64_t length, int fd);
   /// Makes the range plain reservation again: no memory, no access.
   Failure clear(uint64_t offset, uint64_t length);
-  /// Changes the protection. Over pieces of different kinds the kernel may fail after the first.
+  /// Changes the protection. Over pieces of different kinds the kernel may fail after the first: half done then.
   Failure protect(uint64_t offset, uint64_t length, Use use);
   /// Moves the range's private pages, contents kept, to another mapping, where it replaces what is there; the
   /// range becomes plain reservation. The range's protection goes with it. A failure says how much has moved: the pages
   /// behind are where they were.
   Failure moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
 
-  /// The address of a range that is not empty, in whole pages. Ends the process unless it lies inside.
+  /// Address of a range that is not empty, in whole pages, inside the mapping.
   void* at(uint64_t offset, uint64_t length) const;
 
  private:
@@ -68,9 +70,9 @@ class Mapping {
 
   uint64_t base_ = 0;
   uint64_t size_ = 0;
-  /// `size_` and the guard page behind a reservation.
+  /// `size_`, and for a reservation the guard page behind it.
   uint64_t mappedSize_ = 0;
-  /// Of a reservation.
+  /// Name of a reservation in /proc/self/maps; empty for none.
   std::string name_;
 };
 

@@ -1,4 +1,4 @@
-// Memory objects: how each kind is opened, what it says of itself, how its pages are moved and given back.
+// Memory objects: how each kind is opened, and what is asked of a file before.
 
 #include "host/object.h"
 
@@ -14,6 +14,8 @@
 
 #include <fstream>
 #include <utility>
+
+#include "host/invariant.h"
 
 namespace membacking {
 namespace {
@@ -48,50 +50,52 @@ Failure readMappableSize(int fd, uint64_t& size) {
 }
 
 /// Reads which file system gives a file its pages, and how large they are.
-Failure readFileKind(int fd, Backing& backing) {
+Failure readFileKind(int fd, MemoryObject& object) {
   struct statfs facts;
   if (::fstatfs(fd, &facts) != 0) return failedCall("fstatfs");
   switch (facts.f_type) {
     case HUGETLBFS_MAGIC:
-      backing.fileKind = FileKind::kHugePages;
-      backing.granularity = static_cast<uint64_t>(facts.f_bsize);
+      object.fileKind = FileKind::kHugePages;
+      object.granularity = static_cast<uint64_t>(facts.f_bsize);
       break;
     case TMPFS_MAGIC:
-      backing.fileKind = FileKind::kMemory;
+      object.fileKind = FileKind::kMemory;
       break;
     default:
-      backing.fileKind = FileKind::kOther;
+      object.fileKind = FileKind::kOther;
   }
   return kDone;
 }
 
-Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, Backing& backing) {
+/// Makes `object` one of a duplicate of `fd`, if access mode, kind and size will do.
+Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, MemoryObject& object) {
   uint64_t mappable = 0;
-  if (const Failure failure = Backing::checkAccess(fd, isWritable)) return failure;
+  if (const Failure failure = MemoryObject::checkAccess(fd, isWritable)) return failure;
   if (const Failure failure = readMappableSize(fd, mappable)) return failure;
-  if (const Failure failure = readFileKind(fd, backing)) return failure;
+  if (const Failure failure = readFileKind(fd, object)) return failure;
   if (size > mappable && !mayGrow) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
-  if (size % backing.granularity != 0) return {EINVAL, "fstat", "the size is no multiple of the file's page size"};
-  backing.fd = FileDescriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  if (!backing.fd.isOpen()) return failedCall("fcntl");
-  backing.size = size;
+  if (size % object.granularity != 0) return {EINVAL, "fstat", "the size is no multiple of the file's page size"};
+  object.fd = FileDescriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!object.fd.isOpen()) return failedCall("fcntl");
+  object.size = size;
   return kDone;
 }
 
 }  // namespace
 
-Failure Backing::memfd(const std::string& name, uint64_t size, uint64_t hugePageSize, bool isReserved,
-                       std::shared_ptr<Backing>& result) {
+Failure MemoryObject::memfd(const std::string& name, uint64_t size, uint64_t hugePageSize, bool isReserved,
+                       std::shared_ptr<MemoryObject>& result) {
   unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  INVARIANT(size != 0 && size % (hugePageSize != 0 ? hugePageSize : kPageSize) == 0);
   if (hugePageSize != 0) flags |= MFD_HUGETLB | static_cast<unsigned>(__builtin_ctzll(hugePageSize)) << kHugeShift;
-  auto backing = std::make_shared<Backing>();
-  backing->isShared = true;
-  backing->size = size;
-  backing->isReserved = isReserved;
-  backing->granularity = hugePageSize != 0 ? hugePageSize : kPageSize;
-  backing->fileKind = hugePageSize != 0 ? FileKind::kHugePages : FileKind::kMemory;
-  backing->fd = FileDescriptor(::memfd_create(name.c_str(), flags));
-  const int fd = backing->fd.get();
+  auto object = std::make_shared<MemoryObject>();
+  object->isShared = true;
+  object->size = size;
+  object->isReserved = isReserved;
+  object->granularity = hugePageSize != 0 ? hugePageSize : kPageSize;
+  object->fileKind = hugePageSize != 0 ? FileKind::kHugePages : FileKind::kMemory;
+  object->fd = FileDescriptor(::memfd_create(name.c_str(), flags));
+  const int fd = object->fd.get();
   if (fd < 0) return failedCall("memfd_create");
   if (::ftruncate(fd, static_cast<off_t>(size)) != 0) return failedCall("ftruncate");
   // Not F_SEAL_FUTURE_WRITE: it would forbid to give pages back.
@@ -101,28 +105,28 @@ Failure Backing::memfd(const std::string& name, uint64_t size, uint64_t hugePage
     Mapping booking;
     if (const Failure failure = Mapping::shareWhole(fd, size, booking)) return failure;
   }
-  result = std::move(backing);
+  result = std::move(object);
   return kDone;
 }
 
-Failure Backing::fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, bool isReserved,
-                        std::shared_ptr<Backing>& result) {
-  auto backing = std::make_shared<Backing>();
-  backing->isShared = true;
-  backing->isWritable = isWritable;
-  backing->mayGrow = mayGrow;
-  backing->isReserved = isReserved;
-  if (const Failure failure = adopt(fd, size, isWritable, mayGrow, *backing)) return failure;
-  result = std::move(backing);
+Failure MemoryObject::fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, bool isReserved,
+                        std::shared_ptr<MemoryObject>& result) {
+  auto object = std::make_shared<MemoryObject>();
+  object->isShared = true;
+  object->isWritable = isWritable;
+  object->mayGrow = mayGrow;
+  object->isReserved = isReserved;
+  if (const Failure failure = adopt(fd, size, isWritable, mayGrow, *object)) return failure;
+  result = std::move(object);
   return kDone;
 }
 
-Failure Backing::checkMappable(int fd) {
+Failure MemoryObject::checkMappable(int fd) {
   uint64_t size = 0;
   return readMappableSize(fd, size);
 }
 
-Failure Backing::checkAccess(int fd, bool isWritable) {
+Failure MemoryObject::checkAccess(int fd, bool isWritable) {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0) return failedCall("fcntl");
   const int mode = flags & O_ACCMODE;
@@ -133,22 +137,24 @@ Failure Backing::checkAccess(int fd, bool isWritable) {
   return kDone;
 }
 
-Failure Backing::privateMemory(uint64_t size, const std::string& name, std::shared_ptr<Backing>& result) {
-  auto backing = std::make_shared<Backing>();
-  backing->size = size;
-  if (const Failure failure = Mapping::reserve(size, name, backing->home)) return failure;
-  if (const Failure failure = backing->home.protect(0, size, Use::kAll)) return failure;
-  result = std::move(backing);
+Failure MemoryObject::privateMemory(uint64_t size, const std::string& name, std::shared_ptr<MemoryObject>& result) {
+  auto object = std::make_shared<MemoryObject>();
+  object->size = size;
+  if (const Failure failure = Mapping::reserve(size, name, object->home)) return failure;
+  if (const Failure failure = object->home.protect(0, size, Use::kAll)) return failure;
+  result = std::move(object);
   return kDone;
 }
 
-Failure Backing::privateFile(int fd, uint64_t size, std::shared_ptr<Backing>& result) {
-  auto backing = std::make_shared<Backing>();
-  if (const Failure failure = adopt(fd, size, false, false, *backing)) return failure;
-  if (backing->granularity != kPageSize) return {EOPNOTSUPP, "fstatfs", "a file of huge pages cannot be copied on write"};
-  if (const Failure failure = Mapping::reserve(size, "membacking:ram", backing->home)) return failure;
-  if (const Failure failure = backing->home.mapCopyOnWrite(0, size, backing->fd.get())) return failure;
-  result = std::move(backing);
+Failure MemoryObject::privateFile(int fd, uint64_t size, std::shared_ptr<MemoryObject>& result) {
+  auto object = std::make_shared<MemoryObject>();
+  if (const Failure failure = adopt(fd, size, false, false, *object)) return failure;
+  if (object->granularity != kPageSize) {
+    return {EOPNOTSUPP, "fstatfs", "a file of huge pages cannot be copied on write"};
+  }
+  if (const Failure failure = Mapping::reserve(size, "membacking:ram", object->home)) return failure;
+  if (const Failure failure = object->home.mapCopyOnWrite(0, size, object->fd.get())) return failure;
+  result = std::move(object);
   return kDone;
 }
 

@@ -1,4 +1,4 @@
-// Mappable objects: what a VA command puts at a GPA.
+// Memory objects: memory that VA commands show in VA spaces.
 #pragma once
 
 #include <atomic>
@@ -11,47 +11,50 @@
 
 namespace membacking {
 
-/// Who gives a file its pages.
+/// Origin of a file's pages: no file, tmpfs or a memfd, hugetlbfs, another file system.
 enum class FileKind { kNone, kMemory, kHugePages, kOther };
 
-struct Backing {
-  /// Shared: pages of `fd`, at any number of places. Private: pages that exist once, in `home` or at a GPA. `home` is a
-  /// reservation of its own: readable and writable where they are at home, plain reservation where they are not.
+/// A memory object. Shared: pages of `fd`, at any number of places. Private: pages that exist once, in `home` or at a
+/// GPA.
+struct MemoryObject {
   bool isShared = false;
   bool isWritable = true;
+  /// Bytes, whole pages.
   uint64_t size = 0;
   /// Whether the file may have less than `size`.
   bool mayGrow = false;
-  /// Bytes: mappings of it begin, end and point to multiples of this.
+  /// Bytes. Mappings of the object begin, end and point to multiples of this: a power of two.
   uint64_t granularity = kPageSize;
   FileDescriptor fd;
   FileKind fileKind = FileKind::kNone;
   /// Whether huge pages are reserved for what is mapped; else one may be missing when it is touched.
   bool isReserved = true;
+  /// Reservation for the pages of a private object: readable and writable where they are at home, plain reservation
+  /// where they are not.
   Mapping home;
-  /// What was asked for its pages: the node, or kAnyNode. Read by populate() on other threads.
   static constexpr uint32_t kAnyNode = UINT32_MAX;
+  // Wishes for the pages, which populate() reads on other threads.
   std::atomic<uint32_t> node = kAnyNode;
   std::atomic<bool> wantsHugePages = false;
-  /// Of a shared object: keeps all of it in memory.
+  /// Locked mapping that keeps all of a pinned shared object in memory.
   Mapping pinning;
   bool isPinned = false;
 
-  /// Anonymous memory that other processes can be told of; sealed, so that it never shrinks under a mapping.
+  /// Makes anonymous memory that other processes can be told of; sealed, so that it never shrinks under a mapping.
   /// `hugePageSize` in bytes, or 0; `isReserved`: huge pages are reserved now, so that no mapping of them fails later.
   static Failure memfd(const std::string& name, uint64_t size, uint64_t hugePageSize, bool isReserved,
-                       std::shared_ptr<Backing>&);
-  /// A duplicate of the caller's descriptor. EACCES, ENODEV, ENXIO: its access mode, kind or size will not do.
-  /// `mayGrow`: `size` may be more than there is now; behind the file's end there is nothing until it grows.
+                       std::shared_ptr<MemoryObject>&);
+  /// Makes an object of a duplicate of the caller's descriptor. EACCES, ENODEV, ENXIO: its access mode, kind or size
+  /// will not do. `mayGrow`: `size` may be more than there is; behind the file's end there is nothing until it grows.
   static Failure fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, bool isReserved,
-                        std::shared_ptr<Backing>&);
+                        std::shared_ptr<MemoryObject>&);
   /// Whether a descriptor shows something that can be mapped. ENODEV.
   static Failure checkMappable(int fd);
   /// Whether fromFd would take the access mode of a descriptor. EACCES.
   static Failure checkAccess(int fd, bool isWritable);
-  static Failure privateMemory(uint64_t size, const std::string& name, std::shared_ptr<Backing>&);
-  /// A copy-on-write image of the file from its start.
-  static Failure privateFile(int fd, uint64_t size, std::shared_ptr<Backing>&);
+  static Failure privateMemory(uint64_t size, const std::string& name, std::shared_ptr<MemoryObject>&);
+  /// Makes a copy-on-write image of the file from its start.
+  static Failure privateFile(int fd, uint64_t size, std::shared_ptr<MemoryObject>&);
 
   bool contains(uint64_t offset, uint64_t length) const {
     return length != 0 && offset < size && length <= size - offset;
@@ -61,21 +64,25 @@ struct Backing {
   /// Bytes of memory or disk space that the file of a shared object has.
   Failure readAllocated(uint64_t& bytes) const;
 
-  // Its pages, in backing_pages.cc. Ranges are any; those outside of the object or of parts of pages are EINVAL.
+  // Pages of the object, in object_pages.cc. A range that leaves the object or cuts its pages is EINVAL.
 
-  /// Gives memory back. `freed`: bytes.
+  /// Gives memory back to the machine: the range reads as zeroes, a copy of a file as the file. `freed`: bytes.
   Failure discard(uint64_t offset, uint64_t length, uint64_t& freed);
-  /// Makes the range resident. On any thread, several at once, while plans are carried out.
+  /// Makes the range resident. Any thread may call it, several at once, while plans are carried out.
   Failure populate(uint64_t offset, uint64_t length) const;
-  /// Why the page at `offset` cannot be had, when touching it has failed: for people, as others change that.
+  /// Names the cause why touching the page at `offset` has failed: for people, as others change that.
   Failure whyMissing(uint64_t offset) const;
+  /// Takes pages that become resident later from NUMA node `node`. EINVAL: there is no such node.
   Failure setNode(uint32_t node);
-  /// `atTouch`: whether the machine gives them when the memory is touched.
+  /// Asks for transparent huge pages, wherever the object is shown. `atTouch`: whether the machine gives them when the
+  /// memory is touched.
   Failure adviseHugePages(bool& atTouch);
+  /// Makes all of the object resident, and never swapped, until it ends.
   Failure pin();
-  /// Mapping::moveTo for private pages, between `home` and a VA space; what is pinned stays so, unless that fails.
+  /// Moves private pages between `home` and a VA space, as Mapping::moveTo. Pinned pages stay pinned, unless that
+  /// fails.
   Failure move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length);
-  /// Mapping::mapShared of a shared object from `offset` on, with what was asked for its pages; that is no condition.
+  /// Shows a shared object from `offset` on, as Mapping::mapShared. Wishes for its pages are passed on, and may fail.
   Failure showShared(Mapping& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const;
 
  private:

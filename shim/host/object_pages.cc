@@ -1,4 +1,4 @@
-// The pages of an object, wherever it is shown.
+// Pages of a memory object, wherever it is shown: residence, node, huge pages, pins.
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -6,12 +6,13 @@
 
 #include <algorithm>
 
+#include "host/invariant.h"
 #include "host/object.h"
 #include "host/pages.h"
 
 namespace membacking {
 
-Failure Backing::checkRange(uint64_t offset, uint64_t length) const {
+Failure MemoryObject::checkRange(uint64_t offset, uint64_t length) const {
   if (!contains(offset, length)) return {EINVAL, "madvise", "the range is not inside the object"};
   if (((offset | length) & (granularity - 1)) != 0) {
     return {EINVAL, "madvise", "the range is not whole pages of the object"};
@@ -19,21 +20,22 @@ Failure Backing::checkRange(uint64_t offset, uint64_t length) const {
   return kDone;
 }
 
-/// Calls `what(mapping, start)` with a mapping of the object that is its own business, where the range begins at
-/// `start`: of private memory its home, of a shared object one that ends with the call.
+/// Calls `what(mapping, start)` with a mapping in which the range begins at `start`: the home of private memory, for a
+/// shared object one that ends with the call.
 template <typename Do>
-Failure Backing::withPages(uint64_t offset, uint64_t length, Do what) const {
+Failure MemoryObject::withPages(uint64_t offset, uint64_t length, Do what) const {
   if (!isShared) return what(home, offset);
-  Mapping window;
-  // Aligned so that huge pages of the object are huge pages of the window.
+  Mapping mapping;
+  // Aligned so that huge pages of the object are huge pages of the mapping.
   const uint64_t start = offset % kHugePageSize;
-  if (const Failure failure = Mapping::reserve(start + length, "", window)) return failure;
+  if (const Failure failure = Mapping::reserve(start + length, "", mapping)) return failure;
   const Use use = isWritable ? Use::kAll : Use::kRead;
-  if (const Failure failure = showShared(window, start, length, use, offset)) return failure;
-  return what(window, start);
+  if (const Failure failure = showShared(mapping, start, length, use, offset)) return failure;
+  return what(mapping, start);
 }
 
-Failure Backing::showShared(Mapping& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const {
+Failure MemoryObject::showShared(Mapping& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const {
+  INVARIANT(isShared && contains(offset, length));
   if (const Failure failure = place.mapShared(at, length, use, fd.get(), offset, isReserved)) return failure;
   if (wantsHugePages) static_cast<void>(membacking::adviseHugePages(place, at, length));
   // Huge page files, unlike memfds, keep no policy of their own.
@@ -41,7 +43,7 @@ Failure Backing::showShared(Mapping& place, uint64_t at, uint64_t length, Use us
   return kDone;
 }
 
-Failure Backing::discard(uint64_t offset, uint64_t length, uint64_t& freed) {
+Failure MemoryObject::discard(uint64_t offset, uint64_t length, uint64_t& freed) {
   if (const Failure failure = checkRange(offset, length)) return failure;
   if (!isShared) return discardPages(home, offset, length, freed);
   uint64_t before = 0;
@@ -57,7 +59,7 @@ Failure Backing::discard(uint64_t offset, uint64_t length, uint64_t& freed) {
   return kDone;
 }
 
-Failure Backing::populate(uint64_t offset, uint64_t length) const {
+Failure MemoryObject::populate(uint64_t offset, uint64_t length) const {
   if (const Failure failure = checkRange(offset, length)) return failure;
   return withPages(offset, length, [&](const Mapping& mapping, uint64_t start) -> Failure {
     const Failure failure = populatePages(mapping, start, length, isWritable || !isShared);
@@ -70,7 +72,7 @@ Failure Backing::populate(uint64_t offset, uint64_t length) const {
   });
 }
 
-Failure Backing::whyMissing(uint64_t offset) const {
+Failure MemoryObject::whyMissing(uint64_t offset) const {
   struct stat file;
   struct statvfs system;
   if (!fd.isOpen()) return {ENOMEM, "madvise", "no memory is free"};
@@ -79,14 +81,14 @@ Failure Backing::whyMissing(uint64_t offset) const {
     return {ENXIO, "madvise", "its file ends before"};
   }
   if (fileKind == FileKind::kHugePages) return {ENOMEM, "madvise", "no huge page is free"};
-  // Those without blocks have no limit.
+  // File systems without blocks have no limit.
   if (::fstatvfs(fd.get(), &system) == 0 && system.f_blocks != 0 && system.f_bavail == 0) {
     return {ENOSPC, "madvise", "no space is left on its file system"};
   }
   return {EIO, "madvise", "its file system could not give it, or memory has failed"};
 }
 
-Failure Backing::setNode(uint32_t wanted) {
+Failure MemoryObject::setNode(uint32_t wanted) {
   if (isShared && fileKind == FileKind::kOther) {
     return {EOPNOTSUPP, "mbind", "the kernel alone decides where this file's pages are"};
   }
@@ -98,7 +100,7 @@ Failure Backing::setNode(uint32_t wanted) {
   return failure;
 }
 
-Failure Backing::adviseHugePages(bool& atTouch) {
+Failure MemoryObject::adviseHugePages(bool& atTouch) {
   if (fileKind == FileKind::kHugePages) return {EINVAL, "madvise", "the object is in huge pages already"};
   if (!isShared && fd.isOpen()) return {EINVAL, "madvise", "the kernel copies files page by page"};
   const Failure failure = withPages(0, size, [&](const Mapping& mapping, uint64_t start) {
@@ -111,7 +113,7 @@ Failure Backing::adviseHugePages(bool& atTouch) {
   return kDone;
 }
 
-Failure Backing::pin() {
+Failure MemoryObject::pin() {
   if (isPinned) return kDone;
   if (!isShared) {
     // Says what is wrong, where mlock says ENOMEM.
@@ -129,7 +131,8 @@ Failure Backing::pin() {
   return kDone;
 }
 
-Failure Backing::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) {
+Failure MemoryObject::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) {
+  INVARIANT(!isShared);
   if (!isPinned) return from.moveTo(to, toOffset, offset, length);
   // The kernel would unlock the whole piece that the range is a part of, and count what it moves twice.
   if (const Failure failure = unlockPages(from, offset, length)) return halfDone(failure);
@@ -143,7 +146,7 @@ Failure Backing::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOf
   return failure ? halfDone(failure, length) : kDone;
 }
 
-Failure Backing::readAllocated(uint64_t& bytes) const {
+Failure MemoryObject::readAllocated(uint64_t& bytes) const {
   struct stat facts;
   if (::fstat(fd.get(), &facts) != 0) return failedCall("fstat");
   constexpr uint64_t kBlock = 512;
@@ -151,7 +154,7 @@ Failure Backing::readAllocated(uint64_t& bytes) const {
   return kDone;
 }
 
-bool Backing::isShrinkable() const {
+bool MemoryObject::isShrinkable() const {
   if (!fd.isOpen()) return false;
   if (mayGrow) return true;
   const int seals = ::fcntl(fd.get(), F_GET_SEALS);

@@ -1,3 +1,4 @@
+// Pages behind a mapping: the system calls that make them resident, drop, lock, bind and join them.
 #include "host/pages.h"
 
 #include <fcntl.h>
@@ -29,19 +30,19 @@
 namespace membacking {
 namespace {
 
-/// Whether this kernel knows MADV_POPULATE_*: it is asked to populate nothing.
+/// Whether this kernel knows MADV_POPULATE_*. Asks it to populate nothing.
 bool canPopulate() {
   static const bool can = ::madvise(nullptr, 0, MADV_POPULATE_WRITE) == 0;
   return can;
 }
 
-/// Does what MADV_POPULATE_* does, page by page, with its errors.
+/// Touches page by page, with the errors of MADV_POPULATE_*.
 Failure touchPages(void* start, uint64_t length, bool isWritable) {
   installFaultGuard();
   const uint64_t hva = reinterpret_cast<uint64_t>(start);
   for (uint64_t done = 0; done != length; done += kPageSize) {
     uint64_t zero = 0;
-    // To put 0 where 0 is changes nothing, and whoever writes there at the same time loses nothing.
+    // An exchange of 0 for 0 changes nothing, and whoever writes there at the same time loses nothing.
     const int signal = isWritable ? guardedExchange(hva + done, 1, zero, 0) : guardedLoad(hva + done, 1, zero);
     if (signal != 0) return {signal == SIGSEGV ? EINVAL : EFAULT, "madvise", nullptr};
   }

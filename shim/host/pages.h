@@ -1,4 +1,4 @@
-// The pages behind a mapping: resident or not, huge or not, from where. Nothing here changes what is mapped where.
+// Pages behind a mapping: resident or not, huge or not, from which node. Nothing here changes what is mapped where.
 //
 // Ranges lie inside of their mapping, in whole pages.
 #pragma once
@@ -18,21 +18,21 @@ Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length, u
 
 /// Makes every page resident, and keeps it so until the mapping ends.
 Failure lockPages(const Mapping& mapping, uint64_t offset, uint64_t length);
-/// Keeps resident what is, and what becomes so. Any access will do.
+/// Keeps resident the pages that are, and those that become so. Any access will do.
 Failure keepPages(const Mapping& mapping, uint64_t offset, uint64_t length);
-/// Takes either back.
+/// Undoes lockPages() or keepPages().
 Failure unlockPages(const Mapping& mapping, uint64_t offset, uint64_t length);
 
 /// Takes pages that become resident later from this NUMA node. EINVAL: there is no such node.
 Failure bindPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint32_t node);
 
-/// Asks for transparent huge pages for what is touched later. EINVAL: there are none for such memory.
+/// Asks for transparent huge pages where memory is touched later. EINVAL: there are none for such memory.
 Failure adviseHugePages(const Mapping& mapping, uint64_t offset, uint64_t length);
 
 /// Whether this machine heeds that advice when memory is touched: anonymous memory, or that of memfds.
 bool hasHugePagesAtTouch(bool isMemfd);
 
-/// Makes huge pages of what is resident, now, as far as that goes.
+/// Makes huge pages of resident ones, now, as far as that goes.
 void collapsePages(const Mapping& mapping, uint64_t offset, uint64_t length);
 
 }  // namespace membacking

@@ -1,5 +1,5 @@
-// Names core objects across the threads of the process, so that a worker can open what another thread made. A name, the
-// token, is 64 random bits: who was not told it cannot guess it. It is valid while the object lives.
+// Registries: names of core objects across the threads of the process, so that a worker can open what another thread
+// made. A name, the token, is 64 random bits, so that nobody guesses it, and is valid while the object lives.
 #pragma once
 
 #include <sys/random.h>
@@ -13,6 +13,7 @@
 
 namespace membacking {
 
+/// Objects of one class by token.
 template <typename Core>
 class Registry {
  public:
@@ -22,13 +23,14 @@ class Registry {
     return *registry;
   }
 
+  /// Gives an object its token, which is not 0.
   uint64_t add(const std::shared_ptr<Core>& core) {
     std::lock_guard lock(mutex_);
     uint64_t token = 0;
     do {
       // As few bytes as these come whole, or the process cannot go on.
       if (::getrandom(&token, sizeof token, 0) != sizeof token) std::abort();
-    } while (!entries_.emplace(token, core).second);
+    } while (token == 0 || !entries_.emplace(token, core).second);
     return token;
   }
 
@@ -39,6 +41,7 @@ class Registry {
     return entry == entries_.end() ? nullptr : entry->second.lock();
   }
 
+  /// Forgets a token; 0 is none.
   void remove(uint64_t token) {
     std::lock_guard lock(mutex_);
     entries_.erase(token);

@@ -1,4 +1,4 @@
-// VA spaces: made, and found again by other threads.
+// VA spaces: how they are made, and entered for other threads.
 
 #include "host/reservation.h"
 

@@ -1,4 +1,4 @@
-// A VA space: one linear reservation that mirrors an address space, HVA = base + GPA.
+// VA spaces: linear reservations that mirror an address space, HVA = base + GPA.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,10 @@
 
 namespace membacking {
 
+/// One VA space, with the limits of its use, known to the process by its token.
 class Reservation {
  public:
+  /// `size` in bytes, whole pages and not 0.
   static Failure create(uint64_t size, const std::string& name, std::shared_ptr<Reservation>& result);
   ~Reservation();
 

@@ -1,11 +1,11 @@
-// Signals in threads of ours.
+// Signals in the threads that the shim makes.
 #pragma once
 
 #include <signal.h>
 
 namespace membacking {
 
-/// From now on the process's signals go to other threads than this one. Faults of its own do not.
+/// Blocks all signals but this thread's own faults, so that the process's signals go to other threads.
 inline void leaveSignalsToOthers() {
   sigset_t set;
   ::sigfillset(&set);

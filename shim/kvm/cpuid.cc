@@ -7,13 +7,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "host/invariant.h"
 #include "kvm/system.h"
 
 namespace membacking {
 namespace {
 
-// In C++, linux/kvm.h of some years gives kvm_cpuid2 a wrong size, and with it its requests wrong numbers: this is
-// what it begins with, before its entries.
+// Head of kvm_cpuid2, before its entries. In C++, linux/kvm.h of some years gives the struct a wrong size, and with it
+// its requests wrong numbers.
 struct CpuidHead {
   uint32_t entries;
   uint32_t padding;
@@ -54,6 +55,7 @@ Failure readSupportedCpuid(int kvmFd, CpuidEntries& entries) {
     CpuidHead head;
     // SAFETY: the list begins with the head, in which KVM has put how many entries there are.
     std::memcpy(&head, list.data(), sizeof head);
+    INVARIANT(head.entries <= room);
     entries = entriesOf(list, head.entries);
     return kDone;
   }

@@ -1,3 +1,4 @@
+// The watch over runs: one thread that makes all vCPUs doubt, again and again.
 #include "kvm/run_watch.h"
 
 #include <chrono>

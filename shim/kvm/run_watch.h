@@ -1,5 +1,5 @@
-// A guest may run for ever, and its thread hears nothing meanwhile: not that the process ends, nor that its worker is to.
-// So every few milliseconds all runs are told to find out whether they are still waited for.
+// Watch over runs. A guest may run for ever, and its thread hears nothing meanwhile: not that the process ends, nor
+// that its worker is to. So every few milliseconds all runs are told to find out whether they are still waited for.
 #pragma once
 
 #include <mutex>
@@ -11,13 +11,13 @@ namespace membacking {
 
 class Vcpu;
 
-/// The one watch over all vCPUs of the process. Its thread lives as long as there are any.
+/// Watch over all vCPUs of the process. Its thread lives as long as there are any.
 class RunWatch {
  public:
   static RunWatch& instance();
 
   Failure add(Vcpu& vcpu);
-  /// Before it goes. When this returns, the watch has let go of it.
+  /// Lets go of a vCPU, before that ends.
   void remove(Vcpu& vcpu);
 
  private:

@@ -1,4 +1,4 @@
-// /dev/kvm: opened, and asked for its API.
+// KVM as a whole: how it is opened and asked.
 
 #include "kvm/system.h"
 

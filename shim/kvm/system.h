@@ -1,4 +1,4 @@
-// /dev/kvm, and the ioctls of whatever comes from it.
+// KVM as a whole: /dev/kvm, and calls of ioctls on its descriptors.
 #pragma once
 
 #include <cstdint>
@@ -14,16 +14,17 @@ int kvmIoctl(int fd, unsigned long request, unsigned long argument);
 /// Calls an ioctl whose result means nothing. `name` is the request's, for the failure.
 Failure kvmCall(int fd, unsigned long request, unsigned long argument, const char* name);
 
-/// The request's name with it, for kvmCall.
+/// kvmCall with the request's name.
 #define KVM_CALL(fd, request, argument) kvmCall(fd, request, argument, #request)
 
 /// Asks /dev/kvm or a virtual machine for KVM_CAP_*. `result` is 0 for no, more for yes or how many.
 Failure checkKvmExtension(int fd, uint32_t capability, int& result);
 
-/// /dev/kvm.
+/// /dev/kvm, open.
 struct Kvm {
   FileDescriptor fd;
 
+  /// ENOENT: there is no KVM; EACCES: not for this user; ENODEV: another API version.
   static Failure open(std::shared_ptr<Kvm>& result);
 };
 

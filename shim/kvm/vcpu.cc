@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "host/invariant.h"
 #include "host/registry.h"
 #include "kvm/run_watch.h"
 #include "kvm/system.h"
@@ -34,8 +35,8 @@ int kickSignal() {
     for (int candidate = SIGRTMIN; candidate <= SIGRTMAX; candidate++) {
       struct sigaction action;
       if (::sigaction(candidate, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
-      // KVM_RUN ends with EINTR in any case. SA_RESTART: one that comes a moment too late interrupts nothing else. SA_ONSTACK:
-      // a thread that gave itself a signal stack has little room on its own.
+      // KVM_RUN ends with EINTR in any case. SA_RESTART: one that comes a moment too late interrupts nothing else.
+      // SA_ONSTACK: a thread that gave itself a signal stack has little room on its own.
       action = {};
       action.sa_handler = [](int) {};
       action.sa_flags = SA_RESTART | SA_ONSTACK;
@@ -64,6 +65,33 @@ uint32_t portBytes(const kvm_run& run) {
 }
 
 uint32_t mmioBytes(const kvm_run& run) { return std::min<uint32_t>(run.mmio.len, sizeof run.mmio.data); }
+
+void readPortExit(kvm_run& run, ExitFacts& facts) {
+  facts.isWrite = run.io.direction == KVM_EXIT_IO_OUT;
+  facts.port = run.io.port;
+  facts.size = run.io.size;
+  facts.count = run.io.count;
+  // SAFETY: KVM put its data area at data_offset, for size * count bytes, clipped to one page as `data` is.
+  if (facts.isWrite) {
+    std::memcpy(facts.data, portData(run), portBytes(run));
+  } else {
+    std::memset(facts.data, 0, portBytes(run));
+  }
+}
+
+void readMmioExit(const kvm_run& run, ExitFacts& facts) {
+  facts.isWrite = run.mmio.is_write;
+  facts.gpa = run.mmio.phys_addr;
+  facts.isGpaKnown = 1;
+  facts.size = run.mmio.len;
+  facts.count = 1;
+  // SAFETY: mmioBytes() is no more than either side has.
+  if (facts.isWrite) {
+    std::memcpy(facts.data, run.mmio.data, mmioBytes(run));
+  } else {
+    std::memset(facts.data, 0, mmioBytes(run));
+  }
+}
 
 }  // namespace
 
@@ -104,6 +132,7 @@ void Vcpu::answer(const ExitFacts& facts) {
 }
 
 Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
+  INVARIANT(isClaimed_);
   unblockKickSignal();
   endedBy_ = 0;
   isKicked_ = false;
@@ -158,7 +187,7 @@ void Vcpu::doubt() {
   changed_.notify_all();
 }
 
-/// With the mutex.
+/// Whether the run has to end now. With the mutex.
 bool Vcpu::mustLeave() const { return isKickWanted_ || isEnding_; }
 
 void Vcpu::hold() {
@@ -186,7 +215,7 @@ void Vcpu::leaveGuest() {
   ::pthread_kill(runner_, kickSignal());
 }
 
-/// KVM reads it when a run begins. With the mutex.
+/// Sets the flag that KVM reads when a run begins. With the mutex.
 void Vcpu::setImmediateExit(bool isWanted) {
   __atomic_store_n(&shared().immediate_exit, static_cast<uint8_t>(isWanted), __ATOMIC_SEQ_CST);
 }
@@ -198,31 +227,13 @@ void Vcpu::readExit(ExitFacts& facts) {
   facts.isKicked = isKicked_;
   switch (facts.reason) {
     case KVM_EXIT_IO:
-      facts.isWrite = run.io.direction == KVM_EXIT_IO_OUT;
-      facts.port = run.io.port;
-      facts.size = run.io.size;
-      facts.count = run.io.count;
-      // SAFETY: KVM put its data area at data_offset, for size * count bytes, clipped to one page.
-      if (facts.isWrite) {
-        std::memcpy(facts.data, portData(run), portBytes(run));
-      } else {
-        std::memset(facts.data, 0, portBytes(run));
-      }
+      readPortExit(run, facts);
       break;
     case KVM_EXIT_MMIO:
-      facts.isWrite = run.mmio.is_write;
-      facts.gpa = run.mmio.phys_addr;
-      facts.isGpaKnown = 1;
-      facts.size = run.mmio.len;
-      facts.count = 1;
-      if (facts.isWrite) {
-        std::memcpy(facts.data, run.mmio.data, mmioBytes(run));
-      } else {
-        std::memset(facts.data, 0, mmioBytes(run));
-      }
+      readMmioExit(run, facts);
       break;
     case KVM_EXIT_MEMORY_FAULT: {
-      // flags, gpa, size: linux/kvm.h calls it memory_fault since 6.8.
+      // SAFETY: flags, gpa, size are in the union's first 24 bytes: linux/kvm.h calls them memory_fault since 6.8.
       uint64_t fault[3];
       std::memcpy(fault, &run.hw, sizeof fault);
       facts.isGpaKnown = run.exit_reason == KVM_EXIT_MEMORY_FAULT;

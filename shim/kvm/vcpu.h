@@ -1,4 +1,4 @@
-// A vCPU: its registers, running it, and kicking it out of the guest from any thread.
+// VCPUs: registers, runs, and kicks out of the guest from any thread.
 #pragma once
 
 #include <pthread.h>
@@ -21,28 +21,28 @@ namespace membacking {
 
 class Vm;
 
-/// Exit of a run. JavaScript reads it, and writes `data` to answer a read of the guest: it goes to the guest
-/// with the next run.
+/// Facts about the exit of a run. JavaScript reads them, and writes `data` to answer a read of the guest: that goes to
+/// the guest with the next run.
 struct ExitFacts {
   /// KVM_EXIT_*. A kick is KVM_EXIT_INTR; bad backing is KVM_EXIT_MEMORY_FAULT, however KVM reported it.
   uint32_t reason;
-  /// Port and MMIO exits, 1: the guest writes.
+  /// 1 where the guest writes, of port and MMIO exits.
   uint32_t isWrite;
   uint32_t port;
   /// Bytes: of one item at a port, of an MMIO access.
   uint32_t size;
-  /// Items at a port: more than one for string instructions.
+  /// Number of items at a port: more than one for string instructions.
   uint32_t count;
-  /// Internal error: suberror. System event: type.
+  /// Suberror of an internal error; type of a system event.
   uint32_t detail;
-  /// 1: the run ended because of a kick.
+  /// 1 where the run ended because of a kick.
   uint32_t isKicked;
-  /// Memory fault, 1: KVM told where. MMIO: always 1.
+  /// 1 where `gpa` is known: of an MMIO exit always, of a memory fault if KVM told.
   uint32_t isGpaKnown;
   uint64_t gpa;
-  /// Failed entry: the hardware's reason.
+  /// Reason of a failed entry, of the hardware.
   uint64_t hardwareReason;
-  /// size * count bytes.
+  /// Data of the exit: size * count bytes.
   uint8_t data[4096];
 };
 
@@ -56,6 +56,7 @@ enum class Registers { kGeneral, kSpecial };
 /// Bytes of the struct.
 size_t sizeOf(Registers set);
 
+/// One vCPU. One thread at a time claims it.
 class Vcpu {
  public:
   static Failure create(const std::shared_ptr<Vm>& vm, uint32_t id, std::shared_ptr<Vcpu>& result);
@@ -63,37 +64,39 @@ class Vcpu {
 
   uint64_t token() const { return token_; }
 
-  /// KVM makes every call on a vCPU wait for a run to end; here the second is refused. False: it is in use.
+  /// Claims the vCPU for one thread; false if it is in use. KVM would make every call wait for a run to end.
   bool claim() { return !isClaimed_.exchange(true); }
   void unclaim() { isClaimed_ = false; }
 
-  // For who holds the claim.
+  // Below, the caller holds the claim.
 
-  /// Gives the guest the answer in `facts`, if it was `facts` that had the question.
+  /// Gives the guest the answer in `facts`, if they are those that the question was put in.
   void answer(const ExitFacts& facts);
   /// Runs until an exit. On failure there was none. While the VM is paused, the run waits.
   Failure run(const IsUnwanted& isUnwanted) { return enter(false, isUnwanted); }
   /// Only finishes the instruction that the last exit interrupted; KVM_EXIT_INTR when that is done. Another exit when
   /// the instruction has more to ask or to say.
   Failure finish(const IsUnwanted& isUnwanted) { return enter(true, isUnwanted); }
+  /// Puts the last exit into `facts`.
   void readExit(ExitFacts& facts);
 
-  /// `bytes` has room for sizeOf(set).
+  /// Copies registers to `bytes`, which has room for sizeOf(set).
   Failure readRegisters(Registers set, uint8_t* bytes);
   Failure writeRegisters(Registers set, const uint8_t* bytes);
   Failure readCpuid(CpuidEntries& entries) const { return membacking::readCpuid(fd(), cpuidCount_, entries); }
-  /// Before the first run.
+  /// Gives the vCPU its CPUID entries, before the first run.
   Failure writeCpuid(const CpuidEntries& entries);
 
-  /// From any thread: makes the run that is going on, or else the next one, end with KVM_EXIT_INTR. Several before
-  /// that count as one.
+  // Any thread may call the rest.
+
+  /// Makes the run that is going on, or else the next one, end with KVM_EXIT_INTR. Several before that count as one.
   void kick();
-  /// From any thread: as long as it is wanted, every run ends at once with KVM_EXIT_INTR, the one that is going on too.
+  /// Makes every run end at once with KVM_EXIT_INTR as long as it is wanted, the one that is going on too.
   void setEnding(bool isWanted);
-  /// From any thread: the run that is going on, or else the next one, finds out whether it is still waited for.
+  /// Makes the run that is going on, or else the next one, find out whether it is still waited for.
   void doubt();
 
-  // For Vm::pause(). A run that is held is out of the guest, and goes on when it is let go: nobody is told.
+  // Pauses, for Vm. A run that is held is out of the guest, and goes on when it is let go: nobody is told.
   void hold();
   void waitUntilHeld();
   void letGo();
@@ -112,20 +115,20 @@ class Vcpu {
   uint64_t token_ = 0;
   uint32_t cpuidCount_ = 0;
   std::atomic<bool> isClaimed_ = false;
-  /// How the last run ended when kvm_run does not say: KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT, or 0.
+  /// Exit reason of the last run where kvm_run does not say it: KVM_EXIT_INTR, KVM_EXIT_MEMORY_FAULT; else 0.
   uint32_t endedBy_ = 0;
   bool isKicked_ = false;
-  /// The exit that waits for an answer of JavaScript; null where none does.
+  /// Exit that waits for an answer of JavaScript; null where none does.
   const ExitFacts* asked_ = nullptr;
 
-  /// Guards what follows, and that `runner_` is inside run() while it gets a signal.
+  /// Guards the members below, and that `runner_` is inside run() while it gets a signal.
   std::mutex mutex_;
   std::condition_variable changed_;
   bool isKickWanted_ = false;
   bool isEnding_ = false;
   bool isDoubted_ = false;
   bool isHeld_ = false;
-  /// A thread is in KVM_RUN.
+  /// Whether `runner_` is in KVM_RUN.
   bool isRunning_ = false;
   pthread_t runner_ = {};
 };

@@ -1,4 +1,4 @@
-// The ioctls of a virtual machine: memory slots, interrupts; and pausing its vCPUs.
+// Virtual machines: the ioctls for memory slots and interrupts, and how vCPUs are paused.
 
 #include "kvm/vm.h"
 
@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "abi.h"
+#include "host/invariant.h"
 #include "kvm/vcpu.h"
 
 namespace membacking {
@@ -38,6 +39,7 @@ Vm::~Vm() { shutDown(); }
 Failure Vm::addSlot(uint32_t slot, uint64_t gpa, uint64_t length, const std::shared_ptr<Reservation>& reservation,
                     uint64_t offset, bool isReadOnly) {
   if (isShutDown_) return {EBADF, "KVM_SET_USER_MEMORY_REGION", "the VM is closed"};
+  INVARIANT(slot < slotLimit_ && !hasSlot(slot) && reservation->mapping().contains(offset, length));
   if (slot >= slots_.size()) slots_.resize(slot + 1);
   kvm_userspace_memory_region region = {};
   region.slot = slot;
@@ -53,6 +55,7 @@ Failure Vm::addSlot(uint32_t slot, uint64_t gpa, uint64_t length, const std::sha
 }
 
 Failure Vm::deleteSlot(uint32_t slot) {
+  INVARIANT(hasSlot(slot));
   kvm_userspace_memory_region region = {};
   region.slot = slot;
   if (const Failure failure = KVM_CALL(fd(), KVM_SET_USER_MEMORY_REGION, argumentOf(region))) return failure;
@@ -83,6 +86,7 @@ void Vm::pause() {
 }
 
 void Vm::resume() {
+  INVARIANT(isPaused());
   if (--pauses_ != 0) return;
   forEachVcpu([](Vcpu& vcpu) { vcpu.letGo(); });
 }

@@ -1,4 +1,4 @@
-// A virtual machine of KVM, with its memory slots and interrupts.
+// Virtual machines of KVM: memory slots, interrupts, pauses.
 #pragma once
 
 #include <pthread.h>
@@ -16,7 +16,7 @@ namespace membacking {
 
 class Vcpu;
 
-/// A virtual machine. It keeps a share of every reservation that its slots show, because a guest with a slot over
+/// One virtual machine. It keeps a share of every reservation that its slots show, because a guest with a slot over
 /// memory that is somebody else's by now would read and write that. Slots are set from one thread at a time.
 class Vm : public std::enable_shared_from_this<Vm> {
  public:
@@ -28,10 +28,13 @@ class Vm : public std::enable_shared_from_this<Vm> {
   uint32_t slotLimit() const { return slotLimit_; }
   bool isShutDown() const { return isShutDown_; }
 
+  /// Whether a memory slot is in use.
   bool hasSlot(uint32_t slot) const { return slot < slots_.size() && slots_[slot] != nullptr; }
-  /// The slot is free and the range is inside the reservation.
+  /// Shows `length` bytes of the reservation from `offset` on at `gpa`. The slot is free, the range inside the
+  /// reservation.
   Failure addSlot(uint32_t slot, uint64_t gpa, uint64_t length, const std::shared_ptr<Reservation>& reservation,
                   uint64_t offset, bool isReadOnly);
+  /// Takes a slot that is in use away.
   Failure deleteSlot(uint32_t slot);
 
   Failure createVcpu(uint32_t id, std::shared_ptr<Vcpu>& result);
@@ -41,7 +44,7 @@ class Vm : public std::enable_shared_from_this<Vm> {
   Failure createPit();
   Failure setIrqLine(uint32_t gsi, bool isRaised);
 
-  /// Brings all vCPUs out of the guest and keeps them out; returns when they are. Runs wait meanwhile, unless they are
+  /// Brings all vCPUs out of the guest, returns when they are, and keeps them out. Runs wait meanwhile, unless they are
   /// kicked, or are this thread's: those fail with EBUSY. As many resume() as pause() let them go on.
   void pause();
   void resume();
@@ -58,9 +61,9 @@ class Vm : public std::enable_shared_from_this<Vm> {
   uint32_t slotLimit_ = 0;
   std::atomic<bool> isShutDown_ = false;
   uint32_t pauses_ = 0;
-  /// Meant while there are pauses.
+  /// Thread that made the first of the pauses; means nothing without any.
   std::atomic<pthread_t> pauser_ = {};
-  /// By slot number: whose memory it shows; null for a free one.
+  /// Reservations that the slots show, by slot number; null for a free one.
   std::vector<std::shared_ptr<Reservation>> slots_;
   std::vector<std::weak_ptr<Vcpu>> vcpus_;
 

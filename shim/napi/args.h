@@ -1,4 +1,4 @@
-// Arguments checked for type, fraction, sign and overflow before anything is done with them. The errors are
+// Arguments: checked for type, fraction, sign and overflow before anything is done with them. The errors are
 // Node.js's own: TypeError ERR_INVALID_ARG_TYPE and RangeError ERR_OUT_OF_RANGE.
 #pragma once
 
@@ -22,7 +22,7 @@ namespace membacking {
   throw error;
 }
 
-/// Any double; NaN too.
+/// A number as it is; NaN too.
 inline double toDouble(const Napi::Value& value, const char* name) {
   double number = 0;
   if (napi_get_value_double(value.Env(), value, &number) != napi_ok) throwType(value.Env(), name, "a number");

@@ -1,3 +1,4 @@
+// Runs in the background: the thread, how its exits reach JavaScript, and how it ends.
 #include "napi/async_runner.h"
 
 #include <condition_variable>
@@ -5,6 +6,7 @@
 #include <optional>
 #include <system_error>
 
+#include "host/invariant.h"
 #include "host/thread_signals.h"
 #include "napi/sys_error.h"
 
@@ -20,7 +22,7 @@ struct AsyncRunner::State {
   std::shared_ptr<ExitFacts> facts;
   napi_threadsafe_function exits = nullptr;
 
-  /// Only on the JavaScript thread.
+  /// Run that JavaScript waits for. On its thread alone.
   std::optional<Pending> pending;
 
   std::mutex mutex;
@@ -28,10 +30,10 @@ struct AsyncRunner::State {
   // Guarded by the mutex.
   bool isWanted = false;
   bool isStopping = false;
-  /// Written by the thread before it reports an exit, read after.
+  /// Failure of the last run: written by the thread before it reports an exit, read after.
   Failure failure;
 
-  /// Ends the pending run for JavaScript's eyes.
+  /// Ends the wait for the pending run, and the claim.
   Pending takePending() {
     Pending taken = std::move(*pending);
     pending.reset();
@@ -68,6 +70,7 @@ AsyncRunner::AsyncRunner(Napi::Env env, std::shared_ptr<Vcpu> vcpu, std::shared_
 AsyncRunner::~AsyncRunner() { stop(); }
 
 Napi::Promise AsyncRunner::start(Napi::Env env, Napi::Object self) {
+  INVARIANT(!state_->pending);
   state_->pending.emplace(State::Pending{Napi::Promise::Deferred::New(env), Napi::Persistent(self)});
   const Napi::Promise promise = state_->pending->promise.Promise();
   napi_ref_threadsafe_function(env, state_->exits);
@@ -110,7 +113,7 @@ void AsyncRunner::stop() {
 }
 
 void AsyncRunner::runThread(State* state) {
-  // They would end runs for nothing.
+  // Signals would end runs for nothing.
   leaveSignalsToOthers();
   std::unique_lock lock(state->mutex);
   for (;;) {

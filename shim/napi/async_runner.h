@@ -1,5 +1,5 @@
-// A thread that runs one vCPU, so that JavaScript stays free while the guest runs. It belongs to a vCPU handle, is
-// made for its first run in the background, and waits between runs.
+// Runs in the background: a thread runs one vCPU, so that JavaScript stays free while the guest runs. It belongs to a
+// vCPU handle, is made for its first run in the background, and waits between runs.
 #pragma once
 
 #include <napi.h>
@@ -11,13 +11,14 @@
 
 namespace membacking {
 
+/// Thread that runs one vCPU.
 class AsyncRunner {
  public:
   AsyncRunner(Napi::Env env, std::shared_ptr<Vcpu> vcpu, std::shared_ptr<ExitFacts> facts);
   ~AsyncRunner();
 
-  /// The caller has claimed the vCPU, for the run and until the promise is settled: with the exit's reason. `self` is
-  /// kept alive until then.
+  /// Begins a run of the vCPU that the caller has claimed, and gives the claim back when the promise is settled: with
+  /// the exit's reason. `self` is kept alive until then.
   Napi::Promise start(Napi::Env env, Napi::Object self);
   /// Kicks the guest out, if it runs, rejects the promise with ERR_CLOSED and ends the thread.
   void close(Napi::Env env);

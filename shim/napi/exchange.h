@@ -1,4 +1,4 @@
-// What is too much for one return value: memory that both sides read and write, without an object per call, and copies.
+// Bytes for JavaScript: memory that both sides read and write, without an object per call, and copies.
 #pragma once
 
 #include <napi.h>

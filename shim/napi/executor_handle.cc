@@ -1,4 +1,4 @@
-// Plans as JavaScript hands them over: checks that the records lie in the memory, and says how carrying them out ended.
+// Executors as JavaScript calls them: checks that records lie in the memory, and says how a plan ended.
 
 #include "napi/executor_handle.h"
 
@@ -6,6 +6,7 @@
 #include <string>
 
 #include "abi.h"
+#include "host/invariant.h"
 #include "napi/object_handle.h"
 #include "napi/reservation_handle.h"
 #include "napi/vm_handle.h"
@@ -42,7 +43,8 @@ Napi::Value ExecutorHandle::create(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::make_shared<Executor>());
 }
 
-/// Ids in records begin at 0 or 1, as the core likes; the largest is the capacity.
+// Ids in records begin at 0 or 1, as the core likes; the largest is the capacity.
+
 static uint32_t toSink(const Napi::Value& value) { return toU32(value, "sink", abi::MAX_SINKS); }
 static uint32_t toObject(const Napi::Value& value) { return toU32(value, "object", abi::MAX_OBJECTS); }
 
@@ -52,21 +54,25 @@ void ExecutorHandle::setSink(const Napi::CallbackInfo& info) {
   core(info).targets().setSink(sink, std::make_shared<Kind>(ItsHandle::from(info[1], "target")));
 }
 
-void ExecutorHandle::clearSink(const Napi::CallbackInfo& info) { core(info).targets().setSink(toSink(info[0]), nullptr); }
+void ExecutorHandle::clearSink(const Napi::CallbackInfo& info) {
+  core(info).targets().setSink(toSink(info[0]), nullptr);
+}
 
 void ExecutorHandle::setObject(const Napi::CallbackInfo& info) {
   const uint32_t object = toObject(info[0]);
-  core(info).targets().setObject(object, BackingHandle::from(info[1], "backing"));
+  core(info).targets().setObject(object, ObjectHandle::from(info[1], "object"));
 }
 
-void ExecutorHandle::clearObject(const Napi::CallbackInfo& info) { core(info).targets().setObject(toObject(info[0]), nullptr); }
+void ExecutorHandle::clearObject(const Napi::CallbackInfo& info) {
+  core(info).targets().setObject(toObject(info[0]), nullptr);
+}
 
 Napi::Value ExecutorHandle::unwind(const Napi::CallbackInfo& info) {
   const Headroom headroom;
   return carryOut(info);
 }
 
-/// Where `count` records are, from `pointer` on in `memory`.
+/// Address of `count` records, from `pointer` on in `memory`.
 static const uint8_t* toRecords(const Napi::Value& value, const Napi::Value& pointer, uint32_t count) {
   if (!value.IsArrayBuffer()) throwType(value.Env(), "memory", "an ArrayBuffer");
   Napi::ArrayBuffer memory = value.As<Napi::ArrayBuffer>();
@@ -75,7 +81,7 @@ static const uint8_t* toRecords(const Napi::Value& value, const Napi::Value& poi
   if (start + uint64_t{count} * sizeof(Command) > memory.ByteLength()) {
     throwRange(value.Env(), "count", "no more records than are in the memory");
   }
-  // SAFETY: the whole range is inside the buffer (above); JavaScript cannot run, so the buffer stays, until the call ends.
+  // SAFETY: the whole range is inside the buffer (above), which stays until the call ends: JavaScript cannot run.
   return static_cast<const uint8_t*>(memory.Data()) + start;
 }
 
@@ -98,6 +104,7 @@ Napi::Value ExecutorHandle::carryOut(const Napi::CallbackInfo& info) {
   const uint32_t count = toU32(info[2], "count");
   failure_ = kDone;
   const uint32_t done = executor.run(toRecords(info[0], info[1], count), count, failure_);
+  INVARIANT(failure_ ? done < count : done == count);
   if (failure_.error == ENOMEM && (done != 0 || failure_.isHalfDone)) {
     headroom_.emplace();
   } else {

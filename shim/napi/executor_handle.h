@@ -1,4 +1,4 @@
-// The executor in JavaScript: its tables, and plans straight from the core's memory.
+// Executors in JavaScript: their tables, and plans straight from the core's memory.
 #pragma once
 
 #include <napi.h>
@@ -38,8 +38,10 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
   Napi::Value moved(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
+  /// Outcome of the last plan.
   Failure failure_;
-  /// From a plan that ran out of mappings to the end of what takes it back: JavaScript runs in between.
+  /// Headroom from a plan that ran out of mappings to the end of the one that takes it back: JavaScript runs in
+  /// between.
   std::optional<Headroom> headroom_;
 };
 

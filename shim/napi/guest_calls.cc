@@ -1,10 +1,10 @@
-// Access to guest memory as JavaScript calls it: checks numbers, calls guest_access, reports facts.
+// Access functions as JavaScript calls them: check numbers, access guest memory, leave facts.
 
 #include "napi/guest_calls.h"
 
+#include "host/reservation.h"
 #include "napi/args.h"
 #include "napi/exchange.h"
-#include "host/reservation.h"
 #include "napi/sys_error.h"
 
 namespace membacking {
@@ -13,19 +13,20 @@ namespace {
 // SAFETY: defineGuestCalls() gave each function this pointer, and a share of what is behind it.
 GuestCalls& callsOf(const Napi::CallbackInfo& info) { return *static_cast<GuestCalls*>(info.Data()); }
 
-GuestWindow window(const Napi::CallbackInfo& info) {
+GuestMemory memoryOf(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Reservation>& reservation = callsOf(info).reservation;
   if (!reservation) throwCoded(info.Env(), "ERR_CLOSED", "This Reservation is closed");
   return {reservation->mapping().base(), reservation->mapping().size(), reservation->limits()};
 }
 
+/// Leaves a number of 64 bits in the facts.
 void tell(const Napi::CallbackInfo& info, uint64_t value) {
   callsOf(info).facts.low = static_cast<uint32_t>(value);
   callsOf(info).facts.high = static_cast<uint32_t>(value >> 32);
 }
 
-/// A GPA as a double, which is exact as far as any reservation reaches. What is no address lies outside of every
-/// window.
+/// GPA of a double, which is exact as far as any reservation reaches. A number that is no address becomes one outside
+/// of every reservation.
 uint64_t toGpa(const Napi::Value& value) {
   const double gpa = toDouble(value, "gpa");
   constexpr double kTooLarge = 9007199254740992.0;
@@ -43,6 +44,7 @@ uint64_t toWide(const Napi::Value& low, const Napi::Value& high) {
   return toU32(low, "low") | static_cast<uint64_t>(toU32(high, "high")) << 32;
 }
 
+/// Result of a call: `value`, or the error, whose GPA is left in the facts.
 Napi::Value report(const Napi::CallbackInfo& info, const AccessResult& result, double value) {
   if (result.error == AccessError::kNone) return Napi::Number::New(info.Env(), value);
   callsOf(info).facts.gpa = static_cast<double>(result.gpa);
@@ -52,25 +54,25 @@ Napi::Value report(const Napi::CallbackInfo& info, const AccessResult& result, d
 Napi::Value read(const Napi::CallbackInfo& info) {
   const uint64_t gpa = toGpa(info[0]);
   Napi::Uint8Array bytes = toBytes(info[1], "into");
-  return report(info, window(info).read(gpa, bytes.Data(), bytes.ByteLength()), 0);
+  return report(info, memoryOf(info).read(gpa, bytes.Data(), bytes.ByteLength()), 0);
 }
 
 Napi::Value write(const Napi::CallbackInfo& info) {
   const uint64_t gpa = toGpa(info[0]);
   Napi::Uint8Array bytes = toBytes(info[1], "from");
-  return report(info, window(info).write(gpa, bytes.Data(), bytes.ByteLength()), 0);
+  return report(info, memoryOf(info).write(gpa, bytes.Data(), bytes.ByteLength()), 0);
 }
 
 Napi::Value load(const Napi::CallbackInfo& info) {
   uint64_t value = 0;
-  const AccessResult result = window(info).load(toGpa(info[0]), toWidth(info[1]), value);
+  const AccessResult result = memoryOf(info).load(toGpa(info[0]), toWidth(info[1]), value);
   tell(info, value);
   return report(info, result, static_cast<uint32_t>(value));
 }
 
 Napi::Value store(const Napi::CallbackInfo& info) {
   const uint64_t value = toWide(info[2], info[3]);
-  return report(info, window(info).store(toGpa(info[0]), toWidth(info[1]), value), 0);
+  return report(info, memoryOf(info).store(toGpa(info[0]), toWidth(info[1]), value), 0);
 }
 
 Napi::Value compareExchange(const Napi::CallbackInfo& info) {
@@ -79,7 +81,7 @@ Napi::Value compareExchange(const Napi::CallbackInfo& info) {
   const uint64_t expected = toWide(info[2], info[3]) & mask;
   uint64_t found = expected;
   const AccessResult result =
-      window(info).compareExchange(toGpa(info[0]), bytes, found, toWide(info[4], info[5]));
+      memoryOf(info).compareExchange(toGpa(info[0]), bytes, found, toWide(info[4], info[5]));
   tell(info, found);
   return report(info, result, found == expected ? 1 : 0);
 }

@@ -1,5 +1,5 @@
-// The access functions of a Reservation handle. They are functions of their own that carry what they work on, because
-// finding it through `this` costs more than all the rest of a call.
+// Access functions of a Reservation handle. Each carries the memory that it works on, because finding it through `this`
+// costs more than all the rest of a call.
 #pragma once
 
 #include <napi.h>
@@ -12,7 +12,7 @@ namespace membacking {
 
 class Reservation;
 
-/// Shared by a handle and its functions, which may outlive it.
+/// State that a handle shares with its functions, which may outlive it.
 struct GuestCalls {
   /// Null when the handle is closed.
   std::shared_ptr<Reservation> reservation;

@@ -1,4 +1,4 @@
-// Base of every object handed to JavaScript. A handle holds a share of a core object; close() gives
+// Handles: the base of every object that JavaScript gets. A handle holds a share of a core object; close() gives
 // the share up, and the garbage collector and the end of the environment do so too. The core object goes when
 // the last holder has let go: a handle, an executor's table, a memory slot, a vCPU.
 #pragma once
@@ -16,15 +16,16 @@
 
 namespace membacking {
 
-/// One per environment (main thread or worker).
+/// State of one environment (main thread or worker).
 struct AddonData {
-  /// By the class's type tag.
+  /// Constructors by the class's type tag.
   std::unordered_map<const napi_type_tag*, Napi::FunctionReference> constructors;
-  /// The core object that the constructor running now is to take. Empty when JavaScript itself said `new`.
+  /// Core object for the constructor that runs now. Empty when JavaScript itself said `new`.
   std::shared_ptr<void> pending;
 };
 
-/// `Derived` has a `static constexpr napi_type_tag kTag` and a `static constexpr const char* kName`.
+/// Handle of a `Core`. `Derived` has a `static constexpr napi_type_tag kTag` and a `static constexpr const char*
+/// kName`.
 template <typename Derived, typename Core>
 class Handle : public Napi::ObjectWrap<Derived> {
  public:
@@ -35,7 +36,7 @@ class Handle : public Napi::ObjectWrap<Derived> {
     info.This().template As<Napi::Object>().TypeTag(&Derived::kTag);
   }
 
-  /// The JavaScript object for `core`.
+  /// Makes a JavaScript object for `core`.
   static Napi::Object wrap(Napi::Env env, std::shared_ptr<Core> core) {
     data(env).pending = std::move(core);
     try {
@@ -47,13 +48,13 @@ class Handle : public Napi::ObjectWrap<Derived> {
     }
   }
 
-  /// The core object behind an argument. Throws unless it is an open handle of this class.
+  /// Core object behind an argument. Throws unless it is an open handle of this class.
   static std::shared_ptr<Core> from(const Napi::Value& value, const char* name) {
     return checked(value, name)->shared(value.Env());
   }
 
-  /// The receiver of a method or accessor of the class, checked: Node-API takes any object. (node-addon-api
-  /// finds this by its name.)
+  /// Receiver of a method or accessor, checked to be of the class: Node-API takes any object. (node-addon-api finds
+  /// this function by its name.)
   static Derived* Unwrap(const Napi::Value& value) { return checked(value, "this"); }
 
  protected:
@@ -75,6 +76,7 @@ class Handle : public Napi::ObjectWrap<Derived> {
     exports.Set(Derived::kName, constructor);
   }
 
+  /// Core object of this handle, or its share. Throws ERR_CLOSED.
   const std::shared_ptr<Core>& shared(Napi::Env env) const {
     if (!core_) throwCoded(env, "ERR_CLOSED", std::string("This ") + Derived::kName + " is closed");
     return core_;

@@ -1,4 +1,4 @@
-// KVM in JavaScript.
+// KVM as a whole in JavaScript.
 #pragma once
 
 #include <napi.h>
@@ -8,7 +8,7 @@
 
 namespace membacking {
 
-/// What JavaScript's checkExtension() returns, of /dev/kvm or a virtual machine.
+/// Return value of JavaScript's checkExtension(), of /dev/kvm or a virtual machine.
 Napi::Value readExtension(const Napi::CallbackInfo& info, int fd);
 
 /// Kvm in JavaScript.

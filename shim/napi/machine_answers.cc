@@ -1,4 +1,4 @@
-// What the machine answers: plain values, errnos as positive numbers.
+// Answers of the machine for JavaScript: plain values, errnos as positive numbers.
 
 #include "napi/machine_answers.h"
 

@@ -1,4 +1,4 @@
-// What the machine answers, as an object of JavaScript: `MachineAnswers` of ts/core/native.ts.
+// Answers of the machine as an object of JavaScript: `MachineAnswers` of ts/core/native.ts.
 #pragma once
 
 #include <napi.h>

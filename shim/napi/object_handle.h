@@ -8,11 +8,11 @@
 
 namespace membacking {
 
-/// Backing in JavaScript.
-class BackingHandle : public Handle<BackingHandle, Backing> {
+/// MemoryObject in JavaScript.
+class ObjectHandle : public Handle<ObjectHandle, MemoryObject> {
  public:
   static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x6261636b696e6721};
-  static constexpr const char* kName = "Backing";
+  static constexpr const char* kName = "MemoryObject";
 
   using Handle::Handle;
   static void define(Napi::Env env, Napi::Object exports);

@@ -1,4 +1,4 @@
-// Long work, on a thread of Node.js's pool.
+// Long work on a thread of Node.js's pool.
 #pragma once
 
 #include <napi.h>

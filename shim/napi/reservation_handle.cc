@@ -1,4 +1,4 @@
-// VA spaces as JavaScript calls them: checks ranges, and starts what takes long in the background.
+// VA spaces as JavaScript calls them: checks ranges, and starts long work in the background.
 
 #include "napi/reservation_handle.h"
 
@@ -62,7 +62,7 @@ Napi::Value ReservationHandle::token(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), core(info).token());
 }
 
-/// The range of the first two arguments: whole pages inside the reservation.
+/// Range of the first two arguments: whole pages inside the reservation.
 static std::pair<uint64_t, uint64_t> toPages(const Napi::CallbackInfo& info, const Mapping& mapping) {
   const uint64_t gpa = toU64(info[0], "gpa");
   const uint64_t length = toU64(info[1], "length");

@@ -8,7 +8,7 @@
 namespace membacking {
 namespace {
 
-/// The symbolic name. (glibc has strerrorname_np only since 2.32.)
+/// Symbolic name of an errno. (glibc has strerrorname_np only since 2.32.)
 std::string errorName(int error) {
   switch (error) {
 #define NAME(code) \

@@ -8,12 +8,13 @@
 
 namespace membacking {
 
+/// Error for a failure.
 Napi::Error systemError(Napi::Env env, const Failure& failure);
 
-/// Throws when `failure` is one.
+/// Failure to exception: throws if `failure` is one.
 void check(Napi::Env env, const Failure& failure);
 
-/// Throws an Error whose `code` is `code`.
+/// Error with a `code`, thrown.
 [[noreturn]] void throwCoded(Napi::Env env, const char* code, const std::string& message);
 
 }  // namespace membacking

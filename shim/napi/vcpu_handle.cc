@@ -1,4 +1,4 @@
-// vCPUs as JavaScript calls them: one thread at a time, on its own thread or in the background.
+// VCPUs as JavaScript calls them: one thread at a time, on its own thread or in the background.
 
 #include "napi/vcpu_handle.h"
 
@@ -12,7 +12,7 @@
 
 namespace membacking {
 
-/// Whether the JavaScript thread is to end: then it may call no JavaScript.
+/// Whether the JavaScript thread is about to end: then it may call no JavaScript.
 static bool isEnding(napi_env env) {
   const Napi::HandleScope scope(env);
   napi_value value = Napi::Env(env).Undefined();
@@ -94,7 +94,7 @@ Napi::Value VcpuHandle::runAsync(const Napi::CallbackInfo& info) {
 
 void VcpuHandle::kick(const Napi::CallbackInfo& info) { core(info).kick(); }
 
-/// The bytes that a set of registers is read to or written from.
+/// Bytes that a set of registers is read to or written from.
 static uint8_t* toRegisters(const Napi::Value& value, Registers set) {
   Napi::Uint8Array bytes = toBytes(value, "bytes");
   const size_t size = sizeOf(set);

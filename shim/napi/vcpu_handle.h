@@ -1,4 +1,4 @@
-// vCPUs in JavaScript.
+// VCPUs in JavaScript: one handle for each, in each thread.
 #pragma once
 
 #include <napi.h>
@@ -48,7 +48,7 @@ class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
   std::unique_ptr<AsyncRunner> runner_;
 };
 
-/// Offset of each fact in the exchange buffer, for JavaScript.
+/// Offsets of the facts in the exchange buffer, by name.
 Napi::Object exitLayout(Napi::Env env);
 
 }  // namespace membacking

@@ -32,7 +32,7 @@ Napi::ArrayBuffer openView(Napi::Env env, const std::shared_ptr<Reservation>& re
   }
   Napi::ArrayBuffer buffer(env, view);
   buffer.TypeTag(&kTag);
-  // For detachView. The finalizer of the buffer deletes it.
+  // detachView finds the share by this. The finalizer of the buffer deletes it.
   if (napi_wrap(env, view, share, nullptr, nullptr, nullptr) != napi_ok) throw Napi::Error::New(env);
   return buffer;
 }
@@ -43,7 +43,8 @@ void detachView(const Napi::Value& value, const Mapping& mapping) {
   }
   Napi::ArrayBuffer buffer = value.As<Napi::ArrayBuffer>();
   if (buffer.IsDetached()) {
-    throwCoded(value.Env(), "ERR_DETACHED", "This view is detached already: by detachView, or because it was transferred");
+    throwCoded(value.Env(), "ERR_DETACHED",
+               "This view is detached already: by detachView, or because it was transferred");
   }
   const uint64_t start = reinterpret_cast<uint64_t>(buffer.Data());
   if (start < mapping.base() || !mapping.contains(start - mapping.base(), buffer.ByteLength())) {
@@ -51,8 +52,8 @@ void detachView(const Napi::Value& value, const Mapping& mapping) {
   }
   void* share = nullptr;
   if (napi_remove_wrap(value.Env(), value, &share) != napi_ok) throw Napi::Error::New(value.Env());
-  // Not when the garbage collector comes by: who closes a VA space gets its addresses back. Taken out before, because
-  // the finalizer may run as soon as the buffer is detached.
+  // The share goes now, not when the garbage collector comes by, so that who closes a VA space gets its addresses back.
+  // It is taken out first, because the finalizer may run as soon as the buffer is detached.
   const std::shared_ptr<Reservation> released = std::move(*static_cast<std::shared_ptr<Reservation>*>(share));
   buffer.Detach();
 }

@@ -1,5 +1,5 @@
-// Guest memory as an ArrayBuffer: no call and no copy for an access, and no guard either. Whoever opens a view sees to
-// it that what it shows stays mapped until it is detached.
+// Views: guest memory as an ArrayBuffer, without a call or a copy for an access, and without a guard. Whoever opens a
+// view sees to it that the memory stays mapped until the view is detached.
 //
 // Any number of views may show the same memory, in any number of threads: each is a buffer of its own for V8, and to
 // detach one does nothing to the others.
@@ -13,12 +13,12 @@
 
 namespace membacking {
 
-/// A view keeps the reservation as long as it is attached. Throws unless the range is inside it, and at most 4 GiB,
-/// where Node-API's buffers end; ERR_NO_VIEWS where the runtime has none.
+/// Makes a view, which keeps the reservation as long as it is attached. Throws unless the range is inside it, and at
+/// most 4 GiB, where Node-API's buffers end; ERR_NO_VIEWS where the runtime has none.
 Napi::ArrayBuffer openView(Napi::Env env, const std::shared_ptr<Reservation>& reservation, uint64_t gpa,
                            uint64_t length);
 
-/// From now on JavaScript finds an empty buffer. Throws unless `view` is an attached view of `mapping`.
+/// Makes JavaScript find an empty buffer from now on. Throws unless `view` is an attached view of `mapping`.
 void detachView(const Napi::Value& view, const Mapping& mapping);
 
 }  // namespace membacking

@@ -9,7 +9,7 @@
 
 namespace membacking {
 
-/// One record of a plan, as assembly/abi.ts draws it. `region` and its offset are for people.
+/// Record of a plan, as assembly/abi.ts draws it. `region` and its offset are for people.
 struct Command {
   uint32_t op;
   uint32_t sink;

@@ -1,4 +1,4 @@
-// Sinks: what commands are done to. Each kind has a file here and a row in the executor's table of kinds.
+// Sinks: consumers of commands. Each kind has a file here and a row in the executor's table of kinds.
 #pragma once
 
 #include <cstdint>
@@ -20,28 +20,28 @@ class Sink {
   virtual ~Sink() = default;
   Sink(const Sink&) = delete;
 
-  /// Carries out a command of this kind, whose range is whole pages and not empty, and whose access exists; refuses what
-  /// else is wrong with it.
+  /// Carries out a command of this kind, whose range is whole pages and not empty, and whose access exists; refuses one
+  /// that is wrong in another way.
   virtual Failure execute(const Command& command, const Targets& targets) = 0;
-  /// Takes away all access that a command which failed has left, any bytes as it may be. Returns SECURED_*. `mayReplace`:
-  /// no private pages are in the range.
+  /// Takes away all access that a command which failed has left. The command may be any bytes. Returns SECURED_*.
+  /// `mayReplace`: no private pages are in the range.
   virtual uint32_t secure(const Command& command, bool mayReplace) = 0;
-  /// Ends for good the use that somebody behind the sink makes of memory. Nothing where nobody is.
+  /// Ends for good the use that a partition behind the sink makes of memory.
   virtual void shutDown() {}
 
   const uint32_t kind;
 };
 
-/// Sinks and memory objects by the ids that records have for them.
+/// Sinks and memory objects by their ids in records.
 class Targets {
  public:
   /// Null takes the meaning of the id away.
   void setSink(uint32_t id, std::shared_ptr<Sink> sink) { set(sinks_, id, std::move(sink)); }
-  void setObject(uint32_t id, std::shared_ptr<Backing> object) { set(objects_, id, std::move(object)); }
+  void setObject(uint32_t id, std::shared_ptr<MemoryObject> object) { set(objects_, id, std::move(object)); }
 
   /// Null where the id means nothing.
   Sink* sink(uint32_t id) const { return get(sinks_, id); }
-  Backing* object(uint32_t id) const { return get(objects_, id); }
+  MemoryObject* object(uint32_t id) const { return get(objects_, id); }
 
   /// Null where the id means no sink of the kind.
   template <typename Kind>
@@ -66,7 +66,7 @@ class Targets {
   }
 
   List<Sink> sinks_;
-  List<Backing> objects_;
+  List<MemoryObject> objects_;
 };
 
 }  // namespace membacking

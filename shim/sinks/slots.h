@@ -9,6 +9,7 @@
 
 namespace membacking {
 
+/// A partition as sink.
 class SlotSink : public Sink {
  public:
   static constexpr uint32_t kKind = abi::SINK_PARTITION;

@@ -13,15 +13,15 @@ Use useOf(uint32_t access) {
 }
 
 /// Finds an object for a command that gives `command.access` to what it shows.
-Failure findObject(const Command& command, const Targets& targets, Backing*& object) {
+Failure findObject(const Command& command, const Targets& targets, MemoryObject*& object) {
   object = targets.object(command.object);
   if (object == nullptr) return invalid("there is no such object");
   const bool isWrite = (command.access & abi::ACCESS_WRITE) != 0;
   return isWrite && !object->isWritable ? invalid("the object is read-only") : kDone;
 }
 
-/// Finds an object that is parked or unparked.
-Failure findPrivate(const Command& command, const Targets& targets, Backing*& object) {
+/// Finds the private object of a command that parks or unparks.
+Failure findPrivate(const Command& command, const Targets& targets, MemoryObject*& object) {
   object = targets.object(command.object);
   if (object == nullptr) return invalid("there is no such object");
   if (object->isShared) return invalid("only private memory is parked");
@@ -54,7 +54,7 @@ Failure VaSink::execute(const Command& command, const Targets& targets) {
 }
 
 Failure VaSink::map(const Command& command, const Targets& targets) {
-  Backing* object = nullptr;
+  MemoryObject* object = nullptr;
   if (const Failure failure = findObject(command, targets, object)) return failure;
   if (!object->isShared) return invalid("private memory is not mapped, it is moved");
   if (!object->contains(command.offset, command.length)) return invalid("the range is not inside the object");
@@ -66,13 +66,13 @@ Failure VaSink::map(const Command& command, const Targets& targets) {
 }
 
 Failure VaSink::protect(const Command& command, const Targets& targets) {
-  Backing* object = nullptr;
+  MemoryObject* object = nullptr;
   if (const Failure failure = findObject(command, targets, object)) return failure;
   return space().protect(command.gpa, command.length, useOf(command.access));
 }
 
 Failure VaSink::park(const Command& command, const Targets& targets) {
-  Backing* object = nullptr;
+  MemoryObject* object = nullptr;
   if (const Failure failure = findPrivate(command, targets, object)) return failure;
   Mapping& home = object->home;
   // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
@@ -85,7 +85,7 @@ Failure VaSink::park(const Command& command, const Targets& targets) {
 }
 
 Failure VaSink::unpark(const Command& command, const Targets& targets) {
-  Backing* object = nullptr;
+  MemoryObject* object = nullptr;
   if (const Failure failure = findPrivate(command, targets, object)) return failure;
   Mapping& home = object->home;
   // First with the access that it is to have, so that the guest finds either what was there or this.

@@ -9,6 +9,7 @@
 
 namespace membacking {
 
+/// A VA space as sink.
 class VaSink : public Sink {
  public:
   static constexpr uint32_t kKind = abi::SINK_VA;

@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import * as abi from '../../assembly/abi.ts';
-import { type Backing, type Executor, native, type Reservation, type SystemError } from '../../ts/core/native.ts';
+import { type Executor, type MemoryObject, native, type Reservation, type SystemError } from '../../ts/core/native.ts';
 
 export const PAGE = abi.PAGE_SIZE;
 export const { ACCESS_READ: READ, ACCESS_WRITE: WRITE } = abi;
@@ -48,8 +48,8 @@ export const PRIVATE = 2;
 /** One VA space, one shared and one private object, and an executor that knows them. */
 export interface World {
   space: Reservation;
-  shared: Backing;
-  private: Backing;
+  shared: MemoryObject;
+  private: MemoryObject;
   executor: Executor;
   /** Carries out all of it, or throws. */
   run(...commands: Command[]): void;
@@ -60,10 +60,10 @@ export interface World {
 }
 
 export function makeWorld({ size = 64 * PAGE, objectSize = 32 * PAGE } = {}): World {
-  const { Reservation, Backing, Executor } = native();
+  const { Reservation, MemoryObject, Executor } = native();
   const space = Reservation.create(size);
-  const shared = Backing.memfd('test', objectSize, 0);
-  const privately = Backing.privateMemory(objectSize);
+  const shared = MemoryObject.memfd('test', objectSize, 0);
+  const privately = MemoryObject.privateMemory(objectSize);
   const executor = Executor.create();
   executor.setVaSpace(VA, space);
   executor.setObject(SHARED, shared);

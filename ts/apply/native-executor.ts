@@ -4,7 +4,13 @@ import * as abi from '../../assembly/abi.ts';
 import { type Address, toAddress } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
 import type { Core } from '../core/core.ts';
-import { type Executor as AddonExecutor, type Backing, native, type Reservation, type Vm } from '../core/native.ts';
+import {
+  type Executor as AddonExecutor,
+  type MemoryObject as AddonObject,
+  native,
+  type Reservation,
+  type Vm,
+} from '../core/native.ts';
 import type { Executor } from './runner.ts';
 
 export class NativeExecutor implements Executor {
@@ -44,11 +50,11 @@ export class NativeExecutor implements Executor {
   clearSink(sink: number): void {
     this.#addon.clearSink(sink);
   }
-  setObject(object: number, backing: Backing): void {
-    this.#addon.setObject(object, backing);
+  setObject(id: number, object: AddonObject): void {
+    this.#addon.setObject(id, object);
   }
-  clearObject(object: number): void {
-    this.#addon.clearObject(object);
+  clearObject(id: number): void {
+    this.#addon.clearObject(id);
   }
   close(): void {
     this.#addon.close();

@@ -5,7 +5,7 @@ import * as abi from '../../assembly/abi.ts';
 import { assert } from '../core/assert.ts';
 import { objectKindNumber } from '../core/kinds.ts';
 import type { MapContext } from './context.ts';
-import { backingOf, type MemoryObject, type ObjectUser } from './object.ts';
+import { addonObjectOf, type MemoryObject, type ObjectUser } from './object.ts';
 
 export class ObjectTable implements ObjectUser {
   readonly #context: MapContext;
@@ -21,11 +21,11 @@ export class ObjectTable implements ObjectUser {
 
   /** Gives an object that has no number one, in the transaction that is open. Throws CLOSED. */
   add(object: MemoryObject): number {
-    const backing = backingOf(object);
+    const addonObject = addonObjectOf(object);
     const { core, native, recorder } = this.#context;
     const { name, kind, size, writable, granularity: pageSize } = object;
     const id = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size, pageSize);
-    native.setObject(id, backing);
+    native.setObject(id, addonObject);
     this.#enter(object, id);
     recorder?.record({ op: 'object', id, name, kind, size, writable, pageSize });
     this.#context.onUndo(() => this.#forget(object, id));

@@ -1,10 +1,10 @@
-// Mappable objects: what regions are backed with.
+// Memory objects: memory that regions map.
 
 import { type Address, formatHex, toAddress } from '../core/address.ts';
 import { whenCollected } from '../core/collected.ts';
 import { Handle } from '../core/handle.ts';
 import type { ObjectKind } from '../core/kinds.ts';
-import { type Backing, native } from '../core/native.ts';
+import { type MemoryObject as AddonObject, native } from '../core/native.ts';
 import { describedFile, fileSize, obtainedFromSystem } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 
@@ -14,7 +14,7 @@ export interface ObjectUser {
 }
 
 /** The addon's handle of an object. Throws CLOSED. @internal */
-export let backingOf: (object: MemoryObject) => Backing;
+export let addonObjectOf: (object: MemoryObject) => AddonObject;
 
 /** Memory that can be mapped into regions: shared (a file) or private (exists only as its mapping). */
 export abstract class MemoryObject extends Handle {
@@ -28,29 +28,29 @@ export abstract class MemoryObject extends Handle {
   readonly granularity: number;
   /** Whether nobody but the map can take its memory away; what is sealed later does not count. @internal */
   readonly isLasting: boolean;
-  readonly #backing: Backing;
+  readonly #addon: AddonObject;
   /** An object does not keep the maps that know it: those that were dropped are told nothing. */
   readonly #users = new Set<WeakRef<ObjectUser>>();
   readonly #stopWatching: () => void;
 
   static {
-    backingOf = (object) => {
+    addonObjectOf = (object) => {
       object.checkOpen();
-      return object.#backing;
+      return object.#addon;
     };
   }
 
-  protected constructor(name: string, backing: Backing) {
+  protected constructor(name: string, addon: AddonObject) {
     super();
-    validate.madeBy('SharedMemory.create and its like', backing);
+    validate.madeBy('SharedMemory.create and its like', addon);
     this.name = name;
-    this.#backing = backing;
-    this.size = toAddress(backing.size);
-    this.writable = backing.writable;
+    this.#addon = addon;
+    this.size = toAddress(addon.size);
+    this.writable = addon.writable;
     // Asked now: it may be closed by its owner and stay mapped.
-    this.granularity = backing.granularity;
-    this.isLasting = !backing.isShrinkable;
-    this.#stopWatching = whenCollected(this, () => backing.close());
+    this.granularity = addon.granularity;
+    this.isLasting = !addon.isShrinkable;
+    this.#stopWatching = whenCollected(this, () => addon.close());
   }
 
   protected override get what(): string {
@@ -65,13 +65,13 @@ export abstract class MemoryObject extends Handle {
   /** Bytes of memory or disk space in use; undefined for private memory. */
   get allocatedBytes(): Address | undefined {
     this.checkOpen();
-    const bytes = this.#backing.allocatedBytes;
+    const bytes = this.#addon.allocatedBytes;
     return bytes === undefined ? undefined : toAddress(bytes);
   }
 
   /** Reason why touching the page at `offset` has failed, in words. @internal */
   whyMissing(offset: Address): string {
-    return this.closed ? 'its file is closed' : this.#backing.whyMissing(offset);
+    return this.closed ? 'its file is closed' : this.#addon.whyMissing(offset);
   }
 
   /** @internal */
@@ -87,7 +87,7 @@ export abstract class MemoryObject extends Handle {
   protected override release(): void {
     for (const user of [...this.#users]) user.deref()?.objectClosed(this);
     this.#stopWatching();
-    this.#backing.close();
+    this.#addon.close();
   }
 }
 
@@ -133,7 +133,7 @@ export class SharedMemory extends MemoryObject {
     return new SharedMemory(
       checkedName,
       obtainedFromSystem(`memory of ${bytes} bytes cannot be had`, () =>
-        native().Backing.memfd(checkedName, bytes, pageSize, isReserved),
+        native().MemoryObject.memfd(checkedName, bytes, pageSize, isReserved),
       ),
     );
   }
@@ -150,7 +150,7 @@ export class SharedMemory extends MemoryObject {
     return new SharedMemory(
       checkedName,
       obtainedFromSystem(unmappable(checkedFd), () =>
-        native().Backing.fromFd(
+        native().MemoryObject.fromFd(
           checkedFd,
           size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
           mayWrite,
@@ -163,7 +163,7 @@ export class SharedMemory extends MemoryObject {
 
   /** The file itself, to hand to another process; it is this object's to close. */
   get fd(): number {
-    return backingOf(this).fd!;
+    return addonObjectOf(this).fd!;
   }
 }
 
@@ -179,7 +179,7 @@ export class PrivateMemory extends MemoryObject {
     return new PrivateMemory(
       checkedName,
       obtainedFromSystem(`memory of ${bytes} bytes cannot be had`, () =>
-        native().Backing.privateMemory(bytes, checkedName),
+        native().MemoryObject.privateMemory(bytes, checkedName),
       ),
     );
   }
@@ -196,7 +196,7 @@ export class PrivateMemory extends MemoryObject {
     return new PrivateMemory(
       checkedName,
       obtainedFromSystem(unmappable(checkedFd), () =>
-        native().Backing.privateFile(
+        native().MemoryObject.privateFile(
           checkedFd,
           size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
         ),

@@ -81,7 +81,7 @@ export const FACT_HIGH = 1;
 export const FACT_GPA = 2;
 
 /** A mappable object. */
-export interface Backing extends Handle {
+export interface MemoryObject extends Handle {
   readonly kind: 'shared' | 'private';
   readonly size: bigint;
   readonly writable: boolean;
@@ -121,8 +121,8 @@ export interface Executor extends Handle {
   setVaSpace(sink: number, reservation: Reservation): void;
   setPartition(sink: number, vm: Vm): void;
   clearSink(sink: number): void;
-  setObject(object: number, backing: Backing): void;
-  clearObject(object: number): void;
+  setObject(id: number, object: MemoryObject): void;
+  clearObject(id: number): void;
   /** Carries out `count` records at byte `pointer` of `memory`, in order, until one fails. How many were done. */
   run(memory: ArrayBuffer, pointer: number, count: number): number;
   /** Runs a plan that takes back what was done: as `run`, but also where the process has as many mappings as it may
@@ -217,20 +217,20 @@ interface Native {
     create(size: U64, name?: string): Reservation;
     fromToken(token: bigint): Reservation;
   };
-  readonly Backing: {
+  readonly MemoryObject: {
     /** Anonymous shared memory, sealed against changes of its size. `hugePageSize`: bytes, or 0 for ordinary pages.
      * `isReserved`: huge pages are taken from the pool now, not when they are touched; default true. */
-    memfd(name: string, size: U64, hugePageSize: U64, isReserved?: boolean): Backing;
+    memfd(name: string, size: U64, hugePageSize: U64, isReserved?: boolean): MemoryObject;
     /** A file of the caller's: its descriptor is duplicated. EACCES, ENODEV, ENXIO: access mode, kind or size will
      * not do. `mayGrow`: `size` may be more than the file has now; then isShrinkable is true. `isReserved`: huge pages
      * are, when they are mapped; default true. */
-    fromFd(fd: number, size: U64, writable: boolean, mayGrow?: boolean, isReserved?: boolean): Backing;
+    fromFd(fd: number, size: U64, writable: boolean, mayGrow?: boolean, isReserved?: boolean): MemoryObject;
     /** Whether fromFd would take the access mode of a descriptor: EACCES. */
     checkAccess(fd: number, writable: boolean): void;
     /** /proc/self/maps shows it as "membacking:ram NAME". */
-    privateMemory(size: U64, name?: string): Backing;
+    privateMemory(size: U64, name?: string): MemoryObject;
     /** A copy-on-write image of the file's start. EOPNOTSUPP: of huge pages. */
-    privateFile(fd: number, size: U64): Backing;
+    privateFile(fd: number, size: U64): MemoryObject;
   };
   readonly Executor: { create(): Executor };
   readonly Kvm: {

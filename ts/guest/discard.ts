@@ -2,7 +2,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { LeaseConflict, type Onlooker } from '../access/lease-table.ts';
-import { backingOf, type MemoryObject } from '../asked/object.ts';
+import { addonObjectOf, type MemoryObject } from '../asked/object.ts';
 import { type Address, formatHex, higher, lastByte, lengthOf, lower, sum, toAddress } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { systemError } from '../core/system.ts';
@@ -93,7 +93,7 @@ function giveBack({ va }: Memory, pieces: readonly Piece[]): Address {
     freed += systemError('guest memory cannot be discarded', () =>
       object.kind === 'private'
         ? memoryOf(va).reservation.discardPrivate(gpa, length)
-        : backingOf(object).discard(offset, length),
+        : addonObjectOf(object).discard(offset, length),
     );
   }
   return toAddress(freed);

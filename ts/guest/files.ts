@@ -30,7 +30,7 @@ export class FileTable {
   open(fd: number, end: number, writable: boolean): SharedMemory {
     validate.integer(fd, 'fd', 0, 0x7fffffff);
     const { dev, ino, size } = systemError(`descriptor ${fd} cannot be mapped`, () => {
-      native().Backing.checkAccess(fd, writable);
+      native().MemoryObject.checkAccess(fd, writable);
       return fstatSync(fd, { bigint: true });
     });
     const keyOf = (isWritable: boolean) => `${dev}:${ino}:${isWritable}`;

@@ -1,7 +1,7 @@
 // The pages of new RAM, before anybody sees it: from which node, how large, resident at once or not, pinned or not.
 
 import { readFileSync } from 'node:fs';
-import { backingOf, type MemoryObject } from '../asked/object.ts';
+import { addonObjectOf, type MemoryObject } from '../asked/object.ts';
 import { MembackingError } from '../core/errors.ts';
 import { wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
@@ -39,12 +39,12 @@ export function advise(object: MemoryObject, spec: RamSpec): void {
     refusing(
       { EINVAL: 'NUMA_NODE_ABSENT', EOPNOTSUPP: 'OPTION_MISFIT' },
       `RAM "${name}" of NUMA node ${numaNode}`,
-      () => backingOf(object).setNumaNode(numaNode),
+      () => addonObjectOf(object).setNumaNode(numaNode),
     );
   }
   if (!transparentHugePages) return;
   const atTouch = refusing({ EINVAL: 'OPTION_MISFIT' }, `transparent huge pages for RAM "${name}"`, () =>
-    backingOf(object).adviseHugePages(),
+    addonObjectOf(object).adviseHugePages(),
   );
   if (atTouch || prefetch) return;
   if (object.kind === 'shared' && !object.isLasting) {
@@ -59,7 +59,9 @@ export function advise(object: MemoryObject, spec: RamSpec): void {
 /** Keeps all of an object in memory. Throws MemoryBuildError: PIN_REFUSED. */
 export function pin(object: MemoryObject): void {
   const what = `RAM "${object.name}" cannot be pinned (RLIMIT_MEMLOCK must allow that much)`;
-  refusing({ ENOMEM: 'PIN_REFUSED', EPERM: 'PIN_REFUSED', EAGAIN: 'PIN_REFUSED' }, what, () => backingOf(object).pin());
+  refusing({ ENOMEM: 'PIN_REFUSED', EPERM: 'PIN_REFUSED', EAGAIN: 'PIN_REFUSED' }, what, () =>
+    addonObjectOf(object).pin(),
+  );
 }
 
 /** Checks options of prefetching. Throws INVALID_ARGUMENT, and ABORTED where it was given up already. */
@@ -87,7 +89,7 @@ export async function prefetch(
     for (let chunk = chunks.shift(); chunk !== undefined && failure === undefined; chunk = chunks.shift()) {
       try {
         if (signal?.aborted) throw aborted(signal.reason);
-        await backingOf(chunk.object).populate(chunk.offset, chunk.length);
+        await addonObjectOf(chunk.object).populate(chunk.offset, chunk.length);
         done += chunk.length;
         onProgress?.(done, total);
       } catch (error) {
