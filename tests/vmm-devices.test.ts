@@ -9,6 +9,8 @@ import {
   type GuestMemory,
   GuestMemoryBuilder,
   type GuestMemoryManager,
+  MembackingError,
+  SharedMemory,
   WorkerGuestMemory,
 } from '../ts/index.ts';
 import {
@@ -22,6 +24,7 @@ import {
   SECTOR,
   SEGMENTS,
   SerialPort,
+  SharedMemoryDevice,
   VirtioBlock,
 } from '../ts/vmm/index.ts';
 
@@ -67,7 +70,7 @@ test('the guest finds the size of a BAR, and it is decoded only while that is en
       this.addBar(1, {
         kind: 'memory',
         size: 0x10000,
-        show: (at) => moves.push(at),
+        show: (at) => moves.push(at) > 0,
         hide: () => moves.push(undefined),
       });
     }
@@ -90,6 +93,37 @@ test('the guest finds the size of a BAR, and it is decoded only while that is en
   t.deepEqual(moves, [0x8765_0000, 0x9000_0000, undefined]);
   t.is(config.read(1 << 11, 4), 0xffff_ffff, 'there is no second device');
   t.is(config.read(1 << 8, 4), 0xffff_ffff, 'and no second function');
+});
+
+test('a BAR that the guest puts into a huge page of another is decoded nowhere, until it is put elsewhere', (t) => {
+  const memory = new GuestMemoryBuilder({ debug: true }).addRam({ ranges: [{ gpa: 0, length: 0x40_0000 }] }).build();
+  const objects = ['small', 'large'].map((name) => SharedMemory.create(0x1000, { name }));
+  t.teardown(() => {
+    memory.close();
+    for (const object of objects) object.close();
+  });
+  const ports = new PortBus();
+  const bus = new PciBus(ports);
+  const [small, large] = objects.map((object) => bus.add(new SharedMemoryDevice(memory.deviceMapper, object)));
+  const place = (slot: number, at: number) => {
+    pci(ports).write((slot << 11) + 0x10, 4, at);
+    pci(ports).write((slot << 11) + 4, 2, 2);
+  };
+  place(0, 0x8000_0000);
+  place(1, 0x9000_0000);
+  // The map's own refusal, which takes memory of the machine's pool, is that of tests/guest-huge-pages.test.ts.
+  const { core } = memory.map.context;
+  const refuse = () => {
+    throw new MembackingError('SPLIT_PAGE', 'there is a huge page');
+  };
+  for (const name of ['place', 'move']) Object.defineProperty(core, name, { configurable: true, value: refuse });
+  place(0, 0x9000_0000);
+  for (const name of ['place', 'move']) Reflect.deleteProperty(core, name);
+  t.deepEqual([small!.bars, large!.bars], [[undefined], [0x9000_0000]]);
+  t.throws(() => memory.guestMemory.readU32(0x8000_0000), { code: 'GUEST_ACCESS' });
+  place(0, 0xa000_0000);
+  t.deepEqual(small!.bars, [0xa000_0000]);
+  t.is(memory.guestMemory.readU32(0xa000_0000), 0);
 });
 
 test('a port BAR answers where it was put last', (t) => {

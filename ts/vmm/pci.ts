@@ -7,8 +7,9 @@ export interface Bar {
   readonly kind: 'io' | 'memory';
   /** Bytes or ports: a power of two. */
   readonly size: number;
-  /** Decodes at `at`, and nowhere else any more, until `hide`. */
-  show(at: number): void;
+  /** Decodes at `at`, and nowhere else any more, until `hide`. Where that is refused: nowhere at all, and gives
+   *  false. */
+  show(at: number): boolean;
   hide(): void;
 }
 
@@ -69,7 +70,8 @@ export class PciFunction {
     return this.#registers[INTERRUPT_LINE]!;
   }
 
-  /** Address at which each BAR is decoded now, by its number; undefined for none. */
+  /** Address at which each BAR is decoded now, by its number; undefined for none. A place that was refused is tried
+   *  again with each write of the guest to the function's registers. */
   get bars(): (number | undefined)[] {
     return this.#bars.map(({ shownAt }) => shownAt);
   }
@@ -108,8 +110,7 @@ export class PciFunction {
       const at = isEnabled ? (this.register(register, 4) & -bar.size) >>> 0 : undefined;
       if (at === shownAt) continue;
       if (at === undefined) bar.hide();
-      else bar.show(at);
-      each.shownAt = at;
+      each.shownAt = at !== undefined && bar.show(at) ? at : undefined;
     }
   }
 }
@@ -124,6 +125,7 @@ export function portBar(ports: PortBus, size: number, device: PortDevice): Bar {
   const show = (at: number) => {
     hide();
     claim = ports.claim(at & 0xffff, size, device);
+    return true;
   };
   return { kind: 'io', size, show, hide };
 }

@@ -1,7 +1,7 @@
 // A PCI device that is nothing but memory: one BAR that shows a file to the guest, wherever the guest wants it.
 
-import type { DeviceMemoryMapper, SharedMemory } from '../index.ts';
-import { type Bar, PciFunction } from './pci.ts';
+import { type DeviceMemoryMapper, MembackingError, type SharedMemory } from '../index.ts';
+import { PciFunction } from './pci.ts';
 
 /** One of the identifiers that virtio's vendor leaves to experiments. */
 const IDENTITY = { vendor: 0x1af4, device: 0x10f0, classCode: 0x050000 };
@@ -13,12 +13,18 @@ export class SharedMemoryDevice extends PciFunction {
     const size = Number(memory.size);
     const { control, region } = mapper.newRegion(size, memory.name);
     region.map(0, memory.fd, 0, size, true);
-    const bar: Bar = {
-      kind: 'memory',
-      size,
-      show: (at) => control.mapToGuest(at),
-      hide: () => control.unmapFromGuest(),
+    const hide = () => control.unmapFromGuest();
+    const show = (at: number) => {
+      try {
+        control.mapToGuest(at);
+        return true;
+      } catch (error) {
+        // The guest may want it where the map cannot have it: in the midst of another's huge page.
+        if (!(error instanceof MembackingError)) throw error;
+        hide();
+        return false;
+      }
     };
-    this.addBar(0, bar);
+    this.addBar(0, { kind: 'memory', size, show, hide });
   }
 }
