@@ -22,8 +22,8 @@ export const MAX_PARTITIONS = 256;
 export const MAX_SLOTS = 65536;
 /** Containers and aliases on one path from a root to a byte. */
 export const MAX_DEPTH = 64;
-/** Regions looked at while one commit is resolved: this many, and as many times each region that there is as the next says.
- *  More is refused, not waited for. */
+/** Regions looked at while one commit is resolved: this many, and as many times each region that there is as the
+ *  next says. More is refused, not waited for. */
 export const MAX_VISITS = 524288;
 export const VISITS_PER_REGION = 32;
 /** Transactions inside each other. */
@@ -41,16 +41,16 @@ export const KIND_DEVICE = 3;
 export const KIND_MMIO = 4;
 /** Shows nothing of its own: its holes show what is below. */
 export const KIND_CONTAINER = 5;
-/** A window onto a part of another region. */
+/** A view of a part of another region. */
 export const KIND_ALIAS = 6;
 
 /** Nothing is written through this region. */
 export const REGION_READONLY = 1;
 /** Contents survive power loss; inherited like READONLY, never changes what is visible. */
 export const REGION_NONVOLATILE = 2;
-/** Invisible, with everything under or behind it. */
+/** The region is invisible, with everything under or behind it. */
 export const REGION_DISABLED = 4;
-/** Of size 0: never shows. Its `last` means nothing. */
+/** Size 0: the region never shows, and its `last` means nothing. */
 export const REGION_EMPTY = 8;
 
 // ---- Flat ranges ---------------------------------------------------------------------------
@@ -86,7 +86,7 @@ export const ACCESS_ALL = 7;
 export const SINK_VA = 1;
 /** A partition's attachment: memory slots, whose HVAs are a VA space's. */
 export const SINK_PARTITION = 2;
-/** How many kinds there are. */
+/** Number of kinds. */
 export const SINK_KINDS = 2;
 
 // ---- Overlap policies ----------------------------------------------------------------------
@@ -138,7 +138,8 @@ export const COMMAND_OFFSET_IN_REGION = 48;
 export const OP_KIND_SHIFT = 4;
 /** Bit of operations that take something away: they stand among a plan's removals. */
 export const OP_IS_REMOVAL = 1;
-/** Bit of operations whose fields say all that it takes to take them back: the number with the other OP_IS_REMOVAL does it. */
+/** Bit of operations whose fields say all that it takes to take them back: the number with the other OP_IS_REMOVAL
+ *  does it. */
 export const OP_IS_REVERSIBLE = 8;
 
 /** Put pages of an object at a GPA, over whatever is there, in one step. */
@@ -147,8 +148,8 @@ export const OP_VA_MAP = 0x10;
 export const OP_VA_UNMAP = 0x11;
 /** Change the protection of what is there. */
 export const OP_VA_PROTECT = 0x12;
-/** Let the monitor use only this access of what is there, whatever is mapped; ACCESS_ALL takes the limit away. Stands among
- *  removals where it takes something away, else among additions. */
+/** Let the monitor use only this access of what is there, whatever is mapped; ACCESS_ALL takes the limit away.
+ *  Stands among removals where it takes something away, else among additions. */
 export const OP_VA_LIMIT = 0x14;
 /** Move private pages from home to the GPA, contents kept. */
 export const OP_VA_UNPARK = 0x18;
@@ -165,10 +166,8 @@ export const OP_SLOT_DELETE = 0x29;
 export const ANSWER_DONE = 0;
 /** Nothing of it was done: what was there is there. */
 export const ANSWER_NOT_DONE = 1;
-/**
- * A part was done, and what the range shows is no longer sure: all of it must be put back. Parking and unparking say besides
- * how many bytes, from the range's start on, have moved; the pages behind them are where they were.
- */
+/** A part was done, and what the range shows is no longer sure: all of it must be put back. Parking and unparking say
+ *  besides how many bytes, from the range's start on, have moved; the pages behind them are where they were. */
 export const ANSWER_HALF_DONE = 2;
 
 // ---- What the shim makes sure of where a command could not be taken back -------------------------

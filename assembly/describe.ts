@@ -1,4 +1,4 @@
-// What there is, as rows: each read fills as many as fit.
+// Reads: rows that say what there is. Each fills as many as fit.
 
 import { FLAT_READONLY, KIND_ALIAS, KIND_CONTAINER, MAX_DEPTH, REGION_DISABLED, REGION_EMPTY } from './abi';
 import { regionOf, sinkOf, spaceOf } from './asked/records';
@@ -16,7 +16,8 @@ import { CURSOR_SIZE, Cursor } from './tree/tree';
 
 const cursor = changetype<Cursor<FlatRange>>(memory.data(CURSOR_SIZE, 8));
 
-// Each of these fills rows for what reaches into [from, last]. Precondition of all: the id is alive and of the right kind.
+// Each of these fills rows for what reaches into [from, last]. Precondition of all: the id is alive and of the right
+// kind.
 
 export function readFlat(space: u32, from: u64, last: u64): i32 {
   clearRows();
@@ -28,7 +29,8 @@ export function readFlat(space: u32, from: u64, last: u64): i32 {
   return <i32>rowCount;
 }
 
-/** Rows for a flat range, cut where what is mapped is read-only by its mapping alone: those that reach into [from, last]. */
+/** Rows for a flat range, cut where what is mapped is read-only by its mapping alone: those that reach into [from,
+ *  last]. */
 function fillFlat(range: FlatRange, from: u64, last: u64): void {
   const region = regionOf(range.region);
   const mayWrite = isWritable(range);
@@ -73,7 +75,7 @@ export function readWithheld(sink: u32, from: u64, last: u64): i32 {
   return <i32>readSpans(sinkOf(sink).withheldTree, from, last);
 }
 
-/** What is lost of a sink; id: object + 1 whose private pages are held there, 0 for none. */
+/** Rows of the lost ranges of a sink; id: object + 1 whose private pages are held there, 0 for none. */
 export function readLost(sink: u32, from: u64, last: u64): i32 {
   const count = readSpans(sinkOf(sink).lostTree, from, last);
   for (let i: u32 = 0; i < count; ++i) {
@@ -116,7 +118,7 @@ function describeRegion(id: u32): void {
   row.extent = region.last;
 }
 
-// ---- Why is a byte what it is? -------------------------------------------------------------
+// ---- Explaining a byte -------------------------------------------------------------
 
 /** Every region that would be seen at the address, in order: the first row is, the others are hidden. */
 export function explain(space: u32, gpa: u64): i32 {

@@ -1,16 +1,40 @@
 // THE CORE: everything that can be asked of it, and nothing else. Flat functions over numbers: a u64 comes as two u32
-// (low, high); a region's extent comes as its last byte, so that 2^64 fits. Results >= 0 are ids and counts, negative ones
-// the ERR_* of abi.ts.
+// (low, high); a region's extent comes as its last byte, so that 2^64 fits. Results >= 0 are ids and counts, negative
+// ones the ERR_* of abi.ts. No operating system, no clock, no randomness: the same calls give the same plans, byte for
+// byte.
 //
-//   abi       numbers that cross the boundary
-//   plan      transactions, adopt and unwind; describe: rows that say what there is; verify: the invariants
-//   sinks/    passes 3 and 4: attach, parts (what a VA space is to show), pieces (what it maps for that), va, slots,
-//             command (the lists of a plan), lost (what could not be put back), va-verify
-//   seen/     pass 2, flatten: who is seen where
-//   asked/    pass 1: region, mapping, space, records (what they are kept as), policy (`nested`), touch (what a change touches)
-//   tree/     span trees: node, path, tree, spans (disjoint ones), walk (the merge-walk), before, tree-verify
-//   undo/     journal (savepoints), table (ids and records), touched (the ranges to look at again)
-//   base/     heap, vector, bytes, range (address arithmetic), sort, radix, failure (what an error is about)
+//   region        a stretch of numbers with a kind and a priority, placed at an offset in a container region. An alias
+//                 shows a part of another region
+//   object        memory that can be mapped: shared (a file) or private (exists only where it is mapped)
+//   mapping       a part of an object, at an offset in a region
+//   address space what one observer sees of a root region; GPA: an address in it
+//   flat view     its sorted disjoint flat ranges: which part of which region is seen where
+//   sink          a consumer of plans, attached to an address space; its kind is a row of sinks/kinds.ts: a VA space
+//                 (linear host memory, HVA = base + GPA), or a partition's attachment (memory slots)
+//   protection    a range of a sink in which less access is left than its mappings would give
+//   part, piece   a stretch of one object that a VA space is to show; what it maps for that, in whole pages
+//   slot          a hypervisor's memory slot, and nothing else
+//   touched range a range of a space or a sink that a change may have altered
+//   edit          a note of one change of one tree; before: when the transaction began
+//   plan, command the ordered list that takes the sinks from before to now; one record of it (abi.ts draws it)
+//   lost range    a range of a sink that should show something and does not, because putting it back has failed
+//
+// One commit, pass by pass:
+//   1. Ask      operations change records and trees through the journal, and mark the ranges that they touch
+//   2. See      touched ranges of each space are resolved from the root down; where they change, sinks are touched
+//   3. Compare  kind by kind, what sinks had before with what they should have now, in touched ranges alone
+//   4. Plan     removals in the order of the kinds backwards, then additions forwards
+//   Then the caller executes the plan and says `adopt`; or `unwind`: all is rolled back, and the inverse handed out.
+//
+// Folders, from above: what stands lower knows nothing of what stands higher.
+//   plan          transactions, adopt and unwind; describe: rows that say what there is; verify: the invariants
+//   sinks/        passes 3 and 4: kinds (the table), attach, command; parts, pieces, lost; va-*, slots, partition
+//   seen/         pass 2: flatten
+//   asked/        pass 1: region, mapping, space, records (what they are kept as), views (of spans), policy, touch
+//   tree/         span trees: node, path, tree, spans (disjoint ones), walk (the merge-walk), before, rows, tree-verify
+//   undo/         journal (savepoints), table (ids and records), touched
+//   base/         heap, vector, bytes, range (address arithmetic), sort, radix, failure (what an error is about)
+//   abi           numbers that cross the boundary
 
 import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, ERR_BAD_KIND, POLICY_NESTED } from './abi';
 import * as mapping from './asked/mapping';
@@ -48,7 +72,7 @@ export function abiVersion(): u32 {
   return ABI_VERSION;
 }
 
-/** Once, before everything else. `maxPages`: Wasm pages (64 KiB) that the memory may grow to. */
+/** Makes an empty core: once, before everything else. `maxPages`: Wasm pages (64 KiB) that the memory may grow to. */
 export function init(overlapPolicy: u32, maxPages: u32): i32 {
   if (overlapPolicy > <u32>POLICY_NESTED) return fail(ERR_BAD_FLAGS);
   defineTables();
@@ -211,7 +235,7 @@ export function partitionKeep(id: u32, startLow: u32, startHigh: u32, lastLow: u
   if (!partitions.isAlive(id)) return end(fail(ERR_BAD_ID, id + 1));
   return end(partition.keepPages(id, join64(startLow, startHigh), join64(lastLow, lastHigh), isKept != 0));
 }
-/** See `attachSink`. */
+/** Attaches a sink, see `attachSink`. */
 export function sinkAttach(
   kind: u32,
   spaceId: u32,
@@ -247,8 +271,8 @@ export function giveBack(id: u32, startLow: u32, startHigh: u32, lastLow: u32, l
   return refused != 0 ? refused : end(sink.giveBack(id, join64(startLow, startHigh), join64(lastLow, lastHigh)));
 }
 
-/** [start, last] of the sink shows nothing; with `object` (an id + 1), its private pages from the offset on are held there. A
- *  transaction that says so says nothing else. */
+/** Says that [start, last] of the sink shows nothing; with `object` (an id + 1), its private pages from the offset
+ *  on are held there. A transaction that says so says nothing else. */
 export function lose(
   id: u32,
   startLow: u32,
@@ -267,14 +291,15 @@ export function lose(
   if (refused != 0) return end(refused);
   return end(kindOfSink(id).lose(id, start, last, object, join64(offsetLow, offsetHigh)));
 }
-/** The partition of an attachment is shut down: it has no slots, and gets none. */
+/** Says that the partition of an attachment is shut down: it has no slots, and gets none. */
 export function shutDown(id: u32): i32 {
   const refused = onSink(plan.beginLoss(), id);
   if (refused != 0) return refused;
   const owner = sinkOf(id).partition;
   return end(owner != 0 ? slots.shutDownPartition(owner - 1) : fail(ERR_BAD_KIND, 0, id + 1));
 }
-/** 1 if the hypervisor keeps the page for itself that an attachment would show at a GPA of its address space, else 0. */
+/** 1 if the hypervisor keeps the page for itself that an attachment would show at a GPA of its address space, else
+ *  0. */
 export function isKept(id: u32, gpaLow: u32, gpaHigh: u32): i32 {
   const owner = sinks.isAlive(id) ? sinkOf(id).partition : 0;
   if (owner == 0) return fail(ERR_BAD_ID, id + 1);
@@ -356,7 +381,7 @@ export function verify(): void {
 
 // ---- How every operation begins and ends ----------------------------------------------------
 
-/** Goes on where an operation on a region was not refused already. */
+/** Refuses an operation on a region that is not alive, unless it was refused already. */
 function onRegion(refused: i32, id: u32): i32 {
   if (refused != 0) return refused;
   return regions.isAlive(id) ? 0 : plan.endOperation(fail(ERR_BAD_ID, id + 1));

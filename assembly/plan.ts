@@ -52,19 +52,19 @@ function refusal(): i32 {
 
 // ---- Operations inside a transaction: each happens wholly or not at all ---------------------
 
-/** 0, or why no operation may be carried out now. */
+/** Begins an operation: 0, or the code that says why none may be carried out now. */
 export function beginOperation(): i32 {
   if (state == OPEN) passCeiling(false);
   return beginRemoval();
 }
 
-/** The same for one that only takes something away: for that there is room where there is none for anything else. */
+/** `beginOperation` for one that only takes something away: it has room where there is none for anything else. */
 export function beginRemoval(): i32 {
   if (state != OPEN) return refusal();
   return isLosing ? fail(ERR_PLAN_PENDING) : openSavepoint();
 }
 
-/** The same for one that says what is lost: a transaction that does, does nothing else. */
+/** `beginOperation` for one that says what is lost: a transaction that does, does nothing else. */
 export function beginLoss(): i32 {
   if (state != OPEN) return refusal();
   const isFresh = touchedViews.length == 0 && touchedSinks.length == 0 && !hasEntries();
@@ -141,7 +141,7 @@ export function isPlanned(): bool {
   return state == PLANNED;
 }
 
-/** How many transactions are open; while a plan is pending or taken back, none. */
+/** Number of transactions that are open; while a plan is pending or taken back, 0. */
 export function depth(): u32 {
   return nesting;
 }
@@ -200,7 +200,7 @@ function planKind(number: u32): i32 {
   return kind.plan();
 }
 
-/** The plan is made: sinks that are on their way out are gone, and those that came have what they should. */
+/** Takes sinks out that were detached; those that came have now what they should. Precondition: the plan is made. */
 function settleSinks(): void {
   for (let at: u32 = 0; at < touchedSinks.length; at = runEnd(touchedSinks, at)) {
     const id = touchedAt(touchedSinks, at).owner;
@@ -212,7 +212,7 @@ function settleSinks(): void {
 
 // ---- After the plan was executed, or was not ------------------------------------------------
 
-/** The plan was executed: what it made is what there is. */
+/** Keeps what the plan made: it was executed. */
 export function adopt(): i32 {
   if (state != PLANNED) return refusal();
   keep();
@@ -221,8 +221,8 @@ export function adopt(): i32 {
   return 0;
 }
 
-/** Only the first `done` commands were executed; of the next one, what ANSWER_* says, with the bytes that have moved. Everything
- *  is rolled back; returns how many commands take them back. */
+/** Rolls everything back, when only the first `done` commands were executed, and of the next one what ANSWER_* says,
+ *  with the bytes that have moved. Returns how many commands take them back. */
 export function unwind(done: u32, answer: u32, moved: u64): i32 {
   if (state != PLANNED) return refusal();
   const count = commandCount(plan);
@@ -248,14 +248,15 @@ export function unwind(done: u32, answer: u32, moved: u64): i32 {
   return <i32>commandCount(inversePlan);
 }
 
-/** The inverse was executed, as far as that went: what of it failed is said to be lost by the next transaction. */
+/** Ends an unwind: the inverse was executed, as far as that went. What of it failed is lost, as the next transaction
+ *  says. */
 export function unwound(): i32 {
   if (state != UNWINDING) return refusal();
   becomeIdle();
   return 0;
 }
 
-/** Where the commands are that are to be executed now. */
+/** Address of the commands that are to be executed now. */
 export function planPointer(): usize {
   return currentPlan().at(0);
 }

@@ -1,5 +1,5 @@
-// Pass 1 for what lies in regions: mappings of objects, which behave like mmap. A new one overwrites and splits old
-// ones, an unmap may cut one in two.
+// Pass 1, objects and mappings: parts of objects in regions, which behave like mmap. A new one overwrites and splits
+// old ones, an unmap may cut one in two.
 
 import {
   ERR_BAD_FLAGS,
@@ -36,7 +36,8 @@ const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** The bits of an address inside a page of the largest size that any object has had. */
 export let largestPageMask: u64 = PAGE_SIZE - 1;
 
-/** Its pages are 2^`pageShift` bytes: only shared ones may have larger than PAGE_SIZE, and are then whole pages. */
+/** Makes an object whose pages are 2^`pageShift` bytes. Larger ones than PAGE_SIZE only a shared object has, which
+ *  is then whole pages. Returns its id or a code. */
 export function createObject(kind: u32, flags: u32, size: u64, pageShift: u32): i32 {
   if (kind != OBJECT_SHARED && kind != OBJECT_PRIVATE) return fail(ERR_BAD_KIND);
   if (flags & ~OBJECT_WRITABLE) return fail(ERR_BAD_FLAGS);
@@ -55,14 +56,14 @@ export function createObject(kind: u32, flags: u32, size: u64, pageShift: u32): 
   return id;
 }
 
-/** Precondition: alive. */
+/** Destroys an object that is alive. Returns 0 or a code. */
 export function destroyObject(id: u32): i32 {
   if (objectOf(id).mappedPages != 0) return fail(ERR_IN_USE, 0, id + 1);
   objects.release(id);
   return 0;
 }
 
-/** Precondition of all below: the region is alive. */
+/** Maps a part of an object into a region. Precondition, as of all below: the region is alive. */
 export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, objectOffset: u64, flags: u32): i32 {
   const error = checkRange(id, offset, length);
   if (error != 0) return error;

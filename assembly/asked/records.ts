@@ -8,29 +8,29 @@ import { Entry, TABLE_SIZE, Table } from '../undo/table';
 export class Region extends Entry {
   /** Compared only with siblings; the higher one is seen. */
   priority: i32;
-  /** Of the first byte, in the parent. */
+  /** Offset in the parent of the first byte. */
   offset: u64;
   /** The last byte, counted from the region's own start. */
   last: u64;
   /** Alias: the byte of the target that is seen at the alias's first. */
   targetOffset: u64;
-  /** When it was placed: among equal priority the lower one is seen. */
+  /** Number of its placement: among equal priority the lower one is seen. */
   order: u64;
   parent: u32;
   target: u32;
-  /** Span tree of the children that are not empty: where they lie, b = id; they may overlap. */
+  /** Tree of the children that are not empty, by offset; b = id; they may overlap. */
   children: u32;
-  /** Span tree: offset in region -> a = offset in object, b = object, c = MAPPING_*. */
+  /** Tree of its mappings, by offset in the region; c = MAPPING_*. See views.ts. */
   mappings: u32;
-  /** What of it was another before the transaction: see before.ts. */
+  /** Root of the *before* tree of `mappings`, see before.ts. */
   mappingsBefore: u32;
-  /** Span tree of the aliases that show a part of this region: which part, b = id; they may overlap. */
+  /** Tree of the aliases that show a part of this region, by offset of that part; b = id; they may overlap. */
   referrers: u32;
   /** First address space of which this is the root. */
   spaces: u32;
   /** Pages that are mapped and not writable. */
   readonlyPages: u64;
-  /** How many children, aliases and address spaces refer to it. */
+  /** Number of children, aliases and address spaces that refer to it. */
   uses: u32;
   kind: u8;
   flags: u8;
@@ -47,12 +47,12 @@ export class Region extends Entry {
 }
 
 @unmanaged
-export class Space extends Entry {
+class Space extends Entry {
   root: u32;
   /** GPA of the root's first byte. */
   offset: u64;
   nextOfRoot: u32;
-  /** The flat view. Span tree: GPA -> a = offset in region, b = region, c = FLAT_*. */
+  /** The flat view: tree of its ranges, by GPA. See views.ts. */
   flat: u32;
   flatBefore: u32;
   /** First sink that is attached here. */
@@ -64,15 +64,15 @@ export class Space extends Entry {
 }
 
 @unmanaged
-export class MappableObject extends Entry {
+class MappableObject extends Entry {
   kind: u8;
   flags: u8;
   size: u64;
   /** Pages of regions' mappings that are its. */
   mappedPages: u64;
-  /** Private: what of it is shown. Span tree: offset in object -> a = GPA, b = VA sink. */
+  /** Private: tree of the stretches of it that VA sinks show, by offset in it. See views.ts. */
   shown: u32;
-  /** Its pages are 2^pageShift bytes: a VA space shows only whole ones. */
+  /** Size of its pages, as a power of 2: a VA space shows only whole ones. */
   pageShift: u8;
 
   /** The bits of an address inside one of its pages. */
@@ -89,9 +89,9 @@ export class Sink extends Entry {
   kind: u8;
   /** Kind of difference in mappings (see touch.ts) from which on it must be looked at. */
   heeds: u8;
-  /** On its way out: what it should have is nothing. */
+  /** 1: it was detached by this transaction, and should have nothing. */
   detaching: u8;
-  /** Came with this transaction: what it had is nothing. */
+  /** 1: it was attached by this transaction, and had nothing before. */
   attaching: u8;
   space: u32;
   nextOfSpace: u32;
@@ -105,15 +105,15 @@ export class Sink extends Entry {
   offset: u64;
   /** The last GPA of the space that it can be given. */
   last: u64;
-  /** Partition sinks: their slots. Span tree: GPA of the space -> a = offset in region, b = region, c = slot << 8 | access. */
+  /** Tree of what the kind keeps of it: of a partition's attachment, its slots (see sinks/slots.ts). */
   state: u32;
-  /** Span tree: GPA -> a = GPA, c = access that is left; nothing said means all. */
+  /** Tree of its protections, by GPA; where there is none, all access is left. See views.ts. */
   protections: u32;
   protectionsBefore: u32;
-  /** Span tree like `protections`: access that is withheld for now, whatever is protected. */
+  /** Tree of what is withheld from it for now, whatever is protected; as `protections`. */
   withheld: u32;
   withheldBefore: u32;
-  /** Span tree of what it should have and has not, see lost.ts. */
+  /** Tree of its lost ranges, see sinks/lost.ts. */
   lost: u32;
   padding: u32;
 
@@ -132,7 +132,7 @@ export class Sink extends Entry {
 }
 
 @unmanaged
-export class Partition extends Entry {
+class Partition extends Entry {
   /** The bits of a GPA inside the stretches at whose ends slots are cut. */
   slotMask: u64;
   slotLimit: u32;
@@ -168,7 +168,7 @@ export function defineTables(): void {
   partitions.define(offsetof<Partition>(), MAX_PARTITIONS, memory.data(8, 8));
 }
 
-/** When the outermost transaction has ended. */
+/** Makes ids of what was freed available again. Precondition: the outermost transaction has ended. */
 export function recycleTables(): void {
   regions.recycle();
   spaces.recycle();

@@ -62,7 +62,7 @@ export function createAlias(target: u32, targetOffset: u64, last: u64, flags: u3
   return id;
 }
 
-/** Precondition of all below: `id` is alive. */
+/** Destroys a region. Precondition, as of all below: `id` is alive. */
 export function destroyRegion(id: u32): i32 {
   const region = regionOf(id);
   if (region.parent != 0) return fail(ERR_PLACED, id + 1);

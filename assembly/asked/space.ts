@@ -23,7 +23,7 @@ export function createSpace(root: u32, offset: u64): i32 {
   return id;
 }
 
-/** Precondition: alive. */
+/** Destroys an address space that is alive. Returns 0 or a code. */
 export function destroySpace(id: u32): i32 {
   const space = spaceOf(id);
   if (space.sinks != 0) return fail(ERR_IN_USE);

@@ -1,4 +1,4 @@
-// Pass 1, second half: which ranges does a change touch? Found by walking upwards from the region that changed,
+// Pass 1, second half: the ranges that a change touches. Found by walking upwards from the region that changed,
 // through the containers that hold it and the aliases that show it, to every address space that sees it.
 
 import {
@@ -58,12 +58,12 @@ export function visit(): bool {
 /** The regions on the way of a walk, by depth: u32 ids. */
 const way: usize = memory.data(MAX_DEPTH * 4, 4);
 
-/** A walk has come to a region. */
+/** Notes that a walk has come to a region. */
 export function stepTo(id: u32, depth: u32): void {
   store<u32>(way + (depth << 2), id);
 }
 
-/** Why a walk of MAX_DEPTH steps does not go on: it came to some region twice, or the way is that long. */
+/** Code for a walk of MAX_DEPTH steps that cannot go on: it came to some region twice, or the way is that long. */
 export function refuseDepth(id: u32, gpa: u64): i32 {
   for (let i: u32 = 0; i < <u32>MAX_DEPTH; ++i) {
     const other = load<u32>(way + (i << 2));
@@ -94,7 +94,7 @@ export function markWhole(id: u32): i32 {
   return walkError;
 }
 
-/** Precondition: the region is enabled, or taken to be. */
+/** Marks bytes [start, last] of a region that is enabled, or taken to be. */
 function markSeen(id: u32, start: u64, last: u64, what: u32, depth: u32): void {
   if (walkError != 0) return;
   const region = regionOf(id);

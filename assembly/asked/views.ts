@@ -66,11 +66,11 @@ export class LostRange extends Span {
   get holdsPages(): bool {
     return this.b != NOTHING;
   }
-  /** Precondition: `holdsPages`. */
+  /** Object whose pages are held. Precondition: `holdsPages`. */
   get object(): u32 {
     return this.b;
   }
-  /** Precondition: `holdsPages`. */
+  /** Offset in that object of the page at `gpa`. Precondition: `holdsPages`. */
   objectOffsetAt(gpa: u64): u64 {
     return this.aAt(gpa);
   }

@@ -8,7 +8,8 @@ import { VECTOR_SIZE, Vector } from './vector';
 const FEW: u32 = 24;
 /** Second buffer: radix passes go back and forth between it and the items. */
 const other = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** For each value of a byte (u32): how many items have it, then where the next of them goes. */
+/** Counts (u32), one for each value of a byte: of the items that have it, then the place where the next of them
+ *  goes. */
 const places: usize = memory.data(256 * 4, 16);
 
 /** Puts items of `size` bytes, a multiple of 8, in order of the u32 at `majorAt` and then the u64 at `minorAt`; does

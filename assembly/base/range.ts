@@ -13,7 +13,7 @@ export function exists(start: u64, length: u64): bool {
   return length != 0 && length - 1 <= LAST_BYTE - start;
 }
 
-/** Precondition: `exists(start, length)`. */
+/** The last byte of a range that `exists`. */
 export function lastOf(start: u64, length: u64): u64 {
   return start + (length - 1);
 }

@@ -1,5 +1,5 @@
-// Pass 2: who is seen where? Only the touched ranges of a space are resolved again: from the root downwards, highest
-// priority first, each region filling what is still empty.
+// Pass 2: the regions that are seen. Only the touched ranges of a space are resolved again: from the root downwards,
+// highest priority first, each region filling what is still empty.
 //
 //   A walk carries a region, the stretch [start, last] of it that is seen (counted from the region's start, clipped by
 //   everything on the way) and `gpa`, the address of `start`.
@@ -136,7 +136,7 @@ export function inherited(region: Region): u32 {
   );
 }
 
-// ---- The order in which children are looked at ---------------------------------------------
+// ---- Order of precedence ---------------------------------------------
 
 /** Appends the children that reach into [start, last] to `runs`, in order of precedence; returns the end of the run. */
 export function pushChildren(region: Region, start: u64, last: u64): u32 {

@@ -1,4 +1,4 @@
-// Sinks: who is told of what is visible. Attaching one late gives it all that is visible then; detaching takes exactly
+// Sinks, as they come and go. Attaching one late gives it all that is visible then; detaching takes exactly
 // that away again.
 
 import {
@@ -27,9 +27,9 @@ const withheld = changetype<Cursor<Protection>>(memory.data(CURSOR_SIZE, 8));
 /** Protections that an operation takes out, clipped to its range. */
 const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** Attaches a sink of a kind to a space: GPA g is g + `offset` in its own numbering, in which `last` is the last that it can be
- *  given. `owner`: the partition that it belongs to; `via`: the VA sink whose HVAs it uses; each id + 1, 0 where the kind has
- *  none. Returns the sink's id, or a code. */
+/** Attaches a sink of a kind to a space: GPA g is g + `offset` in its own numbering, in which `last` is the last
+ *  that it can be given. `owner`: the partition that it belongs to; `via`: the VA sink whose HVAs it uses; each id +
+ *  1, 0 where the kind has none. Returns the sink's id, or a code. */
 export function attachSink(kind: u32, space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
   if (kind == 0 || kind > <u32>SINK_KINDS) return fail(ERR_BAD_KIND);
   if (!spaces.isAlive(space)) return fail(ERR_BAD_ID);
@@ -56,7 +56,7 @@ export function attachSink(kind: u32, space: u32, owner: u32, via: u32, offset: 
   return id;
 }
 
-/** Precondition: alive. What it has goes with this transaction; the id is free when that has ended. */
+/** Detaches a sink that is alive. What it has goes with this transaction; the id is free when that has ended. */
 export function detachSink(id: u32): i32 {
   const sink = sinkOf(id);
   if (sink.detaching) return fail(ERR_BAD_ID, 0, id + 1);
@@ -85,8 +85,8 @@ export function removeSink(id: u32): void {
   sinks.release(id);
 }
 
-/** Leaves of the access in [start, last], which are whole pages, only ACCESS_*; ACCESS_ALL takes the protection away.
- *  Returns 0 or a code. */
+/** Protects [start, last], which are whole pages: leaves of the access only ACCESS_*; ACCESS_ALL takes the
+ *  protection away. Returns 0 or a code. */
 export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
   if (last > sinkOf(id).last) return fail(ERR_BAD_RANGE, 0, id + 1, last);
   const error = checkProtection(id, start, last, access);
@@ -94,8 +94,8 @@ export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
   return error;
 }
 
-/** Withholds in [start, last], until `giveBack`, all access but ACCESS_*, and what was withheld there already. Protections
- *  hold besides; what the sink cannot be given may be in it. Returns 0 or a code. */
+/** Withholds in [start, last], until `giveBack`, all access but ACCESS_*, and what was withheld there already.
+ *  Protections hold besides; what the sink cannot be given may be in it. Returns 0 or a code. */
 export function withhold(id: u32, start: u64, last: u64, access: u32): i32 {
   const error = checkProtection(id, start, last, access);
   if (error != 0) return error;

@@ -1,6 +1,6 @@
-// Commands and the lists they are gathered in: for each kind of sink its removals and its additions. A plan is all removals,
-// then all additions. SINK_* are numbered in the order of additions, and removals run the other way: nobody ever refers to
-// what is not there.
+// Commands and the lists they are gathered in: for each kind of sink its removals and its additions. A plan is all
+// removals, then all additions. SINK_* are numbered in the order of additions, and removals run the other way: nobody
+// ever refers to what is not there.
 
 import {
   CLASS_NONE,
@@ -47,12 +47,12 @@ function listAt(index: u32): Vector {
   return changetype<Vector>(lists + index * VECTOR_SIZE);
 }
 
-/** What the plan takes from sinks of a kind. */
+/** Commands that take something from sinks of a kind. */
 export function removalsOf(kind: u32): Vector {
   return listAt(2 * (kind - 1));
 }
 
-/** What the plan gives to sinks of a kind. */
+/** Commands that give something to sinks of a kind. */
 export function additionsOf(kind: u32): Vector {
   return listAt(2 * (kind - 1) + 1);
 }
@@ -111,7 +111,8 @@ export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): C
   return command;
 }
 
-/** A VA command that goes on where the last one of the list ends, with the same object, makes it longer instead. */
+/** `emit` for a command that names memory of an object. One that goes on where the last one of the list ends makes
+ *  that longer. */
 export function emitVa(
   list: Vector,
   op: u32,

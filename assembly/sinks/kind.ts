@@ -13,8 +13,8 @@ export class Kind {
   admit: (space: u32, owner: u32, via: u32, offset: u64, last: u64) => i32;
   /** Forgets what was planned before. */
   begin: () => void;
-  /** Compares, in touched ranges of a sink, a run of `touchedSinks` from `from` to before `end`, what it has with what it
-   *  should have. Returns 0 or a code. */
+  /** Compares, in touched ranges of a sink, a run of `touchedSinks` from `from` to before `end`, what it has with
+   *  what it should have. Returns 0 or a code. */
   compare: (sink: u32, from: u32, end: u32) => i32;
   /** Emits the commands for what was found, when all sinks of the kind have been compared. Returns 0 or a code. */
   plan: () => i32;

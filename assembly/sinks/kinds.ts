@@ -1,5 +1,5 @@
-// The table of kinds: the one place that knows which kinds of sinks there are. A new one is its files beside this one, a row
-// here, and its numbers in abi.ts.
+// The table of kinds: the one place that knows which kinds of sinks there are. A new one is its files beside this one,
+// a row here, and its numbers in abi.ts.
 
 import { OP_KIND_SHIFT, SINK_KINDS, SINK_PARTITION, SINK_VA } from '../abi';
 import { sinkOf } from '../asked/records';

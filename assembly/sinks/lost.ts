@@ -1,11 +1,11 @@
-// Lost ranges: stretches of a sink that show nothing, although something should be there, because a command that was to put it
-// back has failed. Each sink has a tree of them:
+// Lost ranges: stretches of a sink that show nothing, although something should be there, because a command that was to
+// put it back has failed. Each sink has a tree of them:
 //
 //   GPA -> b = NOTHING: nothing is there (a counts on from the GPA)
 //          b = object: its private pages from offset a on are held there, without access
 //
-// A VA space's lost ranges have no memory slots in the partitions that use it. What a later transaction touches of one is
-// compared with nothing (or with what is held), made again as a whole, and then lost no more.
+// A VA space's lost ranges have no memory slots in the partitions that use it. What a later transaction touches of one
+// is compared with nothing (or with what is held), made again as a whole, and then lost no more.
 
 import {
   ERR_BAD_ID,
@@ -38,15 +38,15 @@ const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** Whether the transaction says what is lost: its plan arranges the rest around that, and tries nothing again. */
 export let isLosing: bool = false;
-/** Up to where the last answer of `isHeld` holds. */
+/** Last address up to which the last answer of `isHeld` holds. */
 export let heldLast: u64 = 0;
 
-/** The transaction says what is lost. */
+/** Notes that the transaction says what is lost. */
 export function startLosing(): void {
   isLosing = true;
 }
 
-/** The transaction has ended. */
+/** Forgets that the transaction, which has ended, said what is lost. */
 export function forgetLosing(): void {
   isLosing = false;
 }
@@ -71,15 +71,15 @@ export function noteLost(sink: Sink, start: u64, last: u64): void {
 
 // ---- What is said to be lost ---------------------------------------------------------------
 
-/** 0, or why [start, last] of the sink cannot be lost. */
+/** Code that says why [start, last] of the sink cannot be lost; 0 if it can. */
 export function checkRange(id: u32, start: u64, last: u64): i32 {
   if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, id + 1, start);
   if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
   return last < start || last > sinkOf(id).last ? fail(ERR_BAD_RANGE, 0, id + 1, last) : 0;
 }
 
-/** A VA space shows nothing in [start, last], nor in the rest of large pages of which that is a part. Of `object` (its id + 1),
- *  if it is private, the pages from `offset` on are held there. */
+/** Notes that a VA space shows nothing in [start, last], nor in the rest of large pages of which that is a part. Of
+ *  `object` (its id + 1), if it is private, the pages from `offset` on are held there. */
 export function loseVa(id: u32, start: u64, last: u64, object: u32, offset: u64): i32 {
   const sink = sinkOf(id);
   held.clear();
@@ -94,21 +94,21 @@ export function loseVa(id: u32, start: u64, last: u64, object: u32, offset: u64)
   return object == 0 ? 0 : hold(id, start, last, object - 1, offset);
 }
 
-/** Where the page begins that the first of the `held` pieces shows at `start`. */
+/** Start of the page that the first of the `held` pieces shows at `start`. */
 function wholeStartOf(start: u64): u64 {
   if (held.length == 0) return start;
   const first = changetype<Piece>(held.at(0));
   return min(start, first.start & ~objectOf(first.object).pageMask);
 }
 
-/** Where the page ends that the last of the `held` pieces shows at `last`. */
+/** End of the page that the last of the `held` pieces shows at `last`. */
 function wholeLastOf(last: u64): u64 {
   if (held.length == 0) return last;
   const end = changetype<Piece>(held.end - PIECE_BYTES);
   return max(last, end.last | objectOf(end.object).pageMask);
 }
 
-/** Private pages of the `held` pieces are at home. */
+/** Notes that private pages of the `held` pieces are at home. */
 function forgetShown(): void {
   for (let at: u32 = 0; at < held.length; at += PIECE_BYTES) {
     if (!ensureStep()) return;
@@ -146,7 +146,8 @@ export function repair(id: u32, start: u64, last: u64): i32 {
   return 0;
 }
 
-/** Marks as touched the whole of every lost range that one of `touchedSinks` touches in any sink of the same address space. */
+/** Marks as touched the whole of every lost range that one of `touchedSinks` touches in any sink of the same address
+ *  space. */
 export function retryLost(): void {
   const end = touchedSinks.length;
   for (let at: u32 = 0; at < end; at += TOUCHED_BYTES) {
@@ -181,7 +182,8 @@ function markLost(id: u32, start: u64, last: u64): void {
   }
 }
 
-/** Goes to the first lost range that reaches `start`, or shares a large page with that or with one that does, and so on. */
+/** Goes to the first lost range that reaches `start`, or shares a large page with that or with one that does, and so
+ *  on. */
 function seekTogether(sink: Sink, start: u64): void {
   while (true) {
     start &= ~largestPageMask;
@@ -192,7 +194,8 @@ function seekTogether(sink: Sink, start: u64): void {
   }
 }
 
-/** What is touched is made by the plan: it is lost no more. Precondition: VA spaces have been compared, slots have not. */
+/** Forgets that touched ranges were lost: the plan makes them. Precondition: VA spaces have been compared, slots
+ *  have not. */
 export function forgetRetried(): void {
   for (let at: u32 = 0; at < touchedSinks.length; at += TOUCHED_BYTES) {
     const touched = touchedAt(touchedSinks, at);
@@ -202,8 +205,8 @@ export function forgetRetried(): void {
   }
 }
 
-/** Sends private pages home that lost ranges hold, of [offset, last] of the object, wherever that is; false if some of it is
- *  shown, not held. */
+/** Sends private pages home that lost ranges hold, of [offset, last] of the object, wherever that is; false if some
+ *  of it is shown, not held. */
 export function sendHome(object: u32, offset: u64, last: u64): bool {
   const tree = objectOf(object).shownTree;
   while (ensureStep()) {

@@ -1,5 +1,5 @@
-// Partitions: their slot numbers, the lowest free one first, so that a history always gives the same numbers; and pages in
-// which they have no slots, because their hypervisor keeps them for itself.
+// Partitions: their slot numbers, the lowest free one first, so that a history always gives the same numbers; and pages
+// in which they have no slots, because their hypervisor keeps them for itself.
 
 import { ERR_BAD_RANGE, ERR_IN_USE, ERR_NO_MEMORY, ERR_UNALIGNED, MAX_SLOTS, PAGE_SIZE } from '../abi';
 import { partitionOf, partitions, Sink, sinkOf, sinks, writablePartition } from '../asked/records';
@@ -15,7 +15,8 @@ import { addTouched, touchedSinks } from '../undo/touched';
 
 const kept = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
 
-/** `slotLimit`: how many slots the hypervisor gives it; `largestSlot`: how many bytes each has at most, 0 for any number. */
+/** Makes a partition. `slotLimit`: how many slots the hypervisor gives it; `largestSlot`: how many bytes each has at
+ *  most, 0 for any number. */
 export function createPartition(slotLimit: u32, largestSlot: u64): i32 {
   if (slotLimit == 0 || slotLimit > <u32>MAX_SLOTS) return fail(ERR_BAD_RANGE);
   if (largestSlot != 0 && largestSlot < <u64>PAGE_SIZE) return fail(ERR_BAD_RANGE, 0, 0, largestSlot);
@@ -37,7 +38,7 @@ function powerWithin(value: u64): u64 {
   return (<u64>1) << (63 - clz(value));
 }
 
-/** Precondition: alive. Returns 0 or a code. */
+/** Destroys a partition that is alive. Returns 0 or a code. */
 export function destroyPartition(id: u32): i32 {
   const partition = partitionOf(id);
   if (partition.uses != 0) return fail(ERR_IN_USE, 0, id + 1);
@@ -78,8 +79,8 @@ export function giveSlot(id: u32, slot: u32): void {
 
 // ---- Pages of the hypervisor's own -----------------------------------------------------------------
 
-/** Says whether the hypervisor keeps [start, last] of the partition's own addresses for itself: no slot reaches into that.
- *  Precondition: alive. Returns 0 or a code. */
+/** Says whether the hypervisor keeps [start, last] of the partition's own addresses for itself: no slot reaches into
+ *  that. Precondition: alive. Returns 0 or a code. */
 export function keepPages(id: u32, start: u64, last: u64, isKept: bool): i32 {
   if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, 0, start);
   if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, 0, last + 1);
@@ -95,7 +96,7 @@ export function keepPages(id: u32, start: u64, last: u64, isKept: bool): i32 {
   return 0;
 }
 
-/** How far, in the address space, what `isKept` said holds. */
+/** Last address of the space up to which what `isKept` said holds. */
 export let keptLast: u64 = 0;
 
 /** Whether the hypervisor keeps the page for itself that an attachment of its partition would show at `gpa`. */

@@ -1,4 +1,4 @@
-// What is to be seen in a VA space, and what was when the transaction began. A part is a stretch of whole pages of which the
+// Parts: what is to be seen in a VA space now, and what was before. A part is a stretch of whole pages of which the
 // flat view shows one object: it follows from that, from the mappings of the regions seen in it, and from the sink's
 // protections, now or before. So nobody keeps it. What a VA space maps for it are pieces: see pieces.ts.
 
@@ -43,13 +43,14 @@ const protections = changetype<TimeCursor<Protection>>(memory.data(TIME_CURSOR_S
 const lost = changetype<Cursor<LostRange>>(memory.data(CURSOR_SIZE, 8));
 const written = changetype<Cursor<Mapping>>(memory.data(CURSOR_SIZE, 8));
 
-/** Appends the parts that the sink should show in [start, last], which are whole pages, to `out`, until it has `most` bytes. */
+/** Appends the parts that the sink should show in [start, last], which are whole pages, to `out`, until it has
+ *  `most` bytes. */
 export function wantedParts(sink: Sink, start: u64, last: u64, out: Vector, most: u32 = u32.MAX_VALUE): void {
   if (!sink.detaching) appendParts(sink, start, last, When.Now, out, most);
 }
 
-/** Appends the parts that the sink shows in [start, last], likewise; for private pages that lost ranges hold, parts without access.
- *  Now: where nothing is asked for that has not been carried out. */
+/** Appends the parts that the sink shows in [start, last], likewise; for private pages that lost ranges hold, parts
+ *  without access. Now: where nothing is asked for that has not been carried out. */
 export function heldParts(sink: Sink, start: u64, last: u64, when: When, out: Vector, most: u32 = u32.MAX_VALUE): void {
   if (when == When.Before && sink.attaching) return;
   let at = start;
@@ -137,8 +138,8 @@ function appendPart(range: FlatRange, mapping: Mapping, start: u64, last: u64, a
 
 // ---- Where one edit is all that was done -----------------------------------------------------------
 
-/** Appends the parts that the sink showed before and shows now in [start, last] to the lists, if that follows from the edit without
- *  a look at what trees were; else returns false and has appended nothing. */
+/** Appends the parts that the sink showed before and shows now in [start, last] to the lists, if that follows from
+ *  the edit without a look at what trees were; else returns false and has appended nothing. */
 export function editedParts(sink: Sink, start: u64, last: u64, edit: Edit, before: Vector, now: Vector): bool {
   const view = spaceOf(sink.space - 1).flatTree;
   if (<usize>edit.tree != view) return mappedParts(sink, start, last, edit, before, now);
@@ -173,7 +174,8 @@ function mappedParts(sink: Sink, start: u64, last: u64, edit: Edit, before: Vect
   return true;
 }
 
-/** Where the flat range or the mapping begins, whichever is later, that the page at `at` shows; that page if it shows none. */
+/** Address from which on the flat range and the mapping reach that the page at `at` shows; that page if it shows
+ *  none. */
 export function stretchStart(sink: Sink, at: u64, when: When): u64 {
   const page = pageStart(at);
   flat.find(spaceOf(sink.space - 1).flatTree, page, page, when);
@@ -186,10 +188,10 @@ export function stretchStart(sink: Sink, at: u64, when: When): u64 {
   return max(wholeStart(range.start) + delta, mapping.start) - delta;
 }
 
-/** How far what `protectedAccess` said holds. */
+/** Last address up to which the last answer of `protectedAccess` holds. */
 export let protectionLast: u64 = 0;
 
-/** Access to a page seen at `gpa` that the sink's protections, and what is withheld from it, leave or left; nobody asks for pages
+/** Access that the sink's protections, and what is withheld, leave of that to a page at `gpa`; nobody asks for pages
  *  behind `last`. */
 export function protectedAccess(sink: Sink, gpa: u64, last: u64, access: u32, when: When): u32 {
   protectionLast = LAST_BYTE;
@@ -209,10 +211,11 @@ function accessLeft(tree: usize, gpa: u64, last: u64, when: When): u32 {
   return protection.access;
 }
 
-/** How far what `isMappedReadonly` said holds. */
+/** Last address up to which the last answer of `isMappedReadonly` holds. */
 export let writabilityLast: u64 = 0;
 
-/** Whether the flat range shows at `gpa` what its mapping does not let anybody write; nobody asks for bytes behind `last`. */
+/** Whether the flat range shows at `gpa` what its mapping does not let anybody write; nobody asks for bytes behind
+ *  `last`. */
 export function isMappedReadonly(range: FlatRange, gpa: u64, last: u64): bool {
   writabilityLast = last;
   const region = regionOf(range.region);

@@ -1,6 +1,7 @@
-// What a VA space maps: pieces, each a stretch of whole pages of one object. Where an object's pages are no larger than
-// PAGE_SIZE, its pieces are its parts (see parts.ts). A larger page is mapped as a whole as soon as a part of it is seen: what
-// is seen in the rest of it must hold no memory of another kind, and nobody may use more of it than its parts (limits).
+// Pieces: what a VA space maps, each a stretch of whole pages of one object. Where an object's pages are no larger than
+// PAGE_SIZE, its pieces are its parts (see parts.ts). A larger page is mapped as a whole as soon as a part of it is
+// seen: what is seen in the rest of it must hold no memory of another kind, and nobody may use more of it than its
+// parts (limits).
 //
 //   flat view   |ram  |mmio|ram      |rom (same object)|
 //   parts       |rw   |    |rw       |r                |
@@ -8,7 +9,8 @@
 //   piece       |rw                  |r                |
 //   limits            |none|
 //
-// A lost range (see lost.ts) has no parts, so that it has no pieces and no limits; it is whole pages of what should be there.
+// A lost range (see lost.ts) has no parts, so that it has no pieces and no limits; it is whole pages of what should be
+// there.
 
 import { ACCESS_WRITE, ERR_SPLIT_PAGE, ERR_UNALIGNED, PAGE_SIZE } from '../abi';
 import { largestPageMask } from '../asked/mapping';
@@ -61,7 +63,8 @@ export function heldPieces(sink: Sink, start: u64, last: u64, when: When, out: V
   appendClipped(start, last, out);
 }
 
-/** What of the pieces that follow from `parts` lies in [start, last]. Precondition: their plan was not refused. */
+/** Appends, of the pieces that follow from `parts`, what lies in [start, last]. Precondition: their plan was not
+ *  refused. */
 function appendClipped(start: u64, last: u64, out: Vector): void {
   pieces.clear();
   makeWhole(parts, pieces);
@@ -75,8 +78,8 @@ function appendClipped(start: u64, last: u64, out: Vector): void {
 
 // ---- Whole pages ---------------------------------------------------------------------------
 
-/** Appends the pieces that show these parts, which are in order and begin and end with whole pages of every size. Returns 0,
- *  ERR_UNALIGNED, or ERR_SPLIT_PAGE with the regions of both memories that cannot share a page. */
+/** Appends the pieces that show these parts, which are in order and begin and end with whole pages of every size.
+ *  Returns 0, ERR_UNALIGNED, or ERR_SPLIT_PAGE with the regions of both memories that cannot share a page. */
 export function makeWhole(parts: Vector, out: Vector): i32 {
   let before: Piece | null = null;
   for (let at: u32 = 0; at < parts.length; at += PIECE_BYTES) {
@@ -99,7 +102,7 @@ export function makeWhole(parts: Vector, out: Vector): i32 {
   return 0;
 }
 
-/** The memory that was there for a part of a page is named first, then the memory whose page it is. */
+/** ERR_SPLIT_PAGE, naming the memory that was there for a part of a page, then the memory whose page it is. */
 function refuse(before: Piece, part: Piece): i32 {
   const isSplit = objectOf(part.object).pageShift > objectOf(before.object).pageShift;
   return isSplit
@@ -121,7 +124,7 @@ function join(before: Piece, part: Piece, start: u64, last: u64, mask: u64, out:
   }
 }
 
-/** The piece, longer or shorter. Does nothing once memory has run out. */
+/** Appends a piece, made longer or shorter. Does nothing once memory has run out. */
 function append(piece: Piece, start: u64, last: u64, out: Vector): void {
   if (!out.ensure(PIECE_BYTES)) return;
   const copy = changetype<Piece>(out.extend(PIECE_BYTES));
@@ -160,8 +163,8 @@ export function limitsOf(pieces: Vector, parts: Vector, out: Vector): void {
   }
 }
 
-/** Appends the limits that the sink has now in [start, last]; some may lie outside of it. In lost ranges there are none.
- *  Precondition: `hasLargePages`. */
+/** Appends the limits that the sink has now in [start, last]; some may lie outside of it. In lost ranges there are
+ *  none. Precondition: `hasLargePages`. */
 export function heldLimits(sink: Sink, start: u64, last: u64, out: Vector): void {
   parts.clear();
   pieces.clear();

@@ -1,10 +1,10 @@
 // Passes 3 and 4 for partitions: which memory slots there should be, which there are, and the commands in between.
 //
 // One slot is one flat range of memory, in whole pages, or the part of it that one protection covers, or that is mapped
-// read-only, or that is not a hidden part of a large page, or that the hypervisor does not keep for itself; cut where an address is a multiple of the largest power of two
-// that a slot may have, so that where it is cut depends on nothing else. Its HVA is that of its GPA in the VA space, so a slot of the
-// same GPAs and access is the same slot, whatever it shows: it is not touched.
-// Slots cannot be resized or re-flagged where they are: they are deleted, then added.
+// read-only, or that is not a hidden part of a large page, or that the hypervisor does not keep for itself; cut where
+// an address is a multiple of the largest power of two that a slot may have, so that where it is cut depends on nothing
+// else. Its HVA is that of its GPA in the VA space, so a slot of the same GPAs and access is the same slot, whatever it
+// shows: it is not touched. Slots cannot be resized or re-flagged where they are: they are deleted, then added.
 
 import {
   ACCESS_ALL,
@@ -73,17 +73,17 @@ const walk = changetype<Walk<Slot>>(memory.data(WALK_SIZE, 8));
 /** The slots that there are and that there should be in a stretch. */
 const current = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** What may not be used of large pages: in order, and how many bytes of it lie behind us. */
+/** Limits of large pages, in order, and the bytes of them that lie behind us. */
 const limits = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 let limitsPassed: u32 = 0;
-/** Of the partition whose slots are worked out. */
+/** Slot mask of the partition whose slots are worked out. */
 let slotMask: u64 = 0;
-/** What goes and what comes, sink after sink. */
+/** Slots that go and slots that come, sink after sink. */
 const removed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const added = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Slots that stay, but show another region now. */
 const renamed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** Which part of `added` is whose: sink, start and end (u32 each). */
+/** Runs of `added`, one for each sink: its id, start and end (u32 each). */
 const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** An attachment of partition `owner`, whose slots have the HVAs of the VA sink `via`. */
@@ -101,7 +101,7 @@ export function admitSlots(space: u32, owner: u32, via: u32, offset: u64, last: 
   return 0;
 }
 
-/** Precondition: alive. All slots of the partition are gone with it, and it is given no more. */
+/** Shuts a partition down that is alive: all slots are gone with it, and it is given no more. */
 export function shutDownPartition(id: u32): i32 {
   writablePartition(id).isDown = 1;
   for (let sink: u32 = 0; sink < sinks.count; ++sink) {
@@ -183,10 +183,11 @@ function appendSlots(range: FlatRange, start: u64, last: u64, access: u32, out: 
   }
 }
 
-/** How far what was last said of an access holds. */
+/** Last address up to which the last answer about an access holds. */
 let runLast: u64 = 0;
 
-/** Up to `runLast`, as slots of its own; the first may be a part of the last one that is there, if that is one from `first` on. */
+/** Appends slots for [start, runLast]; the first bytes may go to the last slot of `out`, if that is one from `first`
+ *  on. */
 function appendRun(range: FlatRange, start: u64, access: u32, first: u32, out: Vector): void {
   let at = start;
   if (out.length != first && (start & slotMask) != 0) {
@@ -212,7 +213,7 @@ function appendRun(range: FlatRange, start: u64, access: u32, first: u32, out: V
   }
 }
 
-/** What a limit leaves of the access at `gpa`, which is never below the one asked about before. */
+/** Access that the limits leave at `gpa`, which is never below the one asked about before. */
 function limitedAccess(gpa: u64): u32 {
   while (limitsPassed < limits.length && changetype<Limit>(limits.at(limitsPassed)).last < gpa)
     limitsPassed += LIMIT_BYTES;
@@ -234,7 +235,8 @@ export function beginSlots(): void {
   runs.clear();
 }
 
-/** Notes what goes and what comes in the partition sink's touched ranges, a run of `touchedSinks`. Returns 0 or a code. */
+/** Plans what goes and notes what comes in the touched ranges of an attachment, a run of `touchedSinks`. Returns 0
+ *  or a code. */
 export function compareSlots(id: u32, from: u32, end: u32): i32 {
   const sink = sinkOf(id);
   const firstRemoved = removed.length;
@@ -254,7 +256,8 @@ export function compareSlots(id: u32, from: u32, end: u32): i32 {
     : 0;
 }
 
-/** Compares a touched range, extended to the whole of every slot that it touches, with what should be there. Returns the next. */
+/** Compares a touched range, extended to the whole of every slot that it touches, with what should be there. Returns
+ *  the next. */
 function diffStretch(sink: Sink, at: u32, end: u32): u32 {
   let touched = touchedAt(touchedSinks, at);
   let start = pageStart(touched.start);
@@ -326,7 +329,7 @@ function applyRenames(id: u32): void {
   }
 }
 
-/** Bytes whose slot goes and comes again are absent in between: are there some that stay the same? */
+/** Says how much the plan disturbs the guest: bytes whose slot goes and comes again are absent in between. */
 function noteDisturbance(sink: Sink, firstRemoved: u32, firstAdded: u32): void {
   walk.begin(removed, added, firstRemoved, firstAdded);
   while (planClass != CLASS_UNCHANGED_BYTES && walk.next()) {
@@ -348,7 +351,8 @@ function planRemovals(id: u32, firstRemoved: u32): void {
   }
 }
 
-/** Commands for everything that comes, with slot numbers: when all that goes has given its own back. Returns 0 or a code. */
+/** Commands for everything that comes, with slot numbers: when all that goes has given its own back. Returns 0 or a
+ *  code. */
 export function planSlots(): i32 {
   for (let run: u32 = 0; run < runs.length; run += 12) {
     const id = load<u32>(runs.at(run));
@@ -391,7 +395,8 @@ export function takeSlotBack(command: Command): void {
 /** Nothing: a slot comes or goes as a whole. */
 export function takeHalfSlotBack(_command: Command, _moved: u64): void {}
 
-/** Fills rows with the attachment's slots. There is no other time: slots are entered when a plan is made, and taken out by undoing it. */
+/** Fills rows with the attachment's slots. They have no other time: a plan enters them as it is made, and undoing it
+ *  takes them out. */
 export function readSlots(id: u32, from: u64, last: u64, _when: When): i32 {
   const sink = sinkOf(id);
   const count = readSpans(sink.stateTree, from, last);

@@ -1,5 +1,5 @@
-// Taking commands for VA spaces back, when the state is rolled back: those that move pages by moving them back, the others by making the
-// range what the state says.
+// Taking commands for VA spaces back, when the state is rolled back: those that move pages by moving them back, the
+// others by making the range what the state says.
 
 import {
   ACCESS_ALL,
@@ -20,9 +20,9 @@ import { Command, emitInverse, emitVa, inversePlan } from './command';
 import { PIECE_BYTES, Piece } from './parts';
 import { hasLargePages, heldLimits, heldPieces, LIMIT_BYTES, Limit } from './pieces';
 
-/** Pieces that are in the range. */
+/** Pieces that the range has now. */
 const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** What may not be used of them. */
+/** Limits of these pieces. */
 const limits = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** Emits what takes a command back. */
@@ -72,8 +72,8 @@ function restore(command: Command): void {
   }
 }
 
-/** Appends commands that make [start, last] what the rolled back state says. Private pieces come by their own, and large pages
- *  that lie in it only in part by the command that took them away. */
+/** Appends commands that make [start, last] what the rolled back state says. Private pieces come by their own, and
+ *  large pages that lie in it only in part by the command that took them away. */
 function restoreRange(id: u32, start: u64, last: u64): void {
   held.clear();
   heldPieces(sinkOf(id), start, last, When.Now, held);

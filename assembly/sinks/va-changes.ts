@@ -1,5 +1,5 @@
-// Changes of VA spaces: stretches whose piece is not what it was, in order of sink and address. Found by comparing, then
-// turned into commands; slots ask here what becomes of the bytes that they show.
+// Changes of VA spaces: stretches whose piece is not what it was, in order of sink and address. Found by comparing,
+// then turned into commands; slots ask here what becomes of the bytes that they show.
 
 import { CLASS_CHANGED, CLASS_NONE, CLASS_UNCHANGED_BYTES } from '../abi';
 import { sinkOf } from '../asked/records';
@@ -38,10 +38,9 @@ export const changes = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Scratch: parts that stay as they are. */
 const unchanged = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/**
- * What of [start, last] of a VA sink is mapped before and after the plan: CLASS_UNCHANGED_BYTES if some byte of it stays
- * the same, CLASS_CHANGED if all of it changes, CLASS_NONE if there is none. Precondition: the plan's VA part is made.
- */
+/** Class of what is mapped in [start, last] of a VA sink before and now: CLASS_UNCHANGED_BYTES if some byte of it
+ *  stays the same, CLASS_CHANGED if all of it changes, CLASS_NONE if there is none. Precondition: VA spaces have
+ *  been compared. */
 export function bytesKept(va: u32, start: u64, last: u64): u32 {
   let result: u32 = CLASS_NONE;
   let at = start;
@@ -64,7 +63,7 @@ export function bytesKept(va: u32, start: u64, last: u64): u32 {
   }
 }
 
-/** Where in `changes`, which are in order of sink and address, the first is that ends at or after `at`. */
+/** Offset in `changes` of the first that ends at or after `at`. */
 function firstChange(va: u32, at: u64): u32 {
   let low: u32 = 0;
   let high: u32 = changes.length / CHANGE_BYTES;

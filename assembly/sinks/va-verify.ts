@@ -1,5 +1,6 @@
-// The invariants of VA spaces, and the debug build's check of a plan: the touched ranges have held every difference between the pieces that there were and those that there
-// should be. Everything that was noted is entered for it, and all of every VA space compared.
+// The invariants of VA spaces, and the debug build's check of a plan: the touched ranges have held every difference
+// between the pieces before and those that should be now. Everything that was noted is entered for it, and all of every
+// VA space compared.
 
 import { OBJECT_PRIVATE, SINK_VA } from '../abi';
 import { objectOf, sinkOf, sinks } from '../asked/records';
@@ -80,7 +81,8 @@ function isChanged(id: u32, at: u32, gpa: u64): bool {
   return change.sink == id && change.start <= gpa && change.last >= gpa;
 }
 
-/** What is different in a part of the walk's segment was noted, as one change or several that follow each other. */
+/** Asserts that the difference in [gpa, last] was noted, as one change or several that follow each other, from `at`
+ *  on. */
 function verifyDifference(id: u32, at: u32, before: Piece | null, now: Piece | null, gpa: u64, last: u64): u32 {
   while (true) {
     assert(at < changes.length);

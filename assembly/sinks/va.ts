@@ -1,5 +1,5 @@
-// Passes 3 and 4 for VA spaces: the difference between the pieces that there were and those that there should be, in the touched ranges
-// that are looked at, and the commands in between.
+// Passes 3 and 4 for VA spaces: the difference between the pieces that there were and those that there should be, in
+// the touched ranges that are looked at, and the commands in between.
 
 import {
   ACCESS_ALL,
@@ -73,7 +73,7 @@ const limitWalk = changetype<Walk<Limit>>(memory.data(WALK_SIZE, 8));
 
 const piecesBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const piecesNow = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** With large pages: the parts that the pieces above are made of, and what may not be used of them. */
+/** Parts that the pieces above are made of, and their limits, where pages are large. */
 const partsBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const partsNow = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const limitsBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -130,7 +130,8 @@ function findPieces(id: u32, start: u64, last: u64, at: u32, end: u32): i32 {
   return 0;
 }
 
-/** The same where pages may be large: [start, last] are whole ones. Notes what is to change in limits. Returns 0 or a code. */
+/** `findPieces` where pages may be large: [start, last] are whole ones. Notes changes of limits. Returns 0 or a
+ *  code. */
 function findLargePieces(id: u32, start: u64, last: u64): i32 {
   const sink = sinkOf(id);
   partsBefore.clear();
@@ -153,7 +154,7 @@ function findLargePieces(id: u32, start: u64, last: u64): i32 {
   return error;
 }
 
-/** Nobody knows the limits of lost ranges: they are taken away before others are set. */
+/** Notes that the limits of lost ranges, which nobody knows, are to be taken away. */
 function forgetLimits(id: u32, start: u64, last: u64): void {
   const sink = sinkOf(id);
   for (let at = start; ; at = heldLast + 1) {
@@ -190,7 +191,8 @@ function addLimitChange(id: u32, start: u64, last: u64, accessBefore: u32, acces
   change.accessNow = <u8>accessNow;
 }
 
-/** Partitions have no slots where the monitor may use nothing: they are looked at where that changes. */
+/** Marks as touched, in the attachments of a VA space, the ranges whose limits change: where nothing may be used
+ *  there is no slot. */
 function markLimited(): void {
   if (limitChanges.length == 0) return;
   for (let at: u32 = 0; at < limitChanges.length; at += LIMIT_CHANGE_BYTES) {

@@ -21,8 +21,8 @@ export enum When {
 export const NOTHING: u32 = u32.MAX_VALUE;
 const SPAN_BYTES: u32 = offsetof<Span>();
 
-/** A note of one change of [start, last] in `tree`: the span that is there now (b = NOTHING for none), followed by copies of the
- *  spans that were there before. */
+/** A note of one change of [start, last] in `tree`: the span that is there now (b = NOTHING for none), followed by
+ *  copies of the spans that were there before. */
 @unmanaged
 export class Edit extends Span {
   tree: u32;
@@ -54,8 +54,8 @@ function beforeTreeOf(tree: usize): usize {
   return tree + 4;
 }
 
-/** Notes that [start, last] of the tree is one span now (b = NOTHING: none), and the spans that were there before, clipped to it.
- *  Returns the edit's number for `editOf`; 0 when memory has run out. */
+/** Notes that [start, last] of the tree is one span now (b = NOTHING: none), and the spans that were there before,
+ *  clipped to it. Returns the edit's number for `editOf`; 0 when memory has run out. */
 export function noteEdit(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32, before: Vector): u32 {
   if (!notes.ensure(EDIT_BYTES + before.length)) return 0;
   const edit = changetype<Edit>(notes.extend(EDIT_BYTES + before.length));

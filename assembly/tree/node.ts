@@ -32,8 +32,8 @@ export class Stretch {
   last: u64;
 }
 
-/** A stretch with three values; what they mean is said by views (see asked/views.ts). In trees whose spans may be cut, `a` counts
- *  up with the address. */
+/** A stretch with three values; what they mean is said by views (see asked/views.ts). In trees whose spans may be
+ *  cut, `a` counts up with the address. */
 @unmanaged
 export class Span extends Stretch {
   a: u64;
@@ -50,7 +50,7 @@ export class Span extends Stretch {
 
 /** The three values of a span, as a leaf keeps them. */
 @unmanaged
-export class Value {
+class Value {
   a: u64;
   b: u32;
   c: u32;
@@ -58,7 +58,7 @@ export class Value {
 
 /** A key of an inner node. */
 @unmanaged
-export class Child {
+class Child {
   start: u64;
   node: u32;
   b: u32;

@@ -6,7 +6,7 @@ import { CURSOR_SIZE, Cursor } from './tree';
 
 /** The row of abi.ts. */
 @unmanaged
-export class Row {
+class Row {
   id: u32;
   flags: u32;
   start: u64;

@@ -150,7 +150,7 @@ export function hasEntries(): bool {
 }
 
 /** Whether a savepoint is open: without one nothing may be written. */
-export function isOpen(): bool {
+function isOpen(): bool {
   return savepoints.length != 0;
 }
 

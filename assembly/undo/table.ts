@@ -35,7 +35,7 @@ export class Table {
   private capacity: u32;
   private chunks: usize;
 
-  /** Precondition: `chunks` is 4 bytes for each 256 of `capacity`, zeroed. */
+  /** Makes the table, once. `chunks`: 4 zeroed bytes for each 256 of `capacity`. */
   define(recordSize: u32, capacity: u32, chunks: usize): void {
     this.recordSize = (recordSize + 7) & ~7;
     this.capacity = capacity;
@@ -48,7 +48,7 @@ export class Table {
     return id < this.count && changetype<Entry>(this.address(id)).life == ALIVE;
   }
 
-  /** Precondition: `id` was given out. */
+  /** Address of a record. Precondition: `id` was given out. */
   // @ts-ignore: decorator
   @inline
   address(id: u32): usize {

@@ -1,13 +1,13 @@
-// Touched ranges: stretches of addresses that a change may have altered, to be looked at again before the transaction ends.
-// Each has an owner, an address space or a sink. They are gathered as they come, and put in order when they are needed.
-// One too many costs time and changes nothing.
+// Touched ranges: stretches of addresses that a change may have altered, to be looked at again before the transaction
+// ends. Each has an owner, an address space or a sink. They are gathered as they come, and put in order when they are
+// needed. One too many costs time and changes nothing.
 
 import { copyWords } from '../base/bytes';
 import { sortByKeys } from '../base/radix';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 
 @unmanaged
-export class TouchedRange {
+class TouchedRange {
   start: u64;
   last: u64;
   owner: u32;
@@ -27,9 +27,9 @@ export class TouchedRange {
 
 export const TOUCHED_BYTES: u32 = offsetof<TouchedRange>();
 
-/** Where another region may be seen; the owner is a space. */
+/** Ranges in which another region may be seen; the owner is a space. */
 export const touchedViews = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** Where what a sink has may differ from what it should have; the owner is the sink. */
+/** Ranges in which what a sink has may differ from what it should have; the owner is the sink. */
 export const touchedSinks = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** Does nothing once memory has run out. */
@@ -51,7 +51,7 @@ export function touchedAt(ranges: Vector, at: u32): TouchedRange {
   return changetype<TouchedRange>(ranges.at(at));
 }
 
-/** By owner, then by address. */
+/** Sorts touched ranges by owner, then by address. */
 export function putInOrder(ranges: Vector): void {
   if (ranges.length > TOUCHED_BYTES) {
     sortByKeys(ranges, TOUCHED_BYTES, offsetof<TouchedRange>('start'), offsetof<TouchedRange>('owner'));
