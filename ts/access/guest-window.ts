@@ -7,7 +7,7 @@
 import * as abi from '../../assembly/abi.ts';
 import type { ObjectTable } from '../asked/object-table.ts';
 import { type Address, LAST_ADDRESS, sum } from '../core/address.ts';
-import type { Core, Row } from '../core/core.ts';
+import type { CommandRange, Core, Row } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
 
 /** Bytes that a buffer shows, so that offsets are small integers. */
@@ -164,6 +164,8 @@ export class GuestWindows {
   readonly #chunks: Chunks;
   /** The oldest first. */
   #open: GuestWindow[] = [];
+  /** Around all that is open. */
+  #hull: CommandRange = { start: 0, end: 0 };
   #misses = 0;
   /** Misses that lead to an attempt to open a window. Doubled by each attempt in vain. */
   #patience = PATIENCE;
@@ -189,12 +191,16 @@ export class GuestWindows {
   }
 
   /** Shuts what the plan that the core holds is going to change. */
-  shutFor(core: Core, commands: number): void {
-    for (let index = 0; index < commands && this.#open.length > 0; index++) {
-      if (core.commandSink(index) !== this.#sink) continue;
-      const { gpa, length } = core.command(index);
+  shutFor(core: Core): void {
+    for (let i = this.#touching(core, 0); i >= 0; i = this.#touching(core, i + 1)) {
+      const { gpa, length } = core.command(i);
       this.#shut((window) => gpa < window.end && sum(gpa, length) > window.start);
     }
+  }
+
+  /** The first command from `from` on that touches the hull of what is open; -1 if there is none. */
+  #touching(core: Core, from: number): number {
+    return this.#open.length === 0 ? -1 : core.commandTouching(from, this.#sink, this.#hull);
   }
 
   /** Shuts all windows and detaches their buffers. Precondition: the reservation is still open. */
@@ -207,7 +213,13 @@ export class GuestWindows {
 
   #shut(isGone: (window: GuestWindow) => boolean): void {
     for (const window of this.#open) if (isGone(window)) window.shut();
-    this.#open = this.#open.filter((window) => !isGone(window));
+    this.#keep(this.#open.filter((window) => !isGone(window)));
+  }
+
+  #keep(open: GuestWindow[]): void {
+    this.#open = open;
+    const start = Math.min(...open.map((window) => window.start));
+    this.#hull = { start, end: Math.max(...open.map((window) => window.end)) };
   }
 
   #show(gpa: number, isWrite: boolean): GuestWindow | undefined {
@@ -232,7 +244,7 @@ export class GuestWindows {
     this.#shut((other) => other.start >= start && other.end <= end && (isWritable || !other.isWritable));
     if (this.#open.length === MOST_WINDOWS) this.#open.shift()!.shut();
     const window = new GuestWindow(start, buffer, start - base, end - start, isWritable);
-    this.#open.push(window);
+    this.#keep([...this.#open, window]);
     return window;
   }
 

@@ -4,11 +4,12 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
-import type { Core } from '../core/core.ts';
+import type { Command, Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { sinkKindOf } from '../core/kinds.ts';
 import { printable } from '../core/printable.ts';
-import { RangeIndex, type Stretch } from './range-index.ts';
+import type { Stretch } from '../core/range-tree.ts';
+import { SpaceLeases } from './space-leases.ts';
 
 export const LEASE_MODES = ['read', 'write'] as const;
 /** Access that a lease holds: `write` includes reading. */
@@ -29,6 +30,8 @@ export interface HeldLease extends LeaseFacts, Stretch {
   readonly sink: number;
   /** The guest memory that it was taken from. */
   readonly owner: object;
+  /** From its being entered to its end. */
+  isHeld: boolean;
   /** Ends it, whatever its holder is doing. */
   takeBack(): void;
 }
@@ -39,7 +42,10 @@ export interface Onlooker {
 }
 
 /** Access that a range is to lose. */
-export interface Change extends Stretch {
+export interface Change {
+  readonly start: number;
+  /** The first byte behind it. */
+  readonly end: number;
   /** The memory that changes: the VA space of this number, or this guest memory, which may share its VA space with
    *  others. */
   readonly of: number | object;
@@ -74,64 +80,76 @@ export class LeaseConflict extends MembackingError {
 }
 
 export class LeaseTable {
-  readonly #held = new Set<HeldLease>();
-  readonly #bySink = new Map<number, RangeIndex<HeldLease>>();
+  /** Leases by VA space. */
+  readonly #held = new Map<number, SpaceLeases<HeldLease>>();
+  #count = 0;
   /** Changes by the transaction that is open, besides those that its plan will show. */
   readonly announced = new Set<Change>();
   /** Changes that somebody waits to make: nobody gets a new lease that would be in the way. */
   readonly #barred = new Set<Change>();
   readonly #waiting = new Set<() => void>();
 
-  /** Every lease that is held. */
+  /** Every lease that is held, in the order in which they were taken. */
   all(): LeaseFacts[] {
-    return [...this.#held].map(leaseFacts);
+    return this.#all().map(leaseFacts);
+  }
+
+  #all(): HeldLease[] {
+    return [...this.#held.values()].flatMap((held) => held.all()).sort((one, other) => one.order - other.order);
   }
 
   /** Leases that a change would break. */
   brokenBy(change: Change): HeldLease[] {
-    const of = this.#bySink.get(change.of as number);
-    const indexes = of === undefined ? this.#bySink.values() : [of];
-    return [...indexes].flatMap((index) => index.overlapping(change)).filter((lease) => isBroken(lease, change));
+    const of = this.#held.get(change.of as number);
+    const spaces = of === undefined ? [...this.#held.values()] : [of];
+    const touched = spaces.flatMap((held) => held.overlapping(change.start, change.end));
+    return touched.filter((lease) => isBroken(lease, change));
   }
 
   /** Whether nothing is leased. */
   get isEmpty(): boolean {
-    return this.#held.size === 0;
+    return this.#count === 0;
   }
 
   /** Whether some lease is in a VA space. */
   isUsing(sink: number): boolean {
-    return [...this.#held].some((lease) => lease.sink === sink);
+    return (this.#held.get(sink)?.size ?? 0) > 0;
   }
 
   /** Enters a lease. Throws LEASED where a range is about to change. */
   add(lease: HeldLease): void {
     for (const bar of this.#barred) if (isBroken(lease, bar)) throw aboutToChange(lease.gpa);
-    assert(!this.#held.has(lease) && lease.start < lease.end, 'a lease is held once, and holds something');
-    this.#held.add(lease);
-    const index = this.#bySink.get(lease.sink) ?? new RangeIndex<HeldLease>();
-    this.#bySink.set(lease.sink, index);
-    index.add(lease);
+    assert(!lease.isHeld && lease.start < lease.end, 'a lease is held once, and holds something');
+    let held = this.#held.get(lease.sink);
+    if (held === undefined) {
+      held = new SpaceLeases();
+      this.#held.set(lease.sink, held);
+    }
+    held.add(lease);
+    lease.isHeld = true;
+    this.#count++;
   }
 
   /** Nothing happens to one that is gone. */
   remove(lease: HeldLease): void {
-    if (!this.#held.delete(lease)) return;
-    this.#bySink.get(lease.sink)!.delete(lease);
-    this.#wake();
-  }
-
-  holds(lease: HeldLease): boolean {
-    return this.#held.has(lease);
+    if (!lease.isHeld) return;
+    lease.isHeld = false;
+    this.#held.get(lease.sink)!.delete(lease);
+    this.#count--;
+    if (this.#waiting.size > 0) this.#wake();
   }
 
   /** Refuses the plan that the core holds if it takes something from a lease. Throws LeaseConflict. */
   admit(core: Core, commands: number): void {
-    if (this.#held.size === 0) return;
-    const changes = [...this.announced, ...changesOf(core, commands, (sink) => this.#bySink.has(sink))];
-    const broken = new Set(changes.flatMap((change) => this.brokenBy(change)));
-    if (broken.size === 0) return;
-    throw new LeaseConflict(this, [...broken], [...this.announced, ...changesOf(core, commands, () => true)]);
+    if (this.#count === 0) return;
+    const broken = new Set<HeldLease>();
+    for (const change of this.announced) for (const lease of this.brokenBy(change)) broken.add(lease);
+    for (const [sink, held] of this.#held) {
+      for (let i = core.commandTouching(0, sink, held); i >= 0; i = core.commandTouching(i + 1, sink, held)) {
+        for (const lease of this.brokenBy(changeOf(core.command(i)))) broken.add(lease);
+      }
+    }
+    if (broken.size > 0) throw new LeaseConflict(this, [...broken], [...this.announced, ...changesOf(core, commands)]);
   }
 
   /** Bars new leases that the changes would break, until the result is called. */
@@ -150,13 +168,12 @@ export class LeaseTable {
 
   /** Ends all leases, and says which. */
   endAll(): LeaseFacts[] {
-    return this.#end([...this.#held]);
+    return this.#end(this.#all());
   }
 
   /** Ends the leases in a range that is lost. */
   endIn(sink: number, start: Address, length: Address): LeaseFacts[] {
-    const range = { start: Number(start), end: Number(sum(start, length)) };
-    return this.#end(this.#bySink.get(sink)?.overlapping(range) ?? []);
+    return this.#end(this.#held.get(sink)?.overlapping(Number(start), Number(sum(start, length))) ?? []);
   }
 
   #end(leases: readonly HeldLease[]): LeaseFacts[] {
@@ -178,17 +195,15 @@ export class LeaseTable {
 }
 
 /** Changes that the plan that the core holds makes in VA spaces. */
-function changesOf(core: Core, commands: number, isWanted: (sink: number) => boolean): Change[] {
-  const changes: Change[] = [];
-  for (let i = 0; i < commands; i++) {
-    if (!isWanted(core.commandSink(i))) continue;
-    const { op, sink, gpa, length, access } = core.command(i);
-    if (sinkKindOf(op).number !== abi.SINK_VA) continue;
-    const left = op === abi.OP_VA_PROTECT ? access : 0;
-    const concerns = ({ va }: Onlooker) => va.id === sink;
-    changes.push({ of: sink, start: Number(gpa), end: Number(sum(gpa, length)), left, concerns });
-  }
-  return changes;
+function changesOf(core: Core, commands: number): Change[] {
+  const all = Array.from({ length: commands }, (_, index) => core.command(index));
+  return all.filter(({ op }) => sinkKindOf(op).number === abi.SINK_VA).map(changeOf);
+}
+
+function changeOf({ op, sink, gpa, length, access }: Command): Change {
+  const left = op === abi.OP_VA_PROTECT ? access : 0;
+  const concerns = ({ va }: Onlooker) => va.id === sink;
+  return { of: sink, start: Number(gpa), end: Number(sum(gpa, length)), left, concerns };
 }
 
 function isBroken({ sink, owner, mode, start, end }: HeldLease, change: Change): boolean {

@@ -45,6 +45,9 @@ export interface LeasedSpace {
   readonly whyGone: (gpa: Address) => string | undefined;
 }
 
+/** Number of the next lease, in the order in which they are taken. */
+let taken = 0;
+
 /** Guest memory that stays where it is, with the access that was asked for, until `release`. */
 export class Lease implements Disposable {
   readonly #space: LeasedSpace;
@@ -63,7 +66,8 @@ export class Lease implements Disposable {
     if (space.context.runner.isRunning) throw aboutToChange(gpa);
     this.#isViewable = checkMapped(space, mode, gpa, length);
     const end = () => this.release();
-    this.#held = { holder, mode, gpa, length, sink: space.id, owner, start: gpa, end: gpa + length, takeBack: end };
+    const stretch = { start: gpa, end: gpa + length, order: taken++ };
+    this.#held = { holder, mode, gpa, length, sink: space.id, owner, ...stretch, isHeld: false, takeBack: end };
     space.context.leases.add(this.#held);
     if (space.context.isBusy) space.context.onUndo(end);
   }
@@ -75,7 +79,7 @@ export class Lease implements Disposable {
 
   /** Whether it has ended. */
   get released(): boolean {
-    return !this.#space.context.leases.holds(this.#held);
+    return !this.#held.isHeld;
   }
 
   /** The memory itself: the same array each time, of length 0 after `release`. A lease to read gives one too, which

@@ -58,6 +58,12 @@ interface SinkPlace {
   readonly last: Address;
 }
 
+/** A range of a sink, in safe integers: from `start` to before `end`. */
+export interface CommandRange {
+  readonly start: number;
+  readonly end: number;
+}
+
 /** Size and disturbance of a plan. */
 export interface PlanFacts {
   readonly commands: number;
@@ -98,6 +104,7 @@ type Export = (...args: number[]) => number;
 const NAMES = [
   ...(['abiVersion', 'init', 'verify', 'heapInUse', 'failedId', 'otherId', 'rowsPointer'] as const),
   ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'depth', 'planPointer', 'planClass'] as const),
+  ...(['commandTouching'] as const),
   ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
   ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'map', 'unmap'] as const),
@@ -161,7 +168,9 @@ export class Core {
   readonly #rows: number;
   /** Globals of the core: all that it knows besides its memory. */
   readonly #globals: readonly WebAssembly.Global[];
-  #view: DataView;
+  /** Two views of all of `memory`. */
+  #bytes!: Uint8Array;
+  #view!: DataView;
   #trap: unknown;
   #isPoisoned = false;
 
@@ -172,7 +181,7 @@ export class Core {
     this.#failedAddress = core.failedAddress;
     this.#wasm = Object.fromEntries(NAMES.map((name) => [name, this.#guarded(core[name])])) as Exports;
     this.#globals = Object.values(core).filter((each) => each instanceof WebAssembly.Global);
-    this.#view = new DataView(this.memory.buffer);
+    this.#attach();
     this.#explain = explain ?? (({ code, ...details }) => ({ message: code, details }));
     const version = this.#wasm.abiVersion();
     if (version !== abi.ABI_VERSION) {
@@ -309,6 +318,12 @@ export class Core {
       region: this.#u32(at + abi.COMMAND_REGION),
       offsetInRegion: this.#u64(at + abi.COMMAND_OFFSET_IN_REGION),
     };
+  }
+  /** The first of them from `from` on that is done to a sink and touches a range of it; -1 if there is none. */
+  commandTouching(from: number, sink: number, { start, end }: CommandRange): number {
+    const last = end - 1;
+    if (start > last) return -1;
+    return this.#wasm.commandTouching(from, sink, low(start), high(start), low(last), high(last));
   }
   /** The sink of one of them, for who only wants to know whose it is. */
   commandSink(index: number): number {
@@ -586,8 +601,13 @@ export class Core {
     return high < SAFE_HIGH ? high * 0x1_0000_0000 + view.getUint32(at, true) : view.getBigUint64(at, true);
   }
   #memoryView(): DataView {
-    if (this.#view.buffer !== this.memory.buffer) this.#view = new DataView(this.memory.buffer);
+    // Detached when the memory has grown, which an array says at once and the memory itself slowly.
+    if (this.#bytes.length === 0) this.#attach();
     return this.#view;
+  }
+  #attach(): void {
+    this.#bytes = new Uint8Array(this.memory.buffer);
+    this.#view = new DataView(this.memory.buffer);
   }
 }
 

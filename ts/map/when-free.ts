@@ -35,7 +35,7 @@ export async function whenFree<Result>(context: Context, body: () => Result, opt
       const conflict = attempt(context, kept, body);
       if (!('leases' in conflict)) return conflict.result;
       // What the body itself has leased ended with it, and would be in the way again.
-      if (!conflict.leases.some((lease) => context.leases.holds(lease))) throw conflict;
+      if (!conflict.leases.some(({ isHeld }) => isHeld)) throw conflict;
       kept.add(conflict);
       await allEnded(context, conflict.leases, until, signal);
     }
@@ -176,7 +176,7 @@ function allEnded(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    const still = () => leases.filter((lease) => table.holds(lease));
+    const still = () => leases.filter(({ isHeld }) => isHeld);
     const finish = (settle: () => void) => {
       stop();
       clearTimeout(timer);
