@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import { lines, membacking, SMALL_TRACE, withFiles } from './support/cli.ts';
 
-const COMMANDS = ['import', 'replay', 'flatview', 'explain', 'view', 'boot', 'doctor', 'demo', 'completion'];
+const COMMANDS = ['import', 'replay', 'flatview', 'explain', 'view', 'boot', 'top', 'doctor', 'demo', 'completion'];
 
 test('help', (t) => {
   const help = membacking(['--help']);
@@ -71,6 +71,8 @@ test('usage that cannot be meant ends with 2, says why and where to look', (t) =
     ['flatview', '--diff', 'a', 'b', 'c'],
     ['explain', 'a'],
     ['explain', 'a', '0x0', 'b'],
+    ['top'],
+    ['top', '1', '2'],
     ['doctor', 'a'],
     ['demo', 'a'],
   ];

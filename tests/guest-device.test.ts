@@ -407,6 +407,7 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
   manager.deviceMapper.newRegion(MIB, 'bar').control.mapToGuest(0xffff_ffff_fff0_0000n);
   const facts = manager.inspect();
   t.deepEqual(JSON.parse(JSON.stringify(facts)), {
+    regions: 4,
     maxAddress: GIB - 1,
     vtl0AliasMap: '0x1000000000000000',
     ram: [{ name: 'ram', backing: 'private', size: MIB, pieces: [{ gpa: 0, length: MIB, visibility: 'read-write' }] }],
@@ -418,7 +419,10 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
     protections: [],
     leases: [],
     lost: [],
-    plans: { plans: 1, commands: 1, failed: 0, disturbing: 0 },
+    plans: {
+      ...{ plans: 1, commands: 1, failed: 0, disturbing: 0 },
+      classes: { none: 1, changed: 0, 'unchanged-bytes': 0 },
+    },
   });
   t.is(BigInt(facts.devices[1]!.gpa!), 0xffff_ffff_fff0_0000n);
 });

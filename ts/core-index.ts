@@ -26,4 +26,5 @@ export { importMaps, importQemuMaps, type MapFile, type MapImport } from './trac
 export type { TraceLayer } from './trace/layers.ts';
 export type { TraceOperation } from './trace/operations.ts';
 export { MAX_LINE_BYTES, openTrace, parseTrace, type TraceStream } from './trace/read.ts';
+export { type StateJson, stateFromJson } from './trace/state-json.ts';
 export { formatHeader, formatOperation, formatTrace } from './trace/write.ts';

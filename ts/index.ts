@@ -64,6 +64,7 @@ export type {
 export { MemoryBuildError, PartitionAttachError } from './guest/errors.ts';
 export type { DeviceFile } from './guest/files.ts';
 export type { GuestMemoryFacts } from './guest/inspect.ts';
+export { type InspectServer, type InspectServerOptions, inspectSocket } from './guest/inspect-server.ts';
 export type { GpaRange } from './guest/layout.ts';
 export type { AddedRam, GuestMemoryManager } from './guest/manager.ts';
 export type { PrefetchOptions } from './guest/pages.ts';

@@ -1,6 +1,6 @@
 // The built command, run as a user runs it.
 
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,6 +25,15 @@ export function membacking(
   const options = { input, cwd, maxBuffer: MAX_OUTPUT, timeout: PATIENCE };
   const { status, stdout, stderr } = spawnSync(process.execPath, [...before, cli, ...args], options);
   return { code: status, out: stdout.toString(), err: stderr.toString() };
+}
+
+/** `membacking`, while this process goes on: for commands that talk to it. */
+export function membackingAsync(args: readonly string[]): Promise<Ended> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, ['build/cli.js', ...args], { timeout: PATIENCE }, (error, out, err) => {
+      resolve({ code: error === null ? 0 : Number(error.code), out, err });
+    });
+  });
 }
 
 /** Lines, for snapshots. */

@@ -16,6 +16,8 @@ export interface PlanCounters {
   failed: number;
   /** Plans around which vCPUs were held. */
   disturbing: number;
+  /** Plans that were carried out, by class. */
+  readonly classes: Record<Disturbance, number>;
 }
 
 /** A message of the channel `membacking:plan`: after each plan that had commands. */
@@ -40,7 +42,10 @@ const CHANNEL = channel('membacking:plan');
 const LOST_CHANNEL = channel('membacking:lost');
 
 export class PlanEvents {
-  readonly counters: PlanCounters = { plans: 0, commands: 0, failed: 0, disturbing: 0 };
+  readonly counters: PlanCounters = {
+    ...{ plans: 0, commands: 0, failed: 0, disturbing: 0 },
+    classes: { none: 0, changed: 0, 'unchanged-bytes': 0 },
+  };
   #started = 0;
   #commands: readonly Command[] | undefined;
 
@@ -60,7 +65,9 @@ export class PlanEvents {
     if (hasHappened) {
       counters.plans++;
       counters.commands += plan.commands;
-      if (DISTURBANCES[plan.disturbance] === 'unchanged-bytes') counters.disturbing++;
+      const disturbance = DISTURBANCES[plan.disturbance]!;
+      counters.classes[disturbance]++;
+      if (disturbance === 'unchanged-bytes') counters.disturbing++;
     } else {
       counters.failed++;
     }

@@ -43,12 +43,15 @@ export class AddressSpace extends MapHandle {
   declare readonly context: SpaceContext;
   readonly name: string;
   readonly root: Region;
+  /** GPA 0 is so far inside the root. @internal */
+  readonly offset: Address;
 
   /** @internal Made by MemoryMap. */
-  constructor(context: SpaceContext, id: number, name: string, root: Region) {
+  constructor(context: SpaceContext, id: number, name: string, root: Region, offset: Address) {
     super(context, id);
     this.name = name;
     this.root = root;
+    this.offset = offset;
     context.enter(context.spaces, id, this);
     context.enter(context.names.spaces, id, name);
   }

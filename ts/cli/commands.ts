@@ -33,6 +33,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'a small PC on KVM, on which firmware or a kernel starts',
     load: async () => (await import('./boot.ts')).bootCommand,
   },
+  top: {
+    summary: "a running guest's memory, in a terminal",
+    load: async () => (await import('./top.ts')).topCommand,
+  },
   doctor: {
     summary: 'what this machine can do for a monitor, and what mends the rest',
     load: async () => (await import('./doctor.ts')).doctorCommand,

@@ -15,6 +15,8 @@ import type { VtlState } from './vtl-state.ts';
 
 /** Facts of a guest's memory. Addresses and lengths are in bytes. */
 export interface GuestMemoryFacts {
+  /** Regions that there are, placed or not. */
+  readonly regions: number;
   readonly maxAddress: PlainAddress;
   readonly vtl0AliasMap: PlainAddress | undefined;
   readonly ram: readonly {
@@ -65,6 +67,7 @@ export function inspect(
 ): GuestMemoryFacts {
   const hidden = new Set(space.hidden);
   return {
+    regions: map.context.regions.size,
     maxAddress: toPlain(maxAddress),
     vtl0AliasMap: plainOrNone(aliasMap),
     ram: store.blocks.map(ramFacts),
@@ -84,7 +87,7 @@ export function inspect(
     ),
     lost: map.lost(),
     leases: map.leases(),
-    plans: { ...map.context.events.counters },
+    plans: { ...map.context.events.counters, classes: { ...map.context.events.counters.classes } },
   };
 }
 

@@ -18,6 +18,7 @@ import { type AttachedPartition, attach } from './attached-partition.ts';
 import { DeviceMemoryMapper } from './device.ts';
 import { discard, discardWhenFree } from './discard.ts';
 import { type GuestMemoryFacts, inspect } from './inspect.ts';
+import { type InspectServer, type InspectServerOptions, inspectServer } from './inspect-server.ts';
 import type { GpaRange } from './layout.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import type { GuestMemoryParts } from './parts.ts';
@@ -51,6 +52,7 @@ export class GuestMemoryManager extends Handle {
   readonly deviceMapper: DeviceMemoryMapper;
   readonly #parts: GuestMemoryParts;
   readonly #levels: ReadonlyMap<Vtl, VtlState>;
+  readonly #servers = new Set<InspectServer>();
 
   /** @internal Made by GuestMemoryBuilder. */
   constructor(parts: GuestMemoryParts) {
@@ -200,6 +202,16 @@ export class GuestMemoryManager extends Handle {
     return inspect(this.#parts, [...this.#levels.values()], this.deviceMapper.regions);
   }
 
+  /** Server of what `inspect` says and of the viewer's page, which follows the map while it changes, for people and
+   *  programs on this machine: see `InspectServer`. Rejects with SYSTEM where the port or the socket cannot be had. */
+  async inspectServer(options?: InspectServerOptions): Promise<InspectServer> {
+    this.checkOpen();
+    const server = await inspectServer({ context: this.map.context, facts: () => this.inspect() }, options);
+    this.#servers.add(server);
+    if (this.closed) server.close();
+    return server;
+  }
+
   /** Text of what the guest sees. @internal */
   override text(): string[] {
     return [this.what, ...this.space.text()];
@@ -231,6 +243,7 @@ export class GuestMemoryManager extends Handle {
   }
 
   #end(): void {
+    for (const server of this.#servers) server.close();
     for (const level of this.#levels.values()) level.end();
     this.deviceMapper.close();
     this.#parts.store.close();

@@ -15,6 +15,7 @@ import { obtained, whenCollected } from '../core/collected.ts';
 import type { CoreOptions } from '../core/core.ts';
 import { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
+import type { Policy } from '../core/kinds.ts';
 import { Names, PLAN_PENDING } from '../core/names.ts';
 import { UndoList } from '../core/undo-list.ts';
 import * as validate from '../core/validate.ts';
@@ -22,7 +23,7 @@ import { Attachment, type AttachmentContext } from '../sinks/attachment.ts';
 import { PartitionTable } from '../sinks/partition-table.ts';
 import type { Sink } from '../sinks/sink.ts';
 import type { Withheld } from '../sinks/withheld.ts';
-import type { TraceRecorder } from '../trace/recorder.ts';
+import { type TraceOutput, TraceRecorder } from '../trace/recorder.ts';
 
 type Action = () => void;
 
@@ -36,7 +37,11 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   readonly core: Core;
   readonly runner: PlanRunner;
   readonly events: PlanEvents;
-  readonly recorder: TraceRecorder | undefined;
+  readonly policy: Policy;
+  /** Whether the core is the build that checks itself. */
+  readonly isDebug: boolean;
+  /** Made when somebody wants a trace: without one, nothing is written down. */
+  #recorder: TraceRecorder | undefined;
   /** Regions by the core's number. One that was closed stays as long as it may be visible: to the end of the
    *  transaction. */
   readonly regions = new Map<number, Region>();
@@ -69,15 +74,29 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   /** Set when a transaction was cut short, at a point of which nobody knows what is done. */
   #broken: { readonly cause: unknown } | undefined;
 
-  constructor(options: Omit<CoreOptions, 'explain'>, recorder: TraceRecorder | undefined) {
+  constructor(options: Omit<CoreOptions, 'explain'>) {
     this.core = obtained(() => new Core({ ...options, explain: this.names.explain }));
     this.runner = new PlanRunner(this.core, (core, { commands }) => {
       this.leases.admit(core, commands);
       for (const windows of this.windows) windows.shutFor(core);
     });
     this.events = new PlanEvents(this.runner);
-    this.recorder = recorder;
+    this.policy = options.policy ?? 'layered';
+    this.isDebug = options.debug ?? false;
     this.#stopWatching = whenCollected(this, dropped(this.#holdings));
+  }
+
+  get recorder(): TraceRecorder | undefined {
+    return this.#recorder;
+  }
+
+  /** Gives a trace of what happens from now on to `output`; returns what ends that. Throws what `write` throws.
+   *  Precondition: no transaction is open. */
+  record(output: TraceOutput): Action {
+    this.#recorder ??= new TraceRecorder(this.policy);
+    const recorder = this.#recorder;
+    recorder.add(output);
+    return () => recorder.remove(output);
   }
 
   get native(): NativeExecutor {

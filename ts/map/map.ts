@@ -27,7 +27,7 @@ import type { Partition } from '../sinks/partition.ts';
 import { VaSpace } from '../sinks/va-space.ts';
 import { count, renderFlatViews, renderTrees } from '../text/render.ts';
 import { type TraceCommand, TracePlan } from '../trace/core-replay.ts';
-import { type TraceOutput, TraceRecorder } from '../trace/recorder.ts';
+import type { TraceOutput } from '../trace/recorder.ts';
 import { Context } from './context.ts';
 import { type WaitOptions, whenFree } from './when-free.ts';
 
@@ -143,8 +143,8 @@ export class MemoryMap extends Handle {
       debug: validate.flag(debug, 'debug'),
       ...(maxMemory === undefined ? {} : { maxMemory: validate.integer(maxMemory, 'maxMemory', 2 ** 20, 2 ** 32) }),
     };
-    const recorder = record === undefined ? undefined : new TraceRecorder(record, checkedPolicy);
-    this.#context = new Context(coreOptions, recorder);
+    this.#context = new Context(coreOptions);
+    if (record !== undefined) this.#context.record(record);
   }
 
   protected override get what(): string {
@@ -250,7 +250,7 @@ export class MemoryMap extends Handle {
     return this.#context.perform(() => {
       const id = core.createSpace(root, offset);
       recorder?.record({ op: 'space', id, name, root, offset });
-      return new AddressSpace(this.#context, id, name, given.root);
+      return new AddressSpace(this.#context, id, name, given.root, offset);
     });
   }
 

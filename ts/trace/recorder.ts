@@ -12,20 +12,30 @@ export interface TraceOutput {
 }
 
 export class TraceRecorder {
-  /** Output of the lines; undefined when the recording has ended. */
-  #output: TraceOutput | undefined;
+  readonly #policy: Policy;
+  /** Outputs of the lines; none when the recording has ended. */
+  readonly #outputs = new Set<TraceOutput>();
   /** Lines of the transactions that are open. */
   #lines: string[] = [];
 
-  /** Writes the header. Throws what `write` throws. */
-  constructor(output: TraceOutput, policy: Policy) {
-    this.#output = output;
-    output.write(`${formatHeader({ version: 1, policy })}\n`);
+  constructor(policy: Policy) {
+    this.#policy = policy;
+  }
+
+  /** Adds an output, which gets a header and what happens from now on. Throws what `write` throws. Precondition: no
+   *  transaction is open. */
+  add(output: TraceOutput): void {
+    output.write(`${formatHeader({ version: 1, policy: this.#policy })}\n`);
+    this.#outputs.add(output);
+  }
+
+  remove(output: TraceOutput): void {
+    this.#outputs.delete(output);
   }
 
   /** Adds an operation to the transactions that are open. */
   record(operation: TraceOperation): void {
-    if (this.#output !== undefined) this.#lines.push(formatOperation(operation));
+    if (this.#outputs.size > 0) this.#lines.push(formatOperation(operation));
   }
 
   /** Returns what takes the lines back that are added from now on. */
@@ -46,13 +56,15 @@ export class TraceRecorder {
   }
 
   #write(text: string): void {
-    try {
-      this.#output?.write(text);
-    } catch (error) {
-      this.#output = undefined;
-      const reason = error instanceof Error ? error.message : String(error);
-      const message = `the recording of a memory map has ended: ${reason}; the map itself goes on`;
-      process.emitWarning(message, { type: 'MembackingWarning', code: 'RECORDING_ENDED' });
+    for (const output of this.#outputs) {
+      try {
+        output.write(text);
+      } catch (error) {
+        this.#outputs.delete(output);
+        const reason = error instanceof Error ? error.message : String(error);
+        const message = `the recording of a memory map has ended: ${reason}; the map itself goes on`;
+        process.emitWarning(message, { type: 'MembackingWarning', code: 'RECORDING_ENDED' });
+      }
     }
   }
 }

@@ -1,6 +1,14 @@
 // The page: unpacks the trace that it carries, and connects what is typed, clicked and dragged with the view.
 
-import { type Address, type Disturbance, loadCore, openTrace } from '../core-index.ts';
+import {
+  type Address,
+  type Disturbance,
+  loadCore,
+  openTrace,
+  type StateJson,
+  stateFromJson,
+  type TraceOperation,
+} from '../core-index.ts';
 import { addressFrom } from './address-text.ts';
 import { byId } from './elements.ts';
 import { hashOf, placeFrom } from './link.ts';
@@ -12,6 +20,7 @@ import { TEXTS, View } from './view.ts';
 /** Milliseconds between two changes of the page's address: browsers refuse too many. */
 const LINK_PAUSE = 250;
 const DRAG_THRESHOLD = 4;
+const NEWLINE = 0x0a;
 
 const LEGEND = [
   ...([
@@ -33,7 +42,11 @@ const LEGEND = [
 
 /** The bytes that an element has as base64. */
 function packed(id: string): Uint8Array<ArrayBuffer> {
-  const text = atob(byId(id).textContent.trim());
+  return bytesFrom(byId(id).textContent.trim());
+}
+
+function bytesFrom(base64: string): Uint8Array<ArrayBuffer> {
+  const text = atob(base64);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   return bytes;
@@ -46,12 +59,56 @@ async function* unpacked(bytes: Uint8Array<ArrayBuffer>): AsyncGenerator<Uint8Ar
 
 async function start(): Promise<void> {
   await loadCore(packed('core'));
+  if (byId('trace').textContent === 'live') return follow();
   const { header, batches } = await openTrace(unpacked(packed('trace')));
   const timeline = new Timeline(header);
   for await (const batch of batches) timeline.append(batch);
-  const page = new Page(timeline);
+  new Page(timeline).begin();
+  performance.mark('membacking-ready');
+}
+
+/** Shows a running map, whose server sends its state and then a trace that goes on. */
+async function follow(): Promise<void> {
+  const { body } = await fetch('live');
+  const { line, rest } = await firstLine(body!.getReader());
+  const { memory, ...json } = JSON.parse(line) as StateJson & { memory: string };
+  const state = stateFromJson(json, await whole(unpacked(bytesFrom(memory))));
+  const { header, batches } = await openTrace(rest);
+  const page = new Page(new Timeline(header, state));
   page.begin();
   performance.mark('membacking-ready');
+  for await (const batch of batches) page.grow(batch);
+  page.say('the monitor has ended: this is the last that was heard of it');
+}
+
+/** The first line of a stream, and what comes after it. */
+async function firstLine(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+): Promise<{ line: string; rest: AsyncGenerator<Uint8Array> }> {
+  const decoder = new TextDecoder();
+  let line = '';
+  for (let next = await reader.read(); !next.done; next = await reader.read()) {
+    const end = next.value.indexOf(NEWLINE);
+    line += decoder.decode(end < 0 ? next.value : next.value.subarray(0, end), { stream: true });
+    if (end >= 0) return { line, rest: chunks(reader, next.value.subarray(end + 1)) };
+  }
+  throw new Error('the monitor said nothing');
+}
+
+/** Chunks of a stream, which may break off: what it has sent is all that there is. */
+async function* chunks(reader: ReadableStreamDefaultReader<Uint8Array>, first: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield first;
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
+  } catch {
+    return;
+  }
+}
+
+async function whole(parts: AsyncIterable<Uint8Array>): Promise<Uint8Array<ArrayBuffer>> {
+  const all: Uint8Array<ArrayBuffer>[] = [];
+  for await (const part of parts) all.push(part as Uint8Array<ArrayBuffer>);
+  return new Uint8Array(await new Blob(all).arrayBuffer());
 }
 
 class Page {
@@ -65,10 +122,7 @@ class Page {
   }
 
   begin(): void {
-    const { timeline } = this.#view;
-    byId('at', HTMLInputElement).max = String(timeline.length);
-    byId('failure').hidden = timeline.failure === undefined;
-    byId('failure').textContent = timeline.failure ?? '';
+    this.#measure();
     this.#setTheme(matchMedia('(prefers-color-scheme: dark)').matches);
     this.#view.visit(placeFrom(location.hash));
     this.#buttons();
@@ -77,6 +131,23 @@ class Page {
     addEventListener('hashchange', () => this.#view.visit(placeFrom(location.hash)));
     const observer = new ResizeObserver(() => this.#view.resize());
     for (const id of ['pictures', 'line']) observer.observe(byId(id));
+  }
+
+  /** Adds what has happened since. Whoever looks at the last step goes on doing so. */
+  grow(operations: readonly TraceOperation[]): void {
+    const { timeline } = this.#view;
+    const { step, length } = timeline;
+    timeline.append(operations);
+    this.#measure();
+    this.#view.goTo(step === length ? timeline.length : step);
+  }
+
+  /** Says how long the history is, and why it ends early if it does. */
+  #measure(): void {
+    const { length, failure } = this.#view.timeline;
+    byId('at', HTMLInputElement).max = String(length);
+    byId('failure').hidden = failure === undefined;
+    byId('failure').textContent = failure ?? '';
   }
 
   #changed(): void {
@@ -169,7 +240,7 @@ class Page {
     this.#play(false);
     this.#view.goTo(step);
     const { plan } = this.#view.timeline;
-    this.#say(plan === undefined ? '' : DISTURBANCE_TEXTS[plan.disturbance]);
+    this.say(plan === undefined ? '' : DISTURBANCE_TEXTS[plan.disturbance]);
   }
 
   #play(isPlaying: boolean): void {
@@ -205,7 +276,7 @@ class Page {
         ? timeline.findClass(disturbance, direction)
         : timeline.findTouching(gpa, disturbance, direction);
     if (found === undefined) {
-      this.#say(`no such plan ${direction === 1 ? 'after' : 'before'} this step`);
+      this.say(`no such plan ${direction === 1 ? 'after' : 'before'} this step`);
       return;
     }
     this.#goTo(found);
@@ -215,7 +286,7 @@ class Page {
   #explain(): void {
     const gpa = this.#typed();
     if (gpa === 'unreadable') return;
-    this.#say(gpa === undefined ? 'say which GPA is to be explained' : '');
+    this.say(gpa === undefined ? 'say which GPA is to be explained' : '');
     this.#view.select(gpa, true);
   }
 
@@ -225,11 +296,11 @@ class Page {
     if (text.trim() === '') return undefined;
     const gpa = addressFrom(text);
     if (gpa !== undefined) return gpa;
-    this.#say(`"${text}" is no address: write it as c8000`);
+    this.say(`"${text}" is no address: write it as c8000`);
     return 'unreadable';
   }
 
-  #say(text: string): void {
+  say(text: string): void {
     byId('said').textContent = text;
   }
 

@@ -57,10 +57,12 @@ export class Timeline {
   /** Reason why the history ends before what was handed in does. */
   failure: string | undefined;
 
-  constructor({ policy }: TraceHeader) {
+  /** `state`: of a map that has had a life before its first step. */
+  constructor({ policy }: TraceHeader, state?: ReplayState) {
     const onPlan = (plan: TracePlan) => this.#onPlan?.(plan);
     this.#replay = new TraceReplay({ policy, onPlan });
     this.#scout = new TraceReplay({ policy, onPlan });
+    if (state !== undefined) this.#replay.restore(state);
     this.#sparse.push({ step: 0, state: this.#replay.save() });
   }
 
