@@ -1,7 +1,7 @@
 // The package as it is shipped: everything that an option can ask for, and not much else.
 
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -35,4 +35,18 @@ test('where a build of the core is missing, the error says what to do', (t) => {
   const answer = execFileSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' });
   t.regex(answer, /^MembackingError CORE_MISSING core\.debug\.wasm is not there: in a clone, "npm test" builds it;/);
   rmSync(folder, { recursive: true });
+});
+
+test('the addon asks for no newer system than most that Node.js runs on', (t) => {
+  const binary = readFileSync('build/membacking.node', 'latin1');
+  const newest = (library: string) => {
+    const versions = binary.matchAll(new RegExp(`\\0${library}_(\\d+)\\.(\\d+)(?:\\.(\\d+))?(?=\\0)`, 'g'));
+    return Math.max(
+      0,
+      ...[...versions].map(([, ...parts]) => parts.reduce((all, part) => all * 1000 + Number(part ?? 0), 0)),
+    );
+  };
+  const remedy = 'Ask for an older symbol, or give it a stand-in, in shim/host/old_system.h.';
+  t.true(newest('GLIBC') <= 2_028_000, remedy);
+  t.true(newest('GLIBCXX') <= 3_004_022, remedy);
 });

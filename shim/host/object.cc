@@ -38,7 +38,7 @@ bool readDaxSize(dev_t device, uint64_t& size) {
 /// Bytes that can be mapped from `fd`'s start, counting a last page that is only partly there.
 Failure readMappableSize(int fd, uint64_t& size) {
   struct stat facts;
-  if (::fstat(fd, &facts) != 0) return failedCall("fstat");
+  if (readFacts(fd, facts) != 0) return failedCall("fstat");
   if (S_ISREG(facts.st_mode)) {
     size = (static_cast<uint64_t>(facts.st_size) + kPageSize - 1) / kPageSize * kPageSize;
   } else if (S_ISBLK(facts.st_mode)) {

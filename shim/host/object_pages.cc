@@ -76,7 +76,7 @@ Failure MemoryObject::whyMissing(uint64_t offset) const {
   struct stat file;
   struct statvfs system;
   if (!fd.isOpen()) return {ENOMEM, "madvise", "no memory is free"};
-  if (::fstat(fd.get(), &file) != 0) return failedCall("fstat");
+  if (readFacts(fd.get(), file) != 0) return failedCall("fstat");
   if (S_ISREG(file.st_mode) && offset >= static_cast<uint64_t>(file.st_size)) {
     return {ENXIO, "madvise", "its file ends before"};
   }
@@ -148,7 +148,7 @@ Failure MemoryObject::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t
 
 Failure MemoryObject::readAllocated(uint64_t& bytes) const {
   struct stat facts;
-  if (::fstat(fd.get(), &facts) != 0) return failedCall("fstat");
+  if (readFacts(fd.get(), facts) != 0) return failedCall("fstat");
   constexpr uint64_t kBlock = 512;
   bytes = static_cast<uint64_t>(facts.st_blocks) * kBlock;
   return kDone;

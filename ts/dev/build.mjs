@@ -86,7 +86,7 @@ function compileUnit({ name, needs, has }, compiler) {
     key: [compiler, COMPILE],
     run: () => {
       writeFileSync(unit, sources.map((path) => `#include "${path.slice('shim/'.length)}"\n`).join(''));
-      return execute(COMPILER, ...COMPILE, '-c', unit, '-o', object);
+      return execute(COMPILER, ...COMPILE, '-include', 'host/old_system.h', '-c', unit, '-o', object);
     },
   });
 }

@@ -1,0 +1,18 @@
+// Old systems: the addon asks for no newer glibc than Node.js's own binaries do (2.28), wherever it is built. The build
+// includes this file first in every unit.
+//
+// Symbols that newer systems have under several versions are asked for by the oldest; those that are only in newer systems
+// have a stand-in in old_system.cc.
+#pragma once
+
+#include <features.h>
+
+#if defined(__GLIBC__) && defined(__x86_64__)
+#define OLD_SYMBOL(name, version) __asm__(".symver " #name "," #name "@" #version)
+OLD_SYMBOL(pthread_kill, GLIBC_2.2.5);
+OLD_SYMBOL(pthread_once, GLIBC_2.2.5);
+OLD_SYMBOL(pthread_sigmask, GLIBC_2.2.5);
+// std::condition_variable::wait
+OLD_SYMBOL(_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE, GLIBCXX_3.4.11);
+#undef OLD_SYMBOL
+#endif
