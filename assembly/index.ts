@@ -108,7 +108,8 @@ export function depth(): u32 {
 export function planPointer(): usize {
   return plan.planPointer();
 }
-/** Number of the first command from `from` on that is done to `sink` and touches [start, last] of it; -1 if there is none. */
+/** Number of the first command from `from` on that is done to `sink` and touches [start, last] of it; -1 if there is
+ *  none. */
 export function commandTouching(from: u32, sink: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32): i32 {
   return plan.commandTouching(from, sink, join64(startLow, startHigh), join64(lastLow, lastHigh));
 }

@@ -261,7 +261,8 @@ export function planPointer(): usize {
   return currentPlan().at(0);
 }
 
-/** Number of the first of them from `from` on that is done to `sink` and touches [start, last] of it; -1 if there is none. */
+/** Number of the first of them from `from` on that is done to `sink` and touches [start, last] of it; -1 if there is
+ *  none. */
 export function commandTouching(from: u32, sink: u32, start: u64, last: u64): i32 {
   const commands = currentPlan();
   const count = commandCount(commands);

@@ -153,7 +153,7 @@ test(`every map is the same after random changes that end where they began (seed
       attempt(mutate);
     }
     t.is(machine.staleness(moment), undefined, 'on the way');
-    // What goes back early may be refused for what is still to go back; then all of it goes at once.
+    // Rows that go back early may be refused for those that are still to go back; then all of it goes at once.
     const left = random.shuffled([...touched.values()]).filter((row) => !attempt((core) => goBack(core, row)));
     machine.change((core) => {
       for (const row of left) goBack(core, row);

@@ -86,7 +86,7 @@ for (const build of BUILDS) {
           }
         }
       }
-      // What came with the change goes with it.
+      // Sinks that came with the change go with it.
       const sinksBefore = new Set(ready(build, scenario).names.sinks.values());
       const changesWhatWas = model.planLines.some((line) => sinksBefore.has(line.split(/ +/)[1] as string));
       t.true(lost > 0 || commands === 1 || !changesWhatWas);

@@ -367,7 +367,7 @@ for (const [name, { code, options, ram: blocks, message }] of Object.entries(MIS
   test(`${name} is refused with ${code}, and nothing is left behind`, (t) => {
     const before = footprint();
     const builder = new GuestMemoryBuilder({ maxAddress: 4 * GIB - 1, ...options });
-    // What comes before the misfit has to be given back.
+    // RAM that comes before the misfit has to be given back.
     const first: RamOptions[] = code === 'RAM_TOO_LOW' ? [] : [{ ...range(2 * GIB, MIB), name: 'first' }];
     const all = options?.maxAddress === GIB - 1 ? blocks : [...first, ...blocks];
     for (const block of all) builder.addRam(block);

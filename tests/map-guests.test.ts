@@ -306,7 +306,7 @@ guestTest(
           twin.place(root, { offset: 104 * PAGE });
         }),
       () => ram.map({ offset: 61 * PAGE, object: memory, objectOffset: 61 * PAGE, length: PAGE }),
-      // What the bytes are mapped to, again; what the monitor alone may do with them.
+      // Mappings of the bytes as they are; a limit on what the monitor alone may do with them.
       () => ram.map({ offset: 60 * PAGE, object: memory, objectOffset: 60 * PAGE, length: PAGE }),
       () => va.protect({ gpa: 58 * PAGE, length: PAGE, access: 'r' }),
       () => device.unmap(0, 8 * PAGE),

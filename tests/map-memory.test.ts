@@ -423,7 +423,7 @@ class History {
         const kind = (['ram', 'rom', 'device', 'mmio', 'container'] as const)[b % 5]!;
         const made = regions.length;
         regions.push(map.createRegion({ name: `${made}`, kind, size: length * PAGE }));
-        // What stands in a ROM is as read-only as the ROM.
+        // Regions in a ROM are as read-only as the ROM.
         keep((model) => model.region(made, kind, length, { readonly: kind === 'rom' }));
         break;
       }
@@ -450,7 +450,7 @@ class History {
         keep((model) => model.move(id, offset));
         break;
       case 'resize':
-        // What a VA space must show has to fit in it.
+        // Memory that a VA space must show has to fit in it.
         if (id === 0) return;
         region.resize(length * PAGE);
         keep((model) => model.resize(id, length));

@@ -90,7 +90,7 @@ test('tokens are not counted up', (t) => {
   const spaces = Array.from({ length: 64 }, () => addon.Reservation.create(PAGE));
   const tokens = spaces.map(({ token }) => token);
   t.is(new Set(tokens).size, tokens.length);
-  // As many bits, half of them set on average: fewer than 40 of 64 in all of them together would be no chance.
+  // Tokens have half of their bits set on average: fewer than 40 of 64 in all of them together would be no chance.
   const seen = tokens.reduce((bits, token) => bits | token, 0n);
   t.true(seen.toString(2).replaceAll('0', '').length > 60, seen.toString(2));
   for (const token of tokens) {

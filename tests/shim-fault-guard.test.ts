@@ -157,7 +157,7 @@ kvmTest('faults on a thread that runs a vCPU change nothing of it, nor does the 
   (t) => {
     const world = makeFaultyWorld();
     const [{ keyRights }] = statesHere(world);
-    // What the kernel enters a handler with.
+    // Rights that the kernel enters a handler with.
     t.not(keyRights, '55555554');
     world.close();
   },

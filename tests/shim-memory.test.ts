@@ -40,7 +40,7 @@ function memoryTest(title: string, body: (t: ExecutionContext, world: World) => 
     } finally {
       world.close();
     }
-    // What a detached view held goes in a turn of its own.
+    // Memory that a detached view held goes in a turn of its own.
     for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
     t.deepEqual(footprint(), before);
   });
@@ -121,7 +121,7 @@ for (let index = 0; index < length; index++) {
   all.set(new Uint8Array(map), index * 64);
   all.writeBigUInt64LE(BigInt(index * 8192), index * 64 + 8);
 }
-// What takes back may use all that is kept in reserve.
+// Commands that take back may use all that is kept in reserve.
 executor.unwind(all.buffer, 0, length);
 const done = executor.unwind(unpark, 0, 1);
 const { code, syscall } = executor.failure;

@@ -331,7 +331,7 @@ worldTest('random and mutated plans do no harm', (t, world) => {
   const random = randomFrom(seed);
   const below = (limit: number) => random() % limit;
   const others = Array.from({ length: 4 }, () => native().Reservation.create(pages(4)));
-  // Of what is outside only what is ours: the guard page behind the VA space, and other VA spaces.
+  // Mappings outside that are ours: the guard page behind the VA space, and other VA spaces.
   const outside = () => [
     ...mapsOf(world.space.base + world.space.size, BigInt(PAGE)),
     ...others.flatMap(({ base, size }) => mapsOf(base, size + BigInt(PAGE))),

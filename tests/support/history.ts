@@ -473,7 +473,7 @@ export class History {
         const offset = c % size;
         const length = 1 + (d % Math.min(size - offset, 6));
         const { pages, isWritable, pageSize = 1 } = OBJECTS[object] as MemoryFacts;
-        // What is at the same place in its page as in the region can be shown at most places.
+        // Bytes at the same place in their page as in the region can be shown at most places.
         const objectOffset = pageSize === 1 ? (b + c * 3) % (pages - length + 1) : offset + pageSize * (b % 4);
         const where = { offset: offset * PAGE, length: length * PAGE, object, objectOffset: objectOffset * PAGE };
         return { op: 'map', region, ...where, writable: isWritable && d % 5 !== 0 };

@@ -169,7 +169,7 @@ export class SmallWorld {
       }
       this.#holes[i] = after.holes;
       if (before === undefined || isReordered) {
-        // Those behind it are placed again too: it is seen before them as it was.
+        // Regions behind it are placed again too: it is seen before them as it was.
         core.place(id, 0, after.start * PAGE, after.priority);
         isReordered = true;
         continue;

@@ -240,7 +240,7 @@ export class GuestWindows {
     if (buffer === undefined) return undefined;
     const base = chunk * CHUNK;
     const [start, end] = [Math.max(base, Number(first.start)), Math.min(base + CHUNK, Number(last.last) + 1)];
-    // What is a part of the new one is not needed any more.
+    // Windows that the new one contains are not needed any more.
     this.#shut((other) => other.start >= start && other.end <= end && (isWritable || !other.isWritable));
     if (this.#open.length === MOST_WINDOWS) this.#open.shift()!.shut();
     const window = new GuestWindow(start, buffer, start - base, end - start, isWritable);

@@ -30,7 +30,7 @@ export interface HeldLease extends LeaseFacts, Stretch {
   readonly sink: number;
   /** The guest memory that it was taken from. */
   readonly owner: object;
-  /** From its being entered to its end. */
+  /** Whether it is held: from its being entered to its end. */
   isHeld: boolean;
   /** Ends it, whatever its holder is doing. */
   takeBack(): void;
@@ -181,7 +181,7 @@ export class LeaseTable {
       try {
         lease.takeBack();
       } catch {
-        // Its view was given away: there is nothing more to take back.
+        // The lease's view was given away: there is nothing more to take back.
         this.remove(lease);
       }
     }

@@ -1,5 +1,5 @@
-// Leases in one VA space, found by what they touch. Most end before anybody looks for one: they are entered in the tree when
-// somebody does.
+// Leases in one VA space, found by what they touch. Most end before anybody looks for one: they are entered in the tree
+// when somebody does.
 
 import { RangeTree, type Stretch } from '../core/range-tree.ts';
 
@@ -31,7 +31,7 @@ export class SpaceLeases<Lease extends Stretch> {
     if (lease.end > this.#end) this.#end = lease.end;
   }
 
-  /** Precondition: it is there. */
+  /** Takes a lease out. Precondition: it is there. */
   delete(lease: Lease): void {
     if (!this.#fresh.delete(lease)) this.#tree.delete(lease);
     if (this.size > 0) return;

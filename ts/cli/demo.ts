@@ -77,13 +77,18 @@ export const demoCommand: Command = {
     }
 
     await heading('The map now, as a replay of the recording of all this shows it');
-    const again = parseTrace(recording);
-    const replay = new TraceReplay({ policy: again.header.policy });
-    for (const operation of again.operations) replay.apply(operation);
-    await printLines(replay.renderFlatViews().map((line) => `  ${line}`));
+    await printLines(flatViewsOf(recording).map((line) => `  ${line}`));
     return EXIT.done;
   },
 };
+
+/** Text of the flat views at the end of a recording. */
+function flatViewsOf(recording: string): string[] {
+  const { header, operations } = parseTrace(recording);
+  const replay = new TraceReplay({ policy: header.policy });
+  for (const operation of operations) replay.apply(operation);
+  return replay.renderFlatViews();
+}
 
 async function overlay(map: MemoryMap, machine: Machine, partition: KvmPartition | undefined): Promise<void> {
   const { memory } = machine.va;

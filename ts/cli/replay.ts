@@ -63,8 +63,7 @@ export const replayCommand: Command = {
     });
     if (!(plans || stats || hashed)) {
       if (!all) checkViews(file, replay);
-      if (json) await printViewsJson(file, replay);
-      else await printLines(replay.renderFlatViews(Infinity));
+      await (json ? printViewsJson(file, replay) : printLines(replay.renderFlatViews(Infinity)));
       return EXIT.done;
     }
     if (json) {

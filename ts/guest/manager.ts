@@ -66,7 +66,7 @@ export class GuestMemoryManager extends Handle {
     this.deviceMapper = new DeviceMemoryMapper(parts.map, parts.root);
     const { map, space, store, va } = parts;
     this.#levels = new Map(VTLS.map((vtl) => [vtl, new VtlState(vtl, map, space, store, va)]));
-    // What was said of a hole was not said of this RAM.
+    // Protections of the hole that was here are not those of this RAM.
     store.onPlaced = (block) => {
       for (const level of this.#levels.values()) level.forget(block);
     };

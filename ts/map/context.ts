@@ -189,8 +189,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     try {
       return this.#carryThrough(body, look);
     } catch (cause) {
-      // What is expected comes back as a value. This came between two steps, as when the call stack has run out: nobody
-      // knows how far they came. Nothing is called here.
+      // Errors that are expected come back as values. One that is thrown came between two steps, as when the call stack
+      // has run out: nobody knows how far they came. Nothing is called here.
       this.#broken ??= { cause };
       return { hasHappened: false, error: cause };
     }
@@ -248,7 +248,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     if (outcome.hasHappened) this.#keep();
     assert(this.core.isBroken || this.core.open === this.#undo.depth, 'core and map end transactions together');
     const { error } = outcome;
-    // What was looked at has come to nothing, as was asked for.
+    // A plan that was looked at has come to nothing, as was asked for.
     const hasHappened = outcome.hasHappened || (look !== undefined && error === undefined);
     return hasHappened ? { hasHappened, result, error } : failed(error);
   }

@@ -67,7 +67,7 @@ function attempt<Result>(context: Context, kept: Keeping, body: () => Result): L
     });
     return { result };
   } catch (error) {
-    // What another map has leased is not waited for.
+    // Leases of another map are not waited for.
     if (error instanceof LeaseConflict && error.table === context.leases) return error;
     throw error;
   }
@@ -133,7 +133,7 @@ function commonPart(lease: HeldLease, { start, end, left, concerns }: Change): W
   const [from, to] = [Math.max(lease.start, start), Math.min(lease.end, end)];
   if (from >= to || isEnough(lease.mode, left)) return [];
   const page = abi.PAGE_SIZE;
-  // Of execution, nothing is said: whoever may read goes on with it.
+  // Execution stays: whoever may read goes on executing.
   const access = left & abi.ACCESS_READ ? left | abi.ACCESS_EXECUTE : 0;
   return [{ start: Math.floor(from / page) * page, last: Math.ceil(to / page) * page - 1, access, concerns }];
 }

@@ -157,7 +157,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
     try {
       systemError(this.what, take);
     } catch (error) {
-      // Those that it was given before stay its own.
+      // Pages that it was given before stay its own.
       const given = this.#keptPages.map(({ gpa, length }) => ({ start: gpa, end: gpa + length }));
       for (let gpa = pages.gpa; gpa < pages.gpa + pages.length; gpa += PAGE_SIZE) {
         if (!given.some(({ start, end }) => gpa >= start && gpa < end))

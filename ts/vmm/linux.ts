@@ -41,7 +41,7 @@ const HAS_64_BIT_ENTRY = 1;
 const ENTRY_64 = 0x200;
 const UNKNOWN_LOADER = 0xff;
 
-// The rest of the zero page.
+// More fields of the zero page.
 const E820_COUNT = 0x1e8;
 const E820_TABLE = 0x2d0;
 
