@@ -1,7 +1,7 @@
 // The package as it is shipped: everything that an option can ask for, and not much else.
 
-import { execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -49,4 +49,17 @@ test('the addon asks for no newer system than most that Node.js runs on', (t) =>
   const remedy = 'Ask for an older symbol, or give it a stand-in, in shim/host/old_system.h.';
   t.true(newest('GLIBC') <= 2_028_000, remedy);
   t.true(newest('GLIBCXX') <= 3_004_022, remedy);
+});
+
+test('an addon that does not load says why, and what to do', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'package-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  for (const file of readdirSync('build').filter((name) => /\.(js|wasm)$/.test(name))) {
+    cpSync(join('build', file), join(folder, file));
+  }
+  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+  writeFileSync(join(folder, 'membacking.node'), 'no addon');
+  const script = "import('./index.js').then(({ PrivateMemory }) => PrivateMemory.create(4096))";
+  const { stderr } = spawnSync(process.execPath, ['-e', script], { cwd: folder, encoding: 'utf8' });
+  t.regex(stderr, /membacking\.node cannot be loaded: \S.*(invalid ELF header|file too short).*build it from a clone/s);
 });

@@ -262,7 +262,9 @@ function load(): Native {
   try {
     addon = createRequire(import.meta.url)(file);
   } catch (cause) {
-    throw refusal('NATIVE_MISSING', `The addon ${file} cannot be loaded. Build it again with "npm run build".`, cause);
+    const reason = (cause as Error).message;
+    const remedy = 'It was built for another machine or is damaged: build it from a clone with "npm run build".';
+    throw refusal('NATIVE_MISSING', `The addon ${file} cannot be loaded: ${reason}. ${remedy}`, cause);
   }
   if (addon.abiVersion !== ABI_VERSION) {
     throw refusal(
