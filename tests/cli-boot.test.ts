@@ -82,7 +82,7 @@ test('boot says what is wrong with what was typed, or handed in', (t) => {
     [['disk.img'], 2, /named with options/],
     [['--memory', 'much'], 2, /a size such as 64M, not "much"/],
     [['--timeout', '-1'], 2, /timeout/],
-    [['--timeout', 'soon'], 2, /a number of seconds, not "soon"/],
+    [['--timeout', 'soon'], 2, /a number of seconds above 0, such as 60, not "soon"/],
     [['--append', 'x'], 2, /are for a --kernel/],
     [['--kernel', 'a', '--firmware', 'b'], 2, /not both/],
     [['--kernel', 'nowhere'], 1, /nowhere cannot be read/],

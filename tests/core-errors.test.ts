@@ -115,7 +115,7 @@ const CASES: readonly Case[] = [
   ],
   ['PRIVATE_TWICE', 'map ram 0 1000 secret 0'],
   ['READONLY_OBJECT', 'map ram 0 1000 locked 0'],
-  ['NESTING', ({ core }) => Array.from({ length: abi.MAX_NESTING }, () => core.begin())],
+  ['NESTING', (world) => Array.from({ length: abi.MAX_NESTING }, () => world.do('begin'))],
   ['ATTACHMENT_OVERLAP', 'attach vtl1 of vm to memory through va at ff000'],
 ];
 
