@@ -1,0 +1,22 @@
+// The guide's page of error codes, beside the codes that there are.
+
+import { readFileSync } from 'node:fs';
+import test from 'ava';
+
+test('every code has a row that says what to do, and every row a code', (t) => {
+  const types = readFileSync('ts/core/errors.ts', 'utf8').split('export class')[0]!;
+  const codes = new Set([...types.matchAll(/'([A-Z][A-Z_]+)'/g)].map(([, code]) => code!));
+  const rows = readFileSync('ts/guide/errors.md', 'utf8')
+    .split('\n')
+    .filter((line) => /^\| `/.test(line));
+  const told = rows.flatMap((row) => [...row.split('|')[1]!.matchAll(/`([A-Z_]+)`/g)].map(([, code]) => code!));
+  t.deepEqual([...told].sort(), [...codes].sort());
+  for (const row of rows)
+    t.true(
+      row
+        .split('|')
+        .slice(2, 4)
+        .every((cell) => cell.trim() !== ''),
+      row,
+    );
+});
