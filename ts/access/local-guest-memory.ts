@@ -4,7 +4,7 @@ import { inspect } from 'node:util';
 import { type Address, high, low } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { keepInThread } from '../core/handle.ts';
-import type { Reservation, Width } from '../core/native.ts';
+import type { Width } from '../core/native.ts';
 import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
 import { compareExchange, exact, succeeded, wide } from './guest-access.ts';
@@ -69,60 +69,60 @@ export class LocalGuestMemory implements GuestMemory {
   read(gpa: Address, into: Uint8Array): void {
     const bytes = validate.bytes(into, 'into');
     const length = validate.lengthOfBytes(bytes);
-    const at = this.#readable.offsetOf(gpa, length);
+    const at = this.#readableAt(gpa, length);
     if (at >= 0) this.#readable.read(at, bytes, length);
     else this.#readByAddon(exact(gpa, 'read'), bytes);
   }
 
   write(gpa: Address, from: Uint8Array): void {
     const bytes = validate.bytes(from, 'from');
-    const at = this.#writable.offsetOf(gpa, validate.lengthOfBytes(bytes));
+    const at = this.#writableAt(gpa, validate.lengthOfBytes(bytes));
     if (at >= 0) this.#writable.write(at, bytes);
     else this.#writeByAddon(exact(gpa, 'write'), bytes);
   }
 
   readU8(gpa: Address): number {
-    const at = this.#readable.offsetOf(gpa, 1);
+    const at = this.#readableAt(gpa, 1);
     if (at >= 0) return this.#readable.getU8(at);
     return this.#load(gpa, 1);
   }
   readU16(gpa: Address): number {
-    const at = this.#readable.offsetOf(gpa, 2);
+    const at = this.#readableAt(gpa, 2);
     if (at >= 0) return this.#readable.getU16(at);
     return this.#load(gpa, 2);
   }
   readU32(gpa: Address): number {
-    const at = this.#readable.offsetOf(gpa, 4);
+    const at = this.#readableAt(gpa, 4);
     if (at >= 0) return this.#readable.getU32(at);
     return this.#load(gpa, 4);
   }
   readU64(gpa: Address): bigint {
-    const at = this.#readable.offsetOf(gpa, 8);
+    const at = this.#readableAt(gpa, 8);
     if (at >= 0) return this.#readable.getU64(at);
     this.#load(gpa, 8);
     return wide(this.#facts);
   }
   writeU8(gpa: Address, value: number): void {
     const checked = validate.integer(value, 'value', 0, 0xff);
-    const at = this.#writable.offsetOf(gpa, 1);
+    const at = this.#writableAt(gpa, 1);
     if (at >= 0) this.#writable.setU8(at, checked);
     else this.#store(gpa, 1, checked, 0);
   }
   writeU16(gpa: Address, value: number): void {
     const checked = validate.integer(value, 'value', 0, 0xffff);
-    const at = this.#writable.offsetOf(gpa, 2);
+    const at = this.#writableAt(gpa, 2);
     if (at >= 0) this.#writable.setU16(at, checked);
     else this.#store(gpa, 2, checked, 0);
   }
   writeU32(gpa: Address, value: number): void {
     const checked = validate.integer(value, 'value', 0, 0xffffffff);
-    const at = this.#writable.offsetOf(gpa, 4);
+    const at = this.#writableAt(gpa, 4);
     if (at >= 0) this.#writable.setU32(at, checked);
     else this.#store(gpa, 4, checked, 0);
   }
   writeU64(gpa: Address, value: number | bigint): void {
     const checked = validate.address(value, 'value');
-    const at = this.#writable.offsetOf(gpa, 8);
+    const at = this.#writableAt(gpa, 8);
     if (at >= 0) this.#writable.setU64(at, BigInt(checked));
     else this.#store(gpa, 8, low(checked), high(checked));
   }
@@ -149,36 +149,45 @@ export class LocalGuestMemory implements GuestMemory {
 
   #load(gpa: Address, width: Width): number {
     const at = exact(gpa, 'read');
-    return this.#succeeded(this.#forRead(at).load(at, width), 'read');
+    return this.#succeeded(this.#openSpace().reservation.load(at, width), 'read');
   }
 
   #store(gpa: Address, width: Width, lowHalf: number, highHalf: number): void {
     const at = exact(gpa, 'write');
-    this.#succeeded(this.#forWrite(at).store(at, width, lowHalf, highHalf), 'write');
+    this.#succeeded(this.#openSpace().reservation.store(at, width, lowHalf, highHalf), 'write');
   }
 
   #readByAddon(gpa: number, into: Uint8Array): void {
-    this.#succeeded(this.#forRead(gpa).read(gpa, into), 'read');
+    this.#succeeded(this.#openSpace().reservation.read(gpa, into), 'read');
   }
 
   #writeByAddon(gpa: number, from: Uint8Array): void {
-    this.#succeeded(this.#forWrite(gpa).write(gpa, from), 'write');
+    this.#succeeded(this.#openSpace().reservation.write(gpa, from), 'write');
   }
 
   #succeeded(result: number, what: string): number {
     return succeeded(result, what, this.#facts, this.#space?.whyGone);
   }
 
-  /** Reservation to read from past the window; opens a window there for the next time, if one can be. */
-  #forRead(gpa: number): Reservation {
-    const { reservation, windows } = this.#openSpace();
-    this.#readable = windows.find(gpa, false) ?? this.#readable;
-    return reservation;
+  /** Offset of bytes in the window that is read from, which from now on is the one that shows them; -1 where none
+   *  does. */
+  #readableAt(gpa: Address, length: number): number {
+    const at = this.#readable.offsetOf(gpa, length);
+    if (at >= 0 || !this.#isAddress(gpa)) return at;
+    this.#readable = this.#space!.windows.find(gpa, false) ?? this.#readable;
+    return this.#readable.offsetOf(gpa, length);
   }
 
-  #forWrite(gpa: number): Reservation {
-    const { reservation, windows } = this.#openSpace();
-    this.#writable = windows.find(gpa, true) ?? this.#writable;
-    return reservation;
+  /** Offset of bytes in the window that is written to, likewise. */
+  #writableAt(gpa: Address, length: number): number {
+    const at = this.#writable.offsetOf(gpa, length);
+    if (at >= 0 || !this.#isAddress(gpa)) return at;
+    this.#writable = this.#space!.windows.find(gpa, true) ?? this.#writable;
+    return this.#writable.offsetOf(gpa, length);
+  }
+
+  /** Whether a window may show an address. */
+  #isAddress(gpa: Address): gpa is number {
+    return this.#space !== undefined && Number.isSafeInteger(gpa) && (gpa as number) >= 0;
   }
 }
