@@ -1,6 +1,9 @@
 // `membacking boot`: options, disks, exit codes.
 
-import { readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { membacking, withFiles } from './support/cli.ts';
@@ -61,6 +64,61 @@ kvmTest('boot ends with 1 for a guest that fails or cannot go on, and with 124 w
   });
 });
 
+/** Firmware that sends ">", and then back what it receives, until Ctrl-D. */
+const echo = Buffer.alloc(0x10000);
+echo.set([0xe9, 0x07, 0xff], 0xfff0); // jmp fefa
+echo.set([0xba, 0xf8, 0x03, 0xb0, 0x3e, 0xee], 0xfefa); // mov dx, 3f8; mov al, '>'; out dx, al
+echo.set([0xba, 0xfd, 0x03, 0xec], 0xff00); // mov dx, 3fd; in al, dx
+echo.set([0xa8, 0x01, 0x74, 0xf8], 0xff04); // test al, 1; jz ff00
+echo.set([0xba, 0xf8, 0x03, 0xec], 0xff08); // mov dx, 3f8; in al, dx
+echo.set([0x3c, 0x04, 0x74, 0x03], 0xff0c); // cmp al, 4; je ff13
+echo.set([0xee, 0xeb, 0xed], 0xff10); //       out dx, al; jmp ff00
+echo.set([0xb0, 0x00, 0xe6, 0xf4], 0xff13); // mov al, 0; out f4, al
+echo.set([0xf4, 0xeb, 0xfd], 0xff17); //       hlt; jmp to it
+
+kvmTest(
+  'boot gives the guest its standard input, and with --quiet prints what the guest sends and nothing else',
+  (t) => {
+    withFiles({ echo }, (cwd) => {
+      const input = `\x01x ${'more than a port holds, '.repeat(100)}é`;
+      const { code, out, err } = membacking(['boot', '--firmware', 'echo', '--quiet'], { cwd, input: `${input}\x04` });
+      t.deepEqual({ code, out, err }, { code: 0, out: `>${input}`, err: '' });
+    });
+  },
+);
+
+kvmTest("on a terminal each key is the guest's, Ctrl-A X leaves, and the terminal is as before", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'echo'), echo);
+  const boot = `${process.execPath} build/cli.js boot --firmware ${join(folder, 'echo')} --quiet`;
+  const terminal = spawn('script', ['-qec', `stty -g; ${boot}; echo " code $?"; stty -g`, '/dev/null']);
+  let seen = '';
+  // Each line is typed when the guest has sent what is before it.
+  const typed: [after: string, keys: string][] = [
+    ['>', 'a\x03b\x01\x01c\x01dx'],
+    ['cx', '\x01x'],
+  ];
+  terminal.stdout.on('data', (bytes) => {
+    seen += bytes;
+    if (typed[0] !== undefined && seen.endsWith(typed[0][0])) terminal.stdin.write(typed.shift()![1]);
+  });
+  await once(terminal, 'close');
+  const [before, middle, after] = seen.trim().split(/\r?\n/);
+  t.is(middle, '>a\x03b\x01cx code 0');
+  t.is(after, before);
+});
+
+kvmTest('a guest that resets itself ends with --no-reboot, and with 1', (t) => {
+  const firmware = Buffer.alloc(0x10000);
+  firmware.set([0xb0, 0xfe, 0xe6, 0x64], 0xfff0); // mov al, fe; out 64, al
+  withFiles({ firmware }, (cwd) => {
+    const { code, err } = membacking(['boot', '--firmware', 'firmware', '--no-reboot', '--quiet'], { cwd });
+    t.is(code, 1);
+    t.regex(err, /the guest resets itself, which --no-reboot makes its end/);
+  });
+});
+
 kvmTest('boot ends at once when something fails while the guest runs, and names it', (t) => {
   const system = `const { writeSync } = fs; fs.writeSync = (...args) => {
     if (!String(args[1]).includes('"op":"move"')) return writeSync(...args);
@@ -81,6 +139,9 @@ test('boot says what is wrong with what was typed, or handed in', (t) => {
   const cases: [string[], number, RegExp][] = [
     [['disk.img'], 2, /named with options/],
     [['--memory', 'much'], 2, /a size such as 64M, not "much"/],
+    [['--cpus', '0'], 2, /a number from 1 to 64, not "0"/],
+    [['--cpus', '65'], 2, /a number from 1 to 64, not "65"/],
+    [['--cpus', 'two'], 2, /a number from 1 to 64, not "two"/],
     [['--timeout', '-1'], 2, /timeout/],
     [['--timeout', 'soon'], 2, /a number of seconds above 0, such as 60, not "soon"/],
     [['--append', 'x'], 2, /are for a --kernel/],

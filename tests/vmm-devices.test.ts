@@ -27,6 +27,8 @@ import {
   SharedMemoryDevice,
   VirtioBlock,
 } from '../ts/vmm/index.ts';
+import { IsaBridge, LINK_LINES } from '../ts/vmm/isa-bridge.ts';
+import { PowerRegisters } from '../ts/vmm/power.ts';
 
 const identity = { vendor: 0x1234, device: 0x5678, classCode: 0x050000 };
 
@@ -76,7 +78,7 @@ test('the guest finds the size of a BAR, and it is decoded only while that is en
     }
   }
   const ports = new PortBus();
-  const bus = new PciBus(ports);
+  const bus = new PciBus(ports, { lines: [10, 10, 11, 11], set() {} });
   const device = bus.add(new Device());
   const config = pci(ports);
   t.is(config.read(0, 4), 0x5678_1234);
@@ -103,7 +105,7 @@ test('a BAR that the guest puts into a huge page of another is decoded nowhere, 
     for (const object of objects) object.close();
   });
   const ports = new PortBus();
-  const bus = new PciBus(ports);
+  const bus = new PciBus(ports, { lines: LINK_LINES, set() {} });
   const [small, large] = objects.map((object) => bus.add(new SharedMemoryDevice(memory.deviceMapper, object)));
   const place = (slot: number, at: number) => {
     pci(ports).write((slot << 11) + 0x10, 4, at);
@@ -134,7 +136,7 @@ test('a port BAR answers where it was put last', (t) => {
     }
   }
   const ports = new PortBus();
-  const bus = new PciBus(ports);
+  const bus = new PciBus(ports, { lines: [10, 10, 11, 11], set() {} });
   bus.add(new Device(ports));
   const config = pci(ports);
   config.write(4, 2, 1);
@@ -201,6 +203,82 @@ test('the serial port is found as firmware finds one, and sends', (t) => {
   t.deepEqual(interrupts, [true, false, true]);
 });
 
+test('what the serial port receives waits until it is read, and says when it has been', async (t) => {
+  const ports = new PortBus();
+  const interrupts: boolean[] = [];
+  const port = new SerialPort(ports, 0x3f8, { send() {}, interrupt: (isRaised) => interrupts.push(isRaised) });
+  const order: string[] = [];
+  await port.receive(new Uint8Array());
+  const taken = port.receive(Buffer.from('ab')).then(() => order.push('ab'));
+  const last = port.receive(Buffer.from('c')).then(() => order.push('c'));
+  t.deepEqual(interrupts, [], 'the guest has not asked for interrupts');
+  ports.write(0x3f9, 1, 3);
+  t.deepEqual(interrupts, [true]);
+  t.is(ports.read(0x3fa, 1), 4, 'what has been received is more urgent than that all is sent');
+  t.is(ports.read(0x3fd, 1), 0x61);
+  t.deepEqual(
+    [0x3f8, 0x3f8].map((at) => ports.read(at, 1)),
+    [...Buffer.from('ab')],
+  );
+  await taken;
+  port.reset();
+  t.is(ports.read(0x3fd, 1), 0x61, 'a reset loses nothing that was sent to the guest');
+  t.deepEqual(interrupts, [true, false]);
+  ports.write(0x3f9, 1, 1);
+  t.is(ports.read(0x3f8, 1), 0x63);
+  await last;
+  t.deepEqual(order, ['ab', 'c']);
+  t.deepEqual(interrupts, [true, false, true, false]);
+  t.is(ports.read(0x3fd, 1), 0x60);
+  t.is(ports.read(0x3f8, 1), 0);
+  ports.write(0x3fa, 1, 1);
+  t.is(ports.read(0x3fa, 1), 0xc1, 'it has a buffer, since the guest asked for one');
+});
+
+test('a link of the PCI bus is raised as long as one of its pins is, and leads where the ISA bridge says', (t) => {
+  class Device extends PciFunction {
+    set(isRaised: boolean) {
+      this.setInterrupt(isRaised);
+    }
+  }
+  const ports = new PortBus();
+  const lines: string[] = [];
+  const bridge = new IsaBridge();
+  const set = (link: number, isRaised: boolean) => lines.push(`${bridge.lineOf(link) ?? 'none'} ${isRaised}`);
+  const bus = new PciBus(ports, { lines: LINK_LINES, set });
+  bus.add(bridge);
+  const [, second, , , , sixth] = Array.from({ length: 6 }, () => bus.add(new Device(identity)));
+  t.is(second!.register(0x3c), 10);
+  second!.set(true);
+  sixth!.set(true);
+  second!.set(false);
+  sixth!.set(false);
+  t.deepEqual(lines.splice(0), ['10 true', '10 true', '10 true', '10 false']);
+  pci(ports).write(0x61, 1, 0x0b);
+  second!.set(true);
+  pci(ports).write(0x61, 1, 0x80);
+  second!.set(false);
+  t.deepEqual(lines, ['11 true', 'none false']);
+});
+
+test('the power registers switch the machine off at the sleep that is none', (t) => {
+  const ports = new PortBus();
+  let offs = 0;
+  const registers = new PowerRegisters(ports, () => offs++);
+  t.is(ports.read(0x604, 2), 1, 'ACPI is on');
+  ports.write(0x602, 2, 0x120);
+  t.is(ports.read(0x602, 2), 0x120);
+  t.is(ports.read(0x600, 4), 0x0120_0000);
+  ports.write(0x604, 2, (5 << 10) | 1);
+  t.is(ports.read(0x604, 2), (5 << 10) | 1);
+  ports.write(0x604, 2, 0x2000 | (1 << 10));
+  t.is(offs, 0, 'other kinds of sleep are none');
+  ports.write(0x604, 2, 0x2000 | (5 << 10));
+  t.is(offs, 1);
+  registers.reset();
+  t.is(ports.read(0x602, 2), 0);
+});
+
 /** Classes of guest memory for a device, by the thread that each is for. */
 const MEMORIES: readonly [where: string, memoryOf: (guest: GuestMemoryManager) => GuestMemory][] = [
   ['the thread of the map', (guest) => guest.guestMemory],
@@ -252,7 +330,7 @@ function diskGuest(
   const memory = memoryOf(guest);
   t.teardown(() => memory instanceof WorkerGuestMemory && memory.close());
   const ports = new PortBus();
-  const device = new VirtioBlock(ports, memory, disk, { interrupt() {}, failed });
+  const device = new VirtioBlock(ports, memory, disk, failed);
   device.write(0x10, 4, 0xc000);
   device.write(0x04, 2, 1);
   ports.write(0xc008, 4, QUEUE / 0x1000);

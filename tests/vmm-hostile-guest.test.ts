@@ -20,7 +20,7 @@ const PLACES = [
 ];
 /** Addresses where 64 bits and the numbers of JavaScript end. */
 const EDGES = [2n ** 53n - 1n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 8n, 2n ** 64n - 1n];
-const DISK = { bar: 0xc000, function: 2 << 11, size: 0x10_0000 };
+const DISK = { bar: 0xc000, function: 3 << 11, size: 0x10_0000 };
 
 /** A guest that writes registers at random: the exits that it would cause. */
 class HostileGuest {

@@ -153,7 +153,8 @@ Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
     lock.lock();
     isRunning_ = false;
     if (isHeld_) changed_.notify_all();
-  } while (error == EINTR && (isHeld_ || isDoubted_) && !mustLeave());
+    // EAGAIN: another vCPU has just started this one.
+  } while (error == EAGAIN || (error == EINTR && (isHeld_ || isDoubted_) && !mustLeave()));
   if (error == EINTR) {
     endedBy_ = KVM_EXIT_INTR;
     if (!onlyFinish) {

@@ -64,6 +64,7 @@ static void enterHost(const char* scratch) {
   check(chroot("/host"), "chroot");
   check(chdir("/"), "chdir");
   mountNew("tmpfs", "/dev/shm");
+  mountNew("devpts", "/dev/pts");
 }
 
 static int runJob(const char* job, const char* scratch) {

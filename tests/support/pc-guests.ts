@@ -96,10 +96,10 @@ export const lookingAround = bootSector([
 
 const COM1 = [0x66, 0xba, 0xf8, 0x03]; // mov dx, 3f8
 
-/** Writes a register of the PCI function 00:01.0. */
+/** Writes a register of the PCI function 00:02.0. */
 function pciWrite(register: number, value: readonly number[]): CodePart[] {
   return [
-    [0xb8, register, 0x08, 0, 0x80], //       mov  eax, 80000800 + register
+    [0xb8, register, 0x10, 0, 0x80], //       mov  eax, 80001000 + register
     [0x66, 0xba, 0xf8, 0x0c], //              mov  dx, cf8
     [0xef], //                                out  dx, eax
     [0xb8, ...value], //                      mov  eax, value

@@ -4,14 +4,17 @@ import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:f
 import { MembackingError, parseTrace, type TraceOutput, TraceReplay } from '../index.ts';
 import { demoSector, FileDisk, type LinuxImage, Monitor, memoryDisk, type Stop } from '../vmm/index.ts';
 import { type Arguments, type Command, EXIT, UsageError } from './command.ts';
-import { complain, print, printLines, styled } from './output.ts';
+import { Console } from './console.ts';
+import { LineOutput, RawOutput } from './guest-output.ts';
+import { complain, printLines, styled } from './output.ts';
 import { ReplayStatistics } from './statistics.ts';
 
 const HELP = `usage: membacking boot [--disk FILE] [--firmware FILE] [OPTION...]
        membacking boot --kernel FILE [--initrd FILE] [--append TEXT] [OPTION...]
 
 Starts a small PC on KVM, and prints what its firmware logs and what it sends to its serial port, until the guest
-ends by writing a byte to port f4.
+switches itself off (or writes a byte to port f4). Standard input is what the serial port receives; on a terminal, each
+key as it is pressed, and Ctrl-A X leaves.
 
   --disk FILE      the disk to boot from, as raw bytes; the guest may write to it. Without it, the guest boots from a
                    sector that prints the firmware's memory map
@@ -19,24 +22,25 @@ ends by writing a byte to port f4.
   --kernel FILE    a Linux kernel (bzImage) to start without firmware
   --initrd FILE    its initial RAM disk
   --append TEXT    its command line, such as "earlyprintk=serial console=ttyS0"
+  --cpus N         processors, 1 to 64; without it, 1
   --memory SIZE    RAM, in MiB, or with K, M or G behind the number; without it, 64M, or 512M for a kernel
   --trace FILE     write the whole history of the memory map there, for "membacking replay"
   --map            print the memory map before and after
   --timeout S      stop after S seconds
+  --no-reboot      end when the guest resets itself
+  --quiet          print the bytes that the guest sends, and nothing else
   --help           print this
 
-Exit codes: 0 the guest is done and well, 1 it could not be started, crashed, or said that it failed, 2 the usage is
-wrong, 124 the time was up.
+Exit codes: 0 the guest is done and well, or Ctrl-A X, 1 it could not be started, crashed, said that it failed, or reset
+itself with --no-reboot, 2 the usage is wrong, 124 the time was up.
 
 Examples:
   membacking boot --map
   membacking boot --disk disk.img --trace boot.jsonl --timeout 60
-  membacking boot --kernel vmlinuz --initrd initrd.img --append "earlyprintk=serial console=ttyS0"
+  membacking boot --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --cpus 2 --quiet
 `;
 
 const TIME_UP = 124;
-/** Milliseconds without a word after which it is said that the guest still runs. */
-const SILENT_MS = 10_000;
 const FIRMWARE = ['/usr/share/seabios/bios-256k.bin', '/usr/share/qemu/bios-256k.bin', '/usr/share/seabios/bios.bin'];
 const MIB = 0x10_0000;
 const UNITS: Readonly<Record<string, number>> = { K: 1024, '': MIB, M: MIB, G: 1024 * MIB };
@@ -49,48 +53,61 @@ export const bootCommand: Command = {
     kernel: { type: 'string' },
     initrd: { type: 'string' },
     append: { type: 'string' },
+    cpus: { type: 'string' },
     memory: { type: 'string' },
     trace: { type: 'string' },
     map: { type: 'boolean' },
     timeout: { type: 'string' },
+    'no-reboot': { type: 'boolean' },
+    quiet: { type: 'boolean' },
   },
   async run({ options, operands }) {
     if (operands.length > 0) throw new UsageError('the files are named with options');
     const timeout = seconds(options.timeout);
     const memory = bytes(options.memory);
+    const cpus = processors(options.cpus);
     const start = startOf(options);
     const image = typeof options.disk === 'string' ? disk(options.disk) : undefined;
     const history = new History(options.trace);
-    const started = performance.now();
-    const silence = new Silence(started);
-    const firmwareLog = new LineLog('bios', started, silence);
-    const serial = new LineLog('com1', started, silence);
+    const output = options.quiet ? new RawOutput() : new LineOutput();
     let monitor: Monitor | undefined;
     let timer: NodeJS.Timeout | undefined;
+    let input: Console | undefined;
+    let hasLeft = false;
     try {
       monitor = new Monitor({
         memory: memory ?? ('linux' in start ? 512 * MIB : 64 * MIB),
+        cpus,
         start,
         disk: image ?? memoryDisk(demoSector()),
-        onLog: (byte) => firmwareLog.add(byte),
-        onSerial: (byte) => serial.add(byte),
+        endsAtReset: options['no-reboot'] === true,
+        onLog: (byte) => output.log(byte),
+        onSerial: (byte) => output.serial(byte),
         onDiskError: (error) => complain('note', `${options.disk}: ${(error as Error).message}; the guest was told`),
         record: history,
       });
+      const stop = () => monitor!.stop();
       if (options.map) await printMap('The memory map as the guest starts', history);
-      if (timeout !== undefined) timer = setTimeout(() => monitor!.stop(), timeout * 1000);
-      history.stopOnFailure(() => monitor!.stop());
-      silence.watch(monitor);
-      const stop = await monitor.run();
-      firmwareLog.flush();
-      serial.flush();
+      if (timeout !== undefined) timer = setTimeout(stop, timeout * 1000);
+      history.stopOnFailure(stop);
+      input = new Console({
+        type: (bytes) => monitor!.type(bytes),
+        leave: () => {
+          hasLeft = true;
+          stop();
+        },
+      });
+      output.watch(monitor);
+      const end = await monitor.run();
+      await output.flush();
       if (history.failure !== undefined) throw history.failure;
       if (options.map) await printMap('The memory map as the guest ends', history);
-      await printLines(summary(monitor, history, performance.now() - started));
-      return exitCode(stop);
+      if (!options.quiet) await printLines(summary(monitor, history, performance.now() - output.started));
+      return hasLeft ? EXIT.done : exitCode(end);
     } finally {
       clearTimeout(timer);
-      silence.end();
+      input?.close();
+      output.end();
       monitor?.close();
       image?.close();
       history.close();
@@ -140,6 +157,12 @@ function bytes(size: Options[string]): number | undefined {
   const [, digits, unit] = /^(\d{1,9})([KMG]?)$/.exec(String(size)) ?? [];
   if (digits === undefined) throw new UsageError(`--memory must be a size such as 64M, not "${size}"`);
   return Number(digits) * UNITS[unit!]!;
+}
+
+function processors(count: Options[string]): number {
+  if (count === undefined) return 1;
+  if (/^\d{1,2}$/.test(String(count)) && Number(count) >= 1 && Number(count) <= 64) return Number(count);
+  throw new UsageError(`--cpus must be a number from 1 to 64, not "${count}"`);
 }
 
 function seconds(time: Options[string]): number | undefined {
@@ -195,61 +218,6 @@ class History implements TraceOutput {
   }
 }
 
-/** Says from time to time that a guest of which nothing is heard still runs. */
-class Silence {
-  readonly #started: number;
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(started: number) {
-    this.#started = started;
-  }
-
-  watch({ counts }: Monitor): void {
-    this.#timer = setInterval(() => {
-      const seconds = Math.round((performance.now() - this.#started) / 1000);
-      complain('note', `${seconds} s, ${counts.portExits + counts.mmioExits} exits: the guest runs, and says nothing`);
-    }, SILENT_MS);
-  }
-
-  /** Something was heard. */
-  broken(): void {
-    this.#timer?.refresh();
-  }
-
-  end(): void {
-    clearInterval(this.#timer);
-  }
-}
-
-/** Lines of what a guest sends, with the time; what a terminal would obey is left out. */
-class LineLog {
-  readonly #name: string;
-  readonly #started: number;
-  readonly #silence: Silence;
-  #line = '';
-
-  constructor(name: string, started: number, silence: Silence) {
-    this.#name = name;
-    this.#started = started;
-    this.#silence = silence;
-  }
-
-  add(byte: number): void {
-    if (byte !== 0x0a) this.#line += String.fromCharCode(byte);
-    if (byte === 0x0a || this.#line.length === 1000) this.flush();
-  }
-
-  flush(): void {
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-    const text = this.#line.replace(/\x1b(\[[\d;?]*[A-Za-z]|[^[])/g, '').replace(/[^\x20-\x7e]/g, '');
-    this.#line = '';
-    if (text === '') return;
-    this.#silence.broken();
-    const time = ((performance.now() - this.#started) / 1000).toFixed(3).padStart(8);
-    void print(`${styled('dim', `${time} ${this.#name} |`)} ${text}\n`);
-  }
-}
-
 async function printMap(title: string, history: History): Promise<void> {
   await printLines(['', styled('bold', title), ...history.replay().renderFlatViews(), '']);
 }
@@ -265,11 +233,19 @@ function summary({ counts }: Monitor, history: History, milliseconds: number): s
 }
 
 function exitCode(stop: Stop): number {
-  if (stop.kind === 'exit' && stop.status === 0) return EXIT.done;
-  if (stop.kind === 'stopped') {
-    complain('note', 'the time was up');
-    return TIME_UP;
+  switch (stop.kind) {
+    case 'exit':
+      if (stop.status === 0) return EXIT.done;
+      complain('error', `the guest says that it failed: ${stop.status}`);
+      return EXIT.wrongInput;
+    case 'stopped':
+      complain('note', 'the time was up');
+      return TIME_UP;
+    case 'reset':
+      complain('error', 'the guest resets itself, which --no-reboot makes its end');
+      return EXIT.wrongInput;
+    case 'crashed':
+      complain('error', stop.message);
+      return EXIT.wrongInput;
   }
-  complain('error', stop.kind === 'exit' ? `the guest says that it failed: ${stop.status}` : stop.message);
-  return EXIT.wrongInput;
 }

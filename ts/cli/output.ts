@@ -13,7 +13,7 @@ let isChecked = false;
 
 /** Waits where the reader is slower than this. Throws the system's error, EPIPE among them; EBADF where a shell has
  *  closed standard output. */
-export async function print(text: string): Promise<void> {
+export async function print(text: string | Uint8Array): Promise<void> {
   if (!isChecked && isOutputClosed()) {
     throw Object.assign(new Error('standard output is closed'), { code: 'EBADF', syscall: 'write' });
   }

@@ -19,11 +19,12 @@ export class Cmos {
   readonly #bytes = new Uint8Array(128);
   #index = 0;
 
-  constructor(ports: PortBus, { low, high }: RamSizes) {
+  constructor(ports: PortBus, { low, high }: RamSizes, cpus: number) {
     this.#store(0x15, 640, 2);
     for (const at of [0x17, 0x30]) this.#store(at, Math.min(low - MIB, 63 * MIB) / KIB, 2);
     this.#store(0x34, Math.max(low - 16 * MIB, 0) / (64 * KIB), 2);
     this.#store(0x5b, high / (64 * KIB), 3);
+    this.#store(0x5f, cpus - 1, 1);
     this.#store(0x3d, 0x02, 1); // boots from the first hard disk
     ports.claim(0x70, 2, {
       widest: 1,

@@ -20,14 +20,14 @@ export class FwCfg {
   #at = 0;
 
   /** `lowRam`: bytes of RAM below 4 GiB. File names have at most 55 characters. */
-  constructor(ports: PortBus, lowRam: number, files: Readonly<Record<string, Uint8Array>>) {
+  constructor(ports: PortBus, lowRam: number, cpus: number, files: Readonly<Record<string, Uint8Array>>) {
     const entries = Object.entries(files);
     this.#items = new Map([
       [SIGNATURE, Buffer.from('QEMU')],
       [INTERFACES, number(1, 4)],
       [RAM_SIZE, number(lowRam, 8)],
-      [CPU_COUNT, number(1, 2)],
-      [MAX_CPUS, number(1, 2)],
+      [CPU_COUNT, number(cpus, 2)],
+      [MAX_CPUS, number(cpus, 2)],
       [DIRECTORY, directory(entries)],
       ...entries.map(([, content], i) => [FIRST_FILE + i, content] as const),
     ]);

@@ -69,6 +69,15 @@ export class HostBridge extends PciFunction {
     this.#isSmramOpen = isOpen;
   }
 
+  /** Sets all PAM registers, as firmware does. */
+  setLegacyArea(visibility: RamVisibility): void {
+    const bits = VISIBILITIES.lastIndexOf(visibility);
+    for (const { register, shift } of SEGMENTS) {
+      this.setRegister(register, (this.register(register) & ~(3 << shift)) | (bits << shift));
+    }
+    this.changed();
+  }
+
   /** Whether a write at this address is to RAM that reads do not see: then the exit has to do it. */
   isWriteOnly(gpa: number): boolean {
     const segment = SEGMENTS.find((each) => gpa >= each.gpa && gpa < each.gpa + each.length);

@@ -14,8 +14,8 @@ export {
 export { HostBridge, SEGMENTS } from './host-bridge.ts';
 export type { LinuxImage } from './linux.ts';
 export { Monitor, type MonitorOptions, type Stop } from './monitor.ts';
-export { type Bar, PciBus, PciFunction, type PciIdentity, portBar } from './pci.ts';
+export { type Bar, PciBus, PciFunction, type PciIdentity, type PciInterrupts, portBar } from './pci.ts';
 export { PortBus, type PortClaim, type PortDevice } from './ports.ts';
 export { SerialPort, type SerialWires } from './serial.ts';
 export { SharedMemoryDevice } from './shared-memory-device.ts';
-export { type DiskImage, type DiskWires, FileDisk, memoryDisk, SECTOR, VirtioBlock } from './virtio-block.ts';
+export { type DiskImage, FileDisk, memoryDisk, SECTOR, VirtioBlock } from './virtio-block.ts';

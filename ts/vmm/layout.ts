@@ -12,9 +12,13 @@ export const FOUR_GIB = 0x1_0000_0000;
 /** Above it, PCI memory begins. */
 export const LOW_RAM_LIMIT = 0xc000_0000;
 export const VGA_WINDOW: GpaRange = { gpa: 0xa0000, length: 0x20000 };
+/** GPA of firmware's tables. */
+export const FIRMWARE_TABLES = 0xf0000;
 /** The interrupt controllers, and pages that KVM keeps for itself: devices do not show there. */
 export const RESERVED: GpaRange = { gpa: 0xfec0_0000, length: 0x013c_0000 };
-/** Three pages of them. */
+/** Range for BARs. */
+export const PCI_MEMORY: GpaRange = { gpa: LOW_RAM_LIMIT, length: 0xfec0_0000 - LOW_RAM_LIMIT };
+/** Three pages that KVM keeps for itself, among the reserved. */
 export const KVM_PAGES = 0xfeff_d000;
 
 /** Priorities in the root; RAM's is 255, a BAR's 0. */

@@ -42,19 +42,28 @@ const ENTRY_64 = 0x200;
 const UNKNOWN_LOADER = 0xff;
 
 // More fields of the zero page.
+const ACPI_ROOT = 0x070;
 const E820_COUNT = 0x1e8;
 const E820_TABLE = 0x2d0;
 
 const PRESENT_WRITABLE = 0x3n;
 const LARGE = 0x80n;
 
-/** Puts everything into guest memory and makes the vCPU begin there. `ram`: what the kernel is told of, in order of
- *  GPA. Throws INVALID_ARGUMENT for a kernel that cannot be started so. */
+/** Facts of the machine that the kernel is told. */
+interface LinuxMachine {
+  /** Ranges of RAM, in order of GPA. */
+  readonly ram: readonly { gpa: number; length: number }[];
+  /** GPA of ACPI's root pointer. */
+  readonly acpiRoot: number;
+}
+
+/** Puts everything into guest memory and makes the vCPU begin there. Throws INVALID_ARGUMENT for a kernel that cannot
+ *  be started so. */
 export function startLinux(
   memory: GuestMemory,
   vcpu: Vcpu,
   { kernel, initrd, commandLine = '' }: LinuxImage,
-  ram: readonly { gpa: number; length: number }[],
+  { ram, acpiRoot }: LinuxMachine,
 ): void {
   const image = Buffer.from(kernel.buffer, kernel.byteOffset, kernel.byteLength);
   const code = codeOf(image);
@@ -67,6 +76,7 @@ export function startLinux(
   const table = e820(ram);
   const zeroPage = Buffer.alloc(0x1000);
   image.copy(zeroPage, SETUP_SECTORS, SETUP_SECTORS, MAGIC + image[HEADER_END]!);
+  zeroPage.writeUInt32LE(acpiRoot, ACPI_ROOT);
   zeroPage.writeUInt8(UNKNOWN_LOADER, LOADER_TYPE);
   zeroPage.writeUInt32LE(COMMAND_LINE_AT, COMMAND_LINE_POINTER);
   if (initrd !== undefined) {
@@ -94,7 +104,10 @@ function codeOf(image: Buffer): Buffer {
   }
   const start = (image[SETUP_SECTORS]! || 4) * 512 + 512;
   const end = start + image.readUInt32LE(CODE_SIZE) * 16;
-  if (end > image.length) throw invalid(`this kernel is cut off: it should have ${end} bytes, and has ${image.length}`);
+  // The size is rounded up, and not every kernel is filled up to it.
+  if (end - 15 > image.length) {
+    throw invalid(`this kernel is cut off: it should have ${end} bytes, and has ${image.length}`);
+  }
   if (end - start <= ENTRY_64) throw invalid(`this kernel has no code: its header says ${end - start} bytes`);
   return image.subarray(start, end);
 }

@@ -1,28 +1,29 @@
-// A PC-style monitor: one virtual machine with one vCPU, on which firmware or a Linux kernel starts.
+// A PC-style monitor: one virtual machine, on which firmware or a Linux kernel starts.
 
 import { writeSync } from 'node:fs';
 import {
-  type AttachedPartition,
   type DeviceMemoryMapper,
   type Exit,
   formatHex,
   GuestMemoryBuilder,
   type GuestMemoryManager,
-  KvmPartition,
   type Region,
   SharedMemory,
   type TraceOutput,
   type Vcpu,
 } from '../index.ts';
+import { type Acpi, acpiFiles, acpiOf, placeAcpi } from './acpi.ts';
 import { Cmos } from './cmos.ts';
 import { isFirmware, placeFirmware } from './firmware.ts';
 import { FwCfg, number } from './fw-cfg.ts';
 import { HostBridge } from './host-bridge.ts';
 import { invalid } from './invalid.ts';
+import { IsaBridge, LINK_LINES } from './isa-bridge.ts';
 import {
   e820,
-  KVM_PAGES,
+  FIRMWARE_TABLES,
   MEMORY_LIMITS,
+  PCI_MEMORY,
   PRIORITY,
   RESERVED,
   ramRanges,
@@ -33,6 +34,8 @@ import {
 import { type LinuxImage, startLinux } from './linux.ts';
 import { PciBus } from './pci.ts';
 import { PortBus } from './ports.ts';
+import { PowerRegisters } from './power.ts';
+import { Processors } from './processors.ts';
 import { SerialPort } from './serial.ts';
 import { SharedMemoryDevice } from './shared-memory-device.ts';
 import { claimSystemPorts } from './system-ports.ts';
@@ -41,6 +44,8 @@ import { type DiskImage, VirtioBlock } from './virtio-block.ts';
 export interface MonitorOptions {
   /** Bytes of RAM: whole MiB, from 4 MiB to 512 GiB. Default 64 MiB. */
   readonly memory?: number;
+  /** Processors, from 1 to 64. Default 1. */
+  readonly cpus?: number;
   /** First program of the machine: firmware (up to 256 KiB), or a kernel. */
   readonly start: { readonly firmware: Uint8Array } | { readonly linux: LinuxImage };
   readonly disk?: DiskImage;
@@ -52,21 +57,26 @@ export interface MonitorOptions {
   readonly onSerial?: (byte: number) => void;
   /** The disk could not be read or written: told once. The guest gets to know of each time. */
   readonly onDiskError?: (error: unknown) => void;
+  /** Whether a reset ends the run. Default false: the machine begins anew. */
+  readonly endsAtReset?: boolean;
   /** Takes a trace of the memory map's whole history. */
   readonly record?: TraceOutput;
 }
 
 /** Reasons why a run ended. */
 export type Stop =
-  /** The guest is done, and says how it went: 0 is well. */
+  /** The guest is done, and says how it went: 0 is well. Switching the machine off is well. */
   | { readonly kind: 'exit'; readonly status: number }
+  /** The guest wanted to begin anew, and `endsAtReset` says no. */
+  | { readonly kind: 'reset' }
   /** `stop` was called. */
   | { readonly kind: 'stopped' }
-  /** The vCPU cannot go on. */
+  /** A vCPU cannot go on. */
   | { readonly kind: 'crashed'; readonly message: string };
 
 const COM1 = { port: 0x3f8, interrupt: 4 } as const;
 const DEFAULT_MEMORY = 0x400_0000;
+const MOST_CPUS = 64;
 const SHARED_MEMORY = 0x10_0000;
 
 export class Monitor {
@@ -83,17 +93,18 @@ export class Monitor {
   readonly #opened: { close(): void }[] = [];
   readonly #ram: SharedMemory;
   readonly #pci: PciBus;
+  readonly #isaBridge: IsaBridge;
   readonly #serial: SerialPort;
-  #partition: KvmPartition | undefined;
-  #attached: AttachedPartition | undefined;
-  #vcpu: Vcpu | undefined;
-  /** Request of a device or of `stop`, to be met before the vCPU goes on. */
+  readonly #power: PowerRegisters;
+  readonly #acpi: Acpi;
+  #processors: Processors | undefined;
+  /** Request of a device or of `stop`, to be met before the guest goes on. */
   #wanted: 'reset' | Stop | undefined;
 
   /** Makes the machine. Throws MembackingError: INVALID_ARGUMENT for options out of range or a kernel that cannot be
    *  started, SYSTEM where there is no memory or no KVM. */
   constructor(options: MonitorOptions) {
-    const { memory: bytes = DEFAULT_MEMORY, start, disk, files = {} } = checked(options);
+    const { memory: bytes = DEFAULT_MEMORY, cpus = 1, start, disk, files = {} } = checked(options);
     this.#options = options;
     try {
       this.#ram = this.#keep(SharedMemory.create(bytes, { name: 'guest RAM' }));
@@ -108,13 +119,19 @@ export class Monitor {
       const reserved = map.createRegion({ name: 'interrupt controllers', kind: 'mmio', size: RESERVED.length });
       reserved.place(root, { offset: RESERVED.gpa, priority: PRIORITY.reserved });
       const window = this.#placeVgaWindow(deviceMapper);
-      this.#addFirmwareDevices(bytes, files);
+      this.#acpi = acpiOf({ cpus, pciMemory: PCI_MEMORY, serial: COM1 });
+      this.#addFirmwareDevices(bytes, cpus, files);
+      this.#power = new PowerRegisters(this.ports, () => this.#want({ kind: 'exit', status: 0 }));
       this.#serial = new SerialPort(this.ports, COM1.port, {
         send: (byte) => options.onSerial?.(byte),
-        interrupt: (isRaised) => this.#partition?.setIrqLine(COM1.interrupt, isRaised),
+        interrupt: (isRaised) => this.#setLine(COM1.interrupt, isRaised),
       });
-      this.#pci = new PciBus(this.ports);
+      this.#pci = new PciBus(this.ports, {
+        lines: LINK_LINES,
+        set: (link, isRaised) => this.#setLine(this.#isaBridge.lineOf(link), isRaised),
+      });
       this.hostBridge = this.#pci.add(new HostBridge(ramVisibility, window));
+      this.#isaBridge = this.#pci.add(new IsaBridge());
       this.sharedMemory = this.#keep(SharedMemory.create(SHARED_MEMORY, { name: 'shared memory' }));
       this.sharedMemoryDevice = this.#pci.add(new SharedMemoryDevice(deviceMapper, this.sharedMemory));
       if (disk !== undefined) this.#addDisk(disk);
@@ -135,28 +152,26 @@ export class Monitor {
   }
 
   /** Adds the ports that tell firmware about the machine, and by which it ends. `bytes`: of RAM. */
-  #addFirmwareDevices(bytes: number, files: Readonly<Record<string, Uint8Array>>): void {
+  #addFirmwareDevices(bytes: number, cpus: number, files: Readonly<Record<string, Uint8Array>>): void {
     claimSystemPorts(this.ports, {
       log: (byte) => this.#options.onLog?.(byte),
-      reset: () => this.#want('reset'),
+      reset: () => this.#want(this.#options.endsAtReset ? { kind: 'reset' } : 'reset'),
       exit: (status) => this.#want({ kind: 'exit', status }),
     });
     const sizes = splitRam(bytes);
-    new Cmos(this.ports, sizes);
-    new FwCfg(this.ports, sizes.low, {
+    new Cmos(this.ports, sizes, cpus);
+    new FwCfg(this.ports, sizes.low, cpus, {
       'etc/e820': e820(ramRanges(bytes)),
       'etc/sercon-port': number(COM1.port, 2),
       'etc/show-boot-menu': number(0, 1),
+      ...acpiFiles(this.#acpi),
       ...files,
     });
   }
 
   #addDisk(disk: DiskImage): void {
-    const wires = {
-      interrupt: (line: number, isRaised: boolean) => this.#partition?.setIrqLine(line, isRaised),
-      failed: (error: unknown) => this.#options.onDiskError?.(error),
-    };
-    this.#pci.add(new VirtioBlock(this.ports, this.memory.guestMemory, disk, wires));
+    const failed = (error: unknown) => this.#options.onDiskError?.(error);
+    this.#pci.add(new VirtioBlock(this.ports, this.memory.guestMemory, disk, failed));
   }
 
   #keep<Opened extends { close(): void }>(opened: Opened): Opened {
@@ -172,21 +187,23 @@ export class Monitor {
       this.#wanted = undefined;
       if (wanted === 'reset') this.reset();
       else if (wanted !== undefined) return wanted;
-      const crashed = this.handle(await this.#vcpu!.runAsync());
-      if (crashed !== undefined) return { kind: 'crashed', message: `${crashed}, at ${this.#instruction()}` };
+      const answer = (exit: Exit, vcpu: Vcpu) => {
+        const crash = this.handle(exit);
+        if (crash !== undefined) this.#want({ kind: 'crashed', message: `${crash}, at ${instructionOf(vcpu)}` });
+      };
+      await this.#processors!.run(answer, () => this.#wanted !== undefined);
     }
   }
 
-  /** The linear address of the instruction that the vCPU is at. */
-  #instruction(): string {
-    const { registers, specialRegisters } = this.#vcpu!;
-    return formatHex(specialRegisters.cs.base + registers.rip);
+  /** Gives the guest bytes at its first serial port. Fulfilled when it has taken them all. */
+  type(bytes: Uint8Array): Promise<void> {
+    return this.#serial.receive(bytes);
   }
 
   /** Ends the run. */
   stop(): void {
     this.#want({ kind: 'stopped' });
-    this.#vcpu?.kick();
+    this.#processors?.kick();
   }
 
   /** Does what a guest's exit asks for. Returns why the vCPU cannot go on, where it cannot. */
@@ -214,6 +231,10 @@ export class Monitor {
     }
   }
 
+  #setLine(line: number | undefined, isRaised: boolean): void {
+    if (line !== undefined) this.#processors?.partition.setIrqLine(line, isRaised);
+  }
+
   /** Answers an access where no device is: reads give ones, writes go to write-only RAM, or nowhere. */
   #accessMemory(gpa: number, isWrite: boolean, data: Uint8Array): void {
     if (!isWrite) data.fill(0xff);
@@ -231,26 +252,30 @@ export class Monitor {
     this.#powerOff();
     this.#pci.reset();
     this.#serial.reset();
+    this.#power.reset();
     this.#powerOn();
   }
 
-  /** A new partition: what KVM holds of a machine (vCPU, interrupt controllers, timer) begins as hardware does. */
+  /** New processors, with a new partition: what KVM holds of a machine begins as hardware does. */
   #powerOn(): void {
-    this.#partition = KvmPartition.open({ name: 'machine' });
-    this.#partition.setTssAddress(KVM_PAGES);
-    this.#partition.createIrqchip();
-    this.#partition.createPit();
-    this.#attached = this.memory.attachPartition(this.#partition);
-    this.#vcpu = this.#partition.createVcpu(0);
-    const { start } = this.#options;
-    if ('linux' in start) startLinux(this.memory.guestMemory, this.#vcpu, start.linux, visibleRam(this.memory.space));
+    const { cpus = 1, start } = this.#options;
+    this.#processors = new Processors(this.memory, cpus);
+    if ('linux' in start) this.#startLinux(this.#processors.vcpus[0]!, start.linux);
+  }
+
+  /** Does what firmware would: its tables lie below 1 MiB, in RAM that cannot be written any more. All RAM from c0000
+   *  on is readable, because kernels search it. */
+  #startLinux(vcpu: Vcpu, image: LinuxImage): void {
+    const { guestMemory, space } = this.memory;
+    this.hostBridge.setLegacyArea('read-write');
+    const acpiRoot = placeAcpi(guestMemory, FIRMWARE_TABLES, this.#acpi);
+    this.hostBridge.setLegacyArea('read-only');
+    startLinux(guestMemory, vcpu, image, { ram: visibleRam(space), acpiRoot });
   }
 
   #powerOff(): void {
-    this.#vcpu?.close();
-    this.#attached?.close();
-    this.#partition?.close();
-    this.#vcpu = this.#attached = this.#partition = undefined;
+    this.#processors?.close();
+    this.#processors = undefined;
   }
 
   /** Gives everything back. Not during a run. */
@@ -260,12 +285,18 @@ export class Monitor {
   }
 }
 
+/** The linear address of the instruction that a vCPU is at. */
+function instructionOf({ registers, specialRegisters }: Vcpu): string {
+  return formatHex(specialRegisters.cs.base + registers.rip);
+}
+
 function checked(options: MonitorOptions): MonitorOptions {
-  const { memory = DEFAULT_MEMORY, start } = options ?? {};
+  const { memory = DEFAULT_MEMORY, cpus = 1, start } = options ?? {};
   const { least, most } = MEMORY_LIMITS;
   if (typeof memory !== 'number' || !(memory >= least && memory <= most && memory % 0x10_0000 === 0)) {
     throw invalid(`memory must be whole MiB, from ${least / 0x10_0000} MiB to ${most / 0x4000_0000} GiB, as a number`);
   }
+  if (!Number.isInteger(cpus) || cpus < 1 || cpus > MOST_CPUS) throw invalid(`cpus must be from 1 to ${MOST_CPUS}`);
   const { firmware, linux }: { firmware?: unknown; linux?: Partial<LinuxImage> } = start ?? {};
   if (linux !== undefined ? !(linux?.kernel instanceof Uint8Array) : !(firmware instanceof Uint8Array)) {
     throw invalid('start must be { firmware } or { linux: { kernel } }, as Uint8Array: what the machine starts with');

@@ -28,6 +28,8 @@ const MEMORY_ENABLED = 0x2;
 const FIRST_BAR = 0x10;
 const INTERRUPT_LINE = 0x3c;
 const INTERRUPT_PIN = 0x3d;
+/** Devices that a bus has room for. */
+export const PCI_SLOTS = 32;
 const IO_SPACE = 0x1;
 const PREFETCHABLE = 0x8;
 
@@ -38,6 +40,7 @@ export class PciFunction {
   readonly #writable = new Uint8Array(256);
   readonly #bars: { readonly bar: Bar; readonly register: number; shownAt: number | undefined }[] = [];
   #initial: Uint8Array = this.#registers;
+  #interrupt = (_isRaised: boolean) => {};
 
   constructor({ vendor, device, classCode, subsystem = 0 }: PciIdentity) {
     this.define(0x00, 2, vendor);
@@ -61,13 +64,19 @@ export class PciFunction {
     this.#bars.push({ bar, register, shownAt: undefined });
   }
 
+  /** Says that the function raises and lowers its first interrupt pin. */
   protected useInterruptPin(): void {
     this.define(INTERRUPT_PIN, 1, 1);
   }
 
-  /** The interrupt line that the firmware gave it; 0 for none. */
-  get interruptLine(): number {
-    return this.#registers[INTERRUPT_LINE]!;
+  /** Puts its interrupt pin on a wire. `line`: where it leads after a reset, for guests that ask the function. */
+  connect(interrupt: (isRaised: boolean) => void, line: number): void {
+    this.#interrupt = interrupt;
+    this.define(INTERRUPT_LINE, 1, line, 0xff);
+  }
+
+  protected setInterrupt(isRaised: boolean): void {
+    this.#interrupt(isRaised);
   }
 
   /** Address at which each BAR is decoded now, by its number; undefined for none. A place that was refused is tried
@@ -132,12 +141,31 @@ export function portBar(ports: PortBus, size: number, device: PortDevice): Bar {
 
 const ENABLED = 0x8000_0000;
 
-/** Bus 0: function 0 of each of 32 devices. */
+/** Links that interrupt pins share. */
+const LINKS = 4;
+
+/** The link of a slot's first pin. */
+export function linkOf(slot: number): number {
+  return (slot + LINKS - 1) % LINKS;
+}
+
+/** Interrupts of the bus: four links, which lead to lines of the interrupt controllers. */
+export interface PciInterrupts {
+  set(link: number, isRaised: boolean): void;
+  /** The line of a link after a reset. */
+  readonly lines: readonly number[];
+}
+
+/** Bus 0: function 0 of each device. */
 export class PciBus {
   readonly #functions: PciFunction[] = [];
+  readonly #interrupts: PciInterrupts;
+  /** Slots that hold their link raised. */
+  readonly #raised = new Set<number>();
   #address = 0;
 
-  constructor(ports: PortBus) {
+  constructor(ports: PortBus, interrupts: PciInterrupts) {
+    this.#interrupts = interrupts;
     ports.claim(0xcf8, 4, {
       widest: 4,
       read: (_, size) => (size === 4 ? this.#address : 0xffff_ffff),
@@ -154,8 +182,20 @@ export class PciBus {
 
   /** Puts a function into the next free slot. */
   add<Added extends PciFunction>(added: Added): Added {
-    this.#functions.push(added);
+    const slot = this.#functions.push(added) - 1;
+    added.connect((isRaised) => this.#setPin(slot, isRaised), this.#interrupts.lines[linkOf(slot)]!);
     return added;
+  }
+
+  /** A link is raised as long as any of its pins is. */
+  #setPin(slot: number, isRaised: boolean): void {
+    const link = linkOf(slot);
+    if (isRaised) this.#raised.add(slot);
+    else this.#raised.delete(slot);
+    this.#interrupts.set(
+      link,
+      [...this.#raised].some((each) => linkOf(each) === link),
+    );
   }
 
   reset(): void {

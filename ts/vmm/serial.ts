@@ -1,4 +1,4 @@
-// A serial port (16550) that only sends.
+// A serial port (16550): what is sent is sent at once, what is received waits until it is read.
 
 import type { PortBus } from './ports.ts';
 
@@ -11,10 +11,15 @@ const LINE_STATUS = 5;
 const MODEM_STATUS = 6;
 const SCRATCH = 7;
 
+const RECEIVED_INTERRUPT = 0x01;
 const SENDS_INTERRUPT = 0x02;
 const DIVISOR_ACCESS = 0x80;
 const NO_INTERRUPT = 0x01;
 const IS_EMPTY = 0x02;
+const HAS_RECEIVED = 0x04;
+const FIFO_ON = 0x01;
+const FIFO_IS_ON = 0xc0;
+const DATA_IS_READY = 0x01;
 const EVERYTHING_SENT = 0x60;
 const CONNECTED = 0xb0;
 
@@ -29,6 +34,10 @@ export class SerialPort {
   readonly #registers = new Uint8Array(8);
   readonly #divisor = new Uint8Array(2);
   #isEmptyPending = false;
+  #isFifoOn = false;
+  #isRaised = false;
+  /** Bytes that the guest has not read yet, and who waits for that: chunks with the next byte's place. */
+  readonly #received: { readonly bytes: Uint8Array; next: number; readonly taken: () => void }[] = [];
 
   /** `first`: 3f8 for COM1. */
   constructor(ports: PortBus, first: number, wires: SerialWires) {
@@ -40,8 +49,31 @@ export class SerialPort {
     });
   }
 
+  /** The guest receives bytes. Fulfilled when it has read them all. */
+  receive(bytes: Uint8Array): Promise<void> {
+    return new Promise((taken) => {
+      if (bytes.length === 0) return taken();
+      this.#received.push({ bytes, next: 0, taken });
+      this.#updateInterrupt();
+    });
+  }
+
+  #takeReceived(): number {
+    const first = this.#received[0];
+    if (first === undefined) return 0;
+    const byte = first.bytes[first.next++]!;
+    if (first.next === first.bytes.length) {
+      this.#received.shift();
+      first.taken();
+    }
+    this.#updateInterrupt();
+    return byte;
+  }
+
+  /** Registers begin anew; bytes that have been received stay. */
   reset(): void {
     this.#registers.fill(0);
+    this.#isFifoOn = false;
     this.#setEmptyPending(false);
   }
 
@@ -53,14 +85,11 @@ export class SerialPort {
     if (register <= INTERRUPT_ENABLE && this.#seesDivisor) return this.#divisor[register]!;
     switch (register) {
       case DATA:
-        return 0;
-      case INTERRUPT_ID: {
-        const id = this.#isEmptyPending ? IS_EMPTY : NO_INTERRUPT;
-        this.#setEmptyPending(false);
-        return id;
-      }
+        return this.#takeReceived();
+      case INTERRUPT_ID:
+        return this.#interruptId() | (this.#isFifoOn ? FIFO_IS_ON : 0);
       case LINE_STATUS:
-        return EVERYTHING_SENT;
+        return EVERYTHING_SENT | (this.#received.length > 0 ? DATA_IS_READY : 0);
       case MODEM_STATUS:
         return CONNECTED;
       default:
@@ -82,6 +111,9 @@ export class SerialPort {
         this.#registers[register] = value & 0x0f;
         this.#setEmptyPending((value & SENDS_INTERRUPT) !== 0);
         break;
+      case INTERRUPT_ID: // when written, FIFO control
+        this.#isFifoOn = (value & FIFO_ON) !== 0;
+        break;
       case LINE_CONTROL:
       case SCRATCH:
         this.#registers[register] = value;
@@ -92,9 +124,27 @@ export class SerialPort {
     }
   }
 
+  get #isReceivedPending(): boolean {
+    return this.#received.length > 0 && (this.#registers[INTERRUPT_ENABLE]! & RECEIVED_INTERRUPT) !== 0;
+  }
+
+  /** The most urgent interrupt. Reading it answers the one for an empty sender. */
+  #interruptId(): number {
+    if (this.#isReceivedPending) return HAS_RECEIVED;
+    const id = this.#isEmptyPending ? IS_EMPTY : NO_INTERRUPT;
+    this.#setEmptyPending(false);
+    return id;
+  }
+
   #setEmptyPending(isPending: boolean): void {
-    if (this.#isEmptyPending === isPending) return;
     this.#isEmptyPending = isPending;
-    this.#wires.interrupt(isPending);
+    this.#updateInterrupt();
+  }
+
+  #updateInterrupt(): void {
+    const isRaised = this.#isEmptyPending || this.#isReceivedPending;
+    if (this.#isRaised === isRaised) return;
+    this.#isRaised = isRaised;
+    this.#wires.interrupt(isRaised);
   }
 }

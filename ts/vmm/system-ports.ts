@@ -11,8 +11,8 @@ interface SystemWires {
   exit(status: number): void;
 }
 
-const RESET_PORT = 0xcf9;
-const RESET_NOW = 0x04;
+export const RESET_PORT = 0xcf9;
+export const RESET_NOW = 0x04;
 const PORT_92 = 0x92;
 const A20_OPEN = 0x02;
 const PORT_92_RESET = 0x01;

@@ -92,16 +92,10 @@ interface Descriptor {
   readonly isWritable: boolean;
 }
 
-export interface DiskWires {
-  interrupt(line: number, isRaised: boolean): void;
-  /** The image could not be read or written. The guest hears of it each time, this once. */
-  failed(error: unknown): void;
-}
-
 export class VirtioBlock extends PciFunction {
   readonly #memory: GuestMemory;
   readonly #disk: DiskImage;
-  readonly #wires: DiskWires;
+  readonly #failed: (error: unknown) => void;
   #hasFailed = false;
   #selected = 0;
   /** GPA of the queue; 0 while there is none. */
@@ -111,11 +105,12 @@ export class VirtioBlock extends PciFunction {
   /** Requests taken from the queue so far, as the guest counts them: modulo 2^16. */
   #taken = 0;
 
-  constructor(ports: PortBus, memory: GuestMemory, disk: DiskImage, wires: DiskWires) {
+  /** `failed` is told, once, that the image could not be read or written. The guest hears of it each time. */
+  constructor(ports: PortBus, memory: GuestMemory, disk: DiskImage, failed: (error: unknown) => void) {
     super({ vendor: 0x1af4, device: 0x1001, classCode: 0x010000, subsystem: 2 });
     this.#memory = memory;
     this.#disk = disk;
-    this.#wires = wires;
+    this.#failed = failed;
     this.useInterruptPin();
     this.addBar(
       0,
@@ -191,7 +186,7 @@ export class VirtioBlock extends PciFunction {
   #setInterruptStatus(status: number): void {
     if (status === this.#interruptStatus) return;
     this.#interruptStatus = status;
-    if (this.interruptLine !== 0) this.#wires.interrupt(this.interruptLine, status !== 0);
+    this.setInterrupt(status !== 0);
   }
 
   // ---- The queue: descriptors, then the ring of requests, then, on a page of its own, the ring of answers ----
@@ -286,7 +281,7 @@ export class VirtioBlock extends PciFunction {
       access();
       return true;
     } catch (error) {
-      if (!this.#hasFailed) this.#wires.failed(error);
+      if (!this.#hasFailed) this.#failed(error);
       this.#hasFailed = true;
       return false;
     }
