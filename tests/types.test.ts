@@ -78,6 +78,11 @@ const MISUSE: Readonly<Record<string, string>> = {
   'an access that does not exist': `manager.setVtlProtection(0, range, 'w');`,
   'a lease without a holder': `manager.guestMemory.lock(range, 'read');`,
   'a partition that cannot add': `manager.attachPartition({ name: 'x', slotLimit: 1, deleteSlot() {} });`,
+  'a partition that adds slots later': `manager.attachPartition({ name: 'x', slotLimit: 1, async addSlot() {}, deleteSlot() {} });`,
+  'a partition that pauses later': `
+    manager.attachPartition({ name: 'x', slotLimit: 1, addSlot() {}, deleteSlot() {}, async pause() {}, resume() {} });`,
+  'a register that is set by itself': `new Map<0, Vcpu>().get(0)!.registers.rip = 0n;`,
+  'a segment that is changed in place': `new Map<0, Vcpu>().get(0)!.specialRegisters.cs.base = 0n;`,
   'a feature list with half an entry': `partition.createVcpu(0, { cpuid: [{ function: 1, eax: 0 }] });`,
   'facts that are changed': `manager.inspect().ram[0]!.name = 'y';`,
 };

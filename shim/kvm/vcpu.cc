@@ -141,7 +141,7 @@ Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
   do {
     if (isHeld_ && vm_->isPausedBy(::pthread_self())) return {EBUSY, "KVM_RUN", "this thread has paused the VM"};
     changed_.wait(lock, [this] { return !isHeld_ || mustLeave() || isDoubted_; });
-    if (vm_->isShutDown()) return {EBADF, "KVM_RUN", "the VM is closed"};
+    if (vm_->isShutDown() && !mustLeave()) return {EBADF, "KVM_RUN", "the VM is closed"};
     error = EINTR;
     if (std::exchange(isDoubted_, false) && isUnwanted && isUnwanted()) break;
     if (isHeld_) continue;

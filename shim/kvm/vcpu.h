@@ -66,6 +66,7 @@ class Vcpu {
 
   /// Claims the vCPU for one thread; false if it is in use. KVM would make every call wait for a run to end.
   bool claim() { return !isClaimed_.exchange(true); }
+  bool isClaimed() const { return isClaimed_; }
   void unclaim() { isClaimed_ = false; }
 
   // Below, the caller holds the claim.

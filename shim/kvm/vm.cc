@@ -93,7 +93,10 @@ void Vm::resume() {
 
 void Vm::shutDown() {
   isShutDown_ = true;
-  forEachVcpu([](Vcpu& vcpu) { vcpu.kick(); });
+  // Whoever has a vCPU now may have begun a run before: it ends as any that is kicked. Later runs are refused.
+  forEachVcpu([](Vcpu& vcpu) {
+    if (vcpu.isClaimed()) vcpu.kick();
+  });
   for (uint32_t slot = 0; slot != slots_.size(); slot++) {
     if (!hasSlot(slot)) continue;
     if (const Failure failure = deleteSlot(slot)) {

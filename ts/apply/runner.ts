@@ -8,6 +8,7 @@ import { assert } from '../core/assert.ts';
 import type { Command, Core, PlanFacts } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { operationName } from '../core/kinds.ts';
+import * as validate from '../core/validate.ts';
 import { enterLoss, Losses, type LossOperation } from './losses.ts';
 
 /** Carries out commands of the core's current plan. */
@@ -30,10 +31,19 @@ export interface Executor {
   shutDown?(sink: number): void;
 }
 
+/** Result of a partition's method: nothing, and no promise either, because plans go on when it returns. */
+// biome-ignore lint/suspicious/noConfusingVoidType: functions that return nothing are meant
+export type AtOnce = void | { readonly then?: never };
+
+/** Refuses a promise that a method of a partition returned. Throws INVALID_ARGUMENT. */
+export function atOnce(method: string, result: unknown): void {
+  validate.noPromise(result, `${method} of a partition returned a promise: it must be done when it returns`);
+}
+
 /** Holds the guest's vCPUs around plans that would let them miss bytes that stay valid. */
 export interface Pausable {
-  pause(): void;
-  resume(): void;
+  pause(): AtOnce;
+  resume(): AtOnce;
 }
 
 /** End of a transaction. */
@@ -327,7 +337,7 @@ class Holding {
   hold(pausables: Iterable<Pausable>): { cause: unknown } | undefined {
     try {
       for (const pausable of pausables) {
-        pausable.pause();
+        atOnce('pause', pausable.pause());
         this.#held.add(pausable);
       }
       return undefined;
@@ -349,7 +359,7 @@ class Holding {
     let failure: { cause: unknown } | undefined;
     for (const pausable of [...this.#held].reverse()) {
       try {
-        pausable.resume();
+        atOnce('resume', pausable.resume());
       } catch (cause) {
         failure ??= { cause };
       }

@@ -443,21 +443,22 @@ const REGISTERS = [
   'rip', 'rflags',
 ] as const;
 
-export type Registers = Record<(typeof REGISTERS)[number], bigint>;
+export type Registers = Readonly<Record<(typeof REGISTERS)[number], bigint>>;
 
 const SEGMENTS = ['cs', 'ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt'] as const;
 const SEGMENT_FLAGS = ['type', 'present', 'dpl', 'db', 's', 'l', 'g', 'avl', 'unusable'] as const;
 const TABLES = ['gdt', 'idt'] as const;
 const CONTROLS = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
 
-export type Segment = { base: bigint; limit: number; selector: number } & Record<
-  (typeof SEGMENT_FLAGS)[number],
-  number
+export type Segment = Readonly<
+  { base: bigint; limit: number; selector: number } & Record<(typeof SEGMENT_FLAGS)[number], number>
 >;
 
-export type SpecialRegisters = Record<(typeof SEGMENTS)[number], Segment> &
-  Record<(typeof TABLES)[number], { base: bigint; limit: number }> &
-  Record<(typeof CONTROLS)[number], bigint>;
+export type SpecialRegisters = Readonly<
+  Record<(typeof SEGMENTS)[number], Segment> &
+    Record<(typeof TABLES)[number], Readonly<{ base: bigint; limit: number }>> &
+    Record<(typeof CONTROLS)[number], bigint>
+>;
 
 const WORD = 8;
 const SEGMENT_SIZE = 24;
@@ -467,10 +468,11 @@ const CONTROLS_AT = TABLES_AT + TABLES.length * TABLE_SIZE;
 const PENDING_INTERRUPTS_SIZE = 32;
 const SPECIAL_SIZE = CONTROLS_AT + CONTROLS.length * WORD + PENDING_INTERRUPTS_SIZE;
 
+/** Frozen, as all that is read here: a change of it would reach no vCPU. */
 export function getRegisters(vcpu: Vcpu): Registers {
   const values = new BigUint64Array(REGISTERS.length);
   vcpu.readRegisters(bytesOf(values));
-  return Object.fromEntries(REGISTERS.map((name, index) => [name, values[index]])) as Registers;
+  return frozen(REGISTERS.map((name, index) => [name, values[index]!])) as Registers;
 }
 
 /** Changes those that are given. */
@@ -481,23 +483,27 @@ export function setRegisters(vcpu: Vcpu, changes: Partial<Registers>): void {
 
 export function getSpecialRegisters(vcpu: Vcpu): SpecialRegisters {
   const view = readSpecial(vcpu);
-  const segment = (at: number): Segment => ({
-    base: view.getBigUint64(at, true),
-    limit: view.getUint32(at + 8, true),
-    selector: view.getUint16(at + 12, true),
-    ...(Object.fromEntries(SEGMENT_FLAGS.map((flag, index) => [flag, view.getUint8(at + 14 + index)])) as Record<
-      (typeof SEGMENT_FLAGS)[number],
-      number
-    >),
-  });
-  return Object.fromEntries([
-    ...SEGMENTS.map((name, index) => [name, segment(index * SEGMENT_SIZE)]),
-    ...TABLES.map((name, index) => {
-      const at = TABLES_AT + index * TABLE_SIZE;
-      return [name, { base: view.getBigUint64(at, true), limit: view.getUint16(at + 8, true) }];
-    }),
-    ...CONTROLS.map((name, index) => [name, view.getBigUint64(CONTROLS_AT + index * WORD, true)]),
+  const segment = (at: number) =>
+    frozen([
+      ['base', view.getBigUint64(at, true)],
+      ['limit', view.getUint32(at + 8, true)],
+      ['selector', view.getUint16(at + 12, true)],
+      ...SEGMENT_FLAGS.map((flag, index) => [flag, view.getUint8(at + 14 + index)] as const),
+    ]);
+  const table = (at: number) =>
+    frozen([
+      ['base', view.getBigUint64(at, true)],
+      ['limit', view.getUint16(at + 8, true)],
+    ]);
+  return frozen([
+    ...SEGMENTS.map((name, index) => [name, segment(index * SEGMENT_SIZE)] as const),
+    ...TABLES.map((name, index) => [name, table(TABLES_AT + index * TABLE_SIZE)] as const),
+    ...CONTROLS.map((name, index) => [name, view.getBigUint64(CONTROLS_AT + index * WORD, true)] as const),
   ]) as SpecialRegisters;
+}
+
+function frozen(fields: readonly (readonly [string, unknown])[]): object {
+  return Object.freeze(Object.fromEntries(fields));
 }
 
 /** Changes those that are given; a segment or table is given whole. */

@@ -142,3 +142,11 @@ export function options<Options extends object>(
   }
   return value;
 }
+
+/** Refuses a promise that a caller's function returned: what it does later comes too late. */
+export function noPromise(result: unknown, message: string): void {
+  if (!(result instanceof Promise)) return;
+  // Nobody else will hear of it when it fails.
+  result.catch(() => {});
+  throw invalid(message);
+}

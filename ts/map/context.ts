@@ -205,7 +205,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     try {
       if (this.overdue.size > 0 && this.#undo.depth === 1) for (const action of this.overdue) action();
       result = body();
-      refusePromise(result);
+      validate.noPromise(result, 'a transaction cannot wait: its function must not be async');
     } catch (error) {
       return this.#abort(error);
     }
@@ -347,12 +347,4 @@ function failed(error: unknown): Ended<never> {
 function broken(cause: unknown): MembackingError {
   const message = 'a change of the memory map was cut short: what there is, is not known any more; close the map';
   return new MembackingError('POISONED', message, { cause });
-}
-
-/** Refuses an async body: what it does later would not be in the transaction. Throws INVALID_ARGUMENT. */
-function refusePromise(result: unknown): void {
-  if (!(result instanceof Promise)) return;
-  // Nobody else will hear of it when it fails.
-  result.catch(() => {});
-  throw new MembackingError('INVALID_ARGUMENT', 'a transaction cannot wait: its function must not be async');
 }

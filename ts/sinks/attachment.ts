@@ -61,6 +61,35 @@ function checkKeptPages(pages: readonly GpaStretch[]): void {
  *  that was dropped is not collected before it. */
 const attachedTo = new WeakMap<Partition, Set<Attachment>>();
 
+/** Stand-ins for partitions that cannot be held. */
+const unpausables = new WeakMap<object, Pausable>();
+
+function pausableOf(partition: KvmPartition | Partition): Pausable {
+  if (partition.pause !== undefined) return partition as Pausable;
+  const pausable = unpausables.get(partition) ?? new Unpausable(partition.name);
+  unpausables.set(partition, pausable);
+  return pausable;
+}
+
+/** A partition whose vCPUs run on whatever happens to their memory, which is said once. */
+class Unpausable implements Pausable {
+  readonly #name: string;
+  #hasSaid = false;
+
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  pause(): void {
+    if (this.#hasSaid) return;
+    this.#hasSaid = true;
+    const message = `partition "${this.#name}" has no pause: its guest may miss bytes during a change that takes them away for a moment`;
+    process.emitWarning(message, { type: 'MembackingWarning', code: 'NOT_PAUSED' });
+  }
+
+  resume(): void {}
+}
+
 /** A slot that a partition has now. */
 export interface AttachedSlot {
   readonly slot: number;
@@ -97,8 +126,7 @@ export class Attachment extends Sink {
     this.va = va;
     this.gpaOffset = gpaOffset;
     // One object for all attachments of a partition: it is paused once.
-    const pausable = partition.pause === undefined ? undefined : (partition as Pausable);
-    const attached = { partition, pausable, va: va.id };
+    const attached = { partition, pausable: pausableOf(partition), va: va.id };
     if (partition instanceof KvmPartition) {
       partition.attachments.add(this);
       context.native.setPartition(id, vmOf(partition));

@@ -270,7 +270,7 @@ export class Vcpu extends Handle {
   }
 
   /** Runs the guest on this thread until an exit, and returns its reason (KVM_EXIT). Throws SYSTEM: EBUSY while this
-   *  thread holds the partition paused, EBADF when the partition is closed. */
+   *  thread holds the partition paused, EBADF when the partition was closed before: closing ends a run as `kicked`. */
   run(): number {
     try {
       return this.#vcpu.run();
@@ -307,6 +307,7 @@ export class Vcpu extends Handle {
     this.#vcpu.kick();
   }
 
+  /** Registers as they are now: a frozen copy. */
   get registers(): Registers {
     return systemError(this.what, () => getRegisters(this.#vcpu));
   }
@@ -315,6 +316,7 @@ export class Vcpu extends Handle {
     checkShape(changes, this.registers, 'registers');
     systemError(this.what, () => setRegisters(this.#vcpu, changes));
   }
+  /** Segments, tables and control registers as they are now: a frozen copy. */
   get specialRegisters(): SpecialRegisters {
     return systemError(this.what, () => getSpecialRegisters(this.#vcpu));
   }

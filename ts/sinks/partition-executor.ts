@@ -1,7 +1,7 @@
 // Slot commands as calls of the methods of a monitor's own partition.
 
 import * as abi from '../../assembly/abi.ts';
-import type { Executor } from '../apply/runner.ts';
+import { atOnce, type Executor } from '../apply/runner.ts';
 import type { Core } from '../core/core.ts';
 import { accessName } from '../core/kinds.ts';
 import type { Partition } from './partition.ts';
@@ -22,8 +22,8 @@ export class PartitionExecutor implements Executor {
       const { op, slot, gpa, length, offset, access } = core.command(first + done);
       const facts = { slot, gpa, length, hva: this.#base + BigInt(offset), access: accessName(access) };
       try {
-        if (op === abi.OP_SLOT_ADD) this.#partition.addSlot(facts);
-        else if (op === abi.OP_SLOT_DELETE) this.#partition.deleteSlot(facts);
+        if (op === abi.OP_SLOT_ADD) atOnce('addSlot', this.#partition.addSlot(facts));
+        else if (op === abi.OP_SLOT_DELETE) atOnce('deleteSlot', this.#partition.deleteSlot(facts));
         else throw new Error(`operation ${op} is no partition's`);
       } catch (error) {
         this.failure = error;
@@ -42,7 +42,7 @@ export class PartitionExecutor implements Executor {
 
   shutDown(): void {
     try {
-      this.#partition.shutDown?.();
+      atOnce('shutDown', this.#partition.shutDown?.());
     } catch (error) {
       this.failure = error;
     }

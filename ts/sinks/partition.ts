@@ -1,6 +1,6 @@
 // Partitions: virtual machines as the hypervisor knows them. A monitor may bring its own.
 
-import type { Pausable } from '../apply/runner.ts';
+import type { AtOnce, Pausable } from '../apply/runner.ts';
 import type { Address } from '../core/address.ts';
 import type { Access } from '../core/kinds.ts';
 import type { GpaStretch } from './sink.ts';
@@ -32,15 +32,16 @@ export interface PartitionFacts {
   readonly keptPages?: readonly GpaStretch[];
 }
 
-/** A monitor's own hypervisor. Its methods may throw: the plan is then taken back. They must not change the map.
- *  `pause` and `resume` (both or neither) hold its vCPUs around plans that would let them miss bytes; a `pause` that
- *  throws stops the change, a `resume` that throws is RESUME_FAILED after it. */
+/** A monitor's own hypervisor. Its methods are not async: what they do is done when they return, and a promise fails
+ *  the plan. They may throw: the plan is then taken back. They must not change the map. `pause` and `resume` (both or
+ *  neither) hold its vCPUs around plans that would let them miss bytes; a `pause` that throws stops the change, a
+ *  `resume` that throws is RESUME_FAILED after it. */
 export interface Partition extends PartitionFacts, Partial<Pausable> {
   /** Gives the guest a memory slot. Its number is free, and it overlaps no other. */
-  addSlot(slot: MemorySlot): void;
+  addSlot(slot: MemorySlot): AtOnce;
   /** Takes a memory slot away; the fields say what it was. */
-  deleteSlot(slot: MemorySlot): void;
+  deleteSlot(slot: MemorySlot): AtOnce;
   /** Takes all memory from the guest and stops it for good, because a slot could not be taken away: a guest that keeps
    *  access to memory which is used for something else is worse. It is given no slots any more. */
-  shutDown?(): void;
+  shutDown?(): AtOnce;
 }
