@@ -81,6 +81,6 @@ test.serial('a partition without pause is told of once, when its guest may miss 
   await new Promise(setImmediate);
   close();
   t.deepEqual(warnings, [
-    'NOT_PAUSED: partition "mine" has no pause: its guest may miss bytes during a change that takes them away for a moment',
+    'NO_PAUSE: partition "mine" has no pause: its guest may miss bytes during a change that takes them away for a moment',
   ]);
 });

@@ -84,7 +84,7 @@ class Unpausable implements Pausable {
     if (this.#hasSaid) return;
     this.#hasSaid = true;
     const message = `partition "${this.#name}" has no pause: its guest may miss bytes during a change that takes them away for a moment`;
-    process.emitWarning(message, { type: 'MembackingWarning', code: 'NOT_PAUSED' });
+    process.emitWarning(message, { type: 'MembackingWarning', code: 'NO_PAUSE' });
   }
 
   resume(): void {}
