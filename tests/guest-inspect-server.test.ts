@@ -164,10 +164,10 @@ test.serial('facts as top prints them: at once, and what has happened since the 
   const facts = (plans: number): GuestMemoryFacts & { pid: number } => ({
     ...{ pid: 4711, regions: 12, maxAddress: 0xffffffff, vtl0AliasMap: undefined },
     ram: [
-      { name: 'ram', backing: 'shared', size: 0x800_0000, allocatedBytes: 0x123_4000, pieces: [] },
-      { name: 'more', backing: 'shared', size: 0x4000_0000, allocatedBytes: 0x1000, pieces: [] },
-      { name: 'own\x1b', backing: 'private', size: 0x1000, allocatedBytes: undefined, pieces: [] },
-    ],
+      { name: 'ram', backing: 'shared', size: 0x800_0000, allocatedBytes: 0x123_4000 },
+      { name: 'more', backing: 'shared', size: 0x4000_0000, allocatedBytes: 0x1000 },
+      { name: 'own\x1b', backing: 'private', size: 0x1000, allocatedBytes: undefined },
+    ].map((ram) => ({ ...ram, transparentHugePages: false, pieces: [] })),
     devices: [],
     partitions: [
       { name: 'vm', vtl: 0, slots: 9, isShutDown: false },

@@ -297,8 +297,11 @@ for (const kind of KINDS) {
     if (isOff) {
       const error = t.throws(() => ram.build(), { instanceOf: MemoryBuildError, code: 'HUGE_PAGES_OFF' });
       t.true(error!.message.includes(setting));
-      return;
     }
+    const soft = builder({ backing: { kind }, transparentHugePages: 'if-possible' }).build();
+    t.is(soft.inspect().ram[0]!.transparentHugePages, !isOff);
+    soft.close();
+    if (isOff) return;
     const manager = ram.build();
     manager.guestMemory.write(0, new Uint8Array(4 * MIB).fill(1));
     const { AnonHugePages, ShmemPmdMapped } = smaps(manager);
@@ -322,6 +325,7 @@ test.serial('what means nothing for a backing is refused', (t) => {
     code: 'INVALID_ARGUMENT',
   });
   t.throws(() => builder({ numaNode: -1 }), { code: 'INVALID_ARGUMENT' });
+  t.throws(() => builder({ transparentHugePages: 'soft' as never }), { code: 'INVALID_ARGUMENT' });
   t.throws(() => builder({ backing: { kind: 'file', path: '/dev/null' } }).build(), { instanceOf: MemoryBuildError });
   file.close();
   t.deepEqual(footprint(), before);

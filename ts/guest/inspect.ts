@@ -26,6 +26,8 @@ export interface GuestMemoryFacts {
     readonly size: PlainAddress;
     /** Bytes of memory or disk in use; undefined for private memory. */
     readonly allocatedBytes: PlainAddress | undefined;
+    /** Whether the system was asked for transparent huge pages, and gives them. */
+    readonly transparentHugePages: boolean;
     readonly pieces: readonly {
       readonly gpa: PlainAddress;
       readonly length: PlainAddress;
@@ -91,12 +93,13 @@ export function inspect(
   };
 }
 
-function ramFacts({ name, kind, object, pieces }: RamBlock): GuestMemoryFacts['ram'][number] {
+function ramFacts({ name, kind, object, pieces, transparentHugePages }: RamBlock): GuestMemoryFacts['ram'][number] {
   return {
     name,
     backing: kind,
     size: toPlain(object.size),
     allocatedBytes: plainOrNone(object.allocatedBytes),
+    transparentHugePages,
     pieces: pieces.map((piece) => ({ ...plainRange(piece), visibility: visibilityOf(piece) })),
   };
 }

@@ -26,9 +26,9 @@ const CHUNK = 64 * 2 ** 20;
 /** Calls that run at once: as many as Node.js has threads for, unless it is told otherwise. */
 const AT_ONCE = 4;
 
-/** Tells the system how RAM is to be backed. Throws MemoryBuildError: NUMA_NODE_ABSENT, HUGE_PAGES_OFF,
- *  OPTION_MISFIT. */
-export function advise(object: MemoryObject, spec: RamSpec): void {
+/** Tells the system how RAM is to be backed. Returns whether it gives transparent huge pages. Throws MemoryBuildError:
+ *  NUMA_NODE_ABSENT, HUGE_PAGES_OFF, OPTION_MISFIT. */
+export function advise(object: MemoryObject, spec: RamSpec): boolean {
   const { numaNode, transparentHugePages, noReserve, prefetch } = spec;
   const { name } = object;
   if (noReserve && object.kind === 'private' && readFileSync(OVERCOMMIT, 'utf8').trim() === NEVER) {
@@ -42,17 +42,18 @@ export function advise(object: MemoryObject, spec: RamSpec): void {
       () => addonObjectOf(object).setNumaNode(numaNode),
     );
   }
-  if (!transparentHugePages) return;
+  if (transparentHugePages === false) return false;
   const atTouch = refusing({ EINVAL: 'OPTION_MISFIT' }, `transparent huge pages for RAM "${name}"`, () =>
     addonObjectOf(object).adviseHugePages(),
   );
-  if (atTouch || prefetch) return;
+  if (atTouch || prefetch) return true;
+  if (transparentHugePages === 'if-possible') return false;
   if (object.kind === 'shared' && !object.isLasting) {
     const message = `RAM "${name}" is in a file, which may be given huge pages by a prefetch only: prefetch it, or ask for none`;
     throw new MemoryBuildError('OPTION_MISFIT', message, { name });
   }
   const setting = object.kind === 'private' ? 'enabled' : 'shmem_enabled';
-  const message = `transparent huge pages for RAM "${name}" are switched off: as root, echo advise > /sys/kernel/mm/transparent_hugepage/${setting}; or prefetch it`;
+  const message = `transparent huge pages for RAM "${name}" are switched off: as root, echo advise > /sys/kernel/mm/transparent_hugepage/${setting}; or prefetch it, or ask for "if-possible"`;
   throw new MemoryBuildError('HUGE_PAGES_OFF', message, { name });
 }
 

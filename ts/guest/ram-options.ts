@@ -13,8 +13,9 @@ export interface RamOptions {
   readonly ranges: readonly GpaRange[];
   /** Backing of the RAM. Default: new shared memory. `shared` and `private` are short for `{ kind }`. */
   readonly backing?: RamBacking | 'shared' | 'private';
-  /** Asks the system to back it with huge pages as it sees fit. Default false. */
-  readonly transparentHugePages?: boolean;
+  /** Asks the system to back it with huge pages as it sees fit; `if-possible` takes RAM without them, too, where they
+   *  are switched off, and `inspect()` says what it got. Default false. */
+  readonly transparentHugePages?: boolean | 'if-possible';
   /** The NUMA node of the host that its pages come from. Default: any. */
   readonly numaNode?: number;
   /** Reserves nothing, so that memory may be missing when it is touched: as with all but huge pages. Default false. */
@@ -28,7 +29,7 @@ export interface RamSpec {
   readonly name: string | undefined;
   readonly ranges: readonly GpaRange[];
   readonly backing: RamBacking;
-  readonly transparentHugePages: boolean;
+  readonly transparentHugePages: boolean | 'if-possible';
   readonly numaNode: number | undefined;
   readonly noReserve: boolean;
   readonly prefetch: boolean;
@@ -40,6 +41,10 @@ const OPTIONS = [
 ] as const;
 const SHORT_KINDS = ['shared', 'private'] as const;
 const MAX_NODE = 1023;
+
+function hugePages(wanted: RamOptions['transparentHugePages'] = false): RamSpec['transparentHugePages'] {
+  return wanted === 'if-possible' ? wanted : validate.flag(wanted, 'transparentHugePages');
+}
 
 /** Checks options of RAM. Throws INVALID_ARGUMENT. What does not fit is found when it is built. */
 export function checkedRam(options: RamOptions): RamSpec {
@@ -58,7 +63,7 @@ export function checkedRam(options: RamOptions): RamSpec {
     name: given.name === undefined ? undefined : validate.text(given.name, 'name'),
     ranges,
     backing: full,
-    transparentHugePages: validate.flag(given.transparentHugePages ?? false, 'transparentHugePages'),
+    transparentHugePages: hugePages(given.transparentHugePages),
     numaNode: given.numaNode === undefined ? undefined : validate.integer(given.numaNode, 'numaNode', 0, MAX_NODE),
     noReserve: validate.flag(given.noReserve ?? false, 'noReserve'),
     prefetch: validate.flag(given.prefetch ?? false, 'prefetch'),

@@ -24,6 +24,8 @@ export interface RamBlock {
   /** Ends with the block. */
   readonly object: MemoryObject;
   readonly pieces: readonly RamRegion[];
+  /** Whether the system gives it transparent huge pages. */
+  readonly transparentHugePages: boolean;
 }
 
 /** RAM that was allocated, and is nowhere yet. */
@@ -33,6 +35,7 @@ interface Opened {
   readonly ranges: readonly GpaRange[];
   readonly cut: readonly RamPiece[];
   readonly object: MemoryObject;
+  transparentHugePages: boolean;
 }
 
 export interface RamLimits {
@@ -139,9 +142,10 @@ export class RamStore {
         const cut = cutRam(ranges, this.#limits.x86LegacySupport, this.#limits.maxAddress);
         const wanted = { name, bytes: bytesOf(ranges), pieces: cut, noReserve };
         const object = inBuildErrors(() => openBacking(backing, wanted));
-        opened.push({ spec, name, ranges, cut, object });
+        const ram: Opened = { spec, name, ranges, cut, object, transparentHugePages: false };
+        opened.push(ram);
         checkWholePages(object.granularity, cut);
-        advise(object, spec);
+        ram.transparentHugePages = advise(object, spec);
       }
       return opened;
     } catch (error) {
@@ -172,12 +176,12 @@ export class RamStore {
   }
 
   /** Places RAM, inside a transaction. */
-  #place({ spec, name, ranges, cut, object }: Opened): RamBlock {
+  #place({ spec, name, ranges, cut, object, transparentHugePages }: Opened): RamBlock {
     if (this.#limits.pinMappings) pin(object);
     // Undone last: the map has then let go of it.
     this.#map.context.onUndo(() => object.close());
     const pieces = placeRam(this.#map, this.#root, name, object, cut);
-    const block = { name, kind: spec.backing.kind, ranges, object, pieces };
+    const block = { name, kind: spec.backing.kind, ranges, object, pieces, transparentHugePages };
     this.#enter(block);
     this.#map.context.onUndo(() => this.#leave(block));
     this.onPlaced(block);
