@@ -3,8 +3,8 @@
 #include "host/old_system.h"
 
 #if defined(__GLIBC__) && defined(__x86_64__)
-// Flag of glibc 2.32 and later that shared_ptr reads: 0, as there may be several threads. Hidden, so that no other library
-// gets it.
+// Flag of glibc 2.32 and later that shared_ptr reads: 0, as there may be several threads. Hidden, so that no other
+// library gets it.
 __asm__(
     ".pushsection .rodata\n"
     ".globl __libc_single_threaded\n"
@@ -14,8 +14,8 @@ __asm__(
     "__libc_single_threaded: .byte 0\n"
     ".popsection\n");
 
-// std::__throw_bad_array_new_length of libstdc++ 11 and later: reached only by lengths that no caller of the shim can ask
-// for, so that it ends the process.
+// std::__throw_bad_array_new_length of libstdc++ 11 and later: reached only by lengths that no caller of the shim can
+// ask for, so that it ends the process.
 __asm__(
     ".pushsection .text\n"
     ".globl _ZSt28__throw_bad_array_new_lengthv\n"

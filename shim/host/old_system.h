@@ -1,8 +1,8 @@
 // Old systems: the addon asks for no newer glibc than Node.js's own binaries do (2.28), wherever it is built. The build
 // includes this file first in every unit.
 //
-// Symbols that newer systems have under several versions are asked for by the oldest; those that are only in newer systems
-// have a stand-in in old_system.cc.
+// Symbols that newer systems have under several versions are asked for by the oldest; those that are only in newer
+// systems have a stand-in in old_system.cc.
 #pragma once
 
 #include <features.h>
