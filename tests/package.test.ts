@@ -59,7 +59,7 @@ test('an addon that does not load says why, and what to do', (t) => {
   }
   writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
   writeFileSync(join(folder, 'membacking.node'), 'no addon');
-  const script = "import('./index.js').then(({ PrivateMemory }) => PrivateMemory.create(4096))";
-  const { stderr } = spawnSync(process.execPath, ['-e', script], { cwd: folder, encoding: 'utf8' });
+  const script = `import('${join(folder, 'index.js')}').then(({ PrivateMemory }) => PrivateMemory.create(4096))`;
+  const { stderr } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' });
   t.regex(stderr, /membacking\.node cannot be loaded: \S.*(invalid ELF header|file too short).*build it from a clone/s);
 });
