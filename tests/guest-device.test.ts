@@ -410,7 +410,12 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
     regions: 4,
     maxAddress: GIB - 1,
     vtl0AliasMap: '0x1000000000000000',
-    ram: [{ name: 'ram', backing: 'private', size: MIB, pieces: [{ gpa: 0, length: MIB, visibility: 'read-write' }] }],
+    ram: [
+      {
+        ...{ name: 'ram', backing: 'private', size: MIB, transparentHugePages: false },
+        pieces: [{ gpa: 0, length: MIB, visibility: 'read-write' }],
+      },
+    ],
     devices: [
       { name: 'nowhere', length: PAGE, hidden: false, mappings: [] },
       { name: 'bar', length: MIB, gpa: '0xfffffffffff00000', hidden: true, mappings: [] },

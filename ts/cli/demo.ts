@@ -140,7 +140,14 @@ function openPartition(): { partition?: KvmPartition; missing?: string } {
 }
 
 /** Takes memory slots, and does nothing with them. */
-const STAND_IN: Partition = { name: 'stand-in', slotLimit: 509, addSlot() {}, deleteSlot() {} };
+const STAND_IN: Partition = {
+  name: 'stand-in',
+  slotLimit: 509,
+  addSlot() {},
+  deleteSlot() {},
+  pause() {},
+  resume() {},
+};
 
 function visibleAt(machine: Machine, gpa: number): string {
   const { gpa: start, name, offsetInRegion, readonly } = machine.space.find(gpa)!;
