@@ -64,6 +64,8 @@ export const FLAT_NONVOLATILE = 2;
 export const OBJECT_SHARED = 1;
 /** Exists only as its mapping (anonymous or copy-on-write): moved between its home and one GPA, never copied. */
 export const OBJECT_PRIVATE = 2;
+/** Pages of a driver, which may take them away at any time; else as OBJECT_SHARED. */
+export const OBJECT_DRIVER = 3;
 
 /** Object flag: may be mapped writable. */
 export const OBJECT_WRITABLE = 1;

@@ -192,6 +192,10 @@ export function objectDestroy(id: u32): i32 {
   if (refused != 0) return refused;
   return end(objects.isAlive(id) ? mapping.destroyObject(id) : fail(ERR_BAD_ID, id + 1));
 }
+/** OBJECT_*. */
+export function objectKind(id: u32): i32 {
+  return objects.isAlive(id) ? <i32>objectOf(id).kind : fail(ERR_BAD_ID, id + 1);
+}
 /** 1 while some region maps a page of it, else 0. */
 export function objectIsMapped(id: u32): i32 {
   if (!objects.isAlive(id)) return fail(ERR_BAD_ID, id + 1);

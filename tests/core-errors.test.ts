@@ -53,7 +53,7 @@ const CASES: readonly Case[] = [
   ['BAD_ID', ({ core }) => [core.detach(1), core.detach(1)]],
   ['BAD_KIND', ({ core }) => core.createRegion(0, 4096, 0)],
   ['BAD_KIND', ({ core }) => core.createRegion(abi.KIND_ALIAS, 4096, 0)],
-  ['BAD_KIND', ({ core }) => core.createObject(3, 0, 4096)],
+  ['BAD_KIND', ({ core }) => core.createObject(4, 0, 4096)],
   ['BAD_KIND', ({ core }) => core.createObject(abi.OBJECT_PRIVATE, 0, 8192, 8192)],
   ['BAD_KIND', 'place loose in window'],
   ['BAD_KIND', 'retarget ram to 1000'],

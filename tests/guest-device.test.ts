@@ -1,14 +1,25 @@
 // Device memory: BARs and DAX windows as their devices and buses use them, with real guests.
 
-import { closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import test from 'ava';
 import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
 import { HOLE_POLICIES } from '../ts/guest/device.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
-import { SharedMemory } from '../ts/index.ts';
+import { PrivateMemory, SharedMemory } from '../ts/index.ts';
 import { renderExplanation } from '../ts/text/render.ts';
 import { descriptors, footprint } from './support/footprint.ts';
 import { aim, FAR_WINDOW } from './support/guest.ts';
@@ -505,3 +516,77 @@ vmTest('a window of 8 TiB has the slots that KVM can have', { maxAddress: 16 * T
   t.is(guestMemory.readU32(12 * TIB), 0x5678);
   memory.close();
 });
+
+// ---- Memory that a driver gives ------------------------------------------------------------------
+
+test('what a driver gives is mapped as files are, named, and neither given back nor prefetched', (t) => {
+  const before = footprint();
+  const manager = new GuestMemoryBuilder({ debug: true }).addRam({ ranges: [{ gpa: 0, length: MIB }] }).build();
+  const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'bar');
+  control.mapToGuest(BAR);
+  const zero = openSync('/dev/zero', 'r+');
+  region.map(0, zero, 0, 2 * PAGE, true);
+  const file = manager.deviceMapper.openFile(zero, { writable: true });
+  region.map(2 * PAGE, file, 0, PAGE, true);
+  closeSync(zero);
+  manager.guestMemory.writeU32(BAR, 1);
+  manager.guestMemory.writeU32(BAR + 2 * PAGE, 2);
+  t.deepEqual(seen(manager, BAR, 4), [1, 0, 2, '-']);
+  t.deepEqual(
+    region.mappings().map(({ kind }) => kind),
+    ['driver', 'driver'],
+  );
+  t.deepEqual(manager.inspect().devices[0]!.mappings[0]!.kind, 'driver');
+  t.regex(renderExplanation(manager.space.explain(BAR)).join('\n'), /mapping +driver +file \d+ +writable/);
+  const lease = manager.guestMemory.lock({ gpa: BAR, length: PAGE }, 'write', { holder: 'test' });
+  t.throws(() => lease.view, { code: 'NO_VIEW' }, 'a driver may take it away');
+  lease.release();
+  file.close();
+  manager.close();
+  t.deepEqual(footprint(), before);
+});
+
+test('a descriptor of a driver says how much of it is wanted; what its mmap refuses, the error names', (t) => {
+  const manager = new GuestMemoryBuilder({ debug: true }).addRam({ ranges: [{ gpa: 0, length: MIB }] }).build();
+  const { region } = manager.deviceMapper.newRegion(4 * PAGE, 'bar');
+  const zero = openSync('/dev/zero', 'r+');
+  const memory = SharedMemory.fromFd(zero, { size: PAGE });
+  t.is(memory.kind, 'driver');
+  t.regex(inspect(memory), /driver/);
+  t.throws(() => SharedMemory.fromFd(zero), { message: /size/ });
+  const copy = PrivateMemory.fromFile(zero, { size: PAGE });
+  const nothing = openSync('/dev/null', 'r+');
+  const error = t.throws(() => region.map(0, nothing, 0, PAGE, true), { code: 'SYSTEM' });
+  t.like(error?.cause, { code: 'ENODEV' });
+  t.deepEqual(region.mappings(), []);
+  for (const each of [memory, copy]) each.close();
+  for (const fd of [zero, nothing]) closeSync(fd);
+  manager.close();
+});
+
+vmTest('the run page of a vCPU is memory that a driver gives, of each vCPU its own', {}, (t, manager, guest) => {
+  const vcpus = [1, 2].map((id) => guest.partition.createVcpu(id));
+  const fds = readdirSync('/proc/self/fd').filter((fd) => linkOf(fd).includes('kvm-vcpu'));
+  t.is(fds.length, 3);
+  const { control, region } = manager.deviceMapper.newRegion(3 * PAGE, 'run pages');
+  for (const [i, fd] of fds.entries()) region.map(i * PAGE, Number(fd), 0, PAGE, true);
+  control.mapToGuest(BAR);
+  const unused = 4; // bytes of padding in kvm_run
+  for (const i of fds.keys()) manager.guestMemory.writeU8(BAR + i * PAGE + unused, i);
+  t.deepEqual(
+    [...fds.keys()].map((i) => manager.guestMemory.readU8(BAR + i * PAGE + unused)),
+    [0, 1, 2],
+  );
+  t.is(guest.read(BAR + PAGE + unused), got(1));
+  region.map(0, Number(fds[0]), 64 * PAGE, PAGE, true);
+  t.throws(() => manager.guestMemory.readU8(BAR), { code: 'GUEST_ACCESS', message: /its driver does not give it/ });
+  for (const vcpu of vcpus) vcpu.close();
+});
+
+function linkOf(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return '';
+  }
+}

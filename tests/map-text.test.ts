@@ -81,7 +81,7 @@ test('why a byte is what it is: who is seen, what it hides, the memory, the slot
     hidden.map(({ region }) => region),
     [ram],
   );
-  t.deepEqual(mapping, { object: 'memory', offset: 40 * PAGE, writable: false });
+  t.deepEqual(mapping, { object: 'memory', kind: 'shared', offset: 40 * PAGE, writable: false });
   t.deepEqual(
     slots.map(({ sink, slot }) => [sink, slot]),
     [['vm', machine.attachment.slots().find(({ gpa }) => gpa === 4 * PAGE)?.slot]],

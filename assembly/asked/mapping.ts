@@ -11,7 +11,7 @@ import {
   ERR_UNALIGNED,
   MAPPING_WRITABLE,
   MAX_PAGE_SHIFT,
-  OBJECT_PRIVATE,
+  OBJECT_DRIVER,
   OBJECT_SHARED,
   OBJECT_WRITABLE,
   PAGE_SHIFT,
@@ -39,7 +39,7 @@ export let largestPageMask: u64 = PAGE_SIZE - 1;
 /** Makes an object whose pages are 2^`pageShift` bytes. Larger ones than PAGE_SIZE only a shared object has, which
  *  is then whole pages. Returns its id or a code. */
 export function createObject(kind: u32, flags: u32, size: u64, pageShift: u32): i32 {
-  if (kind != OBJECT_SHARED && kind != OBJECT_PRIVATE) return fail(ERR_BAD_KIND);
+  if (kind < <u32>OBJECT_SHARED || kind > <u32>OBJECT_DRIVER) return fail(ERR_BAD_KIND);
   if (flags & ~OBJECT_WRITABLE) return fail(ERR_BAD_FLAGS);
   if (size == 0 || pageShift < <u32>PAGE_SHIFT || pageShift > <u32>MAX_PAGE_SHIFT) return fail(ERR_BAD_RANGE);
   if (pageShift != PAGE_SHIFT && kind != OBJECT_SHARED) return fail(ERR_BAD_KIND);

@@ -113,6 +113,15 @@ Failure Mapping::shareWhole(int fd, uint64_t size, Mapping& result) {
   return kDone;
 }
 
+Failure Mapping::checkMappable(int fd) {
+  // SAFETY: without MAP_FIXED the kernel picks a free range, of which nobody has access.
+  void* address = ::mmap(nullptr, kPageSize, PROT_NONE, MAP_SHARED, fd, 0);
+  if (address == MAP_FAILED) return errno == ENODEV ? failedCall("mmap") : kDone;
+  // SAFETY: the range that was just made.
+  ::munmap(address, kPageSize);
+  return kDone;
+}
+
 Failure Mapping::mapShared(uint64_t offset, uint64_t length, Use use, int fd, uint64_t fileOffset, bool isReserved) {
   return replace(offset, length, protectionOf(use), MAP_SHARED | (isReserved ? 0 : MAP_NORESERVE), fd, fileOffset);
 }

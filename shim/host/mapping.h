@@ -29,6 +29,8 @@ class Mapping {
   static Failure reserve(uint64_t size, const std::string& name, Mapping& result);
   /// Maps the first `size` bytes of `fd`, shared, readable and writable.
   static Failure shareWhole(int fd, uint64_t size, Mapping& result);
+  /// Whether what `fd` shows can be mapped at all, in some part: ENODEV where it cannot.
+  static Failure checkMappable(int fd);
 
   uint64_t base() const { return base_; }
   uint64_t size() const { return size_; }

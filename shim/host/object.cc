@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <limits>
 #include <utility>
 
 #include "host/invariant.h"
@@ -35,16 +36,21 @@ bool readDaxSize(dev_t device, uint64_t& size) {
   return static_cast<bool>(file >> size);
 }
 
-/// Bytes that can be mapped from `fd`'s start, counting a last page that is only partly there.
-Failure readMappableSize(int fd, uint64_t& size) {
+/// Bytes that can be mapped from `fd`'s start, counting a last page that is only partly there. Of memory that a driver
+/// gives, as many as an offset reaches, where the descriptor says no number.
+Failure readMappableSize(int fd, uint64_t& size, bool& isDriver) {
   struct stat facts;
   if (readFacts(fd, facts) != 0) return failedCall("fstat");
+  const uint64_t said = (static_cast<uint64_t>(facts.st_size) + kPageSize - 1) / kPageSize * kPageSize;
+  isDriver = false;
   if (S_ISREG(facts.st_mode)) {
-    size = (static_cast<uint64_t>(facts.st_size) + kPageSize - 1) / kPageSize * kPageSize;
+    size = said;
   } else if (S_ISBLK(facts.st_mode)) {
     if (::ioctl(fd, BLKGETSIZE64, &size) != 0) return failedCall("ioctl");
   } else if (!S_ISCHR(facts.st_mode) || !readDaxSize(facts.st_rdev, size)) {
-    return {ENODEV, "fstat", "this is no file, block device or DAX device"};
+    isDriver = true;
+    size = said != 0 ? said : std::numeric_limits<int64_t>::max();
+    return Mapping::checkMappable(fd);
   }
   return kDone;
 }
@@ -70,9 +76,14 @@ Failure readFileKind(int fd, MemoryObject& object) {
 /// Makes `object` one of a duplicate of `fd`, if access mode, kind and size will do.
 Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, MemoryObject& object) {
   uint64_t mappable = 0;
+  bool isDriver = false;
   if (const Failure failure = MemoryObject::checkAccess(fd, isWritable)) return failure;
-  if (const Failure failure = readMappableSize(fd, mappable)) return failure;
-  if (const Failure failure = readFileKind(fd, object)) return failure;
+  if (const Failure failure = readMappableSize(fd, mappable, isDriver)) return failure;
+  if (isDriver) {
+    object.fileKind = FileKind::kDriver;
+  } else if (const Failure failure = readFileKind(fd, object)) {
+    return failure;
+  }
   if (size > mappable && !mayGrow) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
   if (size % object.granularity != 0) return {EINVAL, "fstat", "the size is no multiple of the file's page size"};
   object.fd = FileDescriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
@@ -123,7 +134,8 @@ Failure MemoryObject::fromFd(int fd, uint64_t size, bool isWritable, bool mayGro
 
 Failure MemoryObject::checkMappable(int fd) {
   uint64_t size = 0;
-  return readMappableSize(fd, size);
+  bool isDriver = false;
+  return readMappableSize(fd, size, isDriver);
 }
 
 Failure MemoryObject::checkAccess(int fd, bool isWritable) {

@@ -11,8 +11,8 @@
 
 namespace membacking {
 
-/// Origin of a file's pages: no file, tmpfs or a memfd, hugetlbfs, another file system.
-enum class FileKind { kNone, kMemory, kHugePages, kOther };
+/// Origin of a file's pages: no file, tmpfs or a memfd, hugetlbfs, another file system, a driver.
+enum class FileKind { kNone, kMemory, kHugePages, kOther, kDriver };
 
 /// A memory object. Shared: pages of `fd`, at any number of places. Private: pages that exist once, in `home` or at a
 /// GPA.
@@ -45,7 +45,8 @@ struct MemoryObject {
   static Failure memfd(const std::string& name, uint64_t size, uint64_t hugePageSize, bool isReserved,
                        std::shared_ptr<MemoryObject>&);
   /// Makes an object of a duplicate of the caller's descriptor. EACCES, ENODEV, ENXIO: its access mode, kind or size
-  /// will not do. `mayGrow`: `size` may be more than there is; behind the file's end there is nothing until it grows.
+  /// will not do. `mayGrow`: `size` may be more than there is; behind the file's end there is nothing until it grows. A
+  /// driver may still refuse to map a part of it.
   static Failure fromFd(int fd, uint64_t size, bool isWritable, bool mayGrow, bool isReserved,
                         std::shared_ptr<MemoryObject>&);
   /// Whether a descriptor shows something that can be mapped. ENODEV.

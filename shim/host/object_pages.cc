@@ -46,6 +46,7 @@ Failure MemoryObject::showShared(Mapping& place, uint64_t at, uint64_t length, U
 Failure MemoryObject::discard(uint64_t offset, uint64_t length, uint64_t& freed) {
   if (const Failure failure = checkRange(offset, length)) return failure;
   if (!isShared) return discardPages(home, offset, length, freed);
+  if (fileKind == FileKind::kDriver) return {EOPNOTSUPP, "fallocate", "a driver's memory cannot be given back"};
   uint64_t before = 0;
   uint64_t after = 0;
   if (const Failure failure = readAllocated(before)) return failure;
@@ -61,6 +62,7 @@ Failure MemoryObject::discard(uint64_t offset, uint64_t length, uint64_t& freed)
 
 Failure MemoryObject::populate(uint64_t offset, uint64_t length) const {
   if (const Failure failure = checkRange(offset, length)) return failure;
+  if (fileKind == FileKind::kDriver) return {EOPNOTSUPP, "madvise", "a driver's memory is where the driver has it"};
   return withPages(offset, length, [&](const Mapping& mapping, uint64_t start) -> Failure {
     const Failure failure = populatePages(mapping, start, length, isWritable || !isShared);
     if (failure.error == EINVAL && !isShared) {
@@ -81,6 +83,7 @@ Failure MemoryObject::whyMissing(uint64_t offset) const {
     return {ENXIO, "madvise", "its file ends before"};
   }
   if (fileKind == FileKind::kHugePages) return {ENOMEM, "madvise", "no huge page is free"};
+  if (fileKind == FileKind::kDriver) return {EIO, "mmap", "its driver does not give it"};
   // File systems without blocks have no limit.
   if (::fstatvfs(fd.get(), &system) == 0 && system.f_blocks != 0 && system.f_bavail == 0) {
     return {ENOSPC, "madvise", "no space is left on its file system"};
@@ -89,7 +92,7 @@ Failure MemoryObject::whyMissing(uint64_t offset) const {
 }
 
 Failure MemoryObject::setNode(uint32_t wanted) {
-  if (isShared && fileKind == FileKind::kOther) {
+  if (isShared && (fileKind == FileKind::kOther || fileKind == FileKind::kDriver)) {
     return {EOPNOTSUPP, "mbind", "the kernel alone decides where this file's pages are"};
   }
   // A memfd keeps the policy that any mapping of it is given.
@@ -103,6 +106,7 @@ Failure MemoryObject::setNode(uint32_t wanted) {
 Failure MemoryObject::adviseHugePages(bool& atTouch) {
   if (fileKind == FileKind::kHugePages) return {EINVAL, "madvise", "the object is in huge pages already"};
   if (!isShared && fd.isOpen()) return {EINVAL, "madvise", "the kernel copies files page by page"};
+  if (fileKind == FileKind::kDriver) return {EINVAL, "madvise", "a driver decides how large its pages are"};
   const Failure failure = withPages(0, size, [&](const Mapping& mapping, uint64_t start) {
     return membacking::adviseHugePages(mapping, start, size);
   });

@@ -93,7 +93,9 @@ Napi::Value ObjectHandle::privateFile(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ObjectHandle::kind(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), core(info).isShared ? "shared" : "private");
+  const MemoryObject& object = core(info);
+  const char* shared = object.fileKind == FileKind::kDriver ? "driver" : "shared";
+  return Napi::String::New(info.Env(), object.isShared ? shared : "private");
 }
 
 Napi::Value ObjectHandle::size(const Napi::CallbackInfo& info) {

@@ -115,9 +115,15 @@ export interface FileMemoryOptions {
   readonly noReserve?: boolean;
 }
 
-/** A file: memory that any number of places, guests and processes may see. */
+/** A file, or memory that a driver gives (a VFIO device's BAR, a dma-buf): any number of places, guests and processes
+ *  may see it. */
 export class SharedMemory extends MemoryObject {
-  override readonly kind = 'shared';
+  override readonly kind: 'shared' | 'driver';
+
+  private constructor(name: string, addon: AddonObject) {
+    super(name, addon);
+    this.kind = addon.kind === 'driver' ? 'driver' : 'shared';
+  }
 
   /** New memory of `size` bytes, zeroed; its size never changes. Throws SYSTEM (ENOMEM, EMFILE). */
   static create(size: Address, options?: SharedMemoryOptions): SharedMemory {
@@ -138,8 +144,9 @@ export class SharedMemory extends MemoryObject {
     );
   }
 
-  /** A file of the caller's: its descriptor is duplicated, and stays the caller's to close. Throws SYSTEM: EACCES (not
-   *  open for what is asked), ENODEV (no such thing can be mapped), ENXIO (the file is shorter than `size`). */
+  /** A file of the caller's, or memory that a driver gives: the descriptor is duplicated, and stays the caller's to
+   *  close. Throws SYSTEM: EACCES (not open for what is asked), ENODEV (no such thing can be mapped), ENXIO (the file
+   *  is shorter than `size`). */
   static fromFd(fd: number, options?: FileMemoryOptions): SharedMemory {
     const known = ['name', 'size', 'writable', 'mayGrow', 'noReserve'] as const;
     const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);

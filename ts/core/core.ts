@@ -107,7 +107,7 @@ const NAMES = [
   ...(['commandTouching'] as const),
   ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
-  ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'map', 'unmap'] as const),
+  ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'objectKind', 'map', 'unmap'] as const),
   ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect', 'withhold', 'giveBack'] as const),
   ...(['lose', 'shutDown', 'isDown', 'repair', 'readLost', 'partitionKeep', 'isKept'] as const),
   ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections', 'readWithheld'] as const),
@@ -382,6 +382,10 @@ export class Core {
   }
   destroyObject(id: number): void {
     this.#check(this.#wasm.objectDestroy(id));
+  }
+  /** OBJECT_*. */
+  objectKind(id: number): number {
+    return this.#check(this.#wasm.objectKind(id));
   }
   objectIsMapped(id: number): boolean {
     return this.#check(this.#wasm.objectIsMapped(id)) !== 0;

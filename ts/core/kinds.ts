@@ -52,13 +52,24 @@ export function regionFlagsMask({ readonly, nonvolatile, enabled }: RegionFlags)
   );
 }
 
-/** `shared`: a file, seen at any number of places. `private`: exists only as its mapping, at one place at a time. */
-export const OBJECT_KINDS = ['shared', 'private'] as const;
+/** `shared`: a file, seen at any number of places. `private`: exists only as its mapping, at one place at a time.
+ *  `driver`: seen as a file is; a driver gives it, and may take it away. */
+export const OBJECT_KINDS = ['shared', 'private', 'driver'] as const;
 /** Kind of a memory object. */
 export type ObjectKind = (typeof OBJECT_KINDS)[number];
 
+const OBJECT_NUMBERS: Readonly<Record<ObjectKind, number>> = {
+  shared: abi.OBJECT_SHARED,
+  private: abi.OBJECT_PRIVATE,
+  driver: abi.OBJECT_DRIVER,
+};
+
 export function objectKindNumber(kind: ObjectKind): number {
-  return kind === 'private' ? abi.OBJECT_PRIVATE : abi.OBJECT_SHARED;
+  return OBJECT_NUMBERS[kind];
+}
+
+export function objectKindName(kind: number): ObjectKind {
+  return OBJECT_KINDS.find((name) => OBJECT_NUMBERS[name] === kind)!;
 }
 
 /** Kinds of access to memory: any of r, w and x, in this order. */

@@ -10,6 +10,7 @@ import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { ABI_VERSION } from '../../assembly/abi.ts';
 import { artefact } from './artefact.ts';
+import type { ObjectKind } from './kinds.ts';
 
 /** Bytes or an address. The addon takes both; a number has to be a safe integer. */
 type U64 = number | bigint;
@@ -82,7 +83,7 @@ export const FACT_GPA = 2;
 
 /** A mappable object. */
 export interface MemoryObject extends Handle {
-  readonly kind: 'shared' | 'private';
+  readonly kind: ObjectKind;
   readonly size: bigint;
   readonly writable: boolean;
   /** Bytes: mappings begin, end and point to multiples of it. */

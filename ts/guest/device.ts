@@ -42,6 +42,8 @@ export interface DeviceMapping {
   readonly length: number;
   readonly fileOffset: number;
   readonly writable: boolean;
+  /** `driver` for memory that a driver gives; files have none. */
+  readonly kind?: 'driver';
 }
 
 /** Makes device regions of one guest. */
@@ -235,11 +237,12 @@ export class MappedRegion extends Handle {
   mappings(): DeviceMapping[] {
     this.checkOpen();
     const shown = this.region.mappings().filter(({ object }) => this.#files.has(object));
-    return shown.map(({ offset, length, objectOffset, writable }) => ({
+    return shown.map(({ offset, length, object, objectOffset, writable }) => ({
       offset: Number(offset),
       length: Number(length),
       fileOffset: Number(objectOffset),
       writable,
+      ...(object.kind === 'driver' && { kind: object.kind }),
     }));
   }
 

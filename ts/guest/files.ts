@@ -18,6 +18,7 @@ export class FileTable {
   readonly #map: MemoryMap;
   readonly #files = new Map<string, SharedMemory>();
   readonly #keys = new Map<MemoryObject, string>();
+  #opened = 0;
   /** Files that are open as handles, by the object of each. */
   readonly #handles = new Map<MemoryObject, Set<DeviceFile>>();
 
@@ -29,11 +30,14 @@ export class FileTable {
    *  Inside the transaction that maps it. Throws SYSTEM. */
   open(fd: number, end: number, writable: boolean): SharedMemory {
     validate.integer(fd, 'fd', 0, 0x7fffffff);
-    const { dev, ino, size } = systemError(`descriptor ${fd} cannot be mapped`, () => {
+    const facts = systemError(`descriptor ${fd} cannot be mapped`, () => {
       native().MemoryObject.checkAccess(fd, writable);
       return fstatSync(fd, { bigint: true });
     });
-    const keyOf = (isWritable: boolean) => `${dev}:${ino}:${isWritable}`;
+    const { dev, ino, size } = facts;
+    // Descriptors of drivers show different memory under one inode.
+    const own = facts.isFile() || facts.isBlockDevice() ? '' : `:${this.#opened++}`;
+    const keyOf = (isWritable: boolean) => `${dev}:${ino}:${isWritable}${own}`;
     const key = keyOf(writable);
     for (const known of [this.#files.get(keyOf(true)), this.#files.get(key)]) {
       if (known !== undefined && known.size >= end) return known;

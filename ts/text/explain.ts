@@ -3,7 +3,14 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
 import type { Core, Row } from '../core/core.ts';
-import { type Access, accessName, type RegionKind, regionKindName } from '../core/kinds.ts';
+import {
+  type Access,
+  accessName,
+  type ObjectKind,
+  objectKindName,
+  type RegionKind,
+  regionKindName,
+} from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
 
 /** Explanation of one byte of an address space. */
@@ -48,6 +55,7 @@ export interface ExplainedRegion {
 /** Memory that is mapped at a byte. */
 export interface ExplainedMapping {
   readonly object: string;
+  readonly kind: ObjectKind;
   /** Offset of the byte in the object. */
   readonly offset: Address;
   readonly writable: boolean;
@@ -109,6 +117,7 @@ function explainedMapping(core: Core, { id, offset }: Row, names: Names): Explai
   if (mapping === undefined) return undefined;
   return {
     object: names.objects.get(mapping.id)!,
+    kind: objectKindName(core.objectKind(mapping.id)),
     offset: sum(mapping.offset, lastByte(lengthOf(mapping.start, offset))),
     writable: (mapping.flags & abi.MAPPING_WRITABLE) !== 0,
   };

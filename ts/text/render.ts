@@ -213,6 +213,14 @@ export function renderPieces(core: Core, va: number, names: Names): string[] {
   ];
 }
 
+/** Cells of the line that says the memory behind a byte. */
+function mappingCells(mapping: Explanation['mapping']): string[] {
+  if (mapping === undefined) return ['mapping', 'none'];
+  const { object, kind, offset, writable } = mapping;
+  const source = kind === 'driver' ? 'driver' : 'object';
+  return ['mapping', '', source, plus(object, offset), writable ? 'writable' : 'read-only'];
+}
+
 /** Text of why a byte is what it is. */
 export function renderExplanation(explanation: Explanation): string[] {
   const lists = [explanation?.hidden, explanation?.slots, explanation?.keptBy];
@@ -243,9 +251,7 @@ export function renderExplanation(explanation: Explanation): string[] {
           [!region.seen, 'seen nowhere'],
         )}`,
       ]),
-      mapping === undefined
-        ? ['mapping', 'none']
-        : ['mapping', '', 'object', plus(mapping.object, mapping.offset), mapping.writable ? 'writable' : 'read-only'],
+      mappingCells(mapping),
       ...slots.map(({ sink, slot, start, last, access }) => [
         ...['slot', range(start, last), access, `slot ${slot}`, `of "${printable(sink)}"`],
       ]),
