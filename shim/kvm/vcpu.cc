@@ -139,9 +139,11 @@ Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
   int error = 0;
   std::unique_lock lock(mutex_);
   do {
-    if (isHeld_ && vm_->isPausedBy(::pthread_self())) return {EBUSY, "KVM_RUN", "this thread has paused the VM"};
-    changed_.wait(lock, [this] { return !isHeld_ || mustLeave() || isDoubted_; });
     if (vm_->isShutDown() && !mustLeave()) return {EBADF, "KVM_RUN", "the VM is closed"};
+    if (isHeld_ && !vm_->isShutDown() && vm_->isPausedBy(::pthread_self())) {
+      return {EBUSY, "KVM_RUN", "this thread has paused the VM"};
+    }
+    changed_.wait(lock, [this] { return !isHeld_ || mustLeave() || isDoubted_; });
     error = EINTR;
     if (std::exchange(isDoubted_, false) && isUnwanted && isUnwanted()) break;
     if (isHeld_) continue;

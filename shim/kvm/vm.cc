@@ -92,11 +92,14 @@ void Vm::resume() {
 }
 
 void Vm::shutDown() {
-  isShutDown_ = true;
-  // Whoever has a vCPU now may have begun a run before: it ends as any that is kicked. Later runs are refused.
-  forEachVcpu([](Vcpu& vcpu) {
+  const auto endRun = [](Vcpu& vcpu) {
     if (vcpu.isClaimed()) vcpu.kick();
-  });
+  };
+  // Runs that are going on end as those that are kicked; then later ones are refused; then those that came in between
+  // end too.
+  forEachVcpu(endRun);
+  isShutDown_ = true;
+  forEachVcpu(endRun);
   for (uint32_t slot = 0; slot != slots_.size(); slot++) {
     if (!hasSlot(slot)) continue;
     if (const Failure failure = deleteSlot(slot)) {

@@ -226,7 +226,13 @@ export class KvmPartition extends Handle implements PartitionFacts {
   }
 
   protected override release(): void {
-    for (const attachment of [...this.attachments]) attachment.letGo();
+    this.#vm.pause(); // no vCPU sees its memory go; runs end when the VM does
+    try {
+      for (const attachment of [...this.attachments]) attachment.letGo();
+    } catch (error) {
+      this.#vm.resume();
+      throw error;
+    }
     this.#vm.close();
     this.#kvm.close();
   }
