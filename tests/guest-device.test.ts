@@ -1,18 +1,6 @@
 // Device memory: BARs and DAX windows as their devices and buses use them, with real guests.
 
-import {
-  closeSync,
-  fstatSync,
-  ftruncateSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { closeSync, fstatSync, ftruncateSync, openSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
 import { inspect } from 'node:util';
 import test from 'ava';
 import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
@@ -23,6 +11,7 @@ import { PrivateMemory, SharedMemory } from '../ts/index.ts';
 import { renderExplanation } from '../ts/text/render.ts';
 import { descriptors, footprint } from './support/footprint.ts';
 import { aim, FAR_WINDOW } from './support/guest.ts';
+import { namelessFile } from './support/nameless-file.ts';
 import { takenBack } from './support/taken-back.ts';
 import { buildVm, GIB, got, MIB, vmTest, wrote } from './support/vm.ts';
 
@@ -32,9 +21,7 @@ const TIB = 2 ** 40;
 
 /** A file in which each page begins with its number plus `first`. The descriptor is the caller's to close. */
 function pagesFile(pages: number, first: number): number {
-  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
-  const fd = openSync(join(folder, 'file'), 'w+');
-  rmSync(folder, { recursive: true });
+  const fd = namelessFile(0);
   const page = Buffer.alloc(PAGE);
   for (let i = 0; i < pages; i++) {
     page.writeUInt32LE(first + i);

@@ -1,9 +1,7 @@
 // Every command of every plan of the manager's operations fails in turn, on real memory and with a real guest where
 // there is KVM: afterwards nothing has happened, descriptors and mappings of the process included.
 
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { closeSync } from 'node:fs';
 import test from 'ava';
 import { addonObjectOf } from '../ts/asked/object.ts';
 import type { MembackingError } from '../ts/core/errors.ts';
@@ -14,6 +12,7 @@ import { KvmPartition } from '../ts/sinks/kvm.ts';
 import { Failing } from './support/failing.ts';
 import { footprint } from './support/footprint.ts';
 import { kvmMissing } from './support/guest.ts';
+import { namelessFile } from './support/nameless-file.ts';
 import { alignRows } from './support/table.ts';
 import { buildVm, GIB, MIB } from './support/vm.ts';
 
@@ -29,8 +28,8 @@ class World {
   readonly dimm: AddedRam;
   readonly control: DeviceRegionControl;
   readonly region: MappedRegion;
-  readonly file = file();
-  readonly other = file();
+  readonly file = namelessFile(8 * PAGE);
+  readonly other = namelessFile(8 * PAGE);
   readonly partitions = kvmMissing
     ? [new RecordingPartition(), new RecordingPartition()]
     : [KvmPartition.open(), KvmPartition.open()];
@@ -66,14 +65,6 @@ class World {
 test.afterEach.always(() => {
   for (const world of World.open) world.close();
 });
-
-function file(): number {
-  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
-  const fd = openSync(join(folder, 'file'), 'w+');
-  rmSync(folder, { recursive: true });
-  ftruncateSync(fd, 8 * PAGE);
-  return fd;
-}
 
 const OPERATIONS: Readonly<Record<string, (world: World) => unknown>> = {
   'a piece of RAM is hidden': ({ manager }) => manager.ramVisibility.set(PAM, 'unmapped'),

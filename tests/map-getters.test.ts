@@ -1,12 +1,11 @@
 // Accessors of handles, against a model that is told the same: before, inside and after every change, and when all is
 // closed. Every accessor of every handle is asked, so that one that is added needs its line here.
 
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { closeSync } from 'node:fs';
 import test from 'ava';
 import { SharedMemory } from '../ts/asked/object.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
+import { namelessFile } from './support/nameless-file.ts';
 import { buildVm, MIB } from './support/vm.ts';
 
 const PAGE = 0x1000;
@@ -18,7 +17,7 @@ function makeWorld() {
   const manager = buildVm();
   const { map, root, space, va, deviceMapper: mapper } = manager;
   const { region: device, control } = mapper.newRegion(4 * PAGE, 'bar');
-  const fd = file();
+  const fd = namelessFile(8 * PAGE);
   device.map(0, fd, 0, 4 * PAGE, true);
   closeSync(fd);
   const bar = device.region;
@@ -34,14 +33,6 @@ function makeWorld() {
 type World = ReturnType<typeof makeWorld>;
 type Facts = Readonly<Record<string, unknown>>;
 type Model = Readonly<Partial<Record<keyof World, Facts>>>;
-
-function file(): number {
-  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
-  const fd = openSync(join(folder, 'file'), 'w+');
-  rmSync(folder, { recursive: true });
-  ftruncateSync(fd, 8 * PAGE);
-  return fd;
-}
 
 const BEFORE: Model = {
   manager: { closed: false, guestMemory: 'a LocalGuestMemory' },

@@ -2,15 +2,15 @@
 
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, ftruncateSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
 import { artefact } from '../ts/core/artefact.ts';
 import { type MemoryObject, native } from '../ts/core/native.ts';
 import { bytesOf, hugePageTest, namesOf, policiesOf, smapsOf, statusOf } from './support/accounting.ts';
+import { namelessFile } from './support/nameless-file.ts';
 import { PATIENCE } from './support/patience.ts';
 import {
   encode,
@@ -54,9 +54,7 @@ function add(world: World, backing: MemoryObject): MemoryObject {
 
 /** A file without a name, of the given bytes. */
 function makeFile(contents: Uint8Array): number {
-  const path = join(tmpdir(), `membacking-memory-${process.pid}-${Math.random()}`);
-  const fd = openSync(path, 'w+');
-  unlinkSync(path);
+  const fd = namelessFile(0);
   writeSync(fd, contents);
   return fd;
 }
