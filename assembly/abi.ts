@@ -3,7 +3,7 @@
 // Plain constants only: no types, no functions, no strings.
 
 /** Changes whenever anything below changes meaning; core, shim and ts refuse to meet otherwise. */
-export const ABI_VERSION = 3;
+export const ABI_VERSION = 4;
 
 // ---- Sizes and capacities ------------------------------------------------------------------
 
@@ -31,18 +31,34 @@ export const MAX_NESTING = 64;
 
 // ---- Region kinds and flags ----------------------------------------------------------------
 
+// A kind's number says what there is to know of its regions without a table:
+//
+//    7                 6                  5                   4            3      0
+//   +-----------------+------------------+-------------------+------------+--------+
+//   | KIND_HAS_TARGET | KIND_IS_READONLY | KIND_HOLDS_MEMORY | KIND_SHOWS | number |
+//   +-----------------+------------------+-------------------+------------+--------+
+
+/** Bit of kinds that show something of their own, if only that it traps; without it a region is seen through. */
+export const KIND_SHOWS = 0x10;
+/** Bit of kinds that are memory, and may have mappings. */
+export const KIND_HOLDS_MEMORY = 0x20;
+/** Bit of kinds that the guest never writes: a write traps. */
+export const KIND_IS_READONLY = 0x40;
+/** Bit of kinds that show a part of another region, and hold nothing themselves. */
+export const KIND_HAS_TARGET = 0x80;
+
 /** Memory, writable unless flagged. */
-export const KIND_RAM = 1;
-/** Memory that the guest never writes: a write traps. */
-export const KIND_ROM = 2;
+export const KIND_RAM = 0x31;
+/** Memory that the guest never writes. */
+export const KIND_ROM = 0x72;
 /** Memory that holds mappings which come and go: a BAR, a DAX window. */
-export const KIND_DEVICE = 3;
+export const KIND_DEVICE = 0x33;
 /** Traps: no memory. */
-export const KIND_MMIO = 4;
+export const KIND_MMIO = 0x14;
 /** Shows nothing of its own: its holes show what is below. */
-export const KIND_CONTAINER = 5;
+export const KIND_CONTAINER = 0x05;
 /** A view of a part of another region. */
-export const KIND_ALIAS = 6;
+export const KIND_ALIAS = 0x86;
 
 /** Nothing is written through this region. */
 export const REGION_READONLY = 1;
@@ -60,12 +76,19 @@ export const FLAT_NONVOLATILE = 2;
 
 // ---- Mappable objects ----------------------------------------------------------------------
 
+// A kind's number has its traits above the lowest four bits.
+
+/** Bit of kinds whose pages exist only as their mapping: moved between home and one GPA, never copied. */
+export const OBJECT_IS_MOVED = 0x10;
+/** Bit of kinds whose pages may be larger than PAGE_SIZE. */
+export const OBJECT_MAY_BE_LARGE = 0x20;
+
 /** Mapped MAP_SHARED from a file descriptor: may be seen at any number of places. */
-export const OBJECT_SHARED = 1;
-/** Exists only as its mapping (anonymous or copy-on-write): moved between its home and one GPA, never copied. */
-export const OBJECT_PRIVATE = 2;
+export const OBJECT_SHARED = 0x21;
+/** Anonymous or copy-on-write. */
+export const OBJECT_PRIVATE = 0x12;
 /** Pages of a driver, which may take them away at any time; else as OBJECT_SHARED. */
-export const OBJECT_DRIVER = 3;
+export const OBJECT_DRIVER = 0x03;
 
 /** Object flag: may be mapped writable. */
 export const OBJECT_WRITABLE = 1;

@@ -1,6 +1,6 @@
 // Reads: rows that say what there is. Each fills as many as fit.
 
-import { FLAT_READONLY, KIND_ALIAS, KIND_CONTAINER, MAX_DEPTH, REGION_DISABLED, REGION_EMPTY } from './abi';
+import { FLAT_READONLY, KIND_HAS_TARGET, KIND_SHOWS, MAX_DEPTH, REGION_DISABLED, REGION_EMPTY } from './abi';
 import { regionOf, sinkOf, spaceOf } from './asked/records';
 import { resetVisits, visit } from './asked/touch';
 import { FlatRange, isWritable } from './asked/views';
@@ -148,7 +148,7 @@ function explainRegion(id: u32, at: u64, low: u64, high: u64, gpa: u64, flags: u
   if (gpa - low > at) low = gpa - at;
   if (high - gpa > region.last - at) high = gpa + (region.last - at);
   flags |= inherited(region);
-  if (region.kind == KIND_ALIAS) {
+  if (region.kind & KIND_HAS_TARGET) {
     if (!sumFits(at, region.targetOffset)) return;
     explainRegion(region.target - 1, at + region.targetOffset, low, high, gpa, flags, id + 1, depth + 1);
     return;
@@ -160,7 +160,7 @@ function explainRegion(id: u32, at: u64, low: u64, high: u64, gpa: u64, flags: u
     explainRegion(childId, at - regionOf(childId).offset, low, high, gpa, flags, via, depth + 1);
   }
   dropRun(mark);
-  if (region.kind == KIND_CONTAINER || !hasRoom()) return;
+  if (!(region.kind & KIND_SHOWS) || !hasRoom()) return;
   const row = newRow();
   row.id = id;
   row.flags = flags;

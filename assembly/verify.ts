@@ -1,7 +1,7 @@
 // The invariants, checked over the whole state: around every export in the debug build. Between transactions what
 // follows from what was asked for is worked out anew and compared: flat views, VA pieces, memory slots.
 
-import { KIND_ALIAS, KIND_CONTAINER, OBJECT_PRIVATE, PAGE_SHIFT, REGION_EMPTY } from './abi';
+import { KIND_HAS_TARGET, KIND_SHOWS, PAGE_SHIFT, REGION_EMPTY } from './abi';
 import {
   objectOf,
   objects,
@@ -47,7 +47,7 @@ export function verifyState(): void {
 
 function verifyRegion(id: u32): void {
   const region = regionOf(id);
-  assert((region.kind == <u8>KIND_ALIAS) == (region.target != 0));
+  assert(((region.kind & KIND_HAS_TARGET) != 0) == (region.target != 0));
   let uses: u32 = 0;
   for (let space = region.spaces; space != 0; space = spaceOf(space - 1).nextOfRoot) {
     assert(spaces.isAlive(space - 1) && spaceOf(space - 1).root == id + 1);
@@ -99,7 +99,7 @@ function verifyObject(id: u32): void {
   const object = objectOf(id);
   assert(object.mappedPages == pages);
   verifyTree(object.shownTree, JOINED);
-  assert(object.kind == <u8>OBJECT_PRIVATE || object.shown == 0);
+  assert(object.isMoved || object.shown == 0);
 }
 
 // ---- What follows from it ----------------------------------------------------------------------
@@ -116,7 +116,7 @@ function verifySpace(id: u32): void {
   shown.seek(space.flatTree, 0);
   for (let range = shown.span; range != null; range = shown.span) {
     const region = regionOf(range.region);
-    assert(regions.isAlive(range.region) && region.kind < <u8>KIND_CONTAINER);
+    assert(regions.isAlive(range.region) && (region.kind & KIND_SHOWS) != 0);
     assert(range.offsetInRegionAt(range.last) <= region.last);
     shown.next();
   }

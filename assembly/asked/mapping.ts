@@ -12,6 +12,8 @@ import {
   MAPPING_WRITABLE,
   MAX_PAGE_SHIFT,
   OBJECT_DRIVER,
+  OBJECT_MAY_BE_LARGE,
+  OBJECT_PRIVATE,
   OBJECT_SHARED,
   OBJECT_WRITABLE,
   PAGE_SHIFT,
@@ -36,13 +38,13 @@ const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** The bits of an address inside a page of the largest size that any object has had. */
 export let largestPageMask: u64 = PAGE_SIZE - 1;
 
-/** Makes an object whose pages are 2^`pageShift` bytes. Larger ones than PAGE_SIZE only a shared object has, which
- *  is then whole pages. Returns its id or a code. */
+/** Makes an object whose pages are 2^`pageShift` bytes; one of larger pages than PAGE_SIZE is whole pages. Returns its
+ *  id or a code. */
 export function createObject(kind: u32, flags: u32, size: u64, pageShift: u32): i32 {
-  if (kind < <u32>OBJECT_SHARED || kind > <u32>OBJECT_DRIVER) return fail(ERR_BAD_KIND);
+  if (kind != OBJECT_SHARED && kind != OBJECT_PRIVATE && kind != OBJECT_DRIVER) return fail(ERR_BAD_KIND);
   if (flags & ~OBJECT_WRITABLE) return fail(ERR_BAD_FLAGS);
   if (size == 0 || pageShift < <u32>PAGE_SHIFT || pageShift > <u32>MAX_PAGE_SHIFT) return fail(ERR_BAD_RANGE);
-  if (pageShift != PAGE_SHIFT && kind != OBJECT_SHARED) return fail(ERR_BAD_KIND);
+  if (pageShift != PAGE_SHIFT && !(kind & OBJECT_MAY_BE_LARGE)) return fail(ERR_BAD_KIND);
   const pageMask = ((<u64>1) << pageShift) - 1;
   if (pageShift != PAGE_SHIFT && (size & pageMask) != 0) return fail(ERR_UNALIGNED, 0, 0, size);
   const id = objects.allocate();

@@ -1,7 +1,15 @@
 // The records of what was asked for: regions, address spaces, mappable objects, sinks, partitions. References are
 // id + 1, so that 0 is none.
 
-import { KIND_DEVICE, MAX_OBJECTS, MAX_PARTITIONS, MAX_REGIONS, MAX_SINKS, MAX_SPACES } from '../abi';
+import {
+  KIND_HOLDS_MEMORY,
+  MAX_OBJECTS,
+  MAX_PARTITIONS,
+  MAX_REGIONS,
+  MAX_SINKS,
+  MAX_SPACES,
+  OBJECT_IS_MOVED,
+} from '../abi';
 import { Entry, TABLE_SIZE, Table } from '../undo/table';
 
 @unmanaged
@@ -75,6 +83,10 @@ class MappableObject extends Entry {
   /** Size of its pages, as a power of 2: a VA space shows only whole ones. */
   pageShift: u8;
 
+  /** Whether its pages exist only as their mapping: see OBJECT_IS_MOVED. */
+  get isMoved(): bool {
+    return (this.kind & OBJECT_IS_MOVED) != 0;
+  }
   /** The bits of an address inside one of its pages. */
   get pageMask(): u64 {
     return ((<u64>1) << this.pageShift) - 1;
@@ -195,7 +207,7 @@ export function partitionOf(id: u32): Partition {
 
 /** Whether the region itself is memory: the guest reads and writes it without a trap. */
 export function isMemory(id: u32): bool {
-  return regionOf(id).kind <= <u8>KIND_DEVICE;
+  return (regionOf(id).kind & KIND_HOLDS_MEMORY) != 0;
 }
 
 // Records to write to: their images are in the journal.

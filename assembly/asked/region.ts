@@ -12,7 +12,11 @@ import {
   ERR_TOO_DEEP,
   KIND_ALIAS,
   KIND_CONTAINER,
+  KIND_DEVICE,
+  KIND_HAS_TARGET,
+  KIND_MMIO,
   KIND_RAM,
+  KIND_ROM,
   MAX_DEPTH,
   REGION_DISABLED,
   REGION_EMPTY,
@@ -34,8 +38,13 @@ const CHANGE_FLAGS: u32 = REGION_READONLY | REGION_NONVOLATILE | REGION_DISABLED
 /** Counts placements: among equal priority the region that was placed first is seen. In the journal as one word. */
 const placements: usize = memory.data(8, 8);
 
+/** Whether there is such a kind, and a region of it needs no other region. */
+function standsAlone(kind: u32): bool {
+  return kind == KIND_RAM || kind == KIND_ROM || kind == KIND_DEVICE || kind == KIND_MMIO || kind == KIND_CONTAINER;
+}
+
 export function createRegion(kind: u32, last: u64, flags: u32): i32 {
-  if (kind < <u32>KIND_RAM || kind > <u32>KIND_CONTAINER) return fail(ERR_BAD_KIND);
+  if (!standsAlone(kind)) return fail(ERR_BAD_KIND);
   if (flags & ~CREATE_FLAGS) return fail(ERR_BAD_FLAGS);
   const id = regions.allocate();
   if (id < 0) return fail(id);
@@ -79,7 +88,7 @@ export function destroyRegion(id: u32): i32 {
 export function placeRegion(id: u32, parent: u32, offset: u64, priority: i32): i32 {
   if (!regions.isAlive(parent)) return fail(ERR_BAD_ID, parent + 1);
   if (regionOf(id).parent != 0) return fail(ERR_PLACED, id + 1);
-  if (regionOf(parent).kind == KIND_ALIAS) return fail(ERR_BAD_KIND, parent + 1);
+  if (regionOf(parent).kind & KIND_HAS_TARGET) return fail(ERR_BAD_KIND, parent + 1);
   let depth = 0;
   for (let above = parent + 1; above != 0; above = regionOf(above - 1).parent) {
     if (above == id + 1) return fail(ERR_CYCLE, id + 1, parent + 1);
@@ -162,7 +171,7 @@ export function resizeRegion(id: u32, last: u64, empty: bool): i32 {
 
 export function retargetAlias(id: u32, targetOffset: u64): i32 {
   const alias = regionOf(id);
-  if (alias.kind != KIND_ALIAS) return fail(ERR_BAD_KIND, id + 1);
+  if (!(alias.kind & KIND_HAS_TARGET)) return fail(ERR_BAD_KIND, id + 1);
   if (alias.targetOffset == targetOffset) return 0;
   leaveReferrer(id);
   writableRegion(id).targetOffset = targetOffset;

@@ -1,7 +1,7 @@
 // Views of spans: what the three values of a span mean in each kind of tree. `a` counts up with the address, so that a
 // span may be cut; its name here ends in `At`.
 
-import { FLAT_READONLY, KIND_ROM, MAPPING_WRITABLE } from '../abi';
+import { FLAT_READONLY, KIND_IS_READONLY, MAPPING_WRITABLE } from '../abi';
 import { NOTHING } from '../tree/before';
 import { Span } from '../tree/node';
 import { regionOf } from './records';
@@ -78,5 +78,5 @@ export class LostRange extends Span {
 
 /** Whether the guest may write to what a flat range shows, as far as its region says. */
 export function isWritable(range: FlatRange): bool {
-  return !(range.flags & FLAT_READONLY) && regionOf(range.region).kind != <u8>KIND_ROM;
+  return !(range.flags & FLAT_READONLY) && !(regionOf(range.region).kind & KIND_IS_READONLY);
 }

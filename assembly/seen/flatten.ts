@@ -8,8 +8,8 @@ import {
   ERR_TOO_COMPLEX,
   FLAT_NONVOLATILE,
   FLAT_READONLY,
-  KIND_ALIAS,
-  KIND_CONTAINER,
+  KIND_HAS_TARGET,
+  KIND_SHOWS,
   MAX_DEPTH,
   REGION_DISABLED,
   REGION_EMPTY,
@@ -95,7 +95,7 @@ export function render(view: usize, id: u32, start: u64, last: u64, gpa: u64, fl
   if (!visit()) return fail(ERR_TOO_COMPLEX, id + 1, 0, gpa);
   last = min(last, region.last);
   flags |= inherited(region);
-  if (region.kind == KIND_ALIAS) {
+  if (region.kind & KIND_HAS_TARGET) {
     if (!sumFits(start, region.targetOffset)) return 0;
     return render(
       view,
@@ -125,7 +125,7 @@ export function render(view: usize, id: u32, start: u64, last: u64, gpa: u64, fl
     if (error != 0) return error;
   }
   runs.shrink(runs.length - mark);
-  if (region.kind != KIND_CONTAINER) spans.fill(view, gpa, gpa + (last - start), start, id, flags);
+  if (region.kind & KIND_SHOWS) spans.fill(view, gpa, gpa + (last - start), start, id, flags);
   return 0;
 }
 

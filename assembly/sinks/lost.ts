@@ -7,15 +7,7 @@
 // A VA space's lost ranges have no memory slots in the partitions that use it. What a later transaction touches of one
 // is compared with nothing (or with what is held), made again as a whole, and then lost no more.
 
-import {
-  ERR_BAD_ID,
-  ERR_BAD_RANGE,
-  ERR_PRIVATE_TWICE,
-  ERR_UNALIGNED,
-  OBJECT_PRIVATE,
-  OP_VA_PARK,
-  SINK_VA,
-} from '../abi';
+import { ERR_BAD_ID, ERR_BAD_RANGE, ERR_PRIVATE_TWICE, ERR_UNALIGNED, OP_VA_PARK, SINK_VA } from '../abi';
 import { largestPageMask } from '../asked/mapping';
 import { objectOf, objects, Sink, sinkOf, sinks, spaceOf } from '../asked/records';
 import { LostRange, ShownStretch } from '../asked/views';
@@ -114,14 +106,13 @@ function forgetShown(): void {
     if (!ensureStep()) return;
     const piece = changetype<Piece>(held.at(at));
     const object = objectOf(piece.object);
-    if (object.kind == OBJECT_PRIVATE)
-      spans.erase(object.shownTree, piece.objectOffset, piece.objectOffsetAt(piece.last));
+    if (object.isMoved) spans.erase(object.shownTree, piece.objectOffset, piece.objectOffsetAt(piece.last));
   }
 }
 
 function hold(id: u32, start: u64, last: u64, object: u32, offset: u64): i32 {
   if (!objects.isAlive(object)) return fail(ERR_BAD_ID, 0, object + 1);
-  if (objectOf(object).kind != OBJECT_PRIVATE) return 0;
+  if (!objectOf(object).isMoved) return 0;
   const bytes = lengthOf(start, last);
   const size = pageLast(objectOf(object).size - 1);
   if (!isPageAligned(offset) || offset > size || bytes - 1 > size - offset)

@@ -3,7 +3,6 @@
 
 import {
   ACCESS_ALL,
-  OBJECT_PRIVATE,
   OP_IS_REVERSIBLE,
   OP_VA_LIMIT,
   OP_VA_MAP,
@@ -83,7 +82,7 @@ function restoreRange(id: u32, start: u64, last: u64): void {
   for (let i: u32 = 0; i < held.length; i += PIECE_BYTES) {
     const piece = changetype<Piece>(held.at(i));
     const object = objectOf(piece.object);
-    if (object.kind == OBJECT_PRIVATE || ((piece.start | (piece.last + 1)) & object.pageMask) != 0) continue;
+    if (object.isMoved || ((piece.start | (piece.last + 1)) & object.pageMask) != 0) continue;
     if (at < piece.start) emitUnmap(id, at, piece.start - 1);
     emitPiece(OP_VA_MAP, id, piece);
     if (piece.last == last) return;

@@ -2,7 +2,7 @@
 // between the pieces before and those that should be now. Everything that was noted is entered for it, and all of every
 // VA space compared.
 
-import { OBJECT_PRIVATE, SINK_VA } from '../abi';
+import { SINK_VA } from '../abi';
 import { objectOf, sinkOf, sinks } from '../asked/records';
 import { ShownStretch } from '../asked/views';
 import { clearExhausted, exhausted } from '../base/heap';
@@ -34,7 +34,7 @@ export function verifyVa(id: u32): void {
     const piece = changetype<Piece>(held.at(at));
     assert(piece.last <= sinkOf(id).last);
     const object = objectOf(piece.object);
-    if (object.kind != <u8>OBJECT_PRIVATE) continue;
+    if (!object.isMoved) continue;
     shown.seek(object.shownTree, piece.objectOffset);
     const span = shown.span;
     assert(span != null && span.start <= piece.objectOffset && span.last >= piece.objectOffsetAt(piece.last));

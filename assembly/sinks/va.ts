@@ -9,7 +9,6 @@ import {
   ERR_PAST_LIMIT,
   ERR_PRIVATE_TWICE,
   ERR_UNALIGNED,
-  OBJECT_PRIVATE,
   OP_VA_LIMIT,
   OP_VA_MAP,
   OP_VA_PARK,
@@ -282,7 +281,7 @@ function planRemovals(): void {
     if (!change.pieceBefore) continue;
     const length = lengthOf(change.start, change.last);
     if (!change.sameBytes) {
-      if (objectOf(change.objectBefore).kind == OBJECT_PRIVATE) {
+      if (objectOf(change.objectBefore).isMoved) {
         emitVa(
           removalsOf(SINK_VA),
           OP_VA_PARK,
@@ -328,7 +327,7 @@ function planAdditions(): i32 {
     let op = OP_VA_MAP;
     if (change.sameBytes) {
       op = OP_VA_PROTECT;
-    } else if (objectOf(change.objectNow).kind == OBJECT_PRIVATE) {
+    } else if (objectOf(change.objectNow).isMoved) {
       op = OP_VA_UNPARK;
       const tree = objectOf(change.objectNow).shownTree;
       shown.seek(tree, change.offsetNow);

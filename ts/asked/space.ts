@@ -3,7 +3,6 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, lengthOf } from '../core/address.ts';
 import type { Row } from '../core/core.ts';
-import { regionKindName } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { type ExplainedRegion, type Explanation, explain, explainedRegion } from '../text/explain.ts';
 import { renderFlatView } from '../text/render.ts';
@@ -84,8 +83,8 @@ export class AddressSpace extends MapHandle {
     const waiting = [core.region(this.root.id)];
     for (let row = waiting.pop(); row !== undefined; row = waiting.pop()) {
       if (row.flags & abi.REGION_DISABLED) continue;
-      if (row.kind === abi.KIND_ALIAS) continue;
-      if (row.kind !== abi.KIND_CONTAINER && !seen.has(row.id)) hidden.push(regions.get(row.id)!);
+      if (row.kind & abi.KIND_HAS_TARGET) continue;
+      if (row.kind & abi.KIND_SHOWS && !seen.has(row.id)) hidden.push(regions.get(row.id)!);
       waiting.push(...core.children(row.id).reverse());
     }
     return hidden;
@@ -117,7 +116,7 @@ export class AddressSpace extends MapHandle {
       name: region.name,
       region,
       offsetInRegion: row.offset,
-      readonly: (row.flags & abi.FLAT_READONLY) !== 0 || regionKindName(row.kind) === 'rom',
+      readonly: ((row.flags & abi.FLAT_READONLY) | (row.kind & abi.KIND_IS_READONLY)) !== 0,
       nonvolatile: (row.flags & abi.FLAT_NONVOLATILE) !== 0,
     };
   }

@@ -21,7 +21,7 @@ export function regionKindNumber(kind: RegionKind): number {
 }
 
 export function regionKindName(kind: number): RegionKind | 'alias' {
-  return REGION_KINDS[kind - 1] ?? 'alias';
+  return REGION_KINDS.find((name) => REGION_KIND_NUMBERS[name] === kind) ?? 'alias';
 }
 
 /** Flags of a region. */

@@ -212,7 +212,7 @@ export class MemoryMap extends Handle {
     const kind = validate.oneOf(REGION_KINDS, given.kind, 'kind');
     const size = validate.size(given.size, 'size');
     const flags = flagsOf(given);
-    if (kind === 'rom') flags.readonly = true;
+    if (regionKindNumber(kind) & abi.KIND_IS_READONLY) flags.readonly = true;
     const { core, recorder } = this.#context;
     return this.#context.perform(() => {
       const id = core.createRegion(regionKindNumber(kind), size, regionFlags(flags));

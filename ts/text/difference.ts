@@ -1,6 +1,7 @@
 // Differences between two moments: for each address space the bytes that show something else.
 
 import { type Address, lengthOf, sum } from '../core/address.ts';
+import type { RegionKind } from '../core/kinds.ts';
 import { invalid, isListOf } from '../core/validate.ts';
 
 /** A range of an address space that shows one thing. */
@@ -8,7 +9,7 @@ export interface ShownRange {
   readonly gpa: Address;
   readonly length: Address;
   readonly name: string;
-  readonly kind: string;
+  readonly kind: RegionKind;
   readonly offsetInRegion: Address;
   readonly readonly: boolean;
   readonly nonvolatile: boolean;

@@ -6,7 +6,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
 import type { Command, Core, PlanFacts, Row } from '../core/core.ts';
-import { accessName, DISTURBANCES, operationName, regionKindName } from '../core/kinds.ts';
+import { accessName, DISTURBANCES, operationName, regionKindName, regionKindNumber } from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
 import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
@@ -65,7 +65,7 @@ function differenceLines(marked: readonly { mark: string; range: ShownRange }[])
     marked.map(({ mark, range }) => [
       `${mark} ${text(range.gpa, last(range))}`,
       range.kind,
-      accessOf(range.kind, range.readonly),
+      accessOf(regionKindNumber(range.kind), range.readonly),
       `${plus(printable(range.name), range.offsetInRegion)}${remarks([Number(range.nonvolatile), 'nonvolatile'])}`,
     ]),
   );
@@ -77,16 +77,16 @@ function flatLines(rows: readonly Row[], names: Names): string[] {
     rows.map((row) => [
       range(row.start, row.last),
       regionKindName(row.kind),
-      accessOf(regionKindName(row.kind), (row.flags & abi.FLAT_READONLY) !== 0),
+      accessOf(row.kind, (row.flags & abi.FLAT_READONLY) !== 0),
       `${place(names.regions, row.id, row.offset)}${remarks([row.flags & abi.FLAT_NONVOLATILE, 'nonvolatile'])}`,
     ]),
   );
 }
 
 /** `rw`, `r-`, or `--` where there is no memory. */
-function accessOf(kind: string, readonly: boolean): string {
-  if (kind === 'mmio') return '--';
-  return kind === 'rom' || readonly ? 'r-' : 'rw';
+function accessOf(kind: number, readonly: boolean): string {
+  if (!(kind & abi.KIND_HOLDS_MEMORY)) return '--';
+  return kind & abi.KIND_IS_READONLY || readonly ? 'r-' : 'rw';
 }
 
 /** Regions with everything in them, at addresses counted from the start of each, strongest first; then what their
@@ -109,7 +109,7 @@ export function renderTrees(core: Core, roots: readonly number[], names: Names):
       ),
     );
     for (const { row } of items) {
-      if (row.kind !== abi.KIND_ALIAS) continue;
+      if (!(row.kind & abi.KIND_HAS_TARGET)) continue;
       const shown = topOf(core, row.other - 1);
       if (!waiting.includes(shown)) waiting.push(shown);
     }
@@ -132,7 +132,7 @@ function treeFrom(core: Core, top: number): TreeItem[] {
   for (let item = waiting.pop(); item !== undefined; item = waiting.pop()) {
     items.push(item);
     const { row: parent, depth, start } = item;
-    for (const child of parent.kind === abi.KIND_ALIAS ? [] : core.children(parent.id).reverse()) {
+    for (const child of parent.kind & abi.KIND_HAS_TARGET ? [] : core.children(parent.id).reverse()) {
       waiting.push({ row: child, depth: depth + 1, start: sum(start, child.start), last: sum(start, child.last) });
     }
   }
@@ -147,7 +147,7 @@ function topOf(core: Core, region: number): number {
 }
 
 function treeLabel({ id, kind, flags, other, offset }: Row, names: Names): string {
-  const target = kind === abi.KIND_ALIAS ? ` -> ${place(names.regions, other - 1, offset)}` : '';
+  const target = kind & abi.KIND_HAS_TARGET ? ` -> ${place(names.regions, other - 1, offset)}` : '';
   return `${label(names.regions, id)}${target}${remarks(
     [flags & abi.REGION_DISABLED, 'disabled'],
     [flags & abi.REGION_READONLY, 'read-only'],

@@ -41,14 +41,14 @@ export function layersOf(core: Core, root: number, offset: Address, names: Names
     const [start, last] = clipped(base, base + BigInt(row.last) - BigInt(row.start), way);
     if (start > last) return;
     const readonly = way.readonly || (row.flags & abi.REGION_READONLY) !== 0;
-    if (row.kind === abi.KIND_ALIAS) {
+    if (row.kind & abi.KIND_HAS_TARGET) {
       const target = core.region(row.other - 1);
       visit(target, base - BigInt(row.offset), { start, last, readonly, through: names.regions.get(row.id) });
       return;
     }
     const inside = { start, last, readonly, through: way.through };
     for (const child of core.children(row.id)) visit(child, base + BigInt(child.start), inside);
-    if (row.kind === abi.KIND_CONTAINER) return;
+    if (!(row.kind & abi.KIND_SHOWS)) return;
     layers.push({
       name: names.regions.get(row.id)!,
       kind: regionKindName(row.kind) as RegionKind,
