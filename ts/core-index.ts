@@ -2,7 +2,7 @@
 // addon, files or a system.
 
 export { type Address, formatHex } from './core/address.ts';
-export { type ErrorCode, MembackingError } from './core/errors.ts';
+export { type BuildErrorCode, type CoreErrorCode, type ErrorCode, MembackingError } from './core/errors.ts';
 export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind } from './core/kinds.ts';
 export { type CoreSource, loadCore } from './core/module.ts';
 export { flatDifference, type ShownRange, type ShownView, type ViewDifference } from './text/difference.ts';

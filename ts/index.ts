@@ -24,7 +24,7 @@
 // ---- Words and errors --------------------------------------------------------------------------
 
 export { type Address, formatHex, type PlainAddress } from './core/address.ts';
-export { type ErrorCode, MembackingError } from './core/errors.ts';
+export { type BuildErrorCode, type CoreErrorCode, type ErrorCode, MembackingError } from './core/errors.ts';
 export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind } from './core/kinds.ts';
 
 // ---- A live memory map -------------------------------------------------------------------------
@@ -37,6 +37,7 @@ export type { LeaseOptions, LeaseRange, LocalGuestMemory } from './access/local-
 export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
 export type { LoseOperation, LossOperation, ShutDownOperation } from './apply/losses.ts';
 export type { LostMessage, PlanCounters, PlanMessage } from './apply/plan-events.ts';
+export type { AtOnce } from './apply/runner.ts';
 export {
   type FileMemoryOptions,
   type MemoryObject,
@@ -46,8 +47,19 @@ export {
 } from './asked/object.ts';
 export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.ts';
 export type { AddressSpace, FlatRange, SeenRegion } from './asked/space.ts';
+export type { Command as PlanCommand } from './core/core.ts';
 export type { Handle } from './core/handle.ts';
-export { type CpuidEntry, type Exit, KVM_CAP, KVM_EXIT, type Registers, type SpecialRegisters } from './core/native.ts';
+export {
+  type CpuidEntry,
+  type Exit,
+  KVM_CAP,
+  KVM_EXIT,
+  type Registers,
+  type Segment,
+  type SpecialRegisters,
+  type VcpuExit,
+  type Width,
+} from './core/native.ts';
 export type { AttachedPartition } from './guest/attached-partition.ts';
 export type { RamBacking } from './guest/backing.ts';
 export { GuestMemoryBuilder, type GuestMemoryOptions } from './guest/builder.ts';
@@ -82,6 +94,7 @@ export {
   type MemoryMapOptions,
   type PlannedChange,
   type RegionOptions,
+  type SyncBody,
   type VaSpaceOptions,
 } from './map/map.ts';
 export type { WaitOptions } from './map/when-free.ts';

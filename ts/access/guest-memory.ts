@@ -18,13 +18,21 @@ export interface GuestMemory {
 
   // Little-endian, at any alignment. Values are from 0 to all bits set. Throw GUEST_ACCESS.
 
+  /** Reads one byte. Throws GUEST_ACCESS. */
   readU8(gpa: Address): number;
+  /** Reads 2 bytes, little-endian, at any alignment. Throws GUEST_ACCESS. */
   readU16(gpa: Address): number;
+  /** Reads 4 bytes, little-endian, at any alignment. Throws GUEST_ACCESS. */
   readU32(gpa: Address): number;
+  /** Reads 8 bytes, little-endian, at any alignment. Throws GUEST_ACCESS. */
   readU64(gpa: Address): bigint;
+  /** Writes one byte; `value` is from 0 to 0xff. Throws GUEST_ACCESS. */
   writeU8(gpa: Address, value: number): void;
+  /** Writes 2 bytes, little-endian, at any alignment; `value` is from 0 to 0xffff. Throws GUEST_ACCESS. */
   writeU16(gpa: Address, value: number): void;
+  /** Writes 4 bytes, little-endian, at any alignment; `value` is from 0 to 0xffffffff. Throws GUEST_ACCESS. */
   writeU32(gpa: Address, value: number): void;
+  /** Writes 8 bytes, little-endian, at any alignment; `value` is from 0 to 2^64 - 1. Throws GUEST_ACCESS. */
   writeU64(gpa: Address, value: number | bigint): void;
 
   /** Stores `value` if `expected` is there, in one step that no vCPU and no thread sees half of. Returns the value that

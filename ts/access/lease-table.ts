@@ -17,8 +17,11 @@ export type LeaseMode = (typeof LEASE_MODES)[number];
 
 /** Facts of a lease, for those who must wait for it. */
 export interface LeaseFacts {
+  /** Name that the holder gave itself. */
   readonly holder: string;
+  /** Access that is held. */
   readonly mode: LeaseMode;
+  /** First GPA of the range. */
   readonly gpa: number;
   /** Bytes. */
   readonly length: number;

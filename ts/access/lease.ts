@@ -123,6 +123,7 @@ export class Lease implements Disposable {
     return `lease of ${renderLease(this.#held)}${this.released ? ' (released)' : ''}`;
   }
 
+  /** Ends the lease, at the end of the scope of `using`: `release`. */
   [Symbol.dispose](): void {
     this.release();
   }

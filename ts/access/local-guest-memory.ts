@@ -15,6 +15,7 @@ import { LEASE_MODES, type LeaseMode } from './lease-table.ts';
 
 /** A stretch of guest memory that is to be leased. */
 export interface LeaseRange {
+  /** First GPA. */
   readonly gpa: Address;
   /** Bytes. */
   readonly length: Address;

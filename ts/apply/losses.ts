@@ -9,21 +9,29 @@ import { sinkKindOf } from '../core/kinds.ts';
 /** Says that a range of a sink shows nothing. Of `object`, if it is private, the pages from `objectOffset` on are held
  *  there without access. */
 export interface LoseOperation {
+  /** Name of the operation. */
   readonly op: 'lose';
+  /** Id of the sink in the trace. */
   readonly sink: number;
   /** First GPA in the address space. */
   readonly start: Address;
+  /** Bytes. */
   readonly length: Address;
+  /** Id of the private object whose pages are held there; left out where there are none. */
   readonly object?: number;
+  /** Offset in the object of the first page that is held. */
   readonly objectOffset: Address;
 }
 
 /** Says that the partition of an attachment was shut down. */
 export interface ShutDownOperation {
+  /** Name of the operation. */
   readonly op: 'shut-down';
+  /** Id of the attachment in the trace. */
   readonly sink: number;
 }
 
+/** An operation of a trace that says what could not be put back. */
 export type LossOperation = LoseOperation | ShutDownOperation;
 
 /** A command that was not carried out. */

@@ -11,6 +11,7 @@ import type { Outcome, PlanRunner } from './runner.ts';
 export interface PlanCounters {
   /** Plans that were carried out and had commands. */
   plans: number;
+  /** Commands of those plans. */
   commands: number;
   /** Plans that failed or were refused, and came to nothing. */
   failed: number;
@@ -22,7 +23,9 @@ export interface PlanCounters {
 
 /** A message of the channel `membacking:plan`: after each plan that had commands. */
 export interface PlanMessage {
+  /** Commands in the order in which they are carried out. */
   readonly commands: readonly Command[];
+  /** Disturbance class of the plan. */
   readonly disturbance: Disturbance;
   /** Milliseconds from the plan's making to its end. */
   readonly duration: number;

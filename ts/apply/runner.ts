@@ -42,7 +42,9 @@ export function atOnce(method: string, result: unknown): void {
 
 /** Holds the guest's vCPUs around plans that would let them miss bytes that stay valid. */
 export interface Pausable {
+  /** Holds every vCPU outside of the guest, and returns when all are. Calls nest. */
   pause(): AtOnce;
+  /** Takes one `pause` back: with the last, vCPUs go on. */
   resume(): AtOnce;
 }
 

@@ -18,11 +18,13 @@ export let addonObjectOf: (object: MemoryObject) => AddonObject;
 
 /** Memory that can be mapped into regions: shared (a file) or private (exists only as its mapping). */
 export abstract class MemoryObject extends Handle {
+  /** Name for people: in messages, in /proc. */
   readonly name: string;
   /** Bytes. */
   readonly size: Address;
   /** Whether it may be mapped writable. */
   readonly writable: boolean;
+  /** Kind of the object: see `ObjectKind`. */
   abstract readonly kind: ObjectKind;
   /** Bytes of its pages: where a part of one is seen, all of it is mapped. @internal */
   readonly granularity: number;
@@ -103,6 +105,7 @@ export interface SharedMemoryOptions {
 
 /** Options of `SharedMemory.fromFd` and `PrivateMemory.fromFile`. */
 export interface FileMemoryOptions {
+  /** Name for people: in messages. Default: the descriptor's number. */
   readonly name?: string;
   /** Bytes that may be mapped from the file's start. Default: the whole file. */
   readonly size?: Address;
@@ -118,6 +121,7 @@ export interface FileMemoryOptions {
 /** A file, or memory that a driver gives (a VFIO device's BAR, a dma-buf): any number of places, guests and processes
  *  may see it. */
 export class SharedMemory extends MemoryObject {
+  /** Kind: `shared` for a file, `driver` for memory that a driver gives. */
   override readonly kind: 'shared' | 'driver';
 
   private constructor(name: string, addon: AddonObject) {
@@ -176,6 +180,7 @@ export class SharedMemory extends MemoryObject {
 
 /** Memory without a file: seen at one place of one VA space at a time, kept while it is hidden. */
 export class PrivateMemory extends MemoryObject {
+  /** Kind: always `private`. */
   override readonly kind = 'private';
 
   /** New memory of `size` bytes, zeroed. Throws SYSTEM. */

@@ -22,6 +22,7 @@ export interface PlaceOptions {
 export interface MapOptions {
   /** Offset in the region, a multiple of the page size. Default 0. */
   readonly offset?: Address;
+  /** Object that is shown. */
   readonly object: MemoryObject;
   /** Offset in the object, a multiple of the page size. Default 0. */
   readonly objectOffset?: Address;
@@ -33,10 +34,15 @@ export interface MapOptions {
 
 /** One stretch of a region that shows a part of an object. */
 export interface Mapping {
+  /** Offset in the region. */
   readonly offset: Address;
+  /** Bytes. */
   readonly length: Address;
+  /** Object that is shown. */
   readonly object: MemoryObject;
+  /** Offset in the object of the mapping's first byte. */
   readonly objectOffset: Address;
+  /** Whether the guest may write. */
   readonly writable: boolean;
 }
 
@@ -55,7 +61,9 @@ export interface RegionContext extends MapContext {
 export class Region extends MapHandle {
   /** @internal */
   declare readonly context: RegionContext;
+  /** Name for people: in messages, flat views and traces; not unique. */
   readonly name: string;
+  /** Kind of the region, for good. */
   readonly kind: RegionKind | 'alias';
 
   /** @internal Made by MemoryMap. */

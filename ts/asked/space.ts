@@ -11,19 +11,25 @@ import type { Region, RegionContext } from './region.ts';
 
 /** A stretch of guest-physical addresses and what is seen there. */
 export interface FlatRange {
+  /** First GPA. */
   readonly gpa: Address;
+  /** Bytes. */
   readonly length: Address;
   /** Name of the region. */
   readonly name: string;
+  /** Region that is seen. */
   readonly region: Region;
+  /** Offset in the region of the byte at `gpa`. */
   readonly offsetInRegion: Address;
   /** Inherited from everything that it is seen through, or the region's own. */
   readonly readonly: boolean;
+  /** Whether the region, or what it is seen through, is marked nonvolatile. */
   readonly nonvolatile: boolean;
 }
 
 /** A region that is or would be seen at an address. */
 export interface SeenRegion extends ExplainedRegion {
+  /** Region itself. */
   readonly region: Region;
   /** The alias that it is seen through, the innermost one. */
   readonly via: Region | undefined;
@@ -40,7 +46,9 @@ export interface SpaceContext extends RegionContext {
 export class AddressSpace extends MapHandle {
   /** @internal */
   declare readonly context: SpaceContext;
+  /** Name for people: in messages, flat views and traces. */
   readonly name: string;
+  /** Region that it shows, with all that is in it. */
   readonly root: Region;
   /** GPA 0 is so far inside the root. @internal */
   readonly offset: Address;

@@ -22,10 +22,11 @@ export interface Row {
   readonly aux: number;
 }
 
-/** A command of the current plan; see abi.ts. */
+/** A command of a plan as the core has it: in numbers, which are those of the map it comes from. */
 export interface Command {
-  /** OP_*. */
+  /** Operation: OP_* of abi.ts. */
   readonly op: number;
+  /** The sink that it is for. */
   readonly sink: number;
   /** GPA in the numbering of the sink: a partition's own in slot commands. */
   readonly gpa: Address;
@@ -37,12 +38,13 @@ export interface Command {
   readonly object: number | undefined;
   /** The VA space whose HVAs a slot command uses; undefined in others. */
   readonly va: number | undefined;
-  /** ACCESS_*. */
+  /** Access that there is afterwards: ACCESS_* of abi.ts. */
   readonly access: number;
   /** Number of the slot, in slot commands. */
   readonly slot: number;
-  /** The region whose memory it is, and the offset of `gpa` in it. */
+  /** The region whose memory it is. */
   readonly region: number;
+  /** Offset in the region of the byte at `gpa`. */
   readonly offsetInRegion: Address;
 }
 

@@ -31,6 +31,7 @@ export const CORE_ERRORS = {
   [abi.ERR_TOO_DEEP]: 'TOO_DEEP',
 } as const satisfies Record<number, string>;
 
+/** Codes of what the memory map's rules refuse, whatever the machine: nothing has changed then. */
 export type CoreErrorCode = (typeof CORE_ERRORS)[keyof typeof CORE_ERRORS];
 
 /** Reasons why guest memory cannot be built. */
@@ -140,11 +141,14 @@ export type ErrorCode =
 /** The error that every function of this package throws. Nothing is half done after it; RANGE_LOST names what is
  *  missing. `code` is stable, `message` for people. */
 export class MembackingError extends Error {
+  /** Name of the class, in stack traces and for who compares names. */
   override readonly name = 'MembackingError';
+  /** Code of the error: stable, to be compared with. */
   readonly code: ErrorCode;
   /** Plain values that the message mentions: line numbers, names, addresses. */
   readonly details: Readonly<Record<string, unknown>>;
 
+  /** Makes an error, with what the message mentions in `details` and the system's own error in `cause`. */
   constructor(
     code: ErrorCode,
     message: string,

@@ -38,6 +38,7 @@ export abstract class Handle implements Disposable {
     this.#closed = true;
   }
 
+  /** Ends the handle, at the end of the scope of `using`: `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

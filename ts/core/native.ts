@@ -32,6 +32,7 @@ interface Handle {
 export const ACCESS_FAULTS = ['', 'outside', 'hole', 'read-only', 'gone', 'misaligned'] as const;
 export type AccessFault = Exclude<(typeof ACCESS_FAULTS)[number], ''>;
 
+/** Bytes of an access that is made in one step. */
 export type Width = 1 | 2 | 4 | 8;
 
 /** A VA space: HVA = base + GPA. GPAs are plain numbers here; what is no address is 'outside'. The access functions
@@ -362,6 +363,7 @@ export class VcpuExit {
   readonly #words: Uint32Array;
   readonly #at: Readonly<Record<ExitFact, number>>;
 
+  /** @internal Made by Vcpu. */
   constructor(vcpu: Vcpu) {
     const layout = native().exitLayout;
     this.data = new Uint8Array(vcpu.exchange, layout.data);
@@ -381,6 +383,7 @@ export class VcpuExit {
     return this.#words[this.#at.isWrite] !== 0;
   }
 
+  /** Number of the I/O port. */
   get port(): number {
     return this.#words[this.#at.port]!;
   }
@@ -406,6 +409,7 @@ export class VcpuExit {
     return this.#words[this.#at.isKicked] !== 0;
   }
 
+  /** The exit as an object. */
   describe(): Exit {
     const { isWrite, size, count } = this;
     switch (this.reason) {
@@ -444,6 +448,7 @@ const REGISTERS = [
   'rip', 'rflags',
 ] as const;
 
+/** General registers of a vCPU, in 64 bits: the kernel's struct kvm_regs (linux/kvm.h of x86). */
 export type Registers = Readonly<Record<(typeof REGISTERS)[number], bigint>>;
 
 const SEGMENTS = ['cs', 'ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt'] as const;
@@ -451,10 +456,14 @@ const SEGMENT_FLAGS = ['type', 'present', 'dpl', 'db', 's', 'l', 'g', 'avl', 'un
 const TABLES = ['gdt', 'idt'] as const;
 const CONTROLS = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
 
+/** A segment register as the kernel's struct kvm_segment has it: `base` an address, `limit` in bytes whatever `g` says,
+ *  the flags 0 or 1 but for `type` and `dpl`. */
 export type Segment = Readonly<
   { base: bigint; limit: number; selector: number } & Record<(typeof SEGMENT_FLAGS)[number], number>
 >;
 
+/** Segments, descriptor tables and control registers of a vCPU: the kernel's struct kvm_sregs (linux/kvm.h of x86). A
+ *  table's `limit` is its size in bytes less one. */
 export type SpecialRegisters = Readonly<
   Record<(typeof SEGMENTS)[number], Segment> &
     Record<(typeof TABLES)[number], Readonly<{ base: bigint; limit: number }>> &

@@ -29,6 +29,7 @@ interface Level {
 
 /** One partition's part in the guest's memory. Closing it takes all its slots away. */
 export class AttachedPartition extends Handle {
+  /** Trust level whose view it has. */
   readonly vtl: Vtl;
   /** The attachments to the guest's address space: its own, then the VTL0 alias map. */
   readonly attachments: readonly Attachment[];

@@ -10,6 +10,7 @@ import { checkHugePages, checkPool } from './huge-pages.ts';
 import type { RamPiece } from './layout.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
 
+/** Backing of RAM: what its bytes are. Sizes are bytes; huge pages are of a size that the machine has a pool of. */
 export type RamBacking =
   /** New memory that other VMs and processes can be given. `hugePageSize`: bytes of a hugetlb page, such as 2 MiB. */
   | { readonly kind: 'shared'; readonly hugePageSize?: number }
@@ -17,6 +18,7 @@ export type RamBacking =
   | { readonly kind: 'private' }
   /** A file: memory that outlives the guest. `copyOnWrite`: the guest's writes stay out of it. */
   | { readonly kind: 'file'; readonly path: string; readonly copyOnWrite?: boolean }
+  /** An open file: it is duplicated, and stays the caller's to close. `copyOnWrite`: as above. */
   | { readonly kind: 'fd'; readonly fd: number; readonly copyOnWrite?: boolean }
   /** Memory that another manager had or has. `copyOnWrite`: that one sees nothing of what this guest writes. */
   | { readonly kind: 'handed-over'; readonly backing: SharedMemoryBacking; readonly copyOnWrite?: boolean };

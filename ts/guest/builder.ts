@@ -46,6 +46,7 @@ export class GuestMemoryBuilder {
   readonly #mapOptions: Pick<GuestMemoryOptions, 'policy' | 'record' | 'debug'>;
   readonly #ram: RamSpec[] = [];
 
+  /** Checks options, and makes nothing yet. Throws INVALID_ARGUMENT. */
   constructor(options?: GuestMemoryOptions) {
     const given = validate.options(options, OPTIONS, 'GuestMemoryBuilder');
     this.#limits = {

@@ -25,6 +25,7 @@ export interface DeviceRegionOptions {
   readonly priority?: number;
 }
 
+/** Options of `DeviceMemoryMapper.openFile`. */
 export interface DeviceFileOptions {
   /** Whether parts of it may be mapped writable: the descriptor must then be open for writing. Default false. */
   readonly writable?: boolean;
@@ -38,9 +39,13 @@ export interface GuestMappingOptions {
 
 /** One stretch of a device region that shows a file. */
 export interface DeviceMapping {
+  /** Offset in the region, in bytes. */
   readonly offset: number;
+  /** Bytes. */
   readonly length: number;
+  /** Offset in the file of the mapping's first byte. */
   readonly fileOffset: number;
+  /** Whether the guest may write. */
   readonly writable: boolean;
   /** `driver` for memory that a driver gives; files have none. */
   readonly kind?: 'driver';

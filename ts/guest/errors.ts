@@ -5,8 +5,10 @@ import { systemError } from '../core/system.ts';
 
 /** Guest memory cannot be built as asked; nothing is left behind. */
 export class MemoryBuildError extends MembackingError {
+  /** Code of the error: stable, to be compared with. */
   declare readonly code: BuildErrorCode;
 
+  /** Makes an error, with what the message mentions in `details`. */
   constructor(code: BuildErrorCode, message: string, details: Record<string, unknown> = {}, cause?: unknown) {
     super(code, message, { details, cause });
   }
@@ -14,6 +16,7 @@ export class MemoryBuildError extends MembackingError {
 
 /** A partition could not be attached; it has been given nothing. `cause` says why. */
 export class PartitionAttachError extends MembackingError {
+  /** Makes an error whose `code` is ATTACH_FAILED. */
   constructor(message: string, cause: unknown) {
     super('ATTACH_FAILED', message, { cause });
   }

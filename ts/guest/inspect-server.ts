@@ -18,6 +18,7 @@ import { stateOf } from '../map/state.ts';
 import { stateJson } from '../trace/state-json.ts';
 import type { GuestMemoryFacts } from './inspect.ts';
 
+/** Options of `GuestMemoryManager.inspectServer`: a port or a socket. */
 export interface InspectServerOptions {
   /** TCP port of the loopback address, 0 for a free one: for the page. */
   readonly port?: number;

@@ -17,10 +17,14 @@ import type { VtlState } from './vtl-state.ts';
 export interface GuestMemoryFacts {
   /** Regions that there are, placed or not. */
   readonly regions: number;
+  /** Highest GPA that RAM and devices may have. */
   readonly maxAddress: PlainAddress;
+  /** GPA from which VTL2 sees all of VTL0's memory again; undefined: nowhere. */
   readonly vtl0AliasMap: PlainAddress | undefined;
+  /** Blocks of RAM, with the pieces that can be switched. */
   readonly ram: readonly {
     readonly name: string;
+    /** Kind of the backing: see `RamBacking`. */
     readonly backing: string;
     /** Bytes. */
     readonly size: PlainAddress;
@@ -28,12 +32,14 @@ export interface GuestMemoryFacts {
     readonly allocatedBytes: PlainAddress | undefined;
     /** Whether the system was asked for transparent huge pages, and gives them. */
     readonly transparentHugePages: boolean;
+    /** Pieces in order of GPA, and how the guest sees them. */
     readonly pieces: readonly {
       readonly gpa: PlainAddress;
       readonly length: PlainAddress;
       readonly visibility: RamVisibility;
     }[];
   }[];
+  /** Device regions that are open, placed or not. */
   readonly devices: readonly {
     readonly name: string;
     readonly length: number;
@@ -41,15 +47,19 @@ export interface GuestMemoryFacts {
     readonly gpa: PlainAddress | undefined;
     /** Whether it is placed and the guest sees nothing of it: it is hidden wholly, or past the highest address. */
     readonly hidden: boolean;
+    /** Files that it shows, in order of offset. */
     readonly mappings: readonly DeviceMapping[];
   }[];
+  /** Partitions that are attached. */
   readonly partitions: readonly {
     readonly name: string;
     readonly vtl: Vtl;
+    /** Memory slots that it has. */
     readonly slots: number;
     /** Whether it was shut down, because memory could not be taken away from it: it gets no slots any more. */
     readonly isShutDown: boolean;
   }[];
+  /** Protections of trust levels, in order of GPA: `access` is what is left. */
   readonly protections: readonly {
     readonly vtl: Vtl;
     readonly gpa: PlainAddress;
@@ -58,7 +68,9 @@ export interface GuestMemoryFacts {
   }[];
   /** Ranges that should show something and do not, because it could not be put back: `repair` tries again. */
   readonly lost: readonly LostRange[];
+  /** Leases that are held. */
   readonly leases: readonly LeaseFacts[];
+  /** Counts of plans since the manager was built. */
   readonly plans: PlanCounters;
 }
 

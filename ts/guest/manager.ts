@@ -277,6 +277,7 @@ export class AddedRam extends Handle {
     return `RAM "${this.name}"`;
   }
 
+  /** Name of the RAM. */
   get name(): string {
     return this.#block.name;
   }

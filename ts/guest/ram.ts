@@ -47,6 +47,7 @@ export function visibilityOf({ region }: RamRegion): RamVisibility {
 
 /** A range of whole pieces of RAM, and its visibility from now on. */
 export interface VisibilityChange extends GpaRange {
+  /** Visibility from now on. */
   readonly visibility: RamVisibility;
 }
 

@@ -7,6 +7,7 @@ import type { GpaStretch } from '../sinks/sink.ts';
 
 /** Options of a recording partition. */
 export interface RecordingPartitionOptions {
+  /** Name for messages. Default "recording". */
   readonly name?: string;
   /** Slots that it can have. Default 509. */
   readonly slotLimit?: number;
@@ -25,6 +26,7 @@ export type RecordedEvent =
 
 /** A partition for tests of monitors: it records what a real one would have been told, in order. */
 export class RecordingPartition implements Partition {
+  /** Name for messages. */
   readonly name: string;
   readonly slotLimit: number;
   readonly largestSlot: Address;
@@ -37,6 +39,7 @@ export class RecordingPartition implements Partition {
   /** Slots that are still added or deleted before one is refused, once. */
   failAfter = Number.POSITIVE_INFINITY;
 
+  /** Makes a partition that has no slots yet. Throws INVALID_ARGUMENT. */
   constructor(options?: RecordingPartitionOptions) {
     const known = ['name', 'slotLimit', 'largestSlot', 'keptPages', 'canExecuteProtect'] as const;
     const given = validate.options(options, known, 'RecordingPartition');
@@ -60,9 +63,11 @@ export class RecordingPartition implements Partition {
     this.events.push({ event: 'delete', ...slot });
   }
 
+  /** Records that vCPUs are held. */
   pause(): void {
     this.events.push({ event: 'pause' });
   }
+  /** Records that vCPUs go on. */
   resume(): void {
     this.events.push({ event: 'resume' });
   }

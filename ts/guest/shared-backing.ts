@@ -8,8 +8,11 @@ import { MemoryBuildError } from './errors.ts';
 
 /** One memory of a backing: its name in the manager, the descriptor to pass on, its size in bytes. */
 export interface SharedMemoryPart {
+  /** Name of the RAM that it backs. */
   readonly name: string;
+  /** Descriptor: in this process, the backing's to close. */
   readonly fd: number;
+  /** Bytes. */
   readonly size: Address;
 }
 

@@ -20,6 +20,7 @@ export interface VtlProtectionOptions {
 
 /** The guest's memory as one trust level sees it, for devices: there is no way to change the map in it. */
 export class GuestMemoryClient {
+  /** Trust level. */
   readonly vtl: Vtl;
   /** Guest memory of this level: one object as long as the manager is open, whatever is protected meanwhile. */
   readonly memory: LocalGuestMemory;

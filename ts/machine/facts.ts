@@ -11,16 +11,24 @@ export interface MachineFacts {
   readonly runtime: { readonly node: string; readonly arch: string; readonly kernel: string; readonly glibc?: string };
   /** Reason why the addon does not load; undefined: it does. */
   readonly addonError?: string;
+  /** KVM: whether it opens, and its capabilities. */
   readonly kvm: KvmFacts;
+  /** Pools of huge pages, one for each size. */
   readonly hugePages: readonly HugePagePool[];
   /** Policy for transparent huge pages: `always`, `madvise` or `never` for private memory; for shared memory also
    *  `advise`, `within_size`, `deny` or `force`. Undefined: the kernel has none. */
   readonly transparentHugePages: { readonly anonymous?: string; readonly shared?: string };
+  /** Numbers of the NUMA nodes. */
   readonly numaNodes: readonly number[];
+  /** Whether userfaultfd can be used, and its features. */
   readonly userfaultfd: UserfaultfdFacts;
+  /** Whether ioctl(PAGEMAP_SCAN) can be used, which finds dirty pages. */
   readonly pagemapScan: { readonly error?: string };
+  /** Whether pkey_alloc(2) gives memory protection keys. */
   readonly protectionKeys: { readonly error?: string };
+  /** Whether VFIO opens, whether there is an IOMMU, and how many groups there are to open. */
   readonly vfio: { readonly error?: string; readonly hasIommu: boolean; readonly groups: number };
+  /** Whether /dev/iommu opens. */
   readonly iommufd: { readonly error?: string };
   /** Mappings of this process. */
   readonly mappings: Used;
@@ -32,6 +40,7 @@ export interface MachineFacts {
 
 /** Use of something that the system limits. */
 export interface Used {
+  /** Use now. */
   readonly used: number;
   /** Most that may be used; undefined: any number. */
   readonly limit?: number;
@@ -55,8 +64,11 @@ export interface KvmFacts {
 
 /** A pool of huge pages; counts are of pages. */
 export interface HugePagePool {
+  /** Bytes of a page. */
   readonly pageSize: number;
+  /** Pages that the pool has. */
   readonly total: number;
+  /** Pages of them that are not in use. */
   readonly free: number;
   /** Pages promised to mappings that have not touched them yet. */
   readonly reserved: number;
@@ -66,6 +78,7 @@ export interface HugePagePool {
 
 /** Facts about userfaultfd. */
 export interface UserfaultfdFacts {
+  /** Reason why it cannot be had. */
   readonly error?: string;
   /** Whether it gets the faults of this process's own code alone, not those of a guest. */
   readonly isUserModeOnly: boolean;

@@ -49,7 +49,9 @@ export interface MemoryMapOptions {
 
 /** Options of `MemoryMap.createRegion`. */
 export interface RegionOptions extends RegionFlags {
+  /** Name for people; need not be unique. */
   readonly name: string;
+  /** Kind of the region, for good. */
   readonly kind: RegionKind;
   /** Bytes, up to 2^64. */
   readonly size: Address;
@@ -57,7 +59,9 @@ export interface RegionOptions extends RegionFlags {
 
 /** Options of `MemoryMap.createAlias`. */
 export interface AliasOptions extends RegionFlags {
+  /** Name for people; need not be unique. */
   readonly name: string;
+  /** Region that it shows a part of, with what is in that. */
   readonly target: Region;
   /** Offset of the alias's first byte in the target. Default 0. */
   readonly offset?: Address;
@@ -67,7 +71,9 @@ export interface AliasOptions extends RegionFlags {
 
 /** Options of `MemoryMap.createAddressSpace`. */
 export interface AddressSpaceOptions {
+  /** Name for people; need not be unique. */
   readonly name: string;
+  /** Region that it shows, with all that is in it. */
   readonly root: Region;
   /** GPA of the root's first byte. Default 0. */
   readonly offset?: Address;
@@ -75,6 +81,7 @@ export interface AddressSpaceOptions {
 
 /** Options of `MemoryMap.attachVaSpace`. */
 export interface VaSpaceOptions {
+  /** Name for people: in messages, in /proc. Default: `va of` its address space. */
   readonly name?: string;
   /** Bytes to reserve, whole pages: address space, not memory. Default 1 TiB. */
   readonly size?: Address;
@@ -82,6 +89,7 @@ export interface VaSpaceOptions {
 
 /** Options of `MemoryMap.attachPartition`. */
 export interface AttachOptions {
+  /** Address space that the partition sees. */
   readonly space: AddressSpace;
   /** The VA space of that address space whose host addresses the slots use. */
   readonly va: VaSpace;
@@ -95,7 +103,9 @@ export interface AttachOptions {
 
 /** A change that was not made. */
 export interface PlannedChange {
+  /** Commands in the order in which they would be carried out. */
   readonly commands: readonly TraceCommand[];
+  /** Disturbance class of the plan. */
   readonly disturbance: Disturbance;
   /** All of it as text, as the command prints plans. */
   readonly lines: readonly string[];
@@ -105,7 +115,9 @@ export interface PlannedChange {
 export interface LostRange {
   /** Name of the sink. */
   readonly sink: string;
+  /** First GPA: of an attachment, in the partition's own numbering. */
   readonly gpa: Address;
+  /** Bytes. */
   readonly length: Address;
 }
 
@@ -126,6 +138,8 @@ const ATTACH_OPTIONS = ['space', 'va', 'gpaOffset', 'lastGpa', 'slotLimit'] as c
 export class MemoryMap extends Handle {
   readonly #context: Context;
 
+  /** Makes a map without regions. Throws INVALID_ARGUMENT, CORE_MISSING, NATIVE_MISSING, VERSION_MISMATCH, and what
+   *  `record` throws. */
   constructor(options?: MemoryMapOptions) {
     super();
     const {

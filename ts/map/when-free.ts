@@ -14,6 +14,7 @@ import type { Context } from './context.ts';
 export interface WaitOptions {
   /** Milliseconds. Default: as long as it takes. */
   readonly deadline?: number;
+  /** Signal that gives the waiting up: it ends with ABORTED. */
   readonly signal?: AbortSignal;
 }
 

@@ -92,10 +92,13 @@ class Unpausable implements Pausable {
 
 /** A slot that a partition has now. */
 export interface AttachedSlot {
+  /** Number of the slot. */
   readonly slot: number;
   /** GPA in the address space: without the attachment's offset. */
   readonly gpa: Address;
+  /** Bytes, whole pages. */
   readonly length: Address;
+  /** Access of the guest. */
   readonly access: Access;
 }
 
@@ -110,8 +113,11 @@ interface AttachmentPlace {
 export class Attachment extends Sink {
   /** @internal */
   declare readonly context: AttachmentContext;
+  /** Partition that has the slots. */
   readonly partition: KvmPartition | Partition;
+  /** Address space that it sees. */
   readonly space: AddressSpace;
+  /** VA space whose host addresses the slots use. */
   readonly va: VaSpace;
   /** Offset that is added to a GPA of the address space to give the partition's own. */
   readonly gpaOffset: Address;

@@ -60,6 +60,7 @@ export let vmOf: (partition: KvmPartition) => Vm;
 
 /** A virtual machine of KVM. Closing it ends its attachments; it throws IN_USE inside a transaction of their map. */
 export class KvmPartition extends Handle implements PartitionFacts {
+  /** Name for messages. */
   readonly name: string;
   readonly slotLimit: number;
   readonly largestSlot = KVM_LARGEST_SLOT;

@@ -7,6 +7,7 @@ import type { GpaStretch } from './sink.ts';
 
 /** A memory slot as a hypervisor is given it. */
 export interface MemorySlot {
+  /** Number of the slot: free when it is added, from 0 up. */
   readonly slot: number;
   /** The partition's own GPA. */
   readonly gpa: Address;
@@ -14,11 +15,13 @@ export interface MemorySlot {
   readonly length: Address;
   /** Host-virtual address of the first byte. */
   readonly hva: bigint;
+  /** Access of the guest: without `w`, writes are to exit. */
   readonly access: Access;
 }
 
 /** Limits and abilities of a partition, a monitor's own or KVM's. */
 export interface PartitionFacts {
+  /** Name for messages. */
   readonly name: string;
   /** Whether it can keep the guest from executing what it may read. Default false. */
   readonly canExecuteProtect?: boolean;

@@ -20,7 +20,9 @@ export interface ProtectOptions {
 
 /** A range of an address space. */
 export interface GpaStretch {
+  /** First GPA. */
   readonly gpa: Address;
+  /** Bytes. */
   readonly length: Address;
 }
 
@@ -35,6 +37,7 @@ export interface SinkContext extends MapContext {
 export abstract class Sink extends MapHandle {
   /** @internal */
   declare readonly context: SinkContext;
+  /** Name for people: in messages, plans and traces. */
   readonly name: string;
 
   /** @internal Made by MemoryMap, in a transaction. */

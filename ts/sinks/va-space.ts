@@ -13,10 +13,15 @@ import { Sink, type SinkContext } from './sink.ts';
 
 /** A stretch of a VA space that shows one object. */
 export interface VaPiece {
+  /** First GPA: its HVA is `VaSpace.base` more. */
   readonly gpa: Address;
+  /** Bytes, whole pages. */
   readonly length: Address;
+  /** Object that is shown. */
   readonly object: MemoryObject;
+  /** Offset in the object of the piece's first byte. */
   readonly objectOffset: Address;
+  /** Access of this process. */
   readonly access: Access;
 }
 

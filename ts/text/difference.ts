@@ -6,12 +6,19 @@ import { invalid, isListOf } from '../core/validate.ts';
 
 /** A range of an address space that shows one thing. */
 export interface ShownRange {
+  /** First GPA. */
   readonly gpa: Address;
+  /** Bytes. */
   readonly length: Address;
+  /** Name of the region. */
   readonly name: string;
+  /** Kind of the region. */
   readonly kind: RegionKind;
+  /** Offset in the region of the byte at `gpa`. */
   readonly offsetInRegion: Address;
+  /** Whether the guest may only read. */
   readonly readonly: boolean;
+  /** Whether it is marked nonvolatile. */
   readonly nonvolatile: boolean;
 }
 
@@ -31,6 +38,7 @@ export interface ViewDifference<Range extends ShownRange = ShownRange> {
   readonly change: 'gone' | 'new' | 'changed';
   /** Parts of ranges that are not shown any more, and parts that are now, in the order of addresses. */
   readonly removed: readonly Range[];
+  /** Parts of ranges that are shown now and were not. */
   readonly added: readonly Range[];
 }
 

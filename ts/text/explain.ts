@@ -17,6 +17,7 @@ import type { Names } from '../core/names.ts';
 export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
   /** Name of the address space. */
   readonly space: string;
+  /** Address of the byte. */
   readonly gpa: Address;
   /** The region that the guest sees; undefined where there is none. */
   readonly visible: Region | undefined;
@@ -34,17 +35,22 @@ export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
 
 /** A region that shows a byte, or would. */
 export interface ExplainedRegion {
+  /** Name of the region. */
   readonly name: string;
+  /** Kind of the region. */
   readonly kind: RegionKind;
   /** Offset of the byte in the region. */
   readonly offset: Address;
   /** GPAs at which the bytes around this one are seen; of a hidden region, would be, if nothing hid them. `last` is
    *  included. */
   readonly start: Address;
+  /** Last of those GPAs. */
   readonly last: Address;
+  /** Priority in its container. */
   readonly priority: number;
   /** The region's own flag, or that of a container or alias on the way to it. */
   readonly readonly: boolean;
+  /** Whether it, or a container or alias on the way to it, is marked nonvolatile. */
   readonly nonvolatile: boolean;
   /** Whether some of it is seen, anywhere in the address space. */
   readonly seen: boolean;
@@ -54,10 +60,13 @@ export interface ExplainedRegion {
 
 /** Memory that is mapped at a byte. */
 export interface ExplainedMapping {
+  /** Name of the object. */
   readonly object: string;
+  /** Kind of the object. */
   readonly kind: ObjectKind;
   /** Offset of the byte in the object. */
   readonly offset: Address;
+  /** Whether the mapping may be written. */
   readonly writable: boolean;
 }
 
@@ -65,10 +74,13 @@ export interface ExplainedMapping {
 export interface ExplainedSlot {
   /** Name of the attachment. */
   readonly sink: string;
+  /** Number of the slot. */
   readonly slot: number;
   /** GPAs of the address space; `last` is included. */
   readonly start: Address;
+  /** Last of those GPAs. */
   readonly last: Address;
+  /** Access of the guest. */
   readonly access: Access;
 }
 

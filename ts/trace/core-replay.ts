@@ -45,13 +45,19 @@ export const MAX_VIEW_RANGES = 0x1_0000;
 
 /** A range of an address space that shows one region. */
 export interface TraceFlatRange {
+  /** First GPA. */
   readonly gpa: Address;
+  /** Bytes. */
   readonly length: Address;
+  /** Name of the region. */
   readonly name: string;
+  /** Kind of the region. */
   readonly kind: RegionKind;
+  /** Offset in the region of the byte at `gpa`. */
   readonly offsetInRegion: Address;
   /** The region's own flag, or inherited from what it is seen through. */
   readonly readonly: boolean;
+  /** Whether the region, or what it is seen through, is marked nonvolatile. */
   readonly nonvolatile: boolean;
 }
 
@@ -59,17 +65,21 @@ export interface TraceFlatRange {
 export interface TraceFlatView {
   /** Name of the address space. */
   readonly name: string;
+  /** Ranges in the order of addresses. */
   readonly ranges: readonly TraceFlatRange[];
 }
 
 /** Memory that an address space shows: part of an object. */
 export interface TraceMapping {
+  /** First GPA. */
   readonly gpa: Address;
+  /** Bytes. */
   readonly length: Address;
   /** Name of the object. */
   readonly object: string;
   /** Offset in the object of the byte at `gpa`. */
   readonly objectOffset: Address;
+  /** Whether the guest may write. */
   readonly writable: boolean;
 }
 
@@ -77,25 +87,33 @@ export interface TraceMapping {
 export interface TraceSlot {
   /** Name of the attachment. */
   readonly sink: string;
+  /** Number of the slot. */
   readonly slot: number;
   /** GPA in the address space. */
   readonly gpa: Address;
+  /** Bytes, whole pages. */
   readonly length: Address;
+  /** Access of the guest. */
   readonly access: Access;
 }
 
 /** A command, with names instead of numbers. */
 export interface TraceCommand {
+  /** Operation: `va-map`, `slot-add` and so on. */
   readonly op: string;
   /** Name of the sink that it is for. */
   readonly sink: string;
+  /** First GPA, in the numbering of the sink. */
   readonly gpa: Address;
+  /** Bytes, whole pages. */
   readonly length: Address;
+  /** Access that there is afterwards. */
   readonly access: Access;
   /** Slot commands: the number. */
   readonly slot: number | undefined;
   /** VA commands: the object, and the byte in it. */
   readonly object: string | undefined;
+  /** VA commands: offset in the object of the byte at `gpa`. */
   readonly objectOffset: Address | undefined;
 }
 
@@ -144,6 +162,7 @@ export class TraceReplay {
   /** The root of each address space. */
   #roots = new Map<number, Root>();
 
+  /** Makes a replay of which nothing has happened yet. Throws CORE_MISSING in a page before `loadCore`. */
   constructor({ policy = 'layered', onPlan }: TraceReplayOptions = {}) {
     this.#core = new Core({ policy, explain: this.#names.explain });
     const runner = new PlanRunner(this.#core);
@@ -355,6 +374,7 @@ export class TracePlan {
     this.#names = names;
   }
 
+  /** Disturbance class of the plan. */
   get disturbance(): Disturbance {
     return DISTURBANCES[this.#facts.disturbance]!;
   }
@@ -364,6 +384,7 @@ export class TracePlan {
     return this.#core.planBytes(this.#facts.commands);
   }
 
+  /** The commands, in the order in which they are carried out. */
   commands(): TraceCommand[] {
     return Array.from({ length: this.#facts.commands }, (_, index) => {
       const { op, sink, gpa, length, access, slot, object, offset } = this.#core.command(index);

@@ -15,7 +15,9 @@ import { POLICIES, type Policy } from '../core/kinds.ts';
 import { OPERATIONS, type OperationRow, rowOf, type TraceOperation } from './operations.ts';
 
 export const TRACE_VERSION = 1;
+/** First line of a trace. */
 export interface TraceHeader {
+  /** Version of the format. */
   readonly version: typeof TRACE_VERSION;
   /** Policy for overlaps. Default `layered`. */
   readonly policy: Policy;

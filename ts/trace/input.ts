@@ -10,6 +10,7 @@ import { decodeText, type ReadOptions, readChunks } from './source.ts';
 const HEADER_BYTES = 4096;
 const NEWLINE = 0x0a;
 
+/** Operations of a file, whether it holds a trace or a map. */
 export interface OperationStream extends TraceStream {
   /** Kind of input that was found. */
   readonly kind: 'trace' | 'map';

@@ -9,13 +9,17 @@ import type { Names } from '../core/names.ts';
 
 /** A region at one place of an address space; one that is seen through several aliases is there several times. */
 export interface TraceLayer {
+  /** Name of the region. */
   readonly name: string;
+  /** Kind of the region. */
   readonly kind: RegionKind;
   /** GPA where it would be seen, if nothing hid it. */
   readonly gpa: Address;
+  /** Bytes. */
   readonly length: Address;
   /** Offset in the region of the byte at `gpa`. */
   readonly offsetInRegion: Address;
+  /** Priority in its container. */
   readonly priority: number;
   /** The region's own flag, or that of a container or alias on the way to it. */
   readonly readonly: boolean;

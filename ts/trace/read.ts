@@ -16,6 +16,7 @@ const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** A trace that is read while it is iterated over. */
 export interface TraceStream {
+  /** First line of the trace. */
   readonly header: TraceHeader;
   /** All operations, some hundred at a time. Operation n (from 0) of the trace stands on line n + 2. */
   readonly batches: AsyncIterable<readonly TraceOperation[]>;

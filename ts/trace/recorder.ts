@@ -8,6 +8,7 @@ import { formatHeader, formatOperation } from './write.ts';
 
 /** Takes the text of a trace, some lines at a time: a stream, or anything with this method. */
 export interface TraceOutput {
+  /** Takes whole lines. What it returns does not matter. */
   write(text: string): unknown;
 }
 

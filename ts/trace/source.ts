@@ -11,6 +11,7 @@ const MAX_TEXT_BYTES = 64 * 1024 * 1024;
 
 const READ_BYTES = 256 * 1024;
 
+/** Options of reading a file. */
 export interface ReadOptions {
   /** Listener for every part that was read: how many bytes of the file there have been, before decompression, and how
    *  many there are; undefined where that cannot be known, as of a pipe. */

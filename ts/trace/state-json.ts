@@ -16,9 +16,13 @@ type Pairs<Value> = readonly (readonly [number, Value])[];
 export interface StateJson {
   /** A number, or a bigint in decimal with an n behind it. */
   readonly globals: readonly (number | string)[];
+  /** @internal */
   readonly ids: Readonly<Record<(typeof TABLES)[number], Pairs<number>>>;
+  /** @internal */
   readonly names: Readonly<Record<(typeof NAME_TABLES)[number], Pairs<string>>>;
+  /** @internal */
   readonly spaces: Pairs<number>;
+  /** @internal */
   readonly roots: Pairs<{ readonly region: number; readonly offset: string }>;
 }
 

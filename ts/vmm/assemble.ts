@@ -1,5 +1,6 @@
 // Machine code by hand: bytes, labels, and the two ways in which instructions name them.
 
+/** A part of a program: bytes, a label, or an instruction that names one. */
 export type CodePart =
   /** Bytes of an instruction. */
   | readonly number[]

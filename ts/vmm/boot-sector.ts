@@ -88,6 +88,7 @@ export const PRINT_E820: readonly CodePart[] = [
   { label: 'no entry' },
 ];
 
+/** Texts that PRINT_E820 prints: to be put behind the code. */
 export const E820_TEXTS: readonly CodePart[] = [
   { label: 'e820' },
   { text: 'e820 \0' },

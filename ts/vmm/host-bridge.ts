@@ -13,7 +13,8 @@ const SMRAM_LOCKED = 0x10;
 const SMRAM_ENABLED = 0x08;
 const SMRAM_SEES_RAM = SMRAM_OPEN | SMRAM_ENABLED;
 
-interface Segment {
+/** A stretch of memory that two bits of a PAM register switch (82441FX data sheet, PAM registers 59h-5Fh). */
+export interface PamSegment {
   readonly gpa: number;
   readonly length: number;
   /** The PAM register with its two bits, and where they are. */
@@ -22,7 +23,7 @@ interface Segment {
 }
 
 /** f0000-fffff in the high half of register 59; then 16 KiB each, two to a register. */
-export const SEGMENTS: readonly Segment[] = [
+export const SEGMENTS: readonly PamSegment[] = [
   { gpa: 0xf0000, length: 0x10000, register: FIRST_PAM, shift: 4 },
   ...Array.from({ length: 12 }, (_, i) => ({
     ...{ gpa: 0xc0000 + i * 0x4000, length: 0x4000 },
@@ -40,6 +41,7 @@ export class HostBridge extends PciFunction {
   readonly #vgaWindow: Region;
   #isSmramOpen = false;
 
+  /** Makes the bridge as it is after a reset. `vgaWindow`: the region over a0000-bffff that SMRAM hides. */
   constructor(ram: RamVisibilityControl, vgaWindow: Region) {
     super({ vendor: 0x8086, device: 0x1237, classCode: 0x060000 });
     this.#ram = ram;

@@ -11,7 +11,7 @@ export {
   PRINTING,
   REAL_MODE_START,
 } from './boot-sector.ts';
-export { HostBridge, SEGMENTS } from './host-bridge.ts';
+export { HostBridge, type PamSegment, SEGMENTS } from './host-bridge.ts';
 export type { LinuxImage } from './linux.ts';
 export { Monitor, type MonitorOptions, type Stop } from './monitor.ts';
 export { type Bar, PciBus, PciFunction, type PciIdentity, type PciInterrupts, portBar } from './pci.ts';

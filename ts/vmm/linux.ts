@@ -7,9 +7,13 @@ import { formatHex, type GuestMemory, type SpecialRegisters, type Vcpu } from '.
 import { invalid } from './invalid.ts';
 import { e820, LOW_RAM_LIMIT } from './layout.ts';
 
+/** A Linux kernel to start without firmware. */
 export interface LinuxImage {
+  /** The kernel: a bzImage of x86-64. */
   readonly kernel: Uint8Array;
+  /** The first file system, as a cpio archive. Default: none. */
   readonly initrd?: Uint8Array;
+  /** The kernel's command line. Default: empty. */
   readonly commandLine?: string;
 }
 

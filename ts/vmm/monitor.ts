@@ -41,6 +41,7 @@ import { SharedMemoryDevice } from './shared-memory-device.ts';
 import { claimSystemPorts } from './system-ports.ts';
 import { type DiskImage, VirtioBlock } from './virtio-block.ts';
 
+/** Options of a monitor. */
 export interface MonitorOptions {
   /** Bytes of RAM: whole MiB, from 4 MiB to 512 GiB. Default 64 MiB. */
   readonly memory?: number;
@@ -48,6 +49,7 @@ export interface MonitorOptions {
   readonly cpus?: number;
   /** First program of the machine: firmware (up to 256 KiB), or a kernel. */
   readonly start: { readonly firmware: Uint8Array } | { readonly linux: LinuxImage };
+  /** Disk of the machine. Default: none. */
   readonly disk?: DiskImage;
   /** Files for the firmware (fw_cfg), by name. */
   readonly files?: Readonly<Record<string, Uint8Array>>;
@@ -79,12 +81,18 @@ const DEFAULT_MEMORY = 0x400_0000;
 const MOST_CPUS = 64;
 const SHARED_MEMORY = 0x10_0000;
 
+/** A PC: RAM, firmware or a kernel, a PCI bus with a disk and a piece of shared memory, a serial port, and processors
+ *  on KVM. */
 export class Monitor {
+  /** The guest's memory. */
   readonly memory: GuestMemoryManager;
+  /** Host bridge, whose PAM registers switch RAM. */
   readonly hostBridge: HostBridge;
   /** Memory that the device's BAR shows to the guest. */
   readonly sharedMemory: SharedMemory;
+  /** PCI device whose BAR is `sharedMemory`. */
   readonly sharedMemoryDevice: SharedMemoryDevice;
+  /** I/O ports, for devices of one's own. */
   readonly ports = new PortBus();
   /** Since the monitor was made. */
   readonly counts = { portExits: 0, mmioExits: 0, resets: 0 };

@@ -4,20 +4,26 @@ import { bytesOf, littleEndian, type PortBus, type PortClaim, type PortDevice } 
 
 /** A range that a function decodes at an address that the guest chooses. */
 export interface Bar {
+  /** Space that it is decoded in: I/O ports or memory. */
   readonly kind: 'io' | 'memory';
   /** Bytes or ports: a power of two. */
   readonly size: number;
   /** Decodes at `at`, and nowhere else any more, until `hide`. Where that is refused: nowhere at all, and gives
    *  false. */
   show(at: number): boolean;
+  /** Decodes nowhere any more. */
   hide(): void;
 }
 
+/** Identity of a PCI function, as its configuration header tells it. */
 export interface PciIdentity {
+  /** Vendor ID, 16 bits. */
   readonly vendor: number;
+  /** Device ID, 16 bits. */
   readonly device: number;
   /** Class, subclass and interface, as in `0x060000`. */
   readonly classCode: number;
+  /** Subsystem ID, 16 bits; the subsystem's vendor is `vendor`. Default 0. */
   readonly subsystem?: number;
 }
 
@@ -42,6 +48,7 @@ export class PciFunction {
   #initial: Uint8Array = this.#registers;
   #interrupt = (_isRaised: boolean) => {};
 
+  /** Makes a function without BARs and without an interrupt pin. */
   constructor({ vendor, device, classCode, subsystem = 0 }: PciIdentity) {
     this.define(0x00, 2, vendor);
     this.define(0x02, 2, device);
@@ -58,6 +65,7 @@ export class PciFunction {
     this.#initial = this.#registers.slice();
   }
 
+  /** Adds a BAR: `index` from 0 to 5. */
   protected addBar(index: number, bar: Bar): void {
     const register = FIRST_BAR + 4 * index;
     this.define(register, 4, bar.kind === 'io' ? IO_SPACE : PREFETCHABLE, -bar.size);
@@ -75,6 +83,7 @@ export class PciFunction {
     this.define(INTERRUPT_LINE, 1, line, 0xff);
   }
 
+  /** Raises or lowers its interrupt pin. */
   protected setInterrupt(isRaised: boolean): void {
     this.#interrupt(isRaised);
   }
@@ -85,6 +94,7 @@ export class PciFunction {
     return this.#bars.map(({ shownAt }) => shownAt);
   }
 
+  /** Value of `size` bytes, 1, 2 or 4, from register `at` on. */
   register(at: number, size = 1): number {
     return littleEndian(this.#registers.subarray(at, at + size));
   }
@@ -105,6 +115,7 @@ export class PciFunction {
   /** Called when registers have changed, before BARs follow. */
   protected changed(): void {}
 
+  /** Makes registers and BARs as they are after a reset. */
   reset(): void {
     this.#registers.set(this.#initial);
     this.changed();
@@ -151,6 +162,7 @@ export function linkOf(slot: number): number {
 
 /** Interrupts of the bus: four links, which lead to lines of the interrupt controllers. */
 export interface PciInterrupts {
+  /** Raises or lowers a link, 0 to 3. */
   set(link: number, isRaised: boolean): void;
   /** The line of a link after a reset. */
   readonly lines: readonly number[];
@@ -164,6 +176,7 @@ export class PciBus {
   readonly #raised = new Set<number>();
   #address = 0;
 
+  /** Claims ports cf8 to cff for configuration space (PCI Local Bus Specification, mechanism #1). */
   constructor(ports: PortBus, interrupts: PciInterrupts) {
     this.#interrupts = interrupts;
     ports.claim(0xcf8, 4, {
@@ -198,6 +211,7 @@ export class PciBus {
     );
   }
 
+  /** Resets the bus and all functions. */
   reset(): void {
     this.#address = 0;
     for (const each of this.#functions) each.reset();

@@ -1,22 +1,29 @@
 // The I/O port space: who answers at which port.
 
+/** A device that answers at I/O ports. */
 export interface PortDevice {
   /** The widest access that it takes whole, in bytes; a wider one comes byte by byte. */
   readonly widest: 1 | 2 | 4;
   /** `offset`: from the first port of the claim. `size`: 1, 2 or 4 bytes. */
   read(offset: number, size: number): number;
+  /** Takes a write: `value` is below 2^(8 * size). */
   write(offset: number, size: number, value: number): void;
 }
 
+/** Ports at which a device answers. */
 export interface PortClaim {
+  /** First port. */
   readonly first: number;
+  /** Number of ports. */
   readonly count: number;
+  /** Device that answers there. */
   readonly device: PortDevice;
 }
 
 /** Value of each byte that is read where no device answers. */
 const OPEN_BUS = 0xff;
 
+/** The I/O port space: which device answers at which port. */
 export class PortBus {
   #claims: PortClaim[] = [];
 
@@ -27,10 +34,12 @@ export class PortBus {
     return claim;
   }
 
+  /** Takes a claim back: nobody answers there any more. */
   release(claim: PortClaim): void {
     this.#claims = this.#claims.filter((other) => other !== claim);
   }
 
+  /** Value that the guest reads at a port: `size` is 1, 2 or 4 bytes; all bits set where nobody answers. */
   read(port: number, size: number): number {
     const claim = this.#find(port, size);
     if (claim !== undefined) return claim.device.read(port - claim.first, size) >>> 0;
@@ -40,6 +49,7 @@ export class PortBus {
     );
   }
 
+  /** Hands a write of the guest to the device at a port: `size` is 1, 2 or 4 bytes. */
   write(port: number, size: number, value: number): void {
     const claim = this.#find(port, size);
     if (claim !== undefined) claim.device.write(port - claim.first, size, value >>> 0);

@@ -23,12 +23,15 @@ const DATA_IS_READY = 0x01;
 const EVERYTHING_SENT = 0x60;
 const CONNECTED = 0xb0;
 
+/** Other end of a serial port. */
 export interface SerialWires {
   /** A byte is sent. */
   send(byte: number): void;
+  /** The port's interrupt is raised or lowered. */
   interrupt(isRaised: boolean): void;
 }
 
+/** A serial port, a 16550 without waiting: what the guest sends is sent at once. */
 export class SerialPort {
   readonly #wires: SerialWires;
   readonly #registers = new Uint8Array(8);

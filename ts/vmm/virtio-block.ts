@@ -5,6 +5,7 @@ import { type GuestMemory, MembackingError } from '../index.ts';
 import { PciFunction, portBar } from './pci.ts';
 import { littleEndian, type PortBus } from './ports.ts';
 
+/** Bytes of a sector. */
 export const SECTOR = 512;
 
 /** The firmware boots from nothing smaller than a cylinder. */
@@ -26,6 +27,7 @@ export class FileDisk implements DiskImage {
   readonly size: number;
   readonly #fd: number;
 
+  /** Opens a file, for reading and writing. */
   constructor(path: string) {
     this.#fd = openSync(path, 'r+');
     this.size = wholeMib(fstatSync(this.#fd).size);
@@ -39,6 +41,7 @@ export class FileDisk implements DiskImage {
     for (let done = 0; done < from.length; ) done += writeSync(this.#fd, from, done, from.length - done, offset + done);
   }
 
+  /** Closes the file. */
   close(): void {
     closeSync(this.#fd);
   }

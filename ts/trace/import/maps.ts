@@ -13,14 +13,19 @@ import { importMtree } from './mtree.ts';
 import { looksLikeMtree } from './mtree-text.ts';
 import { parseQemuMap } from './qemu-json.ts';
 
+/** A text that holds a memory map, in any form that is understood. */
 export interface MapFile {
   /** Name for messages, and for the map if the text gives none. */
   readonly name: string;
+  /** Text, whole. */
   readonly text: string;
 }
 
+/** Result of `importMaps`. */
 export interface MapImport {
+  /** Operations that make the maps, one after the other: a transaction for each moment. */
   readonly operations: readonly TraceOperation[];
+  /** @internal */
   readonly moments: readonly Moment[];
   /** Notes for people: what the texts left open, and what was taken for it. */
   readonly notes: readonly string[];
