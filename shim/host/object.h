@@ -8,6 +8,7 @@
 
 #include "host/fd.h"
 #include "host/mapping.h"
+#include "host/whereabouts.h"
 
 namespace membacking {
 
@@ -32,6 +33,8 @@ struct MemoryObject {
   /// Reservation for the pages of a private object: readable and writable where they are at home, plain reservation
   /// where they are not.
   Mapping home;
+  /// Places of the private pages that are not at home.
+  Whereabouts whereabouts;
   static constexpr uint32_t kAnyNode = UINT32_MAX;
   // Wishes for the pages, which populate() reads on other threads.
   std::atomic<uint32_t> node = kAnyNode;
@@ -82,11 +85,24 @@ struct MemoryObject {
   Failure pin();
   /// Moves private pages between `home` and a VA space, as Mapping::moveTo. Pinned pages stay pinned, unless that
   /// fails.
-  Failure move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length);
+  Failure moveOut(uint64_t offset, const std::shared_ptr<Reservation>& to, uint64_t gpa, uint64_t length);
+  Failure moveHome(const std::shared_ptr<Reservation>& from, uint64_t gpa, uint64_t offset, uint64_t length);
   /// Shows a shared object from `offset` on, as Mapping::mapShared. Wishes for its pages are passed on, and may fail.
   Failure showShared(Mapping& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const;
 
+  // Bytes of the object, in object_bytes.cc, wherever they are shown and however they are protected there. The range is
+  // inside the object. `done` bytes were copied; where that is fewer than `length`, the next one is not there.
+
+  Failure read(uint64_t offset, uint8_t* into, uint64_t length, uint64_t& done) const;
+  /// EACCES: the object is read-only.
+  Failure write(uint64_t offset, const uint8_t* from, uint64_t length, uint64_t& done);
+
  private:
+  Failure move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) const;
+  template <typename Copy>
+  Failure copyShared(uint64_t offset, uint64_t length, Copy copy) const;
+  template <typename Copy>
+  Failure copyPrivate(uint64_t offset, uint64_t length, uint64_t& done, Copy copy) const;
   Failure checkRange(uint64_t offset, uint64_t length) const;
   template <typename Do>
   Failure withPages(uint64_t offset, uint64_t length, Do what) const;

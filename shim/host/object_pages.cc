@@ -9,6 +9,7 @@
 #include "host/invariant.h"
 #include "host/object.h"
 #include "host/pages.h"
+#include "host/reservation.h"
 
 namespace membacking {
 
@@ -77,6 +78,7 @@ Failure MemoryObject::populate(uint64_t offset, uint64_t length) const {
 Failure MemoryObject::whyMissing(uint64_t offset) const {
   struct stat file;
   struct statvfs system;
+  if (!isShared && whereabouts.find(offset, 1).isLost) return {EIO, "mmap", "it went with the VA space that showed it"};
   if (!fd.isOpen()) return {ENOMEM, "madvise", "no memory is free"};
   if (readFacts(fd.get(), file) != 0) return failedCall("fstat");
   if (S_ISREG(file.st_mode) && offset >= static_cast<uint64_t>(file.st_size)) {
@@ -135,7 +137,20 @@ Failure MemoryObject::pin() {
   return kDone;
 }
 
-Failure MemoryObject::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) {
+Failure MemoryObject::moveOut(uint64_t offset, const std::shared_ptr<Reservation>& to, uint64_t gpa, uint64_t length) {
+  const Failure failure = move(home, offset, to->mapping(), gpa, length);
+  if (const uint64_t moved = failure ? failure.moved : length) whereabouts.moved(offset, moved, to, gpa);
+  return failure;
+}
+
+Failure MemoryObject::moveHome(const std::shared_ptr<Reservation>& from, uint64_t gpa, uint64_t offset,
+                               uint64_t length) {
+  const Failure failure = move(from->mapping(), gpa, home, offset, length);
+  if (const uint64_t moved = failure ? failure.moved : length) whereabouts.moved(offset, moved, nullptr, 0);
+  return failure;
+}
+
+Failure MemoryObject::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) const {
   INVARIANT(!isShared);
   if (!isPinned) return from.moveTo(to, toOffset, offset, length);
   // The kernel would unlock the whole piece that the range is a part of, and count what it moves twice.

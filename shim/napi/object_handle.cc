@@ -32,6 +32,8 @@ void ObjectHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ObjectHandle::setNumaNode>("setNumaNode"),
                      InstanceMethod<&ObjectHandle::adviseHugePages>("adviseHugePages"),
                      InstanceMethod<&ObjectHandle::pin>("pin"),
+                     InstanceMethod<&ObjectHandle::copy<false>>("read"),
+                     InstanceMethod<&ObjectHandle::copy<true>>("write"),
                      InstanceMethod<&ObjectHandle::close>("close"),
                  });
 }
@@ -157,6 +159,19 @@ Napi::Value ObjectHandle::adviseHugePages(const Napi::CallbackInfo& info) {
 }
 
 void ObjectHandle::pin(const Napi::CallbackInfo& info) { check(info.Env(), core(info).pin()); }
+
+template <bool isWrite>
+Napi::Value ObjectHandle::copy(const Napi::CallbackInfo& info) {
+  MemoryObject& object = core(info);
+  const uint64_t offset = toU64(info[0], "offset");
+  Napi::Uint8Array bytes = toBytes(info[1], "bytes");
+  const uint64_t length = bytes.ByteLength();
+  if (offset > object.size || length > object.size - offset) throwRange(info.Env(), "bytes", "inside the object");
+  uint64_t done = 0;
+  check(info.Env(), isWrite ? object.write(offset, bytes.Data(), length, done)
+                            : object.read(offset, bytes.Data(), length, done));
+  return Napi::Number::New(info.Env(), static_cast<double>(done));
+}
 
 void ObjectHandle::close(const Napi::CallbackInfo&) { release(); }
 

@@ -37,6 +37,8 @@ class ObjectHandle : public Handle<ObjectHandle, MemoryObject> {
   void setNumaNode(const Napi::CallbackInfo& info);
   Napi::Value adviseHugePages(const Napi::CallbackInfo& info);
   void pin(const Napi::CallbackInfo& info);
+  template <bool isWrite>
+  Napi::Value copy(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 };
 

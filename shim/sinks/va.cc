@@ -77,7 +77,7 @@ Failure VaSink::park(const Command& command, const Targets& targets) {
   Mapping& home = object->home;
   // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
   if (const Failure failure = space().protect(command.gpa, command.length, Use::kNothing)) return failure;
-  if (const Failure failure = object->move(space(), command.gpa, home, command.offset, command.length)) {
+  if (const Failure failure = object->moveHome(reservation_, command.gpa, command.offset, command.length)) {
     return halfDone(failure, failure.moved);
   }
   const Failure failure = home.protect(command.offset, command.length, Use::kAll);
@@ -93,7 +93,7 @@ Failure VaSink::unpark(const Command& command, const Targets& targets) {
   if (failure) {
     failure.isHalfDone = false;
   } else {
-    failure = object->move(home, command.offset, space(), command.gpa, command.length);
+    failure = object->moveOut(command.offset, reservation_, command.gpa, command.length);
   }
   if (!failure || failure.moved == command.length) return failure;
   // What stays at home is as it was. Where that fails too, the next command for it sets it anyway.

@@ -1,11 +1,12 @@
 // Memory objects: memory that regions map.
 
-import { type Address, formatHex, toAddress } from '../core/address.ts';
+import { type Address, formatHex, sum, toAddress } from '../core/address.ts';
 import { whenCollected } from '../core/collected.ts';
+import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import type { ObjectKind } from '../core/kinds.ts';
 import { type MemoryObject as AddonObject, native } from '../core/native.ts';
-import { describedFile, fileSize, obtainedFromSystem } from '../core/system.ts';
+import { describedFile, fileSize, obtainedFromSystem, systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 
 /** A user of an object, told when its handle is closed: mappings that are left keep its contents. */
@@ -69,6 +70,35 @@ export abstract class MemoryObject extends Handle {
     this.checkOpen();
     const bytes = this.#addon.allocatedBytes;
     return bytes === undefined ? undefined : toAddress(bytes);
+  }
+
+  /** Copies the bytes from `offset` on, wherever they are shown, and whether or not a guest may read them. Throws
+   *  CLOSED, INVALID_ARGUMENT outside of the memory, GUEST_ACCESS where a byte is not there (its file has become
+   *  shorter, say): those before `details.offset` are copied; SYSTEM. */
+  read(offset: Address, into: Uint8Array): void {
+    this.#copied('read', offset, into);
+  }
+
+  /** Writes bytes from `offset` on, wherever they are shown, and whether or not a guest may write them: into a ROM,
+   *  say. Throws as `read`, and READONLY_OBJECT where `writable` is false. */
+  write(offset: Address, from: Uint8Array): void {
+    if (!this.writable) throw new MembackingError('READONLY_OBJECT', `${this.what} is read-only`);
+    this.#copied('write', offset, from);
+  }
+
+  #copied(action: 'read' | 'write', offset: Address, bytes: Uint8Array): void {
+    const addon = addonObjectOf(this);
+    const start = validate.address(offset, 'offset');
+    const length = validate.lengthOfBytes(validate.bytes(bytes, action === 'read' ? 'into' : 'from'));
+    if (sum(start, length) > this.size) {
+      throw validate.invalid(`${length} bytes at ${formatHex(start)} are not inside ${this.text()[0]}`);
+    }
+    const done = systemError(`${action} of ${this.what}`, () => addon[action](start, bytes));
+    if (done === length) return;
+    const missing = sum(start, done);
+    const page = toAddress(BigInt(missing) - (BigInt(missing) % BigInt(this.granularity)));
+    const message = `${action} of ${this.what}: ${formatHex(missing)} is not there: ${addon.whyMissing(page)}`;
+    throw new MembackingError('GUEST_ACCESS', message, { details: { offset: missing } });
   }
 
   /** Reason why touching the page at `offset` has failed, in words. @internal */

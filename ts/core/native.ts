@@ -116,6 +116,13 @@ export interface MemoryObject extends Handle {
   /** Makes all of it resident, and never swapped, until it is closed. As slow as the memory is large, unless it was
    * populated before. EBUSY as for populate; ENOMEM, EPERM, EAGAIN: not allowed (RLIMIT_MEMLOCK), or not enough. */
   pin(): void;
+
+  // Bytes, inside the object, wherever they are shown and whatever is allowed there. How many were copied: fewer than
+  // asked for where the next is not there.
+
+  read(offset: U64, into: Uint8Array): number;
+  /** EACCES: the object is read-only. */
+  write(offset: U64, from: Uint8Array): number;
 }
 
 /** Carries out plans. */

@@ -1,0 +1,70 @@
+// Bytes of a memory object, read and written by the monitor itself, which changes nothing of what others may do: shared
+// ones through a mapping for the call, private ones through /proc/self/mem, which heeds no protection.
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "host/fault_guard.h"
+#include "host/invariant.h"
+#include "host/object.h"
+#include "host/reservation.h"
+
+namespace membacking {
+
+/// Calls `copy(hva)` with an address at which the range is mapped until it returns.
+template <typename Copy>
+Failure MemoryObject::copyShared(uint64_t offset, uint64_t length, Copy copy) const {
+  const uint64_t before = offset % granularity;
+  const uint64_t whole = (before + length + granularity - 1) / granularity * granularity;
+  const Use use = isWritable ? Use::kAll : Use::kRead;
+  Mapping mapping;
+  if (const Failure failure = Mapping::reserve(whole, "", mapping)) return failure;
+  if (const Failure failure = showShared(mapping, 0, whole, use, offset - before)) return failure;
+  installFaultGuard();
+  copy(mapping.base() + before);
+  return kDone;
+}
+
+/// Calls `copy(memory, hva, done, length)`, a pread or pwrite, for each stretch of the range.
+template <typename Copy>
+Failure MemoryObject::copyPrivate(uint64_t offset, uint64_t length, uint64_t& done, Copy copy) const {
+  const FileDescriptor memory(::open("/proc/self/mem", O_RDWR | O_CLOEXEC));
+  if (!memory.isOpen()) return failedCall("open");
+  while (done != length) {
+    const Whereabouts::Place place = whereabouts.find(offset + done, length - done);
+    if (place.isLost) return kDone;
+    const uint64_t hva =
+        place.reservation ? place.reservation->mapping().base() + place.gpa : home.base() + offset + done;
+    const ssize_t copied = copy(memory.get(), static_cast<off_t>(hva), done, place.length);
+    if (copied <= 0) return kDone;
+    done += static_cast<uint64_t>(copied);
+  }
+  return kDone;
+}
+
+Failure MemoryObject::read(uint64_t offset, uint8_t* into, uint64_t length, uint64_t& done) const {
+  done = 0;
+  if (length == 0) return kDone;
+  INVARIANT(contains(offset, length));
+  if (isShared) {
+    return copyShared(offset, length, [&](uint64_t hva) { guardedRead(into, hva, length, done); });
+  }
+  return copyPrivate(offset, length, done, [&](int memory, off_t hva, uint64_t from, uint64_t size) {
+    return ::pread(memory, into + from, size, hva);
+  });
+}
+
+Failure MemoryObject::write(uint64_t offset, const uint8_t* from, uint64_t length, uint64_t& done) {
+  done = 0;
+  if (length == 0) return kDone;
+  INVARIANT(contains(offset, length));
+  if (!isShared) {
+    return copyPrivate(offset, length, done, [&](int memory, off_t hva, uint64_t start, uint64_t size) {
+      return ::pwrite(memory, from + start, size, hva);
+    });
+  }
+  if (!isWritable) return {EACCES, "mmap", "the object is read-only"};
+  return copyShared(offset, length, [&](uint64_t hva) { guardedWrite(hva, from, length, done); });
+}
+
+}  // namespace membacking

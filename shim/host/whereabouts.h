@@ -1,0 +1,44 @@
+// Whereabouts of private pages: each is in one place, at home or in a VA space.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+
+namespace membacking {
+
+class Reservation;
+
+/// Places of the pages of one private object that are not at home. The thread that carries out plans keeps and asks it.
+class Whereabouts {
+ public:
+  /// A stretch of pages that are together.
+  struct Place {
+    /// VA space; null at home.
+    std::shared_ptr<Reservation> reservation;
+    /// GPA of the first byte; means nothing at home.
+    uint64_t gpa = 0;
+    /// Bytes that follow each other, at least one.
+    uint64_t length = 0;
+    /// Whether the VA space has gone, and the pages with it.
+    bool isLost = false;
+  };
+
+  /// Notes that the pages of a range that is not empty are in `reservation` now, from `gpa` on; null: at home.
+  void moved(uint64_t offset, uint64_t length, const std::shared_ptr<Reservation>& reservation, uint64_t gpa);
+
+  /// Finds the place of the byte at `offset`, and of those behind it, at most `length`.
+  Place find(uint64_t offset, uint64_t length) const;
+
+ private:
+  struct Stay {
+    uint64_t end;
+    std::weak_ptr<Reservation> reservation;
+    uint64_t gpa;
+  };
+
+  /// Stays by the offset of their first byte: disjoint, none empty.
+  std::map<uint64_t, Stay> stays_;
+};
+
+}  // namespace membacking
