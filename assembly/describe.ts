@@ -127,45 +127,42 @@ export function explain(space: u32, gpa: u64): i32 {
   const record = spaceOf(space);
   const root = record.root - 1;
   if (gpa < record.offset || gpa - record.offset > regionOf(root).last) return 0;
-  explainRegion(
-    root,
-    gpa - record.offset,
-    record.offset,
-    plusClipped(record.offset, regionOf(root).last),
-    gpa,
-    0,
-    0,
-    0,
-  );
+  explained = gpa;
+  const last = plusClipped(record.offset, regionOf(root).last);
+  explainRegion(root, gpa - record.offset, record.offset, last, 0, 0, 0);
   return <i32>rowCount;
 }
 
-/** [low, high]: the GPAs at which the region's bytes around this one are seen. `via` is the alias passed last, + 1. */
-function explainRegion(id: u32, at: u64, low: u64, high: u64, gpa: u64, flags: u32, via: u32, depth: u32): void {
+/** The GPA that is explained. */
+let explained: u64 = 0;
+
+/** Adds rows for a region whose byte `at` stands there, and for what is in it. [start, last]: the GPAs at which its
+ *  bytes around that one stand. `via` is the alias passed last, + 1. */
+function explainRegion(id: u32, at: u64, start: u64, last: u64, flags: u32, via: u32, depth: u32): void {
   const region = regionOf(id);
   if (region.flags & (REGION_DISABLED | REGION_EMPTY) || at > region.last) return;
   if (depth == MAX_DEPTH || !hasRoom() || !visit()) return;
-  if (gpa - low > at) low = gpa - at;
-  if (high - gpa > region.last - at) high = gpa + (region.last - at);
+  if (explained - start > at) start = explained - at;
+  if (last - explained > region.last - at) last = explained + (region.last - at);
   flags |= inherited(region);
   if (region.kind & KIND_HAS_TARGET) {
     if (!sumFits(at, region.targetOffset)) return;
-    explainRegion(region.target - 1, at + region.targetOffset, low, high, gpa, flags, id + 1, depth + 1);
+    explainRegion(region.target - 1, at + region.targetOffset, start, last, flags, id + 1, depth + 1);
     return;
   }
   const mark = runMark();
   const end = pushChildren(region, at, at);
   for (let i = mark; i < end; i += 4) {
     const childId = childInRun(i);
-    explainRegion(childId, at - regionOf(childId).offset, low, high, gpa, flags, via, depth + 1);
+    explainRegion(childId, at - regionOf(childId).offset, start, last, flags, via, depth + 1);
   }
   dropRun(mark);
   if (!(region.kind & KIND_SHOWS) || !hasRoom()) return;
   const row = newRow();
   row.id = id;
   row.flags = flags;
-  row.start = low;
-  row.last = high;
+  row.start = start;
+  row.last = last;
   row.offset = at;
   row.kind = region.kind;
   row.other = via;

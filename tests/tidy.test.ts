@@ -300,7 +300,7 @@ const functions = within(/^(assembly|shim|ts)\/.*\.(ts|mjs|cc|h)$/).flatMap(([pa
 
 test('functions have forty lines at most', (t) => {
   const found = functions.filter(({ lines }) => lines > 40).map(({ place, lines }) => `${place}: ${lines} lines`);
-  noMore(t, found, { assembly: 1, ts: 1 }, 'Give a part of it a name of its own.');
+  noMore(t, found, { ts: 1 }, 'Give a part of it a name of its own.');
 });
 
 test('functions have six parameters at most', (t) => {
@@ -308,7 +308,7 @@ test('functions have six parameters at most', (t) => {
     .map(({ place, parameters }) => ({ place, count: withoutPairs(parameters).length }))
     .filter(({ count }) => count > 6)
     .map(({ place, count }) => `${place}: ${count} parameters`);
-  noMore(t, found, { assembly: 6 }, 'Hand over what belongs together as one thing. (A range counts as one.)');
+  noMore(t, found, {}, 'Hand over what belongs together as one thing. (A range counts as one.)');
 });
 
 test('every export is used', (t) => {

@@ -107,25 +107,25 @@ export function render(view: usize, id: u32, start: u64, last: u64, gpa: u64, fl
       depth + 1,
     );
   }
+  const error = renderChildren(view, region, start, last, gpa, flags, depth);
+  if (error != 0) return error;
+  if (region.kind & KIND_SHOWS) spans.fill(view, gpa, gpa + (last - start), start, id, flags);
+  return 0;
+}
+
+/** `render` for what stands in a stretch of a region. */
+function renderChildren(view: usize, region: Region, start: u64, last: u64, gpa: u64, flags: u32, depth: u32): i32 {
   const mark = runs.length;
   const end = pushChildren(region, start, last);
   for (let at = mark; at < end; at += 4) {
-    const childId = load<u32>(runs.at(at));
-    const child = regionOf(childId);
+    const id = load<u32>(runs.at(at));
+    const child = regionOf(id);
     const from = max(start, child.offset);
-    const error = render(
-      view,
-      childId,
-      from - child.offset,
-      last - child.offset,
-      gpa + (from - start),
-      flags,
-      depth + 1,
-    );
+    const childGpa = gpa + (from - start);
+    const error = render(view, id, from - child.offset, last - child.offset, childGpa, flags, depth + 1);
     if (error != 0) return error;
   }
   runs.shrink(runs.length - mark);
-  if (region.kind & KIND_SHOWS) spans.fill(view, gpa, gpa + (last - start), start, id, flags);
   return 0;
 }
 

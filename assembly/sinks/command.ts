@@ -111,32 +111,18 @@ export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): C
   return command;
 }
 
-/** `emit` for a command that names memory of an object. One that goes on where the last one of the list ends makes
- *  that longer. */
-export function emitVa(
-  list: Vector,
-  op: u32,
-  sink: u32,
-  gpa: u64,
-  length: u64,
-  object: u32,
-  offset: u64,
-  access: u32,
-): Command {
-  if (list.length != 0) {
-    const last = changetype<Command>(list.end - COMMAND_SIZE);
-    const joins = last.op == op && last.sink == sink && last.gpa + last.length == gpa && last.access == access;
-    const namesMemory = op != OP_VA_UNMAP && op != OP_VA_PROTECT && op != OP_VA_LIMIT;
-    if (joins && (!namesMemory || (last.object == object && last.offset + last.length == offset))) {
-      last.length += length;
-      return last;
-    }
-  }
-  const command = emit(list, op, sink, gpa, length);
-  command.object = object;
-  command.offset = offset;
-  command.access = access;
-  return command;
+/** Makes the last command of the list a part of the one before it, if it is to the same VA space and goes on where
+ *  that ends. */
+export function joinLast(list: Vector): void {
+  if (list.length < 2 * COMMAND_SIZE) return;
+  const last = changetype<Command>(list.end - COMMAND_SIZE);
+  const before = changetype<Command>(list.end - 2 * COMMAND_SIZE);
+  if (before.op != last.op || before.sink != last.sink || before.access != last.access) return;
+  if (before.gpa + before.length != last.gpa) return;
+  const namesMemory = last.op != OP_VA_UNMAP && last.op != OP_VA_PROTECT && last.op != OP_VA_LIMIT;
+  if (namesMemory && (before.object != last.object || before.offset + before.length != last.offset)) return;
+  before.length += last.length;
+  list.shrink(COMMAND_SIZE);
 }
 
 /** Emits the first `length` bytes of a command into `inversePlan`, as the operation that takes them back. Precondition:

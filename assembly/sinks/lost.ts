@@ -19,7 +19,7 @@ import * as spans from '../tree/spans';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { ensureStep } from '../undo/journal';
 import { addTouched, TOUCHED_BYTES, touchedAt, touchedSinks } from '../undo/touched';
-import { emitVa, removalsOf } from './command';
+import { emit, joinLast, removalsOf } from './command';
 import { PIECE_BYTES, Piece } from './parts';
 import { heldPieces } from './pieces';
 
@@ -210,7 +210,10 @@ export function sendHome(object: u32, offset: u64, last: u64): bool {
     const to = min(last, span.last);
     assert(sinkOf(id).kind == <u8>SINK_VA);
     if (isHeld(sinkOf(id), start) || heldLast < start + (to - from)) return false;
-    emitVa(removalsOf(SINK_VA), OP_VA_PARK, id, start, lengthOf(from, to), object, from, 0);
+    const command = emit(removalsOf(SINK_VA), OP_VA_PARK, id, start, lengthOf(from, to));
+    command.object = object;
+    command.offset = from;
+    joinLast(removalsOf(SINK_VA));
     spans.erase(tree, from, to);
     noteLost(sinkOf(id), start, start + (to - from));
   }

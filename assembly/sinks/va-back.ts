@@ -15,7 +15,7 @@ import { objectOf, sinkOf, sinks } from '../asked/records';
 import { lastOf, lengthOf } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { When } from '../tree/before';
-import { Command, emitInverse, emitVa, inversePlan } from './command';
+import { Command, emit, emitInverse, inversePlan, joinLast } from './command';
 import { PIECE_BYTES, Piece } from './parts';
 import { hasLargePages, heldLimits, heldPieces, LIMIT_BYTES, Limit } from './pieces';
 
@@ -46,8 +46,11 @@ export function takeHalfVaBack(command: Command, moved: u64): void {
   if (moved == command.length) return;
   // Pages that have not moved have no access any more.
   const left = command.length - moved;
-  const offset = command.offset + moved;
-  emitVa(inversePlan, OP_VA_PROTECT, command.sink, command.gpa + moved, left, command.object, offset, command.access);
+  const rest = emit(inversePlan, OP_VA_PROTECT, command.sink, command.gpa + moved, left);
+  rest.object = command.object;
+  rest.offset = command.offset + moved;
+  rest.access = command.access;
+  joinLast(inversePlan);
 }
 
 function restore(command: Command): void {
@@ -120,22 +123,19 @@ function restoreLimits(id: u32, start: u64, last: u64): void {
 }
 
 function emitPiece(op: u32, id: u32, piece: Piece): void {
-  emitVa(
-    inversePlan,
-    op,
-    id,
-    piece.start,
-    lengthOf(piece.start, piece.last),
-    piece.object,
-    piece.objectOffset,
-    piece.access,
-  );
+  const command = emit(inversePlan, op, id, piece.start, lengthOf(piece.start, piece.last));
+  command.object = piece.object;
+  command.offset = piece.objectOffset;
+  command.access = piece.access;
+  joinLast(inversePlan);
 }
 
 function emitUnmap(id: u32, start: u64, last: u64): void {
-  emitVa(inversePlan, OP_VA_UNMAP, id, start, lengthOf(start, last), 0, 0, 0);
+  emit(inversePlan, OP_VA_UNMAP, id, start, lengthOf(start, last));
+  joinLast(inversePlan);
 }
 
 function emitLimit(id: u32, start: u64, last: u64, access: u32): void {
-  emitVa(inversePlan, OP_VA_LIMIT, id, start, lengthOf(start, last), 0, 0, access);
+  emit(inversePlan, OP_VA_LIMIT, id, start, lengthOf(start, last)).access = access;
+  joinLast(inversePlan);
 }

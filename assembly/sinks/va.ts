@@ -40,7 +40,7 @@ import {
   touchedAt,
   touchedSinks,
 } from '../undo/touched';
-import { additionsOf, disturb, emitVa, removalsOf } from './command';
+import { additionsOf, Command, disturb, emit, joinLast, removalsOf } from './command';
 import { forgetRetried, heldLast, isHeld, isLosing, sendHome } from './lost';
 import { editedParts, heldParts, PIECE_BYTES, Piece, showSame, wantedParts } from './parts';
 import { hasLargePages, Limit, limitsOf, makeWhole } from './pieces';
@@ -207,7 +207,8 @@ function planLimits(list: Vector, isTighter: bool): void {
   for (let at: u32 = 0; at < limitChanges.length; at += LIMIT_CHANGE_BYTES) {
     const change = changetype<LimitChange>(limitChanges.at(at));
     if (change.isTighter != isTighter) continue;
-    emitVa(list, OP_VA_LIMIT, change.sink, change.start, lengthOf(change.start, change.last), 0, 0, change.accessNow);
+    emit(list, OP_VA_LIMIT, change.sink, change.start, lengthOf(change.start, change.last)).access = change.accessNow;
+    joinLast(list);
   }
 }
 
@@ -279,37 +280,27 @@ function planRemovals(): void {
     if (!ensureStep()) return;
     const change = changetype<Change>(changes.at(at));
     if (!change.pieceBefore) continue;
-    const length = lengthOf(change.start, change.last);
-    if (!change.sameBytes) {
-      if (objectOf(change.objectBefore).isMoved) {
-        emitVa(
-          removalsOf(SINK_VA),
-          OP_VA_PARK,
-          change.sink,
-          change.start,
-          length,
-          change.objectBefore,
-          change.offsetBefore,
-          change.accessBefore,
-        );
-        spans.erase(objectOf(change.objectBefore).shownTree, change.offsetBefore, change.offsetBefore + (length - 1));
-        if (change.pieceNow && change.accessBefore != 0) disturb(CLASS_CHANGED);
-      } else if (!change.pieceNow || cutsPages(change)) {
-        emitVa(
-          removalsOf(SINK_VA),
-          OP_VA_UNMAP,
-          change.sink,
-          change.start,
-          length,
-          change.objectBefore,
-          change.offsetBefore,
-          0,
-        );
-        if (change.pieceNow) disturb(CLASS_CHANGED);
-      }
+    if (change.sameBytes) continue;
+    if (objectOf(change.objectBefore).isMoved) {
+      emitRemoval(OP_VA_PARK, change).access = change.accessBefore;
+      const lastBefore = change.offsetBefore + (change.last - change.start);
+      spans.erase(objectOf(change.objectBefore).shownTree, change.offsetBefore, lastBefore);
+      if (change.pieceNow && change.accessBefore != 0) disturb(CLASS_CHANGED);
+    } else if (!change.pieceNow || cutsPages(change)) {
+      emitRemoval(OP_VA_UNMAP, change);
+      if (change.pieceNow) disturb(CLASS_CHANGED);
     }
+    joinLast(removalsOf(SINK_VA));
   }
   planLimits(removalsOf(SINK_VA), true);
+}
+
+function emitRemoval(op: u32, change: Change): Command {
+  const length = lengthOf(change.start, change.last);
+  const command = emit(removalsOf(SINK_VA), op, change.sink, change.start, length);
+  command.object = change.objectBefore;
+  command.offset = change.offsetBefore;
+  return command;
 }
 
 /** Whether what comes has smaller pages than what it replaces, which can only go as a whole then. */
@@ -323,36 +314,36 @@ function planAdditions(): i32 {
     if (!ensureStep()) return 0;
     const change = changetype<Change>(changes.at(at));
     if (!change.pieceNow) continue;
-    const length = lengthOf(change.start, change.last);
     let op = OP_VA_MAP;
     if (change.sameBytes) {
       op = OP_VA_PROTECT;
     } else if (objectOf(change.objectNow).isMoved) {
       op = OP_VA_UNPARK;
-      const tree = objectOf(change.objectNow).shownTree;
-      shown.seek(tree, change.offsetNow);
-      const span = shown.span;
-      const lastNow = change.offsetNow + (length - 1);
-      if (span != null && span.start <= lastNow && !sendHome(change.objectNow, change.offsetNow, lastNow)) {
-        return fail(ERR_PRIVATE_TWICE, change.region + 1, change.objectNow + 1, change.start);
-      }
-      spans.put(tree, change.offsetNow, lastNow, change.start, change.sink, 0);
+      const error = enterShown(change);
+      if (error != 0) return error;
     }
-    const command = emitVa(
-      additionsOf(SINK_VA),
-      op,
-      change.sink,
-      change.start,
-      length,
-      change.objectNow,
-      change.offsetNow,
-      change.accessNow,
-    );
-    if (command.length == length) {
-      command.region = change.region;
-      command.offsetInRegion = change.offsetInRegion;
-    }
+    const length = lengthOf(change.start, change.last);
+    const command = emit(additionsOf(SINK_VA), op, change.sink, change.start, length);
+    command.object = change.objectNow;
+    command.offset = change.offsetNow;
+    command.access = change.accessNow;
+    command.region = change.region;
+    command.offsetInRegion = change.offsetInRegion;
+    joinLast(additionsOf(SINK_VA));
   }
   planLimits(additionsOf(SINK_VA), false);
+  return 0;
+}
+
+/** Notes that the sink shows private pages that come, wherever they were held. Returns 0 or a code. */
+function enterShown(change: Change): i32 {
+  const tree = objectOf(change.objectNow).shownTree;
+  const lastNow = change.offsetNow + (change.last - change.start);
+  shown.seek(tree, change.offsetNow);
+  const span = shown.span;
+  if (span != null && span.start <= lastNow && !sendHome(change.objectNow, change.offsetNow, lastNow)) {
+    return fail(ERR_PRIVATE_TWICE, change.region + 1, change.objectNow + 1, change.start);
+  }
+  spans.put(tree, change.offsetNow, lastNow, change.start, change.sink, 0);
   return 0;
 }

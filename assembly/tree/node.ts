@@ -32,6 +32,20 @@ export class Stretch {
   last: u64;
 }
 
+/** The three values of a span, as a leaf keeps them. */
+@unmanaged
+class Value {
+  a: u64;
+  b: u32;
+  c: u32;
+
+  /** Whether the span would have these values at `distance` from its start (mod 2^64), if it reached there: then both
+   *  may be one. */
+  continuesAs(distance: u64, a: u64, b: u32, c: u32): bool {
+    return this.b == b && this.c == c && this.a + distance == a;
+  }
+}
+
 /** A stretch with three values; what they mean is said by views (see asked/views.ts). In trees whose spans may be
  *  cut, `a` counts up with the address. */
 @unmanaged
@@ -40,20 +54,18 @@ export class Span extends Stretch {
   b: u32;
   c: u32;
 
+  // @ts-ignore: decorator
+  @inline
+  get value(): Value {
+    return changetype<Value>(changetype<usize>(this) + offsetof<Stretch>());
+  }
+
   /** `a` at the address `at`, which lies in the span. */
   // @ts-ignore: decorator
   @inline
   aAt(at: u64): u64 {
     return this.a + (at - this.start);
   }
-}
-
-/** The three values of a span, as a leaf keeps them. */
-@unmanaged
-class Value {
-  a: u64;
-  b: u32;
-  c: u32;
 }
 
 /** A key of an inner node. */

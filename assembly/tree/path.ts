@@ -21,7 +21,7 @@ export class Path {
   /** Number of inner nodes above the leaf. */
   depth: i32;
   leaf: Node;
-  /** Position in the leaf of the span that `pathReaching` found; the leaf's count where there is none. */
+  /** Position in the leaf that the search was for; the leaf's count where no span of it is that far. */
   position: u32;
   /** Keys from (low, lowB) up to, not including, (high, highB) lead to this leaf; `isLast`: there is no upper bound. */
   private lowB: u32;
@@ -131,6 +131,13 @@ export function pathTo(tree: usize, start: u64, b: u32): Path {
   const path = keptPath(oldest);
   oldest = (oldest + 1) & (KEPT - 1);
   path.descend(tree, start, b);
+  return path;
+}
+
+/** The path, with `position`, to the span (start, b), or to where it belongs. Precondition: the tree is not empty. */
+export function pathToPosition(tree: usize, start: u64, b: u32): Path {
+  const path = pathTo(tree, start, b);
+  path.position = positionInLeaf(path.leaf, start, b);
   return path;
 }
 

@@ -1,30 +1,15 @@
-// Trees of disjoint spans: a new span is joined with its neighbours where `canJoin` allows it, and a range that is
-// taken out cuts the spans that it reaches into.
+// Trees of disjoint spans: a new span is joined with its neighbours where their values continue in it, and a range that
+// is taken out cuts the spans that it reaches into.
 
 import { Vector } from '../base/vector';
 import { ensureStep } from '../undo/journal';
-import { Node, positionInLeaf, Span } from './node';
-import { Path, pathReaching, pathTo } from './path';
+import { Node, Span } from './node';
+import { Path, pathReaching, pathToPosition } from './path';
 import { CURSOR_SIZE, Cursor, extendAt, insert, insertAt, remove, removeAt, touchNode } from './tree';
 
 const SPAN_BYTES: u32 = offsetof<Span>();
 
 const neighbours = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
-
-/** Whether a span may be one with `right`, which begins behind its last byte: `a` counts on, and the rest is the
- *  same. */
-export function canJoin(
-  start: u64,
-  a: u64,
-  b: u32,
-  c: u32,
-  rightStart: u64,
-  rightA: u64,
-  rightB: u32,
-  rightC: u32,
-): bool {
-  return b == rightB && c == rightC && rightA == a + (rightStart - start);
-}
 
 // ---- Put ---------------------------------------------------------------------------------------
 
@@ -35,34 +20,33 @@ export function put(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32):
     return;
   }
   if (!ensureStep()) return;
-  const path = pathTo(tree, start, b);
-  putAt(tree, path, positionInLeaf(path.leaf, start, b), start, last, a, b, c);
+  putAt(tree, pathToPosition(tree, start, b), start, last, a, b, c);
 }
 
-/** `put`, where [start, last] belongs at `position` of the path's leaf. Precondition: `ensureStep` said yes. */
-function putAt(tree: usize, path: Path, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+/** `put`, where [start, last] belongs at the path's position. Precondition: `ensureStep` said yes. */
+function putAt(tree: usize, path: Path, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   // Nearly always both neighbours are in one leaf, and the right one cannot be joined: then one search is enough.
   const leaf = path.leaf;
+  const position = path.position;
   const hasLeft = position != 0;
   const hasRight = position != leaf.count;
   const isSimple =
     (path.depth == 0 || (hasLeft && hasRight)) && !(hasRight && joinsFromRight(leaf, position, start, last, a, b, c));
   if (!isSimple) putJoined(tree, start, last, a, b, c);
   else if (hasLeft && joinsFromLeft(leaf, position - 1, start, a, b, c)) extendAt(path, position - 1, last);
-  else insertAt(tree, path, position, start, last, a, b, c);
+  else insertAt(tree, path, start, last, a, b, c);
 }
 
 /** Whether the span at `position` ends where [start, …] begins, and can be joined with it. */
 function joinsFromLeft(leaf: Node, position: u32, start: u64, a: u64, b: u32, c: u32): bool {
-  const left = leaf.valueAt(position);
-  return leaf.lastAt(position) == start - 1 && canJoin(leaf.startAt(position), left.a, left.b, left.c, start, a, b, c);
+  const distance = start - leaf.startAt(position);
+  return leaf.lastAt(position) == start - 1 && leaf.valueAt(position).continuesAs(distance, a, b, c);
 }
 
 /** Whether the span at `position` begins where [start, last] ends, and can be joined with it. */
 function joinsFromRight(leaf: Node, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): bool {
   const rightStart = leaf.startAt(position);
-  const right = leaf.valueAt(position);
-  return rightStart - 1 == last && canJoin(start, a, b, c, rightStart, right.a, right.b, right.c);
+  return rightStart - 1 == last && leaf.valueAt(position).continuesAs(start - rightStart, a, b, c);
 }
 
 function putJoined(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
@@ -71,7 +55,7 @@ function putJoined(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32): 
   let leftStart = start;
   let leftA = a;
   if (span != null && span.last < start) {
-    if (canJoin(span.start, span.a, span.b, span.c, start, a, b, c)) {
+    if (span.value.continuesAs(start - span.start, a, b, c)) {
       leftStart = span.start;
       leftA = span.a;
     }
@@ -79,7 +63,7 @@ function putJoined(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32): 
     span = neighbours.span;
   }
   let rightLast = last;
-  if (span != null && span.start - 1 == last && canJoin(start, a, b, c, span.start, span.a, span.b, span.c)) {
+  if (span != null && span.start - 1 == last && span.value.continuesAs(start - span.start, a, b, c)) {
     rightLast = span.last;
   }
   if (leftStart != start) remove(tree, leftStart, b);
@@ -98,7 +82,7 @@ export function overwrite(tree: usize, start: u64, last: u64, a: u64, b: u32, c:
   const path = pathReaching(tree, start);
   const isFree = path.position == path.leaf.count || path.leaf.startAt(path.position) > last;
   if (isFree) {
-    putAt(tree, path, path.position, start, last, a, b, c);
+    putAt(tree, path, start, last, a, b, c);
   } else if (isReplaceable(path, start, last, a, b, c)) {
     replace(path, a, b, c, out);
   } else {
@@ -126,11 +110,9 @@ function isReplaceable(path: Path, start: u64, last: u64, a: u64, b: u32, c: u32
 function replace(path: Path, a: u64, b: u32, c: u32, out: Vector): void {
   const leaf = path.leaf;
   const position = path.position;
-  const value = leaf.valueAt(position);
-  const start = leaf.startAt(position);
-  const last = leaf.lastAt(position);
-  if (!appendPart(start, last, value.a, value.b, value.c, start, last, out)) return;
+  if (!appendPart(leaf, position, leaf.startAt(position), leaf.lastAt(position), out)) return;
   touchNode(leaf);
+  const value = leaf.valueAt(position);
   value.a = a;
   value.b = b;
   value.c = c;
@@ -178,22 +160,24 @@ function eraseInto(tree: usize, start: u64, last: u64, out: Vector | null): void
     const a = value.a;
     const b = value.b;
     const c = value.c;
-    if (out != null && !appendPart(spanStart, spanLast, a, b, c, start, last, out)) return;
-    removeAt(tree, path, position);
+    if (out != null && !appendPart(leaf, position, start, last, out)) return;
+    removeAt(tree, path);
     if (spanStart < start) insert(tree, spanStart, start - 1, a, b, c);
     if (spanLast > last) insert(tree, last + 1, spanLast, a + (last + 1 - spanStart), b, c);
     if (spanLast >= last) return;
   }
 }
 
-/** Appends a copy of the part of a span that lies in [start, last]; false when memory has run out. */
-function appendPart(spanStart: u64, spanLast: u64, a: u64, b: u32, c: u32, start: u64, last: u64, out: Vector): bool {
+/** Appends a copy of the span at `position`, as far as it lies in [start, last]; false when memory has run out. */
+function appendPart(leaf: Node, position: u32, start: u64, last: u64, out: Vector): bool {
   if (!out.ensure(SPAN_BYTES)) return false;
+  const spanStart = leaf.startAt(position);
+  const value = leaf.valueAt(position);
   const part = changetype<Span>(out.extend(SPAN_BYTES));
   part.start = max(start, spanStart);
-  part.last = min(last, spanLast);
-  part.a = a + (part.start - spanStart);
-  part.b = b;
-  part.c = c;
+  part.last = min(last, leaf.lastAt(position));
+  part.a = value.a + (part.start - spanStart);
+  part.b = value.b;
+  part.c = value.c;
   return true;
 }

@@ -3,7 +3,6 @@
 import { LAST_BYTE } from '../base/range';
 import { INNER_CAPACITY, maxLastOf, NODE_SHIFT, Node, precedes } from './node';
 import { rootOf } from './path';
-import { canJoin } from './spans';
 
 /** Promises of a tree's spans: none; not to overlap; also not to stand beside a span that they could be joined with. */
 export const ANY: u32 = 0;
@@ -61,7 +60,7 @@ function verifySpan(leaf: Node, position: u32, promise: u32): void {
     assert(precedes(startBefore, before.b, start, value.b));
     if (promise >= DISJOINT) assert(leafBefore.lastAt(positionBefore) < start);
     if (promise == JOINED && leafBefore.lastAt(positionBefore) + 1 == start) {
-      assert(!canJoin(startBefore, before.a, before.b, before.c, start, value.a, value.b, value.c));
+      assert(!before.continuesAs(start - startBefore, value.a, value.b, value.c));
     }
   }
   leafBefore = leaf;

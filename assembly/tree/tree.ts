@@ -26,12 +26,11 @@ import {
   Node,
   placeChild,
   placeSpan,
-  positionInLeaf,
   Span,
   STAMP_AT,
   takeItem,
 } from './node';
-import { forgetPaths, Path, pathReaching, pathTo, rootOf } from './path';
+import { forgetPaths, Path, pathReaching, pathTo, pathToPosition, rootOf } from './path';
 
 /** Number of free places that two leaves must have together before they share their spans evenly. */
 const SHARED: u32 = 4;
@@ -71,13 +70,13 @@ export function insert(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u3
     placeSpan(leaf, 0, start, last, a, b, c);
     return;
   }
-  const path = pathTo(tree, start, b);
-  insertAt(tree, path, positionInLeaf(path.leaf, start, b), start, last, a, b, c);
+  insertAt(tree, pathToPosition(tree, start, b), start, last, a, b, c);
 }
 
-/** Inserts a span at a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
-export function insertAt(tree: usize, path: Path, position: u32, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+/** Inserts a span at the path's position. Precondition: `ensureStep` said yes. */
+export function insertAt(tree: usize, path: Path, start: u64, last: u64, a: u64, b: u32, c: u32): void {
   let leaf = path.leaf;
+  const position = path.position;
   if (leaf.count < leaf.capacity) {
     touchNode(leaf);
     placeSpan(leaf, position, start, last, a, b, c);
@@ -99,7 +98,7 @@ export function insertAt(tree: usize, path: Path, position: u32, start: u64, las
   }
 }
 
-/** Makes the span at a position longer. Precondition: `ensureStep` said yes. */
+/** Makes the span at a position in the path's leaf longer. Precondition: `ensureStep` said yes. */
 export function extendAt(path: Path, position: u32, last: u64): void {
   touchNode(path.leaf);
   path.leaf.setLast(position, last);
@@ -193,18 +192,18 @@ function raiseMaxLast(path: Path, depth: i32, last: u64): void {
 /** Takes out the span (start, b), which is in the tree; does nothing once memory has run out. */
 export function remove(tree: usize, start: u64, b: u32): void {
   if (!ensureStep()) return;
-  const path = pathTo(tree, start, b);
-  const position = positionInLeaf(path.leaf, start, b);
+  const path = pathToPosition(tree, start, b);
+  const position = path.position;
   assert(position < path.leaf.count && path.leaf.startAt(position) == start && path.leaf.valueAt(position).b == b);
-  removeAt(tree, path, position);
+  removeAt(tree, path);
 }
 
-/** Removes the span at a position in the leaf that the path leads to. Precondition: `ensureStep` said yes. */
-export function removeAt(tree: usize, path: Path, position: u32): void {
+/** Removes the span at the path's position. Precondition: `ensureStep` said yes. */
+export function removeAt(tree: usize, path: Path): void {
   let node = path.leaf;
-  const last = node.lastAt(position);
+  const last = node.lastAt(path.position);
   touchNode(node);
-  takeItem(node, position);
+  takeItem(node, path.position);
   // Upwards: what got sparse joins a neighbour, what got empty goes, and `maxLast` is made right again.
   for (let depth = path.depth - 1; depth >= 0; --depth) {
     const parent = path.node(depth);
