@@ -100,7 +100,7 @@ export {
 export type { WaitOptions } from './map/when-free.ts';
 export type { AttachedSlot, Attachment } from './sinks/attachment.ts';
 export type { CpuidOptions } from './sinks/cpuid.ts';
-export { KvmPartition, Vcpu, type VcpuOptions } from './sinks/kvm.ts';
+export { type AdoptOptions, KvmPartition, Vcpu, type VcpuOptions } from './sinks/kvm.ts';
 export type { MemorySlot, Partition, PartitionFacts } from './sinks/partition.ts';
 export type { GpaStretch, ProtectOptions } from './sinks/sink.ts';
 export type { VaPiece, VaSpace } from './sinks/va-space.ts';

@@ -1,6 +1,7 @@
 // A file descriptor that is closed by its owner's end.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,6 +24,9 @@ class FileDescriptor {
     // EINTR and EIO leave the descriptor closed on Linux: there is nothing to repeat.
     if (fd_ >= 0) ::close(fd_);
   }
+
+  /// Another descriptor for what `fd` is open on; nothing, and errno, where there is none.
+  static FileDescriptor duplicate(int fd) { return FileDescriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
 
   int get() const { return fd_; }
   bool isOpen() const { return fd_ >= 0; }

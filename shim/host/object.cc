@@ -86,7 +86,7 @@ Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, MemoryObject
   }
   if (size > mappable && !mayGrow) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
   if (size % object.granularity != 0) return {EINVAL, "fstat", "the size is no multiple of the file's page size"};
-  object.fd = FileDescriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  object.fd = FileDescriptor::duplicate(fd);
   if (!object.fd.isOpen()) return failedCall("fcntl");
   object.size = size;
   return kDone;

@@ -26,15 +26,23 @@ Failure checkKvmExtension(int fd, uint32_t capability, int& result) {
   return result < 0 ? failedCall("KVM_CHECK_EXTENSION") : kDone;
 }
 
-Failure Kvm::open(std::shared_ptr<Kvm>& result) {
-  auto kvm = std::make_shared<Kvm>();
-  kvm->fd = FileDescriptor(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
-  if (!kvm->fd.isOpen()) return failedCall("open");
-  const int version = kvmIoctl(kvm->fd.get(), KVM_GET_API_VERSION, 0);
+static Failure checked(FileDescriptor fd, std::shared_ptr<Kvm>& result) {
+  const int version = kvmIoctl(fd.get(), KVM_GET_API_VERSION, 0);
   if (version < 0) return failedCall("KVM_GET_API_VERSION");
   if (version != KVM_API_VERSION) return {ENODEV, "KVM_GET_API_VERSION", "this KVM has another API version"};
-  result = std::move(kvm);
+  result = std::make_shared<Kvm>();
+  result->fd = std::move(fd);
   return kDone;
+}
+
+Failure Kvm::open(std::shared_ptr<Kvm>& result) {
+  FileDescriptor fd(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
+  return fd.isOpen() ? checked(std::move(fd), result) : failedCall("open");
+}
+
+Failure Kvm::adopt(int theirs, std::shared_ptr<Kvm>& result) {
+  FileDescriptor fd = FileDescriptor::duplicate(theirs);
+  return fd.isOpen() ? checked(std::move(fd), result) : failedCall("fcntl");
 }
 
 }  // namespace membacking

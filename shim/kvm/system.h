@@ -26,6 +26,8 @@ struct Kvm {
 
   /// ENOENT: there is no KVM; EACCES: not for this user; ENODEV: another API version.
   static Failure open(std::shared_ptr<Kvm>& result);
+  /// Makes one of a duplicate of the caller's descriptor. ENOTTY: it is none of KVM's; ENODEV: another API version.
+  static Failure adopt(int fd, std::shared_ptr<Kvm>& result);
 };
 
 }  // namespace membacking

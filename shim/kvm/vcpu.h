@@ -63,6 +63,7 @@ class Vcpu {
   ~Vcpu();
 
   uint64_t token() const { return token_; }
+  int fd() const { return fd_.get(); }
 
   /// Claims the vCPU for one thread; false if it is in use. KVM would make every call wait for a run to end.
   bool claim() { return !isClaimed_.exchange(true); }
@@ -104,7 +105,6 @@ class Vcpu {
 
  private:
   kvm_run& shared() const;
-  int fd() const { return fd_.get(); }
   Failure enter(bool onlyFinish, const IsUnwanted& isUnwanted);
   bool mustLeave() const;
   void leaveGuest();

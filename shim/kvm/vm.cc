@@ -25,12 +25,36 @@ Failure Vm::create(const std::shared_ptr<Kvm>& kvm, std::shared_ptr<Vm>& result)
   vm->kvm_ = kvm;
   vm->fd_ = FileDescriptor(kvmIoctl(kvm->fd.get(), KVM_CREATE_VM, 0));
   if (!vm->fd_.isOpen()) return failedCall("KVM_CREATE_VM");
+  if (const Failure failure = vm->readSlotLimit()) return failure;
+  result = std::move(vm);
+  return kDone;
+}
+
+Failure Vm::adopt(const std::shared_ptr<Kvm>& kvm, int fd, uint32_t slotBase, uint32_t slotLimit,
+                  std::shared_ptr<Vm>& result) {
+  auto vm = std::make_shared<Vm>();
+  vm->kvm_ = kvm;
+  vm->fd_ = FileDescriptor::duplicate(fd);
+  if (!vm->fd_.isOpen()) return failedCall("fcntl");
+  // KVM as a whole answers that too, but has a version.
+  if (kvmIoctl(vm->fd(), KVM_GET_API_VERSION, 0) >= 0 || vm->readSlotLimit()) {
+    return {ENOTTY, "KVM_CHECK_EXTENSION", "the descriptor is no virtual machine's"};
+  }
+  if (slotBase >= vm->slotLimit_ || slotLimit > vm->slotLimit_ - slotBase) {
+    return {ERANGE, "KVM_CHECK_EXTENSION", "the virtual machine has not so many slots"};
+  }
+  vm->slotBase_ = slotBase;
+  vm->slotLimit_ = slotLimit != 0 ? slotLimit : vm->slotLimit_ - slotBase;
+  result = std::move(vm);
+  return kDone;
+}
+
+Failure Vm::readSlotLimit() {
   int limit = 0;
-  if (const Failure failure = checkKvmExtension(vm->fd(), KVM_CAP_NR_MEMSLOTS, limit)) return failure;
+  if (const Failure failure = checkKvmExtension(fd(), KVM_CAP_NR_MEMSLOTS, limit)) return failure;
   // Kernels that do not say (0) have 32.
   constexpr uint32_t kUnsaidLimit = 32;
-  vm->slotLimit_ = limit == 0 ? kUnsaidLimit : std::min<uint32_t>(limit, abi::MAX_SLOTS);
-  result = std::move(vm);
+  slotLimit_ = limit == 0 ? kUnsaidLimit : std::min<uint32_t>(limit, abi::MAX_SLOTS);
   return kDone;
 }
 
@@ -42,7 +66,7 @@ Failure Vm::addSlot(uint32_t slot, uint64_t gpa, uint64_t length, const std::sha
   INVARIANT(slot < slotLimit_ && !hasSlot(slot) && reservation->mapping().contains(offset, length));
   if (slot >= slots_.size()) slots_.resize(slot + 1);
   kvm_userspace_memory_region region = {};
-  region.slot = slot;
+  region.slot = slotBase_ + slot;
   region.flags = isReadOnly ? KVM_MEM_READONLY : 0;
   region.guest_phys_addr = gpa;
   region.memory_size = length;
@@ -57,7 +81,7 @@ Failure Vm::addSlot(uint32_t slot, uint64_t gpa, uint64_t length, const std::sha
 Failure Vm::deleteSlot(uint32_t slot) {
   INVARIANT(hasSlot(slot));
   kvm_userspace_memory_region region = {};
-  region.slot = slot;
+  region.slot = slotBase_ + slot;
   if (const Failure failure = KVM_CALL(fd(), KVM_SET_USER_MEMORY_REGION, argumentOf(region))) return failure;
   slots_[slot].reset();
   return kDone;

@@ -21,6 +21,11 @@ class Vcpu;
 class Vm : public std::enable_shared_from_this<Vm> {
  public:
   static Failure create(const std::shared_ptr<Kvm>& kvm, std::shared_ptr<Vm>& result);
+  /// Makes one of a duplicate of the descriptor of a virtual machine that somebody else has made and goes on using. Its
+  /// slots are those from `slotBase` on, no more than `slotLimit`; 0 is as many as there are. ENOTTY: the descriptor is
+  /// no virtual machine's; ERANGE: there are no such slots.
+  static Failure adopt(const std::shared_ptr<Kvm>& kvm, int fd, uint32_t slotBase, uint32_t slotLimit,
+                       std::shared_ptr<Vm>& result);
   ~Vm();
 
   int fd() const { return fd_.get(); }
@@ -56,8 +61,12 @@ class Vm : public std::enable_shared_from_this<Vm> {
   void shutDown();
 
  private:
+  Failure readSlotLimit();
+
   std::shared_ptr<Kvm> kvm_;
   FileDescriptor fd_;
+  /// KVM's number of slot 0.
+  uint32_t slotBase_ = 0;
   uint32_t slotLimit_ = 0;
   std::atomic<bool> isShutDown_ = false;
   uint32_t pauses_ = 0;

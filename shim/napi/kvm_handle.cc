@@ -2,6 +2,7 @@
 
 #include "napi/kvm_handle.h"
 
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -16,9 +17,12 @@ void KvmHandle::define(Napi::Env env, Napi::Object exports) {
   Handle::define(env, exports,
                  {
                      StaticMethod<&KvmHandle::open>("open"),
+                     StaticMethod<&KvmHandle::adopt>("adopt"),
+                     InstanceAccessor<&KvmHandle::fd>("fd"),
                      InstanceMethod<&KvmHandle::checkExtension>("checkExtension"),
                      InstanceMethod<&KvmHandle::readSupportedCpuid>("readSupportedCpuid"),
                      InstanceMethod<&KvmHandle::createVm>("createVm"),
+                     InstanceMethod<&KvmHandle::adoptVm>("adoptVm"),
                      InstanceMethod<&KvmHandle::close>("close"),
                  });
 }
@@ -27,6 +31,21 @@ Napi::Value KvmHandle::open(const Napi::CallbackInfo& info) {
   std::shared_ptr<Kvm> kvm;
   check(info.Env(), Kvm::open(kvm));
   return wrap(info.Env(), std::move(kvm));
+}
+
+/// Descriptor of the caller's, to be duplicated.
+static int toFd(const Napi::Value& value) {
+  return static_cast<int>(toU32(value, "fd", std::numeric_limits<int>::max()));
+}
+
+Napi::Value KvmHandle::adopt(const Napi::CallbackInfo& info) {
+  std::shared_ptr<Kvm> kvm;
+  check(info.Env(), Kvm::adopt(toFd(info[0]), kvm));
+  return wrap(info.Env(), std::move(kvm));
+}
+
+Napi::Value KvmHandle::fd(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), core(info).fd.get());
 }
 
 Napi::Value readExtension(const Napi::CallbackInfo& info, int fd) {
@@ -48,6 +67,13 @@ Napi::Value KvmHandle::readSupportedCpuid(const Napi::CallbackInfo& info) {
 Napi::Value KvmHandle::createVm(const Napi::CallbackInfo& info) {
   std::shared_ptr<Vm> vm;
   check(info.Env(), Vm::create(shared(info.Env()), vm));
+  return VmHandle::wrap(info.Env(), std::move(vm));
+}
+
+Napi::Value KvmHandle::adoptVm(const Napi::CallbackInfo& info) {
+  std::shared_ptr<Vm> vm;
+  const uint32_t slotBase = toU32(info[1], "slotBase");
+  check(info.Env(), Vm::adopt(shared(info.Env()), toFd(info[0]), slotBase, toU32(info[2], "slotLimit"), vm));
   return VmHandle::wrap(info.Env(), std::move(vm));
 }
 

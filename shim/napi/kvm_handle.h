@@ -22,9 +22,12 @@ class KvmHandle : public Handle<KvmHandle, Kvm> {
 
  private:
   static Napi::Value open(const Napi::CallbackInfo& info);
+  static Napi::Value adopt(const Napi::CallbackInfo& info);
+  Napi::Value fd(const Napi::CallbackInfo& info);
   Napi::Value checkExtension(const Napi::CallbackInfo& info);
   Napi::Value readSupportedCpuid(const Napi::CallbackInfo& info);
   Napi::Value createVm(const Napi::CallbackInfo& info);
+  Napi::Value adoptVm(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 };
 

@@ -46,6 +46,7 @@ void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
                  {
                      StaticMethod<&VcpuHandle::fromToken>("fromToken"),
                      InstanceAccessor<&VcpuHandle::token>("token"),
+                     InstanceAccessor<&VcpuHandle::fd>("fd"),
                      InstanceAccessor<&VcpuHandle::exchange>("exchange"),
                      InstanceMethod<&VcpuHandle::runAsync>("runAsync"),
                      InstanceMethod<&VcpuHandle::kick>("kick"),
@@ -68,6 +69,8 @@ Napi::Value VcpuHandle::fromToken(const Napi::CallbackInfo& info) {
 Napi::Value VcpuHandle::token(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), core(info).token());
 }
+
+Napi::Value VcpuHandle::fd(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), core(info).fd()); }
 
 Napi::Value VcpuHandle::exchange(const Napi::CallbackInfo&) { return exchange_.Value(); }
 

@@ -28,6 +28,7 @@ class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
   static Napi::Value fromToken(const Napi::CallbackInfo& info);
 
   Napi::Value token(const Napi::CallbackInfo& info);
+  Napi::Value fd(const Napi::CallbackInfo& info);
   Napi::Value exchange(const Napi::CallbackInfo& info);
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value finish(const Napi::CallbackInfo& info);

@@ -121,6 +121,11 @@ export interface Inputs {
 /** The next run starts the program from its beginning. What an exit before interrupted is finished first. */
 export function start(vcpu: Vcpu, program: Program, inputs: Inputs = {}): void {
   while (vcpu.finish() !== KVM_EXIT.INTR);
+  registersFor(vcpu, program, inputs);
+}
+
+/** Sets the registers for a program's beginning. */
+export function registersFor(vcpu: Vcpu, program: Program, inputs: Inputs): void {
   const values = { rax: 0, rbx: 0, rcx: 0, rdx: 0, rsi: 0, ...inputs };
   const registers = Object.fromEntries(Object.entries(values).map(([name, value]) => [name, BigInt(value)]));
   const portsForAll = 0x3002n; // IOPL 3

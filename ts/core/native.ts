@@ -150,11 +150,15 @@ export interface Executor extends Handle {
 }
 
 export interface Kvm extends Handle {
+  readonly fd: number;
   /** KVM_CHECK_EXTENSION: 0 is no, more is yes or how many. See KVM_CAP. */
   checkExtension(capability: number): number;
   /** Entries of CPUID that this machine and KVM can give a guest, as bytes: see decodeCpuid. */
   readSupportedCpuid(): Uint8Array;
   createVm(): Vm;
+  /** A virtual machine that somebody else has made, by its descriptor, which is duplicated. `slotLimit` slots from
+   * `slotBase` on are its own; 0: all. ENOTTY: no virtual machine's descriptor; ERANGE: no such slots. */
+  adoptVm(fd: number, slotBase: number, slotLimit: number): Vm;
 }
 
 /** A virtual machine. close() takes all memory from the guest and makes its vCPUs stop for good. */
@@ -179,6 +183,7 @@ export interface Vm extends Handle {
 export interface Vcpu extends Handle {
   /** Token for `Vcpu.fromToken` in another thread of this process, while any handle is open: 64 random bits. */
   readonly token: bigint;
+  readonly fd: number;
   /** Facts of the last exit: see VcpuExit. */
   readonly exchange: ArrayBuffer;
   /** Runs on this thread until an exit, and returns its reason: KVM_EXIT. Only another thread can kick it. When the
@@ -245,6 +250,8 @@ interface Native {
   readonly Kvm: {
     /** ENOENT: no KVM here; EACCES: not for this user. */
     open(): Kvm;
+    /** One that the caller has open: its descriptor is duplicated. ENOTTY: it is none of KVM's. */
+    adopt(fd: number): Kvm;
   };
   readonly Vcpu: { fromToken(token: bigint): Vcpu };
 }

@@ -13,6 +13,7 @@ import type { Partition } from './partition.ts';
 import { PartitionExecutor } from './partition-executor.ts';
 import type { PartitionTable } from './partition-table.ts';
 import { type GpaStretch, Sink, type SinkContext } from './sink.ts';
+import { Unpausable } from './unpausable.ts';
 import type { VaSpace } from './va-space.ts';
 import { partsWithin, type Withheld } from './withheld.ts';
 
@@ -69,25 +70,6 @@ function pausableOf(partition: KvmPartition | Partition): Pausable {
   const pausable = unpausables.get(partition) ?? new Unpausable(partition.name);
   unpausables.set(partition, pausable);
   return pausable;
-}
-
-/** A partition whose vCPUs run on whatever happens to their memory, which is said once. */
-class Unpausable implements Pausable {
-  readonly #name: string;
-  #hasSaid = false;
-
-  constructor(name: string) {
-    this.#name = name;
-  }
-
-  pause(): void {
-    if (this.#hasSaid) return;
-    this.#hasSaid = true;
-    const message = `partition "${this.#name}" has no pause: its guest may miss bytes during a change that takes them away for a moment`;
-    process.emitWarning(message, { type: 'MembackingWarning', code: 'NO_PAUSE' });
-  }
-
-  resume(): void {}
 }
 
 /** A slot that a partition has now. */

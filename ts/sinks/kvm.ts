@@ -1,6 +1,7 @@
 // KVM: a partition and its vCPUs.
 
-import { PAGE_SIZE } from '../../assembly/abi.ts';
+import { MAX_SLOTS, PAGE_SIZE } from '../../assembly/abi.ts';
+import { atOnce, type Pausable } from '../apply/runner.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import { KVM_LARGEST_SLOT } from '../core/kvm-limits.ts';
@@ -28,12 +29,16 @@ import * as validate from '../core/validate.ts';
 import { type CpuidOptions, guestCpuid, MOST_CORES, withApicId } from './cpuid.ts';
 import type { PartitionFacts } from './partition.ts';
 import type { GpaStretch } from './sink.ts';
+import { Unpausable } from './unpausable.ts';
 
 /** Pages below 4 GiB. */
 interface LowPages extends GpaStretch {
   readonly gpa: number;
   readonly length: number;
 }
+
+/** The largest number of a descriptor. */
+const MOST_FD = 0x7fffffff;
 
 /** GPA of the page that KVM keeps for the local APICs, where the processor helps with them. */
 const APIC_PAGE = 0xfee0_0000;
@@ -55,6 +60,21 @@ export interface VcpuOptions {
   readonly cpuid?: readonly Readonly<CpuidEntry>[];
 }
 
+/** Options of `KvmPartition.adopt`. */
+export interface AdoptOptions extends Partial<Pausable> {
+  /** Name for messages. Default "kvm". */
+  readonly name?: string;
+  /** The descriptor of /dev/kvm that the virtual machine was made with, which is duplicated. Default: /dev/kvm is
+   *  opened. */
+  readonly kvmFd?: number;
+  /** KVM's number of the first memory slot that is this partition's: those below are its maker's. Default 0. */
+  readonly slotBase?: number;
+  /** Memory slots from `slotBase` on that are this partition's. Default: all that there are. */
+  readonly slotLimit?: number;
+}
+
+const ADOPT_OPTIONS = ['name', 'kvmFd', 'slotBase', 'slotLimit', 'pause', 'resume'] as const;
+
 /** The addon's handle of a partition. @internal */
 export let vmOf: (partition: KvmPartition) => Vm;
 
@@ -71,18 +91,21 @@ export class KvmPartition extends Handle implements PartitionFacts {
   readonly #kvm: Kvm;
   readonly #vm: Vm;
   readonly #keptPages: LowPages[] = [];
+  /** Monitor that runs vCPUs which are not this partition's; undefined for none. */
+  readonly #others: Pausable | undefined;
   #hasIrqchip = false;
 
   static {
     vmOf = (partition) => partition.#vm;
   }
 
-  private constructor(name: string, kvm: Kvm, vm: Vm) {
+  private constructor(name: string, kvm: Kvm, vm: Vm, others?: Pausable) {
     super();
     validate.madeBy('KvmPartition.open', vm);
     this.name = name;
     this.#kvm = kvm;
     this.#vm = vm;
+    this.#others = others;
     this.slotLimit = vm.slotLimit;
   }
 
@@ -102,8 +125,49 @@ export class KvmPartition extends Handle implements PartitionFacts {
     });
   }
 
+  /** A virtual machine that somebody else in this process has made and goes on using, by its descriptor, which is
+   *  duplicated: closing the partition takes its own slots away, and nothing else. `pause` and `resume`, both or
+   *  neither, hold the vCPUs that others run, as those of a `Partition` do; without them a warning (NO_PAUSE) says when
+   *  a guest may miss bytes. A vCPU stays with whoever runs it: there is no `Vcpu.adopt`. Throws SYSTEM: ENOTTY for a
+   *  descriptor of something else, ERANGE where there are no such slots; ENOENT, EACCES for /dev/kvm. */
+  static adopt(vmFd: number, options?: AdoptOptions): KvmPartition {
+    const given = validate.options(options, ADOPT_OPTIONS, 'KvmPartition.adopt');
+    const { name = 'kvm', kvmFd, slotBase = 0, slotLimit, pause, resume } = given;
+    const checkedName = validate.text(name, 'name');
+    const checkedFd = validate.integer(vmFd, 'vmFd', 0, MOST_FD);
+    const ofKvm = kvmFd === undefined ? undefined : validate.integer(kvmFd, 'kvmFd', 0, MOST_FD);
+    const base = validate.integer(slotBase, 'slotBase', 0, MAX_SLOTS);
+    const limit = slotLimit === undefined ? 0 : validate.integer(slotLimit, 'slotLimit', 1, MAX_SLOTS);
+    if (typeof pause !== typeof resume || !['function', 'undefined'].includes(typeof pause)) {
+      throw validate.invalid('KvmPartition.adopt takes both the functions pause and resume, or neither');
+    }
+    const others = pause === undefined ? new Unpausable(checkedName) : (given as Pausable);
+    return obtainedFromSystem(`descriptor ${checkedFd} cannot be adopted as a KVM virtual machine`, () => {
+      const { Kvm } = native();
+      const kvm = ofKvm === undefined ? Kvm.open() : Kvm.adopt(ofKvm);
+      try {
+        return new KvmPartition(checkedName, kvm, kvm.adoptVm(checkedFd, base, limit), others);
+      } catch (error) {
+        kvm.close();
+        throw error;
+      }
+    });
+  }
+
   protected override get what(): string {
     return `partition "${this.name}"`;
+  }
+
+  /** The virtual machine's descriptor, for ioctls that this package does not make; it is the partition's to close. */
+  get fd(): number {
+    this.checkOpen();
+    return this.#vm.fd;
+  }
+
+  /** The descriptor of /dev/kvm, for ioctls that this package does not make; it is the partition's to close. */
+  get kvmFd(): number {
+    this.checkOpen();
+    return this.#kvm.fd;
   }
 
   /** KVM_CHECK_EXTENSION on the virtual machine: 0 is no, more is yes or how many. */
@@ -205,12 +269,19 @@ export class KvmPartition extends Handle implements PartitionFacts {
   pause(): void {
     this.checkOpen();
     systemError(this.what, () => this.#vm.pause());
+    try {
+      atOnce('pause', this.#others?.pause());
+    } catch (error) {
+      this.#vm.resume();
+      throw error;
+    }
   }
 
   /** Takes one `pause` back. Throws NOT_PAUSED. */
   resume(): void {
     this.checkOpen();
     systemError(this.what, () => this.#vm.resume());
+    atOnce('resume', this.#others?.resume());
   }
 
   /** @internal Throws CLOSED; IN_USE while it is attached to another map: each gives out slot numbers of its own. */
@@ -227,15 +298,16 @@ export class KvmPartition extends Handle implements PartitionFacts {
   }
 
   protected override release(): void {
-    this.#vm.pause(); // no vCPU sees its memory go; runs end when the VM does
+    this.pause(); // no vCPU sees its memory go; runs end when the VM does
     try {
       for (const attachment of [...this.attachments]) attachment.letGo();
     } catch (error) {
-      this.#vm.resume();
+      this.resume();
       throw error;
     }
     this.#vm.close();
     this.#kvm.close();
+    atOnce('resume', this.#others?.resume());
   }
 }
 
@@ -268,6 +340,13 @@ export class Vcpu extends Handle {
 
   protected override get what(): string {
     return this.id === undefined ? 'the vCPU of another thread' : `vCPU ${this.id}`;
+  }
+
+  /** The vCPU's descriptor, for ioctls that this package does not make, while it does not run; it is this object's to
+   *  close. */
+  get fd(): number {
+    this.checkOpen();
+    return this.#vcpu.fd;
   }
 
   /** Token for `Vcpu.fromToken` in another thread of this process, to which it can be posted. Nobody guesses it. */
