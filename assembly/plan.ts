@@ -32,7 +32,7 @@ import { assemblePlan, clearCommands, commandAt, commandCount, inversePlan, plan
 import { kindAt, kindOfOp } from './sinks/kinds';
 import { forgetLosing, isLosing, retryLost, startLosing } from './sinks/lost';
 import { forgetBefore } from './tree/before';
-import { ensureStep, hasEntries, keep, savepoint, undo } from './undo/journal';
+import { ensureStep, hasEntries, isOpen, keep, savepoint, undo } from './undo/journal';
 import { group, putInOrder, runEnd, takeGroup, touchedAt, touchedSinks, touchedViews } from './undo/touched';
 
 const IDLE: u32 = 0;
@@ -120,6 +120,7 @@ export function commit(): i32 {
     --nesting;
     return 0;
   }
+  assert(nesting == 1);
   nesting = 0;
   let error = checkPolicy();
   if (error == 0) error = makePlan();
@@ -152,6 +153,7 @@ export function isIdle(): bool {
 }
 
 function becomeIdle(): void {
+  assert(nesting == 0 && !isOpen());
   state = IDLE;
   touchedViews.clear();
   touchedSinks.clear();
@@ -215,7 +217,9 @@ function settleSinks(): void {
 /** Keeps what the plan made: it was executed. */
 export function adopt(): i32 {
   if (state != PLANNED) return refusal();
+  assert(nesting == 0);
   keep();
+  assert(!hasEntries());
   recycleTables();
   becomeIdle();
   return 0;
@@ -230,7 +234,9 @@ export function unwind(done: u32, answer: u32, moved: u64): i32 {
   if (answer != <u32>ANSWER_NOT_DONE) {
     if (answer != <u32>ANSWER_HALF_DONE || moved > commandAt(plan, done).length) return fail(ERR_BAD_RANGE);
   }
+  assert(nesting == 0);
   undo();
+  assert(!hasEntries());
   inversePlan.clear();
   if (answer == <u32>ANSWER_HALF_DONE) {
     const command = commandAt(plan, done);

@@ -138,6 +138,7 @@ function uncountBefore(id: u32): void {
     if (!ensureStep()) return;
     const mapping = changetype<Mapping>(before.at(at));
     const pages = lengthOf(mapping.start, mapping.last) >> PAGE_SHIFT;
+    assert(objectOf(mapping.object).mappedPages >= pages);
     writableObject(mapping.object).mappedPages -= pages;
     if (!mapping.isWritable) noteReadonly(id, 0 - pages);
     noteMappings(what);

@@ -78,6 +78,7 @@ export function destroyRegion(id: u32): i32 {
   if (region.uses != 0) return fail(ERR_IN_USE, id + 1);
   if (region.target != 0) {
     leaveReferrer(id);
+    assert(regionOf(region.target - 1).uses != 0);
     writableRegion(region.target - 1).uses -= 1;
   }
   eraseMappings(id, 0, LAST_BYTE);
@@ -112,6 +113,7 @@ export function removeRegion(id: u32): i32 {
   const error = markRegion(id, 0, LAST_BYTE, VIEW);
   if (error != 0) return error;
   leaveParent(id);
+  assert(regionOf(region.parent - 1).uses != 0);
   writableRegion(region.parent - 1).uses -= 1;
   writableRegion(id).parent = 0;
   return 0;

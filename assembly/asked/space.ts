@@ -29,6 +29,7 @@ export function destroySpace(id: u32): i32 {
   if (space.sinks != 0) return fail(ERR_IN_USE);
   const root = space.root - 1;
   const region = writableRegion(root);
+  assert(region.uses != 0);
   region.uses -= 1;
   if (region.spaces == id + 1) {
     region.spaces = space.nextOfRoot;

@@ -134,6 +134,7 @@ function cut(shift: u32): usize {
 }
 
 export function release(block: usize, shift: u32): void {
+  assert(shift >= MIN_SHIFT && shift <= MAX_SHIFT);
   const head = heads + (shift << 2);
   store<usize>(block, load<usize>(head));
   store<usize>(head, block);

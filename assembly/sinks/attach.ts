@@ -11,7 +11,16 @@ import {
   ERR_UNALIGNED,
   SINK_KINDS,
 } from '../abi';
-import { sinkOf, sinks, spaceOf, spaces, writablePartition, writableSink, writableSpace } from '../asked/records';
+import {
+  partitionOf,
+  sinkOf,
+  sinks,
+  spaceOf,
+  spaces,
+  writablePartition,
+  writableSink,
+  writableSpace,
+} from '../asked/records';
 import { Protection } from '../asked/views';
 import { fail } from '../base/failure';
 import { isPageAligned, LAST_BYTE } from '../base/range';
@@ -62,7 +71,10 @@ export function detachSink(id: u32): i32 {
   if (sink.detaching) return fail(ERR_BAD_ID, 0, id + 1);
   if (sink.users != 0) return fail(ERR_IN_USE, 0, id + 1);
   writableSink(id).detaching = true;
-  if (sink.va != 0) writableSink(sink.va - 1).users -= 1;
+  if (sink.va != 0) {
+    assert(sinkOf(sink.va - 1).users != 0);
+    writableSink(sink.va - 1).users -= 1;
+  }
   addTouched(touchedSinks, id, 0, LAST_BYTE);
   return 0;
 }
@@ -78,8 +90,11 @@ export function removeSink(id: u32): void {
     while (sinkOf(before).nextOfSpace != id + 1) before = sinkOf(before).nextOfSpace - 1;
     writableSink(before).nextOfSpace = sink.nextOfSpace;
   }
-  if (sink.partition != 0) writablePartition(sink.partition - 1).uses -= 1;
-  assert(sink.state == 0 && sink.lost == 0);
+  if (sink.partition != 0) {
+    assert(partitionOf(sink.partition - 1).uses != 0);
+    writablePartition(sink.partition - 1).uses -= 1;
+  }
+  assert(sink.state == 0 && sink.lost == 0 && sink.users == 0);
   tree.clear(sink.protectionsTree);
   tree.clear(sink.withheldTree);
   sinks.release(id);

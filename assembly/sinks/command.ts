@@ -13,6 +13,7 @@ import {
   SINK_KINDS,
 } from '../abi';
 import { copyWords, zeroWords } from '../base/bytes';
+import { isPageAligned } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 
 /** The record of abi.ts. */
@@ -96,12 +97,14 @@ export function commandCount(list: Vector): u32 {
 }
 
 export function commandAt(list: Vector, index: u32): Command {
+  assert(index < commandCount(list));
   return changetype<Command>(list.at(index * COMMAND_SIZE));
 }
 
 /** A new command at the end of the list, all fields but these 0. */
 export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): Command {
   const at = list.ensure(COMMAND_SIZE) ? list.extend(COMMAND_SIZE) : nowhere;
+  assert(isPageAligned(gpa | length) && length != 0);
   zeroWords(at, COMMAND_SIZE);
   const command = changetype<Command>(at);
   command.op = op;

@@ -71,8 +71,10 @@ export function takeSlot(id: u32): i32 {
 export function giveSlot(id: u32, slot: u32): void {
   const partition = writablePartition(id);
   const word = <usize>partition.bitmap + ((slot >> 6) << 3);
+  const bit = (<u64>1) << (slot & 63);
+  assert((load<u64>(word) & bit) != 0);
   saveImage(word, 8);
-  store<u64>(word, load<u64>(word) & ~((<u64>1) << (slot & 63)));
+  store<u64>(word, load<u64>(word) ^ bit);
   partition.slotsUsed -= 1;
   partition.lowestFree = min(partition.lowestFree, slot);
 }

@@ -25,6 +25,7 @@ import {
 } from '../abi';
 import { partitionOf, partitions, Sink, sinkOf, sinks, spaceOf, writablePartition } from '../asked/records';
 import { FlatRange, isWritable } from '../asked/views';
+import { copyWords } from '../base/bytes';
 import { fail } from '../base/failure';
 import { LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
@@ -269,7 +270,7 @@ function diffStretch(sink: Sink, at: u32, end: u32): u32 {
   while (true) {
     for (let span = state.span; span != null && (span.start <= last || span.start - 1 == last); span = state.span) {
       if (!current.ensure(SLOT_BYTES)) return end;
-      memory.copy(current.extend(SLOT_BYTES), changetype<usize>(span), SLOT_BYTES);
+      append(span, current);
       start = min(start, span.start);
       last = max(last, span.last);
       state.next();
@@ -286,33 +287,34 @@ function diffStretch(sink: Sink, at: u32, end: u32): u32 {
   return at;
 }
 
-/** Walks over both lists; slots are the same only as wholes. */
+/** Notes the slots that go, that come, and that stay but show another region; they are the same only as wholes. */
 function compare(): void {
-  let left = current.at(0);
-  let right = wanted.at(0);
-  const leftEnd = current.end;
-  const rightEnd = wanted.end;
-  while (left < leftEnd || right < rightEnd) {
+  walk.begin(current, wanted);
+  while (walk.next()) {
     if (!removed.ensure(SLOT_BYTES) || !added.ensure(SLOT_BYTES) || !renamed.ensure(SLOT_BYTES)) return;
-    const had = changetype<Slot>(left);
-    const has = changetype<Slot>(right);
-    if (right == rightEnd || (left < leftEnd && had.start < has.start)) {
-      memory.copy(removed.extend(SLOT_BYTES), left, SLOT_BYTES);
-      left += SLOT_BYTES;
-    } else if (left == leftEnd || has.start < had.start) {
-      memory.copy(added.extend(SLOT_BYTES), right, SLOT_BYTES);
-      right += SLOT_BYTES;
-    } else {
-      if (had.last != has.last || had.access != has.access) {
-        memory.copy(removed.extend(SLOT_BYTES), left, SLOT_BYTES);
-        memory.copy(added.extend(SLOT_BYTES), right, SLOT_BYTES);
-      } else if (had.region != has.region || had.offsetInRegion != has.offsetInRegion) {
-        memory.copy(renamed.extend(SLOT_BYTES), right, SLOT_BYTES);
-      }
-      left += SLOT_BYTES;
-      right += SLOT_BYTES;
+    // A slot that goes on from the segment before was noted there.
+    const before = beginning(walk.inLeft);
+    const now = beginning(walk.inRight);
+    if (before == null || now == null) {
+      if (before != null) append(before, removed);
+      if (now != null) append(now, added);
+    } else if (before.last != now.last || before.access != now.access) {
+      append(before, removed);
+      append(now, added);
+    } else if (before.region != now.region || before.offsetInRegion != now.offsetInRegion) {
+      append(now, renamed);
     }
   }
+}
+
+/** The slot, if it begins with the segment of the walk. */
+function beginning(slot: Slot | null): Slot | null {
+  return slot != null && slot.start == walk.start ? slot : null;
+}
+
+/** Appends a copy. Precondition: there is room. */
+function append(slot: Slot, out: Vector): void {
+  copyWords(out.extend(SLOT_BYTES), changetype<usize>(slot), SLOT_BYTES);
 }
 
 /** Slots that stay where they are and show another region now. */

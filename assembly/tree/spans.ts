@@ -15,6 +15,7 @@ const neighbours = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
 
 /** Enters [start, last], of which nothing is in the tree yet, joined with its neighbours where that is possible. */
 export function put(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  assert(start <= last);
   if (load<u32>(tree) == 0) {
     insert(tree, start, last, a, b, c);
     return;
@@ -148,6 +149,7 @@ export function take(tree: usize, start: u64, last: u64, out: Vector): void {
 }
 
 function eraseInto(tree: usize, start: u64, last: u64, out: Vector | null): void {
+  assert(start <= last);
   while (load<u32>(tree) != 0 && ensureStep()) {
     const path = pathReaching(tree, start);
     const leaf = path.leaf;

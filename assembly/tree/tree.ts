@@ -63,6 +63,7 @@ function setRoot(tree: usize, node: Node): void {
 
 /** Adds a span that is not in the tree; does nothing once memory has run out. */
 export function insert(tree: usize, start: u64, last: u64, a: u64, b: u32, c: u32): void {
+  assert(start <= last);
   if (!ensureStep()) return;
   if (load<u32>(tree) == 0) {
     const leaf = newNode(0, FIRST_SHIFT);

@@ -26,13 +26,16 @@ export class Walk<Item extends Stretch> {
   inLeft: Item | null;
   inRight: Item | null;
 
-  /** Begins with the lists, each from an offset in bytes on; they must not change until the walk has ended. */
+  /** Begins with the lists, each from an offset in bytes on; they are in order, and must not change until the walk
+   *  has ended. */
   begin(left: Vector, right: Vector, leftFrom: u32 = 0, rightFrom: u32 = 0): void {
     this.left = left.at(leftFrom);
     this.leftEnd = left.end;
     this.right = right.at(rightFrom);
     this.rightEnd = right.end;
     this.at = 0;
+    this.inLeft = null;
+    this.inRight = null;
     this.done = false;
   }
 
@@ -40,33 +43,25 @@ export class Walk<Item extends Stretch> {
   next(): bool {
     if (this.done) return false;
     const at = this.at;
-    while (this.left < this.leftEnd && changetype<Item>(this.left).last < at) this.left += offsetof<Item>();
-    while (this.right < this.rightEnd && changetype<Item>(this.right).last < at) this.right += offsetof<Item>();
-    const left = this.left < this.leftEnd ? changetype<Item>(this.left) : null;
-    const right = this.right < this.rightEnd ? changetype<Item>(this.right) : null;
+    // A segment ends no later than a span that it lies in: at most one span of each list lies behind it.
+    if (this.left != this.leftEnd && changetype<Item>(this.left).last < at) this.left += offsetof<Item>();
+    if (this.right != this.rightEnd && changetype<Item>(this.right).last < at) this.right += offsetof<Item>();
+    const left = this.left != this.leftEnd ? changetype<Item>(this.left) : null;
+    const right = this.right != this.rightEnd ? changetype<Item>(this.right) : null;
     if (left == null && right == null) return false;
-    const leftStart = left != null ? max(left.start, at) : LAST_BYTE;
-    const rightStart = right != null ? max(right.start, at) : LAST_BYTE;
-    const start = left == null ? rightStart : right == null ? leftStart : min(leftStart, rightStart);
-    let last = LAST_BYTE;
-    this.inLeft = null;
-    this.inRight = null;
-    if (left != null) {
-      if (leftStart == start) {
-        this.inLeft = left;
-        last = left.last;
-      } else {
-        last = leftStart - 1;
-      }
-    }
-    if (right != null) {
-      if (rightStart == start) {
-        this.inRight = right;
-        last = min(last, right.last);
-      } else {
-        last = min(last, rightStart - 1);
-      }
-    }
+    // Spans that begin before a segment were in the one before it: else the list is not in order.
+    assert(left == null || left.start >= at || left == this.inLeft);
+    assert(right == null || right.start >= at || right == this.inRight);
+    const leftFrom = left != null ? max(left.start, at) : LAST_BYTE;
+    const rightFrom = right != null ? max(right.start, at) : LAST_BYTE;
+    const start = min(leftFrom, rightFrom);
+    const inLeft = leftFrom == start ? left : null;
+    const inRight = rightFrom == start ? right : null;
+    const leftLast = inLeft != null ? inLeft.last : left != null ? leftFrom - 1 : LAST_BYTE;
+    const rightLast = inRight != null ? inRight.last : right != null ? rightFrom - 1 : LAST_BYTE;
+    const last = min(leftLast, rightLast);
+    this.inLeft = inLeft;
+    this.inRight = inRight;
     this.start = start;
     this.last = last;
     this.at = last + 1;

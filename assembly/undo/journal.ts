@@ -77,6 +77,7 @@ export function savepoint(): bool {
 
 /** Pops the innermost savepoint and returns it. */
 function endSavepoint(): Savepoint {
+  assert(isOpen());
   const point = changetype<Savepoint>(savepoints.end - SAVEPOINT_BYTES);
   savepointStamp = point.stamp;
   savepoints.shrink(SAVEPOINT_BYTES);
@@ -137,6 +138,7 @@ export function undo(): void {
     const info = load<u32>(entries.end - TRAILER);
     const size = entrySize(info);
     const entry = entries.end - size;
+    assert(load<u32>(entry, 4) == info);
     const address = load<u32>(entry);
     if ((info & KIND_MASK) == ALLOCATED) releaseCounted(address, info >> 3);
     else memory.copy(address, entry + HEADER, info & ~KIND_MASK);
@@ -150,7 +152,7 @@ export function hasEntries(): bool {
 }
 
 /** Whether a savepoint is open: without one nothing may be written. */
-function isOpen(): bool {
+export function isOpen(): bool {
   return savepoints.length != 0;
 }
 
@@ -196,8 +198,10 @@ export function releaseJournaled(block: usize, shift: u32): void {
 
 /** Frees a journaled block at once. Precondition: no savepoint needs its contents. */
 export function releaseCounted(block: usize, shift: u32): void {
+  const bytes = (<usize>1) << shift;
+  assert(held >= bytes);
   release(block, shift);
-  held -= (<usize>1) << shift;
+  held -= bytes;
 }
 
 /** Stamp of a node or record that is made now. */

@@ -96,6 +96,7 @@ export class Table {
 
   /** Frees a record; its id is given out again after `recycle`. Precondition: alive. */
   release(id: u32): void {
+    assert(this.isAlive(id));
     saveImage(changetype<usize>(this), 16);
     changetype<Entry>(this.touch(id)).life = this.freed;
     this.freed = id + 1;

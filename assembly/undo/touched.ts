@@ -34,6 +34,7 @@ export const touchedSinks = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** Does nothing once memory has run out. */
 export function addTouched(ranges: Vector, owner: u32, start: u64, last: u64, edit: u32 = 0): void {
+  assert(start <= last);
   // Changes that follow each other often lie side by side.
   if (ranges.length != 0) {
     const before = touchedAt(ranges, ranges.length - TOUCHED_BYTES);
@@ -70,6 +71,7 @@ export function takeGroup(ranges: Vector, at: u32): u32 {
   isGroupOfEdits = group.edit != 0;
   for (at += TOUCHED_BYTES; at < ranges.length; at += TOUCHED_BYTES) {
     const range = touchedAt(ranges, at);
+    assert(range.owner > group.owner || (range.owner == group.owner && range.start >= group.start));
     if (!group.takeIn(range.owner, range.start, range.last, range.edit)) break;
     if (range.edit == 0) isGroupOfEdits = false;
   }
