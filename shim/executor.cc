@@ -6,35 +6,12 @@
 
 #include "abi.h"
 #include "host/invariant.h"
-#include "sinks/slots.h"
-#include "sinks/va.h"
 
 namespace membacking {
 
 static_assert(kPageSize == abi::PAGE_SIZE);
 
 namespace {
-
-/// A kind of sink, by the number that its operations and its sinks have.
-struct Kind {
-  uint32_t number;
-  /// Refusal of a command whose sink is of another kind, or none.
-  const char* otherSink;
-};
-
-/// Kinds of sinks: a row each, beside the file in sinks/.
-constexpr Kind kKinds[] = {
-    {VaSink::kKind, "the sink is no VA space"},
-    {SlotSink::kKind, "the sink is no partition"},
-};
-
-/// Row of a kind, or null where there is none.
-const Kind* findKind(uint32_t number) {
-  for (const Kind& kind : kKinds) {
-    if (kind.number == number) return &kind;
-  }
-  return nullptr;
-}
 
 /// Facts about a failure that whoever takes the plan back relies on.
 void checkOutcome(const Failure& failure, const Command& command) {
@@ -61,10 +38,8 @@ Failure Executor::execute(const Command& command) {
   if (command.length == 0) return invalid("the length is 0");
   if (command.gpa % kPageSize != 0 || command.length % kPageSize != 0) return invalid("the range is not whole pages");
   if ((command.access & ~static_cast<uint32_t>(abi::ACCESS_ALL)) != 0) return invalid("there is no such access");
-  const Kind* kind = findKind(command.op >> abi::OP_KIND_SHIFT);
-  if (kind == nullptr) return invalid("there is no such operation");
   Sink* sink = targets_.sink(command.sink);
-  if (sink == nullptr || sink->kind != kind->number) return invalid(kind->otherSink);
+  if (sink == nullptr || sink->kind != command.op >> abi::OP_KIND_SHIFT) return invalid("the sink has no such operation");
   const Failure failure = sink->execute(command, targets_);
   checkOutcome(failure, command);
   return failure;

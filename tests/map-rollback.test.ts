@@ -249,8 +249,8 @@ kvmTest('a slot that somebody else gave the guest fails the plan, and nothing ha
   const { map, ram, partition, device } = world;
   const foreign = native().Executor.create();
   const reservation = native().Reservation.create(PAGE);
-  foreign.setVaSpace(1, reservation);
-  foreign.setPartition(2, vmOf(partition!));
+  foreign.setSink(1, abi.SINK_VA, reservation);
+  foreign.setSink(2, abi.SINK_PARTITION, vmOf(partition!));
   const slot = { sink: 2, va: 1, gpa: 110 * PAGE, slot: 30, access: abi.ACCESS_ALL };
   t.is(foreign.run(encode([{ op: abi.OP_SLOT_ADD, ...slot }]), 0, 1), 1);
   const before = world.view();

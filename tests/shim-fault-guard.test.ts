@@ -128,7 +128,7 @@ kvmTest('faults on a thread that runs a vCPU change nothing of it, nor does the 
   world.space.write(0, guestImage());
   const kvm = native().Kvm.open();
   const vm = kvm.createVm();
-  world.executor.setPartition(PARTITION, vm);
+  world.executor.setSink(PARTITION, abi.SINK_PARTITION, vm);
   world.run({ op: OP_SLOT_ADD, sink: PARTITION, length: 0x20 * PAGE, va: VA });
   const vcpu = vm.createVcpu(0);
   enterUserMode(vcpu);

@@ -293,7 +293,7 @@ test('a copy that fails while the map changes has left the rest alone, to the by
   const world = makeWorld();
   const mirror = native().Reservation.create(8 * PAGE);
   const [length, sink] = [4 * PAGE, 3];
-  world.executor.setVaSpace(sink, mirror);
+  world.executor.setSink(sink, abi.SINK_VA, mirror);
   world.run({ op: OP_VA_MAP, sink, length, object: SHARED }, { op: OP_VA_MAP, length, object: SHARED });
   const stop = new Int32Array(new SharedArrayBuffer(4));
   const tokens = [world.space.token, mirror.token];

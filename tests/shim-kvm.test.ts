@@ -40,7 +40,7 @@ function makeMachine(): Machine {
   const world = makeWorld({ size: SIZE, objectSize: SIZE });
   const kvm = native().Kvm.open();
   const vm = kvm.createVm();
-  world.executor.setPartition(PARTITION, vm);
+  world.executor.setSink(PARTITION, abi.SINK_PARTITION, vm);
   world.run(
     { op: OP_VA_MAP, length: GUEST_SIZE, object: SHARED },
     { op: OP_SLOT_ADD, sink: PARTITION, va: VA, length: GUEST_SIZE },

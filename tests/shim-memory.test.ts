@@ -110,7 +110,7 @@ const [map, unpark] = process.argv.slice(2).map((plan) => Uint8Array.from(Buffer
 const executor = Executor.create();
 const length = 70000;
 const space = Reservation.create(length * 8192);
-executor.setVaSpace(1, space);
+executor.setSink(1, ${abi.SINK_VA}, space);
 executor.setObject(1, MemoryObject.memfd('limit', 4096, 0));
 const home = MemoryObject.privateMemory(65536);
 executor.setObject(2, home);

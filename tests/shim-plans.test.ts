@@ -276,9 +276,12 @@ test('arguments of a wrong kind are refused with the name of the argument', (t) 
   t.throws(() => MemoryObject.fromFd(99999, PAGE, false), { code: 'EBADF' });
 
   const executor = Executor.create();
-  t.throws(() => executor.setVaSpace(1, executor as never), { code: 'ERR_INVALID_ARG_TYPE' });
-  t.throws(() => executor.setVaSpace(1, Object.create(executor) as never), { code: 'ERR_INVALID_ARG_TYPE' });
-  t.throws(() => executor.setVaSpace(2 ** 31, undefined as never), { code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => executor.setSink(1, abi.SINK_VA, executor as never), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => executor.setSink(1, abi.SINK_VA, Object.create(executor) as never), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => executor.setSink(2 ** 31, abi.SINK_VA, undefined as never), { code: 'ERR_OUT_OF_RANGE' });
+  for (const kind of [0, abi.SINK_KINDS + 1, 0.5]) {
+    t.throws(() => executor.setSink(1, kind, undefined as never), { code: 'ERR_OUT_OF_RANGE' });
+  }
   t.throws(() => Reflect.construct(Executor as never, []), { code: 'ERR_INVALID_ARG_TYPE' });
   t.throws(() => executor.clearSink.call(Reservation as never, 1), { instanceOf: TypeError });
   t.is(executor.run.call(Reservation as never, new ArrayBuffer(0), 0, 0), 0, 'it knows whose it is');
@@ -375,7 +378,7 @@ const { Reservation, MemoryObject, Executor } = require(process.argv[1]);
 const plan = Buffer.from(process.argv[2], 'base64');
 const length = 200000;
 const executor = Executor.create();
-executor.setVaSpace(1, Reservation.create(length * 8192));
+executor.setSink(1, ${abi.SINK_VA}, Reservation.create(length * 8192));
 executor.setObject(1, MemoryObject.memfd('limit', 4096, 0));
 const [map, unmap] = [plan.subarray(0, 64), plan.subarray(64)];
 const all = Buffer.alloc(length * 64);
@@ -429,7 +432,7 @@ test.serial('handles are closed in any order, twice, and are no use afterwards',
     t.throws(() => world.space.load(0, 4), closed);
     t.throws(() => world.shared.fd, closed);
     t.throws(() => world.executor.run(new ArrayBuffer(0), 0, 0), closed);
-    t.throws(() => native().Executor.create().setVaSpace(1, world.space), closed);
+    t.throws(() => native().Executor.create().setSink(1, abi.SINK_VA, world.space), closed);
   }
   t.deepEqual(footprint(), before);
 });

@@ -8,10 +8,7 @@
 #include "abi.h"
 #include "host/invariant.h"
 #include "napi/object_handle.h"
-#include "napi/reservation_handle.h"
-#include "napi/vm_handle.h"
-#include "sinks/slots.h"
-#include "sinks/va.h"
+#include "napi/sink_kinds.h"
 
 namespace membacking {
 
@@ -25,8 +22,7 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
   Handle::define(env, exports,
                  {
                      StaticMethod<&ExecutorHandle::create>("create"),
-                     InstanceMethod<&ExecutorHandle::setSink<VaSink, ReservationHandle>>("setVaSpace"),
-                     InstanceMethod<&ExecutorHandle::setSink<SlotSink, VmHandle>>("setPartition"),
+                     InstanceMethod<&ExecutorHandle::setSink>("setSink"),
                      InstanceMethod<&ExecutorHandle::clearSink>("clearSink"),
                      InstanceMethod<&ExecutorHandle::setObject>("setObject"),
                      InstanceMethod<&ExecutorHandle::clearObject>("clearObject"),
@@ -48,10 +44,9 @@ Napi::Value ExecutorHandle::create(const Napi::CallbackInfo& info) {
 static uint32_t toSink(const Napi::Value& value) { return toU32(value, "sink", abi::MAX_SINKS); }
 static uint32_t toObject(const Napi::Value& value) { return toU32(value, "object", abi::MAX_OBJECTS); }
 
-template <typename Kind, typename ItsHandle>
 void ExecutorHandle::setSink(const Napi::CallbackInfo& info) {
   const uint32_t sink = toSink(info[0]);
-  core(info).targets().setSink(sink, std::make_shared<Kind>(ItsHandle::from(info[1], "target")));
+  core(info).targets().setSink(sink, makeSink(info[1], info[2]));
 }
 
 void ExecutorHandle::clearSink(const Napi::CallbackInfo& info) {

@@ -23,7 +23,6 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
  private:
   static Napi::Value create(const Napi::CallbackInfo& info);
 
-  template <typename Kind, typename ItsHandle>
   void setSink(const Napi::CallbackInfo& info);
   void clearSink(const Napi::CallbackInfo& info);
   void setObject(const Napi::CallbackInfo& info);

@@ -1,4 +1,4 @@
-// Sinks: consumers of commands. Each kind has a file here and a row in the executor's table of kinds.
+// Sinks: consumers of commands. Each kind has its files here and a row in napi/sink_kinds.cc.
 #pragma once
 
 #include <cstdint>

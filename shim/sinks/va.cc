@@ -49,7 +49,7 @@ Failure VaSink::execute(const Command& command, const Targets& targets) {
     case abi::OP_VA_LIMIT:
       return limit(command);
     default:
-      return invalid("there is no such operation");
+      return invalid("the sink has no such operation");
   }
 }
 

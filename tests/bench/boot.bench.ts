@@ -68,8 +68,8 @@ function bareTimes(plans: readonly Plan[]): number[] {
   const vm = kvm.createVm();
   const space = native().Reservation.create(2 ** 40);
   const executor = native().Executor.create();
-  executor.setVaSpace(0, space);
-  executor.setPartition(SINK, vm);
+  executor.setSink(0, abi.SINK_VA, space);
+  executor.setSink(SINK, abi.SINK_PARTITION, vm);
   try {
     return plans.map(({ slotOperations }) => {
       const records = slotOperations.map(({ op, gpa, length, slot }) => {

@@ -65,7 +65,7 @@ export function makeWorld({ size = 64 * PAGE, objectSize = 32 * PAGE } = {}): Wo
   const shared = MemoryObject.memfd('test', objectSize, 0);
   const privately = MemoryObject.privateMemory(objectSize);
   const executor = Executor.create();
-  executor.setVaSpace(VA, space);
+  executor.setSink(VA, abi.SINK_VA, space);
   executor.setObject(SHARED, shared);
   executor.setObject(PRIVATE, privately);
   return {

@@ -8,8 +8,7 @@ import {
   type Executor as AddonExecutor,
   type MemoryObject as AddonObject,
   native,
-  type Reservation,
-  type Vm,
+  type SinkTarget,
 } from '../core/native.ts';
 import type { Executor } from './runner.ts';
 
@@ -41,11 +40,9 @@ export class NativeExecutor implements Executor {
     this.#addon.shutDown(sink);
   }
 
-  setVaSpace(sink: number, reservation: Reservation): void {
-    this.#addon.setVaSpace(sink, reservation);
-  }
-  setPartition(sink: number, vm: Vm): void {
-    this.#addon.setPartition(sink, vm);
+  /** Makes `sink` one of a kind, SINK_* of abi.ts: `target` is what is behind it. */
+  setSink(sink: number, kind: number, target: SinkTarget): void {
+    this.#addon.setSink(sink, kind, target);
   }
   clearSink(sink: number): void {
     this.#addon.clearSink(sink);

@@ -2,7 +2,15 @@
 
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { MembackingError, parseTrace, type TraceOutput, TraceReplay } from '../index.ts';
-import { demoSector, FileDisk, type LinuxImage, Monitor, memoryDisk, type Stop } from '../vmm/index.ts';
+import {
+  demoSector,
+  FileDisk,
+  type LinuxImage,
+  Monitor,
+  type MonitorOptions,
+  memoryDisk,
+  type Stop,
+} from '../vmm/index.ts';
 import { type Arguments, type Command, EXIT, UsageError } from './command.ts';
 import { Console } from './console.ts';
 import { LineOutput, RawOutput } from './guest-output.ts';
@@ -64,49 +72,26 @@ export const bootCommand: Command = {
   async run({ options, operands }) {
     if (operands.length > 0) throw new UsageError('the files are named with options');
     const timeout = seconds(options.timeout);
-    const memory = bytes(options.memory);
-    const cpus = processors(options.cpus);
-    const start = startOf(options);
+    const machine = machineOf(options);
     const image = typeof options.disk === 'string' ? disk(options.disk) : undefined;
     const history = new History(options.trace);
     const output = options.quiet ? new RawOutput() : new LineOutput();
     let monitor: Monitor | undefined;
-    let timer: NodeJS.Timeout | undefined;
-    let input: Console | undefined;
-    let hasLeft = false;
     try {
       monitor = new Monitor({
-        memory: memory ?? ('linux' in start ? 512 * MIB : 64 * MIB),
-        cpus,
-        start,
+        ...machine,
         disk: image ?? memoryDisk(demoSector()),
-        endsAtReset: options['no-reboot'] === true,
         onLog: (byte) => output.log(byte),
         onSerial: (byte) => output.serial(byte),
         onDiskError: (error) => complain('note', `${options.disk}: ${(error as Error).message}; the guest was told`),
         record: history,
       });
-      const stop = () => monitor!.stop();
       if (options.map) await printMap('The memory map as the guest starts', history);
-      if (timeout !== undefined) timer = setTimeout(stop, timeout * 1000);
-      history.stopOnFailure(stop);
-      input = new Console({
-        type: (bytes) => monitor!.type(bytes),
-        leave: () => {
-          hasLeft = true;
-          stop();
-        },
-      });
-      output.watch(monitor);
-      const end = await monitor.run();
-      await output.flush();
-      if (history.failure !== undefined) throw history.failure;
+      const end = await runGuest(monitor, { timeout, history, output });
       if (options.map) await printMap('The memory map as the guest ends', history);
       if (!options.quiet) await printLines(summary(monitor, history, performance.now() - output.started));
-      return hasLeft ? EXIT.done : exitCode(end);
+      return end === undefined ? EXIT.done : exitCode(end);
     } finally {
-      clearTimeout(timer);
-      input?.close();
       output.end();
       monitor?.close();
       image?.close();
@@ -115,7 +100,54 @@ export const bootCommand: Command = {
   },
 };
 
+/** Surroundings of a guest that runs. */
+interface GuestRun {
+  /** Seconds. */
+  readonly timeout: number | undefined;
+  readonly history: History;
+  readonly output: RawOutput | LineOutput;
+}
+
+/** Runs a guest, with standard input as its keys. Returns how it ended; undefined if its user has left. */
+async function runGuest(monitor: Monitor, { timeout, history, output }: GuestRun): Promise<Stop | undefined> {
+  const stop = () => monitor.stop();
+  const timer = timeout === undefined ? undefined : setTimeout(stop, timeout * 1000);
+  let input: Console | undefined;
+  let hasLeft = false;
+  try {
+    history.stopOnFailure(stop);
+    input = new Console({
+      type: (bytes) => monitor.type(bytes),
+      leave: () => {
+        hasLeft = true;
+        stop();
+      },
+    });
+    output.watch(monitor);
+    const end = await monitor.run();
+    await output.flush();
+    if (history.failure !== undefined) throw history.failure;
+    return hasLeft ? undefined : end;
+  } finally {
+    clearTimeout(timer);
+    input?.close();
+  }
+}
+
 type Options = Arguments['options'];
+
+/** The machine that the options describe, without its disk. */
+function machineOf(options: Options): Pick<MonitorOptions, 'memory' | 'cpus' | 'start' | 'endsAtReset'> {
+  const memory = bytes(options.memory);
+  const cpus = processors(options.cpus);
+  const start = startOf(options);
+  return {
+    memory: memory ?? ('linux' in start ? 512 * MIB : 64 * MIB),
+    cpus,
+    start,
+    endsAtReset: options['no-reboot'] === true,
+  };
+}
 
 function startOf({ firmware, kernel, initrd, append }: Options): { firmware: Uint8Array } | { linux: LinuxImage } {
   if (kernel === undefined) {

@@ -125,10 +125,13 @@ export interface MemoryObject extends Handle {
   write(offset: U64, from: Uint8Array): number;
 }
 
+/** Handle of what is behind a sink: of a VA space, its reservation; of an attachment, the virtual machine. */
+export type SinkTarget = Reservation | Vm;
+
 /** Carries out plans. */
 export interface Executor extends Handle {
-  setVaSpace(sink: number, reservation: Reservation): void;
-  setPartition(sink: number, vm: Vm): void;
+  /** Makes `sink` one of a kind, SINK_* of abi.ts: `target` is what is behind it. */
+  setSink(sink: number, kind: number, target: SinkTarget): void;
   clearSink(sink: number): void;
   setObject(id: number, object: MemoryObject): void;
   clearObject(id: number): void;

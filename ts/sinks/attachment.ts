@@ -117,7 +117,7 @@ export class Attachment extends Sink {
     const attached = { partition, pausable: pausableOf(partition), va: va.id };
     if (partition instanceof KvmPartition) {
       partition.attachments.add(this);
-      context.native.setPartition(id, vmOf(partition));
+      context.native.setSink(id, abi.SINK_PARTITION, vmOf(partition));
       this.connect(context.native, attached);
     } else {
       const others = attachedTo.get(partition) ?? new Set();

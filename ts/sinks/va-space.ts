@@ -1,5 +1,6 @@
 // VA spaces: linear host memory that mirrors an address space, HVA = base + GPA.
 
+import { SINK_VA } from '../../assembly/abi.ts';
 import { GuestWindows, type WindowContext } from '../access/guest-window.ts';
 import type { LeaseContext, LeasedSpace } from '../access/lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
@@ -59,7 +60,7 @@ export class VaSpace extends Sink {
     context.hold(reservation);
     this.#memory = { context, id, reservation, windows, whyGone: (gpa) => this.#whyGone(gpa) };
     this.memory = new LocalGuestMemory(this.what, this.#memory);
-    context.native.setVaSpace(id, reservation);
+    context.native.setSink(id, SINK_VA, reservation);
     this.connect(context.native);
   }
 
