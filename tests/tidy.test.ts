@@ -20,19 +20,6 @@ function none(t: ExecutionContext, found: string[], remedy: string): void {
   t.deepEqual(found, [], remedy);
 }
 
-/** Fails if a part of the project (its top folder) has more that is `found` than it had, which is `most`: 0 where it is
- *  not named. */
-function noMore(t: ExecutionContext, found: string[], most: Readonly<Record<string, number>>, remedy: string): void {
-  const parts = new Set([...found.map((path) => path.split('/', 1)[0] as string), ...Object.keys(most)]);
-  for (const part of parts) {
-    const own = found.filter((path) => path.startsWith(`${part}/`));
-    const before = most[part] ?? 0;
-    if (own.length > before) none(t, own, `${remedy} (In ${part}/ ${before} places may wait, and none may join them.)`);
-    if (own.length < before) t.log(`${part}/ has ${own.length}, not ${before}: lower the number`);
-  }
-  t.pass();
-}
-
 // ---- Imports -----------------------------------------------------------------------------------
 
 function importing(from: RegExp, unless: RegExp): string[] {
@@ -253,10 +240,9 @@ const CODE = /\.(ts|mjs|cc|h)$/;
 
 test('a file begins with a line that says what it is', (t) => {
   const found = within(CODE).filter(([, text]) => !/^(#!.*\n)?\/\/ \S/.test(text));
-  noMore(
+  none(
     t,
     found.map(([path]) => path),
-    {},
     'Begin it with a comment: its subject, and what it is for.',
   );
 });
@@ -264,7 +250,7 @@ test('a file begins with a line that says what it is', (t) => {
 test('comments end before column 121', (t) => {
   const comment = /^\s*(\/\/|\/?\*)/;
   const found = lines(within(CODE), /^.{121}/).filter((line) => comment.test(line.replace(/^.*?:\d+: /, '')));
-  noMore(t, found, {}, 'Break the line: 120 columns at most.');
+  none(t, found, 'Break the line: 120 columns at most.');
 });
 
 /** Beginnings that make a reader look for the noun. */
@@ -283,10 +269,9 @@ test('a doc begins with its subject', (t) => {
       .filter((comment) => comment.isDoc && NO_SUBJECT.test(comment.text))
       .map((comment) => `${path}:${comment.line}: ${comment.text.slice(0, 80)}`),
   );
-  noMore(
+  none(
     t,
     found,
-    {},
     'Begin with the noun (of a function: the verb): it is read alone, on hover, by people who have read nothing else.',
   );
 });
@@ -308,7 +293,7 @@ test('functions have six parameters at most', (t) => {
     .map(({ place, parameters }) => ({ place, count: withoutPairs(parameters).length }))
     .filter(({ count }) => count > 6)
     .map(({ place, count }) => `${place}: ${count} parameters`);
-  noMore(t, found, {}, 'Hand over what belongs together as one thing. (A range counts as one.)');
+  none(t, found, 'Hand over what belongs together as one thing. (A range counts as one.)');
 });
 
 test('every export is used', (t) => {
@@ -325,7 +310,7 @@ test('every export is used', (t) => {
         .filter((name) => !namesOf(path).has(name) && !(namesOf(path).has('*') && isNamedElsewhere(path, name)))
         .map((name) => `${path}: ${name}`),
     );
-  noMore(t, found, {}, 'Take `export` away, or all of it.');
+  none(t, found, 'Take `export` away, or all of it.');
 });
 
 /** Whether a file that imports all of `path` uses a name of it. Numbers of abi.ts are the shim's, too. */
