@@ -1,21 +1,24 @@
-// Guarded instructions, their table, and the process-wide handler that looks a fault up in it.
+// The process-wide handler that looks a fault up in the table of guarded instructions, and the calls that use these.
 #include "host/fault_guard.h"
 
 #include <signal.h>
-#include <ucontext.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
 
-#ifndef __x86_64__
-#error "guarded instructions are known here for x86-64 only"
+#if defined(__x86_64__)
+#include "host/guarded_x86_64.h"
+#elif defined(__aarch64__)
+#include "host/guarded_aarch64.h"
+#else
+#error "guarded instructions are known here for x86-64 and AArch64 only"
 #endif
 
 namespace membacking {
 namespace {
 
-// ---- The guarded instructions --------------------------------------------------------------------------------------
+// ---- The handler ---------------------------------------------------------------------------------------------------
 
 /// Address of an instruction that may fault, and of the one at which its thread then goes on; each as a distance from
 /// the field itself.
@@ -24,76 +27,6 @@ struct GuardEntry {
   int32_t next;
 };
 
-/// Puts an instruction into the code and its entry into the table. R8 and R9 hold the range in which a fault is
-/// expected, from the first byte to the one behind the last; R10 is 0, and after a fault the signal.
-#define GUARDED(instruction)                \
-  "1: " instruction "\n"                    \
-  "2:\n"                                    \
-  ".pushsection membacking_guards, \"a\"\n" \
-  ".long 1b - .\n"                          \
-  ".long 2b - .\n"                          \
-  ".popsection\n"
-
-#define GUARD_REGISTERS(start, end)              \
-  register uint64_t rangeStart asm("r8") = start; \
-  register uint64_t rangeEnd asm("r9") = end;     \
-  register int signal asm("r10") = 0
-
-template <typename T>
-int loadAs(uint64_t hva, uint64_t& wide) {
-  T value = 0;
-  GUARD_REGISTERS(hva, hva + sizeof(T));
-  // SAFETY: the caller vouches for the range, and a fault in it goes on behind the instruction.
-  asm volatile(GUARDED("mov (%[hva]), %[value]")
-               : "+r"(signal), [value] "+r"(value)
-               : "r"(rangeStart), "r"(rangeEnd), [hva] "r"(hva)
-               : "memory");
-  wide = value;
-  return signal;
-}
-
-template <typename T>
-int storeAs(uint64_t hva, uint64_t wide) {
-  const T value = static_cast<T>(wide);
-  GUARD_REGISTERS(hva, hva + sizeof(T));
-  // SAFETY: as in loadAs().
-  asm volatile(GUARDED("mov %[value], (%[hva])")
-               : "+r"(signal)
-               : "r"(rangeStart), "r"(rangeEnd), [hva] "r"(hva), [value] "r"(value)
-               : "memory");
-  return signal;
-}
-
-template <typename T>
-int exchangeAs(uint64_t hva, uint64_t& expected, uint64_t wide) {
-  const T value = static_cast<T>(wide);
-  T found = static_cast<T>(expected);
-  GUARD_REGISTERS(hva, hva + sizeof(T));
-  // SAFETY: as in loadAs().
-  asm volatile(GUARDED("lock cmpxchg %[value], (%[hva])")
-               : "+r"(signal), "+a"(found)
-               : "r"(rangeStart), "r"(rangeEnd), [hva] "r"(hva), [value] "r"(value)
-               : "memory", "cc");
-  expected = found;
-  return signal;
-}
-
-/// Copies between the caller's memory and the guarded range that begins at `hva`. REP MOVSB stops at a fault with what
-/// is left in RCX, having changed nothing beyond.
-int copy(uint8_t* to, const uint8_t* from, uint64_t hva, uint64_t length, uint64_t& done) {
-  uint64_t left = length;
-  GUARD_REGISTERS(hva, hva + length);
-  // SAFETY: as in loadAs(); the other side is the caller's own memory.
-  asm volatile(GUARDED("rep movsb")
-               : "+r"(signal), "+D"(to), "+S"(from), "+c"(left)
-               : "r"(rangeStart), "r"(rangeEnd)
-               : "memory");
-  done = length - left;
-  return signal;
-}
-
-// ---- The handler ---------------------------------------------------------------------------------------------------
-
 // Ends of the table, by the linker's names.
 extern "C" const GuardEntry __start_membacking_guards[] __attribute__((visibility("hidden")));
 extern "C" const GuardEntry __stop_membacking_guards[] __attribute__((visibility("hidden")));
@@ -101,19 +34,16 @@ extern "C" const GuardEntry __stop_membacking_guards[] __attribute__((visibility
 uint64_t targetOf(const int32_t& distance) { return reinterpret_cast<uint64_t>(&distance) + distance; }
 
 /// Whether the fault is one of a guarded instruction in its range: then the thread goes on behind it.
-bool skipGuarded(int signal, const siginfo_t& info, greg_t* registers) {
+bool skipGuarded(int signal, const siginfo_t& info, GuardedThread thread) {
   // A positive si_code is the kernel's own: a real fault, not a signal that somebody sent.
   if (info.si_code <= 0) return false;
   const auto address = reinterpret_cast<uint64_t>(info.si_addr);
   // Memory that has failed is named by its page.
   const uint64_t bytes = info.si_code == BUS_MCEERR_AR && signal == SIGBUS ? uint64_t{1} << info.si_addr_lsb : 1;
-  const auto start = static_cast<uint64_t>(registers[REG_R8]);
-  const auto end = static_cast<uint64_t>(registers[REG_R9]);
   for (const GuardEntry* entry = __start_membacking_guards; entry != __stop_membacking_guards; entry++) {
-    if (targetOf(entry->instruction) != static_cast<uint64_t>(registers[REG_RIP])) continue;
-    if (address + bytes <= start || address >= end) return false;
-    registers[REG_R10] = signal;
-    registers[REG_RIP] = static_cast<greg_t>(targetOf(entry->next));
+    if (targetOf(entry->instruction) != thread.instruction()) continue;
+    if (address + bytes <= thread.rangeStart() || address >= thread.rangeEnd()) return false;
+    thread.goOn(targetOf(entry->next), signal);
     return true;
   }
   return false;
@@ -137,7 +67,7 @@ void passOn(const struct sigaction& previous, int signal, siginfo_t* info, void*
 
 void onFault(int signal, siginfo_t* info, void* context) {
   // SAFETY: for SA_SIGINFO the kernel gives the interrupted thread's context, which sigreturn puts back.
-  if (skipGuarded(signal, *info, static_cast<ucontext_t*>(context)->uc_mcontext.gregs)) return;
+  if (skipGuarded(signal, *info, GuardedThread(static_cast<ucontext_t*>(context)->uc_mcontext))) return;
   passOn(signal == SIGBUS ? previousBus : previousSegv, signal, info, context);
 }
 

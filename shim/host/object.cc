@@ -12,11 +12,12 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <fstream>
+#include <cstdlib>
 #include <limits>
 #include <utility>
 
 #include "host/invariant.h"
+#include "host/small_file.h"
 
 namespace membacking {
 namespace {
@@ -32,8 +33,8 @@ bool readDaxSize(dev_t device, uint64_t& size) {
   if (length < 0) return false;
   const std::string subsystem(target, static_cast<size_t>(length));
   if (subsystem.substr(subsystem.rfind('/') + 1) != "dax") return false;
-  std::ifstream file(node + "/size");
-  return static_cast<bool>(file >> size);
+  size = std::strtoull(readSmallFile(node + "/size").c_str(), nullptr, 10);
+  return size != 0;
 }
 
 /// Bytes that can be mapped from `fd`'s start, counting a last page that is only partly there. Of memory that a driver

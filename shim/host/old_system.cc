@@ -2,14 +2,20 @@
 
 #include "host/old_system.h"
 
-#if defined(__GLIBC__) && defined(__x86_64__)
+#ifdef __GLIBC__
+#ifdef __x86_64__
+#define JUMP "jmp abort@plt"
+#else
+#define JUMP "b abort"  // AArch64
+#endif
+
 // Flag of glibc 2.32 and later that shared_ptr reads: 0, as there may be several threads. Hidden, so that no other
 // library gets it.
 __asm__(
     ".pushsection .rodata\n"
     ".globl __libc_single_threaded\n"
     ".hidden __libc_single_threaded\n"
-    ".type __libc_single_threaded, @object\n"
+    ".type __libc_single_threaded, %object\n"
     ".size __libc_single_threaded, 1\n"
     "__libc_single_threaded: .byte 0\n"
     ".popsection\n");
@@ -20,7 +26,8 @@ __asm__(
     ".pushsection .text\n"
     ".globl _ZSt28__throw_bad_array_new_lengthv\n"
     ".hidden _ZSt28__throw_bad_array_new_lengthv\n"
-    ".type _ZSt28__throw_bad_array_new_lengthv, @function\n"
-    "_ZSt28__throw_bad_array_new_lengthv: call abort@plt\n"
+    ".type _ZSt28__throw_bad_array_new_lengthv, %function\n"
+    "_ZSt28__throw_bad_array_new_lengthv: " JUMP "\n"
     ".popsection\n");
+#undef JUMP
 #endif

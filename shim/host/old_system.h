@@ -7,12 +7,21 @@
 
 #include <features.h>
 
-#if defined(__GLIBC__) && defined(__x86_64__)
-#define OLD_SYMBOL(name, version) __asm__(".symver " #name "," #name "@" #version)
-OLD_SYMBOL(pthread_kill, GLIBC_2.2.5);
-OLD_SYMBOL(pthread_once, GLIBC_2.2.5);
-OLD_SYMBOL(pthread_sigmask, GLIBC_2.2.5);
+#ifdef __GLIBC__
+#ifdef __x86_64__
+#define OLDEST_GLIBC "GLIBC_2.2.5"
+#else
+#define OLDEST_GLIBC "GLIBC_2.17"  // AArch64
+#endif
+#define OLD_SYMBOL(name, version) __asm__(".symver " #name "," #name "@" version)
+OLD_SYMBOL(pthread_create, OLDEST_GLIBC);
+OLD_SYMBOL(pthread_detach, OLDEST_GLIBC);
+OLD_SYMBOL(pthread_join, OLDEST_GLIBC);
+OLD_SYMBOL(pthread_kill, OLDEST_GLIBC);
+OLD_SYMBOL(pthread_once, OLDEST_GLIBC);
+OLD_SYMBOL(pthread_sigmask, OLDEST_GLIBC);
 // std::condition_variable::wait
-OLD_SYMBOL(_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE, GLIBCXX_3.4.11);
+OLD_SYMBOL(_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE, "GLIBCXX_3.4.11");
 #undef OLD_SYMBOL
+#undef OLDEST_GLIBC
 #endif

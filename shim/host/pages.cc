@@ -9,11 +9,11 @@
 
 #include <algorithm>
 #include <csignal>
-#include <fstream>
 #include <string>
 
 #include "host/fault_guard.h"
 #include "host/fd.h"
+#include "host/small_file.h"
 
 // Newer than some of the system headers this builds with.
 #ifndef MADV_POPULATE_READ
@@ -76,11 +76,10 @@ Failure countPrivate(uint64_t hva, uint64_t length, uint64_t& bytes) {
 
 /// The choice in brackets of a file like "always [madvise] never"; empty when there is no such file.
 std::string readChoice(const std::string& path) {
-  std::ifstream file("/sys/kernel/mm/transparent_hugepage/" + path);
-  for (std::string word; file >> word;) {
-    if (word.front() == '[') return word.substr(1, word.size() - 2);
-  }
-  return {};
+  const std::string text = readSmallFile("/sys/kernel/mm/transparent_hugepage/" + path);
+  const size_t start = text.find('[');
+  const size_t end = text.find(']');
+  return start < end && end != text.npos ? text.substr(start + 1, end - start - 1) : std::string();
 }
 
 }  // namespace

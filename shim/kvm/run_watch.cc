@@ -1,16 +1,16 @@
 // The watch over runs: one thread that makes all vCPUs doubt, again and again.
 #include "kvm/run_watch.h"
 
-#include <chrono>
-#include <system_error>
-#include <thread>
+#include <pthread.h>
+
+#include <ctime>
 
 #include "host/thread_signals.h"
 #include "kvm/vcpu.h"
 
 namespace membacking {
 
-constexpr std::chrono::milliseconds kPeriod{20};
+constexpr timespec kPeriod{0, 20'000'000};
 
 /// Never destroyed: its thread may still run while the process exits.
 RunWatch& RunWatch::instance() {
@@ -21,11 +21,10 @@ RunWatch& RunWatch::instance() {
 Failure RunWatch::add(Vcpu& vcpu) {
   std::lock_guard lock(mutex_);
   if (!isWatching_) {
-    try {
-      std::thread(&RunWatch::watch, this).detach();
-    } catch (const std::system_error& error) {
-      return {error.code().value(), "pthread_create", nullptr};
-    }
+    const auto body = [](void* self) -> void* { return static_cast<RunWatch*>(self)->watch(), nullptr; };
+    pthread_t thread;
+    if (const int error = ::pthread_create(&thread, nullptr, body, this)) return {error, "pthread_create", nullptr};
+    ::pthread_detach(thread);
     isWatching_ = true;
   }
   vcpus_.insert(&vcpu);
@@ -43,7 +42,7 @@ void RunWatch::watch() {
   while (!vcpus_.empty()) {
     for (Vcpu* vcpu : vcpus_) vcpu->doubt();
     lock.unlock();
-    std::this_thread::sleep_for(kPeriod);
+    ::nanosleep(&kPeriod, nullptr);
     lock.lock();
   }
   isWatching_ = false;

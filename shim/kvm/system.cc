@@ -8,6 +8,13 @@
 
 namespace membacking {
 
+/// Failure where KVM's registers, CPUID and devices are not those that the shim knows.
+#ifdef __x86_64__
+constexpr Failure kIsElsewhere = kDone;
+#else
+constexpr Failure kIsElsewhere = {ENOTSUP, "open", "KVM is supported on x86-64 only"};
+#endif
+
 int kvmIoctl(int fd, unsigned long request, unsigned long argument) {
   int result = 0;
   do {
@@ -36,11 +43,13 @@ static Failure checked(FileDescriptor fd, std::shared_ptr<Kvm>& result) {
 }
 
 Failure Kvm::open(std::shared_ptr<Kvm>& result) {
+  if (kIsElsewhere) return kIsElsewhere;
   FileDescriptor fd(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
   return fd.isOpen() ? checked(std::move(fd), result) : failedCall("open");
 }
 
 Failure Kvm::adopt(int theirs, std::shared_ptr<Kvm>& result) {
+  if (kIsElsewhere) return kIsElsewhere;
   FileDescriptor fd = FileDescriptor::duplicate(theirs);
   return fd.isOpen() ? checked(std::move(fd), result) : failedCall("fcntl");
 }

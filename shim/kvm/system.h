@@ -24,7 +24,8 @@ Failure checkKvmExtension(int fd, uint32_t capability, int& result);
 struct Kvm {
   FileDescriptor fd;
 
-  /// ENOENT: there is no KVM; EACCES: not for this user; ENODEV: another API version.
+  /// ENOENT: there is no KVM; EACCES: not for this user; ENODEV: another API version; ENOTSUP: another processor than
+  /// x86-64.
   static Failure open(std::shared_ptr<Kvm>& result);
   /// Makes one of a duplicate of the caller's descriptor. ENOTTY: it is none of KVM's; ENODEV: another API version.
   static Failure adopt(int fd, std::shared_ptr<Kvm>& result);

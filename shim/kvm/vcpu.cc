@@ -17,10 +17,6 @@
 #include "kvm/system.h"
 #include "kvm/vm.h"
 
-#ifndef __x86_64__
-#error "vCPUs are known here for x86-64 only"
-#endif
-
 // Newer than some of the system headers this builds with.
 #ifndef KVM_EXIT_MEMORY_FAULT
 #define KVM_EXIT_MEMORY_FAULT 39

@@ -139,9 +139,12 @@ Failure Vm::setTssAddress(uint32_t gpa) { return KVM_CALL(fd(), KVM_SET_TSS_ADDR
 Failure Vm::createIrqchip() { return KVM_CALL(fd(), KVM_CREATE_IRQCHIP, 0); }
 
 Failure Vm::createPit() {
-  kvm_pit_config config = {};
-  config.flags = KVM_PIT_SPEAKER_DUMMY;
-  return KVM_CALL(fd(), KVM_CREATE_PIT2, argumentOf(config));
+  // kvm_pit_config, which only the headers of x86 have.
+  struct {
+    uint32_t flags;
+    uint32_t padding[15];
+  } config = {1 /* KVM_PIT_SPEAKER_DUMMY */, {}};
+  return kvmCall(fd(), _IOW(KVMIO, 0x77, config), argumentOf(config), "KVM_CREATE_PIT2");
 }
 
 Failure Vm::setIrqLine(uint32_t gsi, bool isRaised) {

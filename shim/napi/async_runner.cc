@@ -4,7 +4,6 @@
 #include <condition_variable>
 #include <mutex>
 #include <optional>
-#include <system_error>
 
 #include "host/invariant.h"
 #include "host/thread_signals.h"
@@ -59,11 +58,9 @@ AsyncRunner::AsyncRunner(Napi::Env env, std::shared_ptr<Vcpu> vcpu, std::shared_
   napi_unref_threadsafe_function(env, state_->exits);
   // Added after the function's own hook, so it runs before: the thread never reports to a function that is gone.
   napi_add_env_cleanup_hook(env, stopAtExit, this);
-  try {
-    thread_ = std::thread(runThread, state_.get());
-  } catch (const std::system_error& error) {
-    stop();
-    throw systemError(env, {error.code().value(), "pthread_create", nullptr});
+  if (const int error = ::pthread_create(&thread_, nullptr, runThread, state_.get())) {
+    letGo();
+    throw systemError(env, {error, "pthread_create", nullptr});
   }
 }
 
@@ -106,19 +103,25 @@ void AsyncRunner::stop() {
   state_->changed.notify_one();
   // Not a kick: if the run has ended by itself, that would end the next one.
   if (state_->pending) state_->vcpu->setEnding(true);
-  if (thread_.joinable()) thread_.join();
+  ::pthread_join(thread_, nullptr);
   if (state_->pending) state_->vcpu->setEnding(false);
+  letGo();
+}
+
+/// Takes the runner out of its environment. It has no thread any more.
+void AsyncRunner::letGo() {
   napi_remove_env_cleanup_hook(env_, stopAtExit, this);
   napi_release_threadsafe_function(std::exchange(state_->exits, nullptr), napi_tsfn_abort);
 }
 
-void AsyncRunner::runThread(State* state) {
+void* AsyncRunner::runThread(void* itsState) {
+  auto* state = static_cast<State*>(itsState);
   // Signals would end runs for nothing.
   leaveSignalsToOthers();
   std::unique_lock lock(state->mutex);
   for (;;) {
     state->changed.wait(lock, [&] { return state->isWanted || state->isStopping; });
-    if (state->isStopping) return;
+    if (state->isStopping) return nullptr;
     state->isWanted = false;
     lock.unlock();
     state->failure = state->vcpu->run(nullptr);

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <napi.h>
+#include <pthread.h>
 
 #include <memory>
-#include <thread>
 
 #include "kvm/vcpu.h"
 
@@ -26,14 +26,15 @@ class AsyncRunner {
  private:
   struct State;
 
-  static void runThread(State* state);
+  static void* runThread(void* itsState);
   static void onExit(napi_env env, napi_value, void* context, void*);
   static void stopAtExit(void* self);
   void stop();
+  void letGo();
 
   napi_env env_;
   std::shared_ptr<State> state_;
-  std::thread thread_;
+  pthread_t thread_ = {};
 };
 
 }  // namespace membacking

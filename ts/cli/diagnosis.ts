@@ -80,6 +80,7 @@ function refusedKvm({ error, module, extension }: KvmFacts): Judged {
   if (error === 'EACCES' || error === 'EPERM') {
     return no(name, `this user may not open it (${error})`, 'sudo usermod -aG kvm "$USER", then log in again');
   }
+  if (error === 'EOPNOTSUPP') return no(name, 'this package runs guests on x86-64 alone');
   if (error !== 'ENOENT') return no(name, `cannot be opened (${error})`, 'sudo dmesg | grep -i kvm says why');
   if (module !== undefined) {
     return no(name, `is not shown here, though ${module} is loaded`, 'start the container with --device /dev/kvm');

@@ -251,7 +251,7 @@ interface Native {
   };
   readonly Executor: { create(): Executor };
   readonly Kvm: {
-    /** ENOENT: no KVM here; EACCES: not for this user. */
+    /** ENOENT: no KVM here; EACCES: not for this user; EOPNOTSUPP: another processor than x86-64. */
     open(): Kvm;
     /** One that the caller has open: its descriptor is duplicated. ENOTTY: it is none of KVM's. */
     adopt(fd: number): Kvm;

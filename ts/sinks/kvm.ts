@@ -110,7 +110,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   }
 
   /** Opens KVM and makes a virtual machine. Throws SYSTEM: ENOENT where there is no KVM, EACCES where this user may not
-   *  use it. */
+   *  use it, EOPNOTSUPP on another processor than x86-64. */
   static open(options?: { readonly name?: string }): KvmPartition {
     const { name = 'kvm' } = validate.options(options, ['name'], 'KvmPartition.open');
     const checkedName = validate.text(name, 'name');
