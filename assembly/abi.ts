@@ -10,7 +10,7 @@ export const ABI_VERSION = 4;
 /** Bytes. What is not a whole page is never mapped and has no slot: the guest traps there. */
 export const PAGE_SIZE = 4096;
 export const PAGE_SHIFT = 12;
-/** Pages of an object are 2^PAGE_SHIFT to 2^this bytes. */
+/** Binary logarithm of the largest page that an object may have, in bytes; that of the smallest is PAGE_SHIFT. */
 export const MAX_PAGE_SHIFT = 40;
 /** Records of each kind that can be alive at once. */
 export const MAX_REGIONS = 1048576;
@@ -22,11 +22,11 @@ export const MAX_PARTITIONS = 256;
 export const MAX_SLOTS = 65536;
 /** Containers and aliases on one path from a root to a byte. */
 export const MAX_DEPTH = 64;
-/** Regions looked at while one commit is resolved: this many, and as many times each region that there is as the
- *  next says. More is refused, not waited for. */
+/** Regions looked at while one commit is resolved: at most MAX_VISITS, and VISITS_PER_REGION for each region that there
+ *  is. A map that needs more is refused, not waited for. */
 export const MAX_VISITS = 524288;
 export const VISITS_PER_REGION = 32;
-/** Transactions inside each other. */
+/** Transactions that may be open inside each other. */
 export const MAX_NESTING = 64;
 
 // ---- Region kinds and flags ----------------------------------------------------------------
@@ -53,14 +53,14 @@ export const KIND_RAM = 0x31;
 export const KIND_ROM = 0x72;
 /** Memory that holds mappings which come and go: a BAR, a DAX window. */
 export const KIND_DEVICE = 0x33;
-/** Traps: no memory. */
+/** No memory: the guest traps there, and a device answers. */
 export const KIND_MMIO = 0x14;
-/** Shows nothing of its own: its holes show what is below. */
+/** A container shows nothing of its own: its holes show what is below. */
 export const KIND_CONTAINER = 0x05;
 /** A view of a part of another region. */
 export const KIND_ALIAS = 0x86;
 
-/** Nothing is written through this region. */
+/** Memory is not written through this region. */
 export const REGION_READONLY = 1;
 /** Contents survive power loss; inherited like READONLY, never changes what is visible. */
 export const REGION_NONVOLATILE = 2;
@@ -187,12 +187,13 @@ export const OP_SLOT_DELETE = 0x29;
 
 // ---- Answers to a command ------------------------------------------------------------------
 
-/** All of it was done. */
+/** The whole command was done. */
 export const ANSWER_DONE = 0;
-/** Nothing of it was done: what was there is there. */
+/** No part of the command was done: what was there is there. */
 export const ANSWER_NOT_DONE = 1;
-/** A part was done, and what the range shows is no longer sure: all of it must be put back. Parking and unparking say
- *  besides how many bytes, from the range's start on, have moved; the pages behind them are where they were. */
+/** A part of the command was done, and what the range shows is no longer sure: all of it must be put back. Parking and
+ *  unparking say besides how many bytes, from the range's start on, have moved; the pages behind them are where they
+ *  were. */
 export const ANSWER_HALF_DONE = 2;
 
 // ---- What the shim makes sure of where a command could not be taken back -------------------------

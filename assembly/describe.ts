@@ -16,8 +16,8 @@ import { CURSOR_SIZE, Cursor } from './tree/tree';
 
 const cursor = changetype<Cursor<FlatRange>>(memory.data(CURSOR_SIZE, 8));
 
-// Each of these fills rows for what reaches into [from, last]. Precondition of all: the id is alive and of the right
-// kind.
+// Reads of a range: each fills rows for the items that reach into [from, last]. Precondition: the id is alive and of
+// the right kind.
 
 export function readFlat(space: u32, from: u64, last: u64): i32 {
   clearRows();
@@ -56,12 +56,13 @@ export function readMappings(region: u32, from: u64, last: u64): i32 {
   return <i32>readSpans(regionOf(region).mappingsTree, from, last);
 }
 
-/** Rows of what a sink has. While a plan is pending: of what that makes. */
+/** Fills rows with what a sink has; while a plan is pending, with what it will have. */
 export function readSink(sink: u32, from: u64, last: u64): i32 {
   return kindOfSink(sink).read(sink, from, last, isPlanned() ? When.Now : When.Before);
 }
 
-/** Rows of the parts that a sink shows, likewise; the last one is cut with the page of `last`. */
+/** Fills rows with the parts that a sink shows; while a plan is pending, that it will show. The last one is cut with
+ *  the page of `last`. */
 export function readParts(sink: u32, from: u64, last: u64): i32 {
   return fillParts(sink, from, last, isPlanned() ? When.Now : When.Before);
 }

@@ -192,7 +192,7 @@ export function objectDestroy(id: u32): i32 {
   if (refused != 0) return refused;
   return end(objects.isAlive(id) ? mapping.destroyObject(id) : fail(ERR_BAD_ID, id + 1));
 }
-/** OBJECT_*. */
+/** Kind of an object (OBJECT_*), or a code. */
 export function objectKind(id: u32): i32 {
   return objects.isAlive(id) ? <i32>objectOf(id).kind : fail(ERR_BAD_ID, id + 1);
 }

@@ -42,7 +42,7 @@ const UNWINDING: u32 = 3;
 const POISONED: u32 = 4;
 
 let state: u32 = IDLE;
-/** Transactions inside each other now. */
+/** Number of transactions that are open inside each other. */
 let nesting: u32 = 0;
 
 function refusal(): i32 {
@@ -262,13 +262,13 @@ export function unwound(): i32 {
   return 0;
 }
 
-/** Address of the commands that are to be executed now. */
+/** Address of the commands that are to be executed now: the plan, or its inverse. */
 export function planPointer(): usize {
   return currentPlan().at(0);
 }
 
-/** Number of the first of them from `from` on that is done to `sink` and touches [start, last] of it; -1 if there is
- *  none. */
+/** Number of the first command of the current plan from `from` on that is done to `sink` and touches [start, last] of
+ *  it; -1 if there is none. */
 export function commandTouching(from: u32, sink: u32, start: u64, last: u64): i32 {
   const commands = currentPlan();
   const count = commandCount(commands);

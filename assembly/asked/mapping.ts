@@ -94,7 +94,7 @@ export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, obje
 /** Kind of difference that the running operation makes: MAPPINGS, or WRITABILITY too. */
 let what: u32 = MAPPINGS;
 
-/** Counts pages that are mapped and not writable. */
+/** Adds to the count of the region's pages that are mapped and not writable. */
 function noteReadonly(id: u32, pages: u64): void {
   writableRegion(id).readonlyPages += pages;
   what = WRITABILITY;
@@ -145,7 +145,7 @@ function uncountBefore(id: u32): void {
   }
 }
 
-/** Takes out what lies past the region's end. Marks nothing. */
+/** Takes out the mappings that lie past the region's end. Marks nothing. */
 export function truncateMappings(id: u32): void {
   const region = regionOf(id);
   if (region.flags & REGION_EMPTY) eraseMappings(id, 0, LAST_BYTE);

@@ -27,7 +27,7 @@ export function forgetChanged(): void {
   changed.clear();
 }
 
-/** 0, or ERR_OVERLAP with both regions. */
+/** Checks the regions that were changed: 0, or ERR_OVERLAP with two that may not overlap so. */
 export function checkPolicy(): i32 {
   for (let at: u32 = 0; at < changed.length; at += 4) {
     const id = load<u32>(changed.at(at));

@@ -14,13 +14,13 @@ import { Entry, TABLE_SIZE, Table } from '../undo/table';
 
 @unmanaged
 export class Region extends Entry {
-  /** Compared only with siblings; the higher one is seen. */
+  /** Precedence among siblings: the higher one is seen. */
   priority: i32;
   /** Offset in the parent of the first byte. */
   offset: u64;
   /** The last byte, counted from the region's own start. */
   last: u64;
-  /** Alias: the byte of the target that is seen at the alias's first. */
+  /** Offset of the byte of the target that an alias shows at its first. */
   targetOffset: u64;
   /** Number of its placement: among equal priority the lower one is seen. */
   order: u64;
@@ -76,9 +76,9 @@ class MappableObject extends Entry {
   kind: u8;
   flags: u8;
   size: u64;
-  /** Pages of regions' mappings that are its. */
+  /** Pages of the object that regions map, counted as often as they are mapped. */
   mappedPages: u64;
-  /** Private: tree of the stretches of it that VA sinks show, by offset in it. See views.ts. */
+  /** Tree of the stretches of a private object that VA sinks show, by offset in it. See views.ts. */
   shown: u32;
   /** Size of its pages, as a power of 2: a VA space shows only whole ones. */
   pageShift: u8;
@@ -113,7 +113,7 @@ export class Sink extends Entry {
   va: u32;
   /** Sinks that use its HVAs. */
   users: u32;
-  /** Added to a GPA of the space to give the sink's own. */
+  /** Distance that is added to a GPA of the space to give the sink's own. */
   offset: u64;
   /** The last GPA of the space that it can be given. */
   last: u64;
@@ -149,7 +149,7 @@ class Partition extends Entry {
   slotMask: u64;
   slotLimit: u32;
   slotsUsed: u32;
-  /** No slot below this one is free. */
+  /** Number below which no slot is free. */
   lowestFree: u32;
   /** Attachments. */
   uses: u32;

@@ -151,7 +151,8 @@ export function setFlags(id: u32, flags: u32, mask: u32): i32 {
   return before & after & REGION_DISABLED ? 0 : markWhole(id);
 }
 
-/** Bytes are added or taken at the end; mappings past the new end are gone. */
+/** Adds bytes at the end of a region, or takes some away, with their mappings. `empty`: size 0, whatever `last`
+ *  says. */
 export function resizeRegion(id: u32, last: u64, empty: bool): i32 {
   const region = regionOf(id);
   const wasEmpty = (region.flags & REGION_EMPTY) != 0;

@@ -7,7 +7,7 @@ import * as tree from '../tree/tree';
 import { regions, spaceOf, spaces, writableRegion, writableSpace } from './records';
 import { markSpace, VIEW } from './touch';
 
-/** `offset`: the GPA at which the root's first byte is seen. */
+/** Makes an address space in which the first byte of `root` is seen at GPA `offset`. Returns its id or a code. */
 export function createSpace(root: u32, offset: u64): i32 {
   if (!regions.isAlive(root)) return fail(ERR_BAD_ID, root + 1);
   const id = spaces.allocate();

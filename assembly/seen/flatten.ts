@@ -69,7 +69,7 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
   return 0;
 }
 
-/** Whether the range shows what it did. */
+/** Whether [start, last] of the view shows what `before` holds. */
 function isSame(view: usize, start: u64, last: u64): bool {
   let at: u32 = 0;
   cursor.seek(view, start);

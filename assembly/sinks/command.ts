@@ -16,7 +16,7 @@ import { copyWords, zeroWords } from '../base/bytes';
 import { isPageAligned } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 
-/** The record of abi.ts. */
+/** A command: the record of abi.ts. */
 @unmanaged
 export class Command {
   op: u32;
@@ -63,7 +63,7 @@ export const plan = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** The commands that take an executed part of it back. */
 export const inversePlan = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** Written to when memory has run out and the plan will be thrown away. */
+/** Address to write a command to when memory has run out, and the plan will be thrown away. */
 const nowhere: usize = memory.data(COMMAND_SIZE, 8);
 
 /** Disturbance class (CLASS_*) of the plan. */
@@ -74,7 +74,7 @@ export function disturb(least: u32): void {
   planClass = max(planClass, least);
 }
 
-/** Begins a plan. */
+/** Empties all lists: a plan begins. */
 export function clearCommands(): void {
   for (let i: u32 = 0; i < 2 * <u32>SINK_KINDS; ++i) listAt(i).clear();
   planClass = CLASS_NONE;

@@ -49,8 +49,9 @@ export function wantedParts(sink: Sink, start: u64, last: u64, out: Vector, most
   if (!sink.detaching) appendParts(sink, start, last, When.Now, out, most);
 }
 
-/** Appends the parts that the sink shows in [start, last], likewise; for private pages that lost ranges hold, parts
- *  without access. Now: where nothing is asked for that has not been carried out. */
+/** Appends the parts that the sink has shown in [start, last], which are whole pages, to `out`, until it has `most`
+ *  bytes; for private pages that lost ranges hold, parts without access. `when`: Now between transactions, when all
+ *  that is asked for has been carried out. */
 export function heldParts(sink: Sink, start: u64, last: u64, when: When, out: Vector, most: u32 = u32.MAX_VALUE): void {
   if (when == When.Before && sink.attaching) return;
   let at = start;
@@ -66,7 +67,8 @@ export function heldParts(sink: Sink, start: u64, last: u64, when: When, out: Ve
   appendParts(sink, at, last, when, out, most);
 }
 
-/** Does nothing once memory has run out. */
+/** Appends, as a part without access, the private pages that a lost range holds in [start, last]. Does nothing once
+ *  memory has run out. */
 function appendHeldPages(range: LostRange, start: u64, last: u64, out: Vector): void {
   if (!out.ensure(PIECE_BYTES)) return;
   const piece = changetype<Piece>(out.extend(PIECE_BYTES));
@@ -91,7 +93,7 @@ export function showsPages(range: FlatRange): bool {
   return isMemory(range.region) && isPageAligned(range.delta) && hasWholePage(range.start, range.last);
 }
 
-/** The parts of one flat range in [start, last]. */
+/** Appends the parts of one flat range in [start, last]. */
 function appendOfRange(sink: Sink, range: FlatRange, start: u64, last: u64, when: When, out: Vector, most: u32): void {
   if (!showsPages(range)) return;
   const from = max(start, wholeStart(range.start));

@@ -74,7 +74,7 @@ const walk = changetype<Walk<Slot>>(memory.data(WALK_SIZE, 8));
 /** The slots that there are and that there should be in a stretch. */
 const current = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** Limits of large pages, in order, and the bytes of them that lie behind us. */
+/** Limits of large pages, in order, and how many bytes of this list have been passed. */
 const limits = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 let limitsPassed: u32 = 0;
 /** Slot mask of the partition whose slots are worked out. */
@@ -87,7 +87,7 @@ const renamed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Runs of `added`, one for each sink: its id, start and end (u32 each). */
 const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** An attachment of partition `owner`, whose slots have the HVAs of the VA sink `via`. */
+/** Admits an attachment of partition `owner`, whose slots have the HVAs of the VA sink `via`: see `Kind.admit`. */
 export function admitSlots(space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
   if (owner == 0 || via == 0 || !partitions.isAlive(owner - 1) || !sinks.isAlive(via - 1)) return fail(ERR_BAD_ID);
   if (partitionOf(owner - 1).isDown) return fail(ERR_BAD_ID);
@@ -113,7 +113,7 @@ export function shutDownPartition(id: u32): i32 {
   return 0;
 }
 
-/** The attachment's slots in [start, last] are not there: they are lost. Returns 0 or a code. */
+/** Enters [start, last] of an attachment as lost: the slots there are not. Returns 0 or a code. */
 export function loseSlots(id: u32, start: u64, last: u64, object: u32, _offset: u64): i32 {
   if (object != 0) return fail(ERR_BAD_KIND, 0, object);
   state.seek(sinkOf(id).stateTree, start);
@@ -172,7 +172,7 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
   }
 }
 
-/** The slots of one flat range of memory in [start, last], where no protection leaves more than `access`. */
+/** Appends the slots of one flat range of memory in [start, last], where no protection leaves more than `access`. */
 function appendSlots(range: FlatRange, start: u64, last: u64, access: u32, out: Vector): void {
   const first = out.length;
   for (let at = start; ; at = runLast + 1) {
@@ -317,7 +317,7 @@ function append(slot: Slot, out: Vector): void {
   copyWords(out.extend(SLOT_BYTES), changetype<usize>(slot), SLOT_BYTES);
 }
 
-/** Slots that stay where they are and show another region now. */
+/** Gives slots that stay where they are the region that they show now. */
 function applyRenames(id: u32): void {
   for (let at: u32 = 0; at < renamed.length; at += SLOT_BYTES) {
     if (!ensureStep()) return;
@@ -353,8 +353,8 @@ function planRemovals(id: u32, firstRemoved: u32): void {
   }
 }
 
-/** Commands for everything that comes, with slot numbers: when all that goes has given its own back. Returns 0 or a
- *  code. */
+/** Emits commands for the slots that come, and gives them numbers: when all that goes has given its own back. Returns
+ *  0 or a code. */
 export function planSlots(): i32 {
   for (let run: u32 = 0; run < runs.length; run += 12) {
     const id = load<u32>(runs.at(run));
@@ -389,16 +389,16 @@ function emitSlot(list: Vector, op: u32, id: u32, slot: Slot, number: u32): void
 
 // ---- Back, and out -------------------------------------------------------------------------
 
-/** Emits the other one of add and delete. */
+/** Emits the delete that takes an add back, or the add that takes a delete back. */
 export function takeSlotBack(command: Command): void {
   emitInverse(command, command.length);
 }
 
-/** Nothing: a slot comes or goes as a whole. */
+/** Emits nothing: a slot comes or goes as a whole, so that no command is ever half done. */
 export function takeHalfSlotBack(_command: Command, _moved: u64): void {}
 
-/** Fills rows with the attachment's slots. They have no other time: a plan enters them as it is made, and undoing it
- *  takes them out. */
+/** Fills rows with the attachment's slots: a plan enters them as it is made, and undoing it takes them out, so that no
+ *  time needs to be told. */
 export function readSlots(id: u32, from: u64, last: u64, _when: When): i32 {
   const sink = sinkOf(id);
   const count = readSpans(sink.stateTree, from, last);

@@ -35,7 +35,7 @@ export function fillParts(id: u32, from: u64, last: u64, when: When): i32 {
   return countOrExhausted();
 }
 
-/** Fills the rows with pieces of a VA sink, likewise. */
+/** Fills the rows with pieces of a VA sink that reach into [from, last]. */
 export function fillPieces(id: u32, from: u64, last: u64, when: When): i32 {
   if (!hasLargePages()) return fillParts(id, from, last, when);
   clearRows();

@@ -52,7 +52,7 @@ export function verifyChanges(): void {
   assert(exhausted || at == changes.length);
 }
 
-/** `at`: the first change that may be the sink's. Returns the first that is not. */
+/** Asserts that the changes from `at` on are all that is different in a sink. Returns the first that is not its. */
 function verifySink(id: u32, at: u32): u32 {
   const sink = sinkOf(id);
   held.clear();

@@ -78,11 +78,11 @@ const partsNow = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const limitsBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const limitsNow = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const limitChanges = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** Numbers of edits, each with a word of nothing behind it. */
+/** Numbers of edits that are to be entered, 16 bytes each: u64 number, u64 0 (the major key of `sortByKeys`). */
 const numbers = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const NUMBER_BYTES: u32 = 16;
 
-/** A linear reservation that mirrors the space from GPA 0 on. */
+/** Admits a linear reservation that mirrors the space from GPA 0 on: see `Kind.admit`. */
 export function admitVa(_space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
   if (owner != 0 || via != 0) return fail(ERR_BAD_KIND, 0, max(owner, via));
   if (offset != 0) return fail(ERR_BAD_RANGE, 0, 0, offset);
@@ -115,7 +115,7 @@ export function compareVa(id: u32, from: u32, end: u32): i32 {
   return 0;
 }
 
-/** The pieces in `group`, which is made of the touched ranges from `at` to `end`. */
+/** Finds the pieces before and now in `group`, which is made of the touched ranges from `at` to `end`. */
 function findPieces(id: u32, start: u64, last: u64, at: u32, end: u32): i32 {
   const sink = sinkOf(id);
   piecesBefore.clear();
@@ -179,7 +179,7 @@ function diffLimits(id: u32): void {
   }
 }
 
-/** Does nothing once memory has run out. */
+/** Notes that the limit of [start, last] changes. Does nothing once memory has run out. */
 function addLimitChange(id: u32, start: u64, last: u64, accessBefore: u32, accessNow: u32): void {
   if (!limitChanges.ensure(LIMIT_CHANGE_BYTES)) return;
   const change = changetype<LimitChange>(limitChanges.extend(LIMIT_CHANGE_BYTES));
@@ -263,7 +263,7 @@ function diffPieces(id: u32): i32 {
 
 // ---- The commands --------------------------------------------------------------------------
 
-/** Commands for all that has changed. What other kinds refer to is settled then. Returns 0 or a code. */
+/** Emits commands for all that has changed; what other kinds refer to is settled then. Returns 0 or a code. */
 export function planVa(): i32 {
   if (DEBUG) verifyChanges();
   planRemovals();
@@ -274,7 +274,7 @@ export function planVa(): i32 {
   return 0;
 }
 
-/** Commands for everything that goes. What is mapped over directly needs none, unless its bytes must be kept. */
+/** Emits commands for everything that goes. What is mapped over directly needs none, unless its bytes must be kept. */
 function planRemovals(): void {
   for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
     if (!ensureStep()) return;
@@ -308,7 +308,7 @@ function cutsPages(change: Change): bool {
   return objectOf(change.objectNow).pageShift < objectOf(change.objectBefore).pageShift;
 }
 
-/** Commands for everything that comes. Returns 0 or a code. */
+/** Emits commands for everything that comes. Returns 0 or a code. */
 function planAdditions(): i32 {
   for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
     if (!ensureStep()) return 0;

@@ -4,7 +4,7 @@ import { ROW_CAPACITY, ROW_SIZE } from '../abi';
 import { Span } from './node';
 import { CURSOR_SIZE, Cursor } from './tree';
 
-/** The row of abi.ts. */
+/** A row: the record of abi.ts. */
 @unmanaged
 class Row {
   id: u32;

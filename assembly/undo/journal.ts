@@ -24,7 +24,8 @@ const ALLOCATED: u32 = 3;
 const HEADER: u32 = 8;
 const TRAILER: u32 = 8;
 
-/** Enough for what any one step writes, images included: a path of nodes and their neighbours, or a few records. */
+/** Bytes that are enough for what any one step writes, images included: a path of nodes and their neighbours, or a few
+ *  records. */
 const STEP_BYTES: u32 = 64 * 1024;
 
 /** Lengths of all lists at the time when a savepoint was made. */

@@ -32,7 +32,8 @@ export const touchedViews = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Ranges in which what a sink has may differ from what it should have; the owner is the sink. */
 export const touchedSinks = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** Does nothing once memory has run out. */
+/** Notes [start, last] of an owner as touched; `edit`: the only reason for it, 0 for others. Does nothing once memory
+ *  has run out. */
 export function addTouched(ranges: Vector, owner: u32, start: u64, last: u64, edit: u32 = 0): void {
   assert(start <= last);
   // Changes that follow each other often lie side by side.
