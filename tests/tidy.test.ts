@@ -154,7 +154,7 @@ test('no file imports itself by a detour, for types either', (t) => {
 });
 
 test('every file is used', (t) => {
-  const scripts = [...sources.values()].flatMap((text) => text.match(/\bts\/dev\/[\w-]+\.mjs\b/g) ?? []);
+  const scripts = [...sources.values()].flatMap((text) => text.match(/\bts\/dev\/[\w/-]+\.mjs\b/g) ?? []);
   const entries = [...Object.values(ENTRIES), VIEWER, 'assembly/index.ts', 'assembly/abi.ts', ...scripts];
   const used = new Set([...entries, ...within(/^tests\/.*\.(test|bench)\.ts$/).map(([path]) => path)]);
   for (const file of used) {

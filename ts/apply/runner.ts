@@ -40,13 +40,16 @@ export function atOnce(method: string, result: unknown): void {
   validate.noPromise(result, `${method} of a partition returned a promise: it must be done when it returns`);
 }
 
-/** Holds the guest's vCPUs around plans that would let them miss bytes that stay valid. */
-export interface Pausable {
+/** Holding of a guest's vCPUs around plans that would let them miss bytes that stay valid: both methods, or neither. */
+export interface MayPause {
   /** Holds every vCPU outside of the guest, and returns when all are. Calls nest. */
-  pause(): AtOnce;
+  pause?(): AtOnce;
   /** Takes one `pause` back: with the last, vCPUs go on. */
-  resume(): AtOnce;
+  resume?(): AtOnce;
 }
+
+/** Holds vCPUs. */
+export type Pausable = Required<MayPause>;
 
 /** End of a transaction. */
 export interface Outcome {

@@ -252,6 +252,7 @@ export class Region extends MapHandle {
     return [this.what, ...renderTrees(this.context.core, [this.id], this.context.names)];
   }
 
+  /** Kind and name, for messages: `ram "pc.ram"`. */
   override toString(): string {
     return `${this.kind} "${this.name}"`;
   }

@@ -42,7 +42,8 @@ export interface SpaceContext extends RegionContext {
   attachmentsTo(space: AddressSpace): number[];
 }
 
-/** Closing it throws IN_USE while something is attached. */
+/** An address space: what one observer sees of a region and all that is in it. Closing it throws IN_USE while something
+ *  is attached. */
 export class AddressSpace extends MapHandle {
   /** @internal */
   declare readonly context: SpaceContext;

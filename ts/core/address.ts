@@ -17,7 +17,7 @@ export function toAddress(value: bigint): Address {
   return value <= Number.MAX_SAFE_INTEGER ? Number(value) : value;
 }
 
-/** "0x1000" */
+/** Hexadecimal text of a value: `0x1000`. */
 export function formatHex(value: Address): string {
   return `0x${value.toString(16)}`;
 }

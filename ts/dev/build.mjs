@@ -4,13 +4,24 @@
 // new URL(`${TO_BUILD}core.wasm`, import.meta.url).
 
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename } from 'node:path';
 import { abiHeader } from './abi-header.mjs';
 import { execute, filesUnder, perform, StepError, together } from './steps.mjs';
 
 const ABI = 'assembly/abi.ts';
 const HEADER = 'build/abi.h';
+/** Program that writes the reference; there when its tools are. */
+export const REFERENCE_MAKER = 'build/reference-tools/make.mjs';
 /** Every step depends on the versions of the tools. */
 const TOOLS = 'package-lock.json';
 
@@ -251,6 +262,33 @@ export function declarations() {
       return tsc('ts/tsconfig.json', ...emit);
     },
   });
+}
+
+/** Tools that the reference is made with, which are installed apart: see ts/dev/reference/make.mjs. */
+export function referenceTools() {
+  const names = ['package.json', 'package-lock.json', 'make.mjs', 'pages.mjs', 'source.mjs'];
+  const folder = 'build/reference-tools';
+  const project = {
+    extends: '../../ts/tsconfig.json',
+    include: [],
+    files: ['index', 'core-index', 'vmm/index'].map((name) => `../types/ts/${name}.d.ts`),
+  };
+  return perform({
+    name: folder,
+    from: names.map((name) => `ts/dev/reference/${name}`),
+    to: [`${folder}/node_modules/typedoc/package.json`, REFERENCE_MAKER],
+    run: async () => {
+      mkdirSync(folder, { recursive: true });
+      for (const name of names) copyFileSync(`ts/dev/reference/${name}`, `${folder}/${name}`);
+      writeFileSync(`${folder}/tsconfig.json`, JSON.stringify(project));
+      await execute('npm', 'ci', '--prefix', folder, '--ignore-scripts', '--no-audit', '--no-fund');
+    },
+  });
+}
+
+/** Makes the pages anew. Needs the declarations and the tools. */
+export function reference() {
+  return execute(process.execPath, REFERENCE_MAKER, 'ts/guide/reference');
 }
 
 export function checkTypes() {

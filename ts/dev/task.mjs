@@ -16,6 +16,8 @@ import {
   helperAddon,
   library,
   programs,
+  reference,
+  referenceTools,
   samples,
   viewer,
 } from './build.mjs';
@@ -52,6 +54,19 @@ const commands = {
   async format() {
     install();
     await fixStyle();
+  },
+
+  /** Makes the pages of ts/guide/reference from the declarations. */
+  async reference() {
+    install();
+    await together(declarations(), referenceTools());
+    await reference();
+  },
+
+  /** Installs what the reference is made with, and its test needs. */
+  async 'reference-set-up'() {
+    install();
+    await referenceTools();
   },
 
   /** @param {string[]} args names of benchmarks, none for all; --compare FILE for what changed since that run */

@@ -1,7 +1,7 @@
 // KVM: a partition and its vCPUs.
 
 import { MAX_SLOTS, PAGE_SIZE } from '../../assembly/abi.ts';
-import { atOnce, type Pausable } from '../apply/runner.ts';
+import { atOnce, type MayPause, type Pausable } from '../apply/runner.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import { KVM_LARGEST_SLOT } from '../core/kvm-limits.ts';
@@ -61,7 +61,7 @@ export interface VcpuOptions {
 }
 
 /** Options of `KvmPartition.adopt`. */
-export interface AdoptOptions extends Partial<Pausable> {
+export interface AdoptOptions extends MayPause {
   /** Name for messages. Default "kvm". */
   readonly name?: string;
   /** The descriptor of /dev/kvm that the virtual machine was made with, which is duplicated. Default: /dev/kvm is

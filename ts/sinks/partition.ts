@@ -1,6 +1,6 @@
 // Partitions: virtual machines as the hypervisor knows them. A monitor may bring its own.
 
-import type { AtOnce, Pausable } from '../apply/runner.ts';
+import type { AtOnce, MayPause } from '../apply/runner.ts';
 import type { Address } from '../core/address.ts';
 import type { Access } from '../core/kinds.ts';
 import type { GpaStretch } from './sink.ts';
@@ -39,7 +39,7 @@ export interface PartitionFacts {
  *  the plan. They may throw: the plan is then taken back. They must not change the map. `pause` and `resume` (both or
  *  neither) hold its vCPUs around plans that would let them miss bytes; a `pause` that throws stops the change, a
  *  `resume` that throws is RESUME_FAILED after it. */
-export interface Partition extends PartitionFacts, Partial<Pausable> {
+export interface Partition extends PartitionFacts, MayPause {
   /** Gives the guest a memory slot. Its number is free, and it overlaps no other. */
   addSlot(slot: MemorySlot): AtOnce;
   /** Takes a memory slot away; the fields say what it was. */

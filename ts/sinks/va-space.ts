@@ -32,7 +32,8 @@ export let memoryOf: (va: VaSpace) => LeasedSpace;
 /** The map of a VA space. */
 type VaContext = SinkContext & WindowContext & LeaseContext;
 
-/** Closing it gives the address space back; it throws IN_USE while a partition uses its HVAs. */
+/** Host addresses of this process that mirror an address space: HVA = base + GPA. Closing it gives them back; it throws
+ *  IN_USE while a partition uses them. */
 export class VaSpace extends Sink {
   /** @internal */
   declare readonly context: VaContext;

@@ -15,10 +15,13 @@ const SMRAM_SEES_RAM = SMRAM_OPEN | SMRAM_ENABLED;
 
 /** A stretch of memory that two bits of a PAM register switch (82441FX data sheet, PAM registers 59h-5Fh). */
 export interface PamSegment {
+  /** First GPA. */
   readonly gpa: number;
+  /** Bytes. */
   readonly length: number;
-  /** The PAM register with its two bits, and where they are. */
+  /** The PAM register that has its two bits. */
   readonly register: number;
+  /** The lower of its two bits. */
   readonly shift: number;
 }
 
