@@ -29,6 +29,6 @@ for (const build of BUILDS) {
     const numRuns = tries(build === 'release' ? 150 : 40);
     fc.assert(histories, { seed: SEED, numRuns, includeErrorInReport: true } as fc.Parameters<[Step[]]>);
     t.log(total);
-    t.true(total.commits > 20 * numRuns && total.refused > numRuns / 2 && total.aborts > numRuns);
+    t.true(total.commits > 20 * numRuns && total.refused >= numRuns / 2 && total.aborts > numRuns);
   });
 }

@@ -65,6 +65,7 @@ static void enterHost(const char* scratch) {
   check(chdir("/"), "chdir");
   mountNew("tmpfs", "/dev/shm");
   mountNew("devpts", "/dev/pts");
+  check(symlink("/proc/self/fd", "/dev/fd"), "/dev/fd");
 }
 
 static int runJob(const char* job, const char* scratch) {

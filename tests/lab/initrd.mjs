@@ -1,4 +1,5 @@
-// The lab's initrd: a cpio archive of the first program and the kernel modules that it loads.
+// Initrds of the lab's machine and of the guests in it: cpio archives of the first program and the kernel modules
+// that it loads.
 
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -13,17 +14,19 @@ const CONSOLE = { mode: 0o020600, major: 5, minor: 1 };
  * @param {string} init the first program's path
  * @param {string} folder where the kernel's modules lie
  * @param {string[]} modules that are needed, and with them those that they need
+ * @param {Record<string, string>} programs paths of further programs, by their names in /bin
  */
-export function initrd(init, folder, modules) {
+export function initrd(init, folder, modules, programs = {}) {
+  const program = (path) => ({ mode: PROGRAM, content: readFileSync(path) });
   const files = inOrder(folder, modules).map(({ name, content }) => [`modules/${name}.ko`, { mode: PROGRAM, content }]);
   const list = Buffer.from(files.map(([path]) => `/${path}\n`).join(''));
   return cpio([
-    ['dev', { mode: DIRECTORY }],
+    ...['bin', 'dev', 'proc', 'modules'].map((path) => [path, { mode: DIRECTORY }]),
     ['dev/console', CONSOLE],
-    ['modules', { mode: DIRECTORY }],
     ...files,
     ['modules/list', { mode: PROGRAM, content: list }],
-    ['init', { mode: PROGRAM, content: readFileSync(init) }],
+    ['init', program(init)],
+    ...Object.entries(programs).map(([name, path]) => [`bin/${name}`, program(path)]),
   ]);
 }
 

@@ -1,11 +1,12 @@
 // The tests in the lab: on a stock KVM, with protection keys and without, on the oldest Node and on the newest.
 
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { conclude, Results } from '../../ts/dev/results.mjs';
 import { AVA } from '../../ts/dev/run-tests.mjs';
 import { StepError } from '../../ts/dev/steps.mjs';
-import { linesOf, PROCESSORS } from './machine.mjs';
+import { GUESTS } from './guests.mjs';
+import { linesOf, MACHINES, SYSTEMS_MACHINE } from './machine.mjs';
 import { NODES, setUp } from './set-up.mjs';
 
 /** The part for every commit: what meets the processor and KVM, where a mistake shows first. */
@@ -13,15 +14,22 @@ const CORE_PART = ['shim-fault-guard', 'shim-guest-access', 'shim-kvm', 'map-gue
 
 const ENDING = /^lab: the job ended with (\d+)$/;
 
+/** Files whose guests are whole systems: in a machine for those. Elsewhere their tests skip. */
+const SYSTEMS = ['vmm-debian'];
+
 /**
  * Chooses what is to be run.
  * @param {string[]} args names of test files, none for all; --part for the part that takes minutes: with protection
  *   keys, on the oldest Node
  */
 function choose(args) {
-  const [processors, versions] = [Object.entries(PROCESSORS), NODES];
-  if (!args.includes('--part')) return { names: args, processors, versions };
-  return { names: CORE_PART, processors: processors.slice(0, 1), versions: versions.slice(0, 1) };
+  const [machines, versions] = [Object.entries(MACHINES), NODES];
+  if (args.includes('--part')) {
+    return { names: CORE_PART, systems: SYSTEMS, machines: machines.slice(0, 1), versions: versions.slice(0, 1) };
+  }
+  const names = args.filter((name) => !SYSTEMS.includes(name));
+  const systems = args.length === 0 ? SYSTEMS : args.filter((name) => SYSTEMS.includes(name));
+  return { names, systems, machines: args.length > 0 && names.length === 0 ? [] : machines, versions };
 }
 
 /** Gets what `runInLab` needs. @param {string[]} args see `choose` */
@@ -31,17 +39,29 @@ export function setUpLab(args) {
 
 /** Runs the tests and gives the exit code. @param {string[]} args see `choose` */
 export async function runInLab(args) {
-  const { names, processors, versions } = choose(args);
+  const { names, systems, machines, versions } = choose(args);
   const files = names.length === 0 ? ['build/tests/*.test.js'] : names.map(fileOf);
-  const { nodes, ...machine } = await setUp(versions);
+  const { nodes, ...parts } = await setUp(versions);
+  mkdirSync('node_modules/.cache/ava', { recursive: true }); // ava would, where files can be written
   const runs = [];
-  for (const [processor, cpu] of processors) {
+  for (const [title, machine] of machines) {
     for (const node of nodes) {
-      console.log(`\n${processor}, Node ${execFileSync(node, ['--version'], { encoding: 'utf8' })}`);
-      runs.push(await run(linesOf(machine, cpu, script(node, files))));
+      announce(title, node);
+      runs.push(await run(linesOf(parts, machine, script(node, files))));
     }
   }
+  if (systems.length > 0) {
+    const [node] = nodes;
+    announce('guests that are whole systems', node);
+    runs.push(
+      await run(linesOf(parts, SYSTEMS_MACHINE, script(node, systems.map(fileOf), { MEMBACKING_GUESTS: GUESTS }))),
+    );
+  }
   return conclude(...runs);
+}
+
+function announce(title, node) {
+  console.log(`\n${title}, Node ${execFileSync(node, ['--version'], { encoding: 'utf8' })}`);
 }
 
 function fileOf(name) {
@@ -52,9 +72,10 @@ function fileOf(name) {
 
 /** One file after the other, with the effort and the patience that are right for a machine of a twentieth of the
  *  speed. */
-function script(node, files) {
+function script(node, files, settings = {}) {
   const ava = `'${node}' ${AVA} --tap --concurrency=1 --timeout=30m ${files.join(' ')}`;
-  return `cd '${process.cwd()}' && ulimit -n 4096 && export MEMBACKING_EFFORT=0.05 && exec ${ava}\n`;
+  const exports = Object.entries({ MEMBACKING_EFFORT: 0.05, ...settings }).map(([name, value]) => `${name}='${value}'`);
+  return `cd '${process.cwd()}' && ulimit -n 4096 && export ${exports.join(' ')} && exec ${ava}\n`;
 }
 
 async function run(lines) {

@@ -1,0 +1,107 @@
+// Debian's kernels for clouds, as they come, run on the monitor to a program of theirs. Only in the lab: it has a stock
+// KVM, and the kernels.
+
+import { existsSync, readFileSync } from 'node:fs';
+import test from 'ava';
+import { Monitor, type MonitorOptions, memoryDisk } from '../ts/vmm/index.ts';
+import { kvmMissing } from './support/guest.ts';
+import { PATIENCE } from './support/patience.ts';
+import { SEABIOS } from './support/pc-guests.ts';
+
+const MEMORY = 512 * 2 ** 20;
+const CPUS = 2;
+const DISK = 'MEMBACKING 123';
+const TYPED = 'hello, guest';
+const FIRMWARE_MOST = 0x10_0000;
+/** Exits that are fair: scans of a legacy area that is no RAM take 80 000 and more. */
+const MMIO_MOST = 20_000;
+
+/** A kernel that the monitor starts, or a disk from which SeaBIOS starts it. */
+interface DebianGuest {
+  readonly name: string;
+  readonly commandLine: string;
+  readonly kernel: string;
+  readonly initrd: string;
+  readonly disk?: string;
+}
+
+const list = process.env.MEMBACKING_GUESTS;
+const guests: DebianGuest[] = list !== undefined && existsSync(list) ? JSON.parse(readFileSync(list, 'utf8')) : [];
+const missing = kvmMissing ?? (guests.length === 0 ? 'the kernels are in the lab' : undefined);
+
+function startOf({ kernel, initrd, commandLine, disk }: DebianGuest): Pick<MonitorOptions, 'start' | 'disk'> {
+  if (disk !== undefined) return { start: { firmware: readFileSync(SEABIOS) }, disk: memoryDisk(readFileSync(disk)) };
+  const linux = { kernel: readFileSync(kernel), initrd: readFileSync(initrd), commandLine };
+  return { start: { linux }, disk: memoryDisk(Buffer.from(DISK)) };
+}
+
+/** [start, end) of the ranges that Linux calls RAM. */
+function systemRam(iomem: string): [number, number][] {
+  return [...iomem.matchAll(/^([\da-f]+)-([\da-f]+) : System RAM/gm)].map(([, start, last]) => [
+    Number.parseInt(start!, 16),
+    Number.parseInt(last!, 16) + 1,
+  ]);
+}
+
+/** [start, end) of the ranges that the map shows as RAM, without the first page, which Linux leaves alone. */
+function visibleRam({ memory }: Monitor): [number, number][] {
+  const ranges: [number, number][] = [];
+  for (const { gpa, length, region, readonly } of memory.space.flatView()) {
+    if (region.kind !== 'ram' || readonly) continue;
+    const [start, end] = [Number(gpa), Number(gpa) + Number(length)];
+    const before = ranges.at(-1);
+    if (before?.[1] === start) before[1] = end;
+    else ranges.push([Math.max(start, 0x1000), end]);
+  }
+  return ranges;
+}
+
+/** Bytes of the first list of ranges that the second one does not have. */
+function missingIn(of: [number, number][], ranges: [number, number][]): number {
+  const shared = of.flatMap(([start, end]) => ranges.map(([from, to]) => Math.min(end, to) - Math.max(start, from)));
+  return sizeOf(of) - shared.filter((bytes) => bytes > 0).reduce((sum, bytes) => sum + bytes, 0);
+}
+
+function sizeOf(ranges: [number, number][]): number {
+  return ranges.reduce((sum, [start, end]) => sum + end - start, 0);
+}
+
+for (const guest of guests) {
+  test.serial(
+    `${guest.name} comes to a program, with the memory, disk, processors and console that the monitor gives it`,
+    async (t) => {
+      t.timeout(PATIENCE);
+      let said = '';
+      const monitor = new Monitor({
+        ...startOf(guest),
+        memory: MEMORY,
+        cpus: CPUS,
+        endsAtReset: true,
+        onSerial: (byte) => {
+          said += String.fromCharCode(byte);
+          if (said.endsWith('say something:\r\n')) void monitor.type(Buffer.from(`${TYPED}\n`));
+        },
+      });
+      const timer = setTimeout(() => monitor.stop(), PATIENCE - 10_000);
+      try {
+        t.deepEqual(await monitor.run(), { kind: 'exit', status: 0 }, said);
+        const text = said.slice(said.indexOf('iomem:')).replaceAll('\r', '');
+        const [found, shown] = [systemRam(text), visibleRam(monitor)];
+        t.is(missingIn(found, shown), 0, text);
+        // Firmware keeps some for its tables.
+        t.true(missingIn(shown, found) <= (guest.disk === undefined ? 0 : FIRMWARE_MOST), text);
+        const bar = (monitor.sharedMemoryDevice.register(0x10, 4) & -16) >>> 0;
+        t.true(text.includes(`${bar.toString(16)}-${(bar + 0xf_ffff).toString(16)} : 0000:00:02.0`), text);
+        t.regex(text, new RegExp(`^processors: ${CPUS}$`, 'm'));
+        t.regex(text, guest.disk === undefined ? new RegExp(`^disk: ${DISK}$`, 'm') : /^disk: .*SYSLINUX/m);
+        t.regex(text, new RegExp(`^heard: ${TYPED}$`, 'm'));
+        t.true(monitor.counts.mmioExits < MMIO_MOST, `${monitor.counts.mmioExits} accesses to no memory`);
+      } finally {
+        clearTimeout(timer);
+        monitor.close();
+      }
+    },
+  );
+}
+
+if (missing !== undefined) test.skip(`Debian's kernels for clouds come to a program: ${missing}`, (t) => t.pass());
