@@ -136,8 +136,8 @@ export class LeaseTable {
   /** Nothing happens to one that is gone. */
   remove(lease: HeldLease): void {
     if (!lease.isHeld) return;
-    lease.isHeld = false;
     this.#held.get(lease.sink)!.delete(lease);
+    lease.isHeld = false;
     this.#count--;
     if (this.#waiting.size > 0) this.#wake();
   }
@@ -183,7 +183,8 @@ export class LeaseTable {
     for (const lease of leases) {
       try {
         lease.takeBack();
-      } catch {
+      } catch (error) {
+        if (!(error instanceof MembackingError)) throw error;
         // The lease's view was given away: there is nothing more to take back.
         this.remove(lease);
       }

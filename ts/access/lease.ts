@@ -68,8 +68,8 @@ export class Lease implements Disposable {
     const end = () => this.release();
     const stretch = { start: gpa, end: gpa + length, order: taken++ };
     this.#held = { holder, mode, gpa, length, sink: space.id, owner, ...stretch, isHeld: false, takeBack: end };
-    space.context.leases.add(this.#held);
     if (space.context.isBusy) space.context.onUndo(end);
+    space.context.leases.add(this.#held);
   }
 
   /** Facts for those who wait for it. */

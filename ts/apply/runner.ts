@@ -342,8 +342,9 @@ class Holding {
   hold(pausables: Iterable<Pausable>): { cause: unknown } | undefined {
     try {
       for (const pausable of pausables) {
-        atOnce('pause', pausable.pause());
+        const answer: unknown = pausable.pause();
         this.#held.add(pausable);
+        if (answer !== undefined) atOnce('pause', answer);
       }
       return undefined;
     } catch (cause) {

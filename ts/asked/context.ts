@@ -24,7 +24,8 @@ export interface MapContext {
   perform<Result>(operation: () => Result): Result;
   /** Carries out all of `body` or nothing. */
   transaction<Result>(body: () => Result): Result;
-  /** Calls `undo` if the innermost transaction comes to nothing. Precondition: one is open. */
+  /** Calls `undo` if the innermost transaction comes to nothing. It is asked for before what it undoes is begun, and
+   *  finds that done, or not, or begun: exceptions come at any point. Precondition: one is open. */
   onUndo(undo: () => void): void;
   /** Calls `done` when the outermost transaction has ended well. Precondition: one is open. */
   onDone(done: () => void): void;

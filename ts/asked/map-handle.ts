@@ -26,8 +26,8 @@ export abstract class MapHandle extends Handle {
   /** Closes it inside a transaction, unless that comes to nothing. Whatever is thrown when the transaction has
    *  happened, nobody reaches what gets its number next. */
   protected end(): void {
-    this.setClosed(true);
     this.context.onUndo(() => this.setClosed(false));
+    this.setClosed(true);
   }
 
   protected override checkOpen(): void {

@@ -25,10 +25,10 @@ export class ObjectTable implements ObjectUser {
     const { core, native, recorder } = this.#context;
     const { name, kind, size, writable, granularity: pageSize } = object;
     const id = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size, pageSize);
+    this.#context.onUndo(() => this.#forget(object, id));
     native.setObject(id, addonObject);
     this.#enter(object, id);
     recorder?.record({ op: 'object', id, name, kind, size, writable, pageSize });
-    this.#context.onUndo(() => this.#forget(object, id));
     return id;
   }
 

@@ -22,27 +22,21 @@ const WIDTH = 32;
 const FEW = WIDTH / 4;
 
 class Node implements Stretch {
-  start = 0;
-  end = 0;
-  order = 0;
+  readonly start: number;
+  readonly end: number;
+  readonly order: number;
   /** 0 for a node whose items are those of the tree's user. */
   readonly height: number;
-  readonly items: Stretch[];
+  readonly items: readonly Stretch[];
 
-  constructor(height: number, items: Stretch[]) {
+  constructor(height: number, items: readonly Stretch[]) {
     this.height = height;
     this.items = items;
-    this.settle();
-  }
-
-  /** Finds the hull of what is in it. */
-  settle(): void {
-    const first = this.items[0];
-    if (first === undefined) return;
-    this.start = first.start;
-    this.order = first.order;
-    this.end = first.end;
-    for (const { end } of this.items) if (end > this.end) this.end = end;
+    this.start = items[0]?.start ?? 0;
+    this.order = items[0]?.order ?? 0;
+    let last = 0;
+    for (const { end } of items) if (end > last) last = end;
+    this.end = last;
   }
 
   /** Index behind the last item that does not come after `item`. */
@@ -57,71 +51,75 @@ class Node implements Stretch {
     return low;
   }
 
-  /** Returns its upper half, as a node, if there was too much in it. */
-  add(item: Stretch): Node | undefined {
-    const { items, height } = this;
-    if (height === 0) {
-      items.splice(this.behind(item), 0, item);
-    } else {
-      const at = Math.max(0, this.behind(item) - 1);
-      const split = (items[at] as Node).add(item);
-      if (split !== undefined) items.splice(at + 1, 0, split);
-    }
-    if (items.length <= WIDTH) {
-      this.settle();
-      return undefined;
-    }
-    const upper = new Node(height, items.splice(WIDTH / 2));
-    this.settle();
-    return upper;
+  /** The node with an item more; two where that is too much for one. */
+  with(item: Stretch): readonly Node[] {
+    const items = this.#itemsWith(item);
+    if (items.length <= WIDTH) return [new Node(this.height, items)];
+    return [items.slice(0, WIDTH / 2), items.slice(WIDTH / 2)].map((half) => new Node(this.height, half));
   }
 
-  /** Takes an item out. Precondition: it is there. */
-  delete(item: Stretch): void {
+  #itemsWith(item: Stretch): Stretch[] {
+    const { items, height } = this;
+    if (height === 0) return items.toSpliced(this.behind(item), 0, item);
+    const at = Math.max(0, this.behind(item) - 1);
+    return items.toSpliced(at, 1, ...(items[at] as Node).with(item));
+  }
+
+  /** The node without an item. Precondition: it is there. */
+  without(item: Stretch): Node {
     const { items, height } = this;
     const at = this.behind(item) - 1;
     if (height === 0) {
       assert(items[at] === item, 'what is taken out of a range tree is in it');
-      items.splice(at, 1);
-    } else {
-      const child = items[at] as Node;
-      child.delete(item);
-      if (child.items.length === 0) items.splice(at, 1);
-      else if (child.items.length < FEW) this.#join(at);
+      return new Node(height, items.toSpliced(at, 1));
     }
-    this.settle();
-  }
-
-  /** Makes one node of the one at `at` and a neighbour, if there is room. */
-  #join(at: number): void {
-    const items = this.items as Node[];
-    const left = Math.max(0, at - 1);
-    const [lower, upper] = [items[left]!, items[left + 1]];
-    if (upper === undefined || lower.items.length + upper.items.length > WIDTH) return;
-    items.splice(left, 2, new Node(lower.height, [...lower.items, ...upper.items]));
+    const child = (items[at] as Node).without(item);
+    if (child.items.length === 0) return new Node(height, items.toSpliced(at, 1));
+    const kept = items.toSpliced(at, 1, child) as Node[];
+    return new Node(height, child.items.length < FEW ? joined(kept, at) : kept);
   }
 }
 
+/** Nodes of which the one at `at` and a neighbour are one, if there is room. */
+function joined(nodes: readonly Node[], at: number): readonly Node[] {
+  const left = Math.max(0, at - 1);
+  const [lower, upper] = [nodes[left]!, nodes[left + 1]];
+  if (upper === undefined || lower.items.length + upper.items.length > WIDTH) return nodes;
+  return nodes.toSpliced(left, 2, new Node(lower.height, [...lower.items, ...upper.items]));
+}
+
+const EMPTY = new Node(0, []);
+
 export class RangeTree<Item extends Stretch> {
-  #root = new Node(0, []);
+  /** Nodes never change: what is cut short has changed nothing. */
+  #root = EMPTY;
   #size = 0;
 
   get size(): number {
     return this.#size;
   }
 
+  /** Returns what makes the tree as it is now again. */
+  mark(): () => void {
+    const [root, size] = [this.#root, this.#size];
+    return () => {
+      this.#root = root;
+      this.#size = size;
+    };
+  }
+
   add(item: Item): void {
-    const upper = this.#root.add(item);
-    if (upper !== undefined) this.#root = new Node(upper.height + 1, [this.#root, upper]);
+    const nodes = this.#root.with(item);
+    this.#root = nodes.length === 1 ? nodes[0]! : new Node(this.#root.height + 1, nodes);
     this.#size++;
   }
 
   /** Takes an item out. Precondition: it is there. */
   delete(item: Item): void {
-    this.#root.delete(item);
+    let root = this.#root.without(item);
+    while (root.height > 0 && root.items.length === 1) root = root.items[0] as Node;
+    this.#root = this.#size === 1 ? EMPTY : root;
     this.#size--;
-    if (this.#size === 0) this.#root = new Node(0, []);
-    while (this.#root.height > 0 && this.#root.items.length === 1) this.#root = this.#root.items[0] as Node;
   }
 
   /** Items that have a byte in [start, end), in order. */

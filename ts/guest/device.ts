@@ -85,8 +85,8 @@ export class DeviceMemoryMapper {
         const region = this.#map.createRegion({ name: checkedName, kind: 'device', size: bytes });
         zeroes?.fill(this.#map, region, 0, bytes);
         const mapped = new MappedRegion(this.#map, region, this.#files, zeroes, () => this.#regions.delete(mapped));
-        this.#regions.add(mapped);
         this.#map.context.onUndo(() => mapped.discard());
+        this.#regions.add(mapped);
         return { control: new DeviceRegionControl(this.#map, this.#root, region, level), region: mapped };
       });
     } catch (error) {

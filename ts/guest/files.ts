@@ -43,9 +43,9 @@ export class FileTable {
       if (known !== undefined && known.size >= end) return known;
     }
     const file = openFile(fd, `file ${ino}`, size, end, writable);
+    this.#map.context.onUndo(() => this.#close(file, key));
     this.#files.set(key, file);
     this.#keys.set(file, key);
-    this.#map.context.onUndo(() => this.#close(file, key));
     return file;
   }
 
@@ -58,11 +58,11 @@ export class FileTable {
     return this.#map.transaction(() => {
       const memory = this.open(fd, 1, writable);
       const file = new DeviceFile(this, memory);
-      this.#hold(file, memory);
       this.#map.context.onUndo(() => {
         this.#drop(file, memory);
         file.setClosed(true);
       });
+      this.#hold(file, memory);
       return file;
     });
   }
@@ -81,11 +81,11 @@ export class FileTable {
   closeHandle(file: DeviceFile): void {
     const { memory } = file;
     this.#map.transaction(() => {
-      this.#drop(file, memory);
       this.#map.context.onUndo(() => {
         this.#hold(file, memory);
         file.setClosed(false);
       });
+      this.#drop(file, memory);
       this.letGo([memory]);
     });
   }
@@ -96,9 +96,9 @@ export class FileTable {
   }
 
   #drop(file: DeviceFile, memory: SharedMemory): void {
-    const handles = this.#handles.get(memory)!;
-    handles.delete(file);
-    if (handles.size === 0) this.#handles.delete(memory);
+    const handles = this.#handles.get(memory);
+    handles?.delete(file);
+    if (handles?.size === 0) this.#handles.delete(memory);
   }
 
   /** Closes, when the open transaction has ended well, those objects that are mapped nowhere any more and that no

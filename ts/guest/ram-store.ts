@@ -52,7 +52,7 @@ export class RamStore {
   readonly #root: Region;
   readonly #va: VaSpace;
   readonly #limits: RamLimits;
-  readonly #blocks = new Set<RamBlock>();
+  #blocks: readonly RamBlock[] = [];
   /** RAM that is being prefetched. */
   readonly #coming = new Set<Opened>();
   /** Listener that is told of RAM that is placed, inside the transaction that does it. */
@@ -68,7 +68,7 @@ export class RamStore {
   }
 
   get blocks(): readonly RamBlock[] {
-    return [...this.#blocks];
+    return this.#blocks;
   }
 
   get pieces(): readonly RamRegion[] {
@@ -80,7 +80,7 @@ export class RamStore {
   }
 
   has(block: RamBlock): boolean {
-    return this.#blocks.has(block);
+    return this.#blocks.includes(block);
   }
 
   /** Allocates RAM and shows it: all of it, or none. Throws MemoryBuildError and what the map throws, and has then left
@@ -182,8 +182,7 @@ export class RamStore {
     this.#map.context.onUndo(() => object.close());
     const pieces = placeRam(this.#map, this.#root, name, object, cut);
     const block = { name, kind: spec.backing.kind, ranges, object, pieces, transparentHugePages };
-    this.#enter(block);
-    this.#map.context.onUndo(() => this.#leave(block));
+    this.#set([...this.#blocks, block]);
     this.onPlaced(block);
     return block;
   }
@@ -195,8 +194,7 @@ export class RamStore {
         region.remove();
         region.close();
       }
-      this.#leave(block);
-      this.#map.context.onUndo(() => this.#enter(block));
+      this.#set(this.#blocks.filter((other) => other !== block));
       this.#map.context.onDone(() => block.object.close());
     });
   }
@@ -206,14 +204,16 @@ export class RamStore {
     for (const { object } of this.#blocks) object.close();
   }
 
-  #enter(block: RamBlock): void {
-    this.#blocks.add(block);
-    this.#pieces = [...this.#pieces, ...block.pieces].sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
-  }
-
-  #leave(block: RamBlock): void {
-    this.#blocks.delete(block);
-    this.#pieces = this.#pieces.filter((piece) => !block.pieces.includes(piece));
+  /** Sets which blocks there are, inside a transaction. */
+  #set(blocks: readonly RamBlock[]): void {
+    const before = this.#blocks;
+    const piecesBefore = this.#pieces;
+    this.#map.context.onUndo(() => {
+      this.#blocks = before;
+      this.#pieces = piecesBefore;
+    });
+    this.#blocks = blocks;
+    this.#pieces = blocks.flatMap(({ pieces }) => pieces).sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
   }
 }
 

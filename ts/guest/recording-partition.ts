@@ -53,14 +53,16 @@ export class RecordingPartition implements Partition {
   addSlot(slot: MemorySlot): void {
     this.#step();
     if (this.slots.has(slot.slot)) throw new Error(`slot ${slot.slot} is there already`);
+    const event: RecordedEvent = { event: 'add', ...slot };
     this.slots.set(slot.slot, slot);
-    this.events.push({ event: 'add', ...slot });
+    this.events.push(event);
   }
 
   deleteSlot(slot: MemorySlot): void {
     this.#step();
+    const event: RecordedEvent = { event: 'delete', ...slot };
     if (!this.slots.delete(slot.slot)) throw new Error(`there is no slot ${slot.slot}`);
-    this.events.push({ event: 'delete', ...slot });
+    this.events.push(event);
   }
 
   /** Records that vCPUs are held. */

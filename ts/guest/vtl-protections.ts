@@ -11,7 +11,6 @@ export interface VtlProtection extends Stretch {
   readonly nearest: boolean;
 }
 
-type Undo = () => void;
 type Range = Pick<Stretch, 'start' | 'end'>;
 
 export class VtlProtections {
@@ -32,29 +31,30 @@ export class VtlProtections {
     return this.#tree.overlaps(start, end);
   }
 
+  /** Returns what makes them as they are now again. */
+  mark(): () => void {
+    return this.#tree.mark();
+  }
+
   /** Puts a protection over what is there. */
-  set(added: VtlProtection): Undo {
+  set(added: VtlProtection): void {
     const touched = this.#tree.overlapping(added.start - 1, added.end + 1);
     const alike = touched.filter((each) => isSame(each, added));
     const cut = touched.filter((each) => !isSame(each, added) && each.start < added.end && each.end > added.start);
     const start = Math.min(added.start, alike[0]?.start ?? added.start);
     const end = Math.max(added.end, alike.at(-1)?.end ?? added.end);
-    return this.#replace([...alike, ...cut], [...outside(cut, added), { ...added, start, end }]);
+    this.#replace([...alike, ...cut], [...outside(cut, added), { ...added, start, end }]);
   }
 
   /** Takes away what is protected in a range. */
-  clear(range: Range): Undo {
+  clear(range: Range): void {
     const cut = this.#tree.overlapping(range.start, range.end);
-    return this.#replace(cut, outside(cut, range));
+    this.#replace(cut, outside(cut, range));
   }
 
-  #replace(replaced: readonly VtlProtection[], made: readonly VtlProtection[]): Undo {
+  #replace(replaced: readonly VtlProtection[], made: readonly VtlProtection[]): void {
     for (const each of replaced) this.#tree.delete(each);
     for (const each of made) this.#tree.add(each);
-    return () => {
-      for (const each of made) this.#tree.delete(each);
-      for (const each of replaced) this.#tree.add(each);
-    };
   }
 }
 

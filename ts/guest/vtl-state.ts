@@ -68,7 +68,9 @@ export class VtlState {
       this.#va?.protect({ ...range, access });
       for (const { attachments } of this.partitions) for (const each of attachments) protect(each, added);
       const protections = this.#protections;
-      this.#map.context.onUndo(isTakenBack ? protections.clear(added) : protections.set(added));
+      this.#map.context.onUndo(protections.mark());
+      if (isTakenBack) protections.clear(added);
+      else protections.set(added);
       if (protections.size === 0) this.#closeOwnView();
     });
   }
@@ -81,8 +83,8 @@ export class VtlState {
         protect(attachment, protection);
       }
     }
-    this.#partitions.add(partition);
     this.#map.context.onUndo(() => this.#partitions.delete(partition));
+    this.#partitions.add(partition);
     this.#map.context.onDone(() => {
       for (const each of this.#partitions) if (each.closed) this.#partitions.delete(each);
     });
@@ -118,10 +120,10 @@ export class VtlState {
     if (!this.#isHandedOut) {
       this.#map.transaction(() => {
         this.#makeOwnView('a token');
-        this.#isHandedOut = true;
         this.#map.context.onUndo(() => {
           this.#isHandedOut = false;
         });
+        this.#isHandedOut = true;
       });
     }
     return this.#va!.token;
@@ -147,12 +149,12 @@ export class VtlState {
 
   #use(own: VaSpace | undefined): void {
     const before = this.#va;
-    this.#va = own;
-    this.client.memory.use(memoryOf(own ?? this.#base));
     this.#map.context.onUndo(() => {
       this.#va = before;
       this.client.memory.use(memoryOf(before ?? this.#base));
     });
+    this.#va = own;
+    this.client.memory.use(memoryOf(own ?? this.#base));
   }
 
   #checkPages({ gpa, length }: GpaRange, { start, end }: VtlProtection): void {
@@ -173,10 +175,10 @@ export class VtlState {
       concerns: (attachment) =>
         this.partitions.some(({ attachments }) => attachments.some((own) => own === attachment)),
     };
-    announced.add(change);
     const withdraw = () => announced.delete(change);
     context.onUndo(withdraw);
     context.onDone(withdraw);
+    announced.add(change);
   }
 }
 

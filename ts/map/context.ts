@@ -69,10 +69,12 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   #closed = false;
   /** Whether the outermost transaction is being ended: from its plan's making until all is in order again. */
   #isEnding = false;
-  /** Set when an operation was cut short: the transaction of that depth can only be taken back. */
-  #spoiled: { readonly depth: number; readonly cause: unknown } | undefined;
-  /** Set when a transaction was cut short, at a point of which nobody knows what is done. */
-  #broken: { readonly cause: unknown } | undefined;
+  /** Depth of the transaction in which an operation was cut short, which can only be taken back; 0 for none. */
+  #spoiled = 0;
+  #spoiledBy: unknown;
+  /** Whether a transaction was cut short, at a point of which nobody knows what is done. */
+  #isBroken = false;
+  #brokenBy: unknown;
 
   constructor(options: Omit<CoreOptions, 'explain'>) {
     this.core = obtained(() => new Core({ ...options, explain: this.names.explain }));
@@ -131,13 +133,13 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
 
   /** Whether no change is accepted any more: the core is at its end, or something was thrown between two steps. */
   get isBroken(): boolean {
-    return this.#broken !== undefined || this.core.isBroken;
+    return this.#isBroken || this.core.isBroken;
   }
 
   /** Checks that changes are accepted. Throws CLOSED; POISONED where it is not known any more what there is. */
   checkOpen(): void {
     if (this.#closed) throw new MembackingError('CLOSED', 'the memory map is closed');
-    if (this.#broken !== undefined) throw broken(this.#broken.cause);
+    if (this.#isBroken) throw broken(this.#brokenBy);
   }
 
   close(): void {
@@ -149,14 +151,19 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
 
   /** Carries out one operation: in the transaction that is open, or in one of its own. */
   perform<Result>(operation: () => Result): Result {
-    if (this.#undo.depth === 0 || this.#isEnding) return this.transaction(operation);
+    const { depth } = this.#undo;
+    if (depth === 0 || this.#isEnding) return this.transaction(operation);
     this.checkOpen();
     this.#checkAgreement();
     try {
       return operation();
     } catch (error) {
-      // Not a refusal: it may have come half-way.
-      if (!(error instanceof MembackingError)) this.#spoil(error);
+      // What is no refusal has come half-way, perhaps. Nothing is called or made here: the call stack may have run out.
+      if (this.#spoiled === 0) {
+        this.#spoiled = depth;
+        this.#spoiledBy = error;
+        if (error instanceof MembackingError) this.#spoiled = 0;
+      }
       throw error;
     }
   }
@@ -190,9 +197,10 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
       return this.#carryThrough(body, look);
     } catch (cause) {
       // Errors that are expected come back as values. One that is thrown came between two steps, as when the call stack
-      // has run out: nobody knows how far they came. Nothing is called here.
-      this.#broken ??= { cause };
-      return { hasHappened: false, error: cause };
+      // has run out: nobody knows how far they came. Nothing is called or made before that is noted.
+      if (!this.#isBroken) this.#brokenBy = cause;
+      this.#isBroken = true;
+      return failed(cause);
     }
   }
 
@@ -209,8 +217,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     } catch (error) {
       return this.#abort(error);
     }
-    if (this.isBroken) return failed(broken(this.#broken?.cause));
-    if (this.#spoiled !== undefined) return this.#abort(this.#spoiled.cause);
+    if (this.isBroken) return failed(broken(this.#brokenBy));
+    if (this.#spoiled !== 0) return this.#abort(this.#spoiledBy);
     return this.#end(result, look);
   }
 
@@ -264,22 +272,25 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     }
   }
 
-  /** Calls `undo` if the innermost transaction comes to nothing. Precondition: one is open. */
+  /** Calls `undo` if the innermost transaction comes to nothing. It is asked for before what it undoes is begun, and
+   *  finds that done, or not, or begun: exceptions come at any point. Precondition: one is open. */
   onUndo(undo: Action): void {
     this.#undo.add(undo);
   }
 
   /** Calls `done` when the outermost transaction has ended well. Precondition: one is open. */
   onDone(done: Action): void {
+    const { length } = this.#after;
+    this.onUndo(() => {
+      this.#after.length = length;
+    });
     this.#after.push(done);
-    // Undone in reverse: it is the last one then.
-    this.onUndo(() => this.#after.pop());
   }
 
   /** Enters something in a table, with the transaction that is open. */
   enter<Value>(table: Map<number, Value>, id: number, value: Value): void {
-    table.set(id, value);
     this.onUndo(() => table.delete(id));
+    table.set(id, value);
   }
 
   /** Takes it out again when the transaction has ended. (The core gives out its number only after that.) */
@@ -289,7 +300,9 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
 
   #rollBack(): void {
     this.#undo.rollBack();
-    if (this.#spoiled !== undefined && this.#spoiled.depth > this.#undo.depth) this.#spoiled = undefined;
+    if (this.#spoiled <= this.#undo.depth) return;
+    this.#spoiled = 0;
+    this.#spoiledBy = undefined;
   }
 
   #keep(): void {
@@ -297,18 +310,13 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     if (!this.isBusy) this.#finish();
   }
 
-  /** The innermost transaction can only be taken back any more. */
-  #spoil(cause: unknown): void {
-    this.#spoiled ??= { depth: this.#undo.depth, cause };
-  }
-
   /** The core's transactions and those of this side are the same, and both know of no plan that nobody carries out.
    *  Throws POISONED. */
   #checkAgreement(): void {
     if (this.core.isBroken || this.#isEnding || this.core.open === this.#undo.depth) return;
-    const cause = new Error('the core has other transactions open than the memory map');
-    this.#broken ??= { cause };
-    throw broken(cause);
+    this.#isBroken = true;
+    this.#brokenBy = new Error('the core has other transactions open than the memory map');
+    throw broken(this.#brokenBy);
   }
 
   #finish(): void {

@@ -278,8 +278,9 @@ export class MemoryMap extends Handle {
     const size = validate.length(given.size ?? DEFAULT_VA_SIZE, 'size');
     const { core, recorder } = this.#context;
     return this.#context.transaction(() => {
-      const reservation = reserved(size, name);
-      this.#context.onUndo(() => reservation.close());
+      let reservation: Reservation | undefined;
+      this.#context.onUndo(() => reservation?.close());
+      reservation = reserved(size, name);
       const id = core.attach(abi.SINK_VA, spaceId, { last: lastByte(size) });
       recorder?.record({ op: 'va', id, space: spaceId, size });
       return new VaSpace(this.#context, id, name, space, reservation);

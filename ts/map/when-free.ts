@@ -100,10 +100,10 @@ class Keeping {
     this.#context.transaction(() => {
       for (const part of parts) withhold(this.#context, part);
       const before = this.#withheld;
-      this.#withheld = [...before, ...parts];
       this.#context.onUndo(() => {
         this.#withheld = before;
       });
+      this.#withheld = [...before, ...parts];
     });
   }
 
@@ -158,14 +158,15 @@ function attachmentsOf({ sinks }: Context, part: Withheld): Attachment[] {
 }
 
 function withhold(context: Context, part: Withheld): void {
-  context.withheld.add(part);
   context.onUndo(() => context.withheld.delete(part));
+  context.withheld.add(part);
   for (const attachment of attachmentsOf(context, part)) attachment.withhold(part);
 }
 
 function giveBack(context: Context, part: Withheld): void {
-  if (!context.withheld.delete(part)) return;
+  if (!context.withheld.has(part)) return;
   context.onUndo(() => context.withheld.add(part));
+  context.withheld.delete(part);
   for (const attachment of attachmentsOf(context, part)) attachment.giveBack(part, context.withheld);
 }
 

@@ -116,13 +116,13 @@ export class Attachment extends Sink {
     // One object for all attachments of a partition: it is paused once.
     const attached = { partition, pausable: pausableOf(partition), va: va.id };
     if (partition instanceof KvmPartition) {
-      partition.attachments.add(this);
-      context.native.setSink(id, abi.SINK_PARTITION, vmOf(partition));
       this.connect(context.native, attached);
+      context.native.setSink(id, abi.SINK_PARTITION, vmOf(partition));
+      partition.attachments.add(this);
     } else {
+      this.connect(new PartitionExecutor(partition, va.base), attached);
       const others = attachedTo.get(partition) ?? new Set();
       attachedTo.set(partition, others.add(this));
-      this.connect(new PartitionExecutor(partition, va.base), attached);
     }
   }
 
@@ -197,6 +197,6 @@ export class Attachment extends Sink {
   override discard(): void {
     super.discard();
     if (this.partition instanceof KvmPartition) this.partition.attachments.delete(this);
-    else attachedTo.get(this.partition)!.delete(this);
+    else attachedTo.get(this.partition)?.delete(this);
   }
 }

@@ -23,10 +23,11 @@ export class PartitionTable {
    *  Inside a transaction. */
   enter(partition: PartitionFacts, slots: number): number {
     const entry = this.#entries.get(partition) ?? this.#create(partition, slots);
-    entry.attachments++;
+    const { attachments } = entry;
     this.#context.onUndo(() => {
-      if (--entry.attachments === 0) this.#entries.delete(partition);
+      entry.attachments = attachments;
     });
+    entry.attachments++;
     return entry.id;
   }
 
@@ -50,6 +51,7 @@ export class PartitionTable {
     const entry = { id: core.createPartition(slots, largestSlot), attachments: 0 };
     recorder?.record({ op: 'partition', id: entry.id, slots, largestSlot });
     this.#context.enter(names.partitions, entry.id, partition.name);
+    this.#context.onUndo(() => this.#entries.delete(partition));
     this.#entries.set(partition, entry);
     for (const pages of partition.keptPages ?? []) this.#keep(entry, pages, true);
     return entry;

@@ -49,9 +49,9 @@ export abstract class Sink extends MapHandle {
 
   /** Gets its commands from now on. @internal */
   connect(executor: Executor, attached?: Attached): void {
+    this.context.onUndo(() => this.discard());
     this.context.runner.connect(this.id, executor, attached);
     this.context.sinks.add(this);
-    this.context.onUndo(() => this.discard());
   }
 
   /** Leaves of the access to a range only what `access` says; `rwx` takes that back. Throws UNALIGNED, BAD_RANGE,

@@ -61,8 +61,8 @@ export class VaSpace extends Sink {
     context.hold(reservation);
     this.#memory = { context, id, reservation, windows, whyGone: (gpa) => this.#whyGone(gpa) };
     this.memory = new LocalGuestMemory(this.what, this.#memory);
-    context.native.setSink(id, SINK_VA, reservation);
     this.connect(context.native);
+    context.native.setSink(id, SINK_VA, reservation);
   }
 
   protected override get what(): string {
