@@ -236,6 +236,8 @@ test.serial('memory that the system does not take back stays as it is, and so do
   manager.guestMemory.lock({ gpa: MIB, length: 8 }, 'read', { holder: 'disk' }).release();
   Reflect.deleteProperty(backing, 'discard');
   t.is(manager.discard(range), PAGE);
+  manager.ramVisibility.set({ gpa: MIB, length: MIB }, 'unmapped');
+  t.is(partition.slots.size, 1, 'the map goes on');
   manager.close();
 });
 

@@ -41,14 +41,20 @@ export async function discardWhenFree(
   levels: readonly VtlState[],
   options: WaitOptions | undefined,
 ): Promise<Address> {
-  let freed: Address = 0;
+  let end: { readonly freed: Address } | { readonly error: unknown } | undefined;
   await memory.map.whenFree(() => {
     const pieces = checkedPieces(memory, range, levels);
     memory.map.context.onDone(() => {
-      freed = giveBack(memory, pieces);
+      // The system may refuse, which is no failure of the transaction.
+      try {
+        end = { freed: giveBack(memory, pieces) };
+      } catch (error) {
+        end = { error };
+      }
     });
   }, options);
-  return freed;
+  if ('error' in end!) throw end.error;
+  return end!.freed;
 }
 
 /** Pieces of RAM in a range that may be discarded. Throws LEASED, NOT_DISCARDABLE. */
