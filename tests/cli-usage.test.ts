@@ -5,7 +5,19 @@ import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import { lines, membacking, SMALL_TRACE, withFiles } from './support/cli.ts';
 
-const COMMANDS = ['import', 'replay', 'flatview', 'explain', 'view', 'boot', 'top', 'doctor', 'demo', 'completion'];
+const COMMANDS = [
+  'import',
+  'replay',
+  'flatview',
+  'explain',
+  'view',
+  'compare-slots',
+  'boot',
+  'top',
+  'doctor',
+  'demo',
+  'completion',
+];
 
 test('help', (t) => {
   const help = membacking(['--help']);
@@ -71,8 +83,11 @@ test('usage that cannot be meant ends with 2, says why and where to look', (t) =
     ['flatview', '--diff', 'a', 'b', 'c'],
     ['explain', 'a'],
     ['explain', 'a', '0x0', 'b'],
+    ['compare-slots'],
+    ['compare-slots', 'a', 'b'],
     ['top'],
     ['top', '1', '2'],
+    ['top', '1', '--json', '--svg'],
     ['doctor', 'a'],
     ['demo', 'a'],
   ];

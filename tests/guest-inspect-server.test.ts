@@ -2,6 +2,8 @@
 
 import { existsSync, statSync } from 'node:fs';
 import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { topLines } from '../ts/cli/top-text.ts';
@@ -94,6 +96,28 @@ test.serial('on a socket that only its user can open, where top looks for it', a
   const gone = await membackingAsync(['top', server.socket!, '--once']);
   t.is(gone.code, 1);
   t.regex(gone.err, /no guest is inspected there .*: its monitor calls manager\.inspectServer\(\)/);
+});
+
+test.serial('a still of who holds which lease', async (t) => {
+  const manager = guest(t);
+  const server = await manager.inspectServer({ socket: join(tmpdir(), `membacking-still-${process.pid}.sock`) });
+  const still = async () => {
+    const { code, out, err } = await membackingAsync(['top', server.socket!, '--svg']);
+    t.deepEqual({ code, err }, { code: 0, err: '' });
+    return out.replaceAll(String(process.pid), 'PID');
+  };
+  const textsOf = (svg: string) => [...svg.matchAll(/<text [^>]*>(.*?)<\/text>/g)].map(([, text]) => text);
+  t.regex(await still(), /no lease is held/);
+  const leases = [
+    manager.guestMemory.lock({ gpa: 0x1000, length: 0x200 }, 'write', { holder: 'disk <0>' }),
+    manager.guestMemory.lock({ gpa: 0x40_0000, length: 0x10_0000 }, 'read', { holder: 'net' }),
+    manager.guestMemory.lock({ gpa: 0x60_0000, length: 0x1000 }, 'write', { holder: 'net' }),
+  ];
+  const svg = await still();
+  t.regex(svg, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" width="960" [\s\S]*<\/svg>\n$/);
+  t.is(svg.match(/class="(none|changed)"\/>/g)?.length, leases.length + 2, 'and two of the legend');
+  t.snapshot(textsOf(svg));
+  for (const lease of leases) lease.release();
 });
 
 test.serial('what cannot be served is refused, and nothing is left open', async (t) => {

@@ -29,6 +29,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'a page that shows a trace or a map step by step, or a still picture',
     load: async () => (await import('./view.ts')).viewCommand,
   },
+  'compare-slots': {
+    summary: "a monitor's memory slots, told by strace, beside what this package plans",
+    load: async () => (await import('./compare-slots.ts')).compareSlotsCommand,
+  },
   boot: {
     summary: 'a small PC on KVM, on which firmware or a kernel starts',
     load: async () => (await import('./boot.ts')).bootCommand,

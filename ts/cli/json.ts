@@ -1,6 +1,13 @@
 // JSON that --json prints: addresses are hexadecimal strings, ends are included.
 
-import { type Address, formatHex, type TraceFlatRange, type TracePlan, type ViewDifference } from '../index.ts';
+import {
+  type Address,
+  formatHex,
+  type TraceCommand,
+  type TraceFlatRange,
+  type TracePlan,
+  type ViewDifference,
+} from '../index.ts';
 
 export function differencesJson(differences: readonly ViewDifference<TraceFlatRange>[]): object[] {
   return differences.map(({ name, change, removed, added }) => ({
@@ -22,11 +29,15 @@ export function planJson(plan: TracePlan, number: number): object {
   return {
     plan: number,
     disturbance: plan.disturbance,
-    commands: plan.commands().map(({ op, sink, gpa, length, access, slot, object, objectOffset }) => ({
-      ...{ op, sink, ...extentJson(gpa, length), access, slot, object },
-      objectOffset: objectOffset === undefined ? undefined : formatHex(objectOffset),
-    })),
+    commands: planCommandsJson(plan.commands()),
   };
+}
+
+export function planCommandsJson(commands: readonly TraceCommand[]): object[] {
+  return commands.map(({ op, sink, gpa, length, access, slot, object, objectOffset }) => ({
+    ...{ op, sink, ...extentJson(gpa, length), access, slot, object },
+    objectOffset: objectOffset === undefined ? undefined : formatHex(objectOffset),
+  }));
 }
 
 function extentJson(start: Address, length: Address): object {

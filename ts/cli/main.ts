@@ -21,7 +21,7 @@ usage: membacking COMMAND [ARGUMENT...]
        membacking help COMMAND
 
 ${Object.entries(ALL)
-  .map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`)
+  .map(([name, { summary }]) => `  ${name.padEnd(15)}${summary}`)
   .join('\n')}
 
   --help, -h      print this; behind a command, its help
