@@ -1,6 +1,7 @@
 // Guests and what they see of a memory map: real ones at CPL3 where there is KVM, and monitors' own hypervisors.
 
 import test, { type ExecutionContext } from 'ava';
+import { nativeOf } from '../ts/apply/native-executor.ts';
 import type { Executor } from '../ts/apply/runner.ts';
 import { DISTURBANCES, operationName } from '../ts/core/kinds.ts';
 import { native, type Vcpu as RawVcpu } from '../ts/core/native.ts';
@@ -500,20 +501,21 @@ test('a partition of the monitor gets its commands in plan order, between those 
   const attachment = machine.attach(partition);
   t.deepEqual(partition.calls, ['add 0: 0 + 20000 rwx']);
   t.is(partition.slots.get(0)?.hva, machine.va.base);
-  const { native, runner } = context;
+  const { runner } = context;
+  const own = nativeOf(context);
   const listening: Executor = {
     execute: (core, first, count) => {
       for (let i = first; i < first + count; i++) {
         const { op, gpa } = core.command(i);
         partition.calls.push(`${operationName(op)} ${gpa.toString(16)}`);
       }
-      return native.execute(core, first, count);
+      return own.execute(core, first, count);
     },
     get failure() {
-      return native.failure;
+      return own.failure;
     },
   };
-  runner.interpose((executor) => (executor === native ? listening : executor));
+  runner.interpose((executor) => (executor === own ? listening : executor));
   const calls = (change: () => unknown) => {
     partition.calls.length = 0;
     change();

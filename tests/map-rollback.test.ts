@@ -3,6 +3,7 @@
 
 import test, { type ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
+import { nativeOf } from '../ts/apply/native-executor.ts';
 import { addonObjectOf } from '../ts/asked/object.ts';
 import { native, type Vcpu } from '../ts/core/native.ts';
 import { KvmPartition, type MembackingError, PrivateMemory, type Region, SharedMemory } from '../ts/index.ts';
@@ -226,7 +227,7 @@ test('an object that the machine has lost fails the plan, and nothing has happen
   ram.map({ offset: 45 * PAGE, object: other, length: PAGE });
   const id = [...context.names.objects].find(([, name]) => name === 'other')![0];
   const before = world.view();
-  context.native.clearObject(id);
+  nativeOf(context).clearObject(id);
   const error = t.throws<MembackingError>(() =>
     map.transaction(() => {
       ram.unmap(60 * PAGE, PAGE);
@@ -239,7 +240,7 @@ test('an object that the machine has lost fails the plan, and nothing has happen
     /va-map at 0x32000\) failed: EINVAL: there is no such object, plan; nothing was changed$/,
   );
   t.deepEqual(world.view(), before);
-  context.native.setObject(id, addonObjectOf(other));
+  nativeOf(context).setObject(id, addonObjectOf(other));
   rom.place(root, { offset: 50 * PAGE, priority: 1 });
   world.close(t);
 });

@@ -1,8 +1,9 @@
 // Handles of the addon in wrong hands: they do nothing, and say so.
 
 import test from 'ava';
+import { NativeExecutor } from '../ts/apply/native-executor.ts';
 import { native } from '../ts/core/native.ts';
-import { GuestMemoryBuilder, KvmPartition, PrivateMemory } from '../ts/index.ts';
+import * as api from '../ts/index.ts';
 import { kvmMissing } from './support/guest.ts';
 import { makeWorld, PAGE } from './support/shim-plan.ts';
 
@@ -104,45 +105,64 @@ test('tokens are not counted up', (t) => {
   for (const space of spaces) space.close();
 });
 
-test('nothing that the package hands out leads to a handle of the addon', (t) => {
-  const manager = new GuestMemoryBuilder()
-    .addRam({ ranges: [{ gpa: 0, length: 0x20_0000 }] })
-    .addRam({ ranges: [{ gpa: 0x100_0000, length: 0x20_0000 }], backing: { kind: 'private' } })
-    .build();
-  const lease = manager.guestMemory.lock({ gpa: 0, length: PAGE }, 'write', { holder: 'test' });
-  const own = PrivateMemory.create(PAGE);
-  const partition = kvmMissing ? undefined : KvmPartition.open();
-  if (partition) manager.attachPartition(partition);
-  const vcpu = partition?.createVcpu(0);
-
+/** Calls `look` with every object that properties lead to from `roots`, and with the way to it. */
+function reach(roots: object, look: (found: object, path: string) => void): void {
   const seen = new Set<object>();
-  const reach = (value: unknown, path: string) => {
-    if (typeof value !== 'object' || value === null || seen.has(value) || ArrayBuffer.isView(value)) return;
+  const waiting: [value: unknown, path: string][] = Object.entries(roots).map(([name, root]) => [root, name]);
+  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+    const [value, path] = next;
+    const isObject = (typeof value === 'object' && value !== null) || typeof value === 'function';
+    if (!isObject || seen.has(value) || ArrayBuffer.isView(value)) continue;
     seen.add(value);
-    const found = CLASSES.find((type) => value instanceof (type as never as new () => object));
-    if (found) t.fail(`${path} is a ${found.name}`);
-    if (value instanceof Map || value instanceof Set) for (const item of value) reach(item, `${path}[]`);
-    for (
-      let holder: object | null = value;
-      holder && holder !== Object.prototype;
-      holder = Object.getPrototypeOf(holder)
-    ) {
-      for (const name of Reflect.ownKeys(holder)) {
-        let property: unknown;
-        try {
-          property = Reflect.get(holder, name, value);
-        } catch {
-          continue;
-        }
-        reach(property, `${path}.${String(name)}`);
+    look(value, path);
+    if (value instanceof Map || value instanceof Set) for (const item of value) waiting.push([item, `${path}[]`]);
+    for (const name of everyKey(value)) {
+      try {
+        waiting.push([Reflect.get(value, name), `${path}.${String(name)}`]);
+      } catch {
+        // A getter that says no leads nowhere.
       }
     }
+  }
+}
+
+/** The keys of an object's own properties and of those that it inherits. */
+function everyKey(value: object): PropertyKey[] {
+  const inherited = Object.getPrototypeOf(value) as object | null;
+  const isOurs = inherited !== null && inherited !== Object.prototype && inherited !== Function.prototype;
+  return [...Reflect.ownKeys(value), ...(isOurs ? everyKey(inherited) : [])];
+}
+
+test('nothing that the package hands out leads to a handle of the addon, nor to what carries out plans', (t) => {
+  const own = api.PrivateMemory.create(PAGE);
+  const map = new api.MemoryMap();
+  const root = map.createRegion({ name: 'root', kind: 'ram', size: PAGE });
+  root.map({ object: own });
+  const space = map.createAddressSpace({ name: 'space', root });
+  const va = map.attachVaSpace(space, { size: PAGE });
+  const attachment = map.attachPartition(new api.RecordingPartition(), { space, va });
+  const lease = va.memory.lock({ gpa: 0, length: PAGE }, 'write', { holder: 'test' });
+  const elsewhere = api.WorkerGuestMemory.fromToken(va.token);
+
+  const manager = new api.GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 0x20_0000 }] }).build();
+  const backing = manager.sharedMemory();
+  const file = manager.deviceMapper.openFile(backing.parts()[0]!.fd, { writable: true });
+  const bar = manager.deviceMapper.newRegion(PAGE, 'bar');
+  bar.region.map(0, file, 0, PAGE);
+  bar.control.mapToGuest(0x200_0000);
+  const partition = kvmMissing ? undefined : api.KvmPartition.open();
+  const attached = manager.attachPartition(partition ?? new api.RecordingPartition());
+  const vcpu = partition?.createVcpu(0);
+
+  const forbidden = [...CLASSES, NativeExecutor] as (new () => object)[];
+  let met = 0;
+  const look = (found: object, path: string) => {
+    met++;
+    const type = forbidden.find((each) => found instanceof each || found === each);
+    if (type !== undefined) t.fail(`${path} is a ${type.name}`);
   };
-  for (const [name, root] of Object.entries({ manager, lease, own, partition, vcpu })) reach(root, name);
-  t.true(seen.size > 50);
-  lease.release();
-  vcpu?.close();
-  manager.close();
-  partition?.close();
-  own.close();
+  const handles = { own, map, root, space, va, attachment, lease, elsewhere, manager, backing, file, bar, attached };
+  reach({ api, ...handles, partition, vcpu }, look);
+  t.true(met > 500, String(met));
+  for (const each of [lease, elsewhere, vcpu, backing, manager, partition, map, own]) each?.close();
 });

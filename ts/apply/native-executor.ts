@@ -12,6 +12,27 @@ import {
 } from '../core/native.ts';
 import type { Executor } from './runner.ts';
 
+/** A map that plans are carried out for. */
+interface Owner {
+  /** Closes something, which must not reach this, should nobody close the map. */
+  hold(holding: { close(): void }): void;
+}
+
+/** Executors by the map that they are of, of which they are no property: whoever has a handle of the map reaches no
+ *  more of the addon than its methods do. */
+const executors = new WeakMap<Owner, NativeExecutor>();
+
+/** The executor of a map's sinks on this machine. Loads the addon when first asked for: a map without such sinks does
+ *  not need it. */
+export function nativeOf(map: Owner): NativeExecutor {
+  const known = executors.get(map);
+  if (known !== undefined) return known;
+  const made = new NativeExecutor();
+  executors.set(map, made);
+  map.hold(made);
+  return made;
+}
+
 export class NativeExecutor implements Executor {
   readonly #addon: AddonExecutor = native().Executor.create();
 

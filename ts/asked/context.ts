@@ -1,22 +1,28 @@
 // The map that handles belong to, as far as this folder needs it: its core, its names, its trace, its transactions.
 
-import type { NativeExecutor } from '../apply/native-executor.ts';
 import type { Core } from '../core/core.ts';
 import type { Names } from '../core/names.ts';
 import type { TraceRecorder } from '../trace/recorder.ts';
+
+/** A handle of the addon, or some of them. */
+export interface Holding {
+  close(): void;
+}
 
 /** The common part of all contexts; `map/context.ts` has the class. */
 export interface MapContext {
   readonly core: Core;
   readonly names: Names;
   readonly recorder: TraceRecorder | undefined;
-  /** The executor of this machine's sinks; loads the addon when first asked for. */
-  readonly native: NativeExecutor;
   readonly closed: boolean;
   /** Whether a transaction is open or its plan is being carried out. */
   readonly isBusy: boolean;
   /** Whether no change is accepted any more. */
   readonly isBroken: boolean;
+
+  /** Closes something, which must not reach this, should nobody close the map; until `letGo`. */
+  hold(holding: Holding): void;
+  letGo(holding: Holding): void;
 
   /** Checks that changes are accepted. Throws CLOSED, POISONED. */
   checkOpen(): void;

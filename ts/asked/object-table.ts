@@ -2,6 +2,7 @@
 // nowhere.
 
 import * as abi from '../../assembly/abi.ts';
+import { nativeOf } from '../apply/native-executor.ts';
 import { assert } from '../core/assert.ts';
 import { objectKindNumber } from '../core/kinds.ts';
 import type { MapContext } from './context.ts';
@@ -22,11 +23,11 @@ export class ObjectTable implements ObjectUser {
   /** Gives an object that has no number one, in the transaction that is open. Throws CLOSED. */
   add(object: MemoryObject): number {
     const addonObject = addonObjectOf(object);
-    const { core, native, recorder } = this.#context;
+    const { core, recorder } = this.#context;
     const { name, kind, size, writable, granularity: pageSize } = object;
     const id = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size, pageSize);
     this.#context.onUndo(() => this.#forget(object, id));
-    native.setObject(id, addonObject);
+    nativeOf(this.#context).setObject(id, addonObject);
     this.#enter(object, id);
     recorder?.record({ op: 'object', id, name, kind, size, writable, pageSize });
     return id;
@@ -90,6 +91,6 @@ export class ObjectTable implements ObjectUser {
     this.#objects.delete(id);
     this.#context.names.objects.delete(id);
     this.#context.names.objectSizes.delete(id);
-    this.#context.native.clearObject(id);
+    nativeOf(this.#context).clearObject(id);
   }
 }

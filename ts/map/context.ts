@@ -4,9 +4,9 @@
 import type { GuestWindows, WindowContext } from '../access/guest-window.ts';
 import type { LeaseContext } from '../access/lease.ts';
 import { LeaseTable } from '../access/lease-table.ts';
-import { NativeExecutor } from '../apply/native-executor.ts';
 import { PlanEvents } from '../apply/plan-events.ts';
 import { type Outcome, type PlanObserver, PlanRunner } from '../apply/runner.ts';
+import type { Holding } from '../asked/context.ts';
 import { ObjectTable } from '../asked/object-table.ts';
 import type { Region } from '../asked/region.ts';
 import type { AddressSpace, SpaceContext } from '../asked/space.ts';
@@ -26,11 +26,6 @@ import type { Withheld } from '../sinks/withheld.ts';
 import { type TraceOutput, TraceRecorder } from '../trace/recorder.ts';
 
 type Action = () => void;
-
-/** A handle of the addon, or some of them. */
-interface Holding {
-  close(): void;
-}
 
 export class Context implements SpaceContext, WindowContext, LeaseContext, AttachmentContext {
   readonly names = new Names();
@@ -60,8 +55,6 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   /** Handles that the system gave for the map: closed in this order, should nobody close the map. */
   readonly #holdings = new Set<Holding>();
   readonly #stopWatching: Action;
-  /** Executor of this machine's sinks, made with the first: without one, the addon is not needed. */
-  #native: NativeExecutor | undefined;
   /** Steps of open transactions outside the core. The outermost is open until its plan is carried out. */
   readonly #undo = new UndoList();
   /** Actions that follow when the outermost transaction has ended well. */
@@ -101,14 +94,6 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     return () => recorder.remove(output);
   }
 
-  get native(): NativeExecutor {
-    if (this.#native === undefined) {
-      this.#native = new NativeExecutor();
-      this.hold(this.#native);
-    }
-    return this.#native;
-  }
-
   get closed(): boolean {
     return this.#closed;
   }
@@ -146,7 +131,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     this.#closed = true;
     this.#stopWatching();
     this.objects.close();
-    this.#native?.close();
+    for (const holding of this.#holdings) holding.close();
   }
 
   /** Carries out one operation: in the transaction that is open, or in one of its own. */

@@ -1,6 +1,7 @@
 // Attachments: partitions as sinks, which are given memory slots for what an address space shows.
 
 import * as abi from '../../assembly/abi.ts';
+import { nativeOf } from '../apply/native-executor.ts';
 import type { Pausable } from '../apply/runner.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { type Address, formatHex, lengthOf } from '../core/address.ts';
@@ -116,8 +117,9 @@ export class Attachment extends Sink {
     // One object for all attachments of a partition: it is paused once.
     const attached = { partition, pausable: pausableOf(partition), va: va.id };
     if (partition instanceof KvmPartition) {
-      this.connect(context.native, attached);
-      context.native.setSink(id, abi.SINK_PARTITION, vmOf(partition));
+      const native = nativeOf(context);
+      this.connect(native, attached);
+      native.setSink(id, abi.SINK_PARTITION, vmOf(partition));
       partition.attachments.add(this);
     } else {
       this.connect(new PartitionExecutor(partition, va.base), attached);

@@ -1,5 +1,6 @@
 // Sinks: who is told of what an address space shows. A VA space, or a partition's attachment.
 
+import { nativeOf } from '../apply/native-executor.ts';
 import type { Attached, Executor, PlanRunner } from '../apply/runner.ts';
 import type { MapContext } from '../asked/context.ts';
 import { MapHandle } from '../asked/map-handle.ts';
@@ -113,7 +114,7 @@ export abstract class Sink extends MapHandle {
   /** Ends its commands: it was detached, or never came, or the map accepts no change any more. @internal */
   discard(): void {
     this.context.runner.disconnect(this.id);
-    this.context.native.clearSink(this.id);
+    nativeOf(this.context).clearSink(this.id);
     this.context.sinks.delete(this);
   }
 }

@@ -4,6 +4,7 @@ import { SINK_VA } from '../../assembly/abi.ts';
 import { GuestWindows, type WindowContext } from '../access/guest-window.ts';
 import type { LeaseContext, LeasedSpace } from '../access/lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
+import { nativeOf } from '../apply/native-executor.ts';
 import type { MemoryObject } from '../asked/object.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { type Address, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
@@ -61,8 +62,9 @@ export class VaSpace extends Sink {
     context.hold(reservation);
     this.#memory = { context, id, reservation, windows, whyGone: (gpa) => this.#whyGone(gpa) };
     this.memory = new LocalGuestMemory(this.what, this.#memory);
-    this.connect(context.native);
-    context.native.setSink(id, SINK_VA, reservation);
+    const native = nativeOf(context);
+    this.connect(native);
+    native.setSink(id, SINK_VA, reservation);
   }
 
   protected override get what(): string {
