@@ -45,6 +45,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'what this machine can do for a monitor, and what mends the rest',
     load: async () => (await import('./doctor.ts')).doctorCommand,
   },
+  compile: {
+    summary: 'the addon from its sources, where the package brings none that loads',
+    load: async () => (await import('./compile.ts')).compileCommand,
+  },
   demo: {
     summary: "a recorded machine's map on real memory, seen by a real guest",
     load: async () => (await import('./demo.ts')).demoCommand,

@@ -53,7 +53,9 @@ function bytesOf(build: Build): Uint8Array<ArrayBuffer> {
   try {
     return files.readFileSync(artefact(build));
   } catch (cause) {
-    const message = `${build} is not there: in a clone, "npm test" builds it; the package brings it along, so install that again`;
+    const message =
+      `there is no ${build} in ${artefact('.').pathname}: a bundle needs the package's build/${build} beside it; ` +
+      'in a clone, "npm test" builds it';
     throw new MembackingError('CORE_MISSING', message, { cause });
   }
 }

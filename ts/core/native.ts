@@ -5,8 +5,9 @@
 // user has let go (an executor's table, a memory slot, a vCPU, another thread's handle). Use after close() throws
 // ERR_CLOSED. Failed system calls throw a SystemError.
 
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ABI_VERSION } from '../../assembly/abi.ts';
 import { artefact } from './artefact.ts';
@@ -261,41 +262,44 @@ interface Native {
 
 let loaded: Native | undefined;
 
-/** The addon. Throws an Error with code NATIVE_MISSING or NATIVE_MISMATCH that says what to do. */
+/** The addon: the one that was compiled here, or else the one that the package brings for this machine. Throws an Error
+ *  with code NATIVE_MISSING that says what to do. */
 export function native(): Native {
   loaded ??= load();
   return loaded;
 }
 
+const REMEDY =
+  'In a project that has the package, "npx membacking compile" compiles it from the sources in there; in a clone, ' +
+  '"npm run build". A bundle needs the folder build/prebuilds of the package beside it.';
+
 function load(): Native {
-  const candidates = ['membacking.node', `prebuilt/${process.platform}-${process.arch}/membacking.node`];
-  const file = candidates.map((name) => fileURLToPath(artefact(name))).find((path) => existsSync(path));
-  if (file === undefined) {
-    throw refusal(
-      'NATIVE_MISSING',
-      `This package has no addon for ${process.platform}-${process.arch}, so it cannot map memory or run guests. ` +
-        'Build it from a clone with "npm run build".',
-    );
+  const machine = `${process.platform}-${process.arch}-${libc()}`;
+  const files = ['membacking.node', `prebuilds/${machine}.node`].map((name) => fileURLToPath(artefact(name)));
+  const reasons: string[] = [];
+  let cause: unknown;
+  for (const file of files.filter((path) => existsSync(path))) {
+    try {
+      const addon: Native = createRequire(file)(file);
+      if (addon.abiVersion === ABI_VERSION) return addon;
+      reasons.push(`${file} speaks version ${addon.abiVersion}, this package ${ABI_VERSION}`);
+    } catch (error) {
+      cause = error;
+      reasons.push(`${file} cannot be loaded: ${(error as Error).message}`);
+    }
   }
-  let addon: Native;
-  try {
-    addon = createRequire(import.meta.url)(file);
-  } catch (cause) {
-    const reason = (cause as Error).message;
-    const remedy = 'It was built for another machine or is damaged: build it from a clone with "npm run build".';
-    throw refusal('NATIVE_MISSING', `The addon ${file} cannot be loaded: ${reason}. ${remedy}`, cause);
-  }
-  if (addon.abiVersion !== ABI_VERSION) {
-    throw refusal(
-      'NATIVE_MISMATCH',
-      `The addon ${file} speaks version ${addon.abiVersion}, this package ${ABI_VERSION}. Build it again with "npm run build".`,
-    );
-  }
-  return addon;
+  const reason = reasons.length > 0 ? reasons.join('; ') : `there is none for ${machine} in ${dirname(files[0]!)}`;
+  const message = `Memory cannot be mapped and no guest be run without the addon: ${reason}. ${REMEDY}`;
+  throw Object.assign(new Error(message, { cause }), { code: 'NATIVE_MISSING' });
 }
 
-function refusal(code: string, message: string, cause?: unknown): Error {
-  return Object.assign(new Error(message, cause === undefined ? undefined : { cause }), { code });
+/** The C library of this process, by the loader that it was started with. */
+function libc(): 'glibc' | 'musl' {
+  try {
+    return readFileSync('/proc/self/maps', 'latin1').includes('/ld-musl-') ? 'musl' : 'glibc';
+  } catch {
+    return 'glibc';
+  }
 }
 
 // ---- KVM's numbers (linux/kvm.h) ---------------------------------------------------------------

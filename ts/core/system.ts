@@ -32,8 +32,7 @@ export function obtainedFromSystem<Result>(what: string | (() => string), call: 
 export function wrapped(what: string, error: unknown): MembackingError {
   if (error instanceof MembackingError) return error;
   const { code, errno, syscall, message } = error as Partial<SystemError> & Error;
-  if (code === 'NATIVE_MISSING' || code === 'NATIVE_MISMATCH')
-    return new MembackingError('NATIVE_MISSING', message!, { cause: error });
+  if (code === 'NATIVE_MISSING') return new MembackingError('NATIVE_MISSING', message!, { cause: error });
   const known = ADDON_ERRORS[code ?? ''];
   if (known !== undefined) return new MembackingError(known, `${what}: ${message}`, { cause: error });
   const details = syscall === undefined ? {} : { errno, syscall, code };

@@ -1,12 +1,13 @@
-// The steps of the build: inputs, outputs and how one becomes the other. Every output lies in build/.
+// The steps of the build, but for the addon's: inputs, outputs and how one becomes the other. Every output lies in
+// build/.
 //
 // Code finds what it loads by TO_BUILD, the way from its bundle's folder to build/, which is defined here:
 // new URL(`${TO_BUILD}core.wasm`, import.meta.url).
 
-import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -15,15 +16,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename } from 'node:path';
-import { abiHeader } from './abi-header.mjs';
-import { execute, filesUnder, perform, StepError, together } from './steps.mjs';
+import { execute, filesUnder, perform, StepError, TOOLS } from './steps.mjs';
 
 const ABI = 'assembly/abi.ts';
-const HEADER = 'build/abi.h';
 /** Program that writes the reference; there when its tools are. */
 export const REFERENCE_MAKER = 'build/reference-tools/make.mjs';
-/** Every step depends on the versions of the tools. */
-const TOOLS = 'package-lock.json';
 
 // ---- The core ----------------------------------------------------------------------------------
 
@@ -51,87 +48,6 @@ function compile(target, output, ...passes) {
       for (const pass of passes) await execute(process.execPath, pass, output);
     },
   });
-}
-
-// ---- The addon ---------------------------------------------------------------------------------
-
-const COMPILER = process.env.CXX ?? 'c++';
-const COMPILE = words(
-  '-std=c++17 -O2 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -DNAPI_VERSION=8 -I build -I shim',
-  '-isystem node_modules/node-api-headers/include -isystem node_modules/node-addon-api',
-);
-const LINK = words('-shared -Wl,-z,nodelete');
-
-/**
- * The shim's sources, compiled together: reading headers is most of the work that a file makes. Node-API's are the
- * largest, so that the files which need them are a unit of their own. The files of a unit share one scope, and what is
- * static in a file needs a name that no other has.
- */
-const UNITS = [
-  { name: 'shim-napi', needs: /^shim\//, has: /^shim\/(addon\.cc|napi\/)/ },
-  { name: 'shim-plain', needs: /^shim\/(?!napi\/)/, has: /^shim\/(?!addon\.cc|napi\/)/ },
-];
-
-export async function addon() {
-  await header();
-  const compiler = compilerVersion();
-  const objects = UNITS.map(({ name }) => `build/obj/${name}.o`);
-  await together(...UNITS.map((unit) => compileUnit(unit, compiler)));
-  await perform({
-    name: 'build/membacking.node',
-    from: objects,
-    to: ['build/membacking.node'],
-    key: [compiler, LINK],
-    run: () => execute(COMPILER, ...LINK, ...objects, '-o', 'build/membacking.node'),
-  });
-}
-
-function compileUnit({ name, needs, has }, compiler) {
-  const sources = filesUnder('shim', '.cc').filter((path) => has.test(path));
-  const headers = filesUnder('shim', '.h').filter((path) => needs.test(path));
-  const [unit, object] = [`build/obj/${name}.cc`, `build/obj/${name}.o`];
-  return perform({
-    name: object,
-    from: [TOOLS, HEADER, ...headers, ...sources],
-    to: [object],
-    key: [compiler, COMPILE],
-    run: () => {
-      writeFileSync(unit, sources.map((path) => `#include "${path.slice('shim/'.length)}"\n`).join(''));
-      return execute(COMPILER, ...COMPILE, '-include', 'host/old_system.h', '-c', unit, '-o', object);
-    },
-  });
-}
-
-/** An addon of the tests' or the benchmarks' own, never part of the package: build/obj/NAME.node. @param {string}
- *  source */
-export function helperAddon(source) {
-  const output = `build/obj/${basename(source, '.cc')}.node`;
-  return perform({
-    name: output,
-    from: [TOOLS, source],
-    to: [output],
-    key: [compilerVersion(), COMPILE, LINK],
-    run: () => execute(COMPILER, ...COMPILE, ...LINK, source, '-ldl', '-o', output),
-  });
-}
-
-function header() {
-  return perform({
-    name: HEADER,
-    from: [ABI, 'ts/dev/abi-header.mjs'],
-    to: [HEADER],
-    run: () => writeFileSync(HEADER, abiHeader(readFileSync(ABI, 'utf8'))),
-  });
-}
-
-function compilerVersion() {
-  const { stdout, error } = spawnSync(COMPILER, ['--version'], { encoding: 'utf8' });
-  if (!error) return stdout;
-  throw new StepError(
-    `A C++17 compiler is needed, and "${COMPILER}" does not start (${error.code}).\n` +
-      'Install one (Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; Alpine: apk add g++),\n' +
-      'or say in the environment variable CXX where it is.',
-  );
 }
 
 // ---- The bundles -------------------------------------------------------------------------------
@@ -282,6 +198,26 @@ export function referenceTools() {
       for (const name of names) copyFileSync(`ts/dev/reference/${name}`, `${folder}/${name}`);
       writeFileSync(`${folder}/tsconfig.json`, JSON.stringify(project));
       await execute('npm', 'ci', '--prefix', folder, '--ignore-scripts', '--no-audit', '--no-fund');
+    },
+  });
+}
+
+/** Doors for `require`: the same modules by another name, and their declarations as those of CommonJS. */
+export function commonJs() {
+  const doors = Object.keys(ENTRIES).filter((name) => name !== 'cli');
+  const [types, copies] = ['build/types', 'build/types-commonjs'];
+  const declared = filesUnder(types, '.d.ts');
+  return perform({
+    name: copies,
+    from: declared,
+    to: [...doors.map((name) => `build/${name}.cjs`), `${copies}/package.json`],
+    run: () => {
+      for (const name of doors) {
+        writeFileSync(`build/${name}.cjs`, `'use strict';\nmodule.exports = require('./${name}.js');\n`);
+      }
+      rmSync(copies, { recursive: true, force: true });
+      cpSync(types, copies, { recursive: true });
+      writeFileSync(`${copies}/package.json`, '{ "type": "commonjs" }\n');
     },
   });
 }

@@ -9,6 +9,9 @@ import { dirname } from 'node:path';
 
 const CACHE = 'build/.cache.json';
 
+/** Every step depends on the versions of the tools. */
+export const TOOLS = 'package-lock.json';
+
 /** A step that could not be done; the message is all that the user needs to see. */
 export class StepError extends Error {}
 

@@ -5,15 +5,15 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { runInLab, setUpLab } from '../../tests/lab/lab.mjs';
+import { addon, helperAddon, hostPrebuild, prebuilds } from './addon.mjs';
 import {
-  addon,
   checkStyle,
   checkTypes,
+  commonJs,
   core,
   debugCore,
   declarations,
   fixStyle,
-  helperAddon,
   library,
   programs,
   reference,
@@ -23,6 +23,9 @@ import {
 } from './build.mjs';
 import { runTests } from './run-tests.mjs';
 import { digest, filesUnder, StepError, together } from './steps.mjs';
+
+/** Digest of the package-lock.json that node_modules was last made from. */
+const INSTALLED = 'node_modules/.membacking-lock';
 
 const commands = {
   /** Builds everything that `npm start` and a user's program need. */
@@ -77,10 +80,28 @@ const commands = {
     return spawnSync(process.execPath, [...flags, ...args], { stdio: 'inherit' }).status ?? 1;
   },
 
-  /** Builds everything that `npm pack` needs. */
+  /** Builds everything that the package has for this machine: for who installs it from the repository. */
   async package() {
     await commands.build();
-    await together(debugCore(), declarations());
+    await together(debugCore(), declarations().then(commonJs), hostPrebuild());
+  },
+
+  /** Builds the addon for every machine that the package brings it for. */
+  async prebuildify() {
+    install();
+    await prebuilds();
+  },
+
+  /** Builds everything that `npm pack` needs. */
+  async prepack() {
+    await commands.prebuildify();
+    await commands.package();
+  },
+
+  /** Builds behind npm's own install, in a clone: node_modules is as it should be then. */
+  async prepare() {
+    if (/^(ci|install)$/.test(process.env.npm_command ?? '')) markInstalled();
+    await commands.package();
   },
 };
 
@@ -90,14 +111,17 @@ function helpers(folder) {
 
 /** Makes node_modules what package-lock.json says, unless it is already. */
 function install() {
-  const mark = 'node_modules/.membacking-lock';
-  const lock = digest(readFileSync('package-lock.json'));
-  if (existsSync(mark) && readFileSync(mark, 'utf8') === lock) return;
+  if (existsSync(INSTALLED) && readFileSync(INSTALLED, 'utf8') === digest(readFileSync('package-lock.json'))) return;
   console.log('npm ci');
   const stdio = ['ignore', 'inherit', 'inherit'];
-  const { status, error } = spawnSync('npm', ['ci', '--no-audit', '--no-fund'], { stdio });
+  // No script that would come back here.
+  const { status, error } = spawnSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], { stdio });
   if (status !== 0) throw new StepError(`npm ci failed${error ? `: ${error.message}` : ''}`);
-  writeFileSync(mark, lock);
+  markInstalled();
+}
+
+function markInstalled() {
+  writeFileSync(INSTALLED, digest(readFileSync('package-lock.json')));
 }
 
 /** Builds the tests and runs them; what cannot be built is a failure. */
@@ -107,7 +131,8 @@ async function tested(run) {
     await together(
       debugCore(),
       programs('build/tests', filesUnder('tests', '.test.ts')),
-      declarations(),
+      declarations().then(commonJs),
+      hostPrebuild(),
       ...helpers('tests/native'),
     );
     return await run();
