@@ -20,7 +20,7 @@ interface OwnVm {
   readonly vmFd: number;
   readonly vcpuFd: number;
   writeMemory(gpa: number, bytes: Uint8Array): void;
-  control(request: number, bytes: Uint8Array): void;
+  control(request: number, bytes: Uint8Array): number;
   run(): [number, number, number];
   start(): void;
   stop(): number;
@@ -30,10 +30,8 @@ interface OwnVm {
 const require = createRequire(import.meta.url);
 
 /** Numbers of ioctls, as linux/kvm.h has them. */
-const GET_SREGS = 0x8138ae83;
-const SET_SREGS = 0x4138ae84;
-const GET_REGS = 0x8090ae81;
-const SET_REGS = 0x4090ae82;
+const GET: Readonly<Record<string, number>> = { registers: 0x8090ae81, specialRegisters: 0x8138ae83 };
+const SET: Readonly<Record<string, number>> = { registers: 0x4090ae82, specialRegisters: 0x4138ae84 };
 const SET_CPUID2 = 0x4008ae90;
 
 /** A monitor that does all by itself, with a CPL3 guest in its memory. */
@@ -54,10 +52,8 @@ function controlled(vm: OwnVm): RawVcpu {
   };
   return {
     writeCpuid,
-    readRegisters: (bytes: Uint8Array) => vm.control(GET_REGS, bytes),
-    writeRegisters: (bytes: Uint8Array) => vm.control(SET_REGS, bytes),
-    readSpecialRegisters: (bytes: Uint8Array) => vm.control(GET_SREGS, bytes),
-    writeSpecialRegisters: (bytes: Uint8Array) => vm.control(SET_SREGS, bytes),
+    readState: (name: string, bytes: Uint8Array) => vm.control(GET[name]!, bytes),
+    writeState: (name: string, bytes: Uint8Array) => vm.control(SET[name]!, bytes),
   } as Partial<RawVcpu> as RawVcpu;
 }
 

@@ -6,21 +6,10 @@ import { Worker } from 'node:worker_threads';
 import type { ExecutionContext } from 'ava';
 import * as abi from '../assembly/abi.ts';
 import { artefact } from '../ts/core/artefact.ts';
-import {
-  getRegisters,
-  getSpecialRegisters,
-  KVM_CAP,
-  KVM_EXIT,
-  type Kvm,
-  native,
-  setRegisters,
-  setSpecialRegisters,
-  type Vcpu,
-  VcpuExit,
-  type Vm,
-} from '../ts/core/native.ts';
+import { KVM_CAP, KVM_EXIT, type Kvm, native, type Vcpu, VcpuExit, type Vm } from '../ts/core/native.ts';
 import { enterUserMode, GUEST_SIZE, guestImage, inWords, kvmTest, next, runOnce, start } from './support/guest.ts';
 import { PATIENCE } from './support/patience.ts';
+import { getRegisters, getSpecialRegisters, setRegisters, setSpecialRegisters } from './support/registers.ts';
 import { footprint, makeWorld, PAGE, PARTITION, PRIVATE, READ, SHARED, VA, type World } from './support/shim-plan.ts';
 
 const { OP_VA_MAP, OP_VA_PARK, OP_VA_UNPARK, OP_SLOT_ADD, OP_SLOT_DELETE } = abi;
@@ -111,7 +100,7 @@ machineTest('registers keep what is put into them', (t, { vcpu }) => {
     cr3: 0x10000n,
     efer: 0x500n,
   });
-  t.throws(() => vcpu.readRegisters(new Uint8Array(8)), { code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => vcpu.readState('registers', new Uint8Array(8)), { code: 'ERR_OUT_OF_RANGE' });
 });
 
 // ---- Slots -------------------------------------------------------------------------------------

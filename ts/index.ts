@@ -49,17 +49,25 @@ export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.t
 export type { AddressSpace, FlatRange, SeenRegion } from './asked/space.ts';
 export type { Command as PlanCommand } from './core/core.ts';
 export type { Handle } from './core/handle.ts';
-export {
-  type CpuidEntry,
-  type Exit,
-  KVM_CAP,
-  KVM_EXIT,
-  type Registers,
-  type Segment,
-  type SpecialRegisters,
-  type VcpuExit,
-  type Width,
-} from './core/native.ts';
+export type {
+  ClockState,
+  DebugRegisters,
+  FpuState,
+  GsiRoute,
+  IoApicState,
+  Irqfd,
+  MpState,
+  Msi,
+  Msr,
+  PicState,
+  PitState,
+  Registers,
+  Segment,
+  SpecialRegisters,
+  VcpuEvents,
+  Xcr,
+} from './core/kvm-state.ts';
+export { type CpuidEntry, type Exit, KVM_CAP, KVM_EXIT, type VcpuExit, type Width } from './core/native.ts';
 export type { AttachedPartition } from './guest/attached-partition.ts';
 export type { RamBacking } from './guest/backing.ts';
 export { GuestMemoryBuilder, type GuestMemoryOptions } from './guest/builder.ts';
@@ -100,10 +108,12 @@ export {
 export type { WaitOptions } from './map/when-free.ts';
 export type { AttachedSlot, Attachment } from './sinks/attachment.ts';
 export type { CpuidOptions } from './sinks/cpuid.ts';
-export { type AdoptOptions, KvmPartition, Vcpu, type VcpuOptions } from './sinks/kvm.ts';
+export { type AdoptOptions, KvmPartition, type VcpuOptions } from './sinks/kvm.ts';
 export type { MemorySlot, Partition, PartitionFacts } from './sinks/partition.ts';
+export type { IrqchipState, PartitionState, VcpuState } from './sinks/saved-state.ts';
 export type { GpaStretch, ProtectOptions } from './sinks/sink.ts';
 export type { VaPiece, VaSpace } from './sinks/va-space.ts';
+export { Vcpu } from './sinks/vcpu.ts';
 
 // ---- This machine ------------------------------------------------------------------------------
 

@@ -21,6 +21,9 @@
 #ifndef KVM_EXIT_MEMORY_FAULT
 #define KVM_EXIT_MEMORY_FAULT 39
 #endif
+#ifndef KVM_CAP_XSAVE2
+#define KVM_CAP_XSAVE2 208
+#endif
 
 namespace membacking {
 namespace {
@@ -251,33 +254,15 @@ void Vcpu::readExit(ExitFacts& facts) {
   }
 }
 
-struct Transfer {
-  size_t size;
-  unsigned long read;
-  unsigned long write;
-  const char* readName;
-  const char* writeName;
-};
+int Vcpu::fdOf(StateOwner owner) const { return owner == StateOwner::kVcpu ? fd() : vm_->fdOf(owner); }
 
-#define TRANSFER(Struct, read, write) Transfer{sizeof(Struct), read, write, #read, #write}
-
-static constexpr Transfer transferOf(Registers set) {
-  return set == Registers::kGeneral ? TRANSFER(kvm_regs, KVM_GET_REGS, KVM_SET_REGS)
-                                    : TRANSFER(kvm_sregs, KVM_GET_SREGS, KVM_SET_SREGS);
-}
-
-size_t sizeOf(Registers set) { return transferOf(set).size; }
-
-Failure Vcpu::readRegisters(Registers set, uint8_t* bytes) {
-  const Transfer transfer = transferOf(set);
-  // SAFETY: KVM writes the struct of this request, for which the caller has room.
-  return kvmCall(fd(), transfer.read, reinterpret_cast<unsigned long>(bytes), transfer.readName);
-}
-
-Failure Vcpu::writeRegisters(Registers set, const uint8_t* bytes) {
-  const Transfer transfer = transferOf(set);
-  // SAFETY: KVM reads the struct of this request, which the caller has.
-  return kvmCall(fd(), transfer.write, reinterpret_cast<unsigned long>(bytes), transfer.writeName);
+bool Vcpu::findState(const std::string& name, StateKind& kind) const {
+  const StateKind* found = membacking::findState(name);
+  if (found == nullptr) return false;
+  kind = *found;
+  int size = 0;
+  if (!checkKvmExtension(vm_->fd(), KVM_CAP_XSAVE2, size)) enlarge(kind, static_cast<size_t>(size));
+  return true;
 }
 
 Failure Vcpu::writeCpuid(const CpuidEntries& entries) {

@@ -10,10 +10,12 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "host/fd.h"
 #include "host/mapping.h"
 #include "kvm/cpuid.h"
+#include "kvm/state.h"
 
 struct kvm_run;
 
@@ -50,12 +52,6 @@ struct ExitFacts {
 /// function is not asked.
 using IsUnwanted = std::function<bool()>;
 
-/// Registers that KVM reads and writes together, as one struct: kvm_regs, kvm_sregs.
-enum class Registers { kGeneral, kSpecial };
-
-/// Bytes of the struct.
-size_t sizeOf(Registers set);
-
 /// One vCPU. One thread at a time claims it.
 class Vcpu {
  public:
@@ -82,9 +78,10 @@ class Vcpu {
   /// Puts the last exit into `facts`.
   void readExit(ExitFacts& facts);
 
-  /// Copies registers to `bytes`, which has room for sizeOf(set).
-  Failure readRegisters(Registers set, uint8_t* bytes);
-  Failure writeRegisters(Registers set, const uint8_t* bytes);
+  /// Finds a state, with the size that it has for this vCPU.
+  bool findState(const std::string& name, StateKind& kind) const;
+  /// Descriptor that the state's requests take.
+  int fdOf(StateOwner owner) const;
   Failure readCpuid(CpuidEntries& entries) const { return membacking::readCpuid(fd(), cpuidCount_, entries); }
   /// Gives the vCPU its CPUID entries, before the first run.
   Failure writeCpuid(const CpuidEntries& entries);

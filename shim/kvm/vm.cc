@@ -49,6 +49,11 @@ Failure Vm::adopt(const std::shared_ptr<Kvm>& kvm, int fd, uint32_t slotBase, ui
   return kDone;
 }
 
+int Vm::fdOf(StateOwner owner) const {
+  INVARIANT(owner != StateOwner::kVcpu);
+  return owner == StateOwner::kVm ? fd() : kvm_->fd.get();
+}
+
 Failure Vm::readSlotLimit() {
   int limit = 0;
   if (const Failure failure = checkKvmExtension(fd(), KVM_CAP_NR_MEMSLOTS, limit)) return failure;

@@ -10,6 +10,7 @@
 
 #include "host/fd.h"
 #include "host/reservation.h"
+#include "kvm/state.h"
 #include "kvm/system.h"
 
 namespace membacking {
@@ -30,6 +31,8 @@ class Vm : public std::enable_shared_from_this<Vm> {
 
   int fd() const { return fd_.get(); }
   const Kvm& kvm() const { return *kvm_; }
+  /// Descriptor that a state's requests take. The owner is no vCPU.
+  int fdOf(StateOwner owner) const;
   uint32_t slotLimit() const { return slotLimit_; }
   bool isShutDown() const { return isShutDown_; }
 

@@ -9,6 +9,7 @@
 #include "host/registry.h"
 #include "napi/async_runner.h"
 #include "napi/exchange.h"
+#include "napi/state_calls.h"
 
 namespace membacking {
 
@@ -50,10 +51,9 @@ void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&VcpuHandle::exchange>("exchange"),
                      InstanceMethod<&VcpuHandle::runAsync>("runAsync"),
                      InstanceMethod<&VcpuHandle::kick>("kick"),
-                     InstanceMethod<&VcpuHandle::readRegisters<Registers::kGeneral>>("readRegisters"),
-                     InstanceMethod<&VcpuHandle::writeRegisters<Registers::kGeneral>>("writeRegisters"),
-                     InstanceMethod<&VcpuHandle::readRegisters<Registers::kSpecial>>("readSpecialRegisters"),
-                     InstanceMethod<&VcpuHandle::writeRegisters<Registers::kSpecial>>("writeSpecialRegisters"),
+                     InstanceMethod<&VcpuHandle::stateSize>("stateSize"),
+                     InstanceMethod<&VcpuHandle::passState<false>>("readState"),
+                     InstanceMethod<&VcpuHandle::passState<true>>("writeState"),
                      InstanceMethod<&VcpuHandle::readCpuid>("readCpuid"),
                      InstanceMethod<&VcpuHandle::writeCpuid>("writeCpuid"),
                      InstanceMethod<&VcpuHandle::close>("close"),
@@ -97,26 +97,23 @@ Napi::Value VcpuHandle::runAsync(const Napi::CallbackInfo& info) {
 
 void VcpuHandle::kick(const Napi::CallbackInfo& info) { core(info).kick(); }
 
-/// Bytes that a set of registers is read to or written from.
-static uint8_t* toRegisters(const Napi::Value& value, Registers set) {
-  Napi::Uint8Array bytes = toBytes(value, "bytes");
-  const size_t size = sizeOf(set);
-  if (bytes.ByteLength() != size) throwRange(value.Env(), "bytes", ("of length " + std::to_string(size)).c_str());
-  return bytes.Data();
+/// State of a vCPU that the first argument names.
+static StateKind toKind(const Napi::CallbackInfo& info, const Vcpu& vcpu) {
+  StateKind kind = {};
+  if (!vcpu.findState(toString(info[0], "name"), kind)) throwNoState(info.Env());
+  return kind;
 }
 
-template <Registers set>
-void VcpuHandle::readRegisters(const Napi::CallbackInfo& info) {
-  Vcpu& vcpu = core(info);
-  Claim claim(info.Env(), vcpu);
-  check(info.Env(), vcpu.readRegisters(set, toRegisters(info[0], set)));
+Napi::Value VcpuHandle::stateSize(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(toKind(info, core(info)).size));
 }
 
-template <Registers set>
-void VcpuHandle::writeRegisters(const Napi::CallbackInfo& info) {
+template <bool isWrite>
+Napi::Value VcpuHandle::passState(const Napi::CallbackInfo& info) {
   Vcpu& vcpu = core(info);
   Claim claim(info.Env(), vcpu);
-  check(info.Env(), vcpu.writeRegisters(set, toRegisters(info[0], set)));
+  const StateKind kind = toKind(info, vcpu);
+  return membacking::passState<isWrite>(info, kind, vcpu.fdOf(kind.owner));
 }
 
 Napi::Value VcpuHandle::readCpuid(const Napi::CallbackInfo& info) {

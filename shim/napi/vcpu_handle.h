@@ -34,10 +34,9 @@ class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
   Napi::Value finish(const Napi::CallbackInfo& info);
   Napi::Value runAsync(const Napi::CallbackInfo& info);
   void kick(const Napi::CallbackInfo& info);
-  template <Registers set>
-  void readRegisters(const Napi::CallbackInfo& info);
-  template <Registers set>
-  void writeRegisters(const Napi::CallbackInfo& info);
+  Napi::Value stateSize(const Napi::CallbackInfo& info);
+  template <bool isWrite>
+  Napi::Value passState(const Napi::CallbackInfo& info);
   Napi::Value readCpuid(const Napi::CallbackInfo& info);
   void writeCpuid(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);

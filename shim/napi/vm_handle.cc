@@ -7,6 +7,7 @@
 
 #include "kvm/vcpu.h"
 #include "napi/kvm_handle.h"
+#include "napi/state_calls.h"
 #include "napi/vcpu_handle.h"
 
 namespace membacking {
@@ -22,6 +23,8 @@ void VmHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&VmHandle::createIrqchip>("createIrqchip"),
                      InstanceMethod<&VmHandle::createPit>("createPit"),
                      InstanceMethod<&VmHandle::irqLine>("irqLine"),
+                     InstanceMethod<&VmHandle::passState<false>>("readState"),
+                     InstanceMethod<&VmHandle::passState<true>>("writeState"),
                      InstanceMethod<&VmHandle::pause>("pause"),
                      InstanceMethod<&VmHandle::resume>("resume"),
                      InstanceMethod<&VmHandle::close>("close"),
@@ -54,6 +57,14 @@ void VmHandle::irqLine(const Napi::CallbackInfo& info) {
   Vm& vm = core(info);
   const uint32_t gsi = toU32(info[0], "gsi");
   check(info.Env(), vm.setIrqLine(gsi, toBool(info[1], "level")));
+}
+
+template <bool isWrite>
+Napi::Value VmHandle::passState(const Napi::CallbackInfo& info) {
+  const Vm& vm = core(info);
+  const StateKind* kind = findState(toString(info[0], "name"));
+  if (kind == nullptr || kind->owner == StateOwner::kVcpu) throwNoState(info.Env());
+  return membacking::passState<isWrite>(info, *kind, vm.fdOf(kind->owner));
 }
 
 void VmHandle::pause(const Napi::CallbackInfo& info) { core(info).pause(); }

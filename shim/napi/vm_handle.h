@@ -26,6 +26,8 @@ class VmHandle : public Handle<VmHandle, Vm> {
   void createIrqchip(const Napi::CallbackInfo& info);
   void createPit(const Napi::CallbackInfo& info);
   void irqLine(const Napi::CallbackInfo& info);
+  template <bool isWrite>
+  Napi::Value passState(const Napi::CallbackInfo& info);
   void pause(const Napi::CallbackInfo& info);
   void resume(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);

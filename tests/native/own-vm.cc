@@ -6,6 +6,7 @@
 #include <napi.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -66,11 +67,11 @@ class OwnVm : public Napi::ObjectWrap<OwnVm> {
   }
 
   /// control(request, bytes): an ioctl of the vCPU with a struct.
-  void control(const Napi::CallbackInfo& info) {
+  Napi::Value control(const Napi::CallbackInfo& info) {
     const auto request = static_cast<unsigned long>(info[0].As<Napi::Number>().Int64Value());
-    if (::ioctl(vcpu_, request, info[1].As<Napi::Uint8Array>().Data()) != 0) {
-      throw Napi::Error::New(info.Env(), std::strerror(errno));
-    }
+    const int result = ::ioctl(vcpu_, request, info[1].As<Napi::Uint8Array>().Data());
+    if (result < 0) throw Napi::Error::New(info.Env(), std::strerror(errno));
+    return Napi::Number::New(info.Env(), result);
   }
 
   /// Runs until an exit that is none of a signal's: [reason, port or GPA, the value that is written].
@@ -143,8 +144,13 @@ class OwnVm : public Napi::ObjectWrap<OwnVm> {
   std::thread thread_;
 };
 
+Napi::Value makeEventfd(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), ::eventfd(0, EFD_CLOEXEC));
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("OwnVm", OwnVm::define(env));
+  exports.Set("eventfd", Napi::Function::New<makeEventfd>(env, "eventfd"));
   return exports;
 }
 

@@ -9,15 +9,9 @@
 //
 // Page 0 is the I/O permission bitmap of a TSS at 0: port instructions are free.
 
-import {
-  KVM_EXIT,
-  native,
-  type Segment,
-  setRegisters,
-  setSpecialRegisters,
-  type Vcpu,
-  VcpuExit,
-} from '../../ts/core/native.ts';
+import type { Segment } from '../../ts/core/kvm-state.ts';
+import { KVM_EXIT, native, type Vcpu, VcpuExit } from '../../ts/core/native.ts';
+import { setRegisters, setSpecialRegisters } from './registers.ts';
 
 /** Bytes of RAM at GPA 0 that the guest itself uses. */
 export const GUEST_SIZE = 0x18000;

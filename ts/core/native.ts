@@ -165,8 +165,16 @@ export interface Kvm extends Handle {
   adoptVm(fd: number, slotBase: number, slotLimit: number): Vm;
 }
 
+/** Something that has states of KVM, by the names in shim/kvm/state.cc: structs, or lists behind a head, of which the
+ * shim sets the length. Both return what KVM returns. */
+export interface StateHolder {
+  /** Reads into `bytes`, which is of the state's size; what KVM asks for first stands in it. */
+  readState(name: string, bytes: Uint8Array): number;
+  writeState(name: string, bytes: Uint8Array): number;
+}
+
 /** A virtual machine. close() takes all memory from the guest and makes its vCPUs stop for good. */
-export interface Vm extends Handle {
+export interface Vm extends Handle, StateHolder {
   readonly fd: number;
   /** Memory slots that there can be. */
   readonly slotLimit: number;
@@ -184,7 +192,7 @@ export interface Vm extends Handle {
 }
 
 /** A vCPU. One thread at a time runs it or reads its registers: another gets ERR_VCPU_RUNNING. */
-export interface Vcpu extends Handle {
+export interface Vcpu extends Handle, StateHolder {
   /** Token for `Vcpu.fromToken` in another thread of this process, while any handle is open: 64 random bits. */
   readonly token: bigint;
   readonly fd: number;
@@ -200,12 +208,8 @@ export interface Vcpu extends Handle {
   runAsync(): Promise<number>;
   /** Ends the run that is going on, or else the next, with KVM_EXIT.INTR. May be called from any thread. */
   kick(): void;
-  /** struct kvm_regs as bytes: see getRegisters. */
-  readRegisters(into: Uint8Array): void;
-  writeRegisters(from: Uint8Array): void;
-  /** struct kvm_sregs as bytes: see getSpecialRegisters. */
-  readSpecialRegisters(into: Uint8Array): void;
-  writeSpecialRegisters(from: Uint8Array): void;
+  /** Bytes of a state: of a list, those of its head. */
+  stateSize(name: string): number;
   /** Entries of CPUID as bytes: see decodeCpuid. */
   readCpuid(): Uint8Array;
   /** Sets what CPUID answers. To be called before the first run. */
@@ -313,6 +317,7 @@ export const KVM_CAP = {
   IRQFD: 32,
   PIT2: 33,
   IOEVENTFD: 36,
+  TSC_CONTROL: 60,
   MAX_VCPUS: 66,
   TSC_DEADLINE_TIMER: 72,
   SIGNAL_MSI: 77,
@@ -322,6 +327,7 @@ export const KVM_CAP = {
   IMMEDIATE_EXIT: 136,
   MANUAL_DIRTY_LOG_PROTECT2: 168,
   DIRTY_LOG_RING: 192,
+  XSAVE2: 208,
   DISABLE_QUIRKS2: 213,
   MEMORY_FAULT_INFO: 232,
   MEMORY_ATTRIBUTES: 233,
@@ -458,114 +464,6 @@ export class VcpuExit {
         return { kind: 'unknown', reason: this.reason };
     }
   }
-}
-
-// ---- Registers: struct kvm_regs and kvm_sregs of x86-64 ----------------------------------------
-
-// biome-ignore format: in groups, in the kernel's order
-const REGISTERS = [
-  'rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rsp', 'rbp',
-  'r8', 'r9', 'r10', 'r11', 'r12', 'r13', 'r14', 'r15',
-  'rip', 'rflags',
-] as const;
-
-/** General registers of a vCPU, in 64 bits: the kernel's struct kvm_regs (linux/kvm.h of x86). */
-export type Registers = Readonly<Record<(typeof REGISTERS)[number], bigint>>;
-
-const SEGMENTS = ['cs', 'ds', 'es', 'fs', 'gs', 'ss', 'tr', 'ldt'] as const;
-const SEGMENT_FLAGS = ['type', 'present', 'dpl', 'db', 's', 'l', 'g', 'avl', 'unusable'] as const;
-const TABLES = ['gdt', 'idt'] as const;
-const CONTROLS = ['cr0', 'cr2', 'cr3', 'cr4', 'cr8', 'efer', 'apicBase'] as const;
-
-/** A segment register as the kernel's struct kvm_segment has it: `base` an address, `limit` in bytes whatever `g` says,
- *  the flags 0 or 1 but for `type` and `dpl`. */
-export type Segment = Readonly<
-  { base: bigint; limit: number; selector: number } & Record<(typeof SEGMENT_FLAGS)[number], number>
->;
-
-/** Segments, descriptor tables and control registers of a vCPU: the kernel's struct kvm_sregs (linux/kvm.h of x86). A
- *  table's `limit` is its size in bytes less one. */
-export type SpecialRegisters = Readonly<
-  Record<(typeof SEGMENTS)[number], Segment> &
-    Record<(typeof TABLES)[number], Readonly<{ base: bigint; limit: number }>> &
-    Record<(typeof CONTROLS)[number], bigint>
->;
-
-const WORD = 8;
-const SEGMENT_SIZE = 24;
-const TABLE_SIZE = 16;
-const TABLES_AT = SEGMENTS.length * SEGMENT_SIZE;
-const CONTROLS_AT = TABLES_AT + TABLES.length * TABLE_SIZE;
-const PENDING_INTERRUPTS_SIZE = 32;
-const SPECIAL_SIZE = CONTROLS_AT + CONTROLS.length * WORD + PENDING_INTERRUPTS_SIZE;
-
-/** Frozen, as all that is read here: a change of it would reach no vCPU. */
-export function getRegisters(vcpu: Vcpu): Registers {
-  const values = new BigUint64Array(REGISTERS.length);
-  vcpu.readRegisters(bytesOf(values));
-  return frozen(REGISTERS.map((name, index) => [name, values[index]!])) as Registers;
-}
-
-/** Changes those that are given. */
-export function setRegisters(vcpu: Vcpu, changes: Partial<Registers>): void {
-  const values = BigUint64Array.from(Object.values({ ...getRegisters(vcpu), ...changes }));
-  vcpu.writeRegisters(bytesOf(values));
-}
-
-export function getSpecialRegisters(vcpu: Vcpu): SpecialRegisters {
-  const view = readSpecial(vcpu);
-  const segment = (at: number) =>
-    frozen([
-      ['base', view.getBigUint64(at, true)],
-      ['limit', view.getUint32(at + 8, true)],
-      ['selector', view.getUint16(at + 12, true)],
-      ...SEGMENT_FLAGS.map((flag, index) => [flag, view.getUint8(at + 14 + index)] as const),
-    ]);
-  const table = (at: number) =>
-    frozen([
-      ['base', view.getBigUint64(at, true)],
-      ['limit', view.getUint16(at + 8, true)],
-    ]);
-  return frozen([
-    ...SEGMENTS.map((name, index) => [name, segment(index * SEGMENT_SIZE)] as const),
-    ...TABLES.map((name, index) => [name, table(TABLES_AT + index * TABLE_SIZE)] as const),
-    ...CONTROLS.map((name, index) => [name, view.getBigUint64(CONTROLS_AT + index * WORD, true)] as const),
-  ]) as SpecialRegisters;
-}
-
-function frozen(fields: readonly (readonly [string, unknown])[]): object {
-  return Object.freeze(Object.fromEntries(fields));
-}
-
-/** Changes those that are given; a segment or table is given whole. */
-export function setSpecialRegisters(vcpu: Vcpu, changes: Partial<SpecialRegisters>): void {
-  const view = readSpecial(vcpu);
-  for (const [index, name] of SEGMENTS.entries()) {
-    const segment = changes[name];
-    if (!segment) continue;
-    const at = index * SEGMENT_SIZE;
-    view.setBigUint64(at, segment.base, true);
-    view.setUint32(at + 8, segment.limit, true);
-    view.setUint16(at + 12, segment.selector, true);
-    for (const [flag, field] of SEGMENT_FLAGS.entries()) view.setUint8(at + 14 + flag, segment[field]);
-  }
-  for (const [index, name] of TABLES.entries()) {
-    const table = changes[name];
-    if (!table) continue;
-    view.setBigUint64(TABLES_AT + index * TABLE_SIZE, table.base, true);
-    view.setUint16(TABLES_AT + index * TABLE_SIZE + 8, table.limit, true);
-  }
-  for (const [index, name] of CONTROLS.entries()) {
-    const value = changes[name];
-    if (value !== undefined) view.setBigUint64(CONTROLS_AT + index * WORD, value, true);
-  }
-  vcpu.writeSpecialRegisters(bytesOf(view));
-}
-
-function readSpecial(vcpu: Vcpu): DataView {
-  const view = new DataView(new ArrayBuffer(SPECIAL_SIZE));
-  vcpu.readSpecialRegisters(bytesOf(view));
-  return view;
 }
 
 // ---- CPUID: struct kvm_cpuid_entry2 ------------------------------------------------------------

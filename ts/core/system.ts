@@ -24,6 +24,17 @@ export function systemError<Result>(what: string | (() => string), call: () => R
   }
 }
 
+/** Calls the addon; to an error whose code is among `remedies`, what to do is added. */
+export function withRemedy<Result>(remedies: Readonly<Record<string, string>>, call: () => Result): Result {
+  try {
+    return call();
+  } catch (error) {
+    const remedy = remedies[(error as Partial<SystemError>).code ?? ''];
+    if (remedy !== undefined) (error as Error).message += `: ${remedy}`;
+    throw error;
+  }
+}
+
 /** `systemError` for a call that makes something new: see `obtained`. */
 export function obtainedFromSystem<Result>(what: string | (() => string), call: () => Result): Result {
   return systemError(what, () => obtained(call));

@@ -5,31 +5,27 @@ import { atOnce, type MayPause, type Pausable } from '../apply/runner.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import { KVM_LARGEST_SLOT } from '../core/kvm-limits.ts';
-import {
-  type Vcpu as AddonVcpu,
-  CPUID_FIELDS,
-  type CpuidEntry,
-  decodeCpuid,
-  type Exit,
-  encodeCpuid,
-  getRegisters,
-  getSpecialRegisters,
-  KVM_CAP,
-  type Kvm,
-  native,
-  type Registers,
-  type SpecialRegisters,
-  setRegisters,
-  setSpecialRegisters,
-  VcpuExit,
-  type Vm,
-} from '../core/native.ts';
-import { obtainedFromSystem, systemError, wrapped } from '../core/system.ts';
+import * as kvm from '../core/kvm-state.ts';
+import { type CpuidEntry, decodeCpuid, encodeCpuid, KVM_CAP, type Kvm, native, type Vm } from '../core/native.ts';
+import { obtainedFromSystem, systemError, withRemedy } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
-import { type CpuidOptions, guestCpuid, MOST_CORES, withApicId } from './cpuid.ts';
+import { type CpuidOptions, checkedCpuid, guestCpuid, MOST_CORES, withApicId } from './cpuid.ts';
 import type { PartitionFacts } from './partition.ts';
+import {
+  carryOut,
+  checkedIrqchip,
+  checkedPartitionState,
+  hasIrqchip,
+  type IrqchipState,
+  irqchipSteps,
+  type PartitionState,
+  readIrqchip,
+  restorePartition,
+  savePartition,
+} from './saved-state.ts';
 import type { GpaStretch } from './sink.ts';
 import { Unpausable } from './unpausable.ts';
+import { Vcpu } from './vcpu.ts';
 
 /** Pages below 4 GiB. */
 interface LowPages extends GpaStretch {
@@ -40,8 +36,20 @@ interface LowPages extends GpaStretch {
 /** The largest number of a descriptor. */
 const MOST_FD = 0x7fffffff;
 
-/** GPA of the page that KVM keeps for the local APICs, where the processor helps with them. */
-const APIC_PAGE = 0xfee0_0000;
+/** Page that KVM keeps for the local APICs, where the processor helps with them. */
+const APIC: LowPages = { gpa: 0xfee0_0000, length: PAGE_SIZE };
+
+// What to do about errors, by their codes.
+const KVM_REMEDIES = {
+  ENOENT: '/dev/kvm is not there; sudo modprobe kvm_intel (or kvm_amd), which fails where virtualization is off',
+  ENXIO: '/dev/kvm has no driver; sudo modprobe kvm_intel (or kvm_amd)',
+  ENODEV: '/dev/kvm has no driver; sudo modprobe kvm_intel (or kvm_amd)',
+  EACCES: 'this user may not open /dev/kvm; sudo usermod -aG kvm "$USER", then log in again',
+};
+const IRQCHIP_REMEDIES = {
+  EINVAL: 'interrupt controllers are made before the first vCPU',
+  EEXIST: 'it has interrupt controllers already',
+};
 
 /** An attachment, as far as its partition needs it. */
 interface AttachedTo {
@@ -93,7 +101,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   readonly #keptPages: LowPages[] = [];
   /** Monitor that runs vCPUs which are not this partition's; undefined for none. */
   readonly #others: Pausable | undefined;
-  #hasIrqchip = false;
+  #gsiRoutes: readonly kvm.GsiRoute[] | undefined;
 
   static {
     vmOf = (partition) => partition.#vm;
@@ -107,6 +115,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
     this.#vm = vm;
     this.#others = others;
     this.slotLimit = vm.slotLimit;
+    if (others !== undefined && hasIrqchip(vm)) this.#keptPages.push(APIC);
   }
 
   /** Opens KVM and makes a virtual machine. Throws SYSTEM: ENOENT where there is no KVM, EACCES where this user may not
@@ -115,7 +124,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
     const { name = 'kvm' } = validate.options(options, ['name'], 'KvmPartition.open');
     const checkedName = validate.text(name, 'name');
     return obtainedFromSystem('a KVM virtual machine cannot be made', () => {
-      const kvm = native().Kvm.open();
+      const kvm = withRemedy(KVM_REMEDIES, () => native().Kvm.open());
       try {
         return new KvmPartition(checkedName, kvm, kvm.createVm());
       } catch (error) {
@@ -144,7 +153,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
     const others = pause === undefined ? new Unpausable(checkedName) : (given as Pausable);
     return obtainedFromSystem(`descriptor ${checkedFd} cannot be adopted as a KVM virtual machine`, () => {
       const { Kvm } = native();
-      const kvm = ofKvm === undefined ? Kvm.open() : Kvm.adopt(ofKvm);
+      const kvm = ofKvm === undefined ? withRemedy(KVM_REMEDIES, () => Kvm.open()) : Kvm.adopt(ofKvm);
       try {
         return new KvmPartition(checkedName, kvm, kvm.adoptVm(checkedFd, base, limit), others);
       } catch (error) {
@@ -185,7 +194,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
     const { cores = 1 } = validate.options(options, ['cores'], 'supportedCpuid');
     const checkedCores = validate.integer(cores, 'cores', 1, MOST_CORES);
     return systemError(this.what, () => {
-      const hasDeadlineTimer = this.#hasIrqchip && this.#vm.checkExtension(KVM_CAP.TSC_DEADLINE_TIMER) > 0;
+      const hasDeadlineTimer = hasIrqchip(this.#vm) && this.#vm.checkExtension(KVM_CAP.TSC_DEADLINE_TIMER) > 0;
       return guestCpuid(decodeCpuid(this.#kvm.readSupportedCpuid()), { cores: checkedCores, hasDeadlineTimer });
     });
   }
@@ -246,8 +255,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
   /** The interrupt controllers: PICs, I/O APIC, local APICs. */
   createIrqchip(): void {
     this.checkOpen();
-    this.#keep({ gpa: APIC_PAGE, length: PAGE_SIZE }, () => this.#vm.createIrqchip());
-    this.#hasIrqchip = true;
+    this.#keep(APIC, () => withRemedy(IRQCHIP_REMEDIES, () => this.#vm.createIrqchip()));
   }
 
   /** The timer, with the speaker's port that shows its output. */
@@ -262,6 +270,88 @@ export class KvmPartition extends Handle implements PartitionFacts {
     systemError(this.what, () =>
       this.#vm.irqLine(validate.integer(line, 'line', 0, 0xffff), validate.flag(isRaised, 'isRaised')),
     );
+  }
+
+  /** State of the interrupt controllers that `createIrqchip` has made. Throws SYSTEM: ENXIO without them. */
+  get irqchip(): IrqchipState {
+    this.checkOpen();
+    return systemError(this.what, () => readIrqchip(this.#vm));
+  }
+  set irqchip(state: IrqchipState) {
+    this.checkOpen();
+    const [checked, before] = [checkedIrqchip(state, 'irqchip'), this.irqchip];
+    systemError(this.what, () => carryOut(irqchipSteps(this.#vm, checked), irqchipSteps(this.#vm, before), this.what));
+  }
+
+  /** State of the timer that `createPit` has made. Throws SYSTEM: ENXIO without it. */
+  get pit(): kvm.PitState {
+    this.checkOpen();
+    return systemError(this.what, () => kvm.readState(this.#vm, { name: 'pit', codec: kvm.PIT }));
+  }
+  set pit(state: kvm.PitState) {
+    this.checkOpen();
+    const checked = kvm.PIT.check(state, 'pit');
+    systemError(this.what, () => kvm.writeState(this.#vm, { name: 'pit', codec: kvm.PIT }, checked));
+  }
+
+  /** The clock that KVM gives its guests. It is set with the flag 4 to what it has to show now at `realtime`. */
+  get clock(): kvm.ClockState {
+    this.checkOpen();
+    return systemError(this.what, () => kvm.readState(this.#vm, { name: 'clock', codec: kvm.CLOCK }));
+  }
+  set clock(state: kvm.ClockState) {
+    this.checkOpen();
+    const checked = kvm.CLOCK.check(state, 'clock');
+    systemError(this.what, () => kvm.writeState(this.#vm, { name: 'clock', codec: kvm.CLOCK }, checked));
+  }
+
+  /** Sends a message-signalled interrupt. Returns whether a vCPU took it: a guest may have masked it. Throws SYSTEM
+   *  without interrupt controllers. */
+  signalMsi(message: kvm.Msi): boolean {
+    this.checkOpen();
+    const checked = kvm.checkedMsi(message, 'signalMsi');
+    return systemError(this.what, () => kvm.signalMsi(this.#vm, checked));
+  }
+
+  /** Says where the interrupt lines (GSIs) lead, in place of all that was said before. Throws SYSTEM for what there is
+   *  not. */
+  setGsiRoutes(routes: readonly kvm.GsiRoute[]): void {
+    this.checkOpen();
+    const checked = kvm.checkedRoutes(routes, 'routes');
+    systemError(this.what, () => kvm.writeRoutes(this.#vm, checked));
+    this.#gsiRoutes = checked;
+  }
+
+  /** Lets an eventfd raise an interrupt line, until `removeIrqfd` or the eventfd is closed. Throws SYSTEM: EBUSY for
+   *  one that does so already. */
+  addIrqfd(irqfd: kvm.Irqfd): void {
+    this.checkOpen();
+    const checked = kvm.checkedIrqfd(irqfd, 'addIrqfd');
+    systemError(this.what, () => kvm.setIrqfd(this.#vm, checked, true));
+  }
+
+  /** Takes `addIrqfd` back. */
+  removeIrqfd(irqfd: kvm.Irqfd): void {
+    this.checkOpen();
+    const checked = kvm.checkedIrqfd(irqfd, 'removeIrqfd');
+    systemError(this.what, () => kvm.setIrqfd(this.#vm, checked, false));
+  }
+
+  /** State of the virtual machine beside its memory, its irqfds and its vCPUs (`Vcpu.save`): clock, interrupt
+   *  controllers, timer, routes. Plain data that can be cloned, posted and kept. Throws SYSTEM. */
+  save(): PartitionState {
+    this.checkOpen();
+    return systemError(this.what, () => savePartition(this.#vm, this.#gsiRoutes));
+  }
+
+  /** Makes its state what `save` gave, of this partition or of another that has the same devices; before its vCPUs are
+   *  restored. Throws INVALID_ARGUMENT for what is no such state, SYSTEM where KVM refuses a part of it: its state is
+   *  what it was then. */
+  restore(state: PartitionState): void {
+    this.checkOpen();
+    const checked = systemError(this.what, () => checkedPartitionState(state, this.#vm));
+    systemError(this.what, () => restorePartition(this.#vm, checked, this.what));
+    this.#gsiRoutes = checked.gsiRoutes ?? this.#gsiRoutes;
   }
 
   /** Makes all its vCPUs stop running the guest, and waits until they have. Their runs go on at `resume`. Pauses
@@ -309,144 +399,4 @@ export class KvmPartition extends Handle implements PartitionFacts {
     this.#kvm.close();
     atOnce('resume', this.#others?.resume());
   }
-}
-
-/** A virtual processor. Only one thread at a time runs it; another gets VCPU_RUNNING. */
-export class Vcpu extends Handle {
-  /** Number of the vCPU; undefined for one that another thread made. */
-  readonly id: number | undefined;
-  /** Facts of the last exit, read in place; data to answer it with goes there too. */
-  readonly exit: VcpuExit;
-  readonly #vcpu: AddonVcpu;
-
-  private constructor(id: number | undefined, vcpu: AddonVcpu) {
-    super();
-    validate.madeBy('KvmPartition.createVcpu', vcpu);
-    this.id = id;
-    this.#vcpu = vcpu;
-    this.exit = new VcpuExit(vcpu);
-  }
-
-  /** @internal Made by KvmPartition. */
-  static of(id: number, vcpu: AddonVcpu): Vcpu {
-    return new Vcpu(id, vcpu);
-  }
-
-  /** The vCPU of another thread of this process, by its `token`, while that handle is open. Throws CLOSED. */
-  static fromToken(token: bigint): Vcpu {
-    const checked = validate.u64(token, 'token');
-    return systemError('there is no such vCPU', () => new Vcpu(undefined, native().Vcpu.fromToken(checked)));
-  }
-
-  protected override get what(): string {
-    return this.id === undefined ? 'the vCPU of another thread' : `vCPU ${this.id}`;
-  }
-
-  /** The vCPU's descriptor, for ioctls that this package does not make, while it does not run; it is this object's to
-   *  close. */
-  get fd(): number {
-    this.checkOpen();
-    return this.#vcpu.fd;
-  }
-
-  /** Token for `Vcpu.fromToken` in another thread of this process, to which it can be posted. Nobody guesses it. */
-  get token(): bigint {
-    this.checkOpen();
-    return this.#vcpu.token;
-  }
-
-  /** Runs the guest on this thread until an exit, and returns its reason (KVM_EXIT). Throws SYSTEM: EBUSY while this
-   *  thread holds the partition paused, EBADF when the partition was closed before: closing ends a run as `kicked`. */
-  run(): number {
-    try {
-      return this.#vcpu.run();
-    } catch (error) {
-      throw wrapped(this.what, error);
-    }
-  }
-
-  /** `run`, with the exit as an object. */
-  runToExit(): Exit {
-    this.run();
-    return this.exit.describe();
-  }
-
-  /** `runToExit` on a thread of its own. */
-  async runAsync(): Promise<Exit> {
-    try {
-      await this.#vcpu.runAsync();
-    } catch (error) {
-      throw wrapped(this.what, error);
-    }
-    return this.exit.describe();
-  }
-
-  /** Finishes the instruction that the last exit interrupted, and does not go on: returns KVM_EXIT.INTR, or another
-   *  exit if it has more to ask. Before that, registers are those of an instruction half done. */
-  finish(): number {
-    return systemError(this.what, () => this.#vcpu.finish());
-  }
-
-  /** Ends the run that is going on, or else the next one, as `kicked`. May be called from any thread. */
-  kick(): void {
-    this.checkOpen();
-    this.#vcpu.kick();
-  }
-
-  /** Registers as they are now: a frozen copy. */
-  get registers(): Registers {
-    return systemError(this.what, () => getRegisters(this.#vcpu));
-  }
-  /** Changes the registers that are given. */
-  set registers(changes: Partial<Registers>) {
-    checkShape(changes, this.registers, 'registers');
-    systemError(this.what, () => setRegisters(this.#vcpu, changes));
-  }
-  /** Segments, tables and control registers as they are now: a frozen copy. */
-  get specialRegisters(): SpecialRegisters {
-    return systemError(this.what, () => getSpecialRegisters(this.#vcpu));
-  }
-  /** Changes the registers that are given; a segment or table is given whole. */
-  set specialRegisters(changes: Partial<SpecialRegisters>) {
-    checkShape(changes, this.specialRegisters, 'specialRegisters');
-    systemError(this.what, () => setSpecialRegisters(this.#vcpu, changes));
-  }
-
-  /** CPUID as it answers now; some bits follow other registers, as hardware's do. */
-  get cpuid(): CpuidEntry[] {
-    return systemError(this.what, () => decodeCpuid(this.#vcpu.readCpuid()));
-  }
-
-  protected override release(): void {
-    this.#vcpu.close();
-  }
-}
-
-/** Checks that `given` has only fields of `there`, each of the same type. Throws INVALID_ARGUMENT. */
-function checkShape(given: object, there: object, name: string): void {
-  validate.options(given as Record<string, unknown>, Object.keys(there), name);
-  for (const [key, value] of Object.entries(given)) {
-    const current: unknown = there[key as keyof typeof there];
-    const path = `${name}.${key}`;
-    if (typeof current === 'number') validate.integer(value, path, 0, 0xffffffff);
-    else if (typeof current === 'bigint') validate.u64(value, path);
-    else {
-      checkShape(value, current as object, path);
-      const missing = Object.keys(current as object).find((field) => value[field] === undefined);
-      if (missing !== undefined) throw validate.invalid(`${path} must be given whole: ${missing} is missing`);
-    }
-  }
-}
-
-/** Checks that `given` is a list of entries, whole ones. Throws INVALID_ARGUMENT. */
-function checkedCpuid(given: readonly Readonly<CpuidEntry>[]): readonly Readonly<CpuidEntry>[] {
-  if (!Array.isArray(given)) throw validate.invalid('cpuid must be an array of entries, as of supportedCpuid');
-  return given.map((entry, index) => {
-    const fields = validate.options<CpuidEntry>(entry ?? null, CPUID_FIELDS, `cpuid[${index}]`);
-    const checked = CPUID_FIELDS.map((field) => [
-      field,
-      validate.integer(fields[field], `cpuid[${index}].${field}`, 0, 0xffffffff),
-    ]);
-    return Object.fromEntries(checked) as CpuidEntry;
-  });
 }
