@@ -42,3 +42,48 @@ test('links lead to a page, and to a heading of it', (t) => {
     }
   }
 });
+
+/** Members of classes, and fields, with their declaration and what is said of them. */
+function* quantities(): Generator<[place: string, comment: string]> {
+  const type = /: [^\n]*\b(?:number|bigint|Address|PlainAddress)\b/;
+  for (const [page, text] of Object.entries(pagesIn(PAGES))) {
+    for (const [, declaration, comment] of text.matchAll(/^```ts\n([^\n]*);\n```\n\n([^`#]*?)\n\n/gm)) {
+      if (/^(?:readonly |get )/.test(declaration!) && type.test(declaration!))
+        yield [`${page}: ${declaration}`, comment!];
+    }
+    for (const [, comment, field] of text.matchAll(
+      /\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\n +(?:readonly )?(\w+\??: [^\n]*)/g,
+    )) {
+      if (type.test(field!)) yield [`${page}: ${field}`, comment!];
+    }
+  }
+}
+
+/** Words that say what a number counts, or is the number of. */
+const UNITS = new RegExp(
+  `\\b(${[
+    'GPAs? HVAs? bytes? pages? sectors? MiB TiB offsets? address bits? milliseconds signed priority value version',
+    'numbers? count ids? index descriptors? ports? registers? slots? vCPUs? cores processors nodes? token line link',
+    'plans? commands leases? ranges operations regions items capability reason groups',
+  ]
+    .join(' ')
+    .replaceAll(' ', '|')})\\b`,
+  'i',
+);
+
+test('a number says what it counts', (t) => {
+  const all = [...quantities()];
+  t.true(all.length > 150, 'they are found');
+  const silent = all.filter(([, comment]) => !UNITS.test(comment)).map(([place]) => place);
+  t.deepEqual(silent, [], 'Name the unit, or what it is the number of.');
+});
+
+test('what is thrown is a code that there is', (t) => {
+  const types = readFileSync('ts/core/errors.ts', 'utf8').split('export class')[0]!;
+  const codes = new Set([...types.matchAll(/'([A-Z][A-Z_]+)'/g)].map(([, code]) => code!));
+  for (const [page, text] of Object.entries(pagesIn(PAGES))) {
+    for (const [, thrown] of text.matchAll(/\bThrows((?:,?;? +(?:and )?[A-Z][A-Z_]{3,}\b)+)/g)) {
+      for (const [code] of thrown!.matchAll(/[A-Z_]{4,}/g)) t.true(codes.has(code), `${page}: ${code}`);
+    }
+  }
+});

@@ -202,7 +202,7 @@ export class SharedMemory extends MemoryObject {
     );
   }
 
-  /** The file itself, to hand to another process; it is this object's to close. */
+  /** Descriptor of the file, to hand to another process; it is this object's to close. */
   get fd(): number {
     return addonObjectOf(this).fd!;
   }

@@ -24,9 +24,9 @@ export interface Row {
 
 /** A command of a plan as the core has it: in numbers, which are those of the map it comes from. */
 export interface Command {
-  /** Operation: OP_* of abi.ts. */
+  /** Number of the operation: OP_* of abi.ts. */
   readonly op: number;
-  /** The sink that it is for. */
+  /** Number of the sink that it is for. */
   readonly sink: number;
   /** GPA in the numbering of the sink: a partition's own in slot commands. */
   readonly gpa: Address;
@@ -34,15 +34,15 @@ export interface Command {
   readonly length: Address;
   /** Byte offset in the object, or of slot commands in the VA space. */
   readonly offset: Address;
-  /** The object of a VA command; undefined in others. */
+  /** Number of the object of a VA command; undefined in others. */
   readonly object: number | undefined;
-  /** The VA space whose HVAs a slot command uses; undefined in others. */
+  /** Number of the VA space whose HVAs a slot command uses; undefined in others. */
   readonly va: number | undefined;
-  /** Access that there is afterwards: ACCESS_* of abi.ts. */
+  /** Access that there is afterwards, in bits: ACCESS_* of abi.ts. */
   readonly access: number;
   /** Number of the slot, in slot commands. */
   readonly slot: number;
-  /** The region whose memory it is. */
+  /** Number of the region whose memory it is. */
   readonly region: number;
   /** Offset in the region of the byte at `gpa`. */
   readonly offsetInRegion: Address;

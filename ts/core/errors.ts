@@ -135,7 +135,7 @@ export type ErrorCode =
   | 'QEMU_MAP_MISMATCH'
   /** Flat views of more ranges than are handed out unasked: `details.limit`. */
   | 'VIEW_TOO_LARGE'
-  /** A text is no memory map that is understood, or breaks off the form that it began with. */
+  /** A text is no memory map or log that is understood, or breaks off the form that it began with. */
   | 'IMPORT_TEXT';
 
 /** The error that every function of this package throws. Nothing is half done after it; RANGE_LOST names what is

@@ -400,7 +400,7 @@ export class VcpuExit {
     this.#at = Object.fromEntries(words);
   }
 
-  /** KVM_EXIT. */
+  /** Number of the reason: see KVM_EXIT. */
   get reason(): number {
     return this.#words[this.#at.reason]!;
   }

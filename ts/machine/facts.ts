@@ -40,7 +40,7 @@ export interface MachineFacts {
 
 /** Use of something that the system limits. */
 export interface Used {
-  /** Use now. */
+  /** Number of them in use now, or bytes. */
   readonly used: number;
   /** Most that may be used; undefined: any number. */
   readonly limit?: number;
@@ -58,7 +58,7 @@ export interface KvmFacts {
   readonly hasNestedPaging?: boolean;
   /** The processor's way to run guests: `vmx` or `svm`. */
   readonly extension?: string;
-  /** Answers of KVM_CHECK_EXTENSION, by the names of KVM_CAP; empty where KVM cannot be opened. */
+  /** Numbers that KVM_CHECK_EXTENSION answers, by the names of KVM_CAP; empty where KVM cannot be opened. */
   readonly capabilities: Readonly<Partial<Record<keyof typeof KVM_CAP, number>>>;
 }
 

@@ -21,7 +21,7 @@ export interface PciIdentity {
   readonly vendor: number;
   /** Device ID, 16 bits. */
   readonly device: number;
-  /** Class, subclass and interface, as in `0x060000`. */
+  /** Class, subclass and interface, 8 bits each, as in `0x060000`. */
   readonly classCode: number;
   /** Subsystem ID, 16 bits; the subsystem's vendor is `vendor`. Default 0. */
   readonly subsystem?: number;
