@@ -64,7 +64,7 @@ const UNITS = new RegExp(
   `\\b(${[
     'GPAs? HVAs? bytes? pages? sectors? MiB TiB offsets? address bits? milliseconds signed priority value version',
     'numbers? count ids? index descriptors? ports? registers? slots? vCPUs? cores processors nodes? token line link',
-    'plans? commands leases? ranges operations regions items capability reason groups',
+    'eventfd kHz kilohertz frequency plans? commands leases? ranges operations regions items capability reason groups',
   ]
     .join(' ')
     .replaceAll(' ', '|')})\\b`,

@@ -56,8 +56,9 @@ export interface RegionContext extends MapContext {
   readonly objects: ObjectTable;
 }
 
-/** A region. Its changes are transactions of their own, or part of the one that is open; each throws what the core
- *  refuses (see ErrorCode) and PLAN_FAILED, and has then changed nothing. */
+/** A length with a name, placed in a container with a priority, or nowhere. Its changes are transactions of their own,
+ *  or part of the one that is open; each throws what the core refuses (see ErrorCode) and PLAN_FAILED, and has then
+ *  changed nothing. */
 export class Region extends MapHandle {
   /** @internal */
   declare readonly context: RegionContext;

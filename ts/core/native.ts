@@ -335,7 +335,7 @@ export const KVM_CAP = {
   VM_TYPES: 235,
 } as const;
 
-/** Reasons why a run ended. */
+/** Reasons why a run ended, by name: KVM_EXIT_ of linux/kvm.h. */
 export const KVM_EXIT = {
   UNKNOWN: 0,
   IO: 2,

@@ -65,7 +65,10 @@ function placed(exports, named) {
 }
 
 function hasOwnPage({ kind, children = [] }) {
-  return kind === ReflectionKind.Class || children.some((member) => member.kind === ReflectionKind.Method);
+  return (
+    kind === ReflectionKind.Class ||
+    children.some((member) => member.kind === ReflectionKind.Method && !member.flags.isOptional)
+  );
 }
 
 function isType({ kind }) {
@@ -91,14 +94,27 @@ function linkTo(reflection, pages) {
 
 // ---- Text --------------------------------------------------------------------------------------
 
-/** All exports, by entry point, with the first sentence of each. */
+/** Kinds of exports in the index, by whether a reflection is one. */
+const KINDS = {
+  Classes: hasOwnPage,
+  'Functions and constants': (reflection) => !hasOwnPage(reflection) && !isType(reflection),
+  Types: (reflection) => !hasOwnPage(reflection) && isType(reflection),
+};
+
+/** All exports, by entry point and kind, with the first sentence of each. */
 function index(project, pages) {
-  const parts = ENTRIES.map((entry) => {
-    const lines = exportsOf(project, entry).map((each) => {
-      const reflection = each.kind === ReflectionKind.Reference ? each.getTargetReflectionDeep() : each;
-      return `- ${linkTo(reflection, pages)}: ${firstSentence(commentOf(reflection))}`;
+  const parts = ENTRIES.flatMap((entry) => {
+    const all = exportsOf(project, entry).map((each) =>
+      each.kind === ReflectionKind.Reference ? each.getTargetReflectionDeep() : each,
+    );
+    const lists = Object.entries(KINDS).map(([kind, isOne]) => {
+      const lines = all
+        .filter(isOne)
+        .map((each) => `- ${linkTo(each, pages)}: ${firstSentence(commentOf(each))}\n`)
+        .sort((a, b) => (a.toLowerCase() < b.toLowerCase() ? -1 : 1));
+      return `### ${kind}\n\n${lines.join('')}`;
     });
-    return `## ${entry.path}\n\n${lines.join('\n')}\n`;
+    return [`## ${entry.path}\n`, ...lists];
   });
   const origin = 'All exports of the package, from the comments of its declarations: made by `npm run reference`.\n';
   return ['# Reference\n', origin, ...parts].join('\n');

@@ -15,10 +15,9 @@ function machine(manager, numbers, prepare) {
   const partition = KvmPartition.open();
   manager.attachPartition(partition);
   const vcpu = partition.createVcpu(0);
-  prepare(vcpu);
+  prepare(vcpu, partition);
   for (let i = 0; i < numbers; i++) vcpu.run();
-  vcpu.finish(); // the instruction that the exit interrupted: only now are registers those between two
-  const state = { registers: vcpu.registers, specialRegisters: vcpu.specialRegisters };
+  const state = { vcpu: vcpu.save(), partition: partition.save() }; // between two instructions; plain data
   vcpu.close(); //      who runs,
   partition.close(); // who has slots; the memory is the manager's
   return state;
@@ -34,9 +33,9 @@ first.close();
 const second = new GuestMemoryBuilder()
   .addRam({ name: 'ram', ranges, backing: { kind: 'handed-over', backing } })
   .build();
-machine(second, 2, (vcpu) => {
-  vcpu.specialRegisters = state.specialRegisters;
-  vcpu.registers = state.registers;
+machine(second, 2, (vcpu, partition) => {
+  partition.restore(state.partition);
+  vcpu.restore(state.vcpu);
 });
 console.log(`the second went on to ${second.guestMemory.readU16(0x2000)}`);
 second.close();
