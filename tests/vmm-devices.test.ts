@@ -13,6 +13,7 @@ import {
   SharedMemory,
   WorkerGuestMemory,
 } from '../ts/index.ts';
+import { Flash } from '../ts/vmm/flash.ts';
 import {
   assemble,
   type DiskImage,
@@ -28,7 +29,7 @@ import {
   VirtioBlock,
 } from '../ts/vmm/index.ts';
 import { IsaBridge, LINK_LINES } from '../ts/vmm/isa-bridge.ts';
-import { PowerRegisters } from '../ts/vmm/power.ts';
+import { PowerManagement } from '../ts/vmm/power.ts';
 
 const identity = { vendor: 0x1234, device: 0x5678, classCode: 0x050000 };
 
@@ -261,22 +262,96 @@ test('a link of the PCI bus is raised as long as one of its pins is, and leads w
   t.deepEqual(lines, ['11 true', 'none false']);
 });
 
-test('the power registers switch the machine off at the sleep that is none', (t) => {
+test('power management switches the machine off at the sleep that is none, and tells time', (t) => {
   const ports = new PortBus();
   let offs = 0;
-  const registers = new PowerRegisters(ports, () => offs++);
+  const power = new PowerManagement(ports, () => offs++);
   t.is(ports.read(0x604, 2), 1, 'ACPI is on');
   ports.write(0x602, 2, 0x120);
   t.is(ports.read(0x602, 2), 0x120);
   t.is(ports.read(0x600, 4), 0x0120_0000);
-  ports.write(0x604, 2, (5 << 10) | 1);
-  t.is(ports.read(0x604, 2), (5 << 10) | 1);
+  ports.write(0x604, 2, (3 << 10) | 1);
+  t.is(ports.read(0x604, 2), (3 << 10) | 1);
   ports.write(0x604, 2, 0x2000 | (1 << 10));
   t.is(offs, 0, 'other kinds of sleep are none');
-  ports.write(0x604, 2, 0x2000 | (5 << 10));
+  ports.write(0x604, 2, 0x2000);
   t.is(offs, 1);
-  registers.reset();
+  power.reset();
   t.is(ports.read(0x602, 2), 0);
+  const [first, start] = [ports.read(0x608, 4), performance.now()];
+  while (performance.now() - start < 2);
+  t.true(((ports.read(0x608, 4) - first) & 0xff_ffff) >= 2 * 3579, 'the timer counts 3 579 545 times a second');
+});
+
+test('functions beside function 0 are found, and the device says that it has them', (t) => {
+  const ports = new PortBus();
+  const bus = new PciBus(ports, { lines: LINK_LINES, set: () => {} });
+  bus.add(new PciFunction(identity));
+  bus.add(new PciFunction(identity));
+  const beside = bus.addBeside(3, new PciFunction({ ...identity, device: 0x9999 }));
+  const { read, write } = pci(ports);
+  t.is(read(0x0802, 2), 0x5678);
+  t.is(read(0x0b02, 2), 0x9999);
+  t.deepEqual([read(0x0e, 1), read(0x080e, 1)], [0, 0x80]);
+  for (const nowhere of [0x0300, 0x0900, 0x0c00, 0x1300]) t.is(read(nowhere, 4), 0xffff_ffff);
+  write(0x0b04, 2, 2);
+  t.is(beside.register(4, 2), 2);
+  bus.reset();
+  t.is(beside.register(4, 2), 0);
+});
+
+test('flash is memory while its array is seen, and a chip that takes commands when it is written', (t) => {
+  using guest = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 0x10000 }] }).build();
+  using object = SharedMemory.create(0x2000, { name: 'variables' });
+  const { map, root, space, guestMemory } = guest;
+  const AT = 0x40000;
+  const flash = new Flash(map, root, AT, object);
+  const isMemory = () => space.find(AT)?.region.kind === 'rom';
+  const write = (offset: number, ...bytes: number[]) => flash.access(AT + offset, true, Uint8Array.from(bytes));
+  const status = () => {
+    const data = new Uint8Array(1);
+    flash.access(AT, false, data);
+    return data[0];
+  };
+  t.deepEqual(
+    [flash.has(AT - 1), flash.has(AT), flash.has(AT + 0x1fff), flash.has(AT + 0x2000)],
+    [false, true, true, false],
+  );
+
+  // As firmware finds out what it has.
+  write(0, 0x50);
+  t.true(isMemory());
+  write(0, 0x70);
+  t.false(isMemory());
+  t.is(status(), 0);
+  write(0, 0xff);
+  t.true(isMemory());
+
+  write(0x1005, 0x20);
+  write(0x1005, 0xd0);
+  t.is(status(), 0x80);
+  write(0x1005, 0x10);
+  write(0x1005, 0x5a, 0xa5);
+  t.false(isMemory());
+  write(0x1005, 0xff);
+  t.is(guestMemory.readU32(AT + 0x1004), 0xffa5_5aff);
+  t.is(guestMemory.readU32(AT), 0, 'the other block is as it was');
+
+  write(0x1005, 0x40);
+  write(0x1005, 0xf0);
+  write(0x1005, 0xff);
+  t.is(guestMemory.readU8(AT + 0x1005), 0x50, 'writing clears bits, and never sets them');
+
+  write(0, 0x20);
+  write(0, 0x11);
+  t.is(status(), 0xb0, 'an erasure that is not confirmed is none');
+  write(0x1fff, 0x40);
+  write(0x1fff, 1, 2, 3, 4);
+  t.is(status(), 0x80, 'bytes behind its end go nowhere');
+  write(0, 0x99);
+  t.false(isMemory());
+  flash.reset();
+  t.true(isMemory());
 });
 
 /** Classes of guest memory for a device, by the thread that each is for. */

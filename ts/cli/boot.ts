@@ -1,23 +1,15 @@
 // `membacking boot`: the example monitor as a command.
 
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
-import { MembackingError, parseTrace, type TraceOutput, TraceReplay } from '../index.ts';
-import {
-  demoSector,
-  FileDisk,
-  type LinuxImage,
-  Monitor,
-  type MonitorOptions,
-  memoryDisk,
-  type Stop,
-} from '../vmm/index.ts';
+import { MembackingError, parseTrace, SharedMemory, type TraceOutput, TraceReplay } from '../index.ts';
+import { demoSector, FileDisk, Monitor, type MonitorOptions, memoryDisk, type Stop } from '../vmm/index.ts';
 import { type Arguments, type Command, EXIT, UsageError } from './command.ts';
 import { Console } from './console.ts';
 import { LineOutput, RawOutput } from './guest-output.ts';
 import { complain, printLines, styled } from './output.ts';
 import { ReplayStatistics } from './statistics.ts';
 
-const HELP = `usage: membacking boot [--disk FILE] [--firmware FILE] [OPTION...]
+const HELP = `usage: membacking boot [--disk FILE] [--firmware FILE [--firmware-vars FILE]] [OPTION...]
        membacking boot --kernel FILE [--initrd FILE] [--append TEXT] [OPTION...]
 
 Starts a small PC on KVM, and prints what its firmware logs and what it sends to its serial port, until the guest
@@ -26,7 +18,10 @@ key as it is pressed, and Ctrl-A X leaves.
 
   --disk FILE      the disk to boot from, as raw bytes; the guest may write to it. Without it, the guest boots from a
                    sector that prints the firmware's memory map
-  --firmware FILE  up to 256 KiB; without it, SeaBIOS as it is installed (Debian: apt-get install seabios)
+  --firmware FILE  up to 16 MiB; without it, SeaBIOS as it is installed (Debian: apt-get install seabios)
+  --firmware-vars FILE
+                   flash in which firmware keeps its variables, such as a copy of OVMF_VARS_4M.fd; the guest may write
+                   to it
   --kernel FILE    a Linux kernel (bzImage) to start without firmware
   --initrd FILE    its initial RAM disk
   --append TEXT    its command line, such as "earlyprintk=serial console=ttyS0"
@@ -45,6 +40,7 @@ itself with --no-reboot, 2 the usage is wrong, 124 the time was up.
 Examples:
   membacking boot --map
   membacking boot --disk disk.img --trace boot.jsonl --timeout 60
+  membacking boot --firmware OVMF_CODE_4M.fd --firmware-vars vars.fd --disk disk.img --memory 256M
   membacking boot --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --cpus 2 --quiet
 `;
 
@@ -58,6 +54,7 @@ export const bootCommand: Command = {
   options: {
     disk: { type: 'string' },
     firmware: { type: 'string' },
+    'firmware-vars': { type: 'string' },
     kernel: { type: 'string' },
     initrd: { type: 'string' },
     append: { type: 'string' },
@@ -149,15 +146,24 @@ function machineOf(options: Options): Pick<MonitorOptions, 'memory' | 'cpus' | '
   };
 }
 
-function startOf({ firmware, kernel, initrd, append }: Options): { firmware: Uint8Array } | { linux: LinuxImage } {
+function startOf(options: Options): MonitorOptions['start'] {
+  const { firmware, 'firmware-vars': variables, kernel, initrd, append } = options;
+  if (variables !== undefined && firmware === undefined && kernel === undefined) {
+    throw new UsageError('--firmware-vars is for a --firmware');
+  }
   if (kernel === undefined) {
     if (initrd !== undefined || append !== undefined) throw new UsageError('--initrd and --append are for a --kernel');
     const file = firmware ?? FIRMWARE.find((path) => existsSync(path));
-    if (typeof file === 'string') return { firmware: content(file) };
+    if (typeof file === 'string') {
+      const firmwareVariables = typeof variables === 'string' ? variablesIn(variables) : undefined;
+      return { firmware: content(file), ...(firmwareVariables && { firmwareVariables }) };
+    }
     const message = 'no SeaBIOS is installed here: name a --firmware, or install it (Debian: apt-get install seabios)';
     throw new MembackingError('SYSTEM', message);
   }
-  if (firmware !== undefined) throw new UsageError('give a --kernel or a --firmware, not both');
+  if (firmware !== undefined || variables !== undefined) {
+    throw new UsageError('give a --kernel or a --firmware, not both');
+  }
   return {
     linux: {
       kernel: content(String(kernel)),
@@ -178,6 +184,16 @@ function wanted<Result>(file: string, what: string, action: () => Result): Resul
 
 function content(file: string): Uint8Array {
   return wanted(file, 'read', () => readFileSync(file));
+}
+
+/** Memory of a file, which stays as long as this process. */
+function variablesIn(file: string): SharedMemory {
+  const fd = wanted(file, 'opened for reading and writing', () => openSync(file, 'r+'));
+  try {
+    return wanted(file, 'mapped', () => SharedMemory.fromFd(fd, { name: 'firmware variables' }));
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function disk(file: string): FileDisk {

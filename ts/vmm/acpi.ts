@@ -131,7 +131,8 @@ function fadtTable(facs: number, dsdt: number): Buffer {
   fadt.writeUInt16LE(SCI, 46);
   fadt.writeUInt32LE(POWER_PORTS.event, 56);
   fadt.writeUInt32LE(POWER_PORTS.control, 64);
-  fadt.set([4, 2], 88); // bytes of both
+  fadt.writeUInt32LE(POWER_PORTS.timer, 76);
+  fadt.set([4, 2, 0, 4], 88); // bytes of each; there is no second control register
   for (const latency of [96, 98]) fadt.writeUInt16LE(0xfff, latency); // no deeper idle states
   fadt.writeUInt8(0x32, 108); // the century, in CMOS
   fadt.writeUInt16LE(0x5, 109); // devices of old are there, VGA and the keyboard are not

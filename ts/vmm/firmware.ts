@@ -1,25 +1,44 @@
 // The firmware's flash: at the top of 4 GiB, where the processor begins, and its last 128 KiB once more below 1 MiB,
-// under the RAM that PAM registers switch on and off.
+// under the RAM that PAM registers switch on and off. Below it the chip that firmware keeps its variables in.
 
-import { writeSync } from 'node:fs';
 import { type MemoryMap, type Region, SharedMemory } from '../index.ts';
+import { Flash } from './flash.ts';
 import { FOUR_GIB, PRIORITY } from './layout.ts';
 
-const GRANULARITY = 0x10000;
-const LARGEST = 0x40000;
+const PAGE = 0x1000;
+const LARGEST = 0x100_0000;
 const LEGACY_END = 0x100000;
 const LEGACY_WINDOW = 0x20000;
 
-/** Whether an image can be this machine's firmware: whole 64 KiB, up to 256 KiB. */
-export function isFirmware(image: Uint8Array): boolean {
-  return image.length > 0 && image.length <= LARGEST && image.length % GRANULARITY === 0;
+/** Contents of the machine's flash. */
+export interface FirmwareImage {
+  /** Whole 4 KiB. With the variables, 16 MiB at most. */
+  readonly firmware: Uint8Array;
+  /** Memory in which firmware keeps its variables, seen below `firmware`: whole 4 KiB. What the guest writes is kept in
+   *  it, and in its file if it has one. Default none: firmware forgets them. */
+  readonly firmwareVariables?: SharedMemory;
 }
 
-export function placeFirmware(map: MemoryMap, root: Region, image: Uint8Array): void {
-  const size = image.length;
+/** Says why a machine cannot have this flash; undefined if it can. */
+export function whyNoFirmware({ firmware, firmwareVariables }: FirmwareImage): string | undefined {
+  if (firmwareVariables !== undefined && !(firmwareVariables instanceof SharedMemory)) {
+    return 'firmwareVariables must be SharedMemory';
+  }
+  const sizes = [firmware.length, ...(firmwareVariables === undefined ? [] : [Number(firmwareVariables.size)])];
+  if (sizes.every((size) => size > 0 && size % PAGE === 0) && sizes[0]! + (sizes[1] ?? 0) <= LARGEST) return undefined;
+  return `firmware and its variables must be whole 4 KiB, up to 16 MiB; these have ${sizes.join(' and ')} bytes`;
+}
+
+/** Places the firmware. Returns the chip with its variables, if it has any. */
+export function placeFirmware(
+  map: MemoryMap,
+  root: Region,
+  { firmware, firmwareVariables }: FirmwareImage,
+): Flash | undefined {
+  const size = firmware.length;
   const content = SharedMemory.create(size, { name: 'firmware' });
   try {
-    writeSync(content.fd, image, 0, size, 0);
+    content.write(0, firmware);
     map.transaction(() => {
       const flash = map.createRegion({ name: 'flash', kind: 'rom', size });
       flash.map({ object: content, writable: false });
@@ -32,4 +51,6 @@ export function placeFirmware(map: MemoryMap, root: Region, image: Uint8Array): 
   } finally {
     content.close(); // the map keeps what it shows
   }
+  if (firmwareVariables === undefined) return undefined;
+  return new Flash(map, root, FOUR_GIB - size - Number(firmwareVariables.size), firmwareVariables);
 }

@@ -11,6 +11,7 @@ export {
   PRINTING,
   REAL_MODE_START,
 } from './boot-sector.ts';
+export type { FirmwareImage } from './firmware.ts';
 export { HostBridge, type PamSegment, SEGMENTS } from './host-bridge.ts';
 export type { LinuxImage } from './linux.ts';
 export { Monitor, type MonitorOptions, type Stop } from './monitor.ts';

@@ -14,7 +14,8 @@ import {
 } from '../index.ts';
 import { type Acpi, acpiFiles, acpiOf, placeAcpi } from './acpi.ts';
 import { Cmos } from './cmos.ts';
-import { isFirmware, placeFirmware } from './firmware.ts';
+import { type FirmwareImage, placeFirmware, whyNoFirmware } from './firmware.ts';
+import type { Flash } from './flash.ts';
 import { FwCfg, number } from './fw-cfg.ts';
 import { HostBridge } from './host-bridge.ts';
 import { invalid } from './invalid.ts';
@@ -34,7 +35,7 @@ import {
 import { type LinuxImage, startLinux } from './linux.ts';
 import { PciBus } from './pci.ts';
 import { PortBus } from './ports.ts';
-import { PowerRegisters } from './power.ts';
+import { POWER_FUNCTION, PowerManagement } from './power.ts';
 import { Processors } from './processors.ts';
 import { SerialPort } from './serial.ts';
 import { SharedMemoryDevice } from './shared-memory-device.ts';
@@ -47,8 +48,8 @@ export interface MonitorOptions {
   readonly memory?: number;
   /** Processors, from 1 to 64. Default 1. */
   readonly cpus?: number;
-  /** First program of the machine: firmware (up to 256 KiB), or a kernel. */
-  readonly start: { readonly firmware: Uint8Array } | { readonly linux: LinuxImage };
+  /** First program of the machine: firmware, or a kernel. */
+  readonly start: FirmwareImage | { readonly linux: LinuxImage };
   /** Disk of the machine. Default: none. */
   readonly disk?: DiskImage;
   /** Files for the firmware (fw_cfg), by name. */
@@ -103,7 +104,7 @@ export class Monitor {
   readonly #pci: PciBus;
   readonly #isaBridge: IsaBridge;
   readonly #serial: SerialPort;
-  readonly #power: PowerRegisters;
+  readonly #flash: Flash | undefined;
   readonly #acpi: Acpi;
   #processors: Processors | undefined;
   /** Request of a device or of `stop`, to be met before the guest goes on. */
@@ -123,13 +124,12 @@ export class Monitor {
       );
       const { map, root, deviceMapper, ramVisibility } = this.memory;
 
-      if ('firmware' in start) placeFirmware(map, root, start.firmware);
+      if ('firmware' in start) this.#flash = placeFirmware(map, root, start);
       const reserved = map.createRegion({ name: 'interrupt controllers', kind: 'mmio', size: RESERVED.length });
       reserved.place(root, { offset: RESERVED.gpa, priority: PRIORITY.reserved });
       const window = this.#placeVgaWindow(deviceMapper);
       this.#acpi = acpiOf({ cpus, pciMemory: PCI_MEMORY, serial: COM1 });
       this.#addFirmwareDevices(bytes, cpus, files);
-      this.#power = new PowerRegisters(this.ports, () => this.#want({ kind: 'exit', status: 0 }));
       this.#serial = new SerialPort(this.ports, COM1.port, {
         send: (byte) => options.onSerial?.(byte),
         interrupt: (isRaised) => this.#setLine(COM1.interrupt, isRaised),
@@ -140,6 +140,8 @@ export class Monitor {
       });
       this.hostBridge = this.#pci.add(new HostBridge(ramVisibility, window));
       this.#isaBridge = this.#pci.add(new IsaBridge());
+      const off = () => this.#want({ kind: 'exit', status: 0 });
+      this.#pci.addBeside(POWER_FUNCTION, new PowerManagement(this.ports, off));
       this.sharedMemory = this.#keep(SharedMemory.create(SHARED_MEMORY, { name: 'shared memory' }));
       this.sharedMemoryDevice = this.#pci.add(new SharedMemoryDevice(deviceMapper, this.sharedMemory));
       if (disk !== undefined) this.#addDisk(disk);
@@ -243,9 +245,10 @@ export class Monitor {
     if (line !== undefined) this.#processors?.partition.setIrqLine(line, isRaised);
   }
 
-  /** Answers an access where no device is: reads give ones, writes go to write-only RAM, or nowhere. */
+  /** Answers an access that trapped. Where no device is reads give ones, and writes go to write-only RAM or nowhere. */
   #accessMemory(gpa: number, isWrite: boolean, data: Uint8Array): void {
-    if (!isWrite) data.fill(0xff);
+    if (this.#flash?.has(gpa)) this.#flash.access(gpa, isWrite, data);
+    else if (!isWrite) data.fill(0xff);
     else if (this.hostBridge.isWriteOnly(gpa)) writeSync(this.#ram.fd, data, 0, data.length, gpa);
   }
 
@@ -260,7 +263,7 @@ export class Monitor {
     this.#powerOff();
     this.#pci.reset();
     this.#serial.reset();
-    this.#power.reset();
+    this.#flash?.reset();
     this.#powerOn();
   }
 
@@ -309,8 +312,7 @@ function checked(options: MonitorOptions): MonitorOptions {
   if (linux !== undefined ? !(linux?.kernel instanceof Uint8Array) : !(firmware instanceof Uint8Array)) {
     throw invalid('start must be { firmware } or { linux: { kernel } }, as Uint8Array: what the machine starts with');
   }
-  if (firmware instanceof Uint8Array && !isFirmware(firmware)) {
-    throw invalid(`firmware must be whole 64 KiB, up to 256 KiB; this has ${firmware.length} bytes`);
-  }
+  const why = start !== undefined && 'firmware' in start ? whyNoFirmware(start) : undefined;
+  if (why !== undefined) throw invalid(why);
   return options;
 }

@@ -32,6 +32,8 @@ const COMMAND_BITS = 0x07;
 const IO_ENABLED = 0x1;
 const MEMORY_ENABLED = 0x2;
 const FIRST_BAR = 0x10;
+const HEADER_TYPE = 0x0e;
+const HAS_MORE_FUNCTIONS = 0x80;
 const INTERRUPT_LINE = 0x3c;
 const INTERRUPT_PIN = 0x3d;
 /** Devices that a bus has room for. */
@@ -81,6 +83,11 @@ export class PciFunction {
   connect(interrupt: (isRaised: boolean) => void, line: number): void {
     this.#interrupt = interrupt;
     this.define(INTERRUPT_LINE, 1, line, 0xff);
+  }
+
+  /** Says that its device has other functions too. */
+  shareDevice(): void {
+    this.define(HEADER_TYPE, 1, HAS_MORE_FUNCTIONS);
   }
 
   /** Raises or lowers its interrupt pin. */
@@ -168,9 +175,10 @@ export interface PciInterrupts {
   readonly lines: readonly number[];
 }
 
-/** Bus 0: function 0 of each device. */
+/** Bus 0. */
 export class PciBus {
-  readonly #functions: PciFunction[] = [];
+  /** Functions of each device, by their numbers. */
+  readonly #devices: PciFunction[][] = [];
   readonly #interrupts: PciInterrupts;
   /** Slots that hold their link raised. */
   readonly #raised = new Set<number>();
@@ -193,10 +201,18 @@ export class PciBus {
     });
   }
 
-  /** Puts a function into the next free slot. */
+  /** Puts function 0 of a device into the next free slot. */
   add<Added extends PciFunction>(added: Added): Added {
-    const slot = this.#functions.push(added) - 1;
+    const slot = this.#devices.push([added]) - 1;
     added.connect((isRaised) => this.#setPin(slot, isRaised), this.#interrupts.lines[linkOf(slot)]!);
+    return added;
+  }
+
+  /** Puts a function without an interrupt pin beside the last device's function 0. `number`: 1 to 7. */
+  addBeside<Added extends PciFunction>(number: number, added: Added): Added {
+    const device = this.#devices.at(-1)!;
+    device[0]!.shareDevice();
+    device[number] = added;
     return added;
   }
 
@@ -214,12 +230,13 @@ export class PciBus {
   /** Resets the bus and all functions. */
   reset(): void {
     this.#address = 0;
-    for (const each of this.#functions) each.reset();
+    for (const each of this.#devices.flat()) each.reset();
   }
 
   get #target(): PciFunction | undefined {
     const device = (this.#address >>> 11) & 0x1f;
-    const busAndFunction = this.#address & 0x00ff_0700;
-    return this.#address >= ENABLED && busAndFunction === 0 ? this.#functions[device] : undefined;
+    const number = (this.#address >>> 8) & 0x7;
+    const bus = this.#address & 0x00ff_0000;
+    return this.#address >= ENABLED && bus === 0 ? this.#devices[device]?.[number] : undefined;
   }
 }
