@@ -242,9 +242,11 @@ export class KvmPartition extends Handle implements PartitionFacts {
     this.#keptPages.push(pages);
   }
 
-  // A PC's own devices, in the kernel: to be made before the first vCPU, in this order. Throw SYSTEM.
+  // A PC's own devices, in the kernel: to be made before the first vCPU, in this order.
 
-  /** Tells KVM where to put three pages of its own, below 4 GiB: `keptPages` from now on. */
+  /** Tells KVM where to put three pages of its own, below 4 GiB: `keptPages` from now on. Intel processors need them to
+   *  run real mode (KVM_SET_TSS_ADDR, Documentation/virt/kvm/api.rst). To be called before the first vCPU is made.
+   *  Throws SYSTEM, and IN_USE inside a transaction. */
   setTssAddress(gpa: number): void {
     this.checkOpen();
     const checked = validate.integer(gpa, 'gpa', 0, 0xffffffff);
@@ -252,19 +254,22 @@ export class KvmPartition extends Handle implements PartitionFacts {
     this.#keep({ gpa: start, length: 3 * PAGE_SIZE }, () => this.#vm.setTssAddress(checked));
   }
 
-  /** The interrupt controllers: PICs, I/O APIC, local APICs. */
+  /** Makes the interrupt controllers in the kernel: PICs, I/O APIC, local APICs (KVM_CREATE_IRQCHIP). To be called
+   *  before the first vCPU is made, and before `supportedCpuid`. Throws SYSTEM, and IN_USE inside a transaction. */
   createIrqchip(): void {
     this.checkOpen();
     this.#keep(APIC, () => withRemedy(IRQCHIP_REMEDIES, () => this.#vm.createIrqchip()));
   }
 
-  /** The timer, with the speaker's port that shows its output. */
+  /** Makes the timer in the kernel, with the speaker's port that shows its output (KVM_CREATE_PIT2); after
+   *  `createIrqchip`. Throws SYSTEM. */
   createPit(): void {
     this.checkOpen();
     systemError(this.what, () => this.#vm.createPit());
   }
 
-  /** Raises or lowers an interrupt line of the controllers. */
+  /** Raises or lowers an interrupt line of the controllers (KVM_IRQ_LINE): `line` is a GSI, 0 to 65535. Throws SYSTEM
+   *  without `createIrqchip`. */
   setIrqLine(line: number, isRaised: boolean): void {
     this.checkOpen();
     systemError(this.what, () =>

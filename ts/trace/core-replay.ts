@@ -228,27 +228,29 @@ export class TraceReplay {
     return Array.from(this.#replayer.entries('space'), ([id, space]) => ({ id, name: this.#names.spaces.get(space)! }));
   }
 
-  /** Flat view of a space. Throws VIEW_TOO_LARGE where that is more than `limit` ranges. */
+  /** Flat view of a space, by its id in the trace; not inside a transaction. Throws BAD_ID, and VIEW_TOO_LARGE where
+   *  that is more than `limit` ranges. */
   flatView(space: number, limit = MAX_VIEW_RANGES): TraceFlatRange[] {
     const id = this.#replayer.id('space', space);
     this.#checkRanges(id, limit, limit);
     return this.#flat(id);
   }
 
-  /** Flat view of a space, range by range, however many there are. The replay must stay as it is meanwhile. */
+  /** Flat view of a space, range by range, however many there are. The replay must stay as it is meanwhile. Throws
+   *  BAD_ID. */
   *flatRanges(space: number): Generator<TraceFlatRange> {
     for (const rows of this.#flatRows(this.#replayer.id('space', space))) {
       for (const row of rows) yield this.#range(row);
     }
   }
 
-  /** Every region where it stands, seen or hidden, strongest first. */
+  /** Every region where it stands in a space, seen or hidden, strongest first. Throws BAD_ID. */
   layers(space: number): TraceLayer[] {
     const { region, offset } = this.#roots.get(this.#replayer.id('space', space))!;
     return layersOf(this.#core, region, offset, this.#names);
   }
 
-  /** The memory that is mapped in what it shows. */
+  /** The memory that is mapped in what a space shows, in order of GPA. Throws BAD_ID. */
   mappings(space: number): TraceMapping[] {
     return this.#core.flat(this.#replayer.id('space', space)).flatMap((range) => {
       const first = range.offset;
@@ -267,7 +269,7 @@ export class TraceReplay {
     });
   }
 
-  /** The memory slots of all its attachments. */
+  /** The memory slots of all attachments of a space. Throws BAD_ID. */
   slots(space: number): TraceSlot[] {
     return this.#attached(this.#replayer.id('space', space)).flatMap((sink) =>
       this.#core.sinkRows(sink).map(({ kind, start, last, flags }) => ({
