@@ -8,7 +8,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Application, Converter, ReflectionKind, UnknownType } from 'typedoc';
 import { commentOf, pagesOf } from './pages.mjs';
-import { expanded, sourceOf } from './source.mjs';
+import { expanded, sourceOf, textInside } from './source.mjs';
 
 const app = await Application.bootstrap({
   name: 'membacking',
@@ -34,14 +34,24 @@ app.converter.on(Converter.EVENT_CREATE_DECLARATION, (context, reflection) => {
   if (reflection.kind === ReflectionKind.Module || symbol?.declarations === undefined) return;
   sources.set(reflection, sourceOf(symbol));
   if (reflection.kind !== ReflectionKind.TypeAlias || !/\b(typeof|keyof)\b/.test(sources.get(reflection))) return;
-  const text = expanded(context.checker, symbol);
-  computed.set(reflection, text);
-  sources.set(reflection, `type ${reflection.name} =${text};`);
+  computed.set(reflection, {
+    text: expanded(context.checker, symbol),
+    inside: textInside(context.checker, symbol),
+  });
 });
 // Their types are not told: readers do not see the tables.
 app.converter.on(Converter.EVENT_RESOLVE_BEGIN, () => {
-  for (const [reflection, text] of computed) reflection.type = new UnknownType(text);
+  for (const [reflection, { text }] of computed) {
+    const named = [...computed].reduce((all, [other, { inside }]) => replaced(all, inside, other.name), text);
+    reflection.type = new UnknownType(named);
+    sources.set(reflection, `type ${reflection.name} =${named};`);
+  }
 });
+
+/** Names an alias where its fields are told. */
+function replaced(text, inside, name) {
+  return inside.startsWith('{') ? text.replaceAll(inside, name) : text;
+}
 
 const project = await app.convert();
 if (project) {

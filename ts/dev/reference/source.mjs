@@ -2,6 +2,9 @@
 
 import ts from 'typescript';
 
+/** Columns of a line. */
+const COLUMNS = 100;
+
 /** Text of a symbol's declarations, without what says that they are exported; of a getter and setter, both. */
 export function sourceOf(symbol) {
   const texts = symbol.declarations.map((declaration) => {
@@ -24,6 +27,12 @@ function indented(text, inside) {
   });
 }
 
+/** Text that stands for an alias where something else names its type and the alias is lost. */
+export function textInside(checker, symbol) {
+  const flags = ts.TypeFormatFlags.NoTruncation | ts.TypeFormatFlags.InTypeAlias;
+  return checker.typeToString(checker.getDeclaredTypeOfSymbol(symbol), undefined, flags).replaceAll('"', "'");
+}
+
 /** Text of what an alias comes to: its members' names, or objects with all their fields. */
 export function expanded(checker, symbol) {
   const type = checker.getDeclaredTypeOfSymbol(symbol);
@@ -33,7 +42,7 @@ export function expanded(checker, symbol) {
     ? ` ${texts.join(' | ')}`
     : texts
         .sort()
-        .map((text) => `\n  | ${text}`)
+        .map((text) => `\n  | ${text.replaceAll('\n', '\n    ')}`)
         .join('');
 }
 
@@ -47,5 +56,17 @@ function fields(checker, type) {
     const text = checker.typeToString(checker.getTypeOfSymbol(property), undefined, ts.TypeFormatFlags.NoTruncation);
     return `${/^\w+$/.test(property.name) ? property.name : `'${property.name}'`}${isOptional ? '?' : ''}: ${text.replaceAll('"', "'")}`;
   });
-  return `{ ${texts.join('; ')} }`;
+  const line = `{ ${texts.join('; ')} }`;
+  return line.length <= COLUMNS ? line : `{\n${filled(texts)}\n}`;
+}
+
+/** Fields in as few lines as they need. */
+function filled(texts) {
+  const lines = [];
+  for (const text of texts) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + text.length + 2 <= COLUMNS) lines[lines.length - 1] = `${last} ${text};`;
+    else lines.push(`  ${text};`);
+  }
+  return lines.join('\n');
 }
