@@ -7,7 +7,7 @@ export const ABI_VERSION = 4;
 
 // ---- Sizes and capacities ------------------------------------------------------------------
 
-/** Bytes. What is not a whole page is never mapped and has no slot: the guest traps there. */
+/** Bytes. Memory that is no whole page has no slot: the guest traps there. */
 export const PAGE_SIZE = 4096;
 export const PAGE_SHIFT = 12;
 /** Binary logarithm of the largest page that an object may have, in bytes; that of the smallest is PAGE_SHIFT. */
@@ -132,7 +132,7 @@ export const POLICY_NESTED = 1;
 // op        what to do
 // sink      the attachment it is done to
 // gpa       guest-physical address in the sink's own numbering: offset of the attachment included
-// length    bytes, whole pages, never 0
+// length    bytes, never 0; whole pages, but for OP_VA_LIMIT
 // of what   VA commands: `object`, whose bytes they are about; slot commands: `va`, the VA sink whose HVAs are used
 // offset    byte offset in that object, or of the HVA in that VA space
 // access    ACCESS_* that the result has; OP_VA_LIMIT: that anybody may use there
@@ -233,6 +233,8 @@ export const CLASS_UNCHANGED_BYTES = 2;
 // region      region  REGION_  offset..last in parent   in target       KIND_*  target   priority parent+1
 // explain     region  FLAT_*   the region's GPA extent* in region       KIND_*  via      priority depth
 // lost        object+1         GPA                      in object
+//
+// piece: whole pages. part: bytes.
 //
 // extent: of a region, its last byte counted from its first, also where that lies past the end of every address space.
 //

@@ -36,7 +36,6 @@ uint32_t Executor::run(const uint8_t* records, uint32_t count, Failure& failure)
 
 Failure Executor::execute(const Command& command) {
   if (command.length == 0) return invalid("the length is 0");
-  if (command.gpa % kPageSize != 0 || command.length % kPageSize != 0) return invalid("the range is not whole pages");
   if ((command.access & ~static_cast<uint32_t>(abi::ACCESS_ALL)) != 0) return invalid("there is no such access");
   Sink* sink = targets_.sink(command.sink);
   if (sink == nullptr || sink->kind != command.op >> abi::OP_KIND_SHIFT) return invalid("the sink has no such operation");

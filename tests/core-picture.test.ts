@@ -35,7 +35,7 @@ test('the picture, if B were memory: nothing shows through it', (t) => {
   t.snapshot(agreed(t, (build) => shown(build, table)));
 });
 
-test('what is not a whole page is visible, but neither mapped nor given a slot', (t) => {
+test('memory that is not a whole page is for the monitor alone: it has no slot', (t) => {
   const answer = (build: Build) => {
     const world = new World(build).place(`
       name    kind       size   in      at    priority
@@ -56,7 +56,7 @@ test('what is not a whole page is visible, but neither mapped nor given a slot',
       attach vtl0 of vm to memory through va
     `);
     world.checkSinks();
-    return { flat: world.flat(), pieces: world.pieces('va'), slots: world.slots('vtl0') };
+    return { flat: world.flat(), pieces: world.pieces('va'), parts: world.parts('va'), slots: world.slots('vtl0') };
   };
   t.snapshot(agreed(t, answer));
 });

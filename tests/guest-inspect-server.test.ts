@@ -197,7 +197,7 @@ test.serial('facts as top prints them: at once, and what has happened since the 
       { name: 'vm', vtl: 0, slots: 9, isShutDown: false },
       { name: 'old', vtl: 2, slots: 0, isShutDown: true },
     ],
-    ...{ protections: [], lost: [] },
+    ...{ protections: [], trappingPages: [], lost: [] },
     leases: ['disk', 'net', 'disk'].map((holder) => ({ holder, mode: 'read' as const, gpa: 0, length: 4096 })),
     plans: {
       ...{ plans, commands: plans, failed: 1, disturbing: 0 },

@@ -8,6 +8,7 @@ export { type CoreSource, loadCore } from './core/module.ts';
 export { flatDifference, type ShownRange, type ShownView, type ViewDifference } from './text/difference.ts';
 export type { ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
 export { renderExplanation, renderFlatDifference } from './text/render.ts';
+export type { TrappingPages } from './text/trapping-pages.ts';
 export {
   MAX_VIEW_RANGES,
   type ReplayState,

@@ -30,7 +30,7 @@ export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind }
 // ---- A live memory map -------------------------------------------------------------------------
 // Of what only the package makes there is the type, and no constructor.
 
-export type { GuestMemory } from './access/guest-memory.ts';
+export type { GuestMemory, TrappedAccess } from './access/guest-memory.ts';
 export type { Lease } from './access/lease.ts';
 export type { LeaseFacts, LeaseMode } from './access/lease-table.ts';
 export type { LeaseOptions, LeaseRange, LocalGuestMemory } from './access/local-guest-memory.ts';
@@ -157,3 +157,4 @@ export { formatHeader, formatOperation, formatTrace } from './trace/write.ts';
 export { flatDifference, type ShownRange, type ShownView, type ViewDifference } from './text/difference.ts';
 export type { ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
 export { renderExplanation, renderFlatDifference } from './text/render.ts';
+export type { TrappingPages } from './text/trapping-pages.ts';

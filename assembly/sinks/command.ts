@@ -104,7 +104,7 @@ export function commandAt(list: Vector, index: u32): Command {
 /** A new command at the end of the list, all fields but these 0. */
 export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): Command {
   const at = list.ensure(COMMAND_SIZE) ? list.extend(COMMAND_SIZE) : nowhere;
-  assert(isPageAligned(gpa | length) && length != 0);
+  assert(length != 0 && (op == OP_VA_LIMIT || isPageAligned(gpa | length)));
   zeroWords(at, COMMAND_SIZE);
   const command = changetype<Command>(at);
   command.op = op;

@@ -1,11 +1,15 @@
-// Parts: what is to be seen in a VA space now, and what was before. A part is a stretch of whole pages of which the
-// flat view shows one object: it follows from that, from the mappings of the regions seen in it, and from the sink's
-// protections, now or before. So nobody keeps it. What a VA space maps for it are pieces: see pieces.ts.
+// Parts: what is to be seen in a VA space now, and what was before. A part is a stretch of which the flat view shows
+// one object, at offsets that a page can show: it follows from that, from the mappings of the regions seen in it, and
+// from the sink's protections, now or before. So nobody keeps it. What a VA space maps for it are pieces: see
+// pieces.ts.
+//
+// A part may begin or end inside of a page: the rest of that page traps (or shows the same memory further on). A page
+// that would have to show different memory in different places shows none.
 
 import { ACCESS_ALL, ACCESS_READ, ACCESS_WRITE } from '../abi';
 import { isMemory, regionOf, Sink, spaceOf } from '../asked/records';
 import { FlatRange, isWritable, LostRange, Mapping, Protection } from '../asked/views';
-import { hasWholePage, isPageAligned, LAST_BYTE, pageStart, wholeLast, wholeStart } from '../base/range';
+import { isPageAligned, LAST_BYTE, pageLast, pageStart } from '../base/range';
 import { Vector } from '../base/vector';
 import { Edit, NOTHING, TIME_CURSOR_SIZE, TimeCursor, When } from '../tree/before';
 import { Stretch } from '../tree/node';
@@ -43,14 +47,20 @@ const protections = changetype<TimeCursor<Protection>>(memory.data(TIME_CURSOR_S
 const lost = changetype<Cursor<LostRange>>(memory.data(CURSOR_SIZE, 8));
 const written = changetype<Cursor<Mapping>>(memory.data(CURSOR_SIZE, 8));
 
-/** Appends the parts that the sink should show in [start, last], which are whole pages, to `out`, until it has
- *  `most` bytes. */
+/** Whether some part has ever begun or ended inside of a page. */
+export let hasCutPages: bool = false;
+
+/** Last byte of the page in which different memory was found; 0 before there is one. */
+let mixedLast: u64 = 0;
+
+/** Appends the parts that the sink should show in [start, last], which are whole pages, to `out`, until it has `most`
+ *  bytes: then up to the end of the page that it is in. */
 export function wantedParts(sink: Sink, start: u64, last: u64, out: Vector, most: u32 = u32.MAX_VALUE): void {
   if (!sink.detaching) appendParts(sink, start, last, When.Now, out, most);
 }
 
-/** Appends the parts that the sink has shown in [start, last], which are whole pages, to `out`, until it has `most`
- *  bytes; for private pages that lost ranges hold, parts without access. `when`: Now between transactions, when all
+/** Appends the parts that the sink has shown in [start, last], which are whole pages, to `out`, as `wantedParts`
+ *  does; for private pages that lost ranges hold, parts without access. `when`: Now between transactions, when all
  *  that is asked for has been carried out. */
 export function heldParts(sink: Sink, start: u64, last: u64, when: When, out: Vector, most: u32 = u32.MAX_VALUE): void {
   if (when == When.Before && sink.attaching) return;
@@ -81,24 +91,35 @@ function appendHeldPages(range: LostRange, start: u64, last: u64, out: Vector): 
 
 function appendParts(sink: Sink, start: u64, last: u64, when: When, out: Vector, most: u32): void {
   flat.find(spaceOf(sink.space - 1).flatTree, start, last, when);
-  for (let range = flat.span; range != null && range.start <= last && out.length < most; range = flat.span) {
+  mixedLast = 0;
+  for (let range = flat.span; range != null && range.start <= last; range = flat.span) {
+    if (isFull(out, most, range.start)) return;
     appendOfRange(sink, range, start, last, when, out, most);
     if (range.last >= last) return;
     flat.advance();
   }
 }
 
-/** Whether a flat range is memory of which whole pages can be shown. */
-export function showsPages(range: FlatRange): bool {
-  return isMemory(range.region) && isPageAligned(range.delta) && hasWholePage(range.start, range.last);
+/** Whether a list has `most` bytes, and none of it is in the page of `gpa`. */
+function isFull(out: Vector, most: u32, gpa: u64): bool {
+  return out.length >= most && lastPart(out).last < pageStart(gpa);
+}
+
+/** The last part of a list that is not empty. */
+function lastPart(list: Vector): Piece {
+  return changetype<Piece>(list.end - PIECE_BYTES);
+}
+
+/** Whether a flat range is memory that lies in pages as it does in its object's, so that they can show it. */
+export function fitsPages(range: FlatRange): bool {
+  return isMemory(range.region) && isPageAligned(range.delta);
 }
 
 /** Appends the parts of one flat range in [start, last]. */
 function appendOfRange(sink: Sink, range: FlatRange, start: u64, last: u64, when: When, out: Vector, most: u32): void {
-  if (!showsPages(range)) return;
-  const from = max(start, wholeStart(range.start));
-  const to = min(last, wholeLast(range.last));
-  if (from > to) return;
+  if (!fitsPages(range)) return;
+  const from = max(start, range.start);
+  const to = min(last, range.last);
   const delta = range.delta;
   mappings.find(regionOf(range.region).mappingsTree, from + delta, to + delta, when);
   for (let mapping = mappings.span; mapping != null && mapping.start <= to + delta; mapping = mappings.span) {
@@ -109,7 +130,7 @@ function appendOfRange(sink: Sink, range: FlatRange, start: u64, last: u64, when
       const left = protectedAccess(sink, gpa, mappedLast, access, when);
       const partLast = min(mappedLast, protectionLast);
       if (left & ACCESS_READ) {
-        if (out.length >= most) return;
+        if (isFull(out, most, gpa)) return;
         appendPart(range, mapping, gpa, partLast, left, out);
       }
       if (partLast == mappedLast) break;
@@ -125,8 +146,13 @@ function accessOf(range: FlatRange, mapping: Mapping): u32 {
   return mapping.isWritable && isWritable(range) ? ACCESS_READ | ACCESS_WRITE : ACCESS_READ;
 }
 
-/** Appends what the flat range shows of a mapping in [start, last]. Does nothing once memory has run out. */
+/** Appends what the flat range shows of a mapping in [start, last], if its pages show nothing else. Does nothing once
+ *  memory has run out. */
 function appendPart(range: FlatRange, mapping: Mapping, start: u64, last: u64, access: u32, out: Vector): void {
+  if (!isPageAligned(start | (last + 1))) {
+    start = startUnmixed(range, mapping, start, out);
+    if (start > last) return;
+  }
   if (!out.ensure(PIECE_BYTES)) return;
   const piece = changetype<Piece>(out.extend(PIECE_BYTES));
   piece.start = start;
@@ -138,6 +164,25 @@ function appendPart(range: FlatRange, mapping: Mapping, start: u64, last: u64, a
   piece.offsetInRegion = start + range.delta;
 }
 
+/** First byte, from `start` on, of which the page shows no other memory than the mapping; takes the last part of `out`
+ *  out of the page in which it is the other. */
+function startUnmixed(range: FlatRange, mapping: Mapping, start: u64, out: Vector): u64 {
+  hasCutPages = true;
+  const page = pageStart(start);
+  if (mixedLast == pageLast(start)) return mixedLast + 1;
+  if (out.length == 0) return start;
+  const before = lastPart(out);
+  if (before.last < page) return start;
+  const offset = mapping.objectOffsetAt(start + range.delta);
+  if (before.object == mapping.object && before.objectOffsetAt(start) == offset) return start;
+  mixedLast = pageLast(start);
+  while (out.length != 0 && lastPart(out).last >= page) {
+    if (lastPart(out).start < page) lastPart(out).last = page - 1;
+    else out.shrink(PIECE_BYTES);
+  }
+  return mixedLast + 1;
+}
+
 // ---- Where one edit is all that was done -----------------------------------------------------------
 
 /** Appends the parts that the sink showed before and shows now in [start, last] to the lists, if that follows from
@@ -145,6 +190,7 @@ function appendPart(range: FlatRange, mapping: Mapping, start: u64, last: u64, a
 export function editedParts(sink: Sink, start: u64, last: u64, edit: Edit, before: Vector, now: Vector): bool {
   const view = spaceOf(sink.space - 1).flatTree;
   if (<usize>edit.tree != view) return mappedParts(sink, start, last, edit, before, now);
+  mixedLast = 0;
   for (let at = edit.firstBefore; at < edit.end; at += offsetof<FlatRange>()) {
     appendOfRange(sink, changetype<FlatRange>(at), start, last, When.Now, before, u32.MAX_VALUE);
   }
@@ -157,7 +203,7 @@ function mappedParts(sink: Sink, start: u64, last: u64, edit: Edit, before: Vect
   if (sink.protections != 0 || sink.withheld != 0) return false;
   flat.seek(spaceOf(sink.space - 1).flatTree, start);
   const range = flat.span;
-  if (range == null || range.start > start || range.last < last || !showsPages(range)) return false;
+  if (range == null || range.start > start || range.last < last || !fitsPages(range)) return false;
   const delta = range.delta;
   const from = start + delta;
   const to = last + delta;
@@ -176,18 +222,18 @@ function mappedParts(sink: Sink, start: u64, last: u64, edit: Edit, before: Vect
   return true;
 }
 
-/** Address from which on the flat range and the mapping reach that the page at `at` shows; that page if it shows
- *  none. */
+/** Start of the page from which on the flat range and the mapping reach that the page of `at` begins with; that page if
+ *  it begins with none. */
 export function stretchStart(sink: Sink, at: u64, when: When): u64 {
   const page = pageStart(at);
   flat.find(spaceOf(sink.space - 1).flatTree, page, page, when);
   const range = flat.span;
-  if (range == null || !showsPages(range) || wholeStart(range.start) > page) return page;
+  if (range == null || !fitsPages(range) || range.start > page) return page;
   const delta = range.delta;
   mappings.find(regionOf(range.region).mappingsTree, page + delta, page + delta, when);
   const mapping = mappings.span;
   if (mapping == null || mapping.start > page + delta) return page;
-  return max(wholeStart(range.start) + delta, mapping.start) - delta;
+  return pageStart(max(range.start + delta, mapping.start) - delta);
 }
 
 /** Last address up to which the last answer of `protectedAccess` holds. */

@@ -1,7 +1,7 @@
-// Pieces: what a VA space maps, each a stretch of whole pages of one object. Where an object's pages are no larger than
-// PAGE_SIZE, its pieces are its parts (see parts.ts). A larger page is mapped as a whole as soon as a part of it is
-// seen: what is seen in the rest of it must hold no memory of another kind, and nobody may use more of it than its
-// parts (limits).
+// Pieces: what a VA space maps, each a stretch of whole pages of one object. Where parts (see parts.ts) are whole pages
+// of their objects, pieces are parts. A page is mapped as a whole as soon as a part of it is seen: nobody may use more
+// of it than its parts (limits). In the rest of a page that is larger than PAGE_SIZE there must be no memory of another
+// kind.
 //
 //   flat view   |ram  |mmio|ram      |rom (same object)|
 //   parts       |rw   |    |rw       |r                |
@@ -20,7 +20,7 @@ import { VECTOR_SIZE, Vector } from '../base/vector';
 import { When } from '../tree/before';
 import { Stretch } from '../tree/node';
 import { WALK_SIZE, Walk } from '../tree/walk';
-import { heldParts, PIECE_BYTES, Piece, wantedParts } from './parts';
+import { hasCutPages, heldParts, PIECE_BYTES, Piece, wantedParts } from './parts';
 
 /** A stretch of pieces that may be used less than it is mapped. */
 @unmanaged
@@ -36,14 +36,19 @@ const parts = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const pieces = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const walk = changetype<Walk<Piece>>(memory.data(WALK_SIZE, 8));
 
-/** Whether some object has, or had, pages larger than PAGE_SIZE: if not, pieces are parts, and there are no limits. */
+/** Whether some object has, or had, pages larger than PAGE_SIZE. */
 export function hasLargePages(): bool {
   return largestPageMask >= <u64>PAGE_SIZE;
 }
 
+/** Whether pieces may be other than parts, and have limits, as far as parts have been found. */
+export function differFromParts(): bool {
+  return hasCutPages || hasLargePages();
+}
+
 /** Appends the pieces that the sink should have in [start, last], which are whole pages of PAGE_SIZE, to `out`. */
 export function wantedPieces(sink: Sink, start: u64, last: u64, out: Vector): void {
-  if (!hasLargePages()) {
+  if (!differFromParts()) {
     wantedParts(sink, start, last, out);
     return;
   }
@@ -54,7 +59,7 @@ export function wantedPieces(sink: Sink, start: u64, last: u64, out: Vector): vo
 
 /** Appends the pieces that the sink has in [start, last]; see `heldParts`. */
 export function heldPieces(sink: Sink, start: u64, last: u64, when: When, out: Vector): void {
-  if (!hasLargePages()) {
+  if (!differFromParts()) {
     heldParts(sink, start, last, when, out);
     return;
   }
@@ -164,7 +169,7 @@ export function limitsOf(pieces: Vector, parts: Vector, out: Vector): void {
 }
 
 /** Appends the limits that the sink has now in [start, last]; some may lie outside of it. In lost ranges there are
- *  none. Precondition: `hasLargePages`. */
+ *  none. */
 export function heldLimits(sink: Sink, start: u64, last: u64, out: Vector): void {
   parts.clear();
   pieces.clear();

@@ -27,7 +27,7 @@ import { partitionOf, partitions, Sink, sinkOf, sinks, spaceOf, writablePartitio
 import { FlatRange, isWritable } from '../asked/views';
 import { copyWords } from '../base/bytes';
 import { fail } from '../base/failure';
-import { LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from '../base/range';
+import { hasWholePage, LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { When } from '../tree/before';
 import { Span } from '../tree/node';
@@ -40,7 +40,7 @@ import { TOUCHED_BYTES, touchedAt, touchedSinks } from '../undo/touched';
 import { additionsOf, Command, disturb, emit, emitInverse, planClass, removalsOf } from './command';
 import { heldLast, isHeld, isLosing, noteLost } from './lost';
 import { giveSlot, isKept, keptLast, takeSlot } from './partition';
-import { isMappedReadonly, protectedAccess, protectionLast, showsPages, writabilityLast } from './parts';
+import { fitsPages, isMappedReadonly, protectedAccess, protectionLast, writabilityLast } from './parts';
 import { hasLargePages, heldLimits, LIMIT_BYTES, Limit } from './pieces';
 import { bytesKept } from './va-changes';
 
@@ -150,7 +150,7 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
   if (hasLargePages()) heldLimits(sinkOf(sink.va - 1), start, last, limits);
   flat.seek(spaceOf(sink.space - 1).flatTree, start);
   for (let range = flat.span; range != null && range.start <= last; range = flat.span) {
-    if (showsPages(range)) {
+    if (fitsPages(range) && hasWholePage(range.start, range.last)) {
       const access = isWritable(range) ? ACCESS_ALL : ACCESS_ALL & ~ACCESS_WRITE;
       let from = max(start, wholeStart(range.start));
       const to = min(last, wholeLast(range.last));

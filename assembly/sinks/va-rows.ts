@@ -9,7 +9,7 @@ import { VECTOR_SIZE, Vector } from '../base/vector';
 import { enterNotes, When } from '../tree/before';
 import { clearRows, hasRoom, newRow, rowAt, rowCount } from '../tree/rows';
 import { heldParts, PIECE_BYTES, Piece, stretchStart } from './parts';
-import { hasLargePages, heldPieces } from './pieces';
+import { differFromParts, heldPieces } from './pieces';
 
 /** Pieces that are looked at together. */
 const pieces = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -27,9 +27,9 @@ export function fillParts(id: u32, from: u64, last: u64, when: When): i32 {
     heldParts(sink, at, last, when, pieces, MOST_BYTES);
     for (let i: u32 = 0; i < pieces.length; i += PIECE_BYTES) {
       const part = changetype<Piece>(pieces.at(i));
-      at = part.last;
+      at = pageLast(part.last);
       // Pages that are held without access are nobody's to use.
-      if (at >= from && part.access != 0 && !addPiece(part)) return <i32>rowCount;
+      if (part.last >= from && part.access != 0 && !addPiece(part)) return <i32>rowCount;
     }
   } while (pieces.length >= MOST_BYTES && at++ < last);
   return countOrExhausted();
@@ -37,7 +37,7 @@ export function fillParts(id: u32, from: u64, last: u64, when: When): i32 {
 
 /** Fills the rows with pieces of a VA sink that reach into [from, last]. */
 export function fillPieces(id: u32, from: u64, last: u64, when: When): i32 {
-  if (!hasLargePages()) return fillParts(id, from, last, when);
+  if (!differFromParts()) return fillParts(id, from, last, when);
   clearRows();
   if (when == When.Before) enterNotes();
   pieces.clear();

@@ -43,7 +43,7 @@ import {
 import { additionsOf, Command, disturb, emit, joinLast, removalsOf } from './command';
 import { forgetRetried, heldLast, isHeld, isLosing, sendHome } from './lost';
 import { editedParts, heldParts, PIECE_BYTES, Piece, showSame, wantedParts } from './parts';
-import { hasLargePages, Limit, limitsOf, makeWhole } from './pieces';
+import { differFromParts, Limit, limitsOf, makeWhole } from './pieces';
 import { CHANGE_BYTES, Change, changes } from './va-changes';
 import { verifyChanges } from './va-verify';
 
@@ -72,7 +72,7 @@ const limitWalk = changetype<Walk<Limit>>(memory.data(WALK_SIZE, 8));
 
 const piecesBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const piecesNow = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** Parts that the pieces above are made of, and their limits, where pages are large. */
+/** Parts that the pieces above are made of, and their limits, where they differ. */
 const partsBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const partsNow = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const limitsBefore = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -105,7 +105,9 @@ export function compareVa(id: u32, from: u32, end: u32): i32 {
     const start = max(reached, pageStart(group.start) & ~largestPageMask);
     const last = pageLast(group.last) | largestPageMask;
     if (start <= last) {
-      let error = hasLargePages() ? findLargePieces(id, start, last) : findPieces(id, start, last, first, at);
+      if (!differFromParts()) findPieces(id, start, last, first, at);
+      // The first part that is cut is found here.
+      let error = differFromParts() ? findWholePieces(id, start, last) : 0;
       if (error == 0) error = diffPieces(id);
       if (error != 0) return error;
     }
@@ -116,22 +118,21 @@ export function compareVa(id: u32, from: u32, end: u32): i32 {
 }
 
 /** Finds the pieces before and now in `group`, which is made of the touched ranges from `at` to `end`. */
-function findPieces(id: u32, start: u64, last: u64, at: u32, end: u32): i32 {
+function findPieces(id: u32, start: u64, last: u64, at: u32, end: u32): void {
   const sink = sinkOf(id);
   piecesBefore.clear();
   piecesNow.clear();
   if (group.edit != 0 && sink.lost == 0 && editedParts(sink, start, last, editOf(group.edit), piecesBefore, piecesNow))
-    return 0;
+    return;
   if (isGroupOfEdits) enterEdits(at, end);
   else enterNotes();
   heldParts(sink, start, last, When.Before, piecesBefore);
   wantedParts(sink, start, last, piecesNow);
-  return 0;
 }
 
-/** `findPieces` where pages may be large: [start, last] are whole ones. Notes changes of limits. Returns 0 or a
- *  code. */
-function findLargePieces(id: u32, start: u64, last: u64): i32 {
+/** `findPieces` where pieces may be other than parts: [start, last] are whole pages of every size. Notes changes of
+ *  limits. Returns 0 or a code. */
+function findWholePieces(id: u32, start: u64, last: u64): i32 {
   const sink = sinkOf(id);
   partsBefore.clear();
   partsNow.clear();

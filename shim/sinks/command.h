@@ -6,6 +6,7 @@
 
 #include "abi.h"
 #include "host/failure.h"
+#include "host/mapping.h"
 
 namespace membacking {
 
@@ -35,6 +36,9 @@ static_assert(sizeof(Command) == abi::COMMAND_SIZE && offsetof(Command, op) == a
               offsetof(Command, access) == abi::COMMAND_ACCESS && offsetof(Command, slot) == abi::COMMAND_SLOT &&
               offsetof(Command, region) == abi::COMMAND_REGION &&
               offsetof(Command, offsetInRegion) == abi::COMMAND_OFFSET_IN_REGION);
+
+/// Whether the range of a command is whole pages.
+inline bool isWholePages(const Command& command) { return (command.gpa | command.length) % kPageSize == 0; }
 
 /// Refusal of a command before any of it is carried out.
 constexpr Failure invalid(const char* reason) { return {EINVAL, "plan", reason}; }

@@ -7,6 +7,7 @@
 namespace membacking {
 
 Failure SlotSink::execute(const Command& command, const Targets& targets) {
+  if (!isWholePages(command)) return invalid("the range is not whole pages");
   const VaSink* va = targets.sinkOf<VaSink>(command.va);
   if (va == nullptr) return invalid("there is no VA space of this number");
   if (command.offset % kPageSize != 0) return invalid("the offset is not a whole page");

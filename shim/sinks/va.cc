@@ -33,6 +33,8 @@ Failure findPrivate(const Command& command, const Targets& targets, MemoryObject
 }  // namespace
 
 Failure VaSink::execute(const Command& command, const Targets& targets) {
+  // A limit may begin and end inside of a page.
+  if (!isWholePages(command) && command.op != abi::OP_VA_LIMIT) return invalid("the range is not whole pages");
   if (!space().contains(command.gpa, command.length)) return invalid("the range is not inside its VA space");
   if (const Failure failure = spendMappings(command.op == abi::OP_VA_UNMAP)) return failure;
   switch (command.op) {
@@ -107,10 +109,12 @@ Failure VaSink::limit(const Command& command) {
 }
 
 uint32_t VaSink::secure(const Command& command, bool mayReplace) {
-  const uint64_t ends = command.gpa | command.length;
-  if (!space().contains(command.gpa, command.length) || ends % kPageSize != 0) return abi::SECURED_CLOSED;
-  if (mayReplace && !space().clear(command.gpa, command.length)) return abi::SECURED_CLOSED;
-  return space().protect(command.gpa, command.length, Use::kNothing) ? abi::SECURED_OPEN : abi::SECURED_CLOSED;
+  if (!space().contains(command.gpa, command.length)) return abi::SECURED_CLOSED;
+  // A limit may end inside of a page, which is closed as a whole.
+  const uint64_t start = command.gpa & ~(kPageSize - 1);
+  const uint64_t length = (command.gpa + command.length - start + kPageSize - 1) & ~(kPageSize - 1);
+  if (mayReplace && !space().clear(start, length)) return abi::SECURED_CLOSED;
+  return space().protect(start, length, Use::kNothing) ? abi::SECURED_OPEN : abi::SECURED_CLOSED;
 }
 
 }  // namespace membacking

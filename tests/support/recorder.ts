@@ -1,5 +1,6 @@
-// Doubles for what is behind a plan. The recorder is every sink at once, counted in pages: it keeps what each command
-// makes, refuses what the real ones would refuse, and watches which bytes were absent meanwhile. FailAfter fails.
+// Doubles for what is behind a plan. The recorder is every sink at once, counted in pages (limits: in bytes): it keeps
+// what each command makes, refuses what the real ones would refuse, and watches which bytes were absent meanwhile.
+// FailAfter fails.
 
 import * as abi from '../../assembly/abi.ts';
 import type { Executor } from '../../ts/apply/runner.ts';
@@ -24,6 +25,22 @@ interface Mapped {
   readonly access: number;
   /** Private: what is written on it. */
   readonly content: number | undefined;
+}
+
+/** Stretch of a page, `from` counted from its start, with the access that is left of it. */
+interface Usable {
+  readonly from: number;
+  length: number;
+  readonly access: number;
+}
+
+/** A stretch of a VA space in bytes, and the part of an object that it shows. */
+interface RecordedRun {
+  readonly start: number;
+  last: number;
+  readonly object: number;
+  readonly offset: number;
+  readonly access: string;
 }
 
 interface Slot {
@@ -51,8 +68,8 @@ interface Attachment {
 interface VaSpace {
   readonly pages: number;
   readonly mapped: Map<number, Mapped>;
-  /** Limits by page: what may be used of it. */
-  readonly limits: Map<number, number>;
+  /** Limits by page: the access that is left of it, or of each of its bytes. */
+  readonly limits: Map<number, number | Uint8Array>;
 }
 
 /** Place of a command in a plan: removals before additions, both in the order of their sinks' kinds. */
@@ -120,34 +137,50 @@ export class Recorder implements Executor {
       : undefined;
   }
 
-  /** Part of a page that may be used. */
+  /** A page that may be used, as far as that holds for all of it. */
   part(sink: number, page: number): { object: number; page: number; access: string } | undefined {
     const mapped = this.#va(sink).mapped.get(page);
-    const access = (mapped?.access ?? 0) & (this.#va(sink).limits.get(page) ?? abi.ACCESS_ALL);
-    return mapped && access !== 0
-      ? { object: mapped.object, page: mapped.page, access: accessName(access) }
+    const [stretch] = mapped === undefined ? [] : this.#stretches(sink, page, mapped);
+    return mapped && stretch?.length === 4096
+      ? { object: mapped.object, page: mapped.page, access: accessName(stretch.access) }
       : undefined;
   }
 
   /** Pieces of a VA space: pages that go on where the one before ends are joined. */
-  pieces(sink: number): { start: number; last: number; object: number; page: number; access: string }[] {
-    return this.#runs(sink, (page) => this.vaPage(sink, page));
+  pieces(sink: number): RecordedRun[] {
+    return this.#runs(sink, (_, { access }) => [{ from: 0, length: 4096, access }]);
   }
 
-  /** Parts of the pieces that may be used. */
-  parts(sink: number): { start: number; last: number; object: number; page: number; access: string }[] {
-    return this.#runs(sink, (page) => this.part(sink, page));
+  /** Parts of the pieces that may be used, likewise joined. */
+  parts(sink: number): RecordedRun[] {
+    return this.#runs(sink, (page, mapped) => this.#stretches(sink, page, mapped));
   }
 
-  #runs(sink: number, at: (page: number) => { object: number; page: number; access: string } | undefined) {
-    const runs: { start: number; last: number; object: number; page: number; access: string }[] = [];
-    for (const start of [...this.#va(sink).mapped.keys()].sort((a, b) => a - b)) {
-      const next = at(start);
-      if (next === undefined) continue;
-      const run = runs.at(-1);
-      const joins = run?.last === start - 1 && run.object === next.object && run.access === next.access;
-      if (run !== undefined && joins && next.page - run.page === start - run.start) run.last = start;
-      else runs.push({ start, last: start, ...next });
+  /** Stretches of a page that may be used. */
+  #stretches(sink: number, page: number, mapped: Mapped): Usable[] {
+    const limit = this.#va(sink).limits.get(page) ?? abi.ACCESS_ALL;
+    if (typeof limit === 'number') return withAccess([{ from: 0, length: 4096, access: mapped.access & limit }]);
+    const stretches: Usable[] = [];
+    for (const [from, left] of limit.entries()) {
+      const access = mapped.access & left;
+      const before = stretches.at(-1);
+      if (before?.access === access) before.length++;
+      else stretches.push({ from, length: 1, access });
+    }
+    return withAccess(stretches);
+  }
+
+  #runs(sink: number, stretchesOf: (page: number, mapped: Mapped) => Usable[]): RecordedRun[] {
+    const runs: RecordedRun[] = [];
+    for (const [page, mapped] of [...this.#va(sink).mapped].sort(([a], [b]) => a - b)) {
+      for (const { from, length, access } of withAccess(stretchesOf(page, mapped))) {
+        const [start, offset] = [page * 4096 + from, mapped.page * 4096 + from];
+        const next = { start, last: start + length - 1, object: mapped.object, offset, access: accessName(access) };
+        const run = runs.at(-1);
+        const joins = run?.last === start - 1 && run.object === next.object && run.access === next.access;
+        if (run !== undefined && joins && offset - run.offset === start - run.start) run.last = next.last;
+        else runs.push(next);
+      }
     }
     return runs;
   }
@@ -168,7 +201,7 @@ export class Recorder implements Executor {
     const lines: string[] = [];
     for (const [sink, { mapped, limits }] of this.#vas) {
       for (const [page, access] of [...limits].sort(([a], [b]) => a - b)) {
-        lines.push(`va ${sink} page ${page}: at most ${accessName(access)}`);
+        lines.push(`va ${sink} page ${page}: at most ${typeof access === 'number' ? accessName(access) : access}`);
       }
       for (const [page, { object, page: inObject, access, content }] of [...mapped].sort(([a], [b]) => a - b)) {
         const written = content === undefined ? '' : ` "${content}"`;
@@ -286,7 +319,7 @@ export class Recorder implements Executor {
     const va = this.#vas.get(command.sink);
     if (va === undefined) return this.#secureSlot(command);
     let start = pageOf(command.gpa);
-    let end = start + pageOf(command.length);
+    let end = pageOf(toAddress(BigInt(command.gpa) + BigInt(command.length) + 4095n));
     while (this.#isInside(va.mapped.get(start))) start--;
     while (this.#isInside(va.mapped.get(end))) end++;
     for (let page = start; page < end; page++) {
@@ -315,7 +348,9 @@ export class Recorder implements Executor {
       if (order < this.#order) fail('a removal comes after an addition');
       this.#order = order;
     }
-    if (command.length === 0 || (BigInt(command.gpa) | BigInt(command.length)) & 4095n) fail('not whole pages');
+    if (command.length === 0) fail('nothing is changed');
+    const isWhole = ((BigInt(command.gpa) | BigInt(command.length)) & 4095n) === 0n;
+    if (!isWhole && command.op !== abi.OP_VA_LIMIT) fail('not whole pages');
     if (command.op === abi.OP_SLOT_ADD) this.#addSlot(command);
     else if (command.op === abi.OP_SLOT_DELETE) this.#deleteSlot(command);
     else if (sinkKindOf(command.op).number === abi.SINK_VA) this.#changeVa(command);
@@ -327,10 +362,7 @@ export class Recorder implements Executor {
     const [start, pages, offset] = [pageOf(command.gpa), pageOf(command.length), pageOf(command.offset)];
     if (start + pages > va.pages) fail('outside of the reservation');
     if (command.op === abi.OP_VA_LIMIT) {
-      for (let page = start; page < start + pages; page++) {
-        if (command.access === abi.ACCESS_ALL) va.limits.delete(page);
-        else va.limits.set(page, command.access);
-      }
+      limit(va.limits, Number(command.gpa), Number(command.length), command.access);
       return;
     }
     for (const edge of [start, start + pages]) if (this.#isInside(va.mapped.get(edge))) fail('a large page is cut');
@@ -506,6 +538,27 @@ function memberOf<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Value)
     map.set(key, value);
   }
   return value;
+}
+
+/** The stretches of which something is left. */
+function withAccess(stretches: Usable[]): Usable[] {
+  return stretches.filter(({ access }) => access !== 0);
+}
+
+/** Limits bytes from `start` on to an access, page by page. */
+function limit(limits: Map<number, number | Uint8Array>, start: number, length: number, access: number): void {
+  for (let at = start; at < start + length; ) {
+    const page = pageOf(at);
+    const end = Math.min(start + length, (page + 1) * 4096);
+    const before = limits.get(page) ?? abi.ACCESS_ALL;
+    const bytes = typeof before === 'number' ? new Uint8Array(4096).fill(before) : before.slice();
+    const isWhole =
+      end - at === 4096 || bytes.fill(access, at % 4096, (at % 4096) + (end - at)).every((each) => each === access);
+    if (!isWhole) limits.set(page, bytes);
+    else if (access === abi.ACCESS_ALL) limits.delete(page);
+    else limits.set(page, access);
+    at = end;
+  }
 }
 
 /** Number of the page that starts at an address; exact up to 2^64. */

@@ -181,6 +181,32 @@ export const SCENARIOS: readonly Scenario[] = [
     `,
   },
   {
+    title: 'registers are put over a part of a page of RAM',
+    ready: 'mmio fuses 28',
+    change: 'place fuses in system at 3000 priority 1',
+  },
+  {
+    title: 'registers are taken off a part of a page of RAM',
+    ready: 'mmio fuses 28\nplace fuses in system at 3000 priority 1',
+    change: 'remove fuses',
+  },
+  {
+    title: 'registers move inside of a page of private memory',
+    ready: 'mmio fuses 28\nplace fuses in anon at 2000',
+    change: 'move fuses to 2800',
+  },
+  {
+    title: 'private memory with registers inside of a page is moved',
+    ready: 'mmio fuses 28\nplace fuses in anon at 2000',
+    change: 'move anon to d0000',
+  },
+  {
+    title: 'a part of a page of RAM becomes memory of another object, so that the page shows neither',
+    ready: 'device other 4000\nmap other 0 4000 file 0\nalias window 800 of other at 1800',
+    change: 'place window in system at 3800 priority 1',
+  },
+  { title: 'RAM ends inside of a page', change: 'resize ram to 3e800\nresize anon to 7800' },
+  {
     title: 'registers are put over a part of a huge page',
     ready: HUGE,
     change: 'place registers in system at 145000 priority 1',

@@ -169,6 +169,15 @@ export class World {
     );
   }
 
+  /** Parts of a VA space that may be used: range, object+offset, access. */
+  parts(va: string): string[] {
+    return alignRows(
+      this.core
+        .partsIn(this.id('sink', va), 0, LAST_ADDRESS)
+        .map((row) => [rangeOf(row), placeIn(this.names.objects, row), accessName(row.flags)]),
+    );
+  }
+
   /** The slots of an attachment: number, range, region+offset, access. */
   slots(sink: string): string[] {
     return alignRows(
@@ -250,7 +259,7 @@ function compare(sink: number, recorded: readonly unknown[], said: readonly unkn
 }
 
 function pieceOf({ start, last, id, offset, flags }: Row): object {
-  return { start: page(start), last: page(last), object: id, page: page(offset), access: accessName(flags) };
+  return { start: Number(start), last: Number(last), object: id, offset: Number(offset), access: accessName(flags) };
 }
 
 function slotOf({ start, last, kind, flags }: Row): object {

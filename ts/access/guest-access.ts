@@ -12,6 +12,7 @@ import {
   type Width,
 } from '../core/native.ts';
 import * as validate from '../core/validate.ts';
+import type { GuestMemory, TrappedAccess } from './guest-memory.ts';
 
 const FAULT_WORDS: Readonly<Record<AccessFault, string>> = {
   outside: 'is outside of the VA space',
@@ -64,6 +65,21 @@ export function compareExchange(
   const result = reservation.compareExchange(at, width, low(awaited), high(awaited), low(next), high(next));
   succeeded(result, 'compare-exchange', reservation.facts, whyGone);
   return wide(reservation.facts);
+}
+
+/** `GuestMemory.answer`, by the methods of that memory. */
+export function answer(memory: GuestMemory, access: TrappedAccess): boolean {
+  const { gpa, isWrite, data } = access ?? {};
+  const bytes = validate.bytes(data, 'data');
+  try {
+    // A write that goes over into registers is theirs as a whole.
+    memory.read(gpa, validate.flag(isWrite, 'isWrite') ? new Uint8Array(validate.lengthOfBytes(bytes)) : bytes);
+    if (isWrite) memory.write(gpa, bytes);
+    return true;
+  } catch (error) {
+    if (error instanceof MembackingError && error.code === 'GUEST_ACCESS') return false;
+    throw error;
+  }
 }
 
 function fitting(value: number | bigint, width: Width, name: string): Address {

@@ -3,6 +3,14 @@
 import type { Address } from '../core/address.ts';
 import type { Width } from '../core/native.ts';
 
+/** A guest's access that has trapped, such as an `mmio` exit of a vCPU. */
+export interface TrappedAccess {
+  readonly gpa: Address;
+  readonly isWrite: boolean;
+  /** Bytes of the access: those that the guest writes, or those that it is to read. */
+  readonly data: Uint8Array;
+}
+
 /** Guest memory by guest-physical address. An access meets whatever is mapped at that moment. Where nothing is mapped,
  *  or nothing writable for a write, it throws GUEST_ACCESS with the GPA: never a signal, not even while another thread
  *  changes the map. Every method throws INVALID_ARGUMENT for what is no GPA, byte array or value of its width, and
@@ -15,6 +23,11 @@ export interface GuestMemory {
   read(gpa: Address, into: Uint8Array): void;
   /** Writes all of `from`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are written. */
   write(gpa: Address, from: Uint8Array): void;
+
+  /** Carries out a guest's access that has trapped, if it is one to memory: RAM that shares its page with registers
+   *  traps, too. Reads fill `data`. False if some byte of it is no memory, or not to be written: then it is a device's.
+   *  Throws INVALID_ARGUMENT, CLOSED. */
+  answer(access: TrappedAccess): boolean;
 
   // Little-endian, at any alignment. Values are from 0 to all bits set. Throw GUEST_ACCESS.
 

@@ -111,6 +111,11 @@ class GuestWindow {
   }
 }
 
+/** Start of the page of an address. */
+function pageAt(gpa: number): number {
+  return gpa - (gpa % abi.PAGE_SIZE);
+}
+
 /** Shows nothing. */
 export const NO_WINDOW = new GuestWindow(0, NOTHING, 0, 0, false);
 
@@ -239,7 +244,10 @@ export class GuestWindows {
     const buffer = this.#chunks.bufferOf(chunk);
     if (buffer === undefined) return undefined;
     const base = chunk * CHUNK;
-    const [start, end] = [Math.max(base, Number(first.start)), Math.min(base + CHUNK, Number(last.last) + 1)];
+    // Nothing but whole pages: the rest of a page that traps is not to be seen.
+    const start = Math.max(base, pageAt(Number(first.start) + abi.PAGE_SIZE - 1));
+    const end = Math.min(base + CHUNK, pageAt(Number(last.last) + 1));
+    if (gpa < start || gpa >= end) return undefined;
     // Windows that the new one contains are not needed any more.
     this.#shut((other) => other.start >= start && other.end <= end && (isWritable || !other.isWritable));
     if (this.#open.length === MOST_WINDOWS) this.#open.shift()!.shut();

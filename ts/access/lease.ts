@@ -45,6 +45,8 @@ export interface LeasedSpace {
   readonly whyGone: (gpa: Address) => string | undefined;
 }
 
+const PAGE_MASK = abi.PAGE_SIZE - 1;
+
 /** Number of the next lease, in the order in which they are taken. */
 let taken = 0;
 
@@ -148,6 +150,7 @@ function checkMapped({ context, id }: LeasedSpace, mode: LeaseMode, gpa: number,
   for (const piece of core.partsIn(id, gpa, last)) {
     if (piece.start > next) break;
     if (!isEnough(mode, piece.flags)) throw refused(next, 'read-only');
+    if (!isWholePages(Number(piece.start), Number(piece.last), gpa, last)) throw refused(next, 'trapping-page');
     const { isLasting, granularity } = objects.objectOf(piece.id);
     // A huge page that was given back comes again only if the pool has one.
     const isCertain = isLasting && granularity === abi.PAGE_SIZE;
@@ -158,7 +161,20 @@ function checkMapped({ context, id }: LeasedSpace, mode: LeaseMode, gpa: number,
   return isViewable;
 }
 
-function refused(gpa: Address, fault: 'hole' | 'read-only'): MembackingError {
-  const message = `guest memory cannot be leased: ${formatHex(gpa)} ${fault === 'hole' ? 'has no memory' : 'is read-only'}`;
+/** Whether what [start, end] has of [first, last] lies in pages of which it has all. */
+function isWholePages(start: number, end: number, first: number, last: number): boolean {
+  const isCutInFront = (start & PAGE_MASK) !== 0 && first <= start + PAGE_MASK - (start & PAGE_MASK);
+  const isCutBehind = ((end + 1) & PAGE_MASK) !== 0 && last >= end - (end & PAGE_MASK);
+  return !isCutInFront && !isCutBehind;
+}
+
+const REFUSALS = {
+  hole: 'has no memory',
+  'read-only': 'is read-only',
+  'trapping-page': 'lies in a page that traps for the guest, as not all of it is this memory: use read and write',
+} as const;
+
+function refused(gpa: Address, fault: keyof typeof REFUSALS): MembackingError {
+  const message = `guest memory cannot be leased: ${formatHex(gpa)} ${REFUSALS[fault]}`;
   return new MembackingError('GUEST_ACCESS', message, { details: { gpa, fault } });
 }

@@ -7,8 +7,8 @@ import { keepInThread } from '../core/handle.ts';
 import type { Width } from '../core/native.ts';
 import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
-import { compareExchange, exact, succeeded, wide } from './guest-access.ts';
-import type { GuestMemory } from './guest-memory.ts';
+import { answer, compareExchange, exact, succeeded, wide } from './guest-access.ts';
+import type { GuestMemory, TrappedAccess } from './guest-memory.ts';
 import { NO_WINDOW } from './guest-window.ts';
 import { Lease, type LeasedSpace } from './lease.ts';
 import { LEASE_MODES, type LeaseMode } from './lease-table.ts';
@@ -80,6 +80,10 @@ export class LocalGuestMemory implements GuestMemory {
     const at = this.#writableAt(gpa, validate.lengthOfBytes(bytes));
     if (at >= 0) this.#writable.write(at, bytes);
     else this.#writeByAddon(exact(gpa, 'write'), bytes);
+  }
+
+  answer(access: TrappedAccess): boolean {
+    return answer(this, access);
   }
 
   readU8(gpa: Address): number {

@@ -6,8 +6,8 @@ import { Handle } from '../core/handle.ts';
 import { native, type Reservation, type Width } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
-import { compareExchange, exact, succeeded, wide } from './guest-access.ts';
-import type { GuestMemory } from './guest-memory.ts';
+import { answer, compareExchange, exact, succeeded, wide } from './guest-access.ts';
+import type { GuestMemory, TrappedAccess } from './guest-memory.ts';
 
 const WHAT = 'the guest memory of another thread';
 
@@ -43,6 +43,10 @@ export class WorkerGuestMemory extends Handle implements GuestMemory {
   write(gpa: Address, from: Uint8Array): void {
     const bytes = validate.bytes(from, 'from');
     this.#succeeded(this.#open().write(exact(gpa, 'write'), bytes), 'write');
+  }
+
+  answer(access: TrappedAccess): boolean {
+    return answer(this, access);
   }
 
   readU8(gpa: Address): number {

@@ -2,9 +2,12 @@
 // reaches the range any more, and the core is told by operations of a transaction of its own that nothing is there.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, sum } from '../core/address.ts';
+import { type Address, sum, toAddress } from '../core/address.ts';
 import type { Command, Core } from '../core/core.ts';
 import { sinkKindOf } from '../core/kinds.ts';
+
+const { PAGE_SIZE } = abi;
+const PAGE_MASK = BigInt(PAGE_SIZE - 1);
 
 /** Says that a range of a sink shows nothing. Of `object`, if it is private, the pages from `objectOffset` on are held
  *  there without access. */
@@ -82,6 +85,7 @@ export class Losses {
       ...down.map((sink): LossOperation => ({ op: 'shut-down', sink })),
       ...undone.map(nothingThere),
       ...undone.flatMap(heldPages),
+      ...heldUnderLimits(core, undone),
     ];
   }
 }
@@ -117,7 +121,44 @@ function nothingThere({ command }: Undone): LoseOperation {
   // Commands that show a part of a VA space have addresses of their sink's own; the VA space has those of the address
   // space.
   const start = command.va === undefined ? command.gpa : command.offset;
-  return { op: 'lose', sink: command.sink, start, length: command.length, objectOffset: 0 };
+  return { op: 'lose', sink: command.sink, ...wholePages(start, command.length), objectOffset: 0 };
+}
+
+/** Pages that hold a range: a limit may end inside of one. */
+function wholePages(start: Address, length: Address): { start: Address; length: Address } {
+  const [first, end] = [BigInt(start) & ~PAGE_MASK, (BigInt(sum(start, length)) + PAGE_MASK) & ~PAGE_MASK];
+  return { start: toAddress(first), length: toAddress(end - first) };
+}
+
+/** Private pages that stay, without access, where a limit could not be set, one by one. Others that were to be moved
+ *  are where their own commands have left them. */
+function heldUnderLimits(core: Core, undone: readonly Undone[]): LoseOperation[] {
+  const isLimit = ({ command }: Undone) => command.op === abi.OP_VA_LIMIT;
+  const others = undone.filter((each) => isOfVa(each.command) && !isLimit(each)).map(({ command }) => command);
+  const held = new Map<string, LoseOperation>();
+  for (const { command } of undone.filter(isLimit)) {
+    for (const operation of privatePages(core, command.sink, wholePages(command.gpa, command.length))) {
+      const isMoved = others.some((other) =>
+        sharesRange(other, { ...command, gpa: operation.start, length: PAGE_SIZE }),
+      );
+      if (!isMoved) held.set(`${operation.sink} ${operation.start}`, operation);
+    }
+  }
+  return [...held.values()];
+}
+
+/** Operations that say of each private page that a VA space shows or holds in a range that it is held there. */
+function* privatePages(core: Core, sink: number, range: { start: Address; length: Address }): Generator<LoseOperation> {
+  const [first, last] = [Number(range.start), Number(range.start) + Number(range.length) - 1];
+  const heldAlready = core.lost(sink).flatMap((row) => (row.id === 0 ? [] : [{ ...row, id: row.id - 1 }]));
+  for (const { id, start, last: end, offset } of [...core.partsIn(sink, first, last), ...heldAlready]) {
+    if (!(core.objectKind(id) & abi.OBJECT_IS_MOVED)) continue;
+    const from = Number(start) - (Number(start) % PAGE_SIZE);
+    for (let page = Math.max(first, from); page <= Math.min(last, Number(end)); page += PAGE_SIZE) {
+      const objectOffset = sum(offset, BigInt(page) - BigInt(start));
+      yield { op: 'lose', sink, start: page, length: PAGE_SIZE, object: id, objectOffset };
+    }
+  }
 }
 
 function heldPages({ command, moved }: Undone): LoseOperation[] {

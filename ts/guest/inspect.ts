@@ -5,6 +5,7 @@ import type { PlanCounters } from '../apply/plan-events.ts';
 import { type Address, type PlainAddress, toPlain } from '../core/address.ts';
 import { accessName } from '../core/kinds.ts';
 import type { LostRange } from '../map/map.ts';
+import { type TrappingPages, trappingPages } from '../text/trapping-pages.ts';
 import type { DeviceMapping, MappedRegion } from './device.ts';
 import type { GpaRange } from './layout.ts';
 import type { GuestMemoryParts } from './parts.ts';
@@ -66,6 +67,8 @@ export interface GuestMemoryFacts {
     readonly length: PlainAddress;
     readonly access: string;
   }[];
+  /** Pages with memory that trap for the guest at VTL0, in order of GPA: the monitor alone has the memory there. */
+  readonly trappingPages: readonly TrappingPages<PlainAddress>[];
   /** Ranges that should show something and do not, because it could not be put back: `repair` tries again. */
   readonly lost: readonly LostRange[];
   /** Leases that are held. */
@@ -99,6 +102,10 @@ export function inspect(
         access: accessName(access),
       })),
     ),
+    trappingPages: trappingPages(map.context.core.flat(space.id), map.context.names).map((pages) => ({
+      ...pages,
+      ...plainRange(pages),
+    })),
     lost: map.lost(),
     leases: map.leases(),
     plans: { ...map.context.events.counters, classes: { ...map.context.events.counters.classes } },

@@ -100,7 +100,7 @@ export class VaSpace extends Sink {
     const { core, objects } = this.context;
     if (core.isBroken) return undefined;
     const [part] = core.partsIn(this.id, gpa, gpa);
-    if (part === undefined) return undefined;
+    if (part === undefined || part.start > gpa) return undefined;
     return objects.objectOf(part.id).whyMissing(sum(part.offset, lastByte(lengthOf(part.start, gpa))));
   }
 

@@ -1,7 +1,7 @@
 // Explanations of a byte of guest memory: who is seen there, whom that hides, and what memory it is.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
+import { type Address, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
 import type { Core, Row } from '../core/core.ts';
 import {
   type Access,
@@ -12,6 +12,7 @@ import {
   regionKindName,
 } from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
+import { type TrappingPages, trappingPages } from './trapping-pages.ts';
 
 /** Explanation of one byte of an address space. */
 export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
@@ -29,6 +30,8 @@ export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
   readonly slots: readonly ExplainedSlot[];
   /** Names of attachments whose hypervisor keeps the page for itself, so that no slot shows it. */
   readonly keptBy: readonly string[];
+  /** Reason why the guest's accesses trap although memory is mapped at the byte; undefined where the map has none. */
+  readonly traps: TrappingPages | undefined;
   /** The next visible range, where nothing is visible at the byte. */
   readonly next: { readonly name: string; readonly start: Address } | undefined;
 }
@@ -97,16 +100,25 @@ export function explain<Region extends ExplainedRegion>(
   const seen = new Set(hidden.length === 0 ? [] : core.flat(space).map(({ id }) => id));
   const range = core.flatFrom(space, gpa);
   const sinks = [...attachments];
+  const mapping = visible && explainedMapping(core, visible, names);
   return {
     space: names.spaces.get(space)!,
     gpa,
     visible: visible && explained({ ...visible, start: range!.start, last: range!.last }, true),
     hidden: hidden.map((row) => explained(row, seen.has(row.id))),
-    mapping: visible && explainedMapping(core, visible, names),
+    mapping,
     slots: sinks.flatMap((sink) => explainedSlots(core, sink, gpa, names)),
     keptBy: sinks.filter((sink) => core.isKept(sink, gpa)).map((sink) => names.sinks.get(sink)!),
+    traps: mapping && trapAt(core, space, gpa, names),
     next: visible || !range ? undefined : { name: names.regions.get(range.id)!, start: range.start },
   };
+}
+
+/** Trap of the page of a byte at which memory is seen, if it is one that traps. */
+function trapAt(core: Core, space: number, gpa: Address, names: Names): TrappingPages | undefined {
+  const page = BigInt(gpa) & ~BigInt(abi.PAGE_SIZE - 1);
+  const seen = core.flatRowsFrom(space, toAddress(page)).filter(({ start }) => start < page + BigInt(abi.PAGE_SIZE));
+  return trappingPages(seen, names).find((pages) => gpa >= pages.gpa && gpa < sum(pages.gpa, pages.length));
 }
 
 export function explainedRegion(row: Row, seen: boolean, names: Names): ExplainedRegion {

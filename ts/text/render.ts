@@ -12,6 +12,7 @@ import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
 import type { ShownRange, ViewDifference } from './difference.ts';
 import type { Explanation } from './explain.ts';
+import type { TrappingPages } from './trapping-pages.ts';
 
 /** Digits of an address at least. */
 const MIN_DIGITS = 8;
@@ -221,13 +222,22 @@ function mappingCells(mapping: Explanation['mapping']): string[] {
   return ['mapping', '', source, plus(object, offset), writable ? 'writable' : 'read-only'];
 }
 
+/** Reason why a page with memory of a region traps for the guest, in words. */
+function whyTrapping({ why, regions }: TrappingPages, region: string): string {
+  if (why === 'shifted') return `"${printable(region)}" does not begin with a page of the guest's`;
+  const others = regions.filter((name) => name !== region).map((name) => `"${printable(name)}"`);
+  return others.length === 0
+    ? `"${printable(region)}" does not fill it in one piece`
+    : `"${printable(region)}" shares it with ${others.join(', ')}`;
+}
+
 /** Text of why a byte is what it is. */
 export function renderExplanation(explanation: Explanation): string[] {
   const lists = [explanation?.hidden, explanation?.slots, explanation?.keptBy];
   if (!lists.every(Array.isArray)) {
     throw validate.invalid('an explanation must be what explain() of an address space returns');
   }
-  const { space, gpa, visible, hidden, mapping, slots, keptBy, next } = explanation;
+  const { space, gpa, visible, hidden, mapping, slots, keptBy, traps, next } = explanation;
   const seen = visible === undefined ? [] : [visible, ...hidden];
   const range = rangesIn([...seen, ...slots, { start: gpa, last: gpa }]);
   const title = `${range.one(gpa)} in address space "${printable(space)}"`;
@@ -252,6 +262,7 @@ export function renderExplanation(explanation: Explanation): string[] {
         )}`,
       ]),
       mappingCells(mapping),
+      ...(traps === undefined ? [] : [['page', 'traps', '', '', whyTrapping(traps, visible.name)]]),
       ...slots.map(({ sink, slot, start, last, access }) => [
         ...['slot', range(start, last), access, `slot ${slot}`, `of "${printable(sink)}"`],
       ]),

@@ -245,9 +245,11 @@ export class Monitor {
     if (line !== undefined) this.#processors?.partition.setIrqLine(line, isRaised);
   }
 
-  /** Answers an access that trapped. Where no device is reads give ones, and writes go to write-only RAM or nowhere. */
+  /** Answers an access that trapped. RAM that shares its page with registers is accessed; where no device is reads give
+   *  ones, and writes go to write-only RAM or nowhere. */
   #accessMemory(gpa: number, isWrite: boolean, data: Uint8Array): void {
     if (this.#flash?.has(gpa)) this.#flash.access(gpa, isWrite, data);
+    else if (this.memory.guestMemory.answer({ gpa, isWrite, data })) return;
     else if (!isWrite) data.fill(0xff);
     else if (this.hostBridge.isWriteOnly(gpa)) writeSync(this.#ram.fd, data, 0, data.length, gpa);
   }
