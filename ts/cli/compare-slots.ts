@@ -12,7 +12,8 @@ const HELP = `usage: membacking compare-slots LOG [--summary] [--json]
 
 Tells what a monitor does with KVM's memory slots, change by change, and what this package plans for the same changes:
 slot operations, bytes that were absent although the same memory is there before and after, slots that were lost
-although a part of what they showed stays. No monitor is changed for it, and none has to be this package's own:
+although a part of what they showed stays. Memory that goes on from page to page, in the guest as in the monitor, is
+planned as one region. No monitor is changed for it, and none has to be this package's own:
 
   strace -f -o LOG -e trace=ioctl,mmap,munmap,mprotect,madvise,memfd_create qemu-system-x86_64 -accel kvm …
 
