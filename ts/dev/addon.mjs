@@ -129,7 +129,11 @@ export function hostPrebuild() {
     name: output,
     from: [RECIPE.output],
     to: [output],
-    run: () => copyFileSync(RECIPE.output, output),
+    run: () => {
+      // With those of the sources before, for other machines.
+      for (const path of filesUnder('build/prebuilds', '.node')) rmSync(path);
+      copyFileSync(RECIPE.output, output);
+    },
   });
 }
 
@@ -158,7 +162,8 @@ export async function prebuilds() {
     throw new StepError(`The addon cannot be built for ${names.join(', ')}: apt-get install ${packages.join(' ')}`);
   }
   await addon();
-  await together(hostPrebuild(), ...others.map(prebuild));
+  await hostPrebuild();
+  await together(...others.map(prebuild));
 }
 
 function prebuild({ name, compiler, adapt = (flags) => flags }) {

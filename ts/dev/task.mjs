@@ -5,6 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { runInLab, setUpLab } from '../../tests/lab/lab.mjs';
+import { setUpRuntimes } from '../../tests/support/runtimes.mjs';
 import { addon, helperAddon, hostPrebuild, prebuilds } from './addon.mjs';
 import {
   checkStyle,
@@ -64,6 +65,11 @@ const commands = {
     install();
     await together(declarations(), referenceTools());
     await reference();
+  },
+
+  /** Downloads what the package is tried on. */
+  'runtimes-set-up'() {
+    setUpRuntimes();
   },
 
   /** Installs what the reference is made with, and its test needs. */
