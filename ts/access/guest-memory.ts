@@ -5,7 +5,9 @@ import type { Width } from '../core/native.ts';
 
 /** A guest's access that has trapped, such as an `mmio` exit of a vCPU. */
 export interface TrappedAccess {
+  /** GPA of the first byte. */
   readonly gpa: Address;
+  /** Whether the guest writes; otherwise it reads. */
   readonly isWrite: boolean;
   /** Bytes of the access: those that the guest writes, or those that it is to read. */
   readonly data: Uint8Array;
