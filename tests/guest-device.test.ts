@@ -422,6 +422,7 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
     protections: [],
     leases: [],
     lost: [],
+    trappingPages: [],
     plans: {
       ...{ plans: 1, commands: 1, failed: 0, disturbing: 0 },
       classes: { none: 1, changed: 0, 'unchanged-bytes': 0 },
