@@ -6,6 +6,7 @@
 #include <napi.h>
 
 #include "abi.h"
+#include "host/native_interface.h"
 #include "napi/executor_handle.h"
 #include "napi/handle.h"
 #include "napi/kvm_handle.h"
@@ -20,6 +21,8 @@ namespace membacking {
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData);
   exports.Set("abiVersion", Napi::Number::New(env, abi::ABI_VERSION));
+  const auto table = reinterpret_cast<uint64_t>(membacking_interface_1());
+  exports.Set("nativeInterface", Napi::BigInt::New(env, table));
   exports.Set("exitLayout", exitLayout(env));
   exports.Set("askMachine", Napi::Function::New(env, machineAnswers, "askMachine"));
   ReservationHandle::define(env, exports);

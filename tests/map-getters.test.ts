@@ -37,7 +37,7 @@ type Model = Readonly<Partial<Record<keyof World, Facts>>>;
 const BEFORE: Model = {
   manager: { closed: false, guestMemory: 'a LocalGuestMemory' },
   space: { closed: false, hidden: [] },
-  va: { closed: false, token: 'a bigint' },
+  va: { closed: false, token: 'a bigint', nativeInterface: 'a bigint' },
   attachment: { closed: false, isShutDown: false },
   client: { token: 'a bigint' },
   mapper: { regions: ['device region "bar"'] },
@@ -178,7 +178,7 @@ const ENDS: typeof CHANGES = [
     {
       manager: { closed: true, guestMemory: 'CLOSED' },
       space: { closed: true, hidden: 'CLOSED' },
-      va: { closed: true, token: 'CLOSED' },
+      va: { closed: true, token: 'CLOSED', nativeInterface: 'CLOSED' },
       client: { token: 'CLOSED' },
     },
   ],
@@ -203,7 +203,7 @@ function answerOf(handle: object, name: string): unknown {
   } catch (error) {
     return (error as { code: string }).code;
   }
-  if (name === 'token' || name === 'fd') return `a ${typeof value}`;
+  if (['token', 'fd', 'nativeInterface'].includes(name)) return `a ${typeof value}`;
   if (name === 'view' || name === 'guestMemory') return `a ${(value as object).constructor.name}`;
   return Array.isArray(value) ? value.map(whatOf) : value;
 }

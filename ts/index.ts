@@ -31,8 +31,8 @@ export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind }
 // Of what only the package makes there is the type, and no constructor.
 
 export type { GuestMemory, TrappedAccess } from './access/guest-memory.ts';
+export type { LeaseFacts, LeaseMode } from './access/held-lease.ts';
 export type { Lease } from './access/lease.ts';
-export type { LeaseFacts, LeaseMode } from './access/lease-table.ts';
 export type { LeaseOptions, LeaseRange, LocalGuestMemory } from './access/local-guest-memory.ts';
 export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
 export type { LoseOperation, LossOperation, ShutDownOperation } from './apply/losses.ts';

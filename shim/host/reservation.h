@@ -6,6 +6,7 @@
 #include <string>
 
 #include "host/limits.h"
+#include "host/locks.h"
 #include "host/mapping.h"
 
 namespace membacking {
@@ -19,11 +20,13 @@ class Reservation {
 
   Mapping& mapping() { return mapping_; }
   Limits& limits() { return limits_; }
+  Locks& locks() { return locks_; }
   uint64_t token() const { return token_; }
 
  private:
   Mapping mapping_;
   Limits limits_;
+  Locks locks_;
   uint64_t token_ = 0;
 };
 

@@ -2,9 +2,11 @@
 
 #include "napi/reservation_handle.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
+#include "abi.h"
 #include "host/pages.h"
 #include "host/registry.h"
 #include "napi/pool_work.h"
@@ -31,6 +33,12 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ReservationHandle::discardPrivate>("discardPrivate"),
                      InstanceMethod<&ReservationHandle::view>("view"),
                      InstanceMethod<&ReservationHandle::detachView>("detachView"),
+                     InstanceMethod<&ReservationHandle::beginChange>("beginChange"),
+                     InstanceMethod<&ReservationHandle::endChange>("endChange"),
+                     InstanceMethod<&ReservationHandle::bar>("bar"),
+                     InstanceMethod<&ReservationHandle::unbar>("unbar"),
+                     InstanceMethod<&ReservationHandle::lockedIn>("lockedIn"),
+                     InstanceMethod<&ReservationHandle::isLocked>("isLocked"),
                      InstanceMethod<&ReservationHandle::close>("close"),
                  });
 }
@@ -93,6 +101,54 @@ Napi::Value ReservationHandle::view(const Napi::CallbackInfo& info) {
 
 void ReservationHandle::detachView(const Napi::CallbackInfo& info) {
   membacking::detachView(info[0], core(info).mapping());
+}
+
+Napi::Value ReservationHandle::beginChange(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), core(info).locks().beginChange());
+}
+
+void ReservationHandle::endChange(const Napi::CallbackInfo& info) {
+  if (isOpen()) core(info).locks().endChange();
+}
+
+/// Range of the first two arguments. One that ends past 2^64 ends there.
+static Locks::Range toRange(const Napi::CallbackInfo& info) {
+  const uint64_t start = toU64(info[0], "gpa");
+  return {start, start + std::min(toU64(info[1], "length"), UINT64_MAX - start)};
+}
+
+/// Use that the ACCESS_* of the third argument are.
+static Use toUse(const Napi::CallbackInfo& info) {
+  const uint32_t access = toU32(info[2], "left", abi::ACCESS_ALL);
+  if (access & abi::ACCESS_WRITE) return Use::kAll;
+  return access & abi::ACCESS_READ ? Use::kRead : Use::kNothing;
+}
+
+Napi::Value ReservationHandle::bar(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(core(info).locks().bar(toRange(info), toUse(info))));
+}
+
+void ReservationHandle::unbar(const Napi::CallbackInfo& info) {
+  if (isOpen()) core(info).locks().unbar(toU64(info[0], "bar"));
+}
+
+Napi::Value ReservationHandle::lockedIn(const Napi::CallbackInfo& info) {
+  const auto number = [&](uint64_t value) { return Napi::Number::New(info.Env(), static_cast<double>(value)); };
+  Napi::Array list = Napi::Array::New(info.Env());
+  for (const Locks::Broken& broken : core(info).locks().brokenBy(toRange(info), toUse(info))) {
+    Napi::Object lock = Napi::Object::New(info.Env());
+    lock.Set("id", number(broken.id));
+    lock.Set("holder", broken.holder);
+    lock.Set("access", number(broken.isWrite ? abi::ACCESS_READ | abi::ACCESS_WRITE : abi::ACCESS_READ));
+    lock.Set("gpa", number(broken.range.start));
+    lock.Set("length", number(broken.range.end - broken.range.start));
+    list[list.Length()] = lock;
+  }
+  return list;
+}
+
+Napi::Value ReservationHandle::isLocked(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), isOpen() && core(info).locks().isHeld(toU64(info[0], "id")));
 }
 
 void ReservationHandle::close(const Napi::CallbackInfo&) {

@@ -32,6 +32,12 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   Napi::Value discardPrivate(const Napi::CallbackInfo& info);
   Napi::Value view(const Napi::CallbackInfo& info);
   void detachView(const Napi::CallbackInfo& info);
+  Napi::Value beginChange(const Napi::CallbackInfo& info);
+  void endChange(const Napi::CallbackInfo& info);
+  Napi::Value bar(const Napi::CallbackInfo& info);
+  void unbar(const Napi::CallbackInfo& info);
+  Napi::Value lockedIn(const Napi::CallbackInfo& info);
+  Napi::Value isLocked(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   std::shared_ptr<GuestCalls> calls_ = std::make_shared<GuestCalls>();

@@ -8,55 +8,9 @@ import type { Command, Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { sinkKindOf } from '../core/kinds.ts';
 import { printable } from '../core/printable.ts';
-import type { Stretch } from '../core/range-tree.ts';
+import type { Change, HeldLease, LeaseFacts, LeaseMode, Onlooker } from './held-lease.ts';
+import { NativeLocks } from './native-locks.ts';
 import { SpaceLeases } from './space-leases.ts';
-
-export const LEASE_MODES = ['read', 'write'] as const;
-/** Access that a lease holds: `write` includes reading. */
-export type LeaseMode = (typeof LEASE_MODES)[number];
-
-/** Facts of a lease, for those who must wait for it. */
-export interface LeaseFacts {
-  /** Name that the holder gave itself. */
-  readonly holder: string;
-  /** Access that is held. */
-  readonly mode: LeaseMode;
-  /** First GPA of the range. */
-  readonly gpa: number;
-  /** Bytes. */
-  readonly length: number;
-}
-
-/** A lease that is held. */
-export interface HeldLease extends LeaseFacts, Stretch {
-  /** The VA space. */
-  readonly sink: number;
-  /** The guest memory that it was taken from. */
-  readonly owner: object;
-  /** Whether it is held: from its being entered to its end. */
-  isHeld: boolean;
-  /** Ends it, whatever its holder is doing. */
-  takeBack(): void;
-}
-
-/** An attachment, as far as a change of its VA space concerns it. */
-export interface Onlooker {
-  readonly va: { readonly id: number };
-}
-
-/** Access that a range is to lose. */
-export interface Change {
-  readonly start: number;
-  /** The first byte behind it. */
-  readonly end: number;
-  /** The memory that changes: the VA space of this number, or this guest memory, which may share its VA space with
-   *  others. */
-  readonly of: number | object;
-  /** ACCESS_* that is left. */
-  readonly left: number;
-  /** Whether the guest loses it through an attachment. */
-  concerns(attachment: Onlooker): boolean;
-}
 
 const ACCESS: Readonly<Record<LeaseMode, number>> = {
   read: abi.ACCESS_READ,
@@ -91,6 +45,8 @@ export class LeaseTable {
   /** Changes that somebody waits to make: nobody gets a new lease that would be in the way. */
   readonly #barred = new Set<Change>();
   readonly #waiting = new Set<() => void>();
+  /** Locks of native code. */
+  readonly natively = new NativeLocks();
 
   /** Every lease that is held, in the order in which they were taken. */
   all(): LeaseFacts[] {
@@ -144,21 +100,27 @@ export class LeaseTable {
 
   /** Refuses the plan that the core holds if it takes something from a lease. Throws LeaseConflict. */
   admit(core: Core, commands: number): void {
-    if (this.#count === 0) return;
-    const broken = new Set<HeldLease>();
+    if (commands === 0 && this.announced.size === 0) return;
+    const broken = new Set(this.natively.begin(() => [...this.announced, ...changesOf(core, commands)]));
+    if (this.#count !== 0) this.#addBroken(core, broken);
+    if (broken.size > 0) throw new LeaseConflict(this, [...broken], [...this.announced, ...changesOf(core, commands)]);
+  }
+
+  #addBroken(core: Core, broken: Set<HeldLease>): void {
     for (const change of this.announced) for (const lease of this.brokenBy(change)) broken.add(lease);
     for (const [sink, held] of this.#held) {
       for (let i = core.commandTouching(0, sink, held); i >= 0; i = core.commandTouching(i + 1, sink, held)) {
         for (const lease of this.brokenBy(changeOf(core.command(i)))) broken.add(lease);
       }
     }
-    if (broken.size > 0) throw new LeaseConflict(this, [...broken], [...this.announced, ...changesOf(core, commands)]);
   }
 
   /** Bars new leases that the changes would break, until the result is called. */
   bar(changes: readonly Change[]): () => void {
     for (const change of changes) this.#barred.add(change);
+    const unbarNatively = this.natively.bar(changes);
     return () => {
+      unbarNatively();
       for (const change of changes) this.#barred.delete(change);
     };
   }

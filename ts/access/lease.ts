@@ -13,16 +13,8 @@ import { native, type Reservation } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import type { GuestWindows } from './guest-window.ts';
-import {
-  aboutToChange,
-  type HeldLease,
-  isEnough,
-  type LeaseFacts,
-  type LeaseMode,
-  type LeaseTable,
-  leaseFacts,
-  renderLease,
-} from './lease-table.ts';
+import type { HeldLease, LeaseFacts, LeaseMode } from './held-lease.ts';
+import { aboutToChange, isEnough, type LeaseTable, leaseFacts, renderLease } from './lease-table.ts';
 
 /** The map that memory is leased of. */
 export interface LeaseContext {

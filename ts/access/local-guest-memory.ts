@@ -10,8 +10,8 @@ import * as validate from '../core/validate.ts';
 import { answer, compareExchange, exact, succeeded, wide } from './guest-access.ts';
 import type { GuestMemory, TrappedAccess } from './guest-memory.ts';
 import { NO_WINDOW } from './guest-window.ts';
+import { LEASE_MODES, type LeaseMode } from './held-lease.ts';
 import { Lease, type LeasedSpace } from './lease.ts';
-import { LEASE_MODES, type LeaseMode } from './lease-table.ts';
 
 /** A stretch of guest memory that is to be leased. */
 export interface LeaseRange {

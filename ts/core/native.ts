@@ -71,12 +71,33 @@ export interface Reservation extends Handle {
   /** Gives the private memory shown in the range back to the machine: it reads as zeroes, or as its file, from now on.
    * Whole pages. Returns the bytes freed. */
   discardPrivate(gpa: U64, length: U64): bigint;
+  // Once closed, ends of bars and changes do nothing.
+
+  /** Keeps native code from all new locks; or, where some has opened the VA space, from those that `bar` names: true.
+   * Until endChange. */
+  beginChange(): boolean;
+  endChange(): void;
+  /** Keeps native code from new locks on a range that need more than `left`, ACCESS_*. The number of the bar. */
+  bar(gpa: U64, length: U64, left: number): number;
+  unbar(bar: number): void;
+  /** Locks of native code that need more than `left` of a range. */
+  lockedIn(gpa: U64, length: U64, left: number): NativeLock[];
+  isLocked(id: number): boolean;
   /** The memory itself, up to 4 GiB, as long as nobody detaches it. The caller sees to it that all of the range is
    * mapped, readable and writable until detachView: touching what is not there ends the process. */
   view(gpa: U64, length: U64): ArrayBuffer;
   /** Detaches a view: nobody reaches the memory through it any more. ERR_DETACHED when it is detached already: unless
    *  detachView did that, the view was transferred, and its memory can be reached through another buffer. */
   detachView(view: ArrayBuffer): void;
+}
+
+/** A range that native code has locked. `access` is ACCESS_*. */
+interface NativeLock {
+  readonly id: number;
+  readonly holder: string;
+  readonly access: number;
+  readonly gpa: number;
+  readonly length: number;
 }
 
 export const FACT_LOW = 0;
@@ -230,6 +251,8 @@ export interface MachineAnswers {
 
 interface Native {
   readonly abiVersion: number;
+  /** Address of the table of functions that membacking.h describes. */
+  readonly nativeInterface: bigint;
   /** Tries each feature, and gives back what that took. */
   askMachine(): MachineAnswers;
   /** Byte offsets in `Vcpu.exchange`. */

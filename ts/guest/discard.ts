@@ -1,7 +1,8 @@
 // Giving memory back to the machine while the guest keeps its addresses: what a balloon does.
 
 import * as abi from '../../assembly/abi.ts';
-import { LeaseConflict, type Onlooker } from '../access/lease-table.ts';
+import type { Onlooker } from '../access/held-lease.ts';
+import { LeaseConflict } from '../access/lease-table.ts';
 import { addonObjectOf, type MemoryObject } from '../asked/object.ts';
 import { type Address, formatHex, higher, lastByte, lengthOf, lower, sum, toAddress } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';

@@ -1,6 +1,6 @@
 // Facts of a guest's memory as plain data that JSON can hold: for logs, for people, for other programs.
 
-import type { LeaseFacts } from '../access/lease-table.ts';
+import type { LeaseFacts } from '../access/held-lease.ts';
 import type { PlanCounters } from '../apply/plan-events.ts';
 import { type Address, type PlainAddress, toPlain } from '../core/address.ts';
 import { accessName } from '../core/kinds.ts';

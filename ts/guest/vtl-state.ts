@@ -1,7 +1,7 @@
 // One trust level of a guest: what it may do with the guest's memory, and its own view of it.
 
 import * as abi from '../../assembly/abi.ts';
-import type { Change } from '../access/lease-table.ts';
+import type { Change } from '../access/held-lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { formatHex } from '../core/address.ts';

@@ -232,7 +232,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   #end<Result>(result: Result, look: PlanObserver | undefined): Ended<Result> {
     const isOutermost = this.#undo.depth === 1;
     this.#isEnding = isOutermost;
-    const outcome = look === undefined ? this.runner.commit() : this.runner.preview(look);
+    const outcome = this.#outcome(look);
     if (isOutermost && look === undefined) this.events.tell(outcome);
     if (!outcome.hasHappened) this.#rollBack();
     else if (isOutermost) this.recorder?.flush();
@@ -244,6 +244,14 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     // A plan that was looked at has come to nothing, as was asked for.
     const hasHappened = outcome.hasHappened || (look !== undefined && error === undefined);
     return hasHappened ? { hasHappened, result, error } : failed(error);
+  }
+
+  #outcome(look: PlanObserver | undefined): Outcome {
+    try {
+      return look === undefined ? this.runner.commit() : this.runner.preview(look);
+    } finally {
+      this.leases.natively.end();
+    }
   }
 
   /** Ends what shows memory that is lost, and records it. */

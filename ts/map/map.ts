@@ -1,7 +1,8 @@
 // The memory map of one virtual machine: where everything is made, changed together and closed.
 
 import * as abi from '../../assembly/abi.ts';
-import { type LeaseFacts, renderLease } from '../access/lease-table.ts';
+import type { LeaseFacts } from '../access/held-lease.ts';
+import { renderLease } from '../access/lease-table.ts';
 import type { MapHandle } from '../asked/map-handle.ts';
 import { Region } from '../asked/region.ts';
 import { AddressSpace } from '../asked/space.ts';

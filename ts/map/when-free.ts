@@ -2,7 +2,7 @@
 // there, and when the last one has ended the change is made and the guest's access given back, in one step.
 
 import * as abi from '../../assembly/abi.ts';
-import type { Change, HeldLease } from '../access/lease-table.ts';
+import type { Change, HeldLease } from '../access/held-lease.ts';
 import { holdersOf, isEnough, LeaseConflict, leaseFacts } from '../access/lease-table.ts';
 import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
@@ -20,6 +20,9 @@ export interface WaitOptions {
 
 /** The longest that a timer of Node.js can be set to. */
 const MAX_DEADLINE = 2 ** 31 - 1;
+
+/** Milliseconds between two looks at locks of native code, which tells nobody when it unlocks. */
+const POLL_PERIOD = 2;
 
 /** Does `MemoryMap.whenFree`. */
 export async function whenFree<Result>(context: Context, body: () => Result, options?: WaitOptions): Promise<Result> {
@@ -182,6 +185,7 @@ function allEnded(
     const finish = (settle: () => void) => {
       stop();
       clearTimeout(timer);
+      clearInterval(poll);
       signal?.removeEventListener('abort', onAbort);
       settle();
     };
@@ -191,6 +195,7 @@ function allEnded(
     const onAbort = () => finish(() => reject(aborted(still(), signal!.reason)));
     const onDeadline = () => finish(() => reject(new LeaseConflict(table, still(), [])));
     const stop = table.onEnd(check);
+    const poll = leases.some(({ isElsewhere }) => isElsewhere) ? setInterval(check, POLL_PERIOD) : undefined;
     const timer = until === undefined ? undefined : setTimeout(onDeadline, Math.max(0, until - performance.now()));
     signal?.addEventListener('abort', onAbort);
     if (signal?.aborted) onAbort();

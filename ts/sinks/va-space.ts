@@ -9,7 +9,7 @@ import type { MemoryObject } from '../asked/object.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { type Address, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
 import { type Access, accessName } from '../core/kinds.ts';
-import type { Reservation } from '../core/native.ts';
+import { native, type Reservation } from '../core/native.ts';
 import { renderPieces } from '../text/render.ts';
 import { Sink, type SinkContext } from './sink.ts';
 
@@ -62,9 +62,10 @@ export class VaSpace extends Sink {
     context.hold(reservation);
     this.#memory = { context, id, reservation, windows, whyGone: (gpa) => this.#whyGone(gpa) };
     this.memory = new LocalGuestMemory(this.what, this.#memory);
-    const native = nativeOf(context);
-    this.connect(native);
-    native.setSink(id, SINK_VA, reservation);
+    const executor = nativeOf(context);
+    this.connect(executor);
+    executor.setSink(id, SINK_VA, reservation);
+    context.leases.natively.watch(id, reservation);
   }
 
   protected override get what(): string {
@@ -76,6 +77,13 @@ export class VaSpace extends Sink {
   get token(): bigint {
     this.checkOpen();
     return this.#memory.reservation.token;
+  }
+
+  /** Address of the functions by which native code of this process uses guest memory from any thread: `membacking.h`,
+   *  found by `import.meta.resolve('membacking/membacking.h')`, says how. It opens this VA space by its `token`. */
+  get nativeInterface(): bigint {
+    this.checkOpen();
+    return native().nativeInterface;
   }
 
   /** The pieces that are mapped, in order of GPA. Inside a transaction: as they were before. */
@@ -110,6 +118,7 @@ export class VaSpace extends Sink {
     this.memory.end();
     const { reservation, windows } = this.#memory;
     windows.close();
+    this.context.leases.natively.forget(this.id);
     this.context.letGo(reservation);
     reservation.close();
   }

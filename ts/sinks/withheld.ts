@@ -1,6 +1,6 @@
 // Memory that partitions are not to see for now, because somebody waits to change it.
 
-import type { Onlooker } from '../access/lease-table.ts';
+import type { Onlooker } from '../access/held-lease.ts';
 import { type Address, higher, lower } from '../core/address.ts';
 
 /** A range of GPAs, whole pages, that partitions have only some access to for now. */
