@@ -46,18 +46,22 @@ function arrangements(count: number, shapes: readonly (Shape | undefined)[]): Ar
 
 /** A world that is held against the model wherever it goes. */
 class Checked {
-  readonly #world: SmallWorld;
+  readonly #make: () => SmallWorld;
+  #world: SmallWorld;
   readonly #expected: readonly (Answer | ReadonlySet<string>)[];
   readonly #arrangements: readonly Arrangement[];
   changes = 0;
   refused = 0;
+  /** Ends of changes in vain, by code. */
+  readonly ends = new Map<string, number>();
   /** Answer to the last arrangement. */
   #shown: Answer | undefined;
 
-  constructor(world: SmallWorld, all: readonly Arrangement[]) {
-    this.#world = world;
+  constructor(make: () => SmallWorld, all: readonly Arrangement[]) {
+    this.#make = make;
+    this.#world = make();
     this.#arrangements = all;
-    this.#expected = all.map((each) => world.expected(each));
+    this.#expected = all.map((each) => this.#world.expected(each));
   }
 
   go(index: number): void {
@@ -74,6 +78,33 @@ class Checked {
     this.#compare(next, answer, expected as Answer);
   }
 
+  /** Goes to an arrangement, and tries to go from there to another one: with each command failing, then with each of
+   *  those that take it back. Nothing has happened whenever what is lost was made again. */
+  goInVain(from: number, to: number): void {
+    if (this.#expected[from] instanceof Set) return;
+    this.go(from);
+    const [here, there] = [this.#arrangements[from]!, this.#arrangements[to]!];
+    for (const half of [undefined, 0, 1]) {
+      let code: string | undefined;
+      for (let failing = 0; code !== 'none'; failing++) {
+        for (let again = 0; ; again++) {
+          code = this.#world.becomeInVain(there, half, [failing, again]) ?? 'none';
+          this.ends.set(code, (this.ends.get(code) ?? 0) + 1);
+          if (code === 'none' || this.#world.isDown) this.#again(from);
+          else this.#compare(here, this.#world.answer(), this.#shown!);
+          if (code !== 'RANGE_LOST') break;
+        }
+        if (code !== 'PLAN_FAILED') break;
+      }
+    }
+  }
+
+  /** Goes to an arrangement again: where the partition was shut down, in a new world. */
+  #again(index: number): void {
+    if (this.#world.isDown) this.#world = this.#make();
+    this.go(index);
+  }
+
   #compare(next: Arrangement, answer: Answer, expected: Answer): void {
     for (let i = 0; i < answer.length; i++) {
       if (answer[i] !== expected[i]) throw new Error(`${JSON.stringify(next)} shows ${answer}, and should ${expected}`);
@@ -88,11 +119,11 @@ function isReason(refused: string, expected: Answer | ReadonlySet<string> | unde
 /** Visits every change: from each arrangement to each other that is wished for, and back. */
 function everyChange(
   t: ExecutionContext,
-  world: SmallWorld,
+  make: () => SmallWorld,
   all: readonly Arrangement[],
   isWished: (from: Arrangement, to: Arrangement) => boolean = () => true,
 ): void {
-  const checked = new Checked(world, all);
+  const checked = new Checked(make, all);
   for (const [i, from] of all.entries()) {
     checked.go(i);
     for (let j = i + 1; j < all.length; j++) {
@@ -123,7 +154,7 @@ test('every arrangement of up to three regions over four pages, in every ranking
     [PRIVATE_RAM, RAM, ROM],
     [MMIO, DEVICE, RAM],
   ]) {
-    const checked = new Checked(new SmallWorld(4, inhabitants), all);
+    const checked = new Checked(() => new SmallWorld(4, inhabitants), all);
     for (const i of all.keys()) checked.go(i);
     // Once more, from one far away each time.
     for (const i of all.keys()) checked.go((i * 5003) % all.length);
@@ -134,19 +165,19 @@ test('every arrangement of up to three regions over four pages, in every ranking
 test('every change from one arrangement of up to two regions over four pages to any other: 321 worlds', (t) => {
   const all = arrangements(2, stretches(4));
   t.is(all.length, 321);
-  everyChange(t, new SmallWorld(4, [PRIVATE_RAM, ROM]), all);
+  everyChange(t, () => new SmallWorld(4, [PRIVATE_RAM, ROM]), all);
 });
 
 test('every change from one arrangement of up to three regions over two pages to any other: 442 worlds', (t) => {
   const all = arrangements(3, stretches(2));
   t.is(all.length, 27 * 13 + 3 * 9 * 3 + 3 * 3 + 1);
-  everyChange(t, new SmallWorld(2, [RAM, PRIVATE_RAM, MMIO]), all);
+  everyChange(t, () => new SmallWorld(2, [RAM, PRIVATE_RAM, MMIO]), all);
 });
 
 test('every change of one of up to three regions over three pages, or of their ranking: 3 151 worlds', (t) => {
   const all = arrangements(3, stretches(3));
   t.is(all.length, 216 * 13 + 3 * 36 * 3 + 3 * 6 + 1);
-  everyChange(t, new SmallWorld(3, [DEVICE, PRIVATE_RAM, ROM]), all, isOneStep);
+  everyChange(t, () => new SmallWorld(3, [DEVICE, PRIVATE_RAM, ROM]), all, isOneStep);
 });
 
 test('every change of one of up to three regions over four pages, two of them of huge pages of two: 13 931 worlds', (t) => {
@@ -155,7 +186,7 @@ test('every change of one of up to three regions over four pages, two of them of
     [HUGE_RAM, MMIO, DEVICE],
     [HUGE_RAM, HUGE_DEVICE, PRIVATE_RAM],
   ]) {
-    const checked = new Checked(new SmallWorld(4, inhabitants), all);
+    const checked = new Checked(() => new SmallWorld(4, inhabitants), all);
     for (const i of all.keys()) checked.go(i);
     for (const i of all.keys()) checked.go((i * 5003) % all.length);
     t.true(checked.refused > 0 && checked.refused < checked.changes);
@@ -166,7 +197,22 @@ test('every change of one of up to three regions over four pages, two of them of
 test('every change from one arrangement of up to two regions over four pages, with huge pages, to any other', (t) => {
   const all = arrangements(2, stretches(4));
   t.is(all.length, 321);
-  everyChange(t, new SmallWorld(4, [HUGE_RAM, ROM]), all);
+  everyChange(t, () => new SmallWorld(4, [HUGE_RAM, ROM]), all);
+});
+
+test('every command of a change fails, then every one that takes it back: with huge pages, private memory, registers', (t) => {
+  const all = arrangements(2, stretches(4));
+  for (const inhabitants of [
+    [HUGE_RAM, PRIVATE_RAM],
+    [HUGE_DEVICE, MMIO],
+    [HUGE_RAM, ROM],
+  ]) {
+    const checked = new Checked(() => new SmallWorld(4, inhabitants), all);
+    // From each arrangement to some, near and far.
+    for (const i of all.keys()) for (const step of [1, 5, 40, 111]) checked.goInVain(i, (i + step) % all.length);
+    t.true((checked.ends.get('RANGE_LOST') ?? 0) > 100);
+    t.log(JSON.stringify([...checked.ends]));
+  }
 });
 
 test('every arrangement of up to three containers with any holes over three pages, in every ranking: 55 857 worlds', (t) => {
@@ -177,7 +223,7 @@ test('every arrangement of up to three containers with any holes over three page
   });
   const all = arrangements(3, shapes);
   t.is(all.length, 16 ** 3 * 13 + 3 * 16 ** 2 * 3 + 3 * 16 + 1);
-  const checked = new Checked(new SmallWorld(3, [CONTAINER, CONTAINER, CONTAINER]), all);
+  const checked = new Checked(() => new SmallWorld(3, [CONTAINER, CONTAINER, CONTAINER]), all);
   for (const i of all.keys()) checked.go(i);
 });
 
@@ -187,8 +233,12 @@ for (const build of BUILDS) {
     const shapes = stretches(2).flatMap((stretch) => stretch && flags.map((each) => ({ ...stretch, ...each })));
     const all = arrangements(2, shapes);
     t.is(all.length, 12 ** 2 * 3 + 2 * 12 + 1);
-    everyChange(t, new SmallWorld(2, [RAM, PRIVATE_RAM], build === 'debug'), all, (from, to) =>
-      from.every((a, i) => a?.start === to[i]?.start && a?.size === to[i]?.size && a?.priority === to[i]?.priority),
+    everyChange(
+      t,
+      () => new SmallWorld(2, [RAM, PRIVATE_RAM], build === 'debug'),
+      all,
+      (from, to) =>
+        from.every((a, i) => a?.start === to[i]?.start && a?.size === to[i]?.size && a?.priority === to[i]?.priority),
     );
   });
 }

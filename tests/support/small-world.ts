@@ -3,11 +3,12 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { PlanRunner } from '../../ts/apply/runner.ts';
+import { lengthOf } from '../../ts/core/address.ts';
 import { Core } from '../../ts/core/core.ts';
 import type { MembackingError } from '../../ts/core/errors.ts';
 import { accessName } from '../../ts/core/kinds.ts';
 import { Model } from './model.ts';
-import { Recorder } from './recorder.ts';
+import { FailAfter, Recorder } from './recorder.ts';
 
 const PAGE = abi.PAGE_SIZE;
 
@@ -73,6 +74,7 @@ export class SmallWorld {
   readonly #inhabitants: readonly Inhabitant[];
   readonly #core: Core;
   readonly #recorder = new Recorder();
+  readonly #failing = new FailAfter(this.#recorder);
   readonly #runner: PlanRunner;
   readonly #space: number;
   readonly #va: number;
@@ -124,8 +126,8 @@ export class SmallWorld {
     this.#recorder.addVa(this.#va, pages * PAGE);
     this.#recorder.addPartition(partition, pages);
     this.#recorder.attach(this.#slots, partition, this.#va, 0);
-    runner.connect(this.#va, this.#recorder);
-    runner.connect(this.#slots, this.#recorder);
+    runner.connect(this.#va, this.#failing);
+    runner.connect(this.#slots, this.#failing, { partition, pausable: undefined, va: this.#va });
     runner.commit();
     this.#now = inhabitants.map(() => undefined);
   }
@@ -190,6 +192,32 @@ export class SmallWorld {
       throw new Error(`the plan says class ${this.#class}, and it is ${this.#recorder.disturbance()}`);
     }
     return undefined;
+  }
+
+  /** Tries to become another arrangement, while commands fail as `schedule` says; then none fails any more, and what is
+   *  lost is made again. `half`: pages that have moved of one that fails. Returns the code of the error. */
+  becomeInVain(next: Arrangement, half: number | undefined, schedule: readonly number[]): string | undefined {
+    const core = this.#core;
+    this.#failing.half = half;
+    this.#failing.plan(...schedule);
+    const code = this.become(next);
+    this.#failing.plan();
+    this.#recorder.checkContents();
+    for (const sink of [this.#va, this.#slots]) {
+      for (const { start, last } of core.lost(sink)) {
+        core.begin();
+        core.repair(sink, start, lengthOf(start, last));
+        const { error } = this.#runner.commit();
+        if (error !== undefined) throw error;
+      }
+    }
+    this.#recorder.checkContents();
+    return code;
+  }
+
+  /** Whether the partition was shut down: it has no slots any more. */
+  get isDown(): boolean {
+    return this.#core.isDown(this.#slots);
   }
 
   /** Resizes a region: what is new at the end is mapped; what is gone there was unmapped with it. */
