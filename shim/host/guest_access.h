@@ -6,22 +6,23 @@
 #include <cstdint>
 
 #include "host/limits.h"
+#include "host/membacking.h"
 
 namespace membacking {
 
-/// Errors of an access. JavaScript gets the numbers.
+/// Errors of an access, with the numbers of membacking.h. JavaScript gets them too.
 enum class AccessError : int32_t {
-  kNone = 0,
+  kNone = MEMBACKING_OK,
   /// Past the end of the VA space.
-  kOutside = -1,
+  kOutside = MEMBACKING_OUTSIDE,
   /// Nothing is mapped there, or it may not be accessed at all.
-  kHole = -2,
+  kHole = MEMBACKING_HOLE,
   /// A write to what may only be read.
-  kReadOnly = -3,
+  kReadOnly = MEMBACKING_READ_ONLY,
   /// The file behind it ends before, or the memory has failed.
-  kGone = -4,
+  kGone = MEMBACKING_GONE,
   /// A compare-exchange at an address that is no multiple of its size.
-  kMisaligned = -5,
+  kMisaligned = MEMBACKING_MISALIGNED,
 };
 
 /// Outcome of an access.

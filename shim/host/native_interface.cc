@@ -34,9 +34,6 @@ struct membacking_lock {
 namespace membacking {
 namespace {
 
-static_assert(MEMBACKING_OUTSIDE == static_cast<int>(AccessError::kOutside));
-static_assert(MEMBACKING_MISALIGNED == static_cast<int>(AccessError::kMisaligned));
-
 membacking_result resultOf(const AccessResult& result) {
   return {static_cast<membacking_error>(result.error), result.gpa};
 }

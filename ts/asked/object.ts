@@ -183,7 +183,7 @@ export class SharedMemory extends MemoryObject {
    *  is shorter than `size`). */
   static fromFd(fd: number, options?: FileMemoryOptions): SharedMemory {
     const known = ['name', 'size', 'writable', 'mayGrow', 'noReserve'] as const;
-    const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);
+    const checkedFd = validate.fd(fd, 'fd');
     const given = validate.options(options, known, 'SharedMemory.fromFd');
     const { name = `fd ${checkedFd}`, size, writable = true, mayGrow = false, noReserve = false } = given;
     const checkedName = validate.text(name, 'name');
@@ -228,7 +228,7 @@ export class PrivateMemory extends MemoryObject {
 
   /** A copy-on-write image of a file: writes stay here, the file stays as it is. Throws SYSTEM. */
   static fromFile(fd: number, options?: { readonly name?: string; readonly size?: Address }): PrivateMemory {
-    const checkedFd = validate.integer(fd, 'fd', 0, 0x7fffffff);
+    const checkedFd = validate.fd(fd, 'fd');
     const { name = `copy of fd ${checkedFd}`, size } = validate.options(
       options,
       ['name', 'size'],

@@ -344,12 +344,8 @@ export interface Irqfd {
 export function checkedIrqfd(value: unknown, name: string): Irqfd {
   const given = validate.options<Partial<Irqfd>>(value ?? (null as never), ['fd', 'gsi', 'resampleFd'], name);
   const { fd, gsi, resampleFd } = given;
-  const checked = { fd: checkedFd(fd, 'fd'), gsi: u32.check(gsi, 'gsi') };
-  return resampleFd === undefined ? checked : { ...checked, resampleFd: checkedFd(resampleFd, 'resampleFd') };
-}
-
-function checkedFd(value: unknown, name: string): number {
-  return validate.integer(value, name, 0, 0x7fffffff);
+  const checked = { fd: validate.fd(fd, 'fd'), gsi: u32.check(gsi, 'gsi') };
+  return resampleFd === undefined ? checked : { ...checked, resampleFd: validate.fd(resampleFd, 'resampleFd') };
 }
 
 export function setIrqfd(vm: StateHolder, { fd, gsi, resampleFd }: Irqfd, isAdded: boolean): void {

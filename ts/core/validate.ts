@@ -55,6 +55,11 @@ export function integer(value: unknown, name: string, least: number, most: numbe
   throw mustBe(name, `a whole number from ${least} to ${most}`, value);
 }
 
+/** A file descriptor: whether it is open, the system knows. */
+export function fd(value: unknown, name: string): number {
+  return integer(value, name, 0, 0x7fffffff);
+}
+
 export function flag(value: unknown, name: string): boolean {
   if (typeof value === 'boolean') return value;
   throw mustBe(name, 'true or false', value);

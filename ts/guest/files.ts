@@ -29,7 +29,7 @@ export class FileTable {
   /** The object of a descriptor's file; a mapping of it may reach to byte `end`, even where the file ends before.
    *  Inside the transaction that maps it. Throws SYSTEM. */
   open(fd: number, end: number, writable: boolean): SharedMemory {
-    validate.integer(fd, 'fd', 0, 0x7fffffff);
+    validate.fd(fd, 'fd');
     const facts = systemError(`descriptor ${fd} cannot be mapped`, () => {
       native().MemoryObject.checkAccess(fd, writable);
       return fstatSync(fd, { bigint: true });

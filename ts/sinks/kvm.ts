@@ -33,9 +33,6 @@ interface LowPages extends GpaStretch {
   readonly length: number;
 }
 
-/** The largest number of a descriptor. */
-const MOST_FD = 0x7fffffff;
-
 /** Page that KVM keeps for the local APICs, where the processor helps with them. */
 const APIC: LowPages = { gpa: 0xfee0_0000, length: PAGE_SIZE };
 
@@ -143,8 +140,8 @@ export class KvmPartition extends Handle implements PartitionFacts {
     const given = validate.options(options, ADOPT_OPTIONS, 'KvmPartition.adopt');
     const { name = 'kvm', kvmFd, slotBase = 0, slotLimit, pause, resume } = given;
     const checkedName = validate.text(name, 'name');
-    const checkedFd = validate.integer(vmFd, 'vmFd', 0, MOST_FD);
-    const ofKvm = kvmFd === undefined ? undefined : validate.integer(kvmFd, 'kvmFd', 0, MOST_FD);
+    const checkedFd = validate.fd(vmFd, 'vmFd');
+    const ofKvm = kvmFd === undefined ? undefined : validate.fd(kvmFd, 'kvmFd');
     const base = validate.integer(slotBase, 'slotBase', 0, MAX_SLOTS);
     const limit = slotLimit === undefined ? 0 : validate.integer(slotLimit, 'slotLimit', 1, MAX_SLOTS);
     if (typeof pause !== typeof resume || !['function', 'undefined'].includes(typeof pause)) {
