@@ -125,14 +125,10 @@ export class Vcpu extends Handle {
   }
   /** Everything that the XSAVE instruction saves, in its form. As large as this machine has it. */
   get xsave(): Uint8Array {
-    const bytes = new Uint8Array(systemError(this.what, () => this.#vcpu.stateSize('xsave')));
-    systemError(this.what, () => this.#vcpu.readState('xsave', bytes));
-    return bytes;
+    return this.#read('xsave', this.#xsaveBytes());
   }
   set xsave(bytes: Uint8Array) {
-    const size = systemError(this.what, () => this.#vcpu.stateSize('xsave'));
-    const checked = bytesOf(size).check(bytes, 'xsave');
-    systemError(this.what, () => this.#vcpu.writeState('xsave', checked));
+    this.#write('xsave', this.#xsaveBytes(), bytes);
   }
   /** Extended control registers. */
   get xcrs(): readonly kvm.Xcr[] {
@@ -229,6 +225,10 @@ export class Vcpu extends Handle {
     if (this.finish() === KVM_EXIT.INTR) return;
     const message = `${this.what} cannot be ${deed} in the middle of an instruction: answer its exit, and run it on`;
     throw new MembackingError('IN_USE', message);
+  }
+
+  #xsaveBytes(): Codec<Uint8Array> {
+    return bytesOf(systemError(this.what, () => this.#vcpu.stateSize('xsave')));
   }
 
   #read<Value>(name: string, codec: Codec<Value>): Value {
