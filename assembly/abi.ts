@@ -3,7 +3,7 @@
 // Plain constants only: no types, no functions, no strings.
 
 /** Changes whenever anything below changes meaning; core, shim and ts refuse to meet otherwise. */
-export const ABI_VERSION = 4;
+export const ABI_VERSION = 5;
 
 // ---- Sizes and capacities ------------------------------------------------------------------
 
@@ -101,6 +101,8 @@ export const ACCESS_READ = 1;
 export const ACCESS_WRITE = 2;
 export const ACCESS_EXECUTE = 4;
 export const ACCESS_ALL = 7;
+/** Bit that a protection adds to its access: where exactly that cannot be had, the nearest to it will do. */
+export const ACCESS_NEAREST = 8;
 
 // ---- Sinks ---------------------------------------------------------------------------------
 
@@ -111,8 +113,10 @@ export const ACCESS_ALL = 7;
 export const SINK_VA = 1;
 /** A partition's attachment: memory slots, whose HVAs are a VA space's. */
 export const SINK_PARTITION = 2;
+/** A view of a VA space, for accesses that have protections of their own. */
+export const SINK_VIEW = 3;
 /** Number of kinds. */
-export const SINK_KINDS = 2;
+export const SINK_KINDS = 3;
 
 // ---- Overlap policies ----------------------------------------------------------------------
 
@@ -135,7 +139,7 @@ export const POLICY_NESTED = 1;
 // length    bytes, never 0; whole pages, but for OP_VA_LIMIT
 // of what   VA commands: `object`, whose bytes they are about; slot commands: `va`, the VA sink whose HVAs are used
 // offset    byte offset in that object, or of the HVA in that VA space
-// access    ACCESS_* that the result has; OP_VA_LIMIT: that anybody may use there
+// access    ACCESS_* that the result has; OP_VA_LIMIT, OP_VIEW_LIMIT: that may be used there
 // slot      slot commands: the number
 // region    whose memory this is, with the offset of `gpa` in it (for people and recorders)
 
@@ -184,6 +188,9 @@ export const OP_VA_PARK = 0x19;
 export const OP_SLOT_ADD = 0x28;
 /** Take the memory slot away; the fields say what it was. */
 export const OP_SLOT_DELETE = 0x29;
+/** Let accesses through the view have only this access: ACCESS_READ, that and ACCESS_WRITE, or 0, as a new view has
+ *  everywhere. Stands among removals where it takes something away, else among additions. */
+export const OP_VIEW_LIMIT = 0x30;
 
 // ---- Answers to a command ------------------------------------------------------------------
 

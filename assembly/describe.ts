@@ -9,7 +9,6 @@ import { isPlanned } from './plan';
 import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './seen/flatten';
 import { kindOfSink } from './sinks/kinds';
 import { isMappedReadonly, writabilityLast } from './sinks/parts';
-import { fillParts } from './sinks/va-rows';
 import { NOTHING, When } from './tree/before';
 import { clearRows, hasRoom, newRow, readSpans, rowAt, rowCount } from './tree/rows';
 import { CURSOR_SIZE, Cursor } from './tree/tree';
@@ -61,10 +60,10 @@ export function readSink(sink: u32, from: u64, last: u64): i32 {
   return kindOfSink(sink).read(sink, from, last, isPlanned() ? When.Now : When.Before);
 }
 
-/** Fills rows with the parts that a sink shows; while a plan is pending, that it will show. The last one is cut with
- *  the page of `last`. */
+/** Fills rows with the parts that may be used through a sink; while a plan is pending, that may be then. The last one
+ *  is cut with the page of `last`. */
 export function readParts(sink: u32, from: u64, last: u64): i32 {
-  return fillParts(sink, from, last, isPlanned() ? When.Now : When.Before);
+  return kindOfSink(sink).readParts(sink, from, last, isPlanned() ? When.Now : When.Before);
 }
 
 export function readProtections(sink: u32, from: u64, last: u64): i32 {

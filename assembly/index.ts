@@ -10,7 +10,8 @@
 //   address space what one observer sees of a root region; GPA: an address in it
 //   flat view     its sorted disjoint flat ranges: which part of which region is seen where
 //   sink          a consumer of plans, attached to an address space; its kind is a row of sinks/kinds.ts: a VA space
-//                 (linear host memory, HVA = base + GPA), or a partition's attachment (memory slots)
+//                 (linear host memory, HVA = base + GPA), a view of one (for accesses that are checked), or a
+//                 partition's attachment (memory slots)
 //   protection    a range of a sink in which less access is left than its mappings would give
 //   part, piece   a stretch of one object that a VA space is to show; what it maps for that, in whole pages
 //   slot          a hypervisor's memory slot, and nothing else

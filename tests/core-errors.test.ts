@@ -70,7 +70,7 @@ const CASES: readonly Case[] = [
   ['BAD_FLAGS', ({ core }) => core.setFlags(1, abi.REGION_READONLY, abi.REGION_DISABLED)],
   ['BAD_FLAGS', ({ core }) => core.createObject(abi.OBJECT_SHARED, 2, 4096)],
   ['BAD_FLAGS', ({ core }) => core.map(1, 0, 4096, 0, 0, 2)],
-  ['BAD_FLAGS', ({ core }) => core.protect(0, 0, 4095, 8)],
+  ['BAD_FLAGS', ({ core }) => core.protect(0, 0, 4095, 16)],
   ['BAD_RANGE', ({ core }) => core.createObject(abi.OBJECT_SHARED, 0, 0)],
   ['BAD_RANGE', ({ core }) => core.createObject(abi.OBJECT_SHARED, 0, 4096, 2048)],
   ['BAD_RANGE', 'map ram f000 2000 file 0'],

@@ -1,11 +1,15 @@
 // Trust levels: VTL2 sees VTL0's memory again at the alias map, and each may do with it what it is left.
 
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import test from 'ava';
 import { WorkerGuestMemory } from '../ts/access/worker-guest-memory.ts';
+import type { RamBacking } from '../ts/guest/backing.ts';
 import { PartitionAttachError } from '../ts/guest/errors.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import type { Vtl } from '../ts/guest/vtl.ts';
+import { Failing } from './support/failing.ts';
 import { footprint } from './support/footprint.ts';
 import { kvmTest } from './support/guest.ts';
 import { takenBack } from './support/taken-back.ts';
@@ -193,37 +197,71 @@ test('the nearest is accepted for a protection, not for the trust level', (t) =>
   manager.close();
 });
 
-test('the view of a trust level goes with its last protection, or the last lease of it', (t) => {
+test('a trust level has a view from its first protection on, for which nothing is mapped', (t) => {
   const manager = buildVm(ALIASED);
   const { memory } = manager.client(0);
-  const before = footprint();
-  const views = () => manager.map.context.sinks.size;
+  const sinks = () => manager.map.context.sinks.size;
   const set = (access: 'rx' | 'rwx') => manager.setVtlProtection(0, range, access);
+  set('rwx');
+  t.is(sinks(), 1, 'nothing is protected yet');
+  const before = footprint();
+  takenBack(t, manager.map, () => set('rx'));
+  t.is(sinks(), 1);
   for (let i = 0; i < 3; i++) {
     set('rx');
-    t.is(views(), 2);
+    t.is(sinks(), 2);
     takenBack(t, manager.map, () => set('rwx'));
-    t.is(views(), 2);
     t.throws(() => memory.writeU8(AT, 1), { code: 'GUEST_ACCESS' });
     const lease = memory.lock({ gpa: AT + PAGE, length: 8 }, 'write', { holder: 'disk' });
     set('rwx');
-    t.is(views(), 2, 'the lease uses it');
     memory.writeU8(AT + PAGE, i);
     lease.release();
-    set('rwx');
     t.deepEqual(footprint(), before);
     t.is(memory.readU8(AT + PAGE), i);
   }
-  const own = manager.addRam({ name: 'own', ranges: [{ gpa: GIB / 2, length: MIB }], backing: { kind: 'private' } });
-  t.throws(() => set('rx'), { code: 'PRIVATE_TWICE' });
-  own.remove();
-  set('rx');
-  const refused = { code: 'PRIVATE_TWICE', message: /0x20000000 .*VTL0 has a view of its own/ } as const;
-  const ram = { name: 'own', ranges: [{ gpa: GIB / 2, length: MIB }] };
-  t.throws(() => manager.addRam({ ...ram, backing: { kind: 'private' } }), refused);
-  t.throws(() => manager.addRam({ ...ram, backing: { kind: 'file', path: '/dev/null', copyOnWrite: true } }), refused);
   manager.close();
 });
+
+/** RAM of every backing that exists only as its mapping. */
+const PRIVATE = [
+  { kind: 'private' },
+  { kind: 'file', path: '/proc/self/exe', copyOnWrite: true },
+] as const satisfies readonly RamBacking[];
+
+for (const backing of PRIVATE) {
+  test(`trust levels are protected from private RAM as from any other (${backing.kind})`, (t) => {
+    const before = footprint();
+    const manager = buildVm({ ...ALIASED, ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }], backing }] });
+    const [vtl0, vtl2] = [manager.client(0), manager.client(2)];
+    const worker = WorkerGuestMemory.fromToken(vtl0.token);
+    const partition = attached(manager, 0);
+    const refused = { code: 'GUEST_ACCESS' } as const;
+    vtl0.memory.writeU32(AT, 1);
+    manager.setVtlProtection(0, range, 'rx');
+    for (const memory of [vtl0.memory, worker]) {
+      t.throws(() => memory.writeU32(AT, 2), refused);
+      t.throws(() => memory.write(AT - 8, new Uint8Array(16)), { ...refused, message: /0x200000/ });
+      t.is(memory.readU32(AT), 1);
+    }
+    vtl2.memory.writeU32(AT, 3);
+    t.is(worker.readU32(AT), 3);
+    t.deepEqual(slots(partition), ['0-1fffff rwx', '200000-200fff rx', '201000-3fffff rwx']);
+    const own = manager.addRam({ name: 'own', ranges: [{ gpa: GIB / 2, length: MIB }], backing: { kind: 'private' } });
+    worker.writeU32(GIB / 2, 5);
+    own.remove();
+    t.throws(() => worker.readU32(GIB / 2), refused);
+    manager.setVtlProtection(0, range, 'none');
+    t.throws(() => vtl0.memory.lock(range, 'read', { holder: 'disk' }), refused);
+    const lease = vtl2.memory.lock(range, 'write', { holder: 'watch' });
+    t.throws(() => manager.setVtlProtection(2, range, 'rx'), { code: 'LEASED' });
+    lease.release();
+    t.is(vtl2.memory.readU32(AT), 3);
+    manager.close();
+    t.throws(() => worker.readU32(0), refused);
+    worker.close();
+    t.deepEqual(footprint(), before);
+  });
+}
 
 test("who has a trust level's token sees what the level sees, before and after protections", (t) => {
   const before = footprint();
@@ -256,21 +294,47 @@ test("who has a trust level's token sees what the level sees, before and after p
   t.deepEqual(footprint(), before);
 });
 
-test('a trust level with private RAM has no token, and one with a token gets no private RAM', (t) => {
-  const manager = buildVm({
-    ...ALIASED,
-    ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind: 'private' } }],
-  });
-  t.throws(() => manager.client(0).token, { code: 'PRIVATE_TWICE', message: /^a token of VTL0 needs a second view/ });
+test('a token that is asked for in a transaction that comes to nothing is none', (t) => {
+  const manager = buildVm(ALIASED);
+  takenBack(t, manager.map, () => void manager.client(2).token);
   t.is(manager.map.context.sinks.size, 1);
+  t.is(typeof manager.client(2).token, 'bigint');
   manager.close();
-  const other = buildVm(ALIASED);
-  takenBack(t, other.map, () => void other.client(2).token);
-  t.is(other.map.context.sinks.size, 1);
-  t.is(typeof other.client(2).token, 'bigint');
-  const ram = { name: 'own', ranges: [{ gpa: GIB / 2, length: MIB }], backing: { kind: 'private' } } as const;
-  t.throws(() => other.addRam(ram), { code: 'PRIVATE_TWICE', message: /its token/ });
-  other.close();
+});
+
+test('an access that is under way has ended when the memory is protected from it', async (t) => {
+  const manager = buildVm({ ...ALIASED, ram: [{ ranges: [{ gpa: 0, length: 64 * MIB }] }] });
+  const { memory, token } = manager.client(0);
+  const whole = { gpa: 0, length: 64 * MIB };
+  const worker = new Worker(
+    `const { parentPort, workerData } = require('node:worker_threads');
+     import(workerData.index).then(({ WorkerGuestMemory }) => {
+       const memory = WorkerGuestMemory.fromToken(workerData.token);
+       const bytes = new Uint8Array(64 * 2 ** 20);
+       for (let round = 1; ; round++) {
+         bytes.fill(round);
+         try {
+           memory.write(0, bytes);
+         } catch (error) {
+           parentPort.postMessage(error.code);
+           return;
+         }
+         if (round === 2) parentPort.postMessage('writes');
+       }
+     });`,
+    { eval: true, workerData: { index: new URL('../index.js', import.meta.url).href, token } },
+  );
+  t.deepEqual(await once(worker, 'message'), ['writes']);
+  const ended = once(worker, 'message');
+  manager.setVtlProtection(0, whole, 'rx');
+  const seen = new Uint8Array(64 * MIB);
+  memory.read(0, seen);
+  t.deepEqual(await ended, ['GUEST_ACCESS']);
+  const after = new Uint8Array(64 * MIB);
+  memory.read(0, after);
+  t.is(Buffer.compare(seen, after), 0, 'nothing was written after the protection');
+  await once(worker, 'exit');
+  manager.close();
 });
 
 test('ten thousand protections cost what one does, and are one when they meet', (t) => {
@@ -321,16 +385,6 @@ kvmTest('KVM has no execute control, and says so', (t) => {
   guest.close();
 });
 
-test('protections need RAM that can be seen twice', (t) => {
-  const manager = buildVm({ ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind: 'private' } }] });
-  const before = footprint();
-  const error = t.throws(() => manager.setVtlProtection(0, range, 'rx'), { code: 'PRIVATE_TWICE' });
-  t.regex(error!.message, /"ram" is private memory/);
-  t.deepEqual(footprint(), before);
-  t.deepEqual(manager.vtlProtections(0), []);
-  manager.close();
-});
-
 test('a protection that fails anywhere leaves the state before', (t) => {
   const manager = buildVm(ALIASED);
   const [first, second] = [attached(manager, 0), attached(manager, 0)];
@@ -361,6 +415,39 @@ test('a protection that fails anywhere leaves the state before', (t) => {
       }
     }
   }
+  manager.close();
+});
+
+test('limits that cannot be set are as they were; those that cannot be put back close the memory until a repair', (t) => {
+  const manager = buildVm(ALIASED);
+  const { memory } = manager.client(0);
+  const other = { gpa: MIB, length: PAGE };
+  manager.setVtlProtection(0, range, 'rx');
+  const failing = new Failing(manager.map.context);
+  const swap = () =>
+    manager.map.transaction(() => {
+      manager.setVtlProtection(0, other, 'none');
+      manager.setVtlProtection(0, range, 'rwx');
+    });
+  const before = [manager.vtlProtections(0), footprint()];
+  for (failing.after = 0; failing.after < 2; failing.after++) {
+    const { after } = failing;
+    t.throws(swap, { code: 'PLAN_FAILED' });
+    failing.after = after;
+    t.deepEqual([manager.vtlProtections(0), footprint()], before);
+    memory.writeU8(MIB, 1);
+    t.throws(() => memory.writeU8(AT, 1), { code: 'GUEST_ACCESS' });
+  }
+  [failing.after, failing.unwindAfter] = [1, 0];
+  t.throws(swap, { code: 'RANGE_LOST', message: /0x100000/ });
+  [failing.after, failing.unwindAfter] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+  t.throws(() => memory.readU8(MIB), { code: 'GUEST_ACCESS' });
+  t.is(manager.client(2).memory.readU8(MIB), 1, 'another level goes on');
+  t.deepEqual(manager.repair(), []);
+  t.is(memory.readU8(MIB), 1);
+  swap();
+  t.throws(() => memory.readU8(MIB), { code: 'GUEST_ACCESS' });
+  memory.writeU8(AT, 1);
   manager.close();
 });
 

@@ -117,7 +117,8 @@ export class Sink extends Entry {
   offset: u64;
   /** The last GPA of the space that it can be given. */
   last: u64;
-  /** Tree of what the kind keeps of it: of a partition's attachment, its slots (see sinks/slots.ts). */
+  /** Tree of what the kind keeps of it: of a partition's attachment, its slots (see sinks/slots.ts); of a view, what
+   *  may be used (see sinks/view.ts). */
   state: u32;
   /** Tree of its protections, by GPA; where there is none, all access is left. See views.ts. */
   protections: u32;

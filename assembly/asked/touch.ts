@@ -23,6 +23,8 @@ import { regionOf, regions, sinkOf, spaceOf } from './records';
 export const VIEW: u32 = 1;
 export const MAPPINGS: u32 = 2;
 export const WRITABILITY: u32 = 3;
+/** The difference that those heed who heed none: greater than any. */
+export const NO_DIFFERENCE: u32 = 4;
 
 /** Aliases found on the way, a run for each region under way. */
 const found = changetype<Vector>(memory.data(VECTOR_SIZE, 8));

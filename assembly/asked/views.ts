@@ -53,7 +53,16 @@ export class ShownStretch extends Span {
 /** A protection: of the access to [start, last] (GPAs) it leaves `access`. */
 @unmanaged
 export class Protection extends Span {
-  /** ACCESS_*. */
+  /** ACCESS_*, perhaps with ACCESS_NEAREST. */
+  get access(): u32 {
+    return this.c;
+  }
+}
+
+/** A stretch of a VA space, at [start, last] (GPAs), that may be used through a view. */
+@unmanaged
+export class Opening extends Span {
+  /** ACCESS_READ, or that and ACCESS_WRITE. */
   get access(): u32 {
     return this.c;
   }

@@ -3,6 +3,7 @@
 
 import {
   ACCESS_ALL,
+  ACCESS_NEAREST,
   ERR_BAD_FLAGS,
   ERR_BAD_ID,
   ERR_BAD_KIND,
@@ -100,11 +101,11 @@ export function removeSink(id: u32): void {
   sinks.release(id);
 }
 
-/** Protects [start, last], which are whole pages: leaves of the access only ACCESS_*; ACCESS_ALL takes the
- *  protection away. Returns 0 or a code. */
+/** Protects [start, last], which are whole pages: leaves of the access only ACCESS_*, with
+ *  ACCESS_NEAREST where the nearest will do; ACCESS_ALL takes the protection away. Returns 0 or a code. */
 export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
   if (last > sinkOf(id).last) return fail(ERR_BAD_RANGE, 0, id + 1, last);
-  const error = checkProtection(id, start, last, access);
+  const error = checkProtection(id, start, last, access & ~ACCESS_NEAREST);
   if (error == 0) enterProtection(id, sinkOf(id).protectionsTree, start, last, access);
   return error;
 }
@@ -151,7 +152,7 @@ function checkProtection(id: u32, start: u64, last: u64, access: u32): i32 {
 /** Makes [start, last] one span of a tree of a sink's protections, or none if `access` is ACCESS_ALL. */
 function enterProtection(id: u32, tree: usize, start: u64, last: u64, access: u32): void {
   before.clear();
-  if (access == ACCESS_ALL) spans.take(tree, start, last, before);
+  if ((access & ACCESS_ALL) == ACCESS_ALL) spans.take(tree, start, last, before);
   else spans.overwrite(tree, start, last, start, 0, access, before);
   noteEdit(tree, start, last, 0, 0, access, before);
   addTouched(touchedSinks, id, start, last);

@@ -10,6 +10,7 @@ import {
   OP_VA_LIMIT,
   OP_VA_PROTECT,
   OP_VA_UNMAP,
+  OP_VIEW_LIMIT,
   SINK_KINDS,
 } from '../abi';
 import { copyWords, zeroWords } from '../base/bytes';
@@ -114,7 +115,7 @@ export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): C
   return command;
 }
 
-/** Makes the last command of the list a part of the one before it, if it is to the same VA space and goes on where
+/** Makes the last command of the list a part of the one before it, if it is to the same sink and goes on where
  *  that ends. */
 export function joinLast(list: Vector): void {
   if (list.length < 2 * COMMAND_SIZE) return;
@@ -122,7 +123,8 @@ export function joinLast(list: Vector): void {
   const before = changetype<Command>(list.end - 2 * COMMAND_SIZE);
   if (before.op != last.op || before.sink != last.sink || before.access != last.access) return;
   if (before.gpa + before.length != last.gpa) return;
-  const namesMemory = last.op != OP_VA_UNMAP && last.op != OP_VA_PROTECT && last.op != OP_VA_LIMIT;
+  const namesAccess = last.op == OP_VA_PROTECT || last.op == OP_VA_LIMIT || last.op == OP_VIEW_LIMIT;
+  const namesMemory = last.op != OP_VA_UNMAP && !namesAccess;
   if (namesMemory && (before.object != last.object || before.offset + before.length != last.offset)) return;
   before.length += last.length;
   list.shrink(COMMAND_SIZE);

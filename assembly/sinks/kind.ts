@@ -26,6 +26,9 @@ export class Kind {
   lose: (sink: u32, start: u64, last: u64, object: u32, offset: u64) => i32;
   /** Fills rows with what a sink has in [from, last]. Returns how many, or a code. */
   read: (sink: u32, from: u64, last: u64, when: When) => i32;
+  /** Fills rows with the parts that may be used through a sink in [from, last], the last one cut with the page of
+   *  `last`. Returns how many, or a code. */
+  readParts: (sink: u32, from: u64, last: u64, when: When) => i32;
   /** Asserts, between transactions, that what is kept of a sink is what it should have. */
   verify: (sink: u32) => void;
 }

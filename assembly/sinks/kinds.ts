@@ -1,9 +1,9 @@
 // The table of kinds: the one place that knows which kinds of sinks there are. A new one is its files beside this one,
 // a row here, and its numbers in abi.ts.
 
-import { OP_KIND_SHIFT, SINK_KINDS, SINK_PARTITION, SINK_VA } from '../abi';
+import { OP_KIND_SHIFT, SINK_KINDS, SINK_PARTITION, SINK_VA, SINK_VIEW } from '../abi';
 import { sinkOf } from '../asked/records';
-import { MAPPINGS, WRITABILITY } from '../asked/touch';
+import { MAPPINGS, NO_DIFFERENCE, WRITABILITY } from '../asked/touch';
 import { KIND_BYTES, Kind } from './kind';
 import { loseVa } from './lost';
 import {
@@ -19,8 +19,19 @@ import {
 import { verifySlots } from './slots-verify';
 import { admitVa, beginVa, compareVa, planVa } from './va';
 import { takeHalfVaBack, takeVaBack } from './va-back';
-import { fillPieces } from './va-rows';
+import { fillParts, fillPieces } from './va-rows';
 import { verifyVa } from './va-verify';
+import {
+  admitView,
+  beginViews,
+  compareView,
+  loseView,
+  planViews,
+  readView,
+  takeHalfViewBack,
+  takeViewBack,
+  verifyView,
+} from './view';
 
 const table: usize = memory.data(<i32>(KIND_BYTES * SINK_KINDS), 8);
 
@@ -36,6 +47,7 @@ export function defineKinds(): void {
   va.takeHalfBack = takeHalfVaBack;
   va.lose = loseVa;
   va.read = fillPieces;
+  va.readParts = fillParts;
   va.verify = verifyVa;
 
   const slots = kindAt(SINK_PARTITION);
@@ -48,7 +60,21 @@ export function defineKinds(): void {
   slots.takeHalfBack = takeHalfSlotBack;
   slots.lose = loseSlots;
   slots.read = readSlots;
+  slots.readParts = fillParts;
   slots.verify = verifySlots;
+
+  const view = kindAt(SINK_VIEW);
+  view.heeds = NO_DIFFERENCE;
+  view.admit = admitView;
+  view.begin = beginViews;
+  view.compare = compareView;
+  view.plan = planViews;
+  view.takeBack = takeViewBack;
+  view.takeHalfBack = takeHalfViewBack;
+  view.lose = loseView;
+  view.read = readView;
+  view.readParts = readView;
+  view.verify = verifyView;
 }
 
 /** The kind of this number (SINK_*). */

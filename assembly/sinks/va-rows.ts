@@ -1,25 +1,35 @@
 // Rows of what VA spaces have: pieces, and the parts that may be used of them.
 
 import { ERR_NO_MEMORY } from '../abi';
-import { sinkOf } from '../asked/records';
+import { Sink, sinkOf } from '../asked/records';
+import { Opening } from '../asked/views';
 import { fail } from '../base/failure';
 import { clearExhausted, exhausted } from '../base/heap';
 import { LAST_BYTE, pageLast } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { enterNotes, When } from '../tree/before';
 import { clearRows, hasRoom, newRow, rowAt, rowCount } from '../tree/rows';
+import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { heldParts, PIECE_BYTES, Piece, stretchStart } from './parts';
 import { differFromParts, heldPieces } from './pieces';
 
 /** Pieces that are looked at together. */
 const pieces = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const MOST_BYTES: u32 = 64 * PIECE_BYTES;
+/** Openings of a view, and what one of them lets be used of a part. */
+const openings = changetype<Cursor<Opening>>(memory.data(CURSOR_SIZE, 8));
+const seen = changetype<Piece>(memory.data(offsetof<Piece>(), 8));
 
 /** Fills the rows with parts of a sink in [from, last], the last one cut with the page of `last`. */
 export function fillParts(id: u32, from: u64, last: u64, when: When): i32 {
+  return fillSeen(sinkOf(id), 0, from, last, when);
+}
+
+/** Fills the rows with parts of a sink in [from, last] as far as a view lets them be used: `opened` is the tree of its
+ *  openings, 0 for no view. */
+export function fillSeen(sink: Sink, opened: usize, from: u64, last: u64, when: When): i32 {
   clearRows();
   last = pageLast(last);
-  const sink = sinkOf(id);
   if (when == When.Before) enterNotes();
   let at = stretchStart(sink, from, when);
   do {
@@ -29,7 +39,7 @@ export function fillParts(id: u32, from: u64, last: u64, when: When): i32 {
       const part = changetype<Piece>(pieces.at(i));
       at = pageLast(part.last);
       // Pages that are held without access are nobody's to use.
-      if (part.last >= from && part.access != 0 && !addPiece(part)) return <i32>rowCount;
+      if (part.last >= from && part.access != 0 && !addSeen(part, opened, from)) return <i32>rowCount;
     }
   } while (pieces.length >= MOST_BYTES && at++ < last);
   return countOrExhausted();
@@ -54,6 +64,23 @@ function countOrExhausted(): i32 {
   if (!exhausted) return <i32>rowCount;
   clearExhausted();
   return fail(ERR_NO_MEMORY);
+}
+
+/** Adds what openings let be used of a part, where they reach `from`; false if there is no room. */
+function addSeen(part: Piece, opened: usize, from: u64): bool {
+  if (opened == 0) return addPiece(part);
+  openings.seek(opened, max(from, part.start));
+  for (let opening = openings.span; opening != null && opening.start <= part.last; opening = openings.span) {
+    const start = max(part.start, opening.start);
+    seen.objectOffset = part.objectOffsetAt(start);
+    seen.start = start;
+    seen.last = min(part.last, opening.last);
+    seen.object = part.object;
+    seen.access = part.access & opening.access;
+    if (!addPiece(seen)) return false;
+    openings.next();
+  }
+  return true;
 }
 
 /** Adds a piece as a row of its own, or to the last row; false if there is no room. */

@@ -11,6 +11,9 @@
 namespace membacking {
 namespace {
 
+/// Bytes that are copied under one hold of the limits.
+constexpr uint64_t kMostAtOnce = uint64_t{1} << 20;
+
 /// Error for an access that `use` does not allow.
 AccessError errorOf(Use use) {
   return use == Use::kRead ? AccessError::kReadOnly : AccessError::kHole;
@@ -19,10 +22,10 @@ AccessError errorOf(Use use) {
 }  // namespace
 
 /// Refuses a range that leaves the VA space, overflow included, or may not be used so.
-AccessError GuestMemory::refuse(uint64_t gpa, uint64_t length, bool isWrite) const {
+AccessError GuestMemory::refuse(const LimitsHold& hold, uint64_t gpa, uint64_t length, bool isWrite) const {
   if (gpa > size || length > size - gpa) return AccessError::kOutside;
   Use use = Use::kAll;
-  return limits.firstRefused(gpa, gpa + length, isWrite, use) == gpa + length ? AccessError::kNone : errorOf(use);
+  return hold.firstRefused(gpa, gpa + length, isWrite, use) == gpa + length ? AccessError::kNone : errorOf(use);
 }
 
 /// Error of a guarded access that ended with `signal` at `gpa`.
@@ -33,49 +36,58 @@ AccessResult GuestMemory::explain(int signal, uint64_t gpa, bool isWrite) const 
   return {isReadable ? AccessError::kReadOnly : AccessError::kHole, gpa};
 }
 
-/// Copies as far as the VA space and its limits reach. `copy(hva, length, done)` gives 0 or a signal.
+/// Copies as far as the VA space and its limits reach, a part at a time, so that nobody who changes limits waits long.
+/// `copy(offset, hva, length, done)` gives 0 or a signal.
 template <typename Copy>
 AccessResult GuestMemory::copy(uint64_t gpa, uint64_t length, bool isWrite, Copy copy) const {
   if (gpa > size) return {AccessError::kOutside, gpa};
-  const uint64_t within = std::min(length, size - gpa);
-  Use use = Use::kAll;
-  const uint64_t inside = limits.firstRefused(gpa, gpa + within, isWrite, use) - gpa;
-  uint64_t done = 0;
-  const int signal = copy(base + gpa, inside, done);
-  INVARIANT(signal == 0 ? done == inside : done < inside);
-  if (signal != 0) return explain(signal, gpa + done, isWrite);
-  if (inside != within) return {errorOf(use), gpa + inside};
-  return {inside == length ? AccessError::kNone : AccessError::kOutside, gpa + inside};
+  const uint64_t end = gpa + std::min(length, size - gpa);
+  for (uint64_t at = gpa; at != end;) {
+    const LimitsHold hold(limits);
+    const uint64_t partEnd = std::min(end, at + kMostAtOnce);
+    Use use = Use::kAll;
+    const uint64_t allowedEnd = hold.firstRefused(at, partEnd, isWrite, use);
+    uint64_t done = 0;
+    const int signal = copy(at - gpa, base + at, allowedEnd - at, done);
+    INVARIANT(signal == 0 ? done == allowedEnd - at : done < allowedEnd - at);
+    if (signal != 0) return explain(signal, at + done, isWrite);
+    if (allowedEnd != partEnd) return {errorOf(use), allowedEnd};
+    at = partEnd;
+  }
+  return {end - gpa == length ? AccessError::kNone : AccessError::kOutside, end};
 }
 
 AccessResult GuestMemory::read(uint64_t gpa, uint8_t* into, size_t length) const {
-  return copy(gpa, length, false, [=](uint64_t hva, uint64_t inside, uint64_t& done) {
-    return guardedRead(into, hva, inside, done);
+  return copy(gpa, length, false, [=](uint64_t offset, uint64_t hva, uint64_t bytes, uint64_t& done) {
+    return guardedRead(into + offset, hva, bytes, done);
   });
 }
 
 AccessResult GuestMemory::write(uint64_t gpa, const uint8_t* from, size_t length) const {
-  return copy(gpa, length, true, [=](uint64_t hva, uint64_t inside, uint64_t& done) {
-    return guardedWrite(hva, from, inside, done);
+  return copy(gpa, length, true, [=](uint64_t offset, uint64_t hva, uint64_t bytes, uint64_t& done) {
+    return guardedWrite(hva, from + offset, bytes, done);
   });
 }
 
 AccessResult GuestMemory::load(uint64_t gpa, uint32_t bytes, uint64_t& value) const {
-  const AccessError refused = refuse(gpa, bytes, false);
+  const LimitsHold hold(limits);
+  const AccessError refused = refuse(hold, gpa, bytes, false);
   if (refused != AccessError::kNone) return {refused, gpa};
   const int signal = guardedLoad(base + gpa, bytes, value);
   return signal == 0 ? AccessResult{AccessError::kNone, gpa + bytes} : explain(signal, gpa, false);
 }
 
 AccessResult GuestMemory::store(uint64_t gpa, uint32_t bytes, uint64_t value) const {
-  const AccessError refused = refuse(gpa, bytes, true);
+  const LimitsHold hold(limits);
+  const AccessError refused = refuse(hold, gpa, bytes, true);
   if (refused != AccessError::kNone) return {refused, gpa};
   const int signal = guardedStore(base + gpa, bytes, value);
   return signal == 0 ? AccessResult{AccessError::kNone, gpa + bytes} : explain(signal, gpa, true);
 }
 
 AccessResult GuestMemory::compareExchange(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const {
-  const AccessError refused = refuse(gpa, bytes, true);
+  const LimitsHold hold(limits);
+  const AccessError refused = refuse(hold, gpa, bytes, true);
   if (refused != AccessError::kNone) return {refused, gpa};
   if (gpa % bytes != 0) return {AccessError::kMisaligned, gpa};
   const int signal = guardedExchange(base + gpa, bytes, expected, value);

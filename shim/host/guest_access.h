@@ -56,7 +56,7 @@ struct GuestMemory {
   AccessResult compareExchange(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const;
 
  private:
-  AccessError refuse(uint64_t gpa, uint64_t length, bool isWrite) const;
+  AccessError refuse(const LimitsHold& hold, uint64_t gpa, uint64_t length, bool isWrite) const;
   AccessResult explain(int signal, uint64_t gpa, bool isWrite) const;
   template <typename Copy>
   AccessResult copy(uint64_t gpa, uint64_t length, bool isWrite, Copy copy) const;

@@ -1,55 +1,57 @@
-// Limits of a VA space: a sorted list that is searched, and rebuilt by each change.
+// Limits of a VA space: stretches by their starts, which accesses hold and plans change.
 #include "host/limits.h"
 
 #include <algorithm>
-#include <utility>
+#include <iterator>
 
 #include "host/invariant.h"
 
 namespace membacking {
 
-/// Whether no stretch is empty, and each begins where the one before has ended or later.
-bool Limits::isInOrder(const List& list) {
-  uint64_t end = 0;
-  return std::all_of(list.begin(), list.end(), [&](const Stretch& stretch) {
-    return std::exchange(end, stretch.end) <= stretch.start && stretch.start < stretch.end;
-  });
-}
-
 void Limits::set(Stretch stretch) {
   INVARIANT(stretch.start < stretch.end);
-  auto next = std::make_shared<List>();
-  next->reserve(list_->size() + 2);
-  bool isPlaced = stretch.use == Use::kAll;
-  for (const Stretch& old : *list_) {
-    if (old.start < stretch.start) next->push_back({old.start, std::min(old.end, stretch.start), old.use});
-    if (!isPlaced && old.end > stretch.start) {
-      next->push_back(stretch);
-      isPlaced = true;
-    }
-    if (old.end > stretch.end) next->push_back({std::max(old.start, stretch.end), old.end, old.use});
-  }
-  if (!isPlaced) next->push_back(stretch);
-  INVARIANT(isInOrder(*next));
-  const std::lock_guard<std::mutex> lock(mutex_);
-  isEmpty_.store(next->empty(), std::memory_order_release);
-  list_ = std::move(next);
+  const std::lock_guard<FairMutex> lock(mutex_);
+  clear(stretch.start, stretch.end);
+  if (stretch.use != Use::kAll) stretches_.emplace(stretch.start, stretch);
+  isEmpty_.store(stretches_.empty(), std::memory_order_release);
 }
 
-uint64_t Limits::search(uint64_t start, uint64_t end, bool isWrite, Use& found) const {
-  std::shared_ptr<const List> list;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    list = list_;
+/// Takes [start, end) out of every stretch, cutting those that reach over its ends.
+void Limits::clear(uint64_t start, uint64_t end) {
+  auto at = stretches_.upper_bound(start);
+  if (at != stretches_.begin() && std::prev(at)->second.end > start) --at;
+  while (at != stretches_.end() && at->first < end) {
+    const Stretch old = at->second;
+    at = stretches_.erase(at);
+    if (old.start < start) stretches_.emplace(old.start, Stretch{old.start, start, old.use});
+    if (old.end > end) stretches_.emplace(end, Stretch{end, old.end, old.use});
   }
-  auto at = std::upper_bound(list->begin(), list->end(), start,
-                             [](uint64_t byte, const Stretch& stretch) { return byte < stretch.end; });
-  for (; at != list->end() && at->start < end; ++at) {
-    if (!isWrite && at->use == Use::kRead) continue;
-    found = at->use;
-    return std::max(start, at->start);
+}
+
+uint64_t Limits::firstRefused(uint64_t start, uint64_t end, bool isWrite, Use& found) const {
+  auto at = stretches_.upper_bound(start);
+  if (at != stretches_.begin() && std::prev(at)->second.end > start) --at;
+  for (; at != stretches_.end() && at->first < end; ++at) {
+    if (!isWrite && at->second.use == Use::kRead) continue;
+    found = at->second.use;
+    return std::max(start, at->first);
   }
   return end;
+}
+
+LimitsHold::LimitsHold(const Limits& limits) : limits_(limits) {
+  const Limits* besides = limits.besides_;
+  if (besides != nullptr || !limits.isEmpty_.load(std::memory_order_acquire)) own_ = std::shared_lock(limits.mutex_);
+  if (besides != nullptr && !besides->isEmpty_.load(std::memory_order_acquire)) {
+    besides_ = std::shared_lock(besides->mutex_);
+  }
+}
+
+uint64_t LimitsHold::firstRefused(uint64_t start, uint64_t end, bool isWrite, Use& found) const {
+  uint64_t refused = end;
+  if (own_.owns_lock()) refused = limits_.firstRefused(start, refused, isWrite, found);
+  if (besides_.owns_lock()) refused = limits_.besides_->firstRefused(start, refused, isWrite, found);
+  return refused;
 }
 
 }  // namespace membacking

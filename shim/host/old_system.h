@@ -19,6 +19,9 @@ OLD_SYMBOL(pthread_detach, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_join, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_kill, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_once, OLDEST_GLIBC);
+OLD_SYMBOL(pthread_rwlock_rdlock, OLDEST_GLIBC);
+OLD_SYMBOL(pthread_rwlock_unlock, OLDEST_GLIBC);
+OLD_SYMBOL(pthread_rwlock_wrlock, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_sigmask, OLDEST_GLIBC);
 // std::condition_variable::wait
 OLD_SYMBOL(_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE, "GLIBCXX_3.4.11");

@@ -25,6 +25,7 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
   Handle::define(env, exports,
                  {
                      StaticMethod<&ReservationHandle::create>("create"),
+                     StaticMethod<&ReservationHandle::createView>("createView"),
                      StaticMethod<&ReservationHandle::fromToken>("fromToken"),
                      InstanceAccessor<&ReservationHandle::base>("base"),
                      InstanceAccessor<&ReservationHandle::size>("size"),
@@ -50,6 +51,12 @@ Napi::Value ReservationHandle::create(const Napi::CallbackInfo& info) {
   std::shared_ptr<Reservation> reservation;
   check(info.Env(), Reservation::create(size, name, reservation));
   return wrap(info.Env(), std::move(reservation));
+}
+
+Napi::Value ReservationHandle::createView(const Napi::CallbackInfo& info) {
+  std::shared_ptr<Reservation> viewed = from(info[0], "viewed");
+  if (viewed->isView()) throwType(info.Env(), "viewed", "a VA space, not a view of one");
+  return wrap(info.Env(), Reservation::createView(std::move(viewed)));
 }
 
 Napi::Value ReservationHandle::fromToken(const Napi::CallbackInfo& info) {

@@ -23,6 +23,7 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
 
  private:
   static Napi::Value create(const Napi::CallbackInfo& info);
+  static Napi::Value createView(const Napi::CallbackInfo& info);
   static Napi::Value fromToken(const Napi::CallbackInfo& info);
 
   Napi::Value base(const Napi::CallbackInfo& info);

@@ -6,6 +6,7 @@
 #include "napi/vm_handle.h"
 #include "sinks/slots.h"
 #include "sinks/va.h"
+#include "sinks/view.h"
 
 namespace membacking {
 namespace {
@@ -26,6 +27,7 @@ constexpr Row row() {
 constexpr Row kRows[] = {
     row<VaSink, ReservationHandle>(),
     row<SlotSink, VmHandle>(),
+    row<ViewSink, ReservationHandle>(),
 };
 
 static_assert(std::size(kRows) == abi::SINK_KINDS);

@@ -7,6 +7,7 @@
 #include "abi.h"
 #include "host/failure.h"
 #include "host/mapping.h"
+#include "host/use.h"
 
 namespace membacking {
 
@@ -39,6 +40,12 @@ static_assert(sizeof(Command) == abi::COMMAND_SIZE && offsetof(Command, op) == a
 
 /// Whether the range of a command is whole pages.
 inline bool isWholePages(const Command& command) { return (command.gpa | command.length) % kPageSize == 0; }
+
+/// Use of memory that an access (ACCESS_*) comes to.
+constexpr Use useOf(uint32_t access) {
+  if (access & abi::ACCESS_WRITE) return Use::kAll;
+  return access & abi::ACCESS_READ ? Use::kRead : Use::kNothing;
+}
 
 /// Refusal of a command before any of it is carried out.
 constexpr Failure invalid(const char* reason) { return {EINVAL, "plan", reason}; }

@@ -7,11 +7,6 @@
 namespace membacking {
 namespace {
 
-Use useOf(uint32_t access) {
-  if (access & abi::ACCESS_WRITE) return Use::kAll;
-  return access & abi::ACCESS_READ ? Use::kRead : Use::kNothing;
-}
-
 /// Finds an object for a command that gives `command.access` to what it shows.
 Failure findObject(const Command& command, const Targets& targets, MemoryObject*& object) {
   object = targets.object(command.object);

@@ -58,6 +58,16 @@ interface Attachment {
   readonly withheld: Map<number, string>;
 }
 
+interface View {
+  readonly kind: 'view';
+  readonly va: number;
+  readonly pages: number;
+  readonly protections: Map<number, string>;
+  readonly withheld: Map<number, string>;
+}
+
+type Sink = VaSink | View | Attachment;
+
 /** Slots of each partition: few enough for some changes to be too much. `cut`: pages of the stretches at whose ends
  *  they are cut. */
 const PARTITIONS = [
@@ -94,7 +104,7 @@ function narrowed(one: string | undefined, access: string): string {
 }
 
 /** Access that a sink's protections and what is withheld from it leave, page by page. */
-function limitsOf({ protections, withheld }: VaSink | Attachment): ReadonlyMap<number, string> {
+function limitsOf({ protections, withheld }: Sink): ReadonlyMap<number, string> {
   const limits = new Map(protections);
   for (const [page, access] of withheld) limits.set(page, narrowed(limits.get(page), access));
   return limits;
@@ -104,7 +114,7 @@ function limitsOf({ protections, withheld }: VaSink | Attachment): ReadonlyMap<n
 class State {
   readonly model = modelOfObjects();
   readonly regions = new Map<number, Region>();
-  readonly sinks = new Map<number, VaSink | Attachment>();
+  readonly sinks = new Map<number, Sink>();
   /** Pages that hypervisors keep for themselves. */
   readonly kept = new Set<string>();
 
@@ -169,6 +179,11 @@ class State {
           withheld: new Map(),
         });
         return;
+      case 'view': {
+        const limits = { protections: new Map(), withheld: new Map() };
+        sinks.set(operation.id, { kind: 'view', va: operation.va, pages: page(operation.size), ...limits });
+        return;
+      }
       case 'attach': {
         const { id, partition, va, gpaOffset, lastGpa } = operation;
         const pages = (Number(lastGpa) + 1 - Number(gpaOffset)) / PAGE;
@@ -180,7 +195,7 @@ class State {
         sinks.delete(operation.id);
         return;
       case 'protect': {
-        const { protections } = sinks.get(operation.sink) as VaSink | Attachment;
+        const { protections } = sinks.get(operation.sink) as Sink;
         for (let i = 0; i < page(operation.length); i++) {
           if (operation.access === 'rwx') protections.delete(page(operation.start) + i);
           else protections.set(page(operation.start) + i, operation.access);
@@ -188,7 +203,7 @@ class State {
         return;
       }
       case 'withhold': {
-        const { withheld } = sinks.get(operation.sink) as VaSink | Attachment;
+        const { withheld } = sinks.get(operation.sink) as Sink;
         for (let at = page(operation.start); at < page(operation.start) + page(operation.length); at++) {
           const left = narrowed(withheld.get(at), operation.access);
           if (left === 'rwx') withheld.delete(at);
@@ -197,7 +212,7 @@ class State {
         return;
       }
       case 'give-back': {
-        const { withheld } = sinks.get(operation.sink) as VaSink | Attachment;
+        const { withheld } = sinks.get(operation.sink) as Sink;
         for (let i = 0; i < page(operation.length); i++) withheld.delete(page(operation.start) + i);
         return;
       }
@@ -214,7 +229,7 @@ class State {
     return this.regions.get(id) as Region;
   }
 
-  spaceOf(sink: VaSink | Attachment): (typeof SPACES)[number] {
+  spaceOf(sink: Sink): (typeof SPACES)[number] {
     const va = sink.kind === 'va' ? sink : (this.sinks.get(sink.va) as VaSink);
     return SPACES[va.space];
   }
@@ -264,6 +279,7 @@ class State {
         if (slots.some(({ last }) => last >= limit)) problems.add('PAST_LIMIT');
         continue;
       }
+      if (sink.kind === 'view') continue;
       for (let page = 0; page < SPAN; page++) {
         const problem = this.model.problemAt(root, page, offset, limitsOf(sink));
         if (problem !== undefined) problems.add(problem);
@@ -491,7 +507,7 @@ export class History {
           return { op: 'keep', partition: b % PARTITIONS.length, ...range, kept: d % 2 === 0 };
         }
         const sink = pick([...sinks.keys()], a);
-        const { pages } = sinks.get(sink) as VaSink | Attachment;
+        const { pages } = sinks.get(sink) as Sink;
         const start = b % pages;
         const length = 1 + (c % Math.min(8, pages - start));
         const range = { sink, start: start * PAGE, length: length * PAGE };
@@ -499,14 +515,21 @@ export class History {
         return { op: pick(['protect', 'protect', 'withhold'], d), ...range, access: pick(ACCESSES, d >> 2) };
       }
       case 15:
-        return this.#attachment(a % PLACES.length);
+        return a % 5 === 4 ? this.#view(b % 2) : this.#attachment(a % PLACES.length);
       case 16: {
-        const attached = [...sinks].filter(([, sink]) => sink.kind === 'attachment').map(([id]) => id);
+        const attached = [...sinks].filter(([, sink]) => sink.kind !== 'va').map(([id]) => id);
         return attached.length === 0 ? undefined : { op: 'detach', id: pick(attached, a) };
       }
       default:
         throw new Error(`there is no action ${action}`);
     }
+  }
+
+  /** A view of a VA space, if that has none. */
+  #view(va: number): TraceOperation | undefined {
+    for (const sink of this.#state.sinks.values()) if (sink.kind === 'view' && sink.va === va) return undefined;
+    const { space, pages } = this.#state.sinks.get(va) as VaSink;
+    return { op: 'view', id: this.#ids++, space, va, size: pages * PAGE };
   }
 
   /** An attachment of a partition that is not there yet; one that goes with this transaction is still in its place. */
@@ -605,6 +628,17 @@ export class History {
       }
       const { root, offset } = this.#state.spaceOf(sink);
       const limits = limitsOf(sink);
+      if (sink.kind === 'view') {
+        const vaLimits = limitsOf(sinks.get(sink.va) as VaSink);
+        for (let page = 0; page < SPAN; page++) {
+          const part = model.part(root, page, offset, vaLimits);
+          const access = narrowed(limits.get(page), part?.access ?? '');
+          const wanted = access.includes('r') ? { ...part, access } : undefined;
+          const used = world.recorder.part(own, page);
+          same(`view ${id} page ${page}`, used && Object.values(used).join(), wanted && Object.values(wanted).join());
+        }
+        continue;
+      }
       for (let page = 0; page < SPAN; page++) {
         const wanted = model.vaPage(root, page, offset, limits);
         const has = world.recorder.vaPage(own, page);

@@ -72,6 +72,12 @@ interface VaSpace {
   readonly limits: Map<number, number | Uint8Array>;
 }
 
+interface View {
+  readonly va: number;
+  /** Stretches of pages and what was let be used of each, the last one first. */
+  readonly limits: { readonly start: number; readonly pages: number; readonly access: number }[];
+}
+
 /** Place of a command in a plan: removals before additions, both in the order of their sinks' kinds. */
 function orderOf(op: number): number {
   const { number } = sinkKindOf(op);
@@ -84,6 +90,7 @@ export class Recorder implements Executor {
   readonly #vas = new Map<number, VaSpace>();
   readonly #partitions = new Map<number, Partition>();
   readonly #attachments = new Map<number, Attachment>();
+  readonly #views = new Map<number, View>();
 
   /** Commands that take back others may come in any order, and give slots their old numbers. */
   #takingBack = false;
@@ -118,7 +125,17 @@ export class Recorder implements Executor {
   }
 
   attach(sink: number, partition: number, va: number, gpaOffset: Address): void {
+    this.#views.delete(sink);
     this.#attachments.set(sink, { partition: this.#partitions.get(partition)!, va, offset: pageOf(gpaOffset) });
+  }
+
+  addView(sink: number, va: number): void {
+    this.#attachments.delete(sink);
+    this.#views.set(sink, { va, limits: [] });
+  }
+
+  views(): number[] {
+    return [...this.#views.keys()];
   }
 
   vas(): number[] {
@@ -137,9 +154,9 @@ export class Recorder implements Executor {
       : undefined;
   }
 
-  /** A page that may be used, as far as that holds for all of it. */
+  /** A page that may be used of a VA space, or through a view, as far as that holds for all of it. */
   part(sink: number, page: number): { object: number; page: number; access: string } | undefined {
-    const mapped = this.#va(sink).mapped.get(page);
+    const mapped = this.#vaBehind(sink).mapped.get(page);
     const [stretch] = mapped === undefined ? [] : this.#stretches(sink, page, mapped);
     return mapped && stretch?.length === 4096
       ? { object: mapped.object, page: mapped.page, access: accessName(stretch.access) }
@@ -156,13 +173,26 @@ export class Recorder implements Executor {
     return this.#runs(sink, (page, mapped) => this.#stretches(sink, page, mapped));
   }
 
+  /** VA space that a sink is, or is a view of. */
+  #vaBehind(sink: number): VaSpace {
+    return this.#va(this.#views.get(sink)?.va ?? sink);
+  }
+
+  /** Access that a sink lets be used of a page: all of it, unless it is a view. */
+  #opened(sink: number, page: number): number {
+    const view = this.#views.get(sink);
+    if (view === undefined) return abi.ACCESS_ALL;
+    return view.limits.find(({ start, pages }) => page >= start && page < start + pages)?.access ?? 0;
+  }
+
   /** Stretches of a page that may be used. */
   #stretches(sink: number, page: number, mapped: Mapped): Usable[] {
-    const limit = this.#va(sink).limits.get(page) ?? abi.ACCESS_ALL;
-    if (typeof limit === 'number') return withAccess([{ from: 0, length: 4096, access: mapped.access & limit }]);
+    const limit = this.#vaBehind(sink).limits.get(page) ?? abi.ACCESS_ALL;
+    const usable = mapped.access & this.#opened(sink, page);
+    if (typeof limit === 'number') return withAccess([{ from: 0, length: 4096, access: usable & limit }]);
     const stretches: Usable[] = [];
     for (const [from, left] of limit.entries()) {
-      const access = mapped.access & left;
+      const access = usable & left;
       const before = stretches.at(-1);
       if (before?.access === access) before.length++;
       else stretches.push({ from, length: 1, access });
@@ -172,7 +202,7 @@ export class Recorder implements Executor {
 
   #runs(sink: number, stretchesOf: (page: number, mapped: Mapped) => Usable[]): RecordedRun[] {
     const runs: RecordedRun[] = [];
-    for (const [page, mapped] of [...this.#va(sink).mapped].sort(([a], [b]) => a - b)) {
+    for (const [page, mapped] of [...this.#vaBehind(sink).mapped].sort(([a], [b]) => a - b)) {
       for (const { from, length, access } of withAccess(stretchesOf(page, mapped))) {
         const [start, offset] = [page * 4096 + from, mapped.page * 4096 + from];
         const next = { start, last: start + length - 1, object: mapped.object, offset, access: accessName(access) };
@@ -206,6 +236,11 @@ export class Recorder implements Executor {
       for (const [page, { object, page: inObject, access, content }] of [...mapped].sort(([a], [b]) => a - b)) {
         const written = content === undefined ? '' : ` "${content}"`;
         lines.push(`va ${sink} page ${page}: object ${object} page ${inObject}${written} ${accessName(access)}`);
+      }
+    }
+    for (const [sink, { va }] of this.#views) {
+      for (const { start, last, access } of this.parts(sink)) {
+        lines.push(`view ${sink} of va ${va} ${start.toString(16)}-${last.toString(16)}: ${access}`);
       }
     }
     for (const [id, { slots }] of this.#partitions) {
@@ -288,6 +323,7 @@ export class Recorder implements Executor {
 
   /** A command failed half way. Returns how many pages have moved. */
   spoil(command: Command, moving: number): number {
+    if (command.op === abi.OP_VIEW_LIMIT) this.#limitView({ ...command, access: 0 });
     const va = this.#vas.get(command.sink);
     if (va === undefined || command.op === abi.OP_VA_LIMIT) return 0;
     const [start, pages] = [pageOf(command.gpa), pageOf(command.length)];
@@ -316,6 +352,10 @@ export class Recorder implements Executor {
   /** Makes sure that nobody reaches what a command that failed has left. */
   secure(core: Core, index: number): number {
     const command = core.command(index);
+    if (command.op === abi.OP_VIEW_LIMIT) {
+      this.#limitView({ ...command, access: 0 });
+      return abi.SECURED_CLOSED;
+    }
     const va = this.#vas.get(command.sink);
     if (va === undefined) return this.#secureSlot(command);
     let start = pageOf(command.gpa);
@@ -344,7 +384,8 @@ export class Recorder implements Executor {
   #carryOut(command: Command): void {
     if (!this.#takingBack) {
       // Limits come among both.
-      const order = command.op === abi.OP_VA_LIMIT ? this.#order : orderOf(command.op);
+      const isLimit = command.op === abi.OP_VA_LIMIT || command.op === abi.OP_VIEW_LIMIT;
+      const order = isLimit ? this.#order : orderOf(command.op);
       if (order < this.#order) fail('a removal comes after an addition');
       this.#order = order;
     }
@@ -353,8 +394,17 @@ export class Recorder implements Executor {
     if (!isWhole && command.op !== abi.OP_VA_LIMIT) fail('not whole pages');
     if (command.op === abi.OP_SLOT_ADD) this.#addSlot(command);
     else if (command.op === abi.OP_SLOT_DELETE) this.#deleteSlot(command);
+    else if (command.op === abi.OP_VIEW_LIMIT) this.#limitView(command);
     else if (sinkKindOf(command.op).number === abi.SINK_VA) this.#changeVa(command);
     else fail('there is no such operation');
+  }
+
+  #limitView({ sink, gpa, length, access }: Command): void {
+    const view = this.#views.get(sink) ?? fail(`sink ${sink} is no view`);
+    const [start, pages] = [pageOf(gpa), pageOf(length)];
+    if (start + pages > this.#va(view.va).pages) fail('outside of the VA space');
+    if (![0, abi.ACCESS_READ, abi.ACCESS_READ | abi.ACCESS_WRITE].includes(access)) fail('no such access');
+    view.limits.unshift({ start, pages, access });
   }
 
   #changeVa(command: Command): void {

@@ -261,4 +261,34 @@ export const SCENARIOS: readonly Scenario[] = [
     ready: `${HUGE}place registers in system at 145000 priority 1\nremove anon\nremove cover`,
     change: 'va late 400000 of memory\npartition more 16\nattach late of more to memory through late',
   },
+  {
+    title: 'a view comes with protections, over private memory too',
+    change: `
+      view vtl 400000 of memory through va
+      protect vtl 4000 8000 r
+      protect vtl c0000 4000 none
+    `,
+  },
+  {
+    title: 'protections of a view move while private memory below them goes home',
+    ready: `
+      view vtl 400000 of memory through va
+      protect vtl 4000 8000 r
+      protect vtl c0000 4000 none
+    `,
+    change: `
+      protect vtl 4000 4000 rwx
+      protect vtl 8000 8000 none
+      protect vtl c0000 8000 r
+      set cover enabled
+    `,
+  },
+  {
+    title: 'a view goes, with its protections',
+    ready: `
+      view vtl 400000 of memory through va
+      protect vtl c0000 4000 none
+    `,
+    change: 'detach vtl',
+  },
 ];

@@ -117,6 +117,11 @@ export class Script {
         const space = this.id('space', after('of') ?? '');
         return { op, id: this.#new('sink', name), space, size: at(0) };
       }
+      case 'view': {
+        const space = this.id('space', after('of') ?? '');
+        const va = this.id('sink', after('through') ?? '');
+        return { op, id: this.#new('sink', name), space, va, size: at(0) };
+      }
       case 'partition':
         return { op, id: this.#new('partition', name), slots: Number(rest[0]), largestSlot: number('of', 'all') };
       case 'keep':

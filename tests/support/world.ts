@@ -48,6 +48,10 @@ export class World {
         this.recorder.addVa(sink, size);
         this.#connect(sink, id);
       },
+      view: (sink, { id, va }) => {
+        this.recorder.addView(sink, this.#replayer.id('sink', va));
+        this.#connect(sink, id);
+      },
       attach: (sink, { id, partition, va, gpaOffset }) => {
         const ids = [this.#replayer.id('partition', partition), this.#replayer.id('sink', va)] as const;
         this.recorder.attach(sink, ...ids, gpaOffset);
@@ -105,7 +109,7 @@ export class World {
 
   /** Tries again whatever is lost. */
   repair(): this {
-    for (const sink of [...this.recorder.vas(), ...this.recorder.attachments()]) {
+    for (const sink of [...this.recorder.vas(), ...this.recorder.views(), ...this.recorder.attachments()]) {
       for (const { start, last } of rowsOf(() => this.core.lost(sink))) {
         this.core.begin();
         this.core.repair(sink, start, lengthOf(start, last));
@@ -222,6 +226,8 @@ export class World {
       compare(sink, recorder.pieces(sink), rowsOf(() => core.sinkRows(sink)).map(pieceOf));
       compare(sink, recorder.parts(sink), rowsOf(() => core.partsIn(sink, 0, LAST_ADDRESS)).map(pieceOf));
     }
+    for (const sink of recorder.views())
+      compare(sink, recorder.parts(sink), rowsOf(() => core.sinkRows(sink)).map(pieceOf));
     for (const sink of recorder.attachments())
       compare(sink, recorder.slots(sink), rowsOf(() => core.sinkRows(sink)).map(slotOf));
   }
@@ -231,7 +237,7 @@ export class World {
     const range = `${gpa.toString(16)}+${length.toString(16)}`;
     const cells = [operationName(op), names.sinks.get(sink) ?? `${sink}`, range];
     if (op === abi.OP_VA_UNMAP) return cells;
-    if (op === abi.OP_VA_LIMIT) return [...cells, '', accessName(access)];
+    if (op === abi.OP_VA_LIMIT || op === abi.OP_VIEW_LIMIT) return [...cells, '', accessName(access)];
     if (sinkKindOf(op).number === abi.SINK_PARTITION) {
       return [
         ...cells,

@@ -162,10 +162,11 @@ export interface WindowContext {
   letGo(holding: { close(): void }): void;
 }
 
-/** The windows of one VA space. */
+/** The windows of one VA space, or of a view of one. */
 export class GuestWindows {
   readonly #context: WindowContext;
-  readonly #sink: number;
+  /** Sinks whose commands change what is shown; the first says what may be used. */
+  readonly #sinks: readonly [number, ...number[]];
   readonly #chunks: Chunks;
   /** The oldest first. */
   #open: GuestWindow[] = [];
@@ -175,9 +176,9 @@ export class GuestWindows {
   /** Misses that lead to an attempt to open a window. Doubled by each attempt in vain. */
   #patience = PATIENCE;
 
-  constructor(context: WindowContext, sink: number, reservation: Reservation) {
+  constructor(context: WindowContext, sinks: readonly [number, ...number[]], reservation: Reservation) {
     this.#context = context;
-    this.#sink = sink;
+    this.#sinks = sinks;
     this.#chunks = new Chunks(reservation);
     context.windows.add(this);
     context.hold(this.#chunks);
@@ -197,15 +198,17 @@ export class GuestWindows {
 
   /** Shuts what the plan that the core holds is going to change. */
   shutFor(core: Core): void {
-    for (let i = this.#touching(core, 0); i >= 0; i = this.#touching(core, i + 1)) {
-      const { gpa, length } = core.command(i);
-      this.#shut((window) => gpa < window.end && sum(gpa, length) > window.start);
+    for (const sink of this.#sinks) {
+      for (let i = this.#touching(core, sink, 0); i >= 0; i = this.#touching(core, sink, i + 1)) {
+        const { gpa, length } = core.command(i);
+        this.#shut((window) => gpa < window.end && sum(gpa, length) > window.start);
+      }
     }
   }
 
-  /** The first command from `from` on that touches the hull of what is open; -1 if there is none. */
-  #touching(core: Core, from: number): number {
-    return this.#open.length === 0 ? -1 : core.commandTouching(from, this.#sink, this.#hull);
+  /** The first command to a sink from `from` on that touches the hull of what is open; -1 if there is none. */
+  #touching(core: Core, sink: number, from: number): number {
+    return this.#open.length === 0 ? -1 : core.commandTouching(from, sink, this.#hull);
   }
 
   /** Shuts all windows and detaches their buffers. Precondition: the reservation is still open. */
@@ -231,7 +234,7 @@ export class GuestWindows {
     const { core, isBroken, isBusy } = this.#context;
     // While a plan is carried out, the pieces are not what the core says.
     if (isBusy || isBroken) return undefined;
-    const [first, ...rest] = core.someParts(this.#sink, gpa, LAST_ADDRESS);
+    const [first, ...rest] = core.someParts(this.#sinks[0], gpa, LAST_ADDRESS);
     if (first === undefined || first.start > gpa || !this.#isLasting(first)) return undefined;
     const isWritable = (first.flags & abi.ACCESS_WRITE) !== 0;
     if (isWrite && !isWritable) return undefined;

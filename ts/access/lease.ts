@@ -26,11 +26,13 @@ export interface LeaseContext {
   onUndo(undo: () => void): void;
 }
 
-/** The VA space that leased memory lies in. @internal */
+/** The VA space that leased memory lies in, or a view of one. @internal */
 export interface LeasedSpace {
   readonly context: LeaseContext;
-  /** The VA space. */
+  /** Sink that says what may be used. */
   readonly id: number;
+  /** VA space that the memory is mapped in. */
+  readonly va: number;
   readonly reservation: Reservation;
   readonly windows: GuestWindows;
   /** Reason why nothing is behind what is mapped at a GPA, in words; undefined where nothing is mapped. */
@@ -61,7 +63,7 @@ export class Lease implements Disposable {
     this.#isViewable = checkMapped(space, mode, gpa, length);
     const end = () => this.release();
     const stretch = { start: gpa, end: gpa + length, order: taken++ };
-    this.#held = { holder, mode, gpa, length, sink: space.id, owner, ...stretch, isHeld: false, takeBack: end };
+    this.#held = { holder, mode, gpa, length, sink: space.va, owner, ...stretch, isHeld: false, takeBack: end };
     if (space.context.isBusy) space.context.onUndo(end);
     space.context.leases.add(this.#held);
   }

@@ -7,24 +7,32 @@ import type { Change, HeldLease } from './held-lease.ts';
 
 type Action = () => void;
 
+/** Memory whose changes concern a reservation. */
+interface Watched {
+  /** VA space that it is, or is a view of. */
+  readonly sink: number;
+  /** Guest memory that is seen through a view. */
+  readonly view: object | undefined;
+}
+
 export class NativeLocks {
-  /** Reservations of VA spaces, by sink. */
-  readonly #spaces = new Map<number, Reservation>();
+  /** Reservations of VA spaces and views, with what changes concern each: see `Change.of`. */
+  readonly #spaces = new Map<Reservation, Watched>();
   /** Actions that end what `begin` has begun. */
   #begun: Action[] = [];
 
-  /** Heeds locks on a VA space from now on. */
-  watch(sink: number, reservation: Reservation): void {
-    this.#spaces.set(sink, reservation);
+  /** Heeds locks on a VA space from now on; on a view of one, those that changes of `view` break too. */
+  watch(reservation: Reservation, sink: number, view?: object): void {
+    this.#spaces.set(reservation, { sink, view });
   }
-  forget(sink: number): void {
-    this.#spaces.delete(sink);
+  forget(reservation: Reservation): void {
+    this.#spaces.delete(reservation);
   }
 
   /** Keeps native code from locking what is about to change, until `end`, and gives the locks that are in the way. */
   begin(changes: () => readonly Change[]): HeldLease[] {
     let isUsed = false;
-    for (const reservation of this.#spaces.values()) {
+    for (const reservation of this.#spaces.keys()) {
       isUsed = reservation.beginChange() || isUsed;
       this.#begun.push(() => reservation.endChange());
     }
@@ -41,22 +49,29 @@ export class NativeLocks {
 
   /** Keeps native code from new locks that the changes would break, until the result is called. */
   bar(changes: readonly Change[]): Action {
-    const unbar = changes.flatMap(({ of, start, end, left }) => {
-      const reservation = this.#spaces.get(of as number);
-      if (reservation === undefined) return [];
-      const id = reservation.bar(start, end - start, left);
-      return [() => reservation.unbar(id)];
-    });
+    const unbar = changes.flatMap(({ of, start, end, left }) =>
+      this.#concernedBy(of).map((reservation) => {
+        const id = reservation.bar(start, end - start, left);
+        return () => reservation.unbar(id);
+      }),
+    );
     return () => {
       for (const one of unbar) one();
     };
   }
 
-  #brokenBy({ of, start, end, left }: Change): HeldLease[] {
-    const reservation = this.#spaces.get(of as number);
-    if (reservation === undefined) return [];
+  #concernedBy(of: Change['of']): Reservation[] {
+    return [...this.#spaces].flatMap(([each, { sink, view }]) => (of === sink || of === view ? [each] : []));
+  }
+
+  #brokenBy(change: Change): HeldLease[] {
+    return this.#concernedBy(change.of).flatMap((reservation) => this.#brokenIn(reservation, change));
+  }
+
+  #brokenIn(reservation: Reservation, { start, end, left }: Change): HeldLease[] {
+    const { sink } = this.#spaces.get(reservation)!;
     return reservation.lockedIn(start, end - start, left).map(({ id, holder, access, gpa, length }) => ({
-      ...{ sink: of as number, owner: reservation, holder, gpa, length, start: gpa, end: gpa + length, order: 0 },
+      ...{ sink, owner: reservation, holder, gpa, length, start: gpa, end: gpa + length, order: 0 },
       mode: (access & abi.ACCESS_WRITE) === 0 ? 'read' : 'write',
       isElsewhere: true,
       get isHeld() {

@@ -79,6 +79,7 @@ async function printDifference(
 function isVisible({ op }: TraceOperation): boolean {
   return !(
     op === 'va' ||
+    op === 'view' ||
     op === 'partition' ||
     op === 'partition-close' ||
     op === 'attach' ||

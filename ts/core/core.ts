@@ -426,7 +426,8 @@ export class Core {
   detach(sink: number): void {
     this.#check(this.#wasm.sinkDetach(sink));
   }
-  /** Leaves of the access to a range of a sink only `access` (ACCESS_*). Precondition: length > 0. */
+  /** Leaves of the access to a range of a sink only `access` (ACCESS_*, perhaps with ACCESS_NEAREST). Precondition:
+   *  length > 0. */
   protect(sink: number, start: Address, length: Address, access: number): void {
     const last = lastOf(start, length);
     this.#check(this.#wasm.protect(sink, low(start), high(start), low(last), high(last), access));
@@ -519,8 +520,9 @@ export class Core {
   someParts(va: number, first: Address, last: Address): Row[] {
     return this.#some(this.#wasm.readParts, va, first, last);
   }
-  protections(sink: number): Row[] {
-    return this.#within(this.#wasm.readProtections, sink, 0, LAST_ADDRESS);
+  /** Protections of a sink that reach into [first, last]. */
+  protections(sink: number, first: Address = 0, last: Address = LAST_ADDRESS): Row[] {
+    return this.#within(this.#wasm.readProtections, sink, first, last);
   }
   /** Ranges withheld from a sink; `flags` are the access that is left. */
   withheld(sink: number): Row[] {

@@ -93,6 +93,11 @@ export function accessName(access: number): Access {
   return (letters === '' ? 'none' : letters) as Access;
 }
 
+/** A protection as a number: ACCESS_* that are left, perhaps with ACCESS_NEAREST. */
+export function protectionNumber({ access, nearest }: { readonly access: Access; readonly nearest?: boolean }): number {
+  return accessNumber(access) | (nearest ? abi.ACCESS_NEAREST : 0);
+}
+
 /** Policies for overlaps: any is allowed, or only of a lower priority inside a higher one. */
 export const POLICIES = ['layered', 'nested'] as const;
 /** A policy for overlaps of regions. */
@@ -110,8 +115,9 @@ interface SinkKind {
   readonly number: number;
   /** Name that the text form of a plan has for each of its operations. */
   readonly operations: Readonly<Record<number, string>>;
-  /** Thing that its commands show a part of, and name: a memory object, or a VA space. */
-  readonly shows: 'object' | 'va';
+  /** Thing that its commands show a part of, and name: a memory object, or a VA space; undefined where they show
+   *  nothing. */
+  readonly shows: 'object' | 'va' | undefined;
 }
 
 /** All kinds of sinks: a row each, in the order of their numbers. */
@@ -132,6 +138,11 @@ const SINK_KINDS: readonly SinkKind[] = [
     number: abi.SINK_PARTITION,
     operations: { [abi.OP_SLOT_ADD]: 'slot-add', [abi.OP_SLOT_DELETE]: 'slot-delete' },
     shows: 'va',
+  },
+  {
+    number: abi.SINK_VIEW,
+    operations: { [abi.OP_VIEW_LIMIT]: 'view-limit' },
+    shows: undefined,
   },
 ];
 

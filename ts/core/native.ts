@@ -147,7 +147,8 @@ export interface MemoryObject extends Handle {
   write(offset: U64, from: Uint8Array): number;
 }
 
-/** Handle of what is behind a sink: of a VA space, its reservation; of an attachment, the virtual machine. */
+/** Handle of what is behind a sink: of a VA space or a view, its reservation; of an attachment, the
+ *  virtual machine. */
 export type SinkTarget = Reservation | Vm;
 
 /** Carries out plans. */
@@ -260,6 +261,9 @@ interface Native {
   readonly Reservation: {
     /** Address space without memory. Whole pages. /proc/self/maps shows it as "membacking:va NAME". */
     create(size: U64, name?: string): Reservation;
+    /** View of a VA space: its memory under limits of their own and another token, of which nothing may be used at
+     * first. Throws for a view of a view. */
+    createView(viewed: Reservation): Reservation;
     fromToken(token: bigint): Reservation;
   };
   readonly MemoryObject: {

@@ -25,11 +25,6 @@ export type RamBacking =
 
 export const BACKING_KINDS = ['shared', 'private', 'file', 'fd', 'handed-over'] as const;
 
-/** Whether memory of this backing exists only as its mapping, in one view. */
-export function isPrivate(backing: RamBacking): boolean {
-  return backing.kind === 'private' || ('copyOnWrite' in backing && backing.copyOnWrite === true);
-}
-
 interface Wanted {
   readonly name: string;
   readonly bytes: Address;

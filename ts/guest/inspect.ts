@@ -3,7 +3,6 @@
 import type { LeaseFacts } from '../access/held-lease.ts';
 import type { PlanCounters } from '../apply/plan-events.ts';
 import { type Address, type PlainAddress, toPlain } from '../core/address.ts';
-import { accessName } from '../core/kinds.ts';
 import type { LostRange } from '../map/map.ts';
 import { type TrappingPages, trappingPages } from '../text/trapping-pages.ts';
 import type { DeviceMapping, MappedRegion } from './device.ts';
@@ -99,7 +98,7 @@ export function inspect(
     protections: levels.flatMap(({ vtl, protections }) =>
       protections.map(({ start, end, access }) => ({
         ...{ vtl, gpa: start, length: end - start },
-        access: accessName(access),
+        access,
       })),
     ),
     trappingPages: trappingPages(map.context.core.flat(space.id), map.context.names).map((pages) => ({

@@ -7,7 +7,6 @@ import type { AddressSpace } from '../asked/space.ts';
 import type { Address } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
-import { accessName } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import type { LostRange, MemoryMap, SyncBody } from '../map/map.ts';
 import type { WaitOptions } from '../map/when-free.ts';
@@ -23,7 +22,7 @@ import type { GpaRange } from './layout.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { RamVisibilityControl } from './ram.ts';
-import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
+import { checkedRam, type RamOptions } from './ram-options.ts';
 import type { RamBlock, RamStore } from './ram-store.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
 import {
@@ -64,8 +63,8 @@ export class GuestMemoryManager extends Handle {
     this.va = parts.va;
     this.ramVisibility = new RamVisibilityControl(parts.map, () => parts.store.pieces);
     this.deviceMapper = new DeviceMemoryMapper(parts.map, parts.root);
-    const { map, space, store, va } = parts;
-    this.#levels = new Map(VTLS.map((vtl) => [vtl, new VtlState(vtl, map, space, store, va)]));
+    const { map, store, va } = parts;
+    this.#levels = new Map(VTLS.map((vtl) => [vtl, new VtlState(vtl, map, va)]));
     // Protections of the hole that was here are not those of this RAM.
     store.onPlaced = (block) => {
       for (const level of this.#levels.values()) level.forget(block);
@@ -89,8 +88,8 @@ export class GuestMemoryManager extends Handle {
 
   /** Leaves a trust level of its access to a range only `access` (`rwx` takes that back): in all its partitions, also
    *  those that are attached later, and in its `client`. Whole pages of what is there, at GPAs without the alias map,
-   *  through which VTL2 is bound by it too. Throws EXECUTE_CONTROL where a hypervisor cannot do that; PRIVATE_TWICE
-   *  with private RAM, which cannot be seen differently; LEASED, NO_SLOTS. */
+   *  through which VTL2 is bound by it too. Throws EXECUTE_CONTROL where a hypervisor cannot do that; LEASED,
+   *  NO_SLOTS. */
   setVtlProtection(vtl: Vtl, range: GpaRange, access: VtlAccess, options?: VtlProtectionOptions): void {
     this.checkOpen();
     const checked = checkedRange(range);
@@ -103,7 +102,7 @@ export class GuestMemoryManager extends Handle {
     this.checkOpen();
     return this.#level(vtl).protections.map(({ start, end, access }) => ({
       ...{ gpa: start, length: end - start },
-      access: accessName(access) as VtlAccess,
+      access,
     }));
   }
 
@@ -132,7 +131,7 @@ export class GuestMemoryManager extends Handle {
   addRam(options: Omit<RamOptions, 'prefetch'>): AddedRam {
     this.checkOpen();
     const { store } = this.#parts;
-    const [block] = store.add([this.#checkedRam(options)]);
+    const [block] = store.add([checkedRam(options)]);
     return this.#added(block!);
   }
 
@@ -140,14 +139,8 @@ export class GuestMemoryManager extends Handle {
   async addRamAsync(options: RamOptions, prefetch?: PrefetchOptions): Promise<AddedRam> {
     this.checkOpen();
     const { store } = this.#parts;
-    const [block] = await store.addAsync([this.#checkedRam(options)], checkedPrefetch(prefetch, 'addRamAsync'));
+    const [block] = await store.addAsync([checkedRam(options)], checkedPrefetch(prefetch, 'addRamAsync'));
     return this.#added(block!);
-  }
-
-  #checkedRam(options: RamOptions): RamSpec {
-    const spec = checkedRam(options);
-    for (const level of this.#levels.values()) level.checkRam(spec);
-    return spec;
   }
 
   #added(block: RamBlock): AddedRam {

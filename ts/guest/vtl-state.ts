@@ -3,50 +3,52 @@
 import * as abi from '../../assembly/abi.ts';
 import type { Change } from '../access/held-lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
-import type { AddressSpace } from '../asked/space.ts';
-import { formatHex } from '../core/address.ts';
+import { type Address, formatHex, LAST_ADDRESS, lastByte, sum } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
-import { type Access, accessName, accessNumber } from '../core/kinds.ts';
+import { accessName, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { Attachment } from '../sinks/attachment.ts';
 import { memoryOf, type VaSpace } from '../sinks/va-space.ts';
+import { type GuestView, memoryOfView } from '../sinks/view.ts';
 import type { AttachedPartition } from './attached-partition.ts';
-import { isPrivate } from './backing.ts';
 import type { GpaRange } from './layout.ts';
-import type { RamSpec } from './ram-options.ts';
-import type { RamBlock, RamStore } from './ram-store.ts';
+import type { RamBlock } from './ram-store.ts';
 import { GuestMemoryClient, type Vtl, type VtlAccess, type VtlProtectionOptions } from './vtl.ts';
-import { type VtlProtection, VtlProtections } from './vtl-protections.ts';
+
+/** Protection of a trust level. */
+interface VtlProtection {
+  readonly start: number;
+  /** The first byte behind it. */
+  readonly end: number;
+  /** Access that is left. */
+  readonly access: VtlAccess;
+  /** Whether the nearest that a hypervisor can do will do. */
+  readonly nearest: boolean;
+}
 
 /** One trust level of a guest. */
 export class VtlState {
   readonly vtl: Vtl;
   readonly client: GuestMemoryClient;
   readonly #map: MemoryMap;
-  readonly #space: AddressSpace;
-  readonly #store: RamStore;
-  /** The view of who has no protections. */
+  /** The memory that levels without protections see. */
   readonly #base: VaSpace;
   readonly #partitions = new Set<AttachedPartition>();
-  readonly #protections = new VtlProtections();
-  /** The level's own view, from the first protection to the last; for good, once other threads may have it. */
-  #va: VaSpace | undefined;
-  #isHandedOut = false;
+  /** The level's own view, from its first protection or token on: the core keeps the level's protections with it. */
+  #view: GuestView | undefined;
 
-  constructor(vtl: Vtl, map: MemoryMap, space: AddressSpace, store: RamStore, base: VaSpace) {
+  constructor(vtl: Vtl, map: MemoryMap, base: VaSpace) {
     this.vtl = vtl;
     this.#map = map;
-    this.#space = space;
-    this.#store = store;
     this.#base = base;
     const memory = new LocalGuestMemory(`guest memory of VTL${vtl}`, memoryOf(base));
-    this.client = new GuestMemoryClient(vtl, memory, () => this.#handOut());
+    this.client = new GuestMemoryClient(vtl, memory, () => this.#ownView().token);
   }
 
   /** Protections in order of GPA. */
   get protections(): readonly VtlProtection[] {
-    return this.#protections.all();
+    return this.#protectionsIn(0, LAST_ADDRESS);
   }
 
   get partitions(): readonly AttachedPartition[] {
@@ -57,21 +59,15 @@ export class VtlState {
   protect(range: GpaRange, access: VtlAccess, { nearest = false }: VtlProtectionOptions): void {
     const start = Number(range.gpa);
     const end = start + Number(range.length);
-    const left = accessNumber(access);
-    const added = { start, end, order: 0, access: left, nearest: validate.flag(nearest, 'nearest') };
+    const isTakenBack = access === 'rwx';
+    const added = { start, end, access, nearest: validate.flag(nearest, 'nearest') && !isTakenBack };
     this.#checkPages(range, added);
     for (const { attachments } of this.partitions) checkExpressible(attachments[0]!, added);
+    if (isTakenBack && this.#view === undefined) return;
     this.#map.transaction(() => {
       this.#announce(added);
-      const isTakenBack = left === abi.ACCESS_ALL;
-      if (!isTakenBack) this.#makeOwnView('a protection');
-      this.#va?.protect({ ...range, access });
+      this.#ownView().setAccess(start, end - start, access, added.nearest);
       for (const { attachments } of this.partitions) for (const each of attachments) protect(each, added);
-      const protections = this.#protections;
-      this.#map.context.onUndo(protections.mark());
-      if (isTakenBack) protections.clear(added);
-      else protections.set(added);
-      if (protections.size === 0) this.#closeOwnView();
     });
   }
 
@@ -83,19 +79,11 @@ export class VtlState {
         protect(attachment, protection);
       }
     }
-    this.#map.context.onUndo(() => this.#partitions.delete(partition));
     this.#partitions.add(partition);
+    this.#map.context.onUndo(() => this.#partitions.delete(partition));
     this.#map.context.onDone(() => {
       for (const each of this.#partitions) if (each.closed) this.#partitions.delete(each);
     });
-  }
-
-  /** Checks that the level can see RAM. Throws PRIVATE_TWICE. */
-  checkRam({ ranges, backing }: RamSpec): void {
-    if (this.#va === undefined || !isPrivate(backing)) return;
-    const gpa = ranges[0]!.gpa;
-    const message = `RAM at ${formatHex(gpa)} is private memory, which only one view can show, and VTL${this.vtl} has a view of its own, for its protections or its token: make it shared`;
-    throw new MembackingError('PRIVATE_TWICE', message, { details: { gpa } });
   }
 
   /** Forgets protections of RAM, inside the transaction that takes it away. */
@@ -107,54 +95,37 @@ export class VtlState {
 
   /** Whether something of a range is protected. */
   isProtected({ gpa, length }: GpaRange): boolean {
-    const start = Number(gpa);
-    return this.#protections.overlaps({ start, end: start + Number(length) });
+    return this.#protectionsIn(gpa, sum(gpa, lastByte(length))).length > 0;
   }
 
   end(): void {
     this.client.memory.end();
   }
 
-  /** The token of a view that is this level's alone. */
-  #handOut(): bigint {
-    if (!this.#isHandedOut) {
-      this.#map.transaction(() => {
-        this.#makeOwnView('a token');
-        this.#map.context.onUndo(() => {
-          this.#isHandedOut = false;
-        });
-        this.#isHandedOut = true;
+  #protectionsIn(first: Address, last: Address): VtlProtection[] {
+    if (this.#view === undefined) return [];
+    return this.#map.context.core.protections(this.#view.id, first, last).map((row) => ({
+      start: Number(row.start),
+      end: Number(row.last) + 1,
+      access: accessName(row.flags) as VtlAccess,
+      nearest: (row.flags & abi.ACCESS_NEAREST) !== 0,
+    }));
+  }
+
+  #ownView(): GuestView {
+    if (this.#view !== undefined) return this.#view;
+    return this.#map.transaction(() => {
+      const view = this.#map.attachView(this.#base, `VTL${this.vtl}`);
+      const seen = memoryOfView(view);
+      this.#view = view;
+      this.client.memory.use(seen);
+      this.#map.context.leases.natively.watch(seen.reservation, seen.va, this.client.memory);
+      this.#map.context.onUndo(() => {
+        this.#view = undefined;
+        this.client.memory.use(memoryOf(this.#base));
       });
-    }
-    return this.#va!.token;
-  }
-
-  #makeOwnView(why: string): void {
-    if (this.#va !== undefined) return;
-    const hidden = this.#store.blocks.find(({ object }) => object.kind === 'private');
-    if (hidden !== undefined) {
-      const message = `${why} of VTL${this.vtl} needs a second view of all RAM, and "${hidden.name}" is private memory, which has only one: make it shared`;
-      throw new MembackingError('PRIVATE_TWICE', message, { details: { name: hidden.name } });
-    }
-    this.#use(this.#map.attachVaSpace(this.#space, { name: `VTL${this.vtl}`, size: this.#base.size }));
-  }
-
-  /** Closes the level's own view, unless leases have been taken from it. */
-  #closeOwnView(): void {
-    const va = this.#va;
-    if (va === undefined || this.#isHandedOut || this.#map.context.leases.isUsing(va.id)) return;
-    this.#use(undefined);
-    va.close();
-  }
-
-  #use(own: VaSpace | undefined): void {
-    const before = this.#va;
-    this.#map.context.onUndo(() => {
-      this.#va = before;
-      this.client.memory.use(memoryOf(before ?? this.#base));
+      return view;
     });
-    this.#va = own;
-    this.client.memory.use(memoryOf(own ?? this.#base));
   }
 
   #checkPages({ gpa, length }: GpaRange, { start, end }: VtlProtection): void {
@@ -163,15 +134,14 @@ export class VtlState {
     throw validate.invalid(`a protection must be whole pages below ${formatHex(this.#base.size)}, not ${given}`);
   }
 
-  /** Tells leases of a protection that their plan does not show: those taken before the level had a view of its own
-   *  lie in another view. */
+  /** Tells leases of a protection: they are held of the VA space, which other levels see too. */
   #announce({ start, end, access }: VtlProtection): void {
     const { context } = this.#map;
     if (context.leases.isEmpty) return;
     const { announced } = context.leases;
     const change: Change = {
       of: this.client.memory,
-      ...{ start, end, left: access },
+      ...{ start, end, left: accessNumber(access) },
       concerns: (attachment) =>
         this.partitions.some(({ attachments }) => attachments.some((own) => own === attachment)),
     };
@@ -183,21 +153,19 @@ export class VtlState {
 }
 
 function protect(attachment: Attachment, { start, end, access }: VtlProtection): void {
-  const left = accessName(nearestAccess(attachment, access));
-  attachment.protect({ gpa: start, length: end - start, access: left });
+  attachment.protect({ gpa: start, length: end - start, access: nearestAccess(attachment, access) });
 }
 
 /** The nearest access that a hypervisor can do: without execute control, read permission is permission to execute. */
-function nearestAccess({ partition }: Attachment, access: number): number {
-  if (partition.canExecuteProtect === true || (access & abi.ACCESS_READ) === 0) return access;
-  return access | abi.ACCESS_EXECUTE;
+function nearestAccess({ partition }: Attachment, access: VtlAccess): VtlAccess {
+  if (partition.canExecuteProtect === true || !access.includes('r') || access.includes('x')) return access;
+  return `${access as 'r' | 'rw'}x`;
 }
 
 /** Checks that a partition can be kept from executing where that is asked. Throws EXECUTE_CONTROL. */
 function checkExpressible(attachment: Attachment, { start, access, nearest }: VtlProtection): void {
   const possible = nearestAccess(attachment, access);
   if (possible === access || nearest) return;
-  const words: readonly Access[] = [accessName(access), accessName(possible)];
-  const message = `partition "${attachment.partition.name}" cannot keep the guest from executing what it reads: at ${formatHex(start)}, "${words[0]}" would be "${words[1]}"; ask for that, or accept it with { nearest: true }`;
-  throw new MembackingError('EXECUTE_CONTROL', message, { details: { access: words[0], nearest: words[1] } });
+  const message = `partition "${attachment.partition.name}" cannot keep the guest from executing what it reads: at ${formatHex(start)}, "${access}" would be "${possible}"; ask for that, or accept it with { nearest: true }`;
+  throw new MembackingError('EXECUTE_CONTROL', message, { details: { access, nearest: possible } });
 }

@@ -34,9 +34,8 @@ export class GuestMemoryClient {
   }
 
   /** Token for `WorkerGuestMemory.fromToken` in another thread of this process, to which it can be posted: the guest's
-   *  memory as this trust level sees it, now and whatever is protected later. Nobody guesses it. The first time it
-   *  is asked for, the level gets a view of its own, which stays until the manager is closed. Throws PRIVATE_TWICE
-   *  with private RAM, and CLOSED. */
+   *  memory as this trust level sees it, now and whatever is protected later. Nobody guesses it. Throws
+   *  CLOSED. */
   get token(): bigint {
     return this.#token();
   }

@@ -25,7 +25,8 @@ import * as validate from '../core/validate.ts';
 import { Attachment, checkedPartition } from '../sinks/attachment.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
 import type { Partition } from '../sinks/partition.ts';
-import { VaSpace } from '../sinks/va-space.ts';
+import { memoryOf, VaSpace } from '../sinks/va-space.ts';
+import { GuestView } from '../sinks/view.ts';
 import { count, renderFlatViews, renderTrees } from '../text/render.ts';
 import { type TraceCommand, TracePlan } from '../trace/core-replay.ts';
 import type { TraceOutput } from '../trace/recorder.ts';
@@ -288,6 +289,21 @@ export class MemoryMap extends Handle {
     });
   }
 
+  /** Makes a view of a VA space, which has protections of its own. @internal */
+  attachView(va: VaSpace, name: string): GuestView {
+    this.checkOpen();
+    const vaId = va.idIn(this.#context);
+    const { space, size } = va;
+    const { core, recorder } = this.#context;
+    return this.#context.transaction(() => {
+      const reservation = native().Reservation.createView(memoryOf(va).reservation);
+      this.#context.onUndo(() => reservation.close());
+      const id = core.attach(abi.SINK_VIEW, space.id, { va: vaId, last: lastByte(size) });
+      recorder?.record({ op: 'view', id, space: space.id, va: vaId, size });
+      return new GuestView(this.#context, id, name, va, reservation);
+    });
+  }
+
   /** Gives a partition memory slots for what an address space shows, from now on until the attachment or the partition
    *  is closed. Throws NO_SLOTS, PAST_LIMIT, ATTACHMENT_OVERLAP, PLAN_FAILED. */
   attachPartition(partition: KvmPartition | Partition, options: AttachOptions): Attachment {
@@ -342,6 +358,7 @@ export class MemoryMap extends Handle {
     const failure = detachAll(context, Attachment);
     // No partition refuses any more: now what is leased may go.
     warnOfEnded(context.leases.endAll());
+    detachAll(context, GuestView);
     detachAll(context, VaSpace);
     context.close();
     this.setClosed(true);
@@ -353,7 +370,7 @@ const isOpen = ({ closed }: MapHandle) => !closed;
 const idOf = ({ id }: MapHandle) => id;
 
 /** Closes all sinks of a kind together. Returns what went wrong after that: a partition that could not be resumed. */
-function detachAll(context: Context, kind: typeof Attachment | typeof VaSpace): unknown {
+function detachAll(context: Context, kind: typeof Attachment | typeof GuestView | typeof VaSpace): unknown {
   const sinks = [...context.sinks].filter((sink) => sink instanceof kind);
   if (sinks.length === 0) return undefined;
   if (!context.isBroken) {

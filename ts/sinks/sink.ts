@@ -1,4 +1,4 @@
-// Sinks: who is told of what an address space shows. A VA space, or a partition's attachment.
+// Sinks: who is told of what an address space shows. A VA space, a view of one, or a partition's attachment.
 
 import { nativeOf } from '../apply/native-executor.ts';
 import type { Attached, Executor, PlanRunner } from '../apply/runner.ts';
@@ -6,7 +6,7 @@ import type { MapContext } from '../asked/context.ts';
 import { MapHandle } from '../asked/map-handle.ts';
 import { type Address, lengthOf } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
-import { ACCESSES, type Access, accessNumber } from '../core/kinds.ts';
+import { ACCESSES, type Access, protectionNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 
 /** Options of `protect`. */
@@ -66,10 +66,11 @@ export abstract class Sink extends MapHandle {
     this.context.perform(() => this.setAccess(start, bytes, left));
   }
 
-  /** Sets what access is left of a range, inside a transaction. */
-  protected setAccess(start: Address, length: Address, access: Access): void {
-    this.context.core.protect(this.id, start, length, accessNumber(access));
-    this.context.recorder?.record({ op: 'protect', sink: this.id, start, length, access });
+  /** Leaves of the access to a range only `access`, or what comes nearest to it. Inside a transaction. @internal */
+  setAccess(start: Address, length: Address, access: Access, nearest = false): void {
+    this.context.core.protect(this.id, start, length, protectionNumber({ access, nearest }));
+    const protection = { sink: this.id, start, length, access, ...(nearest && { nearest }) };
+    this.context.recorder?.record({ op: 'protect', ...protection });
   }
 
   /** Ranges that should show something and do not, because what was there could not be put back, in order of GPA. */

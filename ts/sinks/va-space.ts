@@ -31,7 +31,7 @@ export interface VaPiece {
 export let memoryOf: (va: VaSpace) => LeasedSpace;
 
 /** The map of a VA space. */
-type VaContext = SinkContext & WindowContext & LeaseContext;
+export type VaContext = SinkContext & WindowContext & LeaseContext;
 
 /** Host addresses of this process that mirror an address space: HVA = base + GPA. Closing it gives them back; it throws
  *  IN_USE while a partition uses them. */
@@ -58,14 +58,14 @@ export class VaSpace extends Sink {
     this.space = space;
     this.size = toAddress(reservation.size);
     this.base = reservation.base;
-    const windows = new GuestWindows(context, id, reservation);
+    const windows = new GuestWindows(context, [id], reservation);
     context.hold(reservation);
-    this.#memory = { context, id, reservation, windows, whyGone: (gpa) => this.#whyGone(gpa) };
+    this.#memory = { context, id, va: id, reservation, windows, whyGone: (gpa) => this.#whyGone(gpa) };
     this.memory = new LocalGuestMemory(this.what, this.#memory);
     const executor = nativeOf(context);
     this.connect(executor);
     executor.setSink(id, SINK_VA, reservation);
-    context.leases.natively.watch(id, reservation);
+    context.leases.natively.watch(reservation, id);
   }
 
   protected override get what(): string {
@@ -118,7 +118,7 @@ export class VaSpace extends Sink {
     this.memory.end();
     const { reservation, windows } = this.#memory;
     windows.close();
-    this.context.leases.natively.forget(this.id);
+    this.context.leases.natively.forget(reservation);
     this.context.letGo(reservation);
     reservation.close();
   }

@@ -173,16 +173,22 @@ function renderCommands(commands: readonly Command[], names: Names): string[] {
       range(command.gpa, lastOf(command.gpa, command.length)),
       hex(command.length),
       accessName(command.access),
-      command.object === undefined ? `slot ${command.slot}` : place(names.objects, command.object, command.offset),
+      shown(command, names),
       saysRegion(command) ? place(names.regions, command.region, command.offsetInRegion) : '',
     ]),
     '<<<><<<',
   );
 }
 
-/** Whether a command says a region: those that take VA pieces away do not look at regions. */
+/** Memory that a command is about, or slot; nothing where it is about neither. */
+function shown({ object, va, offset, slot }: Command, names: Names): string {
+  if (object !== undefined) return place(names.objects, object, offset);
+  return va === undefined ? '' : `slot ${slot}`;
+}
+
+/** Whether a command says a region: those that take VA pieces away, or set what may be used, do not look at regions. */
 function saysRegion({ op }: Command): boolean {
-  return op !== abi.OP_VA_UNMAP && op !== abi.OP_VA_PARK;
+  return op !== abi.OP_VA_UNMAP && op !== abi.OP_VA_PARK && op !== abi.OP_VIEW_LIMIT;
 }
 
 /** The memory slots that an attachment of a partition has, at GPAs of the address space. */

@@ -389,14 +389,14 @@ export class TracePlan {
   /** The commands, in the order in which they are carried out. */
   commands(): TraceCommand[] {
     return Array.from({ length: this.#facts.commands }, (_, index) => {
-      const { op, sink, gpa, length, access, slot, object, offset } = this.#core.command(index);
+      const { op, sink, gpa, length, access, slot, object, va, offset } = this.#core.command(index);
       return {
         op: operationName(op),
         sink: this.#names.sinks.get(sink) ?? formatHex(sink),
         gpa,
         length,
         access: accessName(access),
-        slot: object === undefined ? slot : undefined,
+        slot: va === undefined ? undefined : slot,
         object: object === undefined ? undefined : this.#names.objects.get(object),
         objectOffset: object === undefined ? undefined : offset,
       };

@@ -9,6 +9,7 @@ import {
   accessNumber,
   OBJECT_KINDS,
   objectKindNumber,
+  protectionNumber,
   REGION_KINDS,
   regionFlags,
   regionFlagsMask,
@@ -193,10 +194,22 @@ export const OPERATIONS = {
         return core.attach(abi.SINK_PARTITION, space, { partition, va, offset: o.gpaOffset, last: o.lastGpa });
       }),
   ),
+  /** A view of `va`, whose accesses have protections of their own. */
+  view: operation(
+    { id: required(ID), space: required(ID), va: required(ID), size: required(SIZE) },
+    (o, { core, id, make }) =>
+      make('sink', o, `view ${o.id}`, () =>
+        core.attach(abi.SINK_VIEW, id('space', o.space), { va: id('sink', o.va), last: lastByte(o.size) }),
+      ),
+  ),
   detach: operation(ONLY_ID, (o, { core, end }) => end('sink', o.id, (id) => core.detach(id))),
+  /** Leaves a sink at most `access` in a range; `nearest`: where that cannot be had exactly, what comes nearest. */
   protect: operation(
-    { sink: required(ID), start: required(ADDRESS), length: required(SIZE), access: required(oneOf(ACCESSES)) },
-    (o, { core, id }) => core.protect(id('sink', o.sink), o.start, o.length, accessNumber(o.access)),
+    {
+      ...{ sink: required(ID), start: required(ADDRESS), length: required(SIZE), access: required(oneOf(ACCESSES)) },
+      ...{ nearest: optional(FLAG) },
+    },
+    (o, { core, id }) => core.protect(id('sink', o.sink), o.start, o.length, protectionNumber(o)),
   ),
   /** Leaves a sink at most `access` in a range, whatever is protected, while somebody waits to change what is there. */
   withhold: operation(

@@ -17,7 +17,7 @@ import {
 
 /** Listeners that are told of what a trace makes outside the core, before the transaction that it is made in ends. */
 type ReplayHooks = {
-  readonly [Op in 'space' | 'object' | 'va' | 'attach']?: (made: number, operation: OperationOf<Op>) => void;
+  readonly [Op in 'space' | 'object' | 'va' | 'view' | 'attach']?: (made: number, operation: OperationOf<Op>) => void;
 };
 
 /** Ids of a trace with the core's for the same, at one moment. */
