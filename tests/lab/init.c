@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -68,6 +71,15 @@ static void enterHost(const char* scratch) {
   check(symlink("/proc/self/fd", "/dev/fd"), "/dev/fd");
 }
 
+/// The loopback device has its addresses once it is up.
+static void raiseLoopback(void) {
+  const int any = socket(AF_INET, SOCK_DGRAM, 0);
+  check(any, "socket");
+  struct ifreq loopback = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+  check(ioctl(any, SIOCSIFFLAGS, &loopback), "lo");
+  close(any);
+}
+
 static int runJob(const char* job, const char* scratch) {
   const pid_t shell = fork();
   check(shell, "fork");
@@ -94,6 +106,7 @@ int main(void) {
   check(job == NULL || scratch == NULL ? -1 : 0, "job= and scratch= are needed");
   loadModules();
   enterHost(scratch);
+  raiseLoopback();
   printf("lab: the job ended with %d\n", runJob(job, scratch));
   powerOff();
 }
