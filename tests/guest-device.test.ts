@@ -423,6 +423,7 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
         pieces: [{ gpa: 0, length: MIB, visibility: 'read-write' }],
       },
     ],
+    writableRam: [],
     devices: [
       { name: 'nowhere', length: PAGE, hidden: false, mappings: [] },
       { name: 'bar', length: MIB, gpa: '0xfffffffffff00000', hidden: true, mappings: [] },

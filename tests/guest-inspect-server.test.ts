@@ -192,6 +192,7 @@ test.serial('facts as top prints them: at once, and what has happened since the 
       { name: 'more', backing: 'shared', size: 0x4000_0000, allocatedBytes: 0x1000 },
       { name: 'own\x1b', backing: 'private', size: 0x1000, allocatedBytes: undefined },
     ].map((ram) => ({ ...ram, transparentHugePages: false, pieces: [] })),
+    writableRam: [],
     devices: [],
     partitions: [
       { name: 'vm', vtl: 0, slots: 9, isShutDown: false },

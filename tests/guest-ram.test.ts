@@ -16,6 +16,9 @@ import { guestImage } from './support/guest.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
+/** A piece of RAM that a PAM register switches, and a window in it as KVM's vapic has one. */
+const PAM = { gpa: 0xc8000, length: 0x4000 };
+const VAPIC = { gpa: 0xc9000, length: 3 * PAGE };
 
 // ---- What the guest sees -----------------------------------------------------------------------
 
@@ -101,6 +104,115 @@ vmTest(
     }
   },
 );
+
+for (const kind of ['shared', 'private'] as const) {
+  vmTest(
+    `a window of ${kind} RAM stays writable while the piece around it is write-protected, hidden and given back`,
+    { ram: [{ ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind } }], x86LegacySupport: true },
+    (t, { ramVisibility: pam }, guest) => {
+      t.is(guest.write(VAPIC.gpa, 0x11), wrote(0x11));
+      const window = pam.keepWritable(VAPIC);
+      t.is(guest.read(VAPIC.gpa), got(0x11), 'the bytes are those that were there');
+
+      pam.set(PAM, 'read-only');
+      t.is(guest.write(PAM.gpa, 1), 'mmio write c8000 = 1');
+      t.is(guest.write(VAPIC.gpa, 0x22), wrote(0x22));
+      t.is(guest.write(VAPIC.gpa + VAPIC.length - 4, 0x33), wrote(0x33));
+      pam.set(PAM, 'unmapped');
+      t.is(guest.read(PAM.gpa), 'mmio read c8000');
+      t.is(guest.read(VAPIC.gpa), got(0x22));
+
+      pam.set(PAM, 'read-only');
+      window.close();
+      t.is(guest.write(VAPIC.gpa, 1), 'mmio write c9000 = 1');
+      t.is(guest.read(VAPIC.gpa), got(0x22), 'what was written through the window is in the RAM');
+    },
+  );
+}
+
+for (const kind of ['shared', 'private'] as const) {
+  test(`the monitor sees a window of ${kind} RAM as its guest does`, (t) => {
+    const ram = [{ ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind } }];
+    const manager = buildVm({ ram, x86LegacySupport: true });
+    const { ramVisibility: pam, guestMemory } = manager;
+    guestMemory.writeU32(VAPIC.gpa, 0x11);
+    const before = manager.space.text();
+    const window = pam.keepWritable(VAPIC);
+    pam.set(PAM, 'read-only');
+    t.is(guestMemory.readU32(VAPIC.gpa), 0x11);
+    guestMemory.writeU32(VAPIC.gpa, 0x22);
+    for (const gpa of [PAM.gpa, VAPIC.gpa - 4]) t.throws(() => guestMemory.writeU32(gpa, 1), { code: 'GUEST_ACCESS' });
+    t.deepEqual(
+      [PAM.gpa, VAPIC.gpa].map((gpa) => pam.at(gpa)),
+      ['read-only', 'read-write'],
+    );
+    t.deepEqual(manager.inspect().writableRam, [VAPIC]);
+    t.is(pam.ranges().length, 16, 'the pieces are what they were');
+
+    window.close();
+    t.throws(() => guestMemory.writeU32(VAPIC.gpa, 1), { code: 'GUEST_ACCESS' });
+    t.is(guestMemory.readU32(VAPIC.gpa), 0x22);
+    t.is(pam.at(VAPIC.gpa), 'read-only');
+    pam.set(PAM, 'read-write');
+    t.deepEqual(manager.space.text(), before);
+    manager.close();
+  });
+}
+
+test('a window may lie over several pieces, ends with its RAM, and is not made where not all is RAM', (t) => {
+  const manager = buildVm({ x86LegacySupport: true });
+  const { ramVisibility: pam, guestMemory, map } = manager;
+  const dimm = manager.addRam({ ranges: [{ gpa: GIB, length: MIB }] });
+  const regions = map.context.regions.size;
+  for (const [range, code] of [
+    [{ gpa: 4 * MIB - PAGE, length: 2 * PAGE }, 'NOT_CONTROLLABLE'],
+    [{ gpa: 2 * GIB, length: PAGE }, 'NOT_CONTROLLABLE'],
+    [{ gpa: 2n ** 64n - 1n, length: 2n ** 63n }, 'NOT_CONTROLLABLE'],
+    [{ gpa: 0xc9800, length: PAGE }, 'UNALIGNED'],
+    [{ gpa: 0xc9000, length: 0 }, 'INVALID_ARGUMENT'],
+  ] as const) {
+    t.throws(() => pam.keepWritable(range), { code }, `${range.gpa} of ${range.length} bytes`);
+  }
+  t.is(map.context.regions.size, regions, 'and nothing is left of them');
+
+  guestMemory.writeU32(0xcc000, 0x44);
+  const across = pam.keepWritable({ gpa: 0xcb000, length: 3 * PAGE });
+  pam.set({ gpa: 0xc8000, length: 0x8000 }, 'unmapped');
+  t.is(guestMemory.readU32(0xcc000), 0x44);
+  t.throws(() => guestMemory.readU32(0xce000), { code: 'GUEST_ACCESS' });
+
+  const above = pam.keepWritable({ gpa: GIB, length: PAGE });
+  t.throws(() =>
+    map.transaction(() => {
+      dimm.remove();
+      t.true(above.closed);
+      throw new Error('not so');
+    }),
+  );
+  t.deepEqual([above.closed, manager.inspect().writableRam.length], [false, 2]);
+  dimm.remove();
+  t.deepEqual([above.closed, across.closed], [true, false]);
+  across.close();
+  across.close();
+  t.is(map.context.regions.size, regions - 1);
+  manager.close();
+});
+
+test('a window that is taken back with its transaction was never there', (t) => {
+  const manager = buildVm({ x86LegacySupport: true });
+  let window: { closed: boolean } | undefined;
+  t.throws(() =>
+    manager.map.transaction(() => {
+      window = manager.ramVisibility.keepWritable(VAPIC);
+      manager.ramVisibility.set(PAM, 'read-only');
+      throw new Error('not so');
+    }),
+  );
+  t.is(window?.closed, true);
+  t.deepEqual(manager.inspect().writableRam, []);
+  manager.guestMemory.writeU32(VAPIC.gpa, 1);
+  manager.close();
+});
 
 test('what cannot be switched by itself is refused, with what can', (t) => {
   const manager = buildVm({ x86LegacySupport: true });

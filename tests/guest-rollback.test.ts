@@ -19,6 +19,7 @@ import { buildVm, GIB, MIB } from './support/vm.ts';
 const PAGE = 0x1000;
 const BAR = 0x8000_0000;
 const PAM = { gpa: 0xc8000, length: 0x4000 };
+const WINDOW = { gpa: 0xc9000, length: 3 * PAGE };
 
 /** RAM that PAM switches, a DIMM with a protection, a BAR that shows two pages of a file, both trust levels. */
 class World {
@@ -73,6 +74,11 @@ const OPERATIONS: Readonly<Record<string, (world: World) => unknown>> = {
       { ...PAM, visibility: 'unmapped' },
       { gpa: 0xcc000, length: 0x4000, visibility: 'read-only' },
     ]),
+  'a piece is write-protected but for a window': ({ manager }) =>
+    manager.map.transaction(() => {
+      manager.ramVisibility.keepWritable(WINDOW);
+      manager.ramVisibility.set(PAM, 'read-only');
+    }),
   'RAM is added': ({ manager }) => manager.addRam({ ranges: [{ gpa: 2 * GIB - MIB, length: MIB }] }),
   'RAM with a range on either side is added': ({ manager }) => {
     const ranges = [

@@ -93,6 +93,7 @@ export type { RamOptions } from './guest/ram-options.ts';
 export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
 export type { GuestMemoryClient, Vtl, VtlAccess, VtlProtectionOptions } from './guest/vtl.ts';
+export type { WritableRam } from './guest/writable-ram.ts';
 export {
   type AddressSpaceOptions,
   type AliasOptions,

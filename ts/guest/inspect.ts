@@ -39,6 +39,8 @@ export interface GuestMemoryFacts {
       readonly visibility: RamVisibility;
     }[];
   }[];
+  /** Ranges of RAM that stay readable and writable, whatever their pieces are switched to. */
+  readonly writableRam: readonly { readonly gpa: PlainAddress; readonly length: PlainAddress }[];
   /** Device regions that are open, placed or not. */
   readonly devices: readonly {
     readonly name: string;
@@ -87,6 +89,7 @@ export function inspect(
     maxAddress: toPlain(maxAddress),
     vtl0AliasMap: plainOrNone(aliasMap),
     ram: store.blocks.map(ramFacts),
+    writableRam: store.writable.map(plainRange),
     devices: devices.map((device) => ({
       name: device.region.name,
       length: device.length,

@@ -12,6 +12,11 @@ export interface GpaRange {
   readonly length: Address;
 }
 
+/** The last address of a range. */
+export function lastOf({ gpa, length }: GpaRange): Address {
+  return sum(gpa, lastByte(length));
+}
+
 export interface RamPiece {
   readonly gpa: Address;
   readonly length: Address;
@@ -40,7 +45,7 @@ export function cutRam(ranges: readonly GpaRange[], x86: boolean, maxAddress: Ad
       const message = `the RAM range at ${formatHex(gpa)} of ${formatHex(length)} bytes is not whole pages of 0x1000`;
       throw new MemoryBuildError('RAM_UNALIGNED', message);
     }
-    const last = sum(gpa, lastByte(length));
+    const last = lastOf({ gpa, length });
     if (last > maxAddress) {
       const message = `RAM up to ${formatHex(last)} is past the highest address, ${formatHex(maxAddress)}`;
       throw new MemoryBuildError('RAM_TOO_LARGE', message, { last, maxAddress });

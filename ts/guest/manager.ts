@@ -61,7 +61,7 @@ export class GuestMemoryManager extends Handle {
     this.root = parts.root;
     this.space = parts.space;
     this.va = parts.va;
-    this.ramVisibility = new RamVisibilityControl(parts.map, () => parts.store.pieces);
+    this.ramVisibility = new RamVisibilityControl(parts.map, parts.store);
     this.deviceMapper = new DeviceMemoryMapper(parts.map, parts.root);
     const { map, store, va } = parts;
     this.#levels = new Map(VTLS.map((vtl) => [vtl, new VtlState(vtl, map, va)]));

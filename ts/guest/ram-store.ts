@@ -3,7 +3,7 @@
 import * as abi from '../../assembly/abi.ts';
 import type { MemoryObject } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
-import { type Address, formatHex, LAST_ADDRESS, sum } from '../core/address.ts';
+import { type Address, formatHex, higher, LAST_ADDRESS, lengthOf, lower, sum } from '../core/address.ts';
 import type { Command } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { MemoryMap } from '../map/map.ts';
@@ -11,10 +11,11 @@ import type { VaSpace } from '../sinks/va-space.ts';
 import { openBacking, type RamBacking } from './backing.ts';
 import { MemoryBuildError } from './errors.ts';
 import { checkWholePages } from './huge-pages.ts';
-import { checkDisjoint, checkX86, cutRam, type GpaRange, type RamPiece } from './layout.ts';
+import { checkDisjoint, checkX86, cutRam, type GpaRange, lastOf, type RamPiece } from './layout.ts';
 import { advise, fill, type PrefetchOptions, pin, prefetch } from './pages.ts';
-import { placeRam, type RamRegion } from './ram.ts';
 import type { RamSpec } from './ram-options.ts';
+import { placeRam, type RamRegion } from './ram-pieces.ts';
+import { WritableRam } from './writable-ram.ts';
 
 /** The RAM of one backing. */
 export interface RamBlock {
@@ -59,6 +60,7 @@ export class RamStore {
   onPlaced: (block: RamBlock) => void = () => {};
   /** All their pieces in order of GPA. */
   #pieces: readonly RamRegion[] = [];
+  #writable: readonly WritableRam[] = [];
 
   constructor(map: MemoryMap, root: Region, va: VaSpace, limits: RamLimits) {
     this.#map = map;
@@ -73,6 +75,11 @@ export class RamStore {
 
   get pieces(): readonly RamRegion[] {
     return this.#pieces;
+  }
+
+  /** Ranges of it that stay writable. */
+  get writable(): readonly WritableRam[] {
+    return this.#writable.filter((ram) => !ram.closed);
   }
 
   get isPinned(): boolean {
@@ -187,9 +194,31 @@ export class RamStore {
     return block;
   }
 
+  /** Keeps a range of RAM writable: see `RamVisibilityControl.keepWritable`. */
+  keepWritable(range: GpaRange): WritableRam {
+    const pieces = this.#pieces.filter((piece) => overlap(piece, range));
+    const covered = pieces.reduce((bytes, piece) => sum(bytes, commonBytes(piece, range)), 0 as Address);
+    if (covered !== range.length) {
+      const message = `RAM at ${formatHex(range.gpa)} of ${formatHex(range.length)} bytes cannot be kept writable: not all of that is RAM`;
+      throw new MembackingError('NOT_CONTROLLABLE', message, { details: { ...range } });
+    }
+    return this.#map.transaction(() => {
+      const ram = new WritableRam(this.#map, this.#root, range, pieces);
+      const before = this.#writable;
+      this.#map.context.onUndo(() => {
+        this.#writable = before;
+      });
+      this.#writable = [...this.writable, ram];
+      return ram;
+    });
+  }
+
   /** Takes the block's RAM from the guest, and gives it back. */
   remove(block: RamBlock): void {
     this.#map.transaction(() => {
+      for (const ram of this.writable) {
+        if (block.pieces.some((piece) => overlap(piece, ram))) ram.close();
+      }
       for (const { region } of block.pieces) {
         region.remove();
         region.close();
@@ -231,6 +260,15 @@ export function checkLayout(specs: readonly RamSpec[], { maxAddress, x86LegacySu
     return;
   const message = `the VTL0 alias map at ${formatHex(aliasMap)} must lie above all that it shows, up to ${formatHex(maxAddress)}, end below 2^64 and begin with a page`;
   throw new MemoryBuildError('ALIAS_MAP_MISFIT', message, { aliasMap, maxAddress });
+}
+
+function overlap(a: GpaRange, b: GpaRange): boolean {
+  return a.gpa <= lastOf(b) && b.gpa <= lastOf(a);
+}
+
+/** Bytes that two ranges have in common. Precondition: they overlap. */
+function commonBytes(a: GpaRange, b: GpaRange): Address {
+  return lengthOf(higher(a.gpa, b.gpa), lower(lastOf(a), lastOf(b)));
 }
 
 function close({ object }: Opened): void {

@@ -1,43 +1,18 @@
-// RAM in the map: one region for each piece that can be switched, and the control that switches them.
+// Control that switches pieces of RAM: hidden, readable, or readable and writable.
 
-import type { MemoryObject } from '../asked/object.ts';
-import type { Region } from '../asked/region.ts';
-import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
+import { type Address, formatHex, sum } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { keepInThread } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
-import type { GpaRange, RamPiece } from './layout.ts';
-
-/** RAM is seen before every device. */
-const RAM_PRIORITY = 255;
+import { type GpaRange, lastOf } from './layout.ts';
+import type { RamRegion } from './ram-pieces.ts';
+import type { WritableRam } from './writable-ram.ts';
 
 /** Visibility of a piece of RAM: none, so that what lies below shows through; without writes; or as RAM. */
 const RAM_VISIBILITIES = ['unmapped', 'read-only', 'read-write'] as const;
 /** Visibility of a piece of RAM to the guest: hidden, readable, or readable and writable. */
 export type RamVisibility = (typeof RAM_VISIBILITIES)[number];
-
-export interface RamRegion extends RamPiece {
-  readonly region: Region;
-}
-
-/** Places the pieces of one backing. Inside a transaction. */
-export function placeRam(
-  map: MemoryMap,
-  parent: Region,
-  name: string,
-  object: MemoryObject,
-  pieces: readonly RamPiece[],
-): RamRegion[] {
-  return pieces.map((piece) => {
-    const { gpa, length, backingOffset } = piece;
-    const pieceName = pieces.length === 1 ? name : `${name}@${gpa.toString(16)}`;
-    const region = map.createRegion({ name: pieceName, kind: 'ram', size: length });
-    region.map({ object, objectOffset: backingOffset, length });
-    region.place(parent, { offset: gpa, priority: RAM_PRIORITY });
-    return { ...piece, region };
-  });
-}
 
 export function visibilityOf({ region }: RamRegion): RamVisibility {
   const { enabled, readonly } = region.flags;
@@ -51,27 +26,36 @@ export interface VisibilityChange extends GpaRange {
   readonly visibility: RamVisibility;
 }
 
+/** The RAM that there is, in order of GPA, and what of it stays writable. */
+interface SwitchedRam {
+  readonly pieces: readonly RamRegion[];
+  readonly writable: readonly WritableRam[];
+  keepWritable(range: GpaRange): WritableRam;
+}
+
 /** Switches whole pieces of RAM, as chipsets do: with legacy x86 support, those that PAM registers control. */
 export class RamVisibilityControl {
   readonly #map: MemoryMap;
-  readonly #ram: () => readonly RamRegion[];
+  readonly #ram: SwitchedRam;
 
-  /** @internal Made by GuestMemoryManager. `ram`: what there is now, in order of GPA. */
-  constructor(map: MemoryMap, ram: () => readonly RamRegion[]) {
+  /** @internal Made by GuestMemoryManager. */
+  constructor(map: MemoryMap, ram: SwitchedRam) {
     keepInThread(this);
     this.#map = map;
     this.#ram = ram;
   }
 
-  /** The ranges that can be switched, in order of GPA, and how they are seen now. */
+  /** The ranges that can be switched, in order of GPA, and what they are switched to now. */
   ranges(): { gpa: Address; length: Address; visibility: RamVisibility }[] {
-    return this.#ram().map((ram) => ({ gpa: ram.gpa, length: ram.length, visibility: visibilityOf(ram) }));
+    return this.#ram.pieces.map((ram) => ({ gpa: ram.gpa, length: ram.length, visibility: visibilityOf(ram) }));
   }
 
   /** Visibility of the RAM at an address; undefined where there is no RAM. */
   at(gpa: Address): RamVisibility | undefined {
     const address = validate.address(gpa, 'gpa');
-    const found = this.#ram().find((ram) => ram.gpa <= address && sum(ram.gpa, lastByte(ram.length)) >= address);
+    const isThere = (range: GpaRange) => range.gpa <= address && lastOf(range) >= address;
+    if (this.#ram.writable.some(isThere)) return 'read-write';
+    const found = this.#ram.pieces.find(isThere);
     return found === undefined ? undefined : visibilityOf(found);
   }
 
@@ -97,12 +81,21 @@ export class RamVisibilityControl {
     });
   }
 
+  /** Keeps whole pages of RAM readable and writable, whatever the pieces that they are in are switched to, until what
+   *  is returned is closed: the window in the ROM area that KVM's vapic writes to. Throws NOT_CONTROLLABLE where not
+   *  all of the range is RAM; UNALIGNED, LEASED, NO_SLOTS. */
+  keepWritable(range: GpaRange): WritableRam {
+    const { gpa, length } = validate.options(range, ['gpa', 'length'], 'keepWritable');
+    const checked = { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
+    return this.#ram.keepWritable(checked);
+  }
+
   #piecesOf({ gpa, length }: GpaRange): readonly RamRegion[] {
     const end = sum(gpa, length);
-    const inside = this.#ram().filter((ram) => ram.gpa >= gpa && sum(ram.gpa, ram.length) <= end);
+    const inside = this.#ram.pieces.filter((ram) => ram.gpa >= gpa && sum(ram.gpa, ram.length) <= end);
     const covered = inside.reduce((bytes, ram) => sum(bytes, ram.length), 0 as Address);
     if (covered === length) return inside;
-    const ranges = this.ranges().map((ram) => `${formatHex(ram.gpa)}-${formatHex(sum(ram.gpa, lastByte(ram.length)))}`);
+    const ranges = this.ranges().map((ram) => `${formatHex(ram.gpa)}-${formatHex(lastOf(ram))}`);
     throw new MembackingError(
       'NOT_CONTROLLABLE',
       `RAM at ${formatHex(gpa)} of ${formatHex(length)} bytes cannot be switched by itself; the ranges that can are ${ranges.join(', ')}`,
