@@ -108,6 +108,19 @@ test('a pasted map: what it shows on standard output, what was taken for what it
   t.snapshot([command('flatview', '-'), command('explain', '-', '0xc001004'), command('import', '-')]);
 });
 
+test('a pasted map as JSON: what the trace would hold, and what was taken for what the text leaves open', (t) => {
+  const { code, out, err } = membacking(['import', '-', '--json'], { input: PASTED });
+  t.deepEqual({ code, err }, { code: 0, err: '' });
+  const { notes, ...counts } = JSON.parse(out);
+  t.snapshot(counts);
+  const asText = membacking(['import', '-'], { input: PASTED });
+  t.deepEqual(
+    notes,
+    lines(asText.err.trimEnd()).map((line) => line.replace('membacking: note: ', '')),
+  );
+  t.is(counts.operations.total, lines(asText.out.trimEnd()).length - 1, 'all lines but the header');
+});
+
 test('what changed between two moments', (t) => {
   const moved = PASTED.replace('c001000-000000000c00101f', '7000000-000000000700001f').replace('7ffffff', 'fffffff');
   const files = { 'a.txt': PASTED, 'b.txt': moved.replaceAll('7ffffff', 'fffffff'), 'c.jsonl': SMALL_TRACE };

@@ -28,6 +28,20 @@ test('the page is written beside nobody asks, or where it is said', (t) => {
   });
 });
 
+test('as JSON: where the page or picture is, how long it is, and how long its history is', (t) => {
+  withFiles(FILES, (cwd) => {
+    for (const [args, out] of [
+      [[], 'small.trace.html'],
+      [['--svg', '--out', 'still.svg'], 'still.svg'],
+    ] as const) {
+      const { code, out: said, err } = membacking(['view', 'small.trace.jsonl', '--json', ...args], { cwd });
+      t.is(code, 0, err);
+      const bytes = readFileSync(join(cwd, out)).length;
+      t.deepEqual(JSON.parse(said), { file: 'small.trace.jsonl', out, bytes, steps: 2, operations: 20 });
+    }
+  });
+});
+
 test('what cannot be read, carried out or written is said, and leaves nothing behind', (t) => {
   withFiles(FILES, (cwd) => {
     for (const [args, message] of [
@@ -52,6 +66,8 @@ test('options that do not belong together are wrong usage', (t) => {
     ['small.trace.jsonl', '--svg', '--open'],
     ['small.trace.jsonl', '--svg', '--change', '--slots'],
     ['small.trace.jsonl', '--open', '--out', '-'],
+    ['small.trace.jsonl', '--json', '--out', '-'],
+    ['small.trace.jsonl', '--json', '--svg'],
     ['small.trace.jsonl', '--svg', '--step', '3'],
     ['small.trace.jsonl', '--svg', '--step', 'last'],
     ['small.trace.jsonl', '--svg', '--step', '0'],

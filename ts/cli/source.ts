@@ -3,6 +3,7 @@
 import {
   MembackingError,
   openOperations,
+  readText,
   type TraceHeader,
   type TraceOperation,
   TraceReplay,
@@ -24,6 +25,16 @@ export async function replayFile(file: string, options: ReplayFileOptions = {}):
   const progress = new Progress(file);
   try {
     return await replayed(file, progress, options);
+  } finally {
+    progress.end();
+  }
+}
+
+/** Text of a map, whole. Throws as `readText`. */
+export async function readMap(file: string): Promise<string> {
+  const progress = new Progress(file);
+  try {
+    return await readText(file, { onProgress: progress.advance.bind(progress) });
   } finally {
     progress.end();
   }
@@ -58,8 +69,13 @@ async function replayed(file: string, progress: Progress, options: ReplayFileOpt
   return replay;
 }
 
+export interface History {
+  readonly header: TraceHeader;
+  readonly operations: readonly TraceOperation[];
+}
+
 /** All of a trace, or of a map, which the core has carried out once. Throws as `replayFile`. */
-export async function readHistory(file: string): Promise<{ header: TraceHeader; operations: TraceOperation[] }> {
+export async function readHistory(file: string): Promise<History> {
   const operations: TraceOperation[] = [];
   let header: TraceHeader | undefined;
   await replayFile(file, {

@@ -11,10 +11,11 @@ import { stillOf, stillOfChange, stillOfExplanation, stillOfSlots, type Titled }
 import { Timeline } from '../viewer/timeline.ts';
 import { addressFrom } from './address.ts';
 import { type Arguments, type Command, checkFiles, EXIT, UsageError } from './command.ts';
+import { jsonLine } from './json.ts';
 import { complain, print, printLines } from './output.ts';
-import { readHistory } from './source.ts';
+import { type History, readHistory } from './source.ts';
 
-const HELP = `usage: membacking view FILE [--out FILE.html] [--open]
+const HELP = `usage: membacking view FILE [--out FILE.html] [--open] [--json]
        membacking view FILE --svg [--change | --explain GPA | --slots] [OPTION...]
 
 Writes one page that shows a trace or a map step by step: the regions as layers, what they hide, what the guest
@@ -34,6 +35,7 @@ A still picture instead, as SVG to standard output, or to --out:
   --step N     the step; without it, the last. A transaction is one step, and so is an operation outside of one
   --space NAME the address space; without it, the first that has memory slots, or shows anything
   --to-scale   every byte as wide as every other; without it, small ranges are drawn wide enough to be seen
+  --json       of a page or picture that goes to a file: one line, {"file","out","bytes","steps","operations"}
   --help       print this
 
 Examples:
@@ -56,40 +58,50 @@ export const viewCommand: Command = {
     step: { type: 'string' },
     space: { type: 'string' },
     'to-scale': { type: 'boolean' },
+    json: { type: 'boolean' },
   },
   async run({ options, operands: files }) {
     checkFiles(files);
     const [file, another] = files;
     if (file === undefined || another !== undefined) throw new UsageError('name one FILE');
     checkOptions(options);
-    const { header, operations } = await readHistory(file);
+    const history = await readHistory(file);
     const name = file === '-' ? 'membacking' : basename(file);
-    if (options.svg) {
-      const timeline = new Timeline(header);
-      timeline.append(operations);
-      const still = stillFrom(timeline, name, options);
-      if (typeof options.out === 'string' && options.out !== '-') write(options.out, still);
-      else await print(still);
-      return EXIT.done;
-    }
-    const template = readFileSync(new URL('./viewer.html', import.meta.url), 'utf8');
-    const page = pageOf(template, name, formatTrace(header, operations));
-    if (options.out === '-') {
-      await print(page);
-      return EXIT.done;
-    }
+    const timeline = options.svg || options.json ? timelineOf(history) : undefined;
+    const text = options.svg ? stillFrom(timeline!, name, options) : pageFrom(history, name);
     const path = pathFor(name, options);
-    write(path, page);
-    await printLines([path]);
+    if (path === undefined) {
+      await print(text);
+      return EXIT.done;
+    }
+    write(path, text);
+    if (options.json) {
+      const counts = { bytes: Buffer.byteLength(text), steps: timeline!.length, operations: history.operations.length };
+      await print(jsonLine({ file, out: path, ...counts }));
+    } else if (!options.svg) await printLines([path]);
     if (options.open) await open(path);
     return EXIT.done;
   },
 };
 
+function timelineOf({ header, operations }: History): Timeline {
+  const timeline = new Timeline(header);
+  timeline.append(operations);
+  return timeline;
+}
+
+function pageFrom({ header, operations }: History, name: string): string {
+  const template = readFileSync(new URL('./viewer.html', import.meta.url), 'utf8');
+  return pageOf(template, name, formatTrace(header, operations));
+}
+
 const OF_STILLS = ['change', 'explain', 'slots', 'step', 'space', 'to-scale'] as const;
 
 function checkOptions(options: Options): void {
-  const { svg, open: opened, out, change, explain, slots } = options;
+  const { svg, open: opened, out, change, explain, slots, json } = options;
+  if (json && (out === '-' || (svg && out === undefined))) {
+    throw new UsageError('--json takes standard output: give the page or picture a file with --out');
+  }
   if (svg) {
     if (opened) throw new UsageError('--open is for a page, and --svg makes a picture');
     if ([change, explain, slots].filter((each) => each !== undefined).length > 1) {
@@ -165,7 +177,9 @@ function explanation({ replay }: Timeline, space: Space, gpa: string) {
 
 // ---- Where it goes -------------------------------------------------------------------------------
 
-function pathFor(name: string, { out, open: opened }: Options): string {
+/** The file that is written; undefined for standard output. */
+function pathFor(name: string, { out, open: opened, svg }: Options): string | undefined {
+  if (out === '-' || (svg && out === undefined)) return undefined;
   if (typeof out === 'string') return out;
   const file = `${name.replace(/(\.jsonl|\.json|\.txt)?(\.gz)?$/, '')}.html`;
   return opened ? join(mkdtempSync(join(tmpdir(), 'membacking-')), file) : file;
