@@ -2,6 +2,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
+import * as validate from '../core/validate.ts';
 import { MemoryBuildError } from './errors.ts';
 
 /** A stretch of guest-physical addresses. */
@@ -10,6 +11,12 @@ export interface GpaRange {
   readonly gpa: Address;
   /** Bytes, whole pages. */
   readonly length: Address;
+}
+
+/** Checks a range that a caller gives to `what`. Throws INVALID_ARGUMENT. */
+export function checkedRange(range: GpaRange, what: string): GpaRange {
+  const { gpa, length } = validate.options(range, ['gpa', 'length'], what);
+  return { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
 }
 
 /** The last address of a range. */

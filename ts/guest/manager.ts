@@ -18,7 +18,7 @@ import { DeviceMemoryMapper } from './device.ts';
 import { discard, discardWhenFree } from './discard.ts';
 import { type GuestMemoryFacts, inspect } from './inspect.ts';
 import { type InspectServer, type InspectServerOptions, inspectServer } from './inspect-server.ts';
-import type { GpaRange } from './layout.ts';
+import { checkedRange, type GpaRange } from './layout.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { RamVisibilityControl } from './ram.ts';
@@ -92,7 +92,7 @@ export class GuestMemoryManager extends Handle {
    *  NO_SLOTS. */
   setVtlProtection(vtl: Vtl, range: GpaRange, access: VtlAccess, options?: VtlProtectionOptions): void {
     this.checkOpen();
-    const checked = checkedRange(range);
+    const checked = checkedRange(range, 'the range');
     const left = validate.oneOf(VTL_ACCESSES, access, 'access');
     this.#level(vtl).protect(checked, left, validate.options(options, ['nearest'], 'setVtlProtection'));
   }
@@ -174,13 +174,13 @@ export class GuestMemoryManager extends Handle {
    *  what comes before has been given back. */
   discard(range: GpaRange): Address {
     this.checkOpen();
-    return discard(this.#parts, checkedRange(range), [...this.#levels.values()]);
+    return discard(this.#parts, checkedRange(range, 'the range'), [...this.#levels.values()]);
   }
 
   /** Discards as `discard` does, when none of the range is leased any more. Waits as `whenFree` does. */
   async discardWhenFree(range: GpaRange, options?: WaitOptions): Promise<Address> {
     this.checkOpen();
-    return discardWhenFree(this.#parts, checkedRange(range), [...this.#levels.values()], options);
+    return discardWhenFree(this.#parts, checkedRange(range, 'the range'), [...this.#levels.values()], options);
   }
 
   /** Tries again what is lost: see `MemoryMap.repair`. Returns what still is. */
@@ -242,11 +242,6 @@ export class GuestMemoryManager extends Handle {
     this.#parts.store.close();
     this.setClosed(true);
   }
-}
-
-function checkedRange(range: GpaRange): GpaRange {
-  const { gpa, length } = validate.options(range, ['gpa', 'length'], 'the range');
-  return { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
 }
 
 /** RAM that was added while the guest ran. Closing it takes it from the guest, with its protections, and gives it back:

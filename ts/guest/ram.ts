@@ -5,7 +5,7 @@ import { MembackingError } from '../core/errors.ts';
 import { keepInThread } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
-import { type GpaRange, lastOf } from './layout.ts';
+import { checkedRange, type GpaRange, lastOf } from './layout.ts';
 import type { RamRegion } from './ram-pieces.ts';
 import type { WritableRam } from './writable-ram.ts';
 
@@ -85,9 +85,7 @@ export class RamVisibilityControl {
    *  is returned is closed: the window in the ROM area that KVM's vapic writes to. Throws NOT_CONTROLLABLE where not
    *  all of the range is RAM; UNALIGNED, LEASED, NO_SLOTS. */
   keepWritable(range: GpaRange): WritableRam {
-    const { gpa, length } = validate.options(range, ['gpa', 'length'], 'keepWritable');
-    const checked = { gpa: validate.address(gpa, 'gpa'), length: validate.length(length, 'length') };
-    return this.#ram.keepWritable(checked);
+    return this.#ram.keepWritable(checkedRange(range, 'keepWritable'));
   }
 
   #piecesOf({ gpa, length }: GpaRange): readonly RamRegion[] {

@@ -3,7 +3,7 @@
 import * as abi from '../../assembly/abi.ts';
 import type { Change } from '../access/held-lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
-import { type Address, formatHex, LAST_ADDRESS, lastByte, sum } from '../core/address.ts';
+import { type Address, formatHex, LAST_ADDRESS } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { accessName, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
@@ -12,7 +12,7 @@ import type { Attachment } from '../sinks/attachment.ts';
 import { memoryOf, type VaSpace } from '../sinks/va-space.ts';
 import { type GuestView, memoryOfView } from '../sinks/view.ts';
 import type { AttachedPartition } from './attached-partition.ts';
-import type { GpaRange } from './layout.ts';
+import { type GpaRange, lastOf } from './layout.ts';
 import type { RamBlock } from './ram-store.ts';
 import { GuestMemoryClient, type Vtl, type VtlAccess, type VtlProtectionOptions } from './vtl.ts';
 
@@ -94,8 +94,8 @@ export class VtlState {
   }
 
   /** Whether something of a range is protected. */
-  isProtected({ gpa, length }: GpaRange): boolean {
-    return this.#protectionsIn(gpa, sum(gpa, lastByte(length))).length > 0;
+  isProtected(range: GpaRange): boolean {
+    return this.#protectionsIn(range.gpa, lastOf(range)).length > 0;
   }
 
   end(): void {

@@ -116,10 +116,14 @@ export class VaSpace extends Sink {
   override discard(): void {
     super.discard();
     this.memory.end();
-    const { reservation, windows } = this.#memory;
-    windows.close();
-    this.context.leases.natively.forget(reservation);
-    this.context.letGo(reservation);
-    reservation.close();
+    closeSpace(this.context, this.#memory);
   }
+}
+
+/** Gives back what is held of a VA space, or of a view of one. @internal */
+export function closeSpace(context: VaContext, { reservation, windows }: LeasedSpace): void {
+  windows.close();
+  context.leases.natively.forget(reservation);
+  context.letGo(reservation);
+  reservation.close();
 }

@@ -7,7 +7,7 @@ import { nativeOf } from '../apply/native-executor.ts';
 import type { Reservation } from '../core/native.ts';
 import { renderPieces } from '../text/render.ts';
 import { Sink } from './sink.ts';
-import { memoryOf, type VaContext, type VaSpace } from './va-space.ts';
+import { closeSpace, memoryOf, type VaContext, type VaSpace } from './va-space.ts';
 
 /** The memory behind a view. @internal */
 export let memoryOfView: (view: GuestView) => LeasedSpace;
@@ -54,10 +54,6 @@ export class GuestView extends Sink {
   /** @internal */
   override discard(): void {
     super.discard();
-    const { reservation, windows } = this.#memory;
-    windows.close();
-    this.context.leases.natively.forget(reservation);
-    this.context.letGo(reservation);
-    reservation.close();
+    closeSpace(this.context, this.#memory);
   }
 }
