@@ -18,7 +18,7 @@ let bump: usize = (__heap_base + 63) & ~63;
 let limit: usize = (<usize>memory.size()) << WASM_PAGE_SHIFT;
 /** The most that the module can have. */
 const MOST_BYTES: u64 = 65535 << WASM_PAGE_SHIFT;
-/** Bytes of it that only operations which take something away may use. */
+/** Bytes that only operations which take something away may use. */
 const RESERVE: u64 = 64 * 1024 * 1024;
 let ceiling: u64 = MOST_BYTES - RESERVE;
 /** Whether the running operation may pass `ceiling`. */

@@ -324,9 +324,9 @@ function applyRenames(id: u32): void {
     const has = changetype<Slot>(renamed.at(at));
     const slots = sinkOf(id).stateTree;
     state.seek(slots, has.start);
-    const had = changetype<Slot>(state.span);
-    const c = had.c;
-    tree.remove(slots, has.start, had.region);
+    const before = changetype<Slot>(state.span);
+    const c = before.c;
+    tree.remove(slots, has.start, before.region);
     tree.insert(slots, has.start, has.last, has.a, has.b, c);
   }
 }

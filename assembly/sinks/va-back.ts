@@ -21,7 +21,7 @@ import { hasLargePages, heldLimits, heldPieces, LIMIT_BYTES, Limit } from './pie
 
 /** Pieces that the range has now. */
 const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** Limits of these pieces. */
+/** Limits of the pieces above, where they differ. */
 const limits = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** Emits what takes a command back. */

@@ -21,10 +21,10 @@ void Limits::clear(uint64_t start, uint64_t end) {
   auto at = stretches_.upper_bound(start);
   if (at != stretches_.begin() && std::prev(at)->second.end > start) --at;
   while (at != stretches_.end() && at->first < end) {
-    const Stretch old = at->second;
+    const Stretch before = at->second;
     at = stretches_.erase(at);
-    if (old.start < start) stretches_.emplace(old.start, Stretch{old.start, start, old.use});
-    if (old.end > end) stretches_.emplace(end, Stretch{end, old.end, old.use});
+    if (before.start < start) stretches_.emplace(before.start, Stretch{before.start, start, before.use});
+    if (before.end > end) stretches_.emplace(end, Stretch{end, before.end, before.use});
   }
 }
 

@@ -16,10 +16,10 @@ void Whereabouts::moved(uint64_t offset, uint64_t length, const std::shared_ptr<
   auto at = stays_.lower_bound(offset);
   if (at != stays_.begin() && std::prev(at)->second.end > offset) --at;
   while (at != stays_.end() && at->first < end) {
-    const auto [start, old] = std::pair(at->first, std::move(at->second));
+    const auto [start, stay] = std::pair(at->first, std::move(at->second));
     at = stays_.erase(at);
-    if (old.end > end) at = stays_.insert({end, {old.end, old.reservation, old.gpa + (end - start)}}).first;
-    if (start < offset) stays_.insert({start, {offset, old.reservation, old.gpa}});
+    if (stay.end > end) at = stays_.insert({end, {stay.end, stay.reservation, stay.gpa + (end - start)}}).first;
+    if (start < offset) stays_.insert({start, {offset, stay.reservation, stay.gpa}});
   }
   if (reservation) stays_.insert({offset, {end, reservation, gpa}});
 }

@@ -298,11 +298,11 @@ export class Core {
   planPointer(): number {
     return this.#wasm.planPointer() >>> 0;
   }
-  /** The bytes of those commands; good until the next call. */
+  /** Bytes of the commands that are to be executed now; good until the next call. */
   planBytes(count: number): Uint8Array {
     return new Uint8Array(this.memory.buffer, this.planPointer(), count * abi.COMMAND_SIZE);
   }
-  /** One of them. */
+  /** A command of those that are to be executed now. */
   command(index: number): Command {
     const at = this.planPointer() + index * abi.COMMAND_SIZE;
     const op = this.#u32(at + abi.COMMAND_OP);
@@ -321,13 +321,13 @@ export class Core {
       offsetInRegion: this.#u64(at + abi.COMMAND_OFFSET_IN_REGION),
     };
   }
-  /** The first of them from `from` on that is done to a sink and touches a range of it; -1 if there is none. */
+  /** Index of the first command from `from` on that is done to a sink and touches a range of it; -1 for none. */
   commandTouching(from: number, sink: number, { start, end }: CommandRange): number {
     const last = end - 1;
     if (start > last) return -1;
     return this.#wasm.commandTouching(from, sink, low(start), high(start), low(last), high(last));
   }
-  /** The sink of one of them, for who only wants to know whose it is. */
+  /** Sink of a command, for who only wants to know whose it is. */
   commandSink(index: number): number {
     return this.#u32(this.planPointer() + index * abi.COMMAND_SIZE + abi.COMMAND_SINK);
   }
@@ -452,7 +452,7 @@ export class Core {
     const held = object === undefined ? 0 : object + 1;
     this.#check(this.#wasm.lose(sink, low(start), high(start), low(last), high(last), held, low(offset), high(offset)));
   }
-  /** The partition of an attachment. */
+  /** Says that the partition of an attachment was shut down: it has no slots, and gets none. */
   shutDown(sink: number): void {
     this.#check(this.#wasm.shutDown(sink));
   }
@@ -508,7 +508,7 @@ export class Core {
   sinkRows(sink: number): Row[] {
     return this.#within(this.#wasm.readSink, sink, 0, LAST_ADDRESS);
   }
-  /** The one of these at a GPA of the space. */
+  /** The row of a sink at a GPA of the space; undefined where there is none. */
   sinkRowAt(sink: number, gpa: Address): Row | undefined {
     return this.#some(this.#wasm.readSink, sink, gpa, gpa)[0];
   }

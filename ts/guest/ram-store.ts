@@ -77,7 +77,7 @@ export class RamStore {
     return this.#pieces;
   }
 
-  /** Ranges of it that stay writable. */
+  /** Ranges of RAM that stay writable. */
   get writable(): readonly WritableRam[] {
     return this.#writable.filter((ram) => !ram.closed);
   }
@@ -161,7 +161,7 @@ export class RamStore {
     }
   }
 
-  /** A name for each: its own, or the first that nobody has. Throws NAME_TAKEN. */
+  /** Names of new RAM: each its own, or the first that nobody has. Throws NAME_TAKEN. */
   #namesOf(specs: readonly RamSpec[]): string[] {
     const taken = new Set([...this.blocks, ...this.#coming].map(({ name }) => name));
     for (const { name } of specs) {

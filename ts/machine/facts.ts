@@ -40,7 +40,7 @@ export interface MachineFacts {
 
 /** Use of something that the system limits. */
 export interface Used {
-  /** Number of them in use now, or bytes. */
+  /** Number or bytes that are in use now. */
   readonly used: number;
   /** Most that may be used; undefined: any number. */
   readonly limit?: number;
@@ -68,7 +68,7 @@ export interface HugePagePool {
   readonly pageSize: number;
   /** Pages that the pool has. */
   readonly total: number;
-  /** Pages of them that are not in use. */
+  /** Pages that are not in use. */
   readonly free: number;
   /** Pages promised to mappings that have not touched them yet. */
   readonly reserved: number;

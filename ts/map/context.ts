@@ -153,8 +153,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     }
   }
 
-  /** All of it or nothing. Throws PLAN_PENDING while another one is carried out: also when the core has done its part,
-   *  but partitions are resumed, the plan is announced, the trace written. */
+  /** Carries out all that `body` changes, as one plan, or nothing. Throws PLAN_PENDING while another one is carried
+   *  out: also when the core has done its part, but partitions are resumed, the plan announced, the trace written. */
   transaction<Result>(body: () => Result): Result {
     const ended = this.attempt(body);
     if (!ended.hasHappened || ended.error !== undefined) throw ended.error;

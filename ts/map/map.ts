@@ -109,7 +109,7 @@ export interface PlannedChange {
   readonly commands: readonly TraceCommand[];
   /** Disturbance class of the plan. */
   readonly disturbance: Disturbance;
-  /** All of it as text, as the command prints plans. */
+  /** The plan as text, as the command prints plans. */
   readonly lines: readonly string[];
 }
 

@@ -47,7 +47,7 @@ export interface ExplainedRegion {
   /** GPAs at which the bytes around this one are seen; of a hidden region, would be, if nothing hid them. `last` is
    *  included. */
   readonly start: Address;
-  /** Last of those GPAs. */
+  /** Last GPA of the range that begins at `start`. */
   readonly last: Address;
   /** Priority in its container. */
   readonly priority: number;
@@ -81,7 +81,7 @@ export interface ExplainedSlot {
   readonly slot: number;
   /** GPAs of the address space; `last` is included. */
   readonly start: Address;
-  /** Last of those GPAs. */
+  /** Last GPA of the range that begins at `start`. */
   readonly last: Address;
   /** Access of the guest. */
   readonly access: Access;
