@@ -239,6 +239,40 @@ for (const build of BUILDS) {
     t.deepEqual(world.describe(), before);
   });
 
+  test(`a partition that cannot be resumed after a plan that failed is told with its error (${build})`, (t) => {
+    const resume = new Error('it sleeps');
+    const world = new World(build).place(MACHINE.regions);
+    let fault: Error | undefined;
+    world.executor = {
+      execute(core, first, count) {
+        if (fault !== undefined) throw fault;
+        return world.failing.execute(core, first, count);
+      },
+      get failure() {
+        return world.failing.failure;
+      },
+    };
+    world.pausable = {
+      pause() {},
+      resume() {
+        throw resume;
+      },
+    };
+    world.change(MACHINE.memory);
+    const before = world.describe();
+    const change = () => world.change('set rom enabled');
+    const message = /; and a partition could not be resumed after it: it sleeps$/;
+    world.failing.half = undefined;
+    world.failing.plan(1);
+    const refused = t.throws(change, { code: 'PLAN_FAILED', message });
+    t.true(refused?.cause instanceof Error);
+    t.is((refused as MembackingError).details.resume, resume);
+    t.deepEqual(world.describe(), before);
+    fault = new Error('a bug');
+    const broken = t.throws(change, { instanceOf: AggregateError, message });
+    t.deepEqual(broken?.errors, [fault, resume]);
+  });
+
   test(`sinks of several executors get their commands in the order of the plan, and in reverse when it fails (${build})`, (t) => {
     const log = new Log();
     const make = () => {

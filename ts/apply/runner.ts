@@ -196,11 +196,12 @@ export class PlanRunner {
     try {
       outcome = this.#holdAndExecute(plan, holding);
     } catch (error) {
-      holding.end();
-      throw error;
+      const failure = holding.end();
+      throw failure === undefined ? error : alsoUnresumed(error, failure.cause);
     }
     const failure = holding.end();
-    if (failure === undefined || !outcome.hasHappened) return outcome;
+    if (failure === undefined) return outcome;
+    if (!outcome.hasHappened) return { ...outcome, error: alsoUnresumed(outcome.error, failure.cause) };
     const message = `the memory map was changed, but a partition could not be resumed after it: ${reason(failure.cause)}`;
     return { ...outcome, error: new MembackingError('RESUME_FAILED', message, failure) };
   }
@@ -417,6 +418,13 @@ function planFailed(
   const where = ranges.length === 0 ? '' : `: at ${[...new Set(ranges)].join(', ')} there is nothing now, until repair`;
   const message = `${what}; taking it back failed too${where}${isDown ? ', and a partition was shut down' : ''}`;
   return new MembackingError('RANGE_LOST', message, { details: { ...details, lost: operations }, cause });
+}
+
+/** Error of a plan that was not carried out, behind which a partition could not be resumed. */
+function alsoUnresumed(error: unknown, resume: unknown): Error {
+  const message = `${reason(error)}; and a partition could not be resumed after it: ${reason(resume)}`;
+  if (!(error instanceof MembackingError)) return new AggregateError([error, resume], message);
+  return new MembackingError(error.code, message, { details: { ...error.details, resume }, cause: error.cause });
 }
 
 function reason(cause: unknown): string {

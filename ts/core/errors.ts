@@ -98,7 +98,8 @@ export type ErrorCode =
   | 'NOT_PAUSED'
   /** A vCPU is used by one thread at a time. */
   | 'VCPU_RUNNING'
-  /** A command of a plan failed; it was taken back. `cause` is the system's error. */
+  /** A command of a plan failed; it was taken back. `cause` is the system's error. With `details.resume`, which a
+   *  partition's `resume` threw after it, vCPUs may still be held; as with RANGE_LOST. */
   | 'PLAN_FAILED'
   /** A command of a plan failed, and not all could be put back: what `details.lost` names shows nothing until a repair,
    *  or a later change there, succeeds. All else is as it was. `cause` is the system's error. */

@@ -38,7 +38,8 @@ export interface PartitionFacts {
 /** A monitor's own hypervisor. Its methods are not async: what they do is done when they return, and a promise fails
  *  the plan. They may throw: the plan is then taken back. They must not change the map. `pause` and `resume` (both or
  *  neither) hold its vCPUs around plans that would let them miss bytes; a `pause` that throws stops the change, a
- *  `resume` that throws is RESUME_FAILED after it. */
+ *  `resume` that throws is RESUME_FAILED after it; after a change that failed it is told with that error, as
+ *  `details.resume`. */
 export interface Partition extends PartitionFacts, MayPause {
   /** Gives the guest a memory slot. Its number is free, and it overlaps no other. */
   addSlot(slot: MemorySlot): AtOnce;
