@@ -3,7 +3,7 @@
 
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { chmodSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -88,14 +88,14 @@ export async function inspectServer(
   if (port !== undefined) {
     const checked = validate.integer(port, 'port', 0, 65535);
     const token = randomBytes(16).toString('hex');
-    const server = serverOf(inspected, `/${token}`);
+    const server = await serverOf(inspected, `/${token}`);
     await listening(server, { port: checked, host: LOOPBACK });
     const { port: found } = server.address() as AddressInfo;
     return new InspectServer(server, { url: `http://${LOOPBACK}:${found}/${token}/` });
   }
   const path = socket === undefined ? inspectSocket(process.pid) : validate.text(socket, 'socket');
+  const server = await serverOf(inspected, '');
   if (socket === undefined) rmSync(path, { force: true }); // of an earlier process of this number
-  const server = serverOf(inspected, '');
   await listening(server, { path });
   chmodSync(path, 0o600);
   return new InspectServer(server, { socket: path });
@@ -117,7 +117,9 @@ type Answer = (inspected: Inspected, response: ServerResponse) => void;
 const ANSWERS: Readonly<Record<string, Answer>> = { '/': page, '/live': live, '/facts': facts };
 
 /** `prefix`: what every path begins with, which nobody guesses. */
-function serverOf(inspected: Inspected, prefix: string): Server {
+async function serverOf(inspected: Inspected, prefix: string): Promise<Server> {
+  // With the first server: a process has less time and fewer addresses once it has this module.
+  const { createServer } = await import('node:http');
   return createServer((request, response) => {
     response.setHeader('Cache-Control', 'no-store');
     response.setHeader('Referrer-Policy', 'no-referrer');
