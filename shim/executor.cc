@@ -3,6 +3,7 @@
 #include "executor.h"
 
 #include <cstring>
+#include <utility>
 
 #include "abi.h"
 #include "host/invariant.h"
@@ -50,6 +51,17 @@ uint32_t Executor::secure(const uint8_t* record, bool mayReplace) {
   std::memcpy(&command, record, sizeof command);
   Sink* sink = targets_.sink(command.sink);
   return sink == nullptr ? abi::SECURED_CLOSED : sink->secure(command, mayReplace);
+}
+
+void Executor::setSink(uint32_t id, std::shared_ptr<Sink> sink) {
+  if (sink != nullptr) trackers_.sinkCame(*sink);
+  targets_.setSink(id, std::move(sink));
+}
+
+void Executor::setObject(uint32_t id, std::shared_ptr<MemoryObject> object) {
+  if (const auto& before = targets_.object(id)) trackers_.objectGoes(*before);
+  if (object != nullptr) trackers_.objectCame(*object);
+  targets_.setObject(id, std::move(object));
 }
 
 void Executor::shutDown(uint32_t sink) {

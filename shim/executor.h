@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "sinks/sink.h"
+#include "trackers.h"
 
 namespace membacking {
 
@@ -22,13 +23,19 @@ class Executor {
   /// Shuts down the user behind a sink: of an attachment, the partition.
   void shutDown(uint32_t sink);
 
-  /// Sinks and objects by the numbers in records.
-  Targets& targets() { return targets_; }
+  // Sinks and objects by the numbers in records. Null takes the meaning of a number away.
+
+  void setSink(uint32_t id, std::shared_ptr<Sink> sink);
+  void setObject(uint32_t id, std::shared_ptr<MemoryObject> object);
+
+  /// Trackers of its objects' dirty pages.
+  Trackers& trackers() { return trackers_; }
 
  private:
   Failure execute(const Command& command);
 
   Targets targets_;
+  Trackers trackers_{targets_};
 };
 
 }  // namespace membacking

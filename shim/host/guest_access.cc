@@ -7,6 +7,7 @@
 
 #include "host/fault_guard.h"
 #include "host/invariant.h"
+#include "host/write_hold.h"
 
 namespace membacking {
 namespace {
@@ -17,6 +18,16 @@ constexpr uint64_t kMostAtOnce = uint64_t{1} << 20;
 /// Error for an access that `use` does not allow.
 AccessError errorOf(Use use) {
   return use == Use::kRead ? AccessError::kReadOnly : AccessError::kHole;
+}
+
+/// Makes a guarded write, again if it faulted only because writes were held.
+template <typename Write>
+int pastHolds(Write write) {
+  for (;;) {
+    const uint64_t ended = WriteHold::ended();
+    const int signal = write();
+    if (signal == 0 || !WriteHold::hasEndedSince(ended)) return signal;
+  }
 }
 
 }  // namespace
@@ -65,7 +76,12 @@ AccessResult GuestMemory::read(uint64_t gpa, uint8_t* into, size_t length) const
 
 AccessResult GuestMemory::write(uint64_t gpa, const uint8_t* from, size_t length) const {
   return copy(gpa, length, true, [=](uint64_t offset, uint64_t hva, uint64_t bytes, uint64_t& done) {
-    return guardedWrite(hva, from + offset, bytes, done);
+    return pastHolds([&] {
+      uint64_t more = 0;
+      const int signal = guardedWrite(hva + done, from + offset + done, bytes - done, more);
+      done += more;
+      return signal;
+    });
   });
 }
 
@@ -81,7 +97,7 @@ AccessResult GuestMemory::store(uint64_t gpa, uint32_t bytes, uint64_t value) co
   const LimitsHold hold(limits);
   const AccessError refused = refuse(hold, gpa, bytes, true);
   if (refused != AccessError::kNone) return {refused, gpa};
-  const int signal = guardedStore(base + gpa, bytes, value);
+  const int signal = pastHolds([&] { return guardedStore(base + gpa, bytes, value); });
   return signal == 0 ? AccessResult{AccessError::kNone, gpa + bytes} : explain(signal, gpa, true);
 }
 
@@ -90,7 +106,7 @@ AccessResult GuestMemory::compareExchange(uint64_t gpa, uint32_t bytes, uint64_t
   const AccessError refused = refuse(hold, gpa, bytes, true);
   if (refused != AccessError::kNone) return {refused, gpa};
   if (gpa % bytes != 0) return {AccessError::kMisaligned, gpa};
-  const int signal = guardedExchange(base + gpa, bytes, expected, value);
+  const int signal = pastHolds([&] { return guardedExchange(base + gpa, bytes, expected, value); });
   return signal == 0 ? AccessResult{AccessError::kNone, gpa + bytes} : explain(signal, gpa, true);
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "host/dirty_pages.h"
 #include "host/fd.h"
 #include "host/mapping.h"
 #include "host/whereabouts.h"
@@ -35,6 +36,8 @@ struct MemoryObject {
   Mapping home;
   /// Places of the private pages that are not at home.
   Whereabouts whereabouts;
+  /// Pages written since somebody asked.
+  DirtyPages dirty;
   static constexpr uint32_t kAnyNode = UINT32_MAX;
   // Wishes for the pages, which populate() reads on other threads.
   std::atomic<uint32_t> node = kAnyNode;
@@ -96,6 +99,8 @@ struct MemoryObject {
   Failure read(uint64_t offset, uint8_t* into, uint64_t length, uint64_t& done) const;
   /// EACCES: the object is read-only.
   Failure write(uint64_t offset, const uint8_t* from, uint64_t length, uint64_t& done);
+  /// Makes pages dirty: those that the range, which is not empty, touches.
+  void noteWritten(uint64_t offset, uint64_t length);
 
  private:
   Failure move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) const;

@@ -58,13 +58,21 @@ Failure MemoryObject::write(uint64_t offset, const uint8_t* from, uint64_t lengt
   done = 0;
   if (length == 0) return kDone;
   INVARIANT(contains(offset, length));
-  if (!isShared) {
-    return copyPrivate(offset, length, done, [&](int memory, off_t hva, uint64_t start, uint64_t size) {
-      return ::pwrite(memory, from + start, size, hva);
-    });
-  }
   if (!isWritable) return {EACCES, "mmap", "the object is read-only"};
-  return copyShared(offset, length, [&](uint64_t hva) { guardedWrite(hva, from, length, done); });
+  const Failure failure =
+      isShared ? copyShared(offset, length, [&](uint64_t hva) { guardedWrite(hva, from, length, done); })
+               : copyPrivate(offset, length, done, [&](int memory, off_t hva, uint64_t start, uint64_t size) {
+                   return ::pwrite(memory, from + start, size, hva);
+                 });
+  // At these addresses nobody watches.
+  if (done != 0) noteWritten(offset, done);
+  return failure;
+}
+
+void MemoryObject::noteWritten(uint64_t offset, uint64_t length) {
+  const uint64_t start = offset & ~(granularity - 1);
+  const uint64_t end = (offset + length + granularity - 1) & ~(granularity - 1);
+  dirty.add(start, end - start);
 }
 
 }  // namespace membacking

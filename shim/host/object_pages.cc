@@ -46,6 +46,8 @@ Failure MemoryObject::showShared(Mapping& place, uint64_t at, uint64_t length, U
 
 Failure MemoryObject::discard(uint64_t offset, uint64_t length, uint64_t& freed) {
   if (const Failure failure = checkRange(offset, length)) return failure;
+  // Zeroes are written by that, to pages of which the kernel does not say so.
+  noteWritten(offset, length);
   if (!isShared) return discardPages(home, offset, length, freed);
   if (fileKind == FileKind::kDriver) return {EOPNOTSUPP, "fallocate", "a driver's memory cannot be given back"};
   uint64_t before = 0;

@@ -13,6 +13,7 @@
 
 #include "host/invariant.h"
 #include "host/registry.h"
+#include "host/write_hold.h"
 #include "kvm/run_watch.h"
 #include "kvm/system.h"
 #include "kvm/vm.h"
@@ -150,11 +151,13 @@ Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
     runner_ = ::pthread_self();
     setImmediateExit(onlyFinish || mustLeave());
     lock.unlock();
+    const uint64_t endedHolds = WriteHold::ended();
     error = ::ioctl(fd(), KVM_RUN, 0) < 0 ? errno : 0;
+    if (error == EFAULT && WriteHold::hasEndedSince(endedHolds)) error = EAGAIN;
     lock.lock();
     isRunning_ = false;
     if (isHeld_) changed_.notify_all();
-    // EAGAIN: another vCPU has just started this one.
+    // EAGAIN: another vCPU has just started this one, or the guest wrote while writes were held.
   } while (error == EAGAIN || (error == EINTR && (isHeld_ || isDoubted_) && !mustLeave()));
   if (error == EINTR) {
     endedBy_ = KVM_EXIT_INTR;

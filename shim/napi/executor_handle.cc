@@ -30,6 +30,9 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&ExecutorHandle::failure>("failure"),
                      InstanceAccessor<&ExecutorHandle::answer>("answer"),
                      InstanceAccessor<&ExecutorHandle::moved>("moved"),
+                     InstanceMethod<&ExecutorHandle::track>("track"),
+                     InstanceMethod<&ExecutorHandle::collectDirty>("collectDirty"),
+                     InstanceMethod<&ExecutorHandle::untrack>("untrack"),
                      InstanceMethod<&ExecutorHandle::close>("close"),
                  });
 }
@@ -46,20 +49,20 @@ static uint32_t toObject(const Napi::Value& value) { return toU32(value, "object
 
 void ExecutorHandle::setSink(const Napi::CallbackInfo& info) {
   const uint32_t sink = toSink(info[0]);
-  core(info).targets().setSink(sink, makeSink(info[1], info[2]));
+  core(info).setSink(sink, makeSink(info[1], info[2]));
 }
 
 void ExecutorHandle::clearSink(const Napi::CallbackInfo& info) {
-  core(info).targets().setSink(toSink(info[0]), nullptr);
+  core(info).setSink(toSink(info[0]), nullptr);
 }
 
 void ExecutorHandle::setObject(const Napi::CallbackInfo& info) {
   const uint32_t object = toObject(info[0]);
-  core(info).targets().setObject(object, ObjectHandle::from(info[1], "object"));
+  core(info).setObject(object, ObjectHandle::from(info[1], "object"));
 }
 
 void ExecutorHandle::clearObject(const Napi::CallbackInfo& info) {
-  core(info).targets().setObject(toObject(info[0]), nullptr);
+  core(info).setObject(toObject(info[0]), nullptr);
 }
 
 Napi::Value ExecutorHandle::unwind(const Napi::CallbackInfo& info) {
@@ -125,6 +128,47 @@ Napi::Value ExecutorHandle::answer(const Napi::CallbackInfo& info) {
 
 Napi::Value ExecutorHandle::moved(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), failure_.moved);
+}
+
+Napi::Value ExecutorHandle::track(const Napi::CallbackInfo& info) {
+  if (!info[0].IsArray()) throwType(info.Env(), "shown", "an array");
+  const Napi::Array pieces = info[0].As<Napi::Array>();
+  std::vector<Command> shown;
+  for (uint32_t index = 0; index < pieces.Length(); index++) {
+    const Napi::Value value = pieces[index];
+    if (!value.IsObject()) throwType(info.Env(), "shown", "an array of pieces");
+    const Napi::Object piece = value.As<Napi::Object>();
+    Command command = {};
+    command.op = abi::OP_VA_MAP;
+    command.sink = toSink(piece.Get("sink"));
+    command.gpa = toU64(piece.Get("gpa"), "gpa");
+    command.length = toU64(piece.Get("length"), "length");
+    command.object = toObject(piece.Get("object"));
+    command.offset = toU64(piece.Get("offset"), "offset");
+    command.access = toU32(piece.Get("access"), "access", abi::ACCESS_ALL);
+    shown.push_back(command);
+  }
+  uint32_t tracker = 0;
+  check(info.Env(), core(info).trackers().begin(shown, tracker));
+  return Napi::Number::New(info.Env(), tracker);
+}
+
+Napi::Value ExecutorHandle::collectDirty(const Napi::CallbackInfo& info) {
+  std::vector<Trackers::Dirty> dirty;
+  check(info.Env(), core(info).trackers().collect(toU32(info[0], "tracker"), dirty));
+  Napi::Float64Array triples = Napi::Float64Array::New(info.Env(), 3 * dirty.size());
+  double* next = triples.Data();
+  for (const auto& [object, run] : dirty) {
+    // Multiples of a page are exact as far as addresses go.
+    *next++ = object;
+    *next++ = static_cast<double>(run.offset);
+    *next++ = static_cast<double>(run.length);
+  }
+  return triples;
+}
+
+void ExecutorHandle::untrack(const Napi::CallbackInfo& info) {
+  if (isOpen()) core(info).trackers().end(toU32(info[0], "tracker"));
 }
 
 void ExecutorHandle::close(const Napi::CallbackInfo&) { release(); }

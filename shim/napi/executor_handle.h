@@ -35,6 +35,9 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
   Napi::Value failure(const Napi::CallbackInfo& info);
   Napi::Value answer(const Napi::CallbackInfo& info);
   Napi::Value moved(const Napi::CallbackInfo& info);
+  Napi::Value track(const Napi::CallbackInfo& info);
+  Napi::Value collectDirty(const Napi::CallbackInfo& info);
+  void untrack(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   /// Outcome of the last plan.

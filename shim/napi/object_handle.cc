@@ -31,6 +31,7 @@ void ObjectHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ObjectHandle::whyMissing>("whyMissing"),
                      InstanceMethod<&ObjectHandle::setNumaNode>("setNumaNode"),
                      InstanceMethod<&ObjectHandle::adviseHugePages>("adviseHugePages"),
+                     InstanceMethod<&ObjectHandle::noteWritten>("noteWritten"),
                      InstanceMethod<&ObjectHandle::pin>("pin"),
                      InstanceMethod<&ObjectHandle::copy<false>>("read"),
                      InstanceMethod<&ObjectHandle::copy<true>>("write"),
@@ -156,6 +157,14 @@ Napi::Value ObjectHandle::adviseHugePages(const Napi::CallbackInfo& info) {
   bool atTouch = false;
   check(info.Env(), core(info).adviseHugePages(atTouch));
   return Napi::Boolean::New(info.Env(), atTouch);
+}
+
+void ObjectHandle::noteWritten(const Napi::CallbackInfo& info) {
+  MemoryObject& object = core(info);
+  const uint64_t offset = toU64(info[0], "offset");
+  const uint64_t length = toU64(info[1], "length");
+  if (!object.contains(offset, length)) throwRange(info.Env(), "length", "inside the object, and not 0");
+  object.noteWritten(offset, length);
 }
 
 void ObjectHandle::pin(const Napi::CallbackInfo& info) { check(info.Env(), core(info).pin()); }

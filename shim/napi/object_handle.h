@@ -36,6 +36,7 @@ class ObjectHandle : public Handle<ObjectHandle, MemoryObject> {
   Napi::Value whyMissing(const Napi::CallbackInfo& info);
   void setNumaNode(const Napi::CallbackInfo& info);
   Napi::Value adviseHugePages(const Napi::CallbackInfo& info);
+  void noteWritten(const Napi::CallbackInfo& info);
   void pin(const Napi::CallbackInfo& info);
   template <bool isWrite>
   Napi::Value copy(const Napi::CallbackInfo& info);

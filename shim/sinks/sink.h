@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "host/object.h"
+#include "host/write_watch.h"
 #include "sinks/command.h"
 
 namespace membacking {
@@ -29,6 +30,15 @@ class Sink {
   /// Ends for good the use that a partition behind the sink makes of memory.
   virtual void shutDown() {}
 
+  // Tracking of dirty pages, for kinds that show memory to this process.
+
+  /// Watches from now on what comes to be shown; null: nothing any more. What is shown already comes by watchShown().
+  virtual void setWatch(const std::shared_ptr<WriteWatch>&) {}
+  /// Watches what is shown already: a command that would map it. Any bytes may stand in it.
+  virtual Failure watchShown(const Command&, const Targets&) { return invalid("the sink shows nothing"); }
+  /// Notes at its object each page that was written since it was asked for last.
+  virtual void noteWritten() {}
+
   const uint32_t kind;
 };
 
@@ -40,8 +50,23 @@ class Targets {
   void setObject(uint32_t id, std::shared_ptr<MemoryObject> object) { set(objects_, id, std::move(object)); }
 
   /// Null where the id means nothing.
-  Sink* sink(uint32_t id) const { return get(sinks_, id); }
-  MemoryObject* object(uint32_t id) const { return get(objects_, id); }
+  Sink* sink(uint32_t id) const { return get(sinks_, id).get(); }
+  const std::shared_ptr<MemoryObject>& object(uint32_t id) const { return get(objects_, id); }
+
+  /// Calls `what(sink)` for every sink.
+  template <typename Do>
+  void eachSink(Do what) const {
+    for (const auto& sink : sinks_) {
+      if (sink != nullptr) what(*sink);
+    }
+  }
+  /// Calls `what(id, object)` for every object, in order of ids.
+  template <typename Do>
+  void eachObject(Do what) const {
+    for (uint32_t id = 0; id < objects_.size(); id++) {
+      if (objects_[id] != nullptr) what(id, *objects_[id]);
+    }
+  }
 
   /// Null where the id means no sink of the kind.
   template <typename Kind>
@@ -61,8 +86,9 @@ class Targets {
   }
 
   template <typename Thing>
-  static Thing* get(const List<Thing>& list, uint32_t id) {
-    return id < list.size() ? list[id].get() : nullptr;
+  static const std::shared_ptr<Thing>& get(const List<Thing>& list, uint32_t id) {
+    static const std::shared_ptr<Thing> nothing;
+    return id < list.size() ? list[id] : nothing;
   }
 
   List<Sink> sinks_;

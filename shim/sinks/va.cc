@@ -2,21 +2,37 @@
 
 #include "sinks/va.h"
 
+#include <algorithm>
+#include <tuple>
+
 #include "host/headroom.h"
+#include "host/write_hold.h"
 
 namespace membacking {
 namespace {
 
 /// Finds an object for a command that gives `command.access` to what it shows.
-Failure findObject(const Command& command, const Targets& targets, MemoryObject*& object) {
+Failure findObject(const Command& command, const Targets& targets, std::shared_ptr<MemoryObject>& object) {
   object = targets.object(command.object);
   if (object == nullptr) return invalid("there is no such object");
   const bool isWrite = (command.access & abi::ACCESS_WRITE) != 0;
   return isWrite && !object->isWritable ? invalid("the object is read-only") : kDone;
 }
 
+/// Finds the shared object of a command that maps.
+Failure findShared(const Command& command, const Targets& targets, std::shared_ptr<MemoryObject>& object) {
+  if (const Failure failure = findObject(command, targets, object)) return failure;
+  if (!object->isShared) return invalid("private memory is not mapped, it is moved");
+  if (!object->contains(command.offset, command.length)) return invalid("the range is not inside the object");
+  // The kernel would round the length of a huge page mapping up, beyond what was checked.
+  if (((command.gpa | command.length | command.offset) & (object->granularity - 1)) != 0) {
+    return invalid("the range is not whole pages of the object");
+  }
+  return kDone;
+}
+
 /// Finds the private object of a command that parks or unparks.
-Failure findPrivate(const Command& command, const Targets& targets, MemoryObject*& object) {
+Failure findPrivate(const Command& command, const Targets& targets, std::shared_ptr<MemoryObject>& object) {
   object = targets.object(command.object);
   if (object == nullptr) return invalid("there is no such object");
   if (object->isShared) return invalid("only private memory is parked");
@@ -36,7 +52,7 @@ Failure VaSink::execute(const Command& command, const Targets& targets) {
     case abi::OP_VA_MAP:
       return map(command, targets);
     case abi::OP_VA_UNMAP:
-      return space().clear(command.gpa, command.length);
+      return unmap(command);
     case abi::OP_VA_PROTECT:
       return protect(command, targets);
     case abi::OP_VA_PARK:
@@ -51,51 +67,81 @@ Failure VaSink::execute(const Command& command, const Targets& targets) {
 }
 
 Failure VaSink::map(const Command& command, const Targets& targets) {
-  MemoryObject* object = nullptr;
-  if (const Failure failure = findObject(command, targets, object)) return failure;
-  if (!object->isShared) return invalid("private memory is not mapped, it is moved");
-  if (!object->contains(command.offset, command.length)) return invalid("the range is not inside the object");
-  // The kernel would round the length of a huge page mapping up, beyond what was checked.
-  if (((command.gpa | command.length | command.offset) & (object->granularity - 1)) != 0) {
-    return invalid("the range is not whole pages of the object");
-  }
-  return object->showShared(space(), command.gpa, command.length, useOf(command.access), command.offset);
+  std::shared_ptr<MemoryObject> object;
+  if (const Failure failure = findShared(command, targets, object)) return failure;
+  return exchange(command, object, [&](Use use) {
+    return object->showShared(space(), command.gpa, command.length, use, command.offset);
+  });
+}
+
+Failure VaSink::unmap(const Command& command) {
+  return exchange(command, nullptr, [&](Use) { return space().clear(command.gpa, command.length); });
 }
 
 Failure VaSink::protect(const Command& command, const Targets& targets) {
-  MemoryObject* object = nullptr;
+  std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findObject(command, targets, object)) return failure;
-  return space().protect(command.gpa, command.length, useOf(command.access));
+  const Use use = useOf(command.access);
+  if (const Failure failure = space().protect(command.gpa, command.length, use)) return failure;
+  if (watched_) watched_->setUse(command.gpa, command.length, use);
+  return kDone;
 }
 
 Failure VaSink::park(const Command& command, const Targets& targets) {
-  MemoryObject* object = nullptr;
+  std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findPrivate(command, targets, object)) return failure;
   Mapping& home = object->home;
   // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
   if (const Failure failure = space().protect(command.gpa, command.length, Use::kNothing)) return failure;
-  if (const Failure failure = object->moveHome(reservation_, command.gpa, command.offset, command.length)) {
-    return halfDone(failure, failure.moved);
+  if (watched_) {
+    watched_->setUse(command.gpa, command.length, Use::kNothing);
+    watched_->noteWritten(command.gpa, command.length);
   }
+  const Failure stopped = object->moveHome(reservation_, command.gpa, command.offset, command.length);
+  const uint64_t moved = stopped ? stopped.moved : command.length;
+  if (watched_ && moved != 0) watched_->forget(command.gpa, moved);
+  if (stopped) return halfDone(stopped, moved);
   const Failure failure = home.protect(command.offset, command.length, Use::kAll);
   return failure ? halfDone(failure, command.length) : kDone;
 }
 
 Failure VaSink::unpark(const Command& command, const Targets& targets) {
-  MemoryObject* object = nullptr;
+  std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findPrivate(command, targets, object)) return failure;
   Mapping& home = object->home;
-  // First with the access that it is to have, so that the guest finds either what was there or this.
-  Failure failure = home.protect(command.offset, command.length, useOf(command.access));
-  if (failure) {
-    failure.isHalfDone = false;
-  } else {
-    failure = object->moveOut(command.offset, reservation_, command.gpa, command.length);
-  }
-  if (!failure || failure.moved == command.length) return failure;
-  // What stays at home is as it was. Where that fails too, the next command for it sets it anyway.
-  static_cast<void>(home.protect(command.offset + failure.moved, command.length - failure.moved, Use::kAll));
-  return failure;
+  return exchange(command, object, [&](Use use) {
+    // First with the access that it is to have, so that the guest finds either what was there or this.
+    Failure failure = home.protect(command.offset, command.length, use);
+    if (failure) {
+      failure.isHalfDone = false;
+    } else {
+      failure = object->moveOut(command.offset, reservation_, command.gpa, command.length);
+    }
+    if (!failure || failure.moved == command.length) return failure;
+    // What stays at home is as it was. Where that fails too, the next command for it sets it anyway.
+    static_cast<void>(home.protect(command.offset + failure.moved, command.length - failure.moved, Use::kAll));
+    return failure;
+  });
+}
+
+/// Exchanges what a range shows, by `what(use)`, for `object`, or for nothing. Where dirty pages are tracked, what was
+/// written up to then is noted, and from then on watched.
+template <typename Exchange>
+Failure VaSink::exchange(const Command& command, const std::shared_ptr<MemoryObject>& object, Exchange what) {
+  const auto [gpa, length, use] = std::tuple(command.gpa, command.length, useOf(command.access));
+  if (!watched_) return what(use);
+  const bool isWatched = object != nullptr && WatchedSpace::canWatch(*object);
+  const WriteHold hold;
+  if (const Failure failure = watched_->holdWrites(gpa, length)) return failure;
+  // Nobody writes before it is watched.
+  const Failure failure = what(isWatched ? std::min(use, Use::kRead) : use);
+  if (failure && !failure.isHalfDone) return watched_->letWrite(gpa, length) ? halfDone(failure) : failure;
+  watched_->forget(gpa, length);
+  if (failure || !isWatched) return failure;
+  watched_->show(gpa, length, object, command.offset, use);
+  if (use != Use::kAll) return kDone;
+  const Failure refused = space().protect(gpa, length, use);
+  return refused ? halfDone(refused, object->isShared ? 0 : length) : kDone;
 }
 
 Failure VaSink::limit(const Command& command) {
@@ -108,8 +154,32 @@ uint32_t VaSink::secure(const Command& command, bool mayReplace) {
   // A limit may end inside of a page, which is closed as a whole.
   const uint64_t start = command.gpa & ~(kPageSize - 1);
   const uint64_t length = (command.gpa + command.length - start + kPageSize - 1) & ~(kPageSize - 1);
-  if (mayReplace && !space().clear(start, length)) return abi::SECURED_CLOSED;
-  return space().protect(start, length, Use::kNothing) ? abi::SECURED_OPEN : abi::SECURED_CLOSED;
+  const bool isClear = mayReplace && !space().clear(start, length);
+  if (isClear && watched_) watched_->forget(start, length);
+  if (isClear) return abi::SECURED_CLOSED;
+  if (space().protect(start, length, Use::kNothing)) return abi::SECURED_OPEN;
+  if (watched_) watched_->setUse(start, length, Use::kNothing);
+  return abi::SECURED_CLOSED;
+}
+
+void VaSink::setWatch(const std::shared_ptr<WriteWatch>& watch) {
+  watched_ = watch == nullptr ? nullptr : std::make_unique<WatchedSpace>(reservation_, watch);
+}
+
+Failure VaSink::watchShown(const Command& command, const Targets& targets) {
+  const std::shared_ptr<MemoryObject>& object = targets.object(command.object);
+  if (object == nullptr) return invalid("there is no such object");
+  if (!space().contains(command.gpa, command.length)) return invalid("the range is not inside its VA space");
+  if (!object->contains(command.offset, command.length)) return invalid("the range is not inside the object");
+  if (!isWholePages(command) || command.offset % kPageSize != 0) return invalid("the range is not whole pages");
+  if (WatchedSpace::canWatch(*object)) {
+    watched_->show(command.gpa, command.length, object, command.offset, useOf(command.access));
+  }
+  return kDone;
+}
+
+void VaSink::noteWritten() {
+  if (watched_) watched_->noteAll();
 }
 
 }  // namespace membacking

@@ -6,6 +6,7 @@
 
 #include "host/reservation.h"
 #include "sinks/sink.h"
+#include "sinks/watched_space.h"
 
 namespace membacking {
 
@@ -18,19 +19,27 @@ class VaSink : public Sink {
 
   Failure execute(const Command& command, const Targets& targets) override;
   uint32_t secure(const Command& command, bool mayReplace) override;
+  void setWatch(const std::shared_ptr<WriteWatch>& watch) override;
+  Failure watchShown(const Command& command, const Targets& targets) override;
+  void noteWritten() override;
 
   const std::shared_ptr<Reservation>& reservation() const { return reservation_; }
 
  private:
   Failure map(const Command& command, const Targets& targets);
+  Failure unmap(const Command& command);
   Failure protect(const Command& command, const Targets& targets);
   Failure park(const Command& command, const Targets& targets);
   Failure unpark(const Command& command, const Targets& targets);
   Failure limit(const Command& command);
+  template <typename Exchange>
+  Failure exchange(const Command& command, const std::shared_ptr<MemoryObject>& object, Exchange what);
 
   Mapping& space() const { return reservation_->mapping(); }
 
   std::shared_ptr<Reservation> reservation_;
+  /// Null while nobody tracks dirty pages.
+  std::unique_ptr<WatchedSpace> watched_;
 };
 
 }  // namespace membacking

@@ -8,6 +8,7 @@ import {
   type Executor as AddonExecutor,
   type MemoryObject as AddonObject,
   native,
+  type ShownPiece,
   type SinkTarget,
 } from '../core/native.ts';
 import type { Executor } from './runner.ts';
@@ -74,6 +75,19 @@ export class NativeExecutor implements Executor {
   clearObject(id: number): void {
     this.#addon.clearObject(id);
   }
+
+  /** Begins to track dirty pages: none is. `shown`: what VA spaces show now. The tracker's number. */
+  track(shown: readonly ShownPiece[]): number {
+    return this.#addon.track(shown);
+  }
+  /** Pages that are dirty since a tracker was asked for last: triples of object, offset and length, in order. */
+  collectDirty(tracker: number): Float64Array {
+    return this.#addon.collectDirty(tracker);
+  }
+  untrack(tracker: number): void {
+    this.#addon.untrack(tracker);
+  }
+
   close(): void {
     this.#addon.close();
   }

@@ -44,6 +44,11 @@ export class ObjectTable implements ObjectUser {
     return id !== undefined && this.#context.core.objectIsMapped(id);
   }
 
+  /** Objects that have a number. */
+  get known(): Iterable<MemoryObject> {
+    return this.#ids.keys();
+  }
+
   objectOf(id: number): MemoryObject {
     const object = this.#objects.get(id);
     assert(object !== undefined, 'what the core shows is entered');

@@ -106,6 +106,11 @@ export abstract class MemoryObject extends Handle {
     return this.closed ? 'its file is closed' : this.#addon.whyMissing(offset);
   }
 
+  /** Whether others than the code of one map may write to it: another map does know it. @internal */
+  mayBeWrittenElsewhere(): boolean {
+    return [...this.#users].filter((user) => user.deref() !== undefined).length > 1;
+  }
+
   /** @internal */
   addUser(user: WeakRef<ObjectUser>): void {
     for (const other of this.#users) if (other.deref() === undefined) this.#users.delete(other);
@@ -153,9 +158,12 @@ export interface FileMemoryOptions {
 export class SharedMemory extends MemoryObject {
   /** Kind: `shared` for a file, `driver` for memory that a driver gives. */
   override readonly kind: 'shared' | 'driver';
+  /** Whether others have a descriptor of it, as far as this object knows. */
+  #isOpenElsewhere: boolean;
 
-  private constructor(name: string, addon: AddonObject) {
+  private constructor(name: string, addon: AddonObject, isOpenElsewhere: boolean) {
     super(name, addon);
+    this.#isOpenElsewhere = isOpenElsewhere;
     this.kind = addon.kind === 'driver' ? 'driver' : 'shared';
   }
 
@@ -175,6 +183,7 @@ export class SharedMemory extends MemoryObject {
       obtainedFromSystem(`memory of ${bytes} bytes cannot be had`, () =>
         native().MemoryObject.memfd(checkedName, bytes, pageSize, isReserved),
       ),
+      false,
     );
   }
 
@@ -199,12 +208,19 @@ export class SharedMemory extends MemoryObject {
           !validate.flag(noReserve, 'noReserve'),
         ),
       ),
+      true,
     );
   }
 
   /** Descriptor of the file, to hand to another process; it is this object's to close. */
   get fd(): number {
+    this.#isOpenElsewhere = true;
     return addonObjectOf(this).fd!;
+  }
+
+  /** @internal */
+  override mayBeWrittenElsewhere(): boolean {
+    return this.#isOpenElsewhere || super.mayBeWrittenElsewhere();
   }
 }
 

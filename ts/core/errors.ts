@@ -76,6 +76,8 @@ export type ErrorCode =
   | 'NOT_CONTROLLABLE'
   /** Memory that cannot be given back now: `details.reason` says why. */
   | 'NOT_DISCARDABLE'
+  /** The kernel cannot say which pages were written, or does not let this process ask: `details.code`. */
+  | 'NO_DIRTY_TRACKING'
   /** A hypervisor cannot keep the guest from executing what it reads. */
   | 'EXECUTE_CONTROL'
   /** Private RAM, which cannot be handed on. */

@@ -124,6 +124,8 @@ export interface MemoryObject extends Handle {
   /** Gives memory back to the machine: it reads as zeroes from now on (the copy of a file: as the file). Returns the
    * bytes freed. */
   discard(offset: U64, length: U64): bigint;
+  /** Makes pages dirty that were written in a way that nobody sees. */
+  noteWritten(offset: U64, length: U64): void;
   /** Makes all of the range resident now, in the background; several calls go on at once. Contents stay. EBUSY: a part
    * of the private memory is not at home; ENOMEM, ENOSPC, ENXIO, EIO: there is not enough, of memory or in its file. */
   populate(offset: U64, length: U64): Promise<void>;
@@ -151,6 +153,16 @@ export interface MemoryObject extends Handle {
  *  virtual machine. */
 export type SinkTarget = Reservation | Vm;
 
+/** A stretch of a VA space that shows one object. `access` is ACCESS_*. */
+export interface ShownPiece {
+  readonly sink: number;
+  readonly gpa: U64;
+  readonly length: U64;
+  readonly object: number;
+  readonly offset: U64;
+  readonly access: number;
+}
+
 /** Carries out plans. */
 export interface Executor extends Handle {
   /** Makes `sink` one of a kind, SINK_* of abi.ts: `target` is what is behind it. */
@@ -171,6 +183,17 @@ export interface Executor extends Handle {
   readonly moved: bigint;
   /** Makes sure that nobody reaches what the record at byte `pointer` has left, which failed. SECURED_* of abi.ts. */
   secure(memory: ArrayBuffer, pointer: number, mayReplace: boolean): number;
+
+  // Dirty pages. While there is a tracker, all VA spaces of the executor are watched for writes.
+
+  /** Begins to track the objects' dirty pages: none is. `shown`: what VA spaces show now. The tracker's number. EINVAL,
+   * ENOTTY: this kernel cannot; EPERM, ENOSYS: it does not let this process. */
+  track(shown: readonly ShownPiece[]): number;
+  /** Pages that are dirty since a tracker was asked for last: triples of object, offset and length, in order. */
+  collectDirty(tracker: number): Float64Array;
+  /** Ends a tracker. */
+  untrack(tracker: number): void;
+
   /** Takes all memory from the guest that an attachment belongs to, and makes its vCPUs stop for good. */
   shutDown(sink: number): void;
 }

@@ -97,11 +97,11 @@ function checkedPieces({ map, va, store }: Memory, range: GpaRange, levels: read
 function giveBack({ va }: Memory, pieces: readonly Piece[]): Address {
   let freed = 0n;
   for (const { object, gpa, offset, length } of pieces) {
+    const addon = addonObjectOf(object);
     freed += systemError('guest memory cannot be discarded', () =>
-      object.kind === 'private'
-        ? memoryOf(va).reservation.discardPrivate(gpa, length)
-        : addonObjectOf(object).discard(offset, length),
+      object.kind === 'private' ? memoryOf(va).reservation.discardPrivate(gpa, length) : addon.discard(offset, length),
     );
+    if (object.kind === 'private') addon.noteWritten(offset, length);
   }
   return toAddress(freed);
 }

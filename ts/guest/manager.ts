@@ -15,6 +15,7 @@ import type { Partition } from '../sinks/partition.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
 import { type AttachedPartition, attach } from './attached-partition.ts';
 import { DeviceMemoryMapper } from './device.ts';
+import { DirtyTracker } from './dirty-tracker.ts';
 import { discard, discardWhenFree } from './discard.ts';
 import { type GuestMemoryFacts, inspect } from './inspect.ts';
 import { type InspectServer, type InspectServerOptions, inspectServer } from './inspect-server.ts';
@@ -181,6 +182,12 @@ export class GuestMemoryManager extends Handle {
   async discardWhenFree(range: GpaRange, options?: WaitOptions): Promise<Address> {
     this.checkOpen();
     return discardWhenFree(this.#parts, checkedRange(range, 'the range'), [...this.#levels.values()], options);
+  }
+
+  /** Tracker of the pages that are written from now on. Throws NO_DIRTY_TRACKING where the kernel cannot say. */
+  trackDirty(): DirtyTracker {
+    this.checkOpen();
+    return new DirtyTracker(this.map, this.va);
   }
 
   /** Tries again what is lost: see `MemoryMap.repair`. Returns what still is. */

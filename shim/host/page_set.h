@@ -1,0 +1,35 @@
+// Sets of pages of one object: sparse, as objects may be of any size.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+namespace membacking {
+
+/// Set of pages, by their offsets in the object.
+class PageSet {
+ public:
+  /// A run of pages, in bytes.
+  struct Run {
+    uint64_t offset;
+    uint64_t length;
+  };
+
+  /// Adds every page that a range which is not empty touches.
+  void add(uint64_t offset, uint64_t length);
+  /// Empties the set. Returns what was in it, upwards: runs that do not touch each other.
+  std::vector<Run> take();
+
+ private:
+  static constexpr uint64_t kWordPages = 64;
+  static constexpr uint64_t kChunkPages = 256 * kWordPages;
+  /// A bit a page.
+  using Chunk = std::array<uint64_t, kChunkPages / kWordPages>;
+
+  /// Chunks in which pages are, by the number of their first page.
+  std::map<uint64_t, Chunk> chunks_;
+};
+
+}  // namespace membacking

@@ -1,0 +1,52 @@
+// Userfaultfds and ioctl(PAGEMAP_SCAN): how they are opened and called, with the numbers that older headers lack.
+#pragma once
+
+#include <cstdint>
+
+#include "host/failure.h"
+#include "host/fd.h"
+
+namespace membacking {
+
+/// A userfaultfd of which nothing was asked yet.
+struct Userfaultfd {
+  FileDescriptor fd;
+  /// Whether it gets the faults of this process's own code alone, not those of KVM for a guest.
+  bool isUserModeOnly = false;
+};
+
+/// Opens one in the way that allows most. A failure is that of the first way.
+Failure openUserfaultfd(Userfaultfd& result);
+
+/// struct page_region of linux/fs.h.
+struct PageRegion {
+  uint64_t start;
+  uint64_t end;
+  uint64_t categories;
+};
+
+/// struct pm_scan_arg of linux/fs.h.
+struct ScanArgument {
+  uint64_t size = sizeof(ScanArgument);
+  uint64_t flags;
+  uint64_t start;
+  uint64_t end;
+  uint64_t walkEnd;
+  uint64_t regions;
+  uint64_t regionCount;
+  uint64_t maxPages;
+  uint64_t invertedCategories;
+  uint64_t requiredCategories;
+  uint64_t anyCategories;
+  uint64_t returnedCategories;
+};
+
+constexpr uint64_t kPageIsWritten = 1 << 1;    // PAGE_IS_WRITTEN
+constexpr uint64_t kPageIsPresent = 1 << 3;    // PAGE_IS_PRESENT
+constexpr uint64_t kProtectMatching = 1 << 0;  // PM_SCAN_WP_MATCHING
+constexpr uint64_t kCheckAsync = 1 << 1;       // PM_SCAN_CHECK_WPASYNC
+
+/// Calls ioctl(PAGEMAP_SCAN) on a descriptor of /proc/self/pagemap. The number of regions, or -1 and errno.
+int scanPagemap(int pagemap, ScanArgument& argument);
+
+}  // namespace membacking

@@ -1,0 +1,55 @@
+// Watch of writes to memory of this process, whoever makes them: an instruction, a system call, a guest. The kernel
+// write-protects pages and notes of each, at the first write, that it was written (userfaultfd with asynchronous
+// write-protection, Linux 6.7); nobody waits for this process.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "host/fd.h"
+#include "host/mapping.h"
+#include "host/userfaultfd.h"
+
+namespace membacking {
+
+/// Watch of any number of ranges. The kernel knows them by their mappings: what is mapped over one, or moved elsewhere,
+/// is not watched. Its end ends the watch.
+class WriteWatch {
+ public:
+  /// EINVAL, ENOTTY: this kernel cannot; EPERM, ENOSYS: it does not let this process.
+  static Failure open(std::unique_ptr<WriteWatch>& result);
+
+  // Ranges are whole pages inside of `mapping`.
+
+  /// Begins to watch a range: pages written from now on. Returns whether the kernel does.
+  bool arm(const Mapping& mapping, uint64_t offset, uint64_t length);
+
+  /// Calls `written(offset, length)` for all pages of a range that were written since it was armed or asked for last,
+  /// upwards. Returns whether the kernel could say; otherwise any page of the range may have been written, and the
+  /// range is to be armed again.
+  template <typename Written>
+  bool takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, Written written) {
+    const uint64_t base = mapping.base();
+    ScanArgument scan = argumentFor(mapping, offset, length);
+    while (scan.start != scan.end) {
+      const int count = scanPagemap(pagemap_.get(), scan);
+      if (count < 0) return false;
+      for (int index = 0; index < count; index++) {
+        written(regions_[index].start - base, regions_[index].end - regions_[index].start);
+      }
+      scan.start = scan.walkEnd;
+    }
+    return true;
+  }
+
+ private:
+  ScanArgument argumentFor(const Mapping& mapping, uint64_t offset, uint64_t length);
+
+  FileDescriptor fd_;
+  FileDescriptor pagemap_;
+  /// Answer of a scan.
+  std::array<PageRegion, 4096> regions_;
+};
+
+}  // namespace membacking

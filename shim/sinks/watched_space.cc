@@ -1,0 +1,119 @@
+// Watched VA spaces: pieces that change with what is shown, and are asked for what was written.
+
+#include "sinks/watched_space.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "host/invariant.h"
+
+namespace membacking {
+
+void WatchedSpace::show(uint64_t gpa, uint64_t length, const std::shared_ptr<MemoryObject>& object, uint64_t offset,
+                        Use use) {
+  INVARIANT(canWatch(*object));
+  forget(gpa, length);
+  pieces_.insert({gpa, {gpa + length, object, offset, use, watch_->arm(space(), gpa, length)}});
+}
+
+void WatchedSpace::forget(uint64_t gpa, uint64_t length) {
+  cut(gpa);
+  cut(gpa + length);
+  pieces_.erase(pieces_.lower_bound(gpa), pieces_.lower_bound(gpa + length));
+}
+
+void WatchedSpace::setUse(uint64_t gpa, uint64_t length, Use use) {
+  cut(gpa);
+  cut(gpa + length);
+  for (auto at = pieces_.lower_bound(gpa); at != pieces_.end() && at->first < gpa + length; ++at) at->second.use = use;
+}
+
+/// Makes two pieces of one that `gpa` is inside of.
+void WatchedSpace::cut(uint64_t gpa) {
+  const auto at = firstIn(gpa);
+  if (at == pieces_.end() || at->first >= gpa) return;
+  Piece behind = at->second;
+  behind.offset += gpa - at->first;
+  at->second.end = gpa;
+  pieces_.insert({gpa, std::move(behind)});
+}
+
+/// Finds the first piece that ends behind `gpa`.
+WatchedSpace::Pieces::iterator WatchedSpace::firstIn(uint64_t gpa) {
+  auto at = pieces_.upper_bound(gpa);
+  if (at != pieces_.begin() && std::prev(at)->second.end > gpa) --at;
+  return at;
+}
+
+Failure WatchedSpace::holdWrites(uint64_t gpa, uint64_t length) {
+  if (Failure failure = protect(gpa, length, Use::kRead)) {
+    if (letWrite(gpa, length)) return halfDone(failure);
+    failure.isHalfDone = false;
+    return failure;
+  }
+  noteWritten(gpa, length);
+  return kDone;
+}
+
+Failure WatchedSpace::letWrite(uint64_t gpa, uint64_t length) { return protect(gpa, length, Use::kAll); }
+
+/// Allows at most `most` at those parts of a range that may be written.
+Failure WatchedSpace::protect(uint64_t gpa, uint64_t length, Use most) {
+  const uint64_t end = gpa + length;
+  for (auto at = firstIn(gpa); at != pieces_.end() && at->first < end; ++at) {
+    const auto& [start, piece] = *at;
+    if (piece.use != Use::kAll) continue;
+    const uint64_t from = std::max(start, gpa);
+    if (const Failure failure = space().protect(from, std::min(piece.end, end) - from, most)) return failure;
+  }
+  return kDone;
+}
+
+void WatchedSpace::noteAll() {
+  for (auto& [start, piece] : pieces_) {
+    if (piece.isArmed) continue;
+    // Armed first: what is written meanwhile is noted twice, and not missed.
+    piece.isArmed = watch_->arm(space(), start, piece.end - start);
+    piece.object->noteWritten(piece.offset, piece.end - start);
+  }
+  noteWritten(0, space().size());
+}
+
+void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
+  const uint64_t end = gpa + length;
+  for (auto at = firstIn(gpa); at != pieces_.end() && at->first < end;) {
+    const uint64_t from = std::max(at->first, gpa);
+    uint64_t to = std::min(at->second.end, end);
+    if (!at++->second.isArmed) {
+      notePages(from, to - from);
+      continue;
+    }
+    // Neighbours are asked for in one call.
+    for (; at != pieces_.end() && at->first == to && to != end && at->second.isArmed; ++at) {
+      to = std::min(at->second.end, end);
+    }
+    noteArmed(from, to);
+  }
+}
+
+/// Notes what was written in a range that armed pieces cover.
+void WatchedSpace::noteArmed(uint64_t gpa, uint64_t end) {
+  const auto note = [this](uint64_t from, uint64_t length) { notePages(from, length); };
+  if (watch_->takeWritten(space(), gpa, end - gpa, note)) return;
+  for (auto at = firstIn(gpa); at != pieces_.end() && at->first < end; ++at) at->second.isArmed = false;
+  notePages(gpa, end - gpa);
+}
+
+/// Notes that all pages of a range that pieces cover were written.
+void WatchedSpace::notePages(uint64_t gpa, uint64_t length) {
+  const uint64_t end = gpa + length;
+  for (auto at = firstIn(gpa); gpa != end; ++at) {
+    INVARIANT(at != pieces_.end() && at->first <= gpa);
+    const auto& [start, piece] = *at;
+    const uint64_t to = std::min(piece.end, end);
+    piece.object->noteWritten(piece.offset + (gpa - start), to - gpa);
+    gpa = to;
+  }
+}
+
+}  // namespace membacking

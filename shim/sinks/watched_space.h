@@ -1,0 +1,71 @@
+// Watched VA spaces: which pieces one shows, so that what is written at an address is known as a page of an object.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+
+#include "host/object.h"
+#include "host/reservation.h"
+#include "host/use.h"
+#include "host/write_watch.h"
+
+namespace membacking {
+
+/// Pieces of one VA space, watched for writes: what is written there is noted at its object. A piece that the kernel
+/// does not watch counts as written as a whole whenever somebody asks. Objects that cannot be watched, as nobody may
+/// write to them or their driver gives them, are left out.
+class WatchedSpace {
+ public:
+  WatchedSpace(const std::shared_ptr<Reservation>& reservation, std::shared_ptr<WriteWatch> watch)
+      : reservation_(reservation), watch_(std::move(watch)) {}
+
+  static bool canWatch(const MemoryObject& object) {
+    return object.isWritable && object.fileKind != FileKind::kDriver;
+  }
+
+  // Ranges are whole pages inside of the VA space.
+
+  /// Begins to watch a range that shows `object` from `offset` on: pages written from now on.
+  void show(uint64_t gpa, uint64_t length, const std::shared_ptr<MemoryObject>& object, uint64_t offset, Use use);
+  /// Forgets what a range has shown. Of what was written there since it was asked for last, nothing is noted.
+  void forget(uint64_t gpa, uint64_t length);
+  /// Says what may be done with the pieces of a range from now on.
+  void setUse(uint64_t gpa, uint64_t length, Use use);
+
+  /// Keeps everybody from writing to a range, and notes what was written there. A failure has changed nothing, or says
+  /// that it has.
+  Failure holdWrites(uint64_t gpa, uint64_t length);
+  /// Takes holdWrites() back.
+  Failure letWrite(uint64_t gpa, uint64_t length);
+
+  /// Notes what was written in a range since it was asked for last.
+  void noteWritten(uint64_t gpa, uint64_t length);
+  /// Notes what was written anywhere.
+  void noteAll();
+
+ private:
+  struct Piece {
+    uint64_t end;
+    std::shared_ptr<MemoryObject> object;
+    /// Offset in the object of the piece's first byte.
+    uint64_t offset;
+    Use use;
+    bool isArmed;
+  };
+  using Pieces = std::map<uint64_t, Piece>;
+
+  Mapping& space() const { return reservation_->mapping(); }
+  void cut(uint64_t gpa);
+  Pieces::iterator firstIn(uint64_t gpa);
+  Failure protect(uint64_t gpa, uint64_t length, Use most);
+  void noteArmed(uint64_t gpa, uint64_t end);
+  void notePages(uint64_t gpa, uint64_t length);
+
+  const std::shared_ptr<Reservation> reservation_;
+  const std::shared_ptr<WriteWatch> watch_;
+  /// Pieces by GPA: disjoint, none empty.
+  Pieces pieces_;
+};
+
+}  // namespace membacking

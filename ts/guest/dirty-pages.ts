@@ -1,0 +1,151 @@
+// Dirty pages as a tracker has found them: by object and offset, and by the addresses at which they were visible.
+
+import type { MemoryObject } from '../asked/object.ts';
+import type { Address } from '../core/address.ts';
+import type { Row } from '../core/core.ts';
+import type { GpaRange } from './layout.ts';
+
+/** A stretch of one memory object. */
+export interface ObjectRange {
+  /** Object. */
+  readonly object: MemoryObject;
+  /** Offset in it of the first byte. */
+  readonly offset: Address;
+  /** Bytes, whole pages. */
+  readonly length: Address;
+}
+
+/** Pages that were found dirty, and what the VA space showed then. */
+interface Findings {
+  /** Triples of object number, offset and length, in this order; ranges of one object do not touch each other.
+   *  Multiples of a page: exact up to 2^64. */
+  readonly triples: Float64Array;
+  /** Pieces of the VA space, in order of GPA. */
+  readonly rows: readonly Row[];
+  readonly objectOf: (id: number) => MemoryObject;
+  readonly untracked: readonly MemoryObject[];
+}
+
+/** The dirty ranges of one object. */
+type Ranges = readonly { readonly start: number; readonly end: number }[];
+
+/** Dirty pages of a guest's memory. Iterating gives those that the monitor's VA space showed when they were collected,
+ *  in order of GPA, neighbours joined; a page at two addresses, twice. */
+export class DirtyPages implements Iterable<GpaRange> {
+  /** Objects that others may write to without anybody here knowing: files that were opened elsewhere or whose
+   *  descriptor was handed out, and memory that other maps show too. */
+  readonly untracked: readonly MemoryObject[];
+  readonly #findings: Findings;
+  #byObject: readonly ObjectRange[] | undefined;
+  #hidden: readonly ObjectRange[] | undefined;
+  #ranges: ReadonlyMap<number, Ranges> | undefined;
+
+  /** @internal Made by DirtyTracker. */
+  constructor(findings: Findings) {
+    this.#findings = findings;
+    this.untracked = findings.untracked;
+  }
+
+  /** Dirty bytes, each counted once. */
+  get bytes(): Address {
+    const { triples } = this.#findings;
+    let total = 0;
+    for (let at = 2; at < triples.length; at += 3) total += triples[at]!;
+    return exact(total);
+  }
+
+  /** Dirty pages, each once, by object and offset. */
+  get byObject(): readonly ObjectRange[] {
+    const { objectOf } = this.#findings;
+    this.#byObject ??= [...this.#rangesOf()].flatMap(([id, ranges]) =>
+      ranges.map(({ start, end }) => objectRange(objectOf(id), start, end)),
+    );
+    return this.#byObject;
+  }
+
+  /** Dirty pages that the VA space showed nowhere: of RAM that is hidden, of a BAR that is not placed. */
+  get hidden(): readonly ObjectRange[] {
+    this.#hidden ??= [...this.#hiddenRanges()];
+    return this.#hidden;
+  }
+
+  /** Ranges of guest-physical addresses. */
+  *[Symbol.iterator](): Generator<GpaRange> {
+    let [gpa, end] = [0, 0];
+    for (const row of this.#findings.rows) {
+      const { start, offset, offsetEnd } = numbers(row);
+      for (const dirty of within(this.#rangesOf().get(row.id) ?? [], offset, offsetEnd)) {
+        const from = start + (Math.max(dirty.start, offset) - offset);
+        const to = start + (Math.min(dirty.end, offsetEnd) - offset);
+        if (from === end && end !== 0) {
+          end = to;
+          continue;
+        }
+        if (end !== 0) yield { gpa, length: end - gpa };
+        [gpa, end] = [from, to];
+      }
+    }
+    if (end !== 0) yield { gpa, length: end - gpa };
+  }
+
+  *#hiddenRanges(): Generator<ObjectRange> {
+    const { rows, objectOf } = this.#findings;
+    for (const [id, ranges] of this.#rangesOf()) {
+      const shown = rows.filter((row) => row.id === id).map(numbers);
+      shown.sort((a, b) => a.offset - b.offset);
+      for (const { start, end } of ranges) {
+        let from = start;
+        for (const { offset, offsetEnd } of shown) {
+          if (offset >= end) break;
+          if (offset > from) yield objectRange(objectOf(id), from, offset);
+          from = Math.max(from, offsetEnd);
+        }
+        if (from < end) yield objectRange(objectOf(id), from, end);
+      }
+    }
+  }
+
+  #rangesOf(): ReadonlyMap<number, Ranges> {
+    this.#ranges ??= rangesOf(this.#findings.triples);
+    return this.#ranges;
+  }
+}
+
+/** The dirty ranges of each object, by its number. */
+function rangesOf(triples: Float64Array): Map<number, { start: number; end: number }[]> {
+  const all = new Map<number, { start: number; end: number }[]>();
+  for (let at = 0; at < triples.length; at += 3) {
+    const [id, start, length] = [triples[at]!, triples[at + 1]!, triples[at + 2]!];
+    const range = { start, end: start + length };
+    const ranges = all.get(id);
+    if (ranges === undefined) all.set(id, [range]);
+    else ranges.push(range);
+  }
+  return all;
+}
+
+/** Ranges, of sorted ones, that reach into [start, end). */
+function* within(ranges: Ranges, start: number, end: number): Generator<{ start: number; end: number }> {
+  let [first, behind] = [0, ranges.length];
+  while (first < behind) {
+    const middle = (first + behind) >>> 1;
+    if (ranges[middle]!.end > start) behind = middle;
+    else first = middle + 1;
+  }
+  for (; first < ranges.length && ranges[first]!.start < end; first++) yield ranges[first]!;
+}
+
+/** Addresses of a piece as numbers, which are exact: multiples of a page. */
+function numbers({ start, last, offset }: Row): { start: number; offset: number; offsetEnd: number } {
+  const length = Number(last) + 1 - Number(start);
+  return { start: Number(start), offset: Number(offset), offsetEnd: Number(offset) + length };
+}
+
+function objectRange(object: MemoryObject, start: number, end: number): ObjectRange {
+  return { object, offset: exact(start), length: exact(end - start) };
+}
+
+/** An address that is a multiple of a page, in the form in which addresses are handed out. */
+function exact(pages: number): Address {
+  return pages <= Number.MAX_SAFE_INTEGER ? pages : BigInt(pages);
+}
