@@ -39,12 +39,14 @@ export type { LoseOperation, LossOperation, ShutDownOperation } from './apply/lo
 export type { LostMessage, PlanCounters, PlanMessage } from './apply/plan-events.ts';
 export type { AtOnce } from './apply/runner.ts';
 export {
+  type FileCopyOptions,
   type FileMemoryOptions,
   type MemoryObject,
   PrivateMemory,
   SharedMemory,
   type SharedMemoryOptions,
 } from './asked/object.ts';
+export type { ObjectRange } from './asked/object-range.ts';
 export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.ts';
 export type { AddressSpace, FlatRange, SeenRegion } from './asked/space.ts';
 export type { Command as PlanCommand } from './core/core.ts';

@@ -126,8 +126,8 @@ Failure Mapping::mapShared(uint64_t offset, uint64_t length, Use use, int fd, ui
   return replace(offset, length, protectionOf(use), MAP_SHARED | (isReserved ? 0 : MAP_NORESERVE), fd, fileOffset);
 }
 
-Failure Mapping::mapCopyOnWrite(uint64_t offset, uint64_t length, int fd) {
-  return replace(offset, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+Failure Mapping::mapCopyOnWrite(uint64_t offset, uint64_t length, int fd, uint64_t fileOffset) {
+  return replace(offset, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, fileOffset);
 }
 
 Failure Mapping::clear(uint64_t offset, uint64_t length) {

@@ -45,8 +45,8 @@ class Mapping {
   /// Replaces the range by `fd` from `fileOffset` on, shared, in one step. `isReserved`: huge pages are reserved for
   /// it, so that none is missing later.
   Failure mapShared(uint64_t offset, uint64_t length, Use use, int fd, uint64_t fileOffset, bool isReserved);
-  /// Replaces the range by a copy-on-write image of `fd` from its start, readable and writable.
-  Failure mapCopyOnWrite(uint64_t offset, uint64_t length, int fd);
+  /// Replaces the range by a copy-on-write image of `fd` from `fileOffset` on, readable and writable.
+  Failure mapCopyOnWrite(uint64_t offset, uint64_t length, int fd, uint64_t fileOffset);
   /// Makes the range plain reservation again: no memory, no access.
   Failure clear(uint64_t offset, uint64_t length);
   /// Changes the protection. Over pieces of different kinds the kernel may fail after the first: half done then.

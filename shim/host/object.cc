@@ -12,6 +12,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <limits>
 #include <utility>
@@ -85,8 +86,9 @@ Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, MemoryObject
   } else if (const Failure failure = readFileKind(fd, object)) {
     return failure;
   }
-  if (size > mappable && !mayGrow) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
-  if (size % object.granularity != 0) return {EINVAL, "fstat", "the size is no multiple of the file's page size"};
+  const uint64_t there = mappable - std::min(mappable, object.fileOffset);
+  if (size > there && !mayGrow) return {ENXIO, "fstat", "the file is shorter than the size that was given"};
+  if ((size | object.fileOffset) % object.granularity != 0) return {EINVAL, "fstat", "size or offset is no multiple of the file's page size"};
   object.fd = FileDescriptor::duplicate(fd);
   if (!object.fd.isOpen()) return failedCall("fcntl");
   object.size = size;
@@ -159,14 +161,15 @@ Failure MemoryObject::privateMemory(uint64_t size, const std::string& name, std:
   return kDone;
 }
 
-Failure MemoryObject::privateFile(int fd, uint64_t size, std::shared_ptr<MemoryObject>& result) {
+Failure MemoryObject::privateFile(int fd, uint64_t fileOffset, uint64_t size, std::shared_ptr<MemoryObject>& result) {
   auto object = std::make_shared<MemoryObject>();
+  object->fileOffset = fileOffset;
   if (const Failure failure = adopt(fd, size, false, false, *object)) return failure;
   if (object->granularity != kPageSize) {
     return {EOPNOTSUPP, "fstatfs", "a file of huge pages cannot be copied on write"};
   }
   if (const Failure failure = Mapping::reserve(size, "membacking:ram", object->home)) return failure;
-  if (const Failure failure = object->home.mapCopyOnWrite(0, size, object->fd.get())) return failure;
+  if (const Failure failure = object->home.mapCopyOnWrite(0, size, object->fd.get(), fileOffset)) return failure;
   result = std::move(object);
   return kDone;
 }

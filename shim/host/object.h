@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "host/dirty_pages.h"
 #include "host/fd.h"
@@ -15,6 +16,12 @@ namespace membacking {
 
 /// Origin of a file's pages: no file, tmpfs or a memfd, hugetlbfs, another file system, a driver.
 enum class FileKind { kNone, kMemory, kHugePages, kOther, kDriver };
+
+/// A stretch of an object, in bytes, not empty.
+struct Stretch {
+  uint64_t offset;
+  uint64_t length;
+};
 
 /// A memory object. Shared: pages of `fd`, at any number of places. Private: pages that exist once, in `home` or at a
 /// GPA.
@@ -28,6 +35,8 @@ struct MemoryObject {
   /// Bytes. Mappings of the object begin, end and point to multiples of this: a power of two.
   uint64_t granularity = kPageSize;
   FileDescriptor fd;
+  /// Offset in the file of the object's first byte: whole pages. Shared: 0.
+  uint64_t fileOffset = 0;
   FileKind fileKind = FileKind::kNone;
   /// Whether huge pages are reserved for what is mapped; else one may be missing when it is touched.
   bool isReserved = true;
@@ -60,8 +69,8 @@ struct MemoryObject {
   /// Whether fromFd would take the access mode of a descriptor. EACCES.
   static Failure checkAccess(int fd, bool isWritable);
   static Failure privateMemory(uint64_t size, const std::string& name, std::shared_ptr<MemoryObject>&);
-  /// Makes a copy-on-write image of the file from its start.
-  static Failure privateFile(int fd, uint64_t size, std::shared_ptr<MemoryObject>&);
+  /// Makes a copy-on-write image of a part of the file: whole pages from `fileOffset` on.
+  static Failure privateFile(int fd, uint64_t fileOffset, uint64_t size, std::shared_ptr<MemoryObject>&);
 
   bool contains(uint64_t offset, uint64_t length) const {
     return length != 0 && offset < size && length <= size - offset;
@@ -101,6 +110,14 @@ struct MemoryObject {
   Failure write(uint64_t offset, const uint8_t* from, uint64_t length, uint64_t& done);
   /// Makes pages dirty: those that the range, which is not empty, touches.
   void noteWritten(uint64_t offset, uint64_t length);
+
+  // Data of the object, in object_data.cc: whole pages in order, joined where they follow each other. Asking makes
+  // nothing resident, and moves the position of no descriptor.
+
+  /// Finds what the file has, as far as it says so: else all of it. Nothing where there is no file.
+  Failure findFileData(std::vector<Stretch>& found) const;
+  /// Finds the pages of a private object that are its own: those of its file are not.
+  Failure findOwnPages(std::vector<Stretch>& found) const;
 
  private:
   Failure move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) const;

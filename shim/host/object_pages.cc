@@ -83,7 +83,7 @@ Failure MemoryObject::whyMissing(uint64_t offset) const {
   if (!isShared && whereabouts.find(offset, 1).isLost) return {EIO, "mmap", "it went with the VA space that showed it"};
   if (!fd.isOpen()) return {ENOMEM, "madvise", "no memory is free"};
   if (readFacts(fd.get(), file) != 0) return failedCall("fstat");
-  if (S_ISREG(file.st_mode) && offset >= static_cast<uint64_t>(file.st_size)) {
+  if (S_ISREG(file.st_mode) && fileOffset + offset >= static_cast<uint64_t>(file.st_size)) {
     return {ENXIO, "madvise", "its file ends before"};
   }
   if (fileKind == FileKind::kHugePages) return {ENOMEM, "madvise", "no huge page is free"};

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "napi/pool_work.h"
 
@@ -35,6 +36,8 @@ void ObjectHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ObjectHandle::pin>("pin"),
                      InstanceMethod<&ObjectHandle::copy<false>>("read"),
                      InstanceMethod<&ObjectHandle::copy<true>>("write"),
+                     InstanceMethod<&ObjectHandle::stretches<&MemoryObject::findFileData>>("fileData"),
+                     InstanceMethod<&ObjectHandle::stretches<&MemoryObject::findOwnPages>>("ownPages"),
                      InstanceMethod<&ObjectHandle::close>("close"),
                  });
 }
@@ -91,7 +94,9 @@ Napi::Value ObjectHandle::privateMemory(const Napi::CallbackInfo& info) {
 Napi::Value ObjectHandle::privateFile(const Napi::CallbackInfo& info) {
   const int fd = toMappable(info[0]);
   std::shared_ptr<MemoryObject> object;
-  check(info.Env(), MemoryObject::privateFile(fd, toSize(info[1]), object));
+  const uint64_t fileOffset = info[2].IsUndefined() ? 0 : toU64(info[2], "fileOffset");
+  if (fileOffset > std::numeric_limits<int64_t>::max()) throwRange(info.Env(), "fileOffset", "below 2^63");
+  check(info.Env(), MemoryObject::privateFile(fd, fileOffset, toSize(info[1]), object));
   return wrap(info.Env(), std::move(object));
 }
 
@@ -180,6 +185,19 @@ Napi::Value ObjectHandle::copy(const Napi::CallbackInfo& info) {
   check(info.Env(), isWrite ? object.write(offset, bytes.Data(), length, done)
                             : object.read(offset, bytes.Data(), length, done));
   return Napi::Number::New(info.Env(), static_cast<double>(done));
+}
+
+/// Offset and length of each stretch, one after the other.
+template <Failure (MemoryObject::*find)(std::vector<Stretch>&) const>
+Napi::Value ObjectHandle::stretches(const Napi::CallbackInfo& info) {
+  std::vector<Stretch> found;
+  check(info.Env(), (core(info).*find)(found));
+  Napi::BigUint64Array result = Napi::BigUint64Array::New(info.Env(), found.size() * 2);
+  for (size_t i = 0; i < found.size(); i++) {
+    result[2 * i] = found[i].offset;
+    result[2 * i + 1] = found[i].length;
+  }
+  return result;
 }
 
 void ObjectHandle::close(const Napi::CallbackInfo&) { release(); }

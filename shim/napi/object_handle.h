@@ -40,6 +40,8 @@ class ObjectHandle : public Handle<ObjectHandle, MemoryObject> {
   void pin(const Napi::CallbackInfo& info);
   template <bool isWrite>
   Napi::Value copy(const Napi::CallbackInfo& info);
+  template <Failure (MemoryObject::*find)(std::vector<Stretch>&) const>
+  Napi::Value stretches(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 };
 

@@ -1,6 +1,6 @@
 // Memory objects: memory that regions map.
 
-import { type Address, formatHex, sum, toAddress } from '../core/address.ts';
+import { type Address, difference, formatHex, sum, toAddress } from '../core/address.ts';
 import { whenCollected } from '../core/collected.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
@@ -8,6 +8,7 @@ import type { ObjectKind } from '../core/kinds.ts';
 import { type MemoryObject as AddonObject, native } from '../core/native.ts';
 import { describedFile, fileSize, obtainedFromSystem, systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
+import { type ObjectRange, united } from './object-range.ts';
 
 /** A user of an object, told when its handle is closed: mappings that are left keep its contents. */
 export interface ObjectUser {
@@ -101,6 +102,17 @@ export abstract class MemoryObject extends Handle {
     throw new MembackingError('GUEST_ACCESS', message, { details: { offset: missing } });
   }
 
+  /** The parts that may hold something else than zeroes, in order, in whole pages of 4 KiB: what nobody has touched is
+   *  in none. Asking, and reading these parts, makes nothing resident that was not there. All of it where its file does
+   *  not say (huge pages, devices). Throws CLOSED, SYSTEM. */
+  dataRanges(): ObjectRange[] {
+    const addon = addonObjectOf(this);
+    return systemError(`data of ${this.what}`, () => {
+      const ofFile = rangesOf(addon.fileData());
+      return this.kind === 'private' ? united(ofFile, rangesOf(addon.ownPages())) : ofFile;
+    });
+  }
+
   /** Reason why touching the page at `offset` has failed, in words. @internal */
   whyMissing(offset: Address): string {
     return this.closed ? 'its file is closed' : this.#addon.whyMissing(offset);
@@ -128,6 +140,13 @@ export abstract class MemoryObject extends Handle {
   }
 }
 
+function rangesOf(pairs: BigUint64Array): ObjectRange[] {
+  return Array.from({ length: pairs.length / 2 }, (_, i) => ({
+    offset: toAddress(pairs[2 * i]!),
+    length: toAddress(pairs[2 * i + 1]!),
+  }));
+}
+
 /** Options of `SharedMemory.create`. */
 export interface SharedMemoryOptions {
   /** Name for people: in messages, in /proc. Default "memory". */
@@ -138,7 +157,7 @@ export interface SharedMemoryOptions {
   readonly noReserve?: boolean;
 }
 
-/** Options of `SharedMemory.fromFd` and `PrivateMemory.fromFile`. */
+/** Options of `SharedMemory.fromFd`. */
 export interface FileMemoryOptions {
   /** Name for people: in messages. Default: the descriptor's number. */
   readonly name?: string;
@@ -151,6 +170,16 @@ export interface FileMemoryOptions {
   readonly mayGrow?: boolean;
   /** Whether huge pages are left in the pool until they are touched: then one may be missing. Default false. */
   readonly noReserve?: boolean;
+}
+
+/** Options of `PrivateMemory.fromFile`. */
+export interface FileCopyOptions {
+  /** Name for people: in messages. Default: the descriptor's number. */
+  readonly name?: string;
+  /** Bytes. Default: from `fileOffset` to the end of the file. */
+  readonly size?: Address;
+  /** Offset in the file of the image's first byte, a multiple of the page size. Default 0. */
+  readonly fileOffset?: Address;
 }
 
 /** A file, or memory that a driver gives (a VFIO device's BAR, a dma-buf): any number of places, guests and processes
@@ -242,25 +271,30 @@ export class PrivateMemory extends MemoryObject {
     );
   }
 
-  /** A copy-on-write image of a file: writes stay here, the file stays as it is. Throws SYSTEM. */
-  static fromFile(fd: number, options?: { readonly name?: string; readonly size?: Address }): PrivateMemory {
+  /** A copy-on-write image of a file, or of a part of it, in whole pages: writes stay here, the file stays as it is.
+   *  Throws SYSTEM. */
+  static fromFile(fd: number, options?: FileCopyOptions): PrivateMemory {
     const checkedFd = validate.fd(fd, 'fd');
-    const { name = `copy of fd ${checkedFd}`, size } = validate.options(
-      options,
-      ['name', 'size'],
-      'PrivateMemory.fromFile',
-    );
+    const given = validate.options(options, ['name', 'size', 'fileOffset'], 'PrivateMemory.fromFile');
+    const { name = `copy of fd ${checkedFd}`, size, fileOffset = 0 } = given;
     const checkedName = validate.text(name, 'name');
+    const from = validate.address(fileOffset, 'fileOffset');
     return new PrivateMemory(
       checkedName,
       obtainedFromSystem(unmappable(checkedFd), () =>
         native().MemoryObject.privateFile(
           checkedFd,
-          size === undefined ? fileSize(checkedFd) : validate.length(size, 'size'),
+          size === undefined ? bytesBehind(from, fileSize(checkedFd)) : validate.length(size, 'size'),
+          from,
         ),
       ),
     );
   }
+}
+
+function bytesBehind(offset: Address, size: Address): Address {
+  if (offset <= size) return difference(size, offset);
+  throw validate.invalid(`fileOffset ${formatHex(offset)} is past the end of the file, of ${formatHex(size)} bytes`);
 }
 
 function unmappable(fd: number): () => string {

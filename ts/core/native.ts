@@ -147,6 +147,13 @@ export interface MemoryObject extends Handle {
   read(offset: U64, into: Uint8Array): number;
   /** EACCES: the object is read-only. */
   write(offset: U64, from: Uint8Array): number;
+
+  // Whole pages that hold something: offset and length of each stretch, in order. Asking makes nothing resident.
+
+  /** Data of the object's file, as far as it says where they are: else all of it. Nothing where there is no file. */
+  fileData(): BigUint64Array;
+  /** Private: the pages that are its own, in memory or swapped out. */
+  ownPages(): BigUint64Array;
 }
 
 /** Handle of what is behind a sink: of a VA space or a view, its reservation; of an attachment, the
@@ -301,8 +308,9 @@ interface Native {
     checkAccess(fd: number, writable: boolean): void;
     /** /proc/self/maps shows it as "membacking:ram NAME". */
     privateMemory(size: U64, name?: string): MemoryObject;
-    /** A copy-on-write image of the file's start. EOPNOTSUPP: of huge pages. */
-    privateFile(fd: number, size: U64): MemoryObject;
+    /** A copy-on-write image of a part of the file, in whole pages, from `fileOffset` on; default 0. EOPNOTSUPP: of
+     * huge pages. */
+    privateFile(fd: number, size: U64, fileOffset?: U64): MemoryObject;
   };
   readonly Executor: { create(): Executor };
   readonly Kvm: {

@@ -18,8 +18,9 @@ export type RamBacking =
   | { readonly kind: 'private' }
   /** A file: memory that outlives the guest. `copyOnWrite`: the guest's writes stay out of it. */
   | { readonly kind: 'file'; readonly path: string; readonly copyOnWrite?: boolean }
-  /** An open file: it is duplicated, and stays the caller's to close. `copyOnWrite`: as above. */
-  | { readonly kind: 'fd'; readonly fd: number; readonly copyOnWrite?: boolean }
+  /** An open file: it is duplicated, and stays the caller's to close. `copyOnWrite`: as above; then `fileOffset`, whole
+   *  pages, may say where in the file the RAM begins. */
+  | { readonly kind: 'fd'; readonly fd: number; readonly copyOnWrite?: boolean; readonly fileOffset?: Address }
   /** Memory that another manager had or has. `copyOnWrite`: that one sees nothing of what this guest writes. */
   | { readonly kind: 'handed-over'; readonly backing: SharedMemoryBacking; readonly copyOnWrite?: boolean };
 
@@ -58,8 +59,9 @@ export function openBacking(backing: RamBacking, wanted: Wanted): MemoryObject {
       }
     }
     case 'fd': {
-      const { fd, copyOnWrite = false } = validate.options(backing, ['kind', 'fd', 'copyOnWrite'], 'backing');
-      return fromFd(fd, wanted, validate.flag(copyOnWrite, 'copyOnWrite'));
+      const known = ['kind', 'fd', 'copyOnWrite', 'fileOffset'] as const;
+      const { fd, copyOnWrite = false, fileOffset = 0 } = validate.options(backing, known, 'backing');
+      return fromFd(fd, wanted, validate.flag(copyOnWrite, 'copyOnWrite'), fileOffset);
     }
     case 'handed-over': {
       const given = validate.options(backing, ['kind', 'backing', 'copyOnWrite'], 'backing');
@@ -73,10 +75,15 @@ export function openBacking(backing: RamBacking, wanted: Wanted): MemoryObject {
   }
 }
 
-function fromFd(fd: number, { name, bytes, noReserve }: Wanted, copyOnWrite: boolean): MemoryObject {
+function fromFd(fd: number, wanted: Wanted, copyOnWrite: boolean, fileOffset: Address = 0): MemoryObject {
+  const { name, bytes, noReserve } = wanted;
+  if (!copyOnWrite && fileOffset !== 0) {
+    const message = `RAM "${name}" begins with its file, unless it is copied on write: leave fileOffset out`;
+    throw new MemoryBuildError('OPTION_MISFIT', message, { name });
+  }
   return refusing({ EINVAL: 'HUGE_PAGE_SIZE', EOPNOTSUPP: 'OPTION_MISFIT' }, `RAM "${name}"`, () =>
     copyOnWrite
-      ? PrivateMemory.fromFile(fd, { name, size: bytes })
+      ? PrivateMemory.fromFile(fd, { name, size: bytes, fileOffset })
       : SharedMemory.fromFd(fd, { name, size: bytes, writable: true, noReserve }),
   );
 }
