@@ -38,6 +38,7 @@ export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
 export type { LoseOperation, LossOperation, ShutDownOperation } from './apply/losses.ts';
 export type { LostMessage, PlanCounters, PlanMessage } from './apply/plan-events.ts';
 export type { AtOnce } from './apply/runner.ts';
+export type { DataRange } from './asked/data-range.ts';
 export {
   type FileCopyOptions,
   type FileMemoryOptions,
@@ -46,7 +47,6 @@ export {
   SharedMemory,
   type SharedMemoryOptions,
 } from './asked/object.ts';
-export type { ObjectRange } from './asked/object-range.ts';
 export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.ts';
 export type { AddressSpace, FlatRange, SeenRegion } from './asked/space.ts';
 export type { Command as PlanCommand } from './core/core.ts';

@@ -8,7 +8,7 @@ import type { ObjectKind } from '../core/kinds.ts';
 import { type MemoryObject as AddonObject, native } from '../core/native.ts';
 import { describedFile, fileSize, obtainedFromSystem, systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
-import { type ObjectRange, united } from './object-range.ts';
+import { type DataRange, united } from './data-range.ts';
 
 /** A user of an object, told when its handle is closed: mappings that are left keep its contents. */
 export interface ObjectUser {
@@ -105,7 +105,7 @@ export abstract class MemoryObject extends Handle {
   /** The parts that may hold something else than zeroes, in order, in whole pages of 4 KiB: what nobody has touched is
    *  in none. Asking, and reading these parts, makes nothing resident that was not there. All of it where its file does
    *  not say (huge pages, devices). Throws CLOSED, SYSTEM. */
-  dataRanges(): ObjectRange[] {
+  dataRanges(): DataRange[] {
     const addon = addonObjectOf(this);
     return systemError(`data of ${this.what}`, () => {
       const ofFile = rangesOf(addon.fileData());
@@ -140,7 +140,7 @@ export abstract class MemoryObject extends Handle {
   }
 }
 
-function rangesOf(pairs: BigUint64Array): ObjectRange[] {
+function rangesOf(pairs: BigUint64Array): DataRange[] {
   return Array.from({ length: pairs.length / 2 }, (_, i) => ({
     offset: toAddress(pairs[2 * i]!),
     length: toAddress(pairs[2 * i + 1]!),

@@ -2,8 +2,8 @@
 
 import { type Address, difference, higher, sum } from '../core/address.ts';
 
-/** A part of a memory object. */
-export interface ObjectRange {
+/** A part of a memory object that may hold something. */
+export interface DataRange {
   /** Offset of its first byte. */
   readonly offset: Address;
   /** Bytes. */
@@ -11,9 +11,9 @@ export interface ObjectRange {
 }
 
 /** Union of two lists. */
-export function united(a: readonly ObjectRange[], b: readonly ObjectRange[]): ObjectRange[] {
+export function united(a: readonly DataRange[], b: readonly DataRange[]): DataRange[] {
   if (b.length === 0) return [...a];
-  const result: ObjectRange[] = [];
+  const result: DataRange[] = [];
   for (let i = 0, j = 0; i < a.length || j < b.length; ) {
     const next = j === b.length || (i < a.length && a[i]!.offset <= b[j]!.offset) ? a[i++]! : b[j++]!;
     const last = result.at(-1);
