@@ -355,10 +355,11 @@ function load(): Native {
   throw Object.assign(new Error(message, { cause }), { code: 'NATIVE_MISSING' });
 }
 
-/** The C library of this process, by the loader that it was started with. */
+/** The C library of this process, by the files that it has mapped. musl's loader is the library: its file has the one
+ *  name or the other. */
 function libc(): 'glibc' | 'musl' {
   try {
-    return readFileSync('/proc/self/maps', 'latin1').includes('/ld-musl-') ? 'musl' : 'glibc';
+    return /\/(ld-musl-[^/]*|libc\.so)$/m.test(readFileSync('/proc/self/maps', 'latin1')) ? 'musl' : 'glibc';
   } catch {
     return 'glibc';
   }

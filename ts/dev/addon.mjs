@@ -138,7 +138,7 @@ export function hostPrebuild() {
 }
 
 function hostName() {
-  const libc = readFileSync('/proc/self/maps', 'latin1').includes('/ld-musl-') ? 'musl' : 'glibc';
+  const libc = /\/(ld-musl-[^/]*|libc\.so)$/m.test(readFileSync('/proc/self/maps', 'latin1')) ? 'musl' : 'glibc';
   return `${process.platform}-${process.arch}-${libc}`;
 }
 
