@@ -5,6 +5,7 @@
 import test from 'ava';
 import type { Executor, Pausable } from '../ts/apply/runner.ts';
 import { MembackingError } from '../ts/core/errors.ts';
+import { sample } from './support/random.ts';
 import { HUGE, MACHINE, SCENARIOS, type Scenario } from './support/scenarios.ts';
 import { BUILDS, type Build, World } from './support/world.ts';
 
@@ -33,7 +34,7 @@ for (const build of BUILDS) {
       model.change(change);
       const commands = model.planLines.length;
       t.true(commands > 0);
-      for (let failing = 0; failing <= commands; failing++) {
+      for (const failing of sample(Array(commands + 1).keys())) {
         const world = ready(build, scenario);
         world.failing.plan(failing);
         if (failing < commands) {
@@ -77,13 +78,14 @@ for (const build of BUILDS) {
         world.recorder.checkContents();
         return code;
       };
-      for (const half of build === 'release' ? [undefined, 0, 1] : [1]) {
-        for (let failing = 0; failing < commands; failing++) {
-          // To the end of the way back.
-          for (let again = 0; end(half, failing, again) === 'RANGE_LOST'; again++) {
-            t.not(end(half, failing, again, ...FOR_EVER), 'done');
-            lost++;
-          }
+      const halves = build === 'release' ? [undefined, 0, 1] : [1];
+      const failures = halves.flatMap((half) => [...Array(commands).keys()].map((failing) => ({ half, failing })));
+      // The last one first: most is taken back then.
+      for (const { half, failing } of sample(failures.reverse())) {
+        // To the end of the way back.
+        for (let again = 0; end(half, failing, again) === 'RANGE_LOST'; again++) {
+          t.not(end(half, failing, again, ...FOR_EVER), 'done');
+          lost++;
         }
       }
       // Sinks that came with the change go with it.

@@ -12,6 +12,12 @@ export function tries(count: number): number {
   return Math.max(1, Math.round(count * EFFORT));
 }
 
+/** Items to try at today's effort: all of them at the usual one, else some, evenly spread. */
+export function sample<Item>(all: Iterable<Item>): Item[] {
+  const places = (index: number) => Math.floor(index * Math.min(EFFORT, 1));
+  return [...all].filter((_, index) => places(index) > places(index - 1));
+}
+
 export class Random {
   #state: number;
 
