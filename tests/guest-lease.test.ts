@@ -585,20 +585,25 @@ for (const [ending, end] of Object.entries(ENDINGS)) {
       const done = new Promise<NodeJS.ErrnoException | null>((resolve) => read(fd, lease.view, 0, PAGE, null, resolve));
       end(manager, lease);
       t.throws(() => lease.view, { code: 'CLOSED' });
-      return { done, start: base, end: base + BigInt(size) };
+      return { done, lowest: base, behind: base + BigInt(size) };
     };
-    const { done, ...addresses } = begin();
-    const others = [buildVm(), buildVm()];
+    const { done, lowest, behind } = begin();
+    const isKept = isTaken(lowest, behind);
+    // Each is as large as the one that is gone, and would fit in there.
+    const others = Array.from({ length: 100 }, () => buildVm());
     writeSync(fd, Buffer.alloc(PAGE, 7));
     t.is((await done)?.code, 'EFAULT');
+    t.true(isKept);
     for (const other of others) {
-      t.is(other.guestMemory.readU8(MIB), 0);
+      const { va, guestMemory } = other;
+      t.true(va.base >= behind || va.base + BigInt(va.size) <= lowest, 'it has addresses of its own');
+      t.is(guestMemory.readU8(MIB), 0);
       other.close();
     }
     closeSync(fd);
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;
-    while (isTaken(addresses.start, addresses.end)) {
+    while (isTaken(lowest, behind)) {
       collect();
       await new Promise((resolve) => setImmediate(resolve));
     }
