@@ -18,7 +18,8 @@ export interface VtlProtectionOptions {
   readonly nearest?: boolean;
 }
 
-/** The guest's memory as one trust level sees it, for devices: there is no way to change the map in it. */
+/** The guest's memory as one trust level sees it, for devices: there is no way to change the map in it. It stays in its
+ *  thread: `structuredClone` and `postMessage` throw a DataCloneError of the runtime's; `token` is what is posted. */
 export class GuestMemoryClient {
   /** Trust level. */
   readonly vtl: Vtl;
