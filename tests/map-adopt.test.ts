@@ -6,7 +6,15 @@ import { createRequire } from 'node:module';
 import type { ExecutionContext } from 'ava';
 import { artefact } from '../ts/core/artefact.ts';
 import { native, type Vcpu as RawVcpu } from '../ts/core/native.ts';
-import { type AdoptOptions, KVM_EXIT, KvmPartition, MemoryMap, SharedMemory } from '../ts/index.ts';
+import {
+  type AdoptOptions,
+  GuestMemoryBuilder,
+  KVM_CAP,
+  KVM_EXIT,
+  KvmPartition,
+  MemoryMap,
+  SharedMemory,
+} from '../ts/index.ts';
 import { enterUserMode, guestImage, type Inputs, kvmTest, type Program, registersFor } from './support/guest.ts';
 import { refusal } from './support/map-state.ts';
 import { footprint, PAGE } from './support/shim-plan.ts';
@@ -212,6 +220,28 @@ adoptTest('descriptors are there to read; what is none of a virtual machine is r
   t.throws(() => own.kvmFd, { code: 'CLOSED' });
   t.throws(() => vcpu.fd, { code: 'CLOSED' });
 });
+
+adoptTest(
+  'a slot that goes leaves the page tables of others where KVM can, and nothing is changed for its maker',
+  (t, vm) => {
+    const SLOT_ZAP_ALL = 1 << 7;
+    const [own, asItWas] = [KvmPartition.open(), KvmPartition.open({ zapAllSlots: true })];
+    const canKeepOthers = (own.checkExtension(KVM_CAP.DISABLE_QUIRKS2) & SLOT_ZAP_ALL) !== 0;
+    t.log(canKeepOthers ? 'KVM can' : 'KVM cannot');
+    const { partition, close } = adopted(vm);
+    t.deepEqual(
+      [own, asItWas, partition].map(({ zapsAllSlots }) => zapsAllSlots),
+      [!canKeepOthers, true, undefined],
+    );
+    const manager = new GuestMemoryBuilder().build();
+    manager.attachPartition(own);
+    t.is(manager.inspect().partitions[0]!.zapsAllSlots, !canKeepOthers);
+    manager.close();
+    own.close();
+    asItWas.close();
+    close();
+  },
+);
 
 adoptTest('a virtual machine that is adopted can have vCPUs of ours too', (t, vm) => {
   const { partition, close } = adopted(vm, { pause() {}, resume() {} });

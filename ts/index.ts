@@ -113,7 +113,7 @@ export {
 export type { WaitOptions } from './map/when-free.ts';
 export type { AttachedSlot, Attachment } from './sinks/attachment.ts';
 export type { CpuidOptions } from './sinks/cpuid.ts';
-export { type AdoptOptions, KvmPartition, type VcpuOptions } from './sinks/kvm.ts';
+export { type AdoptOptions, type KvmOptions, KvmPartition, type VcpuOptions } from './sinks/kvm.ts';
 export type { MemorySlot, Partition, PartitionFacts } from './sinks/partition.ts';
 export type { IrqchipState, PartitionState, VcpuState } from './sinks/saved-state.ts';
 export type { GpaStretch, ProtectOptions } from './sinks/sink.ts';

@@ -139,6 +139,13 @@ void Vm::shutDown() {
   }
 }
 
+Failure Vm::disableQuirks(uint32_t quirks) {
+  kvm_enable_cap cap = {};
+  cap.cap = KVM_CAP_DISABLE_QUIRKS2;
+  cap.args[0] = quirks;
+  return KVM_CALL(fd(), KVM_ENABLE_CAP, argumentOf(cap));
+}
+
 Failure Vm::setTssAddress(uint32_t gpa) { return KVM_CALL(fd(), KVM_SET_TSS_ADDR, gpa); }
 
 Failure Vm::createIrqchip() { return KVM_CALL(fd(), KVM_CREATE_IRQCHIP, 0); }

@@ -47,6 +47,8 @@ class Vm : public std::enable_shared_from_this<Vm> {
 
   Failure createVcpu(uint32_t id, std::shared_ptr<Vcpu>& result);
 
+  /// Switches quirks of KVM off (KVM_X86_QUIRK_*, those that KVM_CAP_DISABLE_QUIRKS2 says): not on again.
+  Failure disableQuirks(uint32_t quirks);
   Failure setTssAddress(uint32_t gpa);
   Failure createIrqchip();
   Failure createPit();

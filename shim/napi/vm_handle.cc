@@ -19,6 +19,7 @@ void VmHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&VmHandle::slotLimit>("slotLimit"),
                      InstanceMethod<&VmHandle::checkExtension>("checkExtension"),
                      InstanceMethod<&VmHandle::createVcpu>("createVcpu"),
+                     InstanceMethod<&VmHandle::disableQuirks>("disableQuirks"),
                      InstanceMethod<&VmHandle::setTssAddress>("setTssAddress"),
                      InstanceMethod<&VmHandle::createIrqchip>("createIrqchip"),
                      InstanceMethod<&VmHandle::createPit>("createPit"),
@@ -43,6 +44,10 @@ Napi::Value VmHandle::createVcpu(const Napi::CallbackInfo& info) {
   std::shared_ptr<Vcpu> vcpu;
   check(info.Env(), core(info).createVcpu(toU32(info[0], "id"), vcpu));
   return VcpuHandle::wrap(info.Env(), std::move(vcpu));
+}
+
+void VmHandle::disableQuirks(const Napi::CallbackInfo& info) {
+  check(info.Env(), core(info).disableQuirks(toU32(info[0], "quirks")));
 }
 
 void VmHandle::setTssAddress(const Napi::CallbackInfo& info) {

@@ -22,6 +22,7 @@ class VmHandle : public Handle<VmHandle, Vm> {
   Napi::Value slotLimit(const Napi::CallbackInfo& info);
   Napi::Value checkExtension(const Napi::CallbackInfo& info);
   Napi::Value createVcpu(const Napi::CallbackInfo& info);
+  void disableQuirks(const Napi::CallbackInfo& info);
   void setTssAddress(const Napi::CallbackInfo& info);
   void createIrqchip(const Napi::CallbackInfo& info);
   void createPit(const Napi::CallbackInfo& info);

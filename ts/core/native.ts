@@ -232,6 +232,8 @@ export interface Vm extends Handle, StateHolder {
   readonly slotLimit: number;
   checkExtension(capability: number): number;
   createVcpu(id: number): Vcpu;
+  /** Switches quirks of KVM off (KVM_X86_QUIRK_*), of those that `checkExtension(KVM_CAP.DISABLE_QUIRKS2)` says. */
+  disableQuirks(quirks: number): void;
   setTssAddress(address: number): void;
   createIrqchip(): void;
   createPit(): void;

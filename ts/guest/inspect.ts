@@ -60,6 +60,8 @@ export interface GuestMemoryFacts {
     readonly slots: number;
     /** Whether it was shut down, because memory could not be taken away from it: it gets no slots any more. */
     readonly isShutDown: boolean;
+    /** Whether a memory slot that goes costs it the page tables of all others; undefined where it does not say so. */
+    readonly zapsAllSlots: boolean | undefined;
   }[];
   /** Protections of trust levels, in order of GPA: `access` is what is left. */
   readonly protections: readonly {
@@ -132,6 +134,7 @@ function partitionFacts({ vtl, partitions }: VtlState): GuestMemoryFacts['partit
     vtl,
     slots: attachments.reduce((count, attachment) => count + attachment.slots().length, 0),
     isShutDown: attachments[0]!.isShutDown,
+    zapsAllSlots: attachments[0]!.partition.zapsAllSlots,
   }));
 }
 

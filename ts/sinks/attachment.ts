@@ -30,7 +30,7 @@ export function checkedPartition(partition: unknown, context: AttachmentContext)
     return partition;
   }
   const given = (partition ?? {}) as Partial<Partition>;
-  const { name, slotLimit, largestSlot, keptPages, addSlot, deleteSlot, pause, resume } = given;
+  const { name, slotLimit, largestSlot, keptPages, zapsAllSlots, addSlot, deleteSlot, pause, resume } = given;
   if (typeof addSlot !== 'function' || typeof deleteSlot !== 'function') {
     throw validate.invalid('a partition must be a KvmPartition or have the methods addSlot and deleteSlot');
   }
@@ -41,6 +41,7 @@ export function checkedPartition(partition: unknown, context: AttachmentContext)
   validate.integer(slotLimit, 'slotLimit', 1, abi.MAX_SLOTS);
   if (largestSlot !== undefined) checkLargestSlot(largestSlot);
   if (keptPages !== undefined) checkKeptPages(keptPages);
+  if (zapsAllSlots !== undefined) validate.flag(zapsAllSlots, 'zapsAllSlots');
   return partition as Partition;
 }
 

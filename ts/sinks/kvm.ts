@@ -48,6 +48,10 @@ const IRQCHIP_REMEDIES = {
   EEXIST: 'it has interrupt controllers already',
 };
 
+/** KVM's quirk of forgetting its page tables of all slots when one goes, for virtual machines that cannot do otherwise
+ *  (KVM_X86_QUIRK_SLOT_ZAP_ALL, Documentation/virt/kvm/api.rst). Linux can leave it off since 6.12. */
+const SLOT_ZAP_ALL = 1 << 7;
+
 /** An attachment, as far as its partition needs it. */
 interface AttachedTo {
   /** The map. */
@@ -63,6 +67,15 @@ interface AttachedTo {
 export interface VcpuOptions {
   /** All that CPUID answers: functions that are not in the list answer as hardware does for those that it has not. */
   readonly cpuid?: readonly Readonly<CpuidEntry>[];
+}
+
+/** Options of `KvmPartition.open`. */
+export interface KvmOptions {
+  /** Name for messages. Default "kvm". */
+  readonly name?: string;
+  /** Whether KVM may forget its page tables of all memory slots when one of them goes, where it can do without (since
+   *  Linux 6.12). Some devices that are assigned to the guest need it. Default false. */
+  readonly zapAllSlots?: boolean;
 }
 
 /** Options of `KvmPartition.adopt`. */
@@ -91,6 +104,9 @@ export class KvmPartition extends Handle implements PartitionFacts {
   readonly largestSlot = KVM_LARGEST_SLOT;
   /** KVM executes what it can read. */
   readonly canExecuteProtect = false;
+  /** Whether a memory slot that goes costs the guest KVM's page tables of all others: so it is before Linux 6.12, and
+   *  where `zapAllSlots` asks for it. Undefined for a virtual machine that somebody else has made. */
+  readonly zapsAllSlots: boolean | undefined;
   /** @internal */
   readonly attachments = new Set<AttachedTo>();
   readonly #kvm: Kvm;
@@ -104,26 +120,35 @@ export class KvmPartition extends Handle implements PartitionFacts {
     vmOf = (partition) => partition.#vm;
   }
 
-  private constructor(name: string, kvm: Kvm, vm: Vm, others?: Pausable) {
+  private constructor(
+    name: string,
+    kvm: Kvm,
+    vm: Vm,
+    { zapsAllSlots, others }: { readonly zapsAllSlots?: boolean | undefined; readonly others?: Pausable },
+  ) {
     super();
     validate.madeBy('KvmPartition.open', vm);
     this.name = name;
     this.#kvm = kvm;
     this.#vm = vm;
     this.#others = others;
+    this.zapsAllSlots = zapsAllSlots;
     this.slotLimit = vm.slotLimit;
     if (others !== undefined && hasIrqchip(vm)) this.#keptPages.push(APIC);
   }
 
   /** Opens KVM and makes a virtual machine. Throws SYSTEM: ENOENT where there is no KVM, EACCES where this user may not
    *  use it, EOPNOTSUPP on another processor than x86-64. */
-  static open(options?: { readonly name?: string }): KvmPartition {
-    const { name = 'kvm' } = validate.options(options, ['name'], 'KvmPartition.open');
+  static open(options?: KvmOptions): KvmPartition {
+    const given = validate.options(options, ['name', 'zapAllSlots'], 'KvmPartition.open');
+    const { name = 'kvm', zapAllSlots = false } = given;
     const checkedName = validate.text(name, 'name');
+    const mayZapAll = validate.flag(zapAllSlots, 'zapAllSlots');
     return obtainedFromSystem('a KVM virtual machine cannot be made', () => {
       const kvm = withRemedy(KVM_REMEDIES, () => native().Kvm.open());
       try {
-        return new KvmPartition(checkedName, kvm, kvm.createVm());
+        const { vm, zapsAllSlots } = madeVm(kvm, mayZapAll);
+        return new KvmPartition(checkedName, kvm, vm, { zapsAllSlots });
       } catch (error) {
         kvm.close();
         throw error;
@@ -152,7 +177,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
       const { Kvm } = native();
       const kvm = ofKvm === undefined ? withRemedy(KVM_REMEDIES, () => Kvm.open()) : Kvm.adopt(ofKvm);
       try {
-        return new KvmPartition(checkedName, kvm, kvm.adoptVm(checkedFd, base, limit), others);
+        return new KvmPartition(checkedName, kvm, kvm.adoptVm(checkedFd, base, limit), { others });
       } catch (error) {
         kvm.close();
         throw error;
@@ -400,5 +425,18 @@ export class KvmPartition extends Handle implements PartitionFacts {
     this.#vm.close();
     this.#kvm.close();
     atOnce('resume', this.#others?.resume());
+  }
+}
+
+/** Makes a virtual machine, and says whether a slot that goes costs it the page tables of all others. */
+function madeVm(kvm: Kvm, mayZapAll: boolean): { readonly vm: Vm; readonly zapsAllSlots: boolean } {
+  const vm = kvm.createVm();
+  try {
+    const canKeepOthers = (vm.checkExtension(KVM_CAP.DISABLE_QUIRKS2) & SLOT_ZAP_ALL) !== 0;
+    if (canKeepOthers && !mayZapAll) vm.disableQuirks(SLOT_ZAP_ALL);
+    return { vm, zapsAllSlots: mayZapAll || !canKeepOthers };
+  } catch (error) {
+    vm.close();
+    throw error;
   }
 }

@@ -33,6 +33,9 @@ export interface PartitionFacts {
   /** Pages, at the partition's own GPAs, that the hypervisor keeps for itself: no slot reaches into one. Read when it
    *  is first attached. Default: none. */
   readonly keptPages?: readonly GpaStretch[];
+  /** Whether a memory slot that goes costs the guest the hypervisor's page tables of all others, which it then builds
+   *  anew. For `inspect`. Default: nothing is said. */
+  readonly zapsAllSlots?: boolean | undefined;
 }
 
 /** A monitor's own hypervisor. Its methods are not async: what they do is done when they return, and a promise fails
