@@ -30,7 +30,6 @@ interface Device {
   translate(gpa: number): number | undefined;
   start(ranges: number[]): void;
   stop(): number[];
-  timeCopies(gpa: number, length: number, times: number): [ours: number, memcpy: number];
   close(): void;
 }
 

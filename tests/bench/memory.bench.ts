@@ -1,10 +1,11 @@
 // Guest memory by GPA: single values against a DataView on memory of the same size, copies against memcpy.
 
-import { type GuestMemory, MemoryMap, SharedMemory } from '../../ts/index.ts';
+import { type GuestMemory, MemoryMap, SharedMemory, type VaSpace } from '../../ts/index.ts';
 import { Random } from '../support/random.ts';
 import { baseline } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { atMost, compare, compareFast, speedAtLeast } from './support/measure.ts';
+import { nativeCopy } from './support/native-copy.ts';
 import { VM_MEMORY_U32 } from './support/peers.ts';
 import type { Point } from './support/rows.ts';
 
@@ -13,7 +14,7 @@ const MIB = 2 ** 20;
 const ACCESSES = 1024;
 
 /** `count` backings of equal size, side by side, `bytes` in all. */
-function guest(count: number, bytes: number): { memory: GuestMemory; base: bigint } {
+function guest(count: number, bytes: number): VaSpace {
   const map = new MemoryMap();
   const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 40 });
   const length = bytes / count;
@@ -23,9 +24,8 @@ function guest(count: number, bytes: number): { memory: GuestMemory; base: bigin
     region.place(root, { offset: index * length });
   }
   const va = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }), { size: 2 ** 32 });
-  const { memory, base } = va;
-  memory.write(0, new Uint8Array(bytes).fill(1));
-  return { memory, base };
+  va.memory.write(0, new Uint8Array(bytes).fill(1));
+  return va;
 }
 
 /** Addresses in 256 bytes of each 64th of a MiB; multiples of `width`. */
@@ -97,7 +97,7 @@ async function scalars(group: Group): Promise<void> {
 
 async function copies(group: Group): Promise<void> {
   const bytes = 128 * MIB;
-  const { memory, base } = guest(4, bytes);
+  const { memory, base, nativeInterface, token } = guest(4, bytes);
   for (const [name, length, count] of [
     ['4 KiB', 4096, 2000] as const,
     ['64 KiB', 65_536, 500] as const,
@@ -119,8 +119,11 @@ async function copies(group: Group): Promise<void> {
             for (const gpa of gpas) memory.read(gpa, buffer);
           };
       const bare = () => baseline.copy(base, buffer, length, gpas, isWrite);
+      const native = () => nativeCopy.copy(nativeInterface, token, buffer, gpas, isWrite);
+      const memcpy = { what: 'memcpy', run: bare };
+      await group.add(compare({ what, operations: count, goals, ours: { run }, baseline: memcpy }));
       await group.add(
-        compare({ what, operations: count, goals, ours: { run }, baseline: { what: 'memcpy', run: bare } }),
+        compare({ what: `${what} in C`, operations: count, goals, ours: { run: native }, baseline: memcpy }),
       );
     }
   }

@@ -5,7 +5,6 @@
 #include <napi.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -63,7 +62,6 @@ class Device : public Napi::ObjectWrap<Device> {
                            InstanceMethod<&Device::translate>("translate"),
                            InstanceMethod<&Device::start>("start"),
                            InstanceMethod<&Device::stop>("stop"),
-                           InstanceMethod<&Device::timeCopies>("timeCopies"),
                            InstanceMethod<&Device::close>("close"),
                        });
   }
@@ -152,27 +150,6 @@ class Device : public Napi::ObjectWrap<Device> {
     Napi::Array counts = Napi::Array::New(info.Env());
     for (uint32_t i = 0; i != 7; i++) counts[i] = Napi::Number::New(info.Env(), counts_[i]);
     return counts;
-  }
-
-  /// timeCopies(gpa, length, times): nanoseconds of a copy of ours, and of memcpy.
-  Napi::Value timeCopies(const Napi::CallbackInfo& info) {
-    const uint64_t gpa = toU64(info[0]);
-    const size_t length = toU64(info[1]);
-    const uint64_t times = toU64(info[2]);
-    std::vector<uint8_t> buffer(length), source(length, 1);
-    const auto measure = [&](auto copy) {
-      const auto begin = std::chrono::steady_clock::now();
-      for (uint64_t i = 0; i != times; i++) {
-        copy();
-        asm volatile("" : : "r"(buffer.data()) : "memory");
-      }
-      return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count() /
-             static_cast<double>(times);
-    };
-    Napi::Array pair = Napi::Array::New(info.Env());
-    pair[0u] = measure([&] { guest_->read(memory_, gpa, buffer.data(), length); });
-    pair[1u] = measure([&] { std::memcpy(buffer.data(), source.data(), length); });
-    return pair;
   }
 
   void close(const Napi::CallbackInfo&) { guest_->close(memory_); }
