@@ -111,7 +111,7 @@ const ORDER: Readonly<Record<string, readonly string[]>> = {
   // The three at the top use what every user can, see above: the index of the package.
   ts: [
     ...['dev', 'cli', 'vmm', 'viewer', 'index', 'core-index'],
-    ...['guest', 'map', 'sinks', 'access', 'asked', 'trace', 'apply', 'machine', 'text', 'core'],
+    ...['guest', 'snapshot', 'map', 'sinks', 'access', 'asked', 'trace', 'apply', 'machine', 'text', 'core'],
   ],
 };
 

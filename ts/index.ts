@@ -95,7 +95,9 @@ export type { PrefetchOptions } from './guest/pages.ts';
 export type { RamVisibility, RamVisibilityControl, VisibilityChange } from './guest/ram.ts';
 export type { RamOptions } from './guest/ram-options.ts';
 export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
+export type { RestoredDevice, RestoredGuest, RestoreMode, RestoreOptions } from './guest/restore.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
+export type { SnapshotOptions } from './guest/snapshot.ts';
 export type { GuestMemoryClient, Vtl, VtlAccess, VtlProtectionOptions } from './guest/vtl.ts';
 export type { WritableRam } from './guest/writable-ram.ts';
 export {
@@ -119,6 +121,9 @@ export type { IrqchipState, PartitionState, VcpuState } from './sinks/saved-stat
 export type { GpaStretch, ProtectOptions } from './sinks/sink.ts';
 export type { VaPiece, VaSpace } from './sinks/va-space.ts';
 export { Vcpu } from './sinks/vcpu.ts';
+export type { PlainState } from './snapshot/caller-state.ts';
+export type { SnapshotDevice, SnapshotLayout, SnapshotRam, SnapshotRange } from './snapshot/layout.ts';
+export type { PageRange } from './snapshot/page-list.ts';
 
 // ---- This machine ------------------------------------------------------------------------------
 

@@ -82,6 +82,14 @@ export type ErrorCode =
   | 'EXECUTE_CONTROL'
   /** Private RAM, which cannot be handed on. */
   | 'NOT_SHARED'
+  /** A snapshot's layout is not as it must be: `details.path` says where. */
+  | 'SNAPSHOT_LAYOUT'
+  /** A snapshot of a version that this package does not read. */
+  | 'SNAPSHOT_VERSION'
+  /** A snapshot's memory file is not what its layout says. */
+  | 'SNAPSHOT_DAMAGED'
+  /** The base of a diff is not the snapshot that it was made from. */
+  | 'SNAPSHOT_BASE'
   /** Memory is in use: `details.leases` says by whom. */
   | 'LEASED'
   /** Waiting for memory in use was given up. `details.leases` says who has it. */

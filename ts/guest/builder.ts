@@ -10,6 +10,7 @@ import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
 import { checkLayout, inBuildErrors, type RamLimits, RamStore } from './ram-store.ts';
+import { type RestoredGuest, type RestoreOptions, restore } from './restore.ts';
 
 /** Options of a guest's memory. */
 export interface GuestMemoryOptions {
@@ -100,6 +101,13 @@ export class GuestMemoryBuilder {
       abandon(parts);
       throw error;
     }
+  }
+
+  /** A guest of the snapshot in a folder, as it was: with an ordinary manager, and no partitions. Rejects with
+   *  SNAPSHOT_LAYOUT, SNAPSHOT_VERSION, SNAPSHOT_DAMAGED, SNAPSHOT_BASE; with ABORTED, SYSTEM, and what `build` throws
+   *  where this machine has not what it takes. Nothing is left then. */
+  static async fromSnapshot(folder: string, options?: RestoreOptions): Promise<RestoredGuest> {
+    return restore(folder, options, (given) => new GuestMemoryBuilder(given));
   }
 
   /** Everything but RAM. */

@@ -3,7 +3,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import type { MemoryObject } from '../asked/object.ts';
-import type { Region } from '../asked/region.ts';
+import type { Mapping, Region } from '../asked/region.ts';
 import type { Address } from '../core/address.ts';
 import { Handle, keepInThread } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
@@ -84,7 +84,15 @@ export class DeviceMemoryMapper {
         this.#map.context.onUndo(() => zeroes?.close());
         const region = this.#map.createRegion({ name: checkedName, kind: 'device', size: bytes });
         zeroes?.fill(this.#map, region, 0, bytes);
-        const mapped = new MappedRegion(this.#map, region, this.#files, zeroes, () => this.#regions.delete(mapped));
+        const forget = () => this.#regions.delete(mapped);
+        const mapped = new MappedRegion({
+          map: this.#map,
+          region,
+          files: this.#files,
+          zeroes,
+          priority: level,
+          forget,
+        });
         this.#map.context.onUndo(() => mapped.discard());
         this.#regions.add(mapped);
         return { control: new DeviceRegionControl(this.#map, this.#root, region, level), region: mapped };
@@ -161,6 +169,17 @@ export class DeviceRegionControl {
   }
 }
 
+/** Parts of a device region, as its maker hands them over. */
+interface MappedRegionParts {
+  readonly map: MemoryMap;
+  readonly region: Region;
+  readonly files: FileTable;
+  readonly zeroes: Zeroes | undefined;
+  readonly priority: number;
+  /** Takes it from the regions that are open. */
+  readonly forget: () => void;
+}
+
 /** A device's own side of its region: it maps files, or parts of them, as mmap does. */
 export class MappedRegion extends Handle {
   /** The region in the memory map. */
@@ -168,16 +187,19 @@ export class MappedRegion extends Handle {
   readonly #map: MemoryMap;
   readonly #files: FileTable;
   readonly #zeroes: Zeroes | undefined;
-  readonly #onGone: () => void;
+  /** Priority that it is placed with. @internal */
+  readonly priority: number;
+  readonly #forget: () => void;
 
   /** @internal */
-  constructor(map: MemoryMap, region: Region, files: FileTable, zeroes: Zeroes | undefined, onGone: () => void) {
+  constructor({ map, region, files, zeroes, priority, forget }: MappedRegionParts) {
     super();
     this.#map = map;
     this.region = region;
     this.#files = files;
     this.#zeroes = zeroes;
-    this.#onGone = onGone;
+    this.priority = priority;
+    this.#forget = forget;
   }
 
   protected override get what(): string {
@@ -241,14 +263,23 @@ export class MappedRegion extends Handle {
   /** The mappings, in order of offset. */
   mappings(): DeviceMapping[] {
     this.checkOpen();
-    const shown = this.region.mappings().filter(({ object }) => this.#files.has(object));
-    return shown.map(({ offset, length, object, objectOffset, writable }) => ({
+    return this.shownFiles.map(({ offset, length, object, objectOffset, writable }) => ({
       offset: Number(offset),
       length: Number(length),
       fileOffset: Number(objectOffset),
       writable,
       ...(object.kind === 'driver' && { kind: object.kind }),
     }));
+  }
+
+  /** Policy for what nothing is mapped in. @internal */
+  get holes(): HolePolicy {
+    return this.#zeroes === undefined ? 'exit' : 'zero';
+  }
+
+  /** Mappings of files, in order of offset. @internal */
+  get shownFiles(): Mapping[] {
+    return this.region.mappings().filter(({ object }) => this.#files.has(object));
   }
 
   /** Ends the region, and takes it from the guest. */
@@ -277,7 +308,7 @@ export class MappedRegion extends Handle {
   /** @internal The region is gone from the map. */
   discard(): void {
     this.setClosed(true);
-    this.#onGone();
+    this.#forget();
   }
 }
 

@@ -64,7 +64,7 @@ function checkedPieces({ map, va, store }: Memory, range: GpaRange, levels: read
   const start = range.gpa;
   const last = sum(start, lastByte(range.length));
   const refuse = (reason: string, words: string) => refused(range, reason, words);
-  if (store.isPinned) throw refuse('pinned', 'RAM is pinned');
+  if (store.limits.pinMappings) throw refuse('pinned', 'RAM is pinned');
   if (levels.some((level) => level.isProtected(range))) throw refuse('protected', 'a trust level is kept from it');
   const changes = [va.memory, ...levels.map(({ client }) => client.memory)].map((of) => ({
     ...{ of, start: Number(start), end: Number(last) + 1, left: 0 },

@@ -13,6 +13,7 @@ import type { WaitOptions } from '../map/when-free.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
 import type { Partition } from '../sinks/partition.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
+import type { SnapshotLayout } from '../snapshot/layout.ts';
 import { type AttachedPartition, attach } from './attached-partition.ts';
 import { DeviceMemoryMapper } from './device.ts';
 import { DirtyTracker } from './dirty-tracker.ts';
@@ -26,6 +27,7 @@ import { RamVisibilityControl } from './ram.ts';
 import { checkedRam, type RamOptions } from './ram-options.ts';
 import type { RamBlock, RamStore } from './ram-store.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
+import { type SnapshotOptions, snapshot } from './snapshot.ts';
 import {
   type GuestMemoryClient,
   VTL_ACCESSES,
@@ -188,6 +190,17 @@ export class GuestMemoryManager extends Handle {
   trackDirty(): DirtyTracker {
     this.checkOpen();
     return new DirtyTracker(this.map, this.va);
+  }
+
+  /** Writes a snapshot into a folder: RAM, also what is hidden, what the guest sees of it and how, device regions, and
+   *  the caller's `state`. The folder's snapshot before is replaced when this one is whole. Files are written in the
+   *  background, and vCPUs, devices and leases are the caller's to hold until then: pause the partitions. Regions that
+   *  were made by hand through `map` are not in it. Rejects with ABORTED, SYSTEM, INVALID_ARGUMENT; CLOSED where RAM
+   *  goes meanwhile; SNAPSHOT_* where `base` is no snapshot that can be read. Nothing is left of it then. */
+  async snapshot(folder: string, options?: SnapshotOptions): Promise<SnapshotLayout> {
+    this.checkOpen();
+    const { regions: devices } = this.deviceMapper;
+    return snapshot({ parts: this.#parts, levels: [...this.#levels.values()], devices }, folder, options);
   }
 
   /** Tries again what is lost: see `MemoryMap.repair`. Returns what still is. */

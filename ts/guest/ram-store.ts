@@ -52,7 +52,7 @@ export class RamStore {
   readonly #map: MemoryMap;
   readonly #root: Region;
   readonly #va: VaSpace;
-  readonly #limits: RamLimits;
+  readonly limits: RamLimits;
   #blocks: readonly RamBlock[] = [];
   /** RAM that is being prefetched. */
   readonly #coming = new Set<Opened>();
@@ -66,7 +66,7 @@ export class RamStore {
     this.#map = map;
     this.#root = root;
     this.#va = va;
-    this.#limits = limits;
+    this.limits = limits;
   }
 
   get blocks(): readonly RamBlock[] {
@@ -80,10 +80,6 @@ export class RamStore {
   /** Ranges of RAM that stay writable. */
   get writable(): readonly WritableRam[] {
     return this.#writable.filter((ram) => !ram.closed);
-  }
-
-  get isPinned(): boolean {
-    return this.#limits.pinMappings;
   }
 
   has(block: RamBlock): boolean {
@@ -146,7 +142,7 @@ export class RamStore {
       for (const [index, spec] of specs.entries()) {
         const { ranges, backing, noReserve } = spec;
         const name = names[index]!;
-        const cut = cutRam(ranges, this.#limits.x86LegacySupport, this.#limits.maxAddress);
+        const cut = cutRam(ranges, this.limits.x86LegacySupport, this.limits.maxAddress);
         const wanted = { name, bytes: bytesOf(ranges), pieces: cut, noReserve };
         const object = inBuildErrors(() => openBacking(backing, wanted));
         const ram: Opened = { spec, name, ranges, cut, object, transparentHugePages: false };
@@ -184,7 +180,7 @@ export class RamStore {
 
   /** Places RAM, inside a transaction. */
   #place({ spec, name, ranges, cut, object, transparentHugePages }: Opened): RamBlock {
-    if (this.#limits.pinMappings) pin(object);
+    if (this.limits.pinMappings) pin(object);
     // Undone last: the map has then let go of it.
     this.#map.context.onUndo(() => object.close());
     const pieces = placeRam(this.#map, this.#root, name, object, cut);

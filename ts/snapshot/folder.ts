@@ -1,0 +1,150 @@
+// A snapshot's folder: `layout.json`, and the memory file that it names. Whoever opens it meanwhile, or after a crash
+// at any point of writing, finds the snapshot that was there, or the new one, whole.
+
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { MembackingError } from '../core/errors.ts';
+import { wrapped } from '../core/system.ts';
+import { formatLayout, parseLayout, type SnapshotLayout } from './layout.ts';
+
+const LAYOUT = 'layout.json';
+/** Bytes that a layout may have. */
+const MOST_LAYOUT = 256 * 2 ** 20;
+/** Names of files that are a snapshot's, or what is left of one that was not finished. */
+const OURS = /^(memory-[0-9a-f-]{36}|layout-[0-9a-f-]{36}\.json)$/;
+
+/** Writes a snapshot into a folder, which is made where it is missing: `write` fills the memory file of `size` bytes,
+ *  and gives the layout. Rejects with what `write` rejects with, and SYSTEM: nothing of it is left then, and what was
+ *  there still is. */
+export async function writeFolder(
+  folder: string,
+  { id, size }: { readonly id: string; readonly size: number },
+  write: (memory: FileHandle, file: string) => Promise<SnapshotLayout>,
+): Promise<SnapshotLayout> {
+  const file = `memory-${id}`;
+  const draft = `layout-${id}.json`;
+  const what = `the snapshot in "${folder}" cannot be written`;
+  let isInPlace = false;
+  const isMade = await inSystem(what, () => makeFolder(folder));
+  try {
+    const memory = await inSystem(what, () => open(join(folder, file), 'wx'));
+    const layout = await closing(memory, () =>
+      inSystem(what, async () => {
+        await memory.truncate(size);
+        const finished = await write(memory, file);
+        await memory.sync();
+        return finished;
+      }),
+    );
+    await inSystem(what, async () => {
+      await writeSynced(join(folder, draft), formatLayout(layout));
+      await syncFolder(folder);
+      await rename(join(folder, draft), join(folder, LAYOUT));
+      isInPlace = true;
+      await syncFolder(folder);
+    });
+    await removeOurs(folder, (name) => name !== file);
+    return layout;
+  } catch (error) {
+    if (!isInPlace) await removeOurs(folder, (name) => name === draft || name === file);
+    if (isMade && !isInPlace) await rmdir(folder).catch(() => {});
+    throw error;
+  }
+}
+
+/** Makes a folder in one that is there. Returns whether it was missing. */
+async function makeFolder(folder: string): Promise<boolean> {
+  try {
+    await mkdir(folder);
+    return true;
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+async function writeSynced(path: string, text: string): Promise<void> {
+  const file = await open(path, 'wx');
+  await closing(file, async () => {
+    await file.writeFile(text);
+    await file.sync();
+  });
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  await closing(handle, () => handle.sync());
+}
+
+/** Removes those of a folder's files that are a snapshot's and that `isGoing` names, as far as the system lets it. */
+async function removeOurs(folder: string, isGoing: (name: string) => boolean): Promise<void> {
+  const names = await readdir(folder).catch(() => []);
+  const going = names.filter((name) => OURS.test(name) && isGoing(name));
+  await Promise.allSettled(going.map((name) => rm(join(folder, name), { force: true })));
+}
+
+/** Snapshot in a folder: its layout, and its memory file, open for reading and as long as the layout says. Rejects with
+ *  SYSTEM, SNAPSHOT_LAYOUT, SNAPSHOT_VERSION and SNAPSHOT_DAMAGED. */
+export async function openFolder(folder: string): Promise<{ layout: SnapshotLayout; memory: FileHandle }> {
+  const layout = parseLayout(await readLayout(join(folder, LAYOUT)));
+  const { file, size } = layout.memory;
+  const memory = await openRegular(join(folder, file));
+  try {
+    const facts = await inSystem(`"${file}" cannot be read`, () => memory.stat());
+    if (facts.size !== size) {
+      throw damaged(`"${join(folder, file)}" has ${facts.size} bytes, and should have ${size}`);
+    }
+    return { layout, memory };
+  } catch (error) {
+    await memory.close();
+    throw error;
+  }
+}
+
+export function damaged(message: string): MembackingError {
+  return new MembackingError('SNAPSHOT_DAMAGED', `the snapshot's memory is damaged: ${message}`);
+}
+
+async function readLayout(path: string): Promise<string> {
+  const file = await openRegular(path);
+  return closing(file, async () => {
+    const { size } = await inSystem(`"${path}" cannot be read`, () => file.stat());
+    if (size > MOST_LAYOUT) {
+      throw new MembackingError(
+        'SNAPSHOT_LAYOUT',
+        `"${path}" has ${size} bytes: no layout has more than ${MOST_LAYOUT}`,
+      );
+    }
+    return inSystem(`"${path}" cannot be read`, () => file.readFile('utf8'));
+  });
+}
+
+/** Opens a file for reading that is an ordinary one: another would block, or have effects. */
+async function openRegular(path: string): Promise<FileHandle> {
+  const file = await inSystem(`"${path}" cannot be opened`, () =>
+    open(path, constants.O_RDONLY | constants.O_NONBLOCK),
+  );
+  const facts = await file.stat();
+  if (facts.isFile()) return file;
+  await file.close();
+  throw new MembackingError('SNAPSHOT_DAMAGED', `"${path}" must be an ordinary file`);
+}
+
+/** Result of `body`, after which the file is closed, whatever becomes of it. */
+async function closing<Result>(file: FileHandle, body: () => Promise<Result>): Promise<Result> {
+  try {
+    return await body();
+  } finally {
+    await file.close();
+  }
+}
+
+async function inSystem<Result>(what: string, call: () => Promise<Result>): Promise<Result> {
+  try {
+    return await call();
+  } catch (error) {
+    if ((error as { syscall?: unknown }).syscall === undefined) throw error;
+    throw wrapped(what, error);
+  }
+}

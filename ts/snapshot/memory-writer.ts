@@ -1,0 +1,146 @@
+// Writing blocks of RAM into a memory file: read, looked at and written in steps that overlap; pages of zeroes are left
+// out.
+
+import type { FileHandle } from 'node:fs/promises';
+import * as zlib from 'node:zlib';
+import { MembackingError } from '../core/errors.ts';
+import { appendRange, PAGE, type PageRange } from './page-list.ts';
+
+/** Bytes that can be read at any offset. */
+export interface Readable {
+  /** Reads whole pages into all of `into`. */
+  read(offset: number, into: Uint8Array): Promise<void>;
+}
+
+/** A block of RAM to be written. */
+export interface Source extends Readable {
+  /** Parts that may have to be written, in order: pages elsewhere are zeroes, or as in the base. */
+  readonly candidates: readonly PageRange[];
+  /** Block that pages are compared with: those that are alike are left out. */
+  readonly base: Readable | undefined;
+}
+
+/** Options of writing memory. */
+interface WriteOptions {
+  /** Gives up between two steps. */
+  readonly signal: AbortSignal | undefined;
+  /** Listener that is told, after each step, of how many bytes it has looked at. */
+  readonly onStep: (bytes: number) => void;
+}
+
+/** Pages that were written, and their CRC-32. */
+interface WrittenPages {
+  readonly pages: PageRange[];
+  readonly crc32: number;
+}
+
+/** Bytes of a step. */
+const STEP = 2 ** 20;
+const ZEROES = Buffer.alloc(PAGE);
+
+/** Error of writing that was given up. */
+export function aborted(cause: unknown): MembackingError {
+  return new MembackingError('ABORTED', 'the snapshot was given up; nothing is left of it', { cause });
+}
+
+/** Writes a block to the file from `fileOffset` on. Rejects with ABORTED, and what reading and writing reject with. */
+export async function writeBlock(
+  file: FileHandle,
+  fileOffset: number,
+  source: Source,
+  { signal, onStep }: WriteOptions,
+): Promise<WrittenPages> {
+  const pages: PageRange[] = [];
+  let crc32 = 0;
+  let writing: Promise<unknown> = Promise.resolve();
+  let reading: Promise<Step> | undefined;
+  const steps = stepsOf(source.candidates);
+  const begin = () => {
+    const { value } = steps.next();
+    reading = value === undefined ? undefined : readStep(source, value);
+    // Nobody may come to wait for it, where a write fails meanwhile.
+    reading?.catch(() => {});
+  };
+  try {
+    for (begin(); reading !== undefined; ) {
+      if (signal?.aborted) throw aborted(signal.reason);
+      const step = await reading;
+      begin();
+      const runs = [...runsOf(step)];
+      for (const run of runs) crc32 = zlib.crc32(bytesAt(step, run), crc32);
+      await writing;
+      writing = writeRuns(file, fileOffset, step, runs);
+      writing.catch(() => {});
+      for (const run of runs) appendRange(pages, run);
+      onStep(step.range.length);
+    }
+  } finally {
+    // The file is closed by others: nothing may be under way then.
+    await Promise.allSettled([reading, writing]);
+  }
+  await writing;
+  return { pages, crc32 };
+}
+
+/** A stretch that was read. */
+interface Step {
+  readonly range: PageRange;
+  readonly bytes: Buffer;
+  readonly before: Buffer | undefined;
+}
+
+/** Parts of ranges, none larger than a step. */
+export function* stepsOf(ranges: readonly PageRange[]): Generator<PageRange, undefined> {
+  for (const { offset, length } of ranges) {
+    for (let done = 0; done < length; done += STEP) {
+      yield { offset: offset + done, length: Math.min(STEP, length - done) };
+    }
+  }
+}
+
+async function readStep(source: Source, range: PageRange): Promise<Step> {
+  const bytes = Buffer.allocUnsafeSlow(range.length);
+  await source.read(range.offset, bytes);
+  if (source.base === undefined) return { range, bytes, before: undefined };
+  const before = Buffer.allocUnsafeSlow(range.length);
+  await source.base.read(range.offset, before);
+  return { range, bytes, before };
+}
+
+/** Stretches of a step that differ from what was there before. */
+function runsOf({ range, bytes, before }: Step): PageRange[] {
+  const runs: PageRange[] = [];
+  for (let at = 0; at < range.length; at += PAGE) {
+    const isAlike =
+      before === undefined
+        ? bytes[at] === 0 && bytes.compare(ZEROES, 0, PAGE, at, at + PAGE) === 0
+        : bytes.compare(before, at, at + PAGE, at, at + PAGE) === 0;
+    if (!isAlike) appendRange(runs, { offset: range.offset + at, length: PAGE });
+  }
+  return runs;
+}
+
+function bytesAt({ range, bytes }: Step, run: PageRange): Buffer {
+  return bytes.subarray(run.offset - range.offset, run.offset - range.offset + run.length);
+}
+
+async function writeRuns(file: FileHandle, fileOffset: number, step: Step, runs: readonly PageRange[]): Promise<void> {
+  for (const run of runs) await writeAll(file, bytesAt(step, run), fileOffset + run.offset);
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+/** Reads a part of a file that is there, into all of `into`; false where the file ends before. */
+export async function readAll(file: FileHandle, into: Uint8Array, position: number): Promise<boolean> {
+  for (let done = 0; done < into.length; ) {
+    const { bytesRead } = await file.read(into, done, into.length - done, position + done);
+    if (bytesRead === 0) return false;
+    done += bytesRead;
+  }
+  return true;
+}

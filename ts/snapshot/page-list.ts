@@ -1,0 +1,57 @@
+// Lists of pages as text: "0+16 64+1" are 16 pages from page 0 on, and page 64.
+
+import type { DataRange } from '../asked/data-range.ts';
+import { type Field, refused } from './field.ts';
+
+/** Bytes of a page of a snapshot. */
+export const PAGE = 4096;
+
+/** Stretch of a block of RAM, in whole pages, in bytes. */
+export interface PageRange extends DataRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Text of ranges in order, of which none touches another. */
+export function pageListText(ranges: readonly PageRange[]): string {
+  return ranges.map(({ offset, length }) => `${offset / PAGE}+${length / PAGE}`).join(' ');
+}
+
+/** Ranges of a text, all within `size` bytes. */
+export function parsePageList(field: Field, size: number): PageRange[] {
+  const text = field.matching(/^(\d{1,12}\+\d{1,12}( \d{1,12}\+\d{1,12})*)?$/, 'pages such as "0+16 64+1"');
+  if (text === '') return [];
+  let end = -1;
+  return text.split(' ').map((item) => {
+    const [first, count] = item.split('+').map(Number) as [number, number];
+    if (first <= end || count === 0) throw refused(field.path, `must have its pages in order, joined where they touch`);
+    end = first + count;
+    if (end * PAGE > size) throw refused(field.path, `must end with the RAM, not at page ${end}`);
+    return { offset: first * PAGE, length: count * PAGE };
+  });
+}
+
+/** Appends a range that begins at or behind the end of the last one. */
+export function appendRange(ranges: PageRange[], { offset, length }: PageRange): void {
+  const last = ranges.at(-1);
+  if (last === undefined || last.offset + last.length < offset) ranges.push({ offset, length });
+  else ranges[ranges.length - 1] = { offset: last.offset, length: last.length + length };
+}
+
+/** Parts of ranges that lie in [start, end). */
+export function* within(ranges: readonly PageRange[], start: number, end: number): Generator<PageRange> {
+  let low = 0;
+  for (let high = ranges.length; low < high; ) {
+    const middle = (low + high) >>> 1;
+    if (ranges[middle]!.offset + ranges[middle]!.length <= start) low = middle + 1;
+    else high = middle;
+  }
+  for (let i = low; i < ranges.length && ranges[i]!.offset < end; i++) {
+    const offset = Math.max(ranges[i]!.offset, start);
+    yield { offset, length: Math.min(ranges[i]!.offset + ranges[i]!.length, end) - offset };
+  }
+}
+
+export function bytesOf(ranges: readonly PageRange[]): number {
+  return ranges.reduce((bytes, { length }) => bytes + length, 0);
+}
