@@ -26,9 +26,9 @@ export function classText(plan: StepPlan | undefined): string {
 }
 
 export const DISTURBANCE_TEXTS = {
-  none: 'none: nothing that stays was absent',
-  changed: 'changed: only what changed was absent',
-  'unchanged-bytes': 'unchanged-bytes: vCPUs are held',
+  none: 'class none: nothing that stays was absent',
+  changed: 'class changed: only what changed was absent',
+  'unchanged-bytes': 'class unchanged-bytes: vCPUs are held',
 } as const;
 
 export function flatText({ flat }: Moment): string {
