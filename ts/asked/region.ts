@@ -58,7 +58,8 @@ export interface RegionContext extends MapContext {
 
 /** A length with a name, placed in a container with a priority, or nowhere. Its changes are transactions of their own,
  *  or part of the one that is open; each throws what the core refuses (see ErrorCode) and PLAN_FAILED, and has then
- *  changed nothing. */
+ *  changed nothing. Closing it destroys it: throws PLACED while it is in a container, IN_USE while something refers to
+ *  it. */
 export class Region extends MapHandle {
   /** @internal */
   declare readonly context: RegionContext;
@@ -104,7 +105,7 @@ export class Region extends MapHandle {
     return row.aux === 0 ? undefined : row.start;
   }
 
-  /** Puts the region into a container (any region that is no alias). Throws PLACED, CYCLE. */
+  /** Puts the region into a container: any region that is no alias, else BAD_KIND. Throws PLACED, CYCLE. */
   place(parent: Region, options?: PlaceOptions): this {
     this.checkOpen();
     const { offset = 0, priority = 0 } = validate.options(options, PLACE_OPTIONS, 'place');
@@ -236,7 +237,6 @@ export class Region extends MapHandle {
     return new Set(rows.map((row) => objects.objectOf(row.id)));
   }
 
-  /** Destroys the region. Throws PLACED while it is in a container, IN_USE while something refers to it. */
   protected override release(): void {
     const { context, id } = this;
     context.perform(() => {

@@ -180,7 +180,8 @@ export class GuestMemoryManager extends Handle {
     return discard(this.#parts, checkedRange(range, 'the range'), [...this.#levels.values()]);
   }
 
-  /** Discards as `discard` does, when none of the range is leased any more. Waits as `whenFree` does. */
+  /** Discards as `discard` does, when none of the range is leased any more. Waits as `whenFree` does. Throws as
+   *  `discard`, and ABORTED. */
   async discardWhenFree(range: GpaRange, options?: WaitOptions): Promise<Address> {
     this.checkOpen();
     return discardWhenFree(this.#parts, checkedRange(range, 'the range'), [...this.#levels.values()], options);

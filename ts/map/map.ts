@@ -136,7 +136,12 @@ const VA_OPTIONS = ['name', 'size'] as const;
 const ATTACH_OPTIONS = ['space', 'va', 'gpaOffset', 'lastGpa', 'slotLimit'] as const;
 
 /** Regions, address spaces and what they are attached to. Every change is a transaction: it happens wholly, or throws
- *  and has not happened. */
+ *  and has not happened.
+ *
+ *  Closing it takes everything away from partitions and VA spaces, and ends all handles. Memory objects and partitions
+ *  stay their owner's. Leases that are still held end, and a warning of the process (`code` LEASES_ENDED) says who held
+ *  what. Throws IN_USE inside a transaction, and PLAN_FAILED where a partition keeps its slots: nothing has happened
+ *  then, and leases go on. */
 export class MemoryMap extends Handle {
   readonly #context: Context;
 
@@ -347,10 +352,7 @@ export class MemoryMap extends Handle {
     ];
   }
 
-  /** Takes everything away from partitions and VA spaces, and ends all handles. Memory objects and partitions stay
-   *  their owner's. Leases that are still held end, and a warning of the process (`code` LEASES_ENDED) says who held
-   *  what. Throws IN_USE inside a transaction, and PLAN_FAILED where a partition keeps its slots: nothing has happened
-   *  then, and leases go on. Once no partition has slots any more, it is closed, whatever else fails. */
+  /** Closes it. Once no partition has slots any more, it is closed, whatever else fails. */
   protected override release(): void {
     const context = this.#context;
     if (context.isBusy && !context.isBroken)

@@ -17,7 +17,8 @@ import { systemError, wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import { checkedVcpuState, restoreVcpu, saveVcpu, type VcpuState } from './saved-state.ts';
 
-/** A virtual processor. Only one thread at a time runs it; another gets VCPU_RUNNING. */
+/** A virtual processor. Only one thread at a time runs it; another gets VCPU_RUNNING. Each member that reads or writes
+ *  its state throws SYSTEM where KVM refuses. */
 export class Vcpu extends Handle {
   /** Number of the vCPU; undefined for one that another thread made. */
   readonly id: number | undefined;
