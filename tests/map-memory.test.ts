@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
+import { artefact } from '../ts/core/artefact.ts';
 import {
   type MembackingError,
   MemoryMap,
@@ -13,6 +14,7 @@ import {
   type Region,
   SharedMemory,
 } from '../ts/index.ts';
+import { Failing } from './support/failing.ts';
 import { Machine, wordAt } from './support/map-state.ts';
 import { Model } from './support/model.ts';
 import { SEED, tries } from './support/random.ts';
@@ -277,6 +279,10 @@ const OPERATIONS = [
     'commit',
     'commit',
     'abort',
+    'peer',
+    'peer',
+    'fail',
+    'repair',
   ] as const),
 ];
 
@@ -301,6 +307,51 @@ const step: fc.Arbitrary<Step> = fc.record({
 
 /** Refusals that a history may rightly meet, as it does not look before it leaps. */
 const RIGHTLY_REFUSED = ['CYCLE', 'PRIVATE_TWICE', 'PLACED', 'NOT_PLACED', 'IN_USE', 'BAD_KIND', 'BAD_RANGE', 'CLOSED'];
+/** Ends of changes that the system, or the test, lets fail. */
+const FAILED = ['PLAN_FAILED', 'RANGE_LOST'];
+
+/** A peer who shares a file with the map, and does with it what it likes. */
+class Peer {
+  static #system: PeerSystem | undefined;
+  /** Contents of the file's pages; those behind its end are gone. */
+  readonly pages: (number | 'gone')[] = Array.from({ length: OBJECT_PAGES }, (_, page) => PEER * 0x100 + page);
+  readonly fd: number;
+  isSealed = false;
+
+  constructor() {
+    const module = { exports: {} as PeerSystem };
+    if (Peer.#system === undefined) process.dlopen(module, artefact('obj/faults.node').pathname);
+    Peer.#system ??= module.exports;
+    this.fd = Peer.#system.memfd(OBJECT_PAGES * PAGE);
+  }
+
+  /** One of 8 deeds; `page`: up to where. */
+  act(deed: number, page: number): void {
+    const { fd, pages } = this;
+    if (deed < 3) {
+      const length = deed === 2 ? OBJECT_PAGES : page;
+      ftruncateSync(fd, length * PAGE);
+      for (const [at, content] of pages.entries()) pages[at] = at >= length ? 'gone' : content === 'gone' ? 0 : content;
+    } else if (deed === 3) {
+      Peer.#system!.sealFutureWrites(fd);
+      this.isSealed = true;
+    } else if (!this.isSealed) {
+      Peer.#system!.punch(fd, page * PAGE);
+      for (const [at, content] of pages.entries()) if (at < page && content !== 'gone') pages[at] = 0;
+    }
+  }
+}
+
+/** Calls of tests/native/faults.cc. */
+interface PeerSystem {
+  memfd(length: number): number;
+  sealFutureWrites(fd: number): void;
+  /** Makes a hole of the first bytes. */
+  punch(fd: number, length: number): void;
+}
+
+/** Number of the peer's file among the objects, from 1 on. */
+const PEER = 4;
 
 type Change = (model: Model, protections: Map<number, string>) => void;
 
@@ -308,17 +359,23 @@ type Change = (model: Model, protections: Map<number, string>) => void;
  *  left out of the list, and the model made anew. */
 class History {
   readonly map = new MemoryMap({ debug: true });
+  readonly peer = new Peer();
   readonly regions: Region[] = [];
   readonly objects: readonly MemoryObject[] = [
     SharedMemory.create(OBJECT_PAGES * PAGE, { name: 'a' }),
     SharedMemory.create(OBJECT_PAGES * PAGE, { name: 'b' }),
     PrivateMemory.create(OBJECT_PAGES * PAGE, { name: 'own' }),
+    SharedMemory.fromFd(this.peer.fd, { name: "peer's" }),
   ];
+  readonly failing = new Failing(this.map.context);
   readonly va;
   readonly #done: Change[] = [];
   /** Length of the list when each open transaction began. */
   readonly #marks: number[] = [];
   refused = 0;
+  /** Changes that failed, and of them those after which something was lost. */
+  failed = 0;
+  lost = 0;
 
   constructor() {
     for (const [index, object] of this.objects.entries()) number(object, (index + 1) * 0x100);
@@ -341,9 +398,14 @@ class History {
     const model = new Model();
     const protections = new Map<number, string>();
     for (const change of this.#done) change(model, protections);
+    const lost = this.map.lost();
     return Array.from({ length: 2 * SPACE_PAGES }, (_, page) => {
       const seen = model.vaPage(0, page, 0, protections);
-      return seen === undefined ? 'hole' : `${((seen.object + 1) * 0x100 + seen.page).toString(16)} ${seen.access}`;
+      const isLost = lost.some(({ gpa, length }) => page * PAGE >= gpa && page * PAGE < Number(gpa) + Number(length));
+      if (seen === undefined || isLost) return 'hole';
+      const number = seen.object + 1;
+      const content = number === PEER ? this.peer.pages[seen.page]! : number * 0x100 + seen.page;
+      return content === 'gone' ? content : `${content.toString(16)} ${seen.access}`;
     });
   }
 
@@ -369,9 +431,22 @@ class History {
       else if (op === 'commit' || op === 'abort') {
         if (this.#marks.length > 0 && op === 'abort') throw new Aborted();
         if (this.#marks.length > 0) return;
-      } else this.#attempt(() => this.#change(next.value));
+      } else if (op === 'peer' || op === 'fail' || op === 'repair') this.#interfere(next.value);
+      else this.#attempt(() => this.#change(next.value));
       if (this.#marks.length === 0) check();
     }
+  }
+
+  #interfere({ op, a, b, offset }: Step): void {
+    if (op === 'peer') {
+      this.peer.act(b % 8, 1 + (offset % OBJECT_PAGES));
+      return;
+    }
+    this.failing.after = op === 'fail' ? a % 4 : Number.POSITIVE_INFINITY;
+    this.failing.unwindAfter = op === 'fail' ? b % 4 : Number.POSITIVE_INFINITY;
+    if (op === 'fail' || this.#marks.length > 0) return;
+    const left = this.map.repair();
+    if (left.length > 0 && !this.peer.isSealed) throw new Error('not all that was lost is there again');
   }
 
   #nest(steps: Iterator<Step>, check: () => void): void {
@@ -392,11 +467,22 @@ class History {
     try {
       body();
     } catch (error) {
-      if (!(error instanceof Aborted) && !RIGHTLY_REFUSED.includes((error as MembackingError).code)) throw error;
+      const { code } = error as MembackingError;
+      if (FAILED.includes(code)) this.#fail(code);
+      else if (!(error instanceof Aborted) && !RIGHTLY_REFUSED.includes(code)) throw error;
       this.refused++;
       if (takeBack) takeBack();
       else this.#done.length = done;
     }
+  }
+
+  /** A change has failed, as it was to. */
+  #fail(code: string): void {
+    if (this.failing.after > 0 && !this.peer.isSealed) throw new Error(`${code}, and nobody lets it fail`);
+    this.failing.after = Number.POSITIVE_INFINITY;
+    this.failing.unwindAfter = Number.POSITIVE_INFINITY;
+    this.failed++;
+    if (code === 'RANGE_LOST') this.lost++;
   }
 
   /** A region that the operation makes sense for, if there is one. */
@@ -506,6 +592,7 @@ class History {
   close(): void {
     this.map.close();
     for (const object of this.objects) object.close();
+    closeSync(this.peer.fd);
   }
 }
 
@@ -515,6 +602,8 @@ test('after every step of random histories, every page of the VA space is what t
   const before = footprint();
   let steps = 0;
   let refused = 0;
+  let failed = 0;
+  let lost = 0;
   let memory = 0;
   const property = fc.property(fc.array(step, { minLength: 20, maxLength: 80, size: 'max' }), (list) => {
     const history = new History();
@@ -527,6 +616,8 @@ test('after every step of random histories, every page of the VA space is what t
       });
       compare(history.found(), history.expected());
       refused += history.refused;
+      failed += history.failed;
+      lost += history.lost;
     } finally {
       history.close();
     }
@@ -534,7 +625,8 @@ test('after every step of random histories, every page of the VA space is what t
   t.log(`seed ${SEED}`);
   fc.assert(property, { seed: SEED, numRuns: tries(80) });
   t.log(`${steps} steps compared, ${memory} pages of memory among them; ${refused} steps refused or aborted`);
-  t.true(memory > steps);
+  t.log(`${failed} changes failed, ${lost} of them with something lost`);
+  t.true(memory > steps && failed > lost && lost > 0);
   t.deepEqual(footprint(), before);
 });
 

@@ -2,78 +2,29 @@
 // is held against the model. Addresses are in pages.
 
 import * as abi from '../../assembly/abi.ts';
-import { WHOLE_SPACE } from '../../ts/core/address.ts';
 import { MembackingError } from '../../ts/core/errors.ts';
 import type { TraceOperation } from '../../ts/trace/operations.ts';
 import { formatOperation } from '../../ts/trace/write.ts';
-import { Model, type ModelFlags, type ModelKind } from './model.ts';
+import {
+  limitsOf,
+  type MemoryFacts,
+  narrowed,
+  OBJECTS,
+  PARTITIONS,
+  type Region,
+  type Sink,
+  SPACES,
+  SPAN,
+  State,
+  type VaSink,
+} from './history-state.ts';
+import type { ModelKind } from './model.ts';
 import { type Build, World } from './world.ts';
 
 const PAGE = abi.PAGE_SIZE;
-/** Pages of a space that are looked at: more than any root has. */
-const SPAN = 48;
 const MAX_REGIONS = 14;
 const KINDS = ['ram', 'rom', 'device', 'mmio', 'container', 'ram', 'container'] as const;
 const ACCESSES = ['rwx', 'rx', 'r', 'none', 'rw', 'rwx'] as const;
-
-/** Spaces, by id: root region, and the page at which it stands. */
-const SPACES = [
-  { root: 0, offset: 0 },
-  { root: 1, offset: 8 },
-] as const;
-
-interface MemoryFacts {
-  readonly isPrivate: boolean;
-  readonly isWritable: boolean;
-  readonly pages: number;
-  /** Pages that are mapped at once. Default 1. */
-  readonly pageSize?: number;
-}
-
-const OBJECTS: readonly MemoryFacts[] = [
-  { isPrivate: false, isWritable: true, pages: 64 },
-  { isPrivate: false, isWritable: false, pages: 32 },
-  { isPrivate: true, isWritable: true, pages: 16 },
-  { isPrivate: true, isWritable: true, pages: 8 },
-  { isPrivate: false, isWritable: true, pages: 64, pageSize: 4 },
-  { isPrivate: false, isWritable: true, pages: 32, pageSize: 2 },
-];
-
-interface VaSink {
-  readonly kind: 'va';
-  readonly space: 0 | 1;
-  readonly pages: number;
-  readonly protections: Map<number, string>;
-  readonly withheld: Map<number, string>;
-}
-
-interface Attachment {
-  readonly kind: 'attachment';
-  readonly partition: number;
-  readonly va: number;
-  readonly gpaOffset: number;
-  /** Pages of the space that it can be given. */
-  readonly pages: number;
-  readonly protections: Map<number, string>;
-  readonly withheld: Map<number, string>;
-}
-
-interface View {
-  readonly kind: 'view';
-  readonly va: number;
-  readonly pages: number;
-  readonly protections: Map<number, string>;
-  readonly withheld: Map<number, string>;
-}
-
-type Sink = VaSink | View | Attachment;
-
-/** Slots of each partition: few enough for some changes to be too much. `cut`: pages of the stretches at whose ends
- *  they are cut. */
-const PARTITIONS = [
-  { slots: 10, largestSlot: WHOLE_SPACE, cut: Number.POSITIVE_INFINITY },
-  { slots: 6, largestSlot: 12 * PAGE, cut: 8 },
-] as const;
 
 /** Attachments that there may be, each at most once at a time. */
 const PLACES = [
@@ -89,232 +40,6 @@ export interface Step {
   readonly b: number;
   readonly c: number;
   readonly d: number;
-}
-
-interface Region {
-  readonly kind: ModelKind;
-  readonly target: number | undefined;
-  size: number;
-  parent: number | undefined;
-}
-
-/** The access that both limits leave. */
-function narrowed(one: string | undefined, access: string): string {
-  return [...(one ?? 'rwx')].filter((right) => access.includes(right)).join('');
-}
-
-/** Access that a sink's protections and what is withheld from it leave, page by page. */
-function limitsOf({ protections, withheld }: Sink): ReadonlyMap<number, string> {
-  const limits = new Map(protections);
-  for (const [page, access] of withheld) limits.set(page, narrowed(limits.get(page), access));
-  return limits;
-}
-
-/** All that the history has made so far; what is aborted is made again from the operations before it. */
-class State {
-  readonly model = modelOfObjects();
-  readonly regions = new Map<number, Region>();
-  readonly sinks = new Map<number, Sink>();
-  /** Pages that hypervisors keep for themselves. */
-  readonly kept = new Set<string>();
-
-  apply(operation: TraceOperation): void {
-    const { model, regions, sinks } = this;
-    const page = (address: number | bigint) => Number(address) / PAGE;
-    switch (operation.op) {
-      case 'region': {
-        const { id, kind, size } = operation;
-        model.region(id, kind, page(size), flagsOf(operation));
-        regions.set(id, { kind, target: undefined, size: page(size), parent: undefined });
-        return;
-      }
-      case 'alias': {
-        const { id, target, offset, size } = operation;
-        model.alias(id, target, page(offset), page(size), flagsOf(operation));
-        regions.set(id, { kind: 'alias', target, size: page(size), parent: undefined });
-        return;
-      }
-      case 'destroy':
-        model.destroy(operation.id);
-        regions.delete(operation.id);
-        return;
-      case 'place':
-        model.place(operation.id, operation.parent, page(operation.offset), operation.priority);
-        this.region(operation.id).parent = operation.parent;
-        return;
-      case 'remove':
-        model.remove(operation.id);
-        this.region(operation.id).parent = undefined;
-        return;
-      case 'move':
-        model.move(operation.id, page(operation.offset));
-        return;
-      case 'retarget':
-        model.retarget(operation.id, page(operation.offset));
-        return;
-      case 'resize':
-        model.resize(operation.id, page(operation.size));
-        this.region(operation.id).size = page(operation.size);
-        return;
-      case 'priority':
-        model.setPriority(operation.id, operation.priority);
-        return;
-      case 'flags':
-        model.setFlags(operation.id, flagsOf(operation));
-        return;
-      case 'map': {
-        const { region, offset, length, object, objectOffset, writable } = operation;
-        model.map(region, page(offset), page(length), object, page(objectOffset), writable);
-        return;
-      }
-      case 'unmap':
-        model.unmap(operation.region, page(operation.offset), page(operation.length));
-        return;
-      case 'va':
-        sinks.set(operation.id, {
-          kind: 'va',
-          space: operation.space as 0 | 1,
-          pages: page(operation.size),
-          protections: new Map(),
-          withheld: new Map(),
-        });
-        return;
-      case 'view': {
-        const limits = { protections: new Map(), withheld: new Map() };
-        sinks.set(operation.id, { kind: 'view', va: operation.va, pages: page(operation.size), ...limits });
-        return;
-      }
-      case 'attach': {
-        const { id, partition, va, gpaOffset, lastGpa } = operation;
-        const pages = (Number(lastGpa) + 1 - Number(gpaOffset)) / PAGE;
-        const limits = { protections: new Map(), withheld: new Map() };
-        sinks.set(id, { kind: 'attachment', partition, va, gpaOffset: page(gpaOffset), pages, ...limits });
-        return;
-      }
-      case 'detach':
-        sinks.delete(operation.id);
-        return;
-      case 'protect': {
-        const { protections } = sinks.get(operation.sink) as Sink;
-        for (let i = 0; i < page(operation.length); i++) {
-          if (operation.access === 'rwx') protections.delete(page(operation.start) + i);
-          else protections.set(page(operation.start) + i, operation.access);
-        }
-        return;
-      }
-      case 'withhold': {
-        const { withheld } = sinks.get(operation.sink) as Sink;
-        for (let at = page(operation.start); at < page(operation.start) + page(operation.length); at++) {
-          const left = narrowed(withheld.get(at), operation.access);
-          if (left === 'rwx') withheld.delete(at);
-          else withheld.set(at, left);
-        }
-        return;
-      }
-      case 'give-back': {
-        const { withheld } = sinks.get(operation.sink) as Sink;
-        for (let i = 0; i < page(operation.length); i++) withheld.delete(page(operation.start) + i);
-        return;
-      }
-      case 'keep':
-        for (let i = 0; i < page(operation.length); i++) {
-          const key = keptKey(operation.partition, page(operation.start) + i);
-          if (operation.kept) this.kept.add(key);
-          else this.kept.delete(key);
-        }
-    }
-  }
-
-  region(id: number): Region {
-    return this.regions.get(id) as Region;
-  }
-
-  spaceOf(sink: Sink): (typeof SPACES)[number] {
-    const va = sink.kind === 'va' ? sink : (this.sinks.get(sink.va) as VaSink);
-    return SPACES[va.space];
-  }
-
-  /** Slots that a partition must be given through an attachment: one for each flat range, or part of one protection. */
-  slots(attachment: Attachment): { start: number; last: number; access: string }[] {
-    const { root, offset } = this.spaceOf(attachment);
-    const { protections, withheld } = attachment;
-    const { cut } = PARTITIONS[attachment.partition]!;
-    const left = limitsOf(attachment);
-    const slots: { start: number; last: number; access: string; key: string }[] = [];
-    for (let page = 0; page < SPAN; page++) {
-      const limits = limitsOf(this.sinks.get(attachment.va) as VaSink);
-      if (this.kept.has(keptKey(attachment.partition, page + attachment.gpaOffset))) continue;
-      const access = this.model.slotAccess(root, page, offset, left, limits);
-      const seen = this.model.visibleAt(root, page, offset);
-      if (access === undefined || seen === undefined) continue;
-      const { region, offsetInRegion, readonly, nonvolatile } = seen;
-      const key = [
-        region,
-        offsetInRegion - page,
-        readonly,
-        nonvolatile,
-        protections.get(page),
-        withheld.get(page),
-        access,
-      ].join();
-      const run = slots.at(-1);
-      const goesOn = run !== undefined && run.last === page - 1 && run.key === key && page % cut !== 0;
-      if (goesOn) run.last = page;
-      else slots.push({ start: page, last: page, access, key });
-    }
-    return slots.map(({ start, last, access }) => ({ start, last, access }));
-  }
-
-  /** Reasons why the state cannot be shown by the sinks; none if it can. */
-  problems(): Set<string> {
-    const problems = new Set<string>();
-    const shown = new Set<string>();
-    const used = PARTITIONS.map(() => 0);
-    for (const sink of this.sinks.values()) {
-      const { root, offset } = this.spaceOf(sink);
-      if (sink.kind === 'attachment') {
-        const slots = this.slots(sink);
-        used[sink.partition] = (used[sink.partition] as number) + slots.length;
-        const limit = Math.min(sink.pages, (this.sinks.get(sink.va) as VaSink).pages);
-        if (slots.some(({ last }) => last >= limit)) problems.add('PAST_LIMIT');
-        continue;
-      }
-      if (sink.kind === 'view') continue;
-      for (let page = 0; page < SPAN; page++) {
-        const problem = this.model.problemAt(root, page, offset, limitsOf(sink));
-        if (problem !== undefined) problems.add(problem);
-        const piece = this.model.vaPage(root, page, offset, limitsOf(sink));
-        if (piece === undefined) continue;
-        if (page >= sink.pages) problems.add('PAST_LIMIT');
-        if (!OBJECTS[piece.object]?.isPrivate) continue;
-        const key = `${piece.object}+${piece.page}`;
-        if (shown.has(key)) problems.add('PRIVATE_TWICE');
-        shown.add(key);
-      }
-    }
-    if (used.some((count, i) => count > (PARTITIONS[i]?.slots as number))) problems.add('NO_SLOTS');
-    return problems;
-  }
-}
-
-/** A page of a partition's own. */
-function keptKey(partition: number, page: number): string {
-  return `${partition} ${page}`;
-}
-
-function modelOfObjects(): Model {
-  const model = new Model();
-  for (const [id, { pageSize = 1 }] of OBJECTS.entries()) model.object(id, pageSize);
-  return model;
-}
-
-function flagsOf(flags: Partial<ModelFlags>): Partial<ModelFlags> {
-  const { enabled, readonly, nonvolatile } = flags;
-  return {
-    ...(enabled === undefined ? {} : { enabled }),
-    ...(readonly === undefined ? {} : { readonly }),
-    ...(nonvolatile === undefined ? {} : { nonvolatile }),
-  };
 }
 
 /** RAM, a device, private memory, a bus with a device on it, and a window onto RAM in the other space. */
@@ -342,11 +67,25 @@ export interface Counts {
   commits: number;
   refused: number;
   aborts: number;
+  /** Commits of which a command failed: with all taken back, and with something lost. */
+  failed: number;
+  lost: number;
+}
+
+/** Way in which the next plan fails that is long enough. */
+interface Failures {
+  /** Pages that have moved of a command that fails half done; undefined: nothing is done. */
+  readonly half: number | undefined;
+  /** Commands that succeed before the first failure, and before the second one. */
+  readonly schedule: readonly number[];
 }
 
 export class History {
-  readonly counts: Counts = { operations: 0, commits: 0, refused: 0, aborts: 0 };
+  readonly counts: Counts = { operations: 0, commits: 0, refused: 0, aborts: 0, failed: 0, lost: 0 };
   readonly #world: World;
+  #failures: Failures | undefined;
+  /** Whether a partition was shut down: the history ends there. */
+  #isOver = false;
   #state = new State();
   /** Operations that hold, and how many of them there were when each open transaction began. */
   readonly #held: TraceOperation[] = [];
@@ -381,7 +120,7 @@ export class History {
 
   run(steps: readonly Step[]): void {
     try {
-      for (const step of steps) this.#step(step);
+      for (const step of steps) if (!this.#isOver) this.#step(step);
       while (this.#open.length > 0) this.#commit();
     } catch (error) {
       const operations = this.#tried.map(formatOperation).join('\n');
@@ -400,6 +139,12 @@ export class History {
         return;
       case 20:
         if (this.#open.length > 0) this.#commit();
+        return;
+      case 21:
+        this.#failures = { half: [undefined, 0, 1, 2][step.c % 4], schedule: [step.a % 5, step.b % 5] };
+        return;
+      case 22:
+        if (this.#open.length === 0) this.#repair();
         return;
       default: {
         const operation = this.#choose(step);
@@ -583,19 +328,67 @@ export class History {
       return;
     }
     const problems = this.#state.problems();
+    const lost = new Map([...this.#state.sinks.keys()].map((id) => [id, this.#lost(id)]));
+    const code = this.#end();
+    if (code === undefined) {
+      if (problems.size > 0) throw new Error(`${[...problems]} was to be refused`);
+      this.#open.pop();
+      this.counts.commits++;
+    } else {
+      this.#forget();
+      if (code === 'PLAN_FAILED') this.counts.failed++;
+      else if (code === 'RANGE_LOST') this.counts.lost++;
+      else if (problems.has(code)) this.counts.refused++;
+      else throw new Error(`${code}, and not ${[...problems]}`);
+    }
+    if (code !== 'RANGE_LOST') this.#checkNoMoreLost(lost);
+    this.#check();
+  }
+
+  /** Ends the outermost transaction, as it fails. Returns why it came to nothing. */
+  #end(): string | undefined {
+    const { failing, recorder } = this.#world;
+    const { half, schedule } = this.#failures ?? { half: undefined, schedule: [] };
+    failing.half = half;
+    failing.plan(...schedule);
     try {
       this.#world.apply({ op: 'commit' });
+      return undefined;
     } catch (error) {
-      if (!(error instanceof MembackingError) || !problems.has(error.code)) throw error;
-      this.#forget();
-      this.counts.refused++;
-      this.#check();
-      return;
+      if (!(error instanceof MembackingError)) throw error;
+      recorder.checkContents();
+      if (error.code === 'PLAN_FAILED' || error.code === 'RANGE_LOST') this.#failures = undefined;
+      this.#isOver = this.#world.isDown();
+      return error.code;
+    } finally {
+      failing.plan();
     }
-    if (problems.size > 0) throw new Error(`${[...problems]} was to be refused`);
-    this.#open.pop();
-    this.counts.commits++;
+  }
+
+  #checkNoMoreLost(before: ReadonlyMap<number, ReadonlySet<number>>): void {
+    for (const id of this.#state.sinks.keys()) {
+      const known = before.get(id);
+      if (known === undefined) continue;
+      for (const page of this.#lost(id))
+        if (!known.has(page)) throw new Error(`page ${page} of ${id} was lost, unsaid`);
+    }
+  }
+
+  /** Makes whatever is lost again. */
+  #repair(): void {
+    this.#world.repair();
+    for (const id of this.#state.sinks.keys()) same(`lost of ${id}`, [...this.#lost(id)].join(), '');
     this.#check();
+  }
+
+  /** Pages of a sink of which it was said that nothing is there. */
+  #lost(sink: number): ReadonlySet<number> {
+    const rows = this.#world.core.lost(this.#world.idOf('sink', sink));
+    const pages = rows.flatMap(({ start, last }) => {
+      const first = Number(start) / PAGE;
+      return Array.from({ length: (Number(last) + 1) / PAGE - first }, (_, index) => first + index);
+    });
+    return new Set(pages);
   }
 
   /** Holds flat views, VA spaces and slots against the model, page by page. */
@@ -623,15 +416,18 @@ export class History {
       const own = world.idOf('sink', id);
       if (sink.kind === 'attachment') {
         const slots = world.recorder.slots(own).map(({ start, last, access }) => ({ start, last, access }));
-        same(`slots of ${id}`, JSON.stringify(slots), JSON.stringify(this.#state.slots(sink)));
+        const lost = new Set([...this.#lost(id), ...this.#lost(sink.va)]);
+        const wanted = world.core.isDown(own) ? [] : this.#state.slots(sink, lost);
+        same(`slots of ${id}`, JSON.stringify(slots), JSON.stringify(wanted));
         continue;
       }
       const { root, offset } = this.#state.spaceOf(sink);
       const limits = limitsOf(sink);
       if (sink.kind === 'view') {
         const vaLimits = limitsOf(sinks.get(sink.va) as VaSink);
+        const lost = new Set([...this.#lost(id), ...this.#lost(sink.va)]);
         for (let page = 0; page < SPAN; page++) {
-          const part = model.part(root, page, offset, vaLimits);
+          const part = lost.has(page) ? undefined : model.part(root, page, offset, vaLimits);
           const access = narrowed(limits.get(page), part?.access ?? '');
           const wanted = access.includes('r') ? { ...part, access } : undefined;
           const used = world.recorder.part(own, page);
@@ -639,11 +435,12 @@ export class History {
         }
         continue;
       }
+      const lost = this.#lost(id);
       for (let page = 0; page < SPAN; page++) {
-        const wanted = model.vaPage(root, page, offset, limits);
+        const wanted = lost.has(page) ? undefined : model.vaPage(root, page, offset, limits);
         const has = world.recorder.vaPage(own, page);
         same(`va ${id} page ${page}`, has && Object.values(has).join(), wanted && Object.values(wanted).join());
-        const part = model.part(root, page, offset, limits);
+        const part = lost.has(page) ? undefined : model.part(root, page, offset, limits);
         const used = world.recorder.part(own, page);
         same(`part ${id} page ${page}`, used && Object.values(used).join(), part && Object.values(part).join());
       }

@@ -1,0 +1,295 @@
+// Model of what a random history has made, and what its sinks must be given of it. Addresses are in pages.
+
+import * as abi from '../../assembly/abi.ts';
+import { WHOLE_SPACE } from '../../ts/core/address.ts';
+import type { TraceOperation } from '../../ts/trace/operations.ts';
+import { Model, type ModelFlags, type ModelKind } from './model.ts';
+
+const PAGE = abi.PAGE_SIZE;
+/** Pages of a space that are looked at: more than any root has. */
+export const SPAN = 48;
+
+/** Spaces, by id: root region, and the page at which it stands. */
+export const SPACES = [
+  { root: 0, offset: 0 },
+  { root: 1, offset: 8 },
+] as const;
+
+export interface MemoryFacts {
+  readonly isPrivate: boolean;
+  readonly isWritable: boolean;
+  readonly pages: number;
+  /** Pages that are mapped at once. Default 1. */
+  readonly pageSize?: number;
+}
+
+export const OBJECTS: readonly MemoryFacts[] = [
+  { isPrivate: false, isWritable: true, pages: 64 },
+  { isPrivate: false, isWritable: false, pages: 32 },
+  { isPrivate: true, isWritable: true, pages: 16 },
+  { isPrivate: true, isWritable: true, pages: 8 },
+  { isPrivate: false, isWritable: true, pages: 64, pageSize: 4 },
+  { isPrivate: false, isWritable: true, pages: 32, pageSize: 2 },
+];
+
+export interface VaSink {
+  readonly kind: 'va';
+  readonly space: 0 | 1;
+  readonly pages: number;
+  readonly protections: Map<number, string>;
+  readonly withheld: Map<number, string>;
+}
+
+interface Attachment {
+  readonly kind: 'attachment';
+  readonly partition: number;
+  readonly va: number;
+  readonly gpaOffset: number;
+  /** Pages of the space that it can be given. */
+  readonly pages: number;
+  readonly protections: Map<number, string>;
+  readonly withheld: Map<number, string>;
+}
+
+interface View {
+  readonly kind: 'view';
+  readonly va: number;
+  readonly pages: number;
+  readonly protections: Map<number, string>;
+  readonly withheld: Map<number, string>;
+}
+
+export type Sink = VaSink | View | Attachment;
+
+/** Slots of each partition: few enough for some changes to be too much. `cut`: pages of the stretches at whose ends
+ *  they are cut. */
+export const PARTITIONS = [
+  { slots: 10, largestSlot: WHOLE_SPACE, cut: Number.POSITIVE_INFINITY },
+  { slots: 6, largestSlot: 12 * PAGE, cut: 8 },
+] as const;
+
+export interface Region {
+  readonly kind: ModelKind;
+  readonly target: number | undefined;
+  size: number;
+  parent: number | undefined;
+}
+
+/** The access that both limits leave. */
+export function narrowed(one: string | undefined, access: string): string {
+  return [...(one ?? 'rwx')].filter((right) => access.includes(right)).join('');
+}
+
+/** Access that a sink's protections and what is withheld from it leave, page by page. */
+export function limitsOf({ protections, withheld }: Sink): ReadonlyMap<number, string> {
+  const limits = new Map(protections);
+  for (const [page, access] of withheld) limits.set(page, narrowed(limits.get(page), access));
+  return limits;
+}
+
+/** All that the history has made so far; what is aborted is made again from the operations before it. */
+export class State {
+  readonly model = modelOfObjects();
+  readonly regions = new Map<number, Region>();
+  readonly sinks = new Map<number, Sink>();
+  /** Pages that hypervisors keep for themselves. */
+  readonly kept = new Set<string>();
+
+  apply(operation: TraceOperation): void {
+    const { model, regions, sinks } = this;
+    const page = (address: number | bigint) => Number(address) / PAGE;
+    switch (operation.op) {
+      case 'region': {
+        const { id, kind, size } = operation;
+        model.region(id, kind, page(size), flagsOf(operation));
+        regions.set(id, { kind, target: undefined, size: page(size), parent: undefined });
+        return;
+      }
+      case 'alias': {
+        const { id, target, offset, size } = operation;
+        model.alias(id, target, page(offset), page(size), flagsOf(operation));
+        regions.set(id, { kind: 'alias', target, size: page(size), parent: undefined });
+        return;
+      }
+      case 'destroy':
+        model.destroy(operation.id);
+        regions.delete(operation.id);
+        return;
+      case 'place':
+        model.place(operation.id, operation.parent, page(operation.offset), operation.priority);
+        this.region(operation.id).parent = operation.parent;
+        return;
+      case 'remove':
+        model.remove(operation.id);
+        this.region(operation.id).parent = undefined;
+        return;
+      case 'move':
+        model.move(operation.id, page(operation.offset));
+        return;
+      case 'retarget':
+        model.retarget(operation.id, page(operation.offset));
+        return;
+      case 'resize':
+        model.resize(operation.id, page(operation.size));
+        this.region(operation.id).size = page(operation.size);
+        return;
+      case 'priority':
+        model.setPriority(operation.id, operation.priority);
+        return;
+      case 'flags':
+        model.setFlags(operation.id, flagsOf(operation));
+        return;
+      case 'map': {
+        const { region, offset, length, object, objectOffset, writable } = operation;
+        model.map(region, page(offset), page(length), object, page(objectOffset), writable);
+        return;
+      }
+      case 'unmap':
+        model.unmap(operation.region, page(operation.offset), page(operation.length));
+        return;
+      case 'va':
+        sinks.set(operation.id, {
+          kind: 'va',
+          space: operation.space as 0 | 1,
+          pages: page(operation.size),
+          protections: new Map(),
+          withheld: new Map(),
+        });
+        return;
+      case 'view': {
+        const limits = { protections: new Map(), withheld: new Map() };
+        sinks.set(operation.id, { kind: 'view', va: operation.va, pages: page(operation.size), ...limits });
+        return;
+      }
+      case 'attach': {
+        const { id, partition, va, gpaOffset, lastGpa } = operation;
+        const pages = (Number(lastGpa) + 1 - Number(gpaOffset)) / PAGE;
+        const limits = { protections: new Map(), withheld: new Map() };
+        sinks.set(id, { kind: 'attachment', partition, va, gpaOffset: page(gpaOffset), pages, ...limits });
+        return;
+      }
+      case 'detach':
+        sinks.delete(operation.id);
+        return;
+      case 'protect': {
+        const { protections } = sinks.get(operation.sink) as Sink;
+        for (let i = 0; i < page(operation.length); i++) {
+          if (operation.access === 'rwx') protections.delete(page(operation.start) + i);
+          else protections.set(page(operation.start) + i, operation.access);
+        }
+        return;
+      }
+      case 'withhold': {
+        const { withheld } = sinks.get(operation.sink) as Sink;
+        for (let at = page(operation.start); at < page(operation.start) + page(operation.length); at++) {
+          const left = narrowed(withheld.get(at), operation.access);
+          if (left === 'rwx') withheld.delete(at);
+          else withheld.set(at, left);
+        }
+        return;
+      }
+      case 'give-back': {
+        const { withheld } = sinks.get(operation.sink) as Sink;
+        for (let i = 0; i < page(operation.length); i++) withheld.delete(page(operation.start) + i);
+        return;
+      }
+      case 'keep':
+        for (let i = 0; i < page(operation.length); i++) {
+          const key = keptKey(operation.partition, page(operation.start) + i);
+          if (operation.kept) this.kept.add(key);
+          else this.kept.delete(key);
+        }
+    }
+  }
+
+  region(id: number): Region {
+    return this.regions.get(id) as Region;
+  }
+
+  spaceOf(sink: Sink): (typeof SPACES)[number] {
+    const va = sink.kind === 'va' ? sink : (this.sinks.get(sink.va) as VaSink);
+    return SPACES[va.space];
+  }
+
+  /** Slots that a partition must be given through an attachment: one for each flat range, or part of one protection. */
+  slots(attachment: Attachment, lost: ReadonlySet<number>): { start: number; last: number; access: string }[] {
+    const { root, offset } = this.spaceOf(attachment);
+    const { protections, withheld } = attachment;
+    const { cut } = PARTITIONS[attachment.partition]!;
+    const left = limitsOf(attachment);
+    const slots: { start: number; last: number; access: string; key: string }[] = [];
+    for (let page = 0; page < SPAN; page++) {
+      const limits = limitsOf(this.sinks.get(attachment.va) as VaSink);
+      if (lost.has(page) || this.kept.has(keptKey(attachment.partition, page + attachment.gpaOffset))) continue;
+      const access = this.model.slotAccess(root, page, offset, left, limits);
+      const seen = this.model.visibleAt(root, page, offset);
+      if (access === undefined || seen === undefined) continue;
+      const { region, offsetInRegion, readonly, nonvolatile } = seen;
+      const key = [
+        region,
+        offsetInRegion - page,
+        readonly,
+        nonvolatile,
+        protections.get(page),
+        withheld.get(page),
+        access,
+      ].join();
+      const run = slots.at(-1);
+      const goesOn = run !== undefined && run.last === page - 1 && run.key === key && page % cut !== 0;
+      if (goesOn) run.last = page;
+      else slots.push({ start: page, last: page, access, key });
+    }
+    return slots.map(({ start, last, access }) => ({ start, last, access }));
+  }
+
+  /** Reasons why the state cannot be shown by the sinks; none if it can. */
+  problems(): Set<string> {
+    const problems = new Set<string>();
+    const shown = new Set<string>();
+    const used = PARTITIONS.map(() => 0);
+    for (const sink of this.sinks.values()) {
+      const { root, offset } = this.spaceOf(sink);
+      if (sink.kind === 'attachment') {
+        const slots = this.slots(sink, new Set());
+        used[sink.partition] = (used[sink.partition] as number) + slots.length;
+        const limit = Math.min(sink.pages, (this.sinks.get(sink.va) as VaSink).pages);
+        if (slots.some(({ last }) => last >= limit)) problems.add('PAST_LIMIT');
+        continue;
+      }
+      if (sink.kind === 'view') continue;
+      for (let page = 0; page < SPAN; page++) {
+        const problem = this.model.problemAt(root, page, offset, limitsOf(sink));
+        if (problem !== undefined) problems.add(problem);
+        const piece = this.model.vaPage(root, page, offset, limitsOf(sink));
+        if (piece === undefined) continue;
+        if (page >= sink.pages) problems.add('PAST_LIMIT');
+        if (!OBJECTS[piece.object]?.isPrivate) continue;
+        const key = `${piece.object}+${piece.page}`;
+        if (shown.has(key)) problems.add('PRIVATE_TWICE');
+        shown.add(key);
+      }
+    }
+    if (used.some((count, i) => count > (PARTITIONS[i]?.slots as number))) problems.add('NO_SLOTS');
+    return problems;
+  }
+}
+
+/** A page of a partition's own. */
+function keptKey(partition: number, page: number): string {
+  return `${partition} ${page}`;
+}
+
+function modelOfObjects(): Model {
+  const model = new Model();
+  for (const [id, { pageSize = 1 }] of OBJECTS.entries()) model.object(id, pageSize);
+  return model;
+}
+
+function flagsOf(flags: Partial<ModelFlags>): Partial<ModelFlags> {
+  const { enabled, readonly, nonvolatile } = flags;
+  return {
+    ...(enabled === undefined ? {} : { enabled }),
+    ...(readonly === undefined ? {} : { readonly }),
+    ...(nonvolatile === undefined ? {} : { nonvolatile }),
+  };
+}
