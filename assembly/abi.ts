@@ -24,7 +24,7 @@ export const MAX_SLOTS = 65536;
 export const MAX_DEPTH = 64;
 /** Regions looked at while one commit is resolved: at most MAX_VISITS, and VISITS_PER_REGION for each region that there
  *  is. A map that needs more is refused, not waited for. */
-export const MAX_VISITS = 524288;
+export const MAX_VISITS = 262144;
 export const VISITS_PER_REGION = 32;
 /** Transactions that may be open inside each other. */
 export const MAX_NESTING = 64;
