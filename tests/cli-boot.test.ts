@@ -38,6 +38,22 @@ kvmTest(
   },
 );
 
+kvmTest('boot --json ends with one line, and what the guest says is on standard error', (t) => {
+  withFiles({ kernel: bzImage() }, (cwd) => {
+    const args = ['boot', '--kernel', 'kernel', '--append', 'hello', '--memory', '8M', '--timeout', '60'];
+    const { code, out, err } = membacking([...args, '--json', '--map'], { cwd });
+    t.is(code, 0, err);
+    t.regex(err, /com1 \| hello/);
+    t.is(out.indexOf('\n'), out.length - 1);
+    const { end, status, seconds, portExits, resets, map, atStart, atEnd } = JSON.parse(out);
+    t.deepEqual({ end, status, resets }, { end: 'exit', status: 0, resets: 0 });
+    t.true(seconds > 0 && portExits > 0 && map.commands.total > 0);
+    const bar = (spaces: { ranges: { name: string }[] }[]) =>
+      spaces.some(({ ranges }) => ranges.some(({ name }) => name === 'shared memory'));
+    t.deepEqual([bar(atStart), bar(atEnd)], [false, true]);
+  });
+});
+
 kvmTest('boot ends with 1 for a guest that fails or cannot go on, and with 124 when the time is up', (t) => {
   const atReset = (...code: number[]) => {
     const firmware = Buffer.alloc(0x10000);
@@ -144,6 +160,7 @@ test('boot says what is wrong with what was typed, or handed in', (t) => {
     [['--cpus', 'two'], 2, /a number from 1 to 64, not "two"/],
     [['--timeout', '-1'], 2, /timeout/],
     [['--timeout', 'soon'], 2, /a number of seconds above 0, such as 60, not "soon"/],
+    [['--quiet', '--json'], 2, /--quiet or --json, not both/],
     [['--append', 'x'], 2, /are for a --kernel/],
     [['--kernel', 'a', '--firmware', 'b'], 2, /not both/],
     [['--kernel', 'a', '--firmware-vars', 'b'], 2, /not both/],

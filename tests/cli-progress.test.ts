@@ -1,6 +1,11 @@
 // The bar of what takes long.
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { createWriteStream, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { Progress } from '../ts/cli/progress.ts';
 import { membacking, SMALL_TRACE } from './support/cli.ts';
@@ -42,4 +47,33 @@ test('elsewhere there is none', (t) => {
   t.is(membacking(['replay', '-'], { input: SMALL_TRACE }).err, '');
   const { stderr } = spawnSync(process.execPath, ['build/cli.js', 'replay', 'ts/trace/samples/pc-boot.trace.jsonl']);
   t.is(stderr.toString(), '');
+});
+
+const MTREE = `address-space: memory
+  0000000000000000-ffffffffffffffff (prio 0, i/o): system
+    0000000000000000-0000000000ffffff (prio 0, ram): ram
+`;
+
+test('import shows how far it is on a terminal, while a map comes slowly', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const at = (name: string) => join(folder, name);
+  spawnSync('mkfifo', [at('map')]);
+  const command = `${process.execPath} build/cli.js import ${at('map')} > ${at('trace')}`;
+  const terminal = spawn('script', ['-qec', command, '/dev/null']);
+  let seen = '';
+  terminal.stdout.on('data', (bytes) => {
+    seen += bytes;
+  });
+  const ended = once(terminal, 'close');
+  const map = createWriteStream(at('map'));
+  map.write(MTREE);
+  while (!seen.includes('MiB') && terminal.exitCode === null) {
+    await sleep(20);
+    map.write('\n');
+  }
+  map.end();
+  t.deepEqual(await ended, [0, null]);
+  t.regex(seen.replaceAll('\x1b', 'ESC'), /^(\rESC\[K\S+\/map 0\.0 MiB)+\rESC\[K/);
+  t.regex(readFileSync(at('trace'), 'latin1'), /"op":"commit"/);
 });

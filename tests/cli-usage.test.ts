@@ -185,10 +185,15 @@ const hasFish = spawnSync('fish', ['--version']).error === undefined;
 });
 
 const hasZsh = spawnSync('zsh', ['--version']).error === undefined;
-(hasZsh ? test : test.skip)(`zsh reads its script${hasZsh ? '' : ': zsh is not installed'}`, (t) => {
+(hasZsh ? test : test.skip)(`zsh completes them too${hasZsh ? '' : ': zsh is not installed'}`, (t) => {
   process.env.NODE = process.execPath;
-  const script = `autoload -U compinit; compinit -D; source <(${SCRIPT} zsh); print $_comps[membacking]`;
-  t.deepEqual(shell('zsh', script), ['_membacking']);
+  const typed = TYPED.map(([words]) => `'membacking ${words.join(' ')}'`).join(' ');
+  const found = shell('zsh', `zsh -f tests/support/complete.zsh ${typed}`)!;
+  t.is(found.length, TYPED.length);
+  for (const [index, [words, completed]] of TYPED.entries()) {
+    const each = Array.from(found[index]!.matchAll(/FOUND:(\S+)/g), ([, word]) => word!);
+    t.deepEqual(each.filter((word) => !existsSync(word)).sort(), completed, words.join(' '));
+  }
 });
 
 test('colour where it is wanted, and nowhere else', (t) => {

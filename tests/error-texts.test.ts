@@ -25,6 +25,8 @@ test('more addresses than a process has: less is to be asked for', (t) => {
   const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 50 });
   const space = map.createAddressSpace({ name: 'memory', root });
   t.throws(() => map.attachVaSpace(space, { size: 2 ** 48 }), { code: 'SYSTEM', message: hint });
+  const half = () => map.attachVaSpace(space, { size: 2 ** 46 });
+  t.throws(() => [half(), half()], { code: 'SYSTEM', message: hint }, 'the second at the latest: there are 2^47');
   map.close();
   t.throws(() => new GuestMemoryBuilder({ maxAddress: 2 ** 48 - 1 }).build(), { message: hint });
 });

@@ -46,23 +46,25 @@ constexpr StateKind kStates[] = {
     BOTH("specialRegisters", kVcpu, kvm_sregs, KVM_GET_SREGS, KVM_SET_SREGS),
     BOTH("fpu", kVcpu, kvm_fpu, KVM_GET_FPU, KVM_SET_FPU),
     {"xsave", kVcpu, sizeof(Xsave), 0, kGetXsave, kSetXsave, "KVM_GET_XSAVE", "KVM_SET_XSAVE"},
-    BOTH("xcrs", kVcpu, kvm_xcrs, KVM_GET_XCRS, KVM_SET_XCRS),
-    BOTH("debugRegisters", kVcpu, kvm_debugregs, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS),
-    BOTH("localApic", kVcpu, kvm_lapic_state, KVM_GET_LAPIC, KVM_SET_LAPIC),
     BOTH("mpState", kVcpu, kvm_mp_state, KVM_GET_MP_STATE, KVM_SET_MP_STATE),
     BOTH("events", kVcpu, kvm_vcpu_events, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS),
     {"tscKhz", kVcpu, 4, 0, KVM_GET_TSC_KHZ, KVM_SET_TSC_KHZ, "KVM_GET_TSC_KHZ", "KVM_SET_TSC_KHZ", -1, true},
-    {"msrs", kVcpu, sizeof(CountAndFlags), sizeof(kvm_msr_entry), kGetMsrs, kSetMsrs, "KVM_GET_MSRS", "KVM_SET_MSRS"},
     {"msrIndices", kKvm, sizeof(CountOnly), 4, kGetMsrIndexList, 0, "KVM_GET_MSR_INDEX_LIST", nullptr},
-    CHIP("pic0", KVM_IRQCHIP_PIC_MASTER),
-    CHIP("pic1", KVM_IRQCHIP_PIC_SLAVE),
-    CHIP("ioApic", KVM_IRQCHIP_IOAPIC),
-    BOTH("pit", kVm, kvm_pit_state2, KVM_GET_PIT2, KVM_SET_PIT2),
     BOTH("clock", kVm, kvm_clock_data, KVM_GET_CLOCK, KVM_SET_CLOCK),
     ORDER("msi", kvm_msi, KVM_SIGNAL_MSI),
     ORDER("irqfd", kvm_irqfd, KVM_IRQFD),
     {"gsiRoutes", kVm, sizeof(CountAndFlags), sizeof(kvm_irq_routing_entry), 0, kSetGsiRouting, nullptr,
      "KVM_SET_GSI_ROUTING"},
+#ifdef __x86_64__  // Elsewhere KVM is refused when it is opened, and its headers have none of these.
+    BOTH("xcrs", kVcpu, kvm_xcrs, KVM_GET_XCRS, KVM_SET_XCRS),
+    BOTH("debugRegisters", kVcpu, kvm_debugregs, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS),
+    BOTH("localApic", kVcpu, kvm_lapic_state, KVM_GET_LAPIC, KVM_SET_LAPIC),
+    {"msrs", kVcpu, sizeof(CountAndFlags), sizeof(kvm_msr_entry), kGetMsrs, kSetMsrs, "KVM_GET_MSRS", "KVM_SET_MSRS"},
+    CHIP("pic0", KVM_IRQCHIP_PIC_MASTER),
+    CHIP("pic1", KVM_IRQCHIP_PIC_SLAVE),
+    CHIP("ioApic", KVM_IRQCHIP_IOAPIC),
+    BOTH("pit", kVm, kvm_pit_state2, KVM_GET_PIT2, KVM_SET_PIT2),
+#endif
 };
 
 #undef BOTH

@@ -8,7 +8,7 @@ import type { Page } from 'playwright-core';
 import { artefact } from '../../ts/core/artefact.ts';
 import { formatTrace } from '../../ts/index.ts';
 import { pageOf } from '../../ts/viewer/page.ts';
-import { launch, MISSING } from '../support/browser.ts';
+import { launch, MISSING, UNPACED } from '../support/browser.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { operations } from './support/history.ts';
 import { median } from './support/measure.ts';
@@ -45,7 +45,7 @@ async function measure(group: Group, folder: string): Promise<void> {
   const path = join(folder, 'page.html');
   const trace = formatTrace({ version: 1, policy: 'layered' }, operations(OPERATIONS));
   writeFileSync(path, pageOf(readFileSync(artefact('viewer.html'), 'utf8'), 'benchmark', trace));
-  const browser = await launch();
+  const browser = await launch(UNPACED);
   try {
     const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
     const loads: number[] = [];

@@ -13,7 +13,10 @@ const QUIET = [
   ...['--disable-component-update', '--disable-sync'],
 ];
 
+/** Arguments with which frames follow one another as fast as they are drawn. */
+export const UNPACED = ['--disable-frame-rate-limit', '--disable-gpu-vsync'];
+
 /** Playwright gives it an empty folder for its data. */
-export function launch(): Promise<Browser> {
-  return chromium.launch({ executablePath: PATH!, headless: true, args: QUIET });
+export function launch(args: readonly string[] = []): Promise<Browser> {
+  return chromium.launch({ executablePath: PATH!, headless: true, args: [...QUIET, ...args] });
 }

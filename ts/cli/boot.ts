@@ -3,11 +3,12 @@
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { MembackingError, parseTrace, SharedMemory, type TraceOutput, TraceReplay } from '../index.ts';
 import { demoSector, FileDisk, Monitor, type MonitorOptions, memoryDisk, type Stop } from '../vmm/index.ts';
+import { Report } from './boot-report.ts';
 import { type Arguments, type Command, EXIT, UsageError } from './command.ts';
 import { Console } from './console.ts';
 import { LineOutput, RawOutput } from './guest-output.ts';
-import { complain, printLines, styled } from './output.ts';
-import { ReplayStatistics } from './statistics.ts';
+import { complain } from './output.ts';
+import type { ReplayStatistics } from './statistics.ts';
 
 const HELP = `usage: membacking boot [--disk FILE] [--firmware FILE [--firmware-vars FILE]] [OPTION...]
        membacking boot --kernel FILE [--initrd FILE] [--append TEXT] [OPTION...]
@@ -32,6 +33,8 @@ key as it is pressed, and Ctrl-A X leaves.
   --timeout S      stop after S seconds
   --no-reboot      end when the guest resets itself
   --quiet          print the bytes that the guest sends, and nothing else
+  --json           one line at the end, {"end","seconds","portExits","mmioExits","resets","map"}, and with --map
+                   "atStart" and "atEnd"; what the guest says goes to standard error
   --help           print this
 
 Exit codes: 0 the guest is done and well, or Ctrl-A X, 1 it could not be started, crashed, said that it failed, or reset
@@ -65,14 +68,16 @@ export const bootCommand: Command = {
     timeout: { type: 'string' },
     'no-reboot': { type: 'boolean' },
     quiet: { type: 'boolean' },
+    json: { type: 'boolean' },
   },
   async run({ options, operands }) {
     if (operands.length > 0) throw new UsageError('the files are named with options');
+    if (options.quiet && options.json) throw new UsageError('give --quiet or --json, not both');
     const timeout = seconds(options.timeout);
     const machine = machineOf(options);
     const image = typeof options.disk === 'string' ? disk(options.disk) : undefined;
     const history = new History(options.trace);
-    const output = options.quiet ? new RawOutput() : new LineOutput();
+    const output = options.quiet ? new RawOutput() : new LineOutput({ isRemark: options.json === true });
     let monitor: Monitor | undefined;
     try {
       monitor = new Monitor({
@@ -83,10 +88,10 @@ export const bootCommand: Command = {
         onDiskError: (error) => complain('note', `${options.disk}: ${(error as Error).message}; the guest was told`),
         record: history,
       });
-      if (options.map) await printMap('The memory map as the guest starts', history);
+      const report = new Report({ monitor, history, options, started: output.started });
+      await report.begin();
       const end = await runGuest(monitor, { timeout, history, output });
-      if (options.map) await printMap('The memory map as the guest ends', history);
-      if (!options.quiet) await printLines(summary(monitor, history, performance.now() - output.started));
+      await report.end(end);
       return end === undefined ? EXIT.done : exitCode(end);
     } finally {
       output.end();
@@ -264,20 +269,6 @@ class History implements TraceOutput {
   close(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
   }
-}
-
-async function printMap(title: string, history: History): Promise<void> {
-  await printLines(['', styled('bold', title), ...history.replay().renderFlatViews(), '']);
-}
-
-function summary({ counts }: Monitor, history: History, milliseconds: number): string[] {
-  const statistics = new ReplayStatistics();
-  const { coreMemory } = history.replay(statistics);
-  return [
-    '',
-    `${(milliseconds / 1000).toFixed(1)} s, ${counts.portExits} port exits, ${counts.mmioExits} MMIO exits, ${counts.resets} resets; the memory map:`,
-    ...statistics.lines(coreMemory).map((line) => `  ${line}`),
-  ];
 }
 
 function exitCode(stop: Stop): number {

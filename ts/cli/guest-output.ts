@@ -1,7 +1,7 @@
 // Output of `membacking boot`: lines of the guest with the time, or its bytes and nothing else.
 
 import type { Monitor } from '../vmm/index.ts';
-import { complain, print, styled } from './output.ts';
+import { complain, print, remark, styled } from './output.ts';
 
 /** Milliseconds without a word after which it is said that the guest still runs. */
 const SILENT_MS = 10_000;
@@ -44,7 +44,13 @@ export class RawOutput implements GuestOutput {
 export class LineOutput implements GuestOutput {
   readonly started = performance.now();
   readonly #lines: Record<'bios' | 'com1', string> = { bios: '', com1: '' };
+  readonly #isRemark: boolean;
   #timer: NodeJS.Timeout | undefined;
+
+  /** `isRemark`: the lines go to standard error. */
+  constructor({ isRemark }: { isRemark: boolean }) {
+    this.#isRemark = isRemark;
+  }
 
   serial(byte: number): void {
     this.#add('com1', byte);
@@ -71,7 +77,8 @@ export class LineOutput implements GuestOutput {
     if (text === '') return;
     this.#timer?.refresh();
     const time = ((performance.now() - this.started) / 1000).toFixed(3).padStart(8);
-    await print(`${styled('dim', `${time} ${from} |`)} ${text}\n`);
+    const stream = this.#isRemark ? process.stderr : process.stdout;
+    await (this.#isRemark ? remark : print)(`${styled('dim', `${time} ${from} |`, stream)} ${text}\n`);
   }
 
   watch({ counts }: Monitor): void {

@@ -6,6 +6,7 @@ import {
   type TraceCommand,
   type TraceFlatRange,
   type TracePlan,
+  type TraceReplay,
   type ViewDifference,
 } from '../index.ts';
 
@@ -23,6 +24,11 @@ export function rangeJson({ gpa, length, name, kind, offsetInRegion, readonly }:
     offsetInRegion: formatHex(offsetInRegion),
     readonly,
   };
+}
+
+/** The address spaces of a replay and what each shows, in memory: for maps that are known to be small. */
+export function spacesJson(replay: TraceReplay): object[] {
+  return replay.spaces().map(({ id, name }) => ({ name, ranges: Array.from(replay.flatRanges(id), rangeJson) }));
 }
 
 export function planJson(plan: TracePlan, number: number): object {

@@ -26,6 +26,11 @@ export function printLines(lines: readonly string[]): Promise<void> {
   return print(lines.map((line) => `${line}\n`).join(''));
 }
 
+/** Writes to standard error what is for people, where standard output is a program's. */
+export async function remark(text: string): Promise<void> {
+  process.stderr.write(text);
+}
+
 let colors: (typeof COLORS)[number] = 'auto';
 
 /** Obeys `--color`. Throws UsageError. */
