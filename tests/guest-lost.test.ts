@@ -2,50 +2,10 @@
 // hypervisor of the monitor's own refuses everything, the system fails from some call on. Each story runs in a process
 // of its own, whose system calls tests/native/faults.cc can make fail.
 
-import { spawnSync } from 'node:child_process';
 import test from 'ava';
-import { artefact } from '../ts/core/artefact.ts';
 import { type Address, type MembackingError, RecordingPartition } from '../ts/index.ts';
-import { PATIENCE } from './support/patience.ts';
+import { run } from './support/faulty-system.ts';
 import { buildVm, MIB } from './support/vm.ts';
-
-const PROLOGUE = `
-import { ftruncateSync, writeSync } from 'node:fs';
-import { GuestMemoryBuilder, RecordingPartition } from ${JSON.stringify(artefact('index.js').href)};
-const module = { exports: {} };
-process.dlopen(module, ${JSON.stringify(artefact('obj/faults.node').pathname)});
-const system = module.exports;
-const PAGE = 4096;
-const BAR = 0x80000000;
-const code = (body) => {
-  try {
-    body();
-    return 'done';
-  } catch (error) {
-    return error.code;
-  }
-};
-const build = (kind) => {
-  const backing = { kind };
-  return new GuestMemoryBuilder({ maxAddress: 2 ** 33 - 1, debug: true }).addRam({ backing, ranges: [{ gpa: 0, length: 0x100000 }] }).build();
-};
-const seen = (memory, gpa) => {
-  try {
-    return memory.readU32(gpa);
-  } catch (error) {
-    return error.details.fault;
-  }
-};
-`;
-
-/** Runs a story, and gives what it logs as JSON. */
-function run(story: string): unknown {
-  const env = { ...process.env, LD_PRELOAD: artefact('obj/faults.node').pathname };
-  const args = ['--input-type=module', '-e', `${PROLOGUE}\nconsole.log(JSON.stringify((() => {${story}})()));`];
-  const { stdout, stderr, signal } = spawnSync(process.execPath, args, { encoding: 'utf8', env, timeout: PATIENCE });
-  if (stdout === '') throw new Error(`${signal}: ${stderr}`);
-  return JSON.parse(stdout);
-}
 
 /** A BAR that shows two pages of a peer's file, and what becomes of it when the peer has done something and the guest
  *  moves it. */

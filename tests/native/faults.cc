@@ -18,6 +18,8 @@ namespace {
 constexpr int64_t kNever = -1;
 /** Calls that still succeed; from then on all fail. */
 int64_t left = kNever;
+/** Error that they fail with. */
+int error = ENOMEM;
 
 template <typename Function>
 Function* next(const char* name) {
@@ -29,7 +31,7 @@ bool fails(void* caller) {
   Dl_info facts;
   if (dladdr(caller, &facts) == 0 || std::strstr(facts.dli_fname, "membacking.node") == nullptr) return false;
   if (left != 0) return --left, false;
-  errno = ENOMEM;
+  errno = error;
   return true;
 }
 
@@ -44,6 +46,8 @@ int64_t argumentOf(napi_env env, napi_callback_info info, size_t index) {
 
 napi_value failAfter(napi_env env, napi_callback_info info) {
   left = argumentOf(env, info, 0);
+  const auto wanted = static_cast<int>(argumentOf(env, info, 1));
+  error = wanted != 0 ? wanted : ENOMEM;
   return nullptr;
 }
 
@@ -99,6 +103,16 @@ void* mremap(void* address, size_t length, size_t newLength, int flags, ...) {
   void* target = va_arg(rest, void*);
   va_end(rest);
   return real(address, length, newLength, flags, target);
+}
+
+int ioctl(int fd, unsigned long request, ...) {
+  static auto* real = next<int(int, unsigned long, void*)>("ioctl");
+  if (fails(__builtin_return_address(0))) return -1;
+  va_list rest;
+  va_start(rest, request);
+  void* argument = va_arg(rest, void*);
+  va_end(rest);
+  return real(fd, request, argument);
 }
 
 int munlock(const void* address, size_t length) {
