@@ -11,7 +11,20 @@ import type { Message } from './support/group.ts';
 import { changes, machine, type Run, readRun, rowsOf, table, writeReport } from './support/report.ts';
 import type { GroupResult } from './support/rows.ts';
 
-const GROUPS = ['core', 'guest', 'leases', 'remap', 'build', 'memory', 'replay', 'exits', 'boot', 'start', 'viewer'];
+const GROUPS = [
+  'core',
+  'guest',
+  'leases',
+  'remap',
+  'build',
+  'memory',
+  'dirty',
+  'replay',
+  'exits',
+  'boot',
+  'start',
+  'viewer',
+];
 
 const { values, positionals } = parseArgs({ options: { compare: { type: 'string' } }, allowPositionals: true });
 const unknown = positionals.filter((name) => !GROUPS.includes(name));

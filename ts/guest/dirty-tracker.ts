@@ -58,9 +58,10 @@ export class DirtyTracker extends Handle {
     const { context } = this.#map;
     context.checkOpen();
     const { core, objects } = context;
+    const triples = nativeOf(context).collectDirty(this.#id);
     return new DirtyPages({
-      triples: nativeOf(context).collectDirty(this.#id),
-      rows: core.sinkRows(this.#va.id),
+      triples,
+      rows: triples.length === 0 ? [] : core.sinkRows(this.#va.id),
       objectOf: (id) => objects.objectOf(id),
       untracked: [...objects.known].filter((object) => object.mayBeWrittenElsewhere()),
     });

@@ -5,9 +5,11 @@
 
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 #include <napi.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -72,6 +74,53 @@ void touch(const Napi::CallbackInfo& info) {
   for (const Piece& piece : Pieces(info[0])) {
     for (uint64_t page = 0; page < pages; page++) *reinterpret_cast<volatile char*>(piece.hva + page * kPageSize) = 1;
   }
+}
+
+/// struct page_region and struct pm_scan_arg of linux/fs.h, and what is asked by them.
+struct PageRegion {
+  uint64_t start, end, categories;
+};
+struct Scan {
+  uint64_t size, flags, start, end, walkEnd, regions, regionCount, mostPages, inverted, required, any, returned;
+};
+constexpr unsigned long kScanPagemap = _IOWR('f', 16, Scan);
+constexpr uint64_t kWritten = 1 << 1;
+constexpr uint64_t kProtectAndCheck = 3;
+
+/// Bytes written since the last call, which are protected again.
+uint64_t takeWritten(Napi::Env env, const Piece& piece) {
+  static const int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  static PageRegion regions[4096];
+  uint64_t bytes = 0;
+  Scan scan = {sizeof scan, kProtectAndCheck, piece.hva, piece.hva + piece.length, 0, reinterpret_cast<uint64_t>(regions),
+               std::size(regions), 0, 0, kWritten, 0, kWritten};
+  while (scan.start != scan.end) {
+    const int count = ioctl(pagemap, kScanPagemap, &scan);
+    must(env, count >= 0, "PAGEMAP_SCAN");
+    for (int i = 0; i < count; i++) bytes += regions[i].end - regions[i].start;
+    scan.start = scan.walkEnd;
+  }
+  return bytes;
+}
+
+/// watch(pieces): write-protects them, asynchronously, for good.
+void watch(const Napi::CallbackInfo& info) {
+  constexpr uint64_t kFeatures = 1 << 0 | 1 << 12 | 1 << 13 | 1 << 15;
+  const int fd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC));
+  uffdio_api api = {UFFD_API, kFeatures, 0};
+  must(info.Env(), fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0, "UFFDIO_API");
+  for (const Piece& piece : Pieces(info[0])) {
+    uffdio_register registration = {{piece.hva, piece.length}, UFFDIO_REGISTER_MODE_WP, 0};
+    must(info.Env(), ioctl(fd, UFFDIO_REGISTER, &registration) == 0, "UFFDIO_REGISTER");
+    takeWritten(info.Env(), piece);
+  }
+}
+
+/// collect(pieces): finds the bytes written in them since they were asked for last.
+void collect(const Napi::CallbackInfo& info) {
+  uint64_t bytes = 0;
+  for (const Piece& piece : Pieces(info[0])) bytes += takeWritten(info.Env(), piece);
+  must(info.Env(), bytes % kPageSize == 0, "PAGEMAP_SCAN");
 }
 
 /// protect(pieces): gives each piece the access (PROT_*) that stands in the place of its offset.
@@ -202,6 +251,8 @@ Napi::Object init(Napi::Env, Napi::Object exports) {
   define<empty>(exports, "empty");
   define<remap>(exports, "remap");
   define<touch>(exports, "touch");
+  define<watch>(exports, "watch");
+  define<collect>(exports, "collect");
   define<protect>(exports, "protect");
   define<copy>(exports, "copy");
   define<flip>(exports, "flip");

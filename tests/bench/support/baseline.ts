@@ -13,6 +13,10 @@ interface Baseline {
   remap(fd: number, pieces: Pieces): void;
   /** Writes to the first `pages` pages of each piece. */
   touch(pieces: Pieces, pages: number): void;
+  /** Write-protects each piece asynchronously, for good. */
+  watch(pieces: Pieces): void;
+  /** Finds the bytes written in them since they were asked for last. */
+  collect(pieces: Pieces): void;
   /** mprotect of each piece, whose third word is PROT_*. */
   protect(pieces: Pieces): void;
   /** One memcpy for each GPA. */

@@ -1,0 +1,88 @@
+// Dirty pages: a tracker against the bare ioctl on memory of the same size, and what a first write costs under one.
+
+import { GuestMemoryBuilder, type GuestMemoryManager } from '../../ts/index.ts';
+import { baseline, type Pieces } from './support/baseline.ts';
+import { type Group, runGroup } from './support/group.ts';
+import { compare, speedAtLeast } from './support/measure.ts';
+
+const PAGE = 4096;
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+
+function guest(length: number): GuestMemoryManager {
+  return new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length }] }).build();
+}
+
+/** Pieces of `length` bytes, one every `step` bytes, `count` in all. */
+function pieces({ va }: GuestMemoryManager, length: number, step = length, count = 1): Pieces {
+  return BigUint64Array.from(
+    Array.from({ length: count }, (_, i) => [va.base + BigInt(i * step), BigInt(length), 0n]).flat(),
+  );
+}
+
+interface Work {
+  readonly what: string;
+  /** Bytes of RAM. */
+  readonly size: number;
+  /** Pages written before each turn, and bytes from one to the next. */
+  readonly written: number;
+  readonly step: number;
+}
+
+const WORKS: readonly Work[] = [
+  { what: '64 MiB, nothing written', size: 64 * MIB, written: 0, step: PAGE },
+  { what: '1 GiB, nothing written', size: GIB, written: 0, step: PAGE },
+  { what: '4 GiB, nothing written', size: 4 * GIB, written: 0, step: PAGE },
+  { what: '1 GiB, 64 MiB written at one place', size: GIB, written: 16_384, step: PAGE },
+  { what: '1 GiB, 1 % written, each page alone', size: GIB, written: 2621, step: 100 * PAGE },
+];
+
+async function collects(group: Group): Promise<void> {
+  for (const { what, size, written, step } of WORKS) {
+    group.doing(`collect of ${what}`);
+    const [ours, bare] = [guest(size), guest(size)];
+    const [ourPages, barePages] = [ours, bare].map((manager) => pieces(manager, PAGE, step, written)) as [
+      Pieces,
+      Pieces,
+    ];
+    const whole = pieces(bare, size);
+    const tracker = ours.trackDirty();
+    baseline.watch(whole);
+    await group.add(
+      compare({
+        ...{ what: `collect of ${what}`, operations: 1, goals: [speedAtLeast(0.9)] },
+        ours: { prepare: () => baseline.touch(ourPages, 1), run: () => void tracker.collect().bytes },
+        baseline: {
+          what: 'the ioctl in a loop',
+          prepare: () => baseline.touch(barePages, 1),
+          run: () => baseline.collect(whole),
+        },
+      }),
+    );
+    ours.close();
+    bare.close();
+  }
+}
+
+async function firstWrites(group: Group): Promise<void> {
+  const count = 8192;
+  group.doing('first writes');
+  const [ours, bare] = [guest(64 * MIB), guest(64 * MIB)];
+  const [ourPages, barePages] = [pieces(ours, count * PAGE), pieces(bare, count * PAGE)];
+  const tracker = ours.trackDirty();
+  for (const each of [ourPages, barePages]) baseline.touch(each, count);
+  await group.add(
+    compare({
+      ...{ what: 'first write to a page under a tracker', operations: count },
+      ours: { prepare: () => void tracker.collect(), run: () => baseline.touch(ourPages, count) },
+      baseline: { what: 'the same without one', run: () => baseline.touch(barePages, count) },
+    }),
+  );
+  ours.close();
+  bare.close();
+}
+
+await runGroup(async (group) => {
+  await collects(group);
+  await firstWrites(group);
+});
