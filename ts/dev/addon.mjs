@@ -72,6 +72,8 @@ function unit(each) {
 // ---- For this machine --------------------------------------------------------------------------
 
 const COMPILER = process.env.CXX ?? 'c++';
+/** Flags of the environment, with which all is compiled and linked: sanitizers. */
+const FLAGS = (process.env.CXXFLAGS ?? '').split(' ').filter((flag) => flag !== '');
 
 export async function addon() {
   const compiler = versionOf(COMPILER);
@@ -82,8 +84,8 @@ export async function addon() {
     name: RECIPE.output,
     from: objects,
     to: [RECIPE.output],
-    key: [compiler, RECIPE.link],
-    run: () => execute(COMPILER, ...RECIPE.link, ...objects, '-o', RECIPE.output),
+    key: [compiler, RECIPE.link, FLAGS],
+    run: () => execute(COMPILER, ...FLAGS, ...RECIPE.link, ...objects, '-o', RECIPE.output),
   });
 }
 
@@ -94,8 +96,8 @@ function compileUnit(each, compiler) {
     name: object,
     from: [TOOLS, HEADER, ...headers, path, ...membersOf(each)],
     to: [object],
-    key: [compiler, RECIPE.compile, STRICT],
-    run: () => execute(COMPILER, ...RECIPE.compile, ...STRICT, '-c', path, '-o', object),
+    key: [compiler, RECIPE.compile, STRICT, FLAGS],
+    run: () => execute(COMPILER, ...FLAGS, ...RECIPE.compile, ...STRICT, '-c', path, '-o', object),
   });
 }
 
