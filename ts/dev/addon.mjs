@@ -54,10 +54,8 @@ function napiHeaders() {
  * largest, so that the files which need them are a unit of their own. The files of a unit share one scope, and what is
  * static in a file needs a name that no other has.
  */
-const UNITS = [
-  { name: 'shim-napi', needs: /^shim\//, has: /^shim\/(addon\.cc|napi\/)/ },
-  { name: 'shim-plain', needs: /^shim\/(?!napi\/)/, has: /^shim\/(?!addon\.cc|napi\/)/ },
-];
+const PLAIN = { name: 'shim-plain', needs: /^shim\/(?!napi\/)/, has: /^shim\/(?!addon\.cc|napi\/)/ };
+const UNITS = [{ name: 'shim-napi', needs: /^shim\//, has: /^shim\/(addon\.cc|napi\/)/ }, PLAIN];
 
 function membersOf({ has }) {
   return filesUnder('shim', '.cc').filter((path) => has.test(path));
@@ -74,6 +72,12 @@ function unit(each) {
 const COMPILER = process.env.CXX ?? 'c++';
 /** Flags of the environment, with which all is compiled and linked: sanitizers. */
 const FLAGS = (process.env.CXXFLAGS ?? '').split(' ').filter((flag) => flag !== '');
+
+/** Builds what of the addon needs nothing that is installed: while that is installed. */
+export async function plainUnit() {
+  await together(header(), unit(PLAIN));
+  await compileUnit(PLAIN, versionOf(COMPILER));
+}
 
 export async function addon() {
   const compiler = versionOf(COMPILER);

@@ -6,7 +6,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { runInLab, setUpLab } from '../../tests/lab/lab.mjs';
 import { setUpRuntimes } from '../../tests/support/runtimes.mjs';
-import { addon, helperAddon, hostPrebuild, prebuilds } from './addon.mjs';
+import { addon, helperAddon, hostPrebuild, plainUnit, prebuilds } from './addon.mjs';
 import {
   checkStyle,
   checkTypes,
@@ -23,7 +23,7 @@ import {
   viewer,
 } from './build.mjs';
 import { runTests } from './run-tests.mjs';
-import { digest, filesUnder, StepError, together } from './steps.mjs';
+import { digest, execute, filesUnder, StepError, together } from './steps.mjs';
 
 /** Digest of the package-lock.json that node_modules was last made from. */
 const INSTALLED = 'node_modules/.membacking-lock';
@@ -31,7 +31,7 @@ const INSTALLED = 'node_modules/.membacking-lock';
 const commands = {
   /** Builds everything that `npm start` and a user's program need. */
   async build() {
-    install();
+    if (!isInstalled()) await together(install(), plainUnit());
     await together(core().then(viewer), addon(), library(), samples());
   },
 
@@ -51,18 +51,18 @@ const commands = {
   },
 
   async check() {
-    install();
+    await install();
     await together(checkTypes(), checkStyle());
   },
 
   async format() {
-    install();
+    await install();
     await fixStyle();
   },
 
   /** Makes the pages of ts/guide/reference from the declarations. */
   async reference() {
-    install();
+    await install();
     await together(declarations(), referenceTools());
     await reference();
   },
@@ -74,7 +74,7 @@ const commands = {
 
   /** Installs what the reference is made with, and its test needs. */
   async 'reference-set-up'() {
-    install();
+    await install();
     await referenceTools();
   },
 
@@ -94,7 +94,7 @@ const commands = {
 
   /** Builds the addon for every machine that the package brings it for. */
   async prebuildify() {
-    install();
+    await install();
     await prebuilds();
   },
 
@@ -115,14 +115,16 @@ function helpers(folder) {
   return filesUnder(folder, '.cc').map(helperAddon);
 }
 
+function isInstalled() {
+  return existsSync(INSTALLED) && readFileSync(INSTALLED, 'utf8') === digest(readFileSync('package-lock.json'));
+}
+
 /** Makes node_modules what package-lock.json says, unless it is already. */
-function install() {
-  if (existsSync(INSTALLED) && readFileSync(INSTALLED, 'utf8') === digest(readFileSync('package-lock.json'))) return;
+async function install() {
+  if (isInstalled()) return;
   console.log('npm ci');
-  const stdio = ['ignore', 'inherit', 'inherit'];
   // No script that would come back here.
-  const { status, error } = spawnSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], { stdio });
-  if (status !== 0) throw new StepError(`npm ci failed${error ? `: ${error.message}` : ''}`);
+  await execute('npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund');
   markInstalled();
 }
 
