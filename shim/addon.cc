@@ -4,8 +4,12 @@
 // them; registries and signal handlers are there once for the process, and never destroyed.
 
 #include <napi.h>
+#include <unistd.h>
+
+#include <string>
 
 #include "abi.h"
+#include "host/mapping.h"
 #include "host/native_interface.h"
 #include "napi/executor_handle.h"
 #include "napi/handle.h"
@@ -18,7 +22,15 @@
 
 namespace membacking {
 
+/// Refuses a machine on which memory cannot be mapped page by page as the core counts pages: 64-bit ARM has such.
+static void checkPageSize(Napi::Env env) {
+  const auto size = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (size == kPageSize) return;
+  throw Napi::Error::New(env, "the machine's pages have " + std::to_string(size) + " bytes, and only 4096 will do");
+}
+
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  checkPageSize(env);
   env.SetInstanceData(new AddonData);
   exports.Set("abiVersion", Napi::Number::New(env, abi::ABI_VERSION));
   const auto table = reinterpret_cast<uint64_t>(membacking_interface_1());

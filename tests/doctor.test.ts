@@ -1,7 +1,9 @@
 // The doctor: facts from a machine's files and calls, and what is said of them.
 
+import { spawnSync } from 'node:child_process';
 import test from 'ava';
 import { canRunGuests, diagnose, renderFindings } from '../ts/cli/diagnosis.ts';
+import { artefact } from '../ts/core/artefact.ts';
 import { KVM_CAP, native } from '../ts/core/native.ts';
 import { inspectMachine } from '../ts/index.ts';
 import { factsFrom } from '../ts/machine/facts.ts';
@@ -221,4 +223,11 @@ test('the command says it of this machine, as text and as JSON', (t) => {
     found.map(({ name }: { name: string }) => name),
     diagnose(inspectMachine()).map(({ name }) => name),
   );
+});
+
+test('on a machine whose pages are larger nothing is mapped, and the doctor says why', (t) => {
+  const env = { ...process.env, LD_PRELOAD: artefact('obj/faults.node').pathname, PAGE_BYTES: '65536' };
+  const { stdout, status } = spawnSync(process.execPath, ['build/cli.js', 'doctor'], { encoding: 'utf8', env });
+  t.is(status, 1);
+  t.regex(stdout, /the machine's pages have 65536 bytes, and only 4096 will do/);
 });
