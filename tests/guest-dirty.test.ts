@@ -1,7 +1,7 @@
 // Dirty pages: exactly those that somebody wrote, whoever it was and wherever they are seen now.
 
 import { once } from 'node:events';
-import { closeSync, readdirSync, readFileSync, readlinkSync, readSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, readdirSync, readFileSync, readlinkSync, readSync, writeSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import type { ExecutionContext } from 'ava';
@@ -12,13 +12,14 @@ import type { DirtyTracker } from '../ts/guest/dirty-tracker.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { KVM_EXIT, type MemoryObject, PrivateMemory, SharedMemory } from '../ts/index.ts';
 import { memoryOf } from '../ts/sinks/va-space.ts';
+import { hugePageTest } from './support/accounting.ts';
 import { Failing } from './support/failing.ts';
 import { footprint } from './support/footprint.ts';
 import { GUEST_SIZE, start } from './support/guest.ts';
 import { namelessFile } from './support/nameless-file.ts';
-import { Random, SEED, tries } from './support/random.ts';
-import { trackingMissing, trackingTest } from './support/tracking.ts';
-import { type Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
+import { tries } from './support/random.ts';
+import { attempt, trackingMissing, trackingTest } from './support/tracking.ts';
+import { GIB, type Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const BAR = 0x8000_0000;
@@ -232,6 +233,82 @@ dirtyTest('RAM that comes is clean, and what went is forgotten', 'shared', (t, m
   t.is(hiddenText(pages), '');
 });
 
+dirtyTest('pages that follow each other are one range, wherever in the object', 'shared', (t, manager, tracker) => {
+  manager.addRam({ ranges: [{ gpa: GIB, length: GIB }] });
+  for (const at of [64 * MIB, 128 * MIB, GIB - 2 * PAGE]) {
+    manager.guestMemory.write(GIB + at - PAGE, new Uint8Array(3 * PAGE));
+    manager.guestMemory.writeU8(GIB + at - 3 * PAGE, 1);
+  }
+  t.is(text(tracker.collect()), '43ffd000+1 43fff000+3 47ffd000+1 47fff000+3 7fffb000+1 7fffd000+3');
+});
+
+dirtyTest('every VA space of the map is watched, also one that comes later', 'shared', (t, manager, tracker) => {
+  const { map, space } = manager;
+  const later = map.attachVaSpace(space, { name: 'later', size: 2 ** 30 });
+  later.memory.writeU8(0x5000, 1);
+  t.is(text(tracker.collect()), '5000+1');
+  tracker.close();
+  const second = manager.trackDirty();
+  later.memory.writeU8(0x6000, 1);
+  manager.guestMemory.writeU8(0x7000, 1);
+  t.is(text(second.collect()), '6000+2');
+  later.close();
+});
+
+dirtyTest('RAM that is prefetched is clean', 'shared', async (t, manager, tracker) => {
+  for (const [index, kind] of KINDS.entries()) {
+    const ranges = [{ gpa: (16 + 16 * index) * MIB, length: 4 * MIB }];
+    await manager.addRamAsync({ ranges, backing: { kind }, prefetch: true });
+    t.is(text(tracker.collect()), '');
+  }
+  for (const start of [16 * MIB, 32 * MIB]) manager.guestMemory.writeU8(start + PAGE, 1);
+  t.is(text(tracker.collect()), '1001000+1 2001000+1');
+});
+
+dirtyTest('a file that grows behind its end is watched there', 'shared', (t, manager, tracker) => {
+  const fd = namelessFile(PAGE);
+  const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'window');
+  region.map(0, fd, 0, 4 * PAGE, true);
+  control.mapToGuest(BAR);
+  tracker.collect();
+  t.throws(() => manager.guestMemory.writeU8(BAR + 2 * PAGE, 1), { code: 'GUEST_ACCESS' });
+  ftruncateSync(fd, 4 * PAGE);
+  manager.guestMemory.writeU8(BAR + 2 * PAGE, 1);
+  t.is(text(tracker.collect()), '80002000+1');
+  closeSync(fd);
+});
+
+for (const kind of KINDS) {
+  trackingTest(`${kind} RAM that is pinned is tracked, hidden and shown again`, (t) => {
+    const options = { maxAddress: 2 ** 36 - 1, x86LegacySupport: true, pinMappings: true, debug: true };
+    const ram = { ranges: [{ gpa: 0, length: 2 * MIB }], backing: { kind } };
+    const manager = new GuestMemoryBuilder(options).addRam(ram).build();
+    const tracker = manager.trackDirty();
+    const pam = { gpa: 0xc0000, length: 0x4000 };
+    manager.guestMemory.writeU8(0xc1000, 1);
+    manager.ramVisibility.set(pam, 'unmapped');
+    manager.ramVisibility.set(pam, 'read-write');
+    t.is(text(tracker.collect()), 'c1000+1');
+    manager.guestMemory.writeU8(0xc2000, 1);
+    t.is(text(tracker.collect()), 'c2000+1');
+    manager.close();
+  });
+}
+
+if (trackingMissing === undefined) {
+  hugePageTest('a huge page is dirty as a whole', 2 * MIB, 2, (t) => {
+    const ram = { ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind: 'shared', hugePageSize: 2 * MIB } } as const;
+    const manager = new GuestMemoryBuilder().addRam(ram).build();
+    const tracker = manager.trackDirty();
+    manager.guestMemory.writeU8(0x201000, 1);
+    t.is(text(tracker.collect()), '200000+512');
+    manager.va.pieces()[0]!.object.write(0x1000, Uint8Array.of(1));
+    t.is(text(tracker.collect()), '0+512');
+    t.is(text(tracker.collect()), '');
+    manager.close();
+  });
+}
+
 dirtyTest('memory that others may write to is named', 'shared', (t, manager, tracker) => {
   t.deepEqual(tracker.collect().untracked, []);
   const fd = namelessFile(MIB);
@@ -403,195 +480,6 @@ for (const kind of KINDS) {
     }
   });
 }
-
-/** Error that a call throws, if any. */
-function attempt(call: () => void): unknown {
-  try {
-    call();
-    return undefined;
-  } catch (error) {
-    return error;
-  }
-}
-
-// ---- Histories ---------------------------------------------------------------------------------
-
-/** Memory of a guest beside a plain set of the pages that are dirty. */
-class World {
-  readonly #random: Random;
-  readonly manager: GuestMemoryManager;
-  readonly #bar: ReturnType<GuestMemoryManager['deviceMapper']['newRegion']>;
-  readonly #fd = namelessFile(32 * PAGE);
-  readonly #source = namelessFile(0);
-  readonly #trackers: { tracker: DirtyTracker; dirty: Map<MemoryObject, Set<number>> }[] = [];
-  #added: { close(): void } | undefined;
-
-  constructor(random: Random) {
-    this.#random = random;
-    writeSync(this.#source, Buffer.alloc(4 * PAGE, 1));
-    this.manager = new GuestMemoryBuilder({ maxAddress: 2 ** 36 - 1, x86LegacySupport: true, debug: true })
-      .addRam({ ranges: [{ gpa: 0, length: 2 * MIB }], backing: { kind: 'private' } })
-      .addRam({ ranges: [{ gpa: 2 * MIB, length: MIB }] })
-      .build();
-    this.#bar = this.manager.deviceMapper.newRegion(64 * PAGE, 'bar');
-    this.#bar.region.map(0, this.#fd, 0, 32 * PAGE, true);
-    for (let i = 0; i < 2; i++) this.#trackers.push({ tracker: this.manager.trackDirty(), dirty: new Map() });
-  }
-
-  close(): void {
-    this.manager.close();
-    for (const fd of [this.#fd, this.#source]) closeSync(fd);
-  }
-
-  readonly steps: Record<string, () => void> = {
-    write: () => this.#write((gpa, bytes) => this.manager.guestMemory.write(gpa, bytes)),
-    lease: () =>
-      this.#write((gpa, bytes) => {
-        const lease = this.manager.guestMemory.lock({ gpa, length: bytes.length }, 'write', { holder: 'history' });
-        // A file that can become shorter has no view.
-        const view = attempt(() => lease.view) === undefined ? lease.view : undefined;
-        if (view === undefined) this.manager.guestMemory.write(gpa, bytes);
-        else readSync(this.#source, view, 0, bytes.length, 0);
-        lease.release();
-      }),
-    object: () => {
-      const piece = this.#random.pick(this.manager.va.pieces());
-      const offset = Number(piece.objectOffset) + this.#random.below(Number(piece.length));
-      piece.object.write(offset, Uint8Array.of(1));
-      this.#note(piece.object, offset, 1);
-    },
-    discard: () => {
-      const gpa = this.#random.below(767) * PAGE;
-      const length = (1 + this.#random.below(8)) * PAGE;
-      if (attempt(() => this.manager.discard({ gpa, length })) === undefined) this.#noteGpa(gpa, length);
-    },
-    pam: () => {
-      const range = this.#random.pick(this.manager.ramVisibility.ranges());
-      this.manager.ramVisibility.set(
-        { gpa: range.gpa, length: range.length },
-        this.#random.pick(['unmapped', 'read-only', 'read-write', 'read-write'] as const),
-      );
-    },
-    bar: () => {
-      const { control, region } = this.#bar;
-      const what = this.#random.below(4);
-      if (what === 0) control.unmapFromGuest();
-      else if (what === 1)
-        region.map(this.#random.below(32) * PAGE, this.#fd, this.#random.below(16) * PAGE, 16 * PAGE, true);
-      else control.mapToGuest(this.#random.pick([0x10000, MIB + 0x8000, BAR, BAR + 0x20000]));
-    },
-    hotplug: () => {
-      if (this.#added === undefined) {
-        const kind = this.#random.pick(KINDS);
-        this.#added = this.manager.addRam({ ranges: [{ gpa: 16 * MIB, length: 32 * PAGE }], backing: { kind } });
-      } else {
-        const gone = this.manager.va.pieces().find(({ gpa }) => gpa >= 16 * MIB && gpa < 17 * MIB)?.object;
-        this.#added.close();
-        this.#added = undefined;
-        for (const { dirty } of this.#trackers) dirty.delete(gone!);
-      }
-    },
-  };
-
-  /** Asks a tracker, and compares with the model. */
-  collect(t: ExecutionContext): void {
-    const { tracker, dirty } = this.#random.pick(this.#trackers);
-    const pages = tracker.collect();
-    const found = new Map<MemoryObject, number[]>();
-    for (const { object, offset, length } of pages.byObject) {
-      const list = found.get(object) ?? [];
-      for (let page = 0; page < Number(length) / PAGE; page++) list.push(Number(offset) / PAGE + page);
-      found.set(object, list);
-    }
-    const expected = [...dirty].flatMap(([object, set]) => (set.size === 0 ? [] : [[object, set] as const]));
-    t.is(found.size, expected.length);
-    for (const [object, set] of expected) {
-      t.deepEqual(
-        found.get(object),
-        [...set].sort((a, b) => a - b),
-        object.name,
-      );
-    }
-    t.deepEqual(pagesOf(pages), this.#visible(dirty));
-    t.is(hiddenPages(pages), Number(pages.bytes) / PAGE - this.#shownPages(dirty));
-    dirty.clear();
-  }
-
-  #write(write: (gpa: number, bytes: Uint8Array) => void): void {
-    const piece = this.#random.pick(this.manager.va.pieces().filter(({ access }) => access.includes('w')));
-    const length = Math.min(1 + this.#random.below(3 * PAGE), Number(piece.length));
-    const gpa = Number(piece.gpa) + this.#random.below(Number(piece.length) - length + 1);
-    write(gpa, new Uint8Array(length).fill(this.#random.below(256)));
-    this.#noteGpa(gpa, length);
-  }
-
-  #noteGpa(gpa: number, length: number): void {
-    for (const piece of this.manager.va.pieces()) {
-      const from = Math.max(gpa, Number(piece.gpa));
-      const to = Math.min(gpa + length, Number(piece.gpa) + Number(piece.length));
-      if (from < to) this.#note(piece.object, Number(piece.objectOffset) + from - Number(piece.gpa), to - from);
-    }
-  }
-
-  #note(object: MemoryObject, offset: number, length: number): void {
-    for (const { dirty } of this.#trackers) {
-      const set = dirty.get(object) ?? new Set();
-      dirty.set(object, set);
-      for (let page = Math.floor(offset / PAGE); page * PAGE < offset + length; page++) set.add(page);
-    }
-  }
-
-  #visible(dirty: ReadonlyMap<MemoryObject, ReadonlySet<number>>): number[] {
-    return this.manager.va.pieces().flatMap((piece) => {
-      const first = Number(piece.objectOffset) / PAGE;
-      return Array.from({ length: Number(piece.length) / PAGE }, (_, page) => page).flatMap((page) =>
-        dirty.get(piece.object)?.has(first + page) ? [Number(piece.gpa) / PAGE + page] : [],
-      );
-    });
-  }
-
-  #shownPages(dirty: ReadonlyMap<MemoryObject, ReadonlySet<number>>): number {
-    const shown = this.manager.va
-      .pieces()
-      .flatMap(({ object, objectOffset, length }) =>
-        Array.from(
-          { length: Number(length) / PAGE },
-          (_, page) => [object, Number(objectOffset) / PAGE + page] as const,
-        ),
-      );
-    let count = 0;
-    for (const [object, set] of dirty) {
-      for (const page of set) if (shown.some(([other, at]) => other === object && at === page)) count++;
-    }
-    return count;
-  }
-}
-
-function pagesOf(pages: DirtyPages): number[] {
-  return [...pages].flatMap(({ gpa, length }) =>
-    Array.from({ length: Number(length) / PAGE }, (_, page) => Number(gpa) / PAGE + page),
-  );
-}
-
-function hiddenPages(pages: DirtyPages): number {
-  return pages.hidden.reduce((total, { length }) => total + Number(length) / PAGE, 0);
-}
-
-trackingTest('histories of writes and changes: exactly what was written is dirty', (t) => {
-  t.log(`seed ${SEED}`);
-  const random = new Random();
-  for (let history = 0; history < tries(12); history++) {
-    const world = new World(random);
-    try {
-      for (let step = 0; step < 120; step++) {
-        world.steps[random.pick(Object.keys(world.steps))]!();
-        if (random.below(6) === 0) world.collect(t);
-      }
-    } finally {
-      world.close();
-    }
-  }
-});
 
 // ---- At the same time --------------------------------------------------------------------------
 

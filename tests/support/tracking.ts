@@ -24,3 +24,13 @@ export function trackingTest(title: string, body: (t: ExecutionContext) => void 
   if (trackingMissing === undefined) test.serial(title, body);
   else test.serial.skip(`${title}: ${trackingMissing}`, body);
 }
+
+/** Error that a call throws, if any. */
+export function attempt(call: () => void): unknown {
+  try {
+    call();
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
