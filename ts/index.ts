@@ -124,6 +124,16 @@ export { Vcpu } from './sinks/vcpu.ts';
 export type { PlainState } from './snapshot/caller-state.ts';
 export type { SnapshotDevice, SnapshotLayout, SnapshotRam, SnapshotRange } from './snapshot/layout.ts';
 export type { PageRange } from './snapshot/page-list.ts';
+export {
+  compareSnapshots,
+  inspectSnapshot,
+  mergeSnapshot,
+  type SnapshotDamage,
+  type SnapshotDifference,
+  type SnapshotFacts,
+  verifySnapshot,
+} from './snapshot/tools.ts';
+export type { SnapshotWork } from './snapshot/write.ts';
 
 // ---- This machine ------------------------------------------------------------------------------
 

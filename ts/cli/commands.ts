@@ -37,6 +37,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'a small PC on KVM, on which firmware or a kernel starts',
     load: async () => (await import('./boot.ts')).bootCommand,
   },
+  snapshot: {
+    summary: 'snapshots of guest memory: what is in them, verify, diff, merge',
+    load: async () => (await import('./snapshot.ts')).snapshotCommand,
+  },
   top: {
     summary: "a running guest's memory, in a terminal",
     load: async () => (await import('./top.ts')).topCommand,

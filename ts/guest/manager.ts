@@ -1,7 +1,7 @@
 // The guest memory of one virtual machine: RAM, devices, the partitions that see them.
 
 import type { LocalGuestMemory } from '../access/local-guest-memory.ts';
-import { SharedMemory } from '../asked/object.ts';
+import { type MemoryObject, SharedMemory } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import type { Address } from '../core/address.ts';
@@ -246,6 +246,11 @@ export class GuestMemoryManager extends Handle {
     return SharedMemoryBacking.fromParts(
       shared.map(({ name, object }) => ({ name, fd: (object as SharedMemory).fd, size: object.size })),
     );
+  }
+
+  /** Memory of a block of RAM. Precondition: there is one of that name. @internal */
+  ramObject(name: string): MemoryObject {
+    return this.#parts.store.blocks.find((block) => block.name === name)!.object;
   }
 
   protected override release(): void {

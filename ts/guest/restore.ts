@@ -1,6 +1,8 @@
 // Guests made from snapshots: as the one was that the snapshot was taken of, and ordinary ones.
 
-import { type Address, sum } from '../core/address.ts';
+import { type FileHandle, open } from 'node:fs/promises';
+import { type MemoryObject, SharedMemory } from '../asked/object.ts';
+import type { Address } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { Policy } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
@@ -8,8 +10,9 @@ import type { PlainState } from '../snapshot/caller-state.ts';
 import { BlockImage, closeChain, openChain } from '../snapshot/chain.ts';
 import { refused } from '../snapshot/field.ts';
 import type { SnapshotDevice, SnapshotLayout, SnapshotRam } from '../snapshot/layout.ts';
-import { aborted, stepsOf } from '../snapshot/memory-writer.ts';
-import { bytesOf, type PageRange } from '../snapshot/page-list.ts';
+import { aborted, STEP, stepsOf, writeAll } from '../snapshot/memory-writer.ts';
+import { PAGE } from '../snapshot/page-list.ts';
+import { type SnapshotWork, stepCounter } from '../snapshot/write.ts';
 import type { TraceOutput } from '../trace/recorder.ts';
 import type { DeviceRegionControl, MappedRegion } from './device.ts';
 import type { GuestMemoryManager } from './manager.ts';
@@ -23,13 +26,9 @@ const RESTORE_MODES = ['copy', 'map'] as const;
 export type RestoreMode = (typeof RESTORE_MODES)[number];
 
 /** Options of `GuestMemoryBuilder.fromSnapshot`. */
-export interface RestoreOptions {
+export interface RestoreOptions extends SnapshotWork {
   /** Way to bring the memory in. Default `copy`. */
   readonly mode?: RestoreMode;
-  /** Gives up: before anything is done, or between two steps. */
-  readonly signal?: AbortSignal;
-  /** Listener that is told after each step: bytes that were read, and that there are to read. */
-  readonly onProgress?: (done: number, total: number) => void;
   /** Takes a trace of everything that happens. */
   readonly record?: TraceOutput;
   /** Checks every invariant around every step: slow, for tests. */
@@ -145,42 +144,41 @@ function mapped({ lowest: { memory, block } }: BlockImage): NonNullable<RamOptio
 }
 
 function fresh({ kind, pageSize }: SnapshotRam): NonNullable<RamOptions['backing']> {
-  return kind === 'shared' && pageSize > 4096 ? { kind, hugePageSize: pageSize } : { kind };
+  return kind === 'shared' && pageSize > PAGE ? { kind, hugePageSize: pageSize } : { kind };
 }
 
 /** Writes the pages that are not there yet. Rejects with ABORTED, SNAPSHOT_DAMAGED, SYSTEM. */
 async function fill(manager: GuestMemoryManager, images: readonly BlockImage[], options: Checked): Promise<void> {
   const { mode, signal, onProgress } = options;
   const all = images.map((image) => ({ image, pages: mode === 'map' ? image.pagesAbove : image.pages }));
-  const total = all.reduce((bytes, { pages }) => bytes + bytesOf(pages), 0);
-  let done = 0;
+  const onStep = stepCounter(
+    all.map(({ pages }) => pages),
+    onProgress,
+  );
+  const buffer = Buffer.allocUnsafeSlow(STEP);
   for (const { image, pages } of all) {
-    for (const step of stepsOf(pages)) {
-      if (signal?.aborted) throw aborted(signal.reason);
-      const bytes = Buffer.allocUnsafeSlow(step.length);
-      await image.read(step.offset, bytes);
-      for (const { gpa, from, to } of placesOf(image.block, step)) {
-        manager.guestMemory.write(gpa, bytes.subarray(from, to));
+    const memory = manager.ramObject(image.block.name);
+    const file = await openFile(memory);
+    try {
+      for (const { offset, length } of stepsOf(pages)) {
+        if (signal?.aborted) throw aborted(signal.reason);
+        const bytes = buffer.subarray(0, length);
+        await image.read(offset, bytes);
+        if (file === undefined) memory.write(offset, bytes);
+        else await writeAll(file, bytes, offset);
+        onStep(length);
       }
-      done += step.length;
-      onProgress?.(done, total);
+    } finally {
+      await file?.close();
     }
   }
 }
 
-/** GPAs at which the bytes of a step lie: those from `from` to `to`. */
-function* placesOf(
-  { ranges }: SnapshotRam,
-  { offset, length }: PageRange,
-): Generator<{ gpa: Address; from: number; to: number }> {
-  let start = 0;
-  for (const range of ranges) {
-    const end = start + Number(range.length);
-    const first = Math.max(start, offset);
-    const behind = Math.min(end, offset + length);
-    if (first < behind) yield { gpa: sum(range.gpa, first - start), from: first - offset, to: behind - offset };
-    start = end;
-  }
+/** File of new shared RAM: written, it gets its pages without a fault for each. None of huge pages, which are not
+ *  written so. */
+async function openFile(memory: MemoryObject): Promise<FileHandle | undefined> {
+  if (!(memory instanceof SharedMemory) || memory.granularity > PAGE) return undefined;
+  return open(`/proc/self/fd/${memory.fd}`, 'r+').catch(() => undefined);
 }
 
 /** Makes the rest as it was: devices, visibility, protections. */

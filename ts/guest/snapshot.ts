@@ -1,6 +1,5 @@
 // Snapshots of a guest's memory: what there is now, written with its layout.
 
-import { randomUUID } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
@@ -9,10 +8,10 @@ import { type MemoryObject, SharedMemory } from '../asked/object.ts';
 import * as validate from '../core/validate.ts';
 import { type PlainState, stateJson } from '../snapshot/caller-state.ts';
 import { BlockImage, closeChain, type Link, openChain } from '../snapshot/chain.ts';
-import { writeFolder } from '../snapshot/folder.ts';
-import type { SnapshotDevice, SnapshotLayout, SnapshotRam } from '../snapshot/layout.ts';
-import { aborted, readAll, type Source, writeBlock } from '../snapshot/memory-writer.ts';
-import { bytesOf, type PageRange } from '../snapshot/page-list.ts';
+import type { SnapshotDevice, SnapshotLayout } from '../snapshot/layout.ts';
+import { aborted, readAll } from '../snapshot/memory-writer.ts';
+import type { PageRange } from '../snapshot/page-list.ts';
+import { type PlannedBlock, type SnapshotWork, writeSnapshot } from '../snapshot/write.ts';
 import type { MappedRegion } from './device.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { visibilityOf } from './ram.ts';
@@ -21,15 +20,11 @@ import type { VtlAccess } from './vtl.ts';
 import type { VtlState } from './vtl-state.ts';
 
 /** Options of `GuestMemoryManager.snapshot`. */
-export interface SnapshotOptions {
+export interface SnapshotOptions extends SnapshotWork {
   /** Folder of the snapshot that this one is a diff of: only pages that differ from it are written. */
   readonly base?: string;
   /** State to be kept beside the memory: of vCPUs, of devices. */
   readonly state?: PlainState;
-  /** Gives up: before anything is done, or between two steps. */
-  readonly signal?: AbortSignal;
-  /** Listener that is told after each step: bytes that were looked at, and that there are to look at. */
-  readonly onProgress?: (done: number, total: number) => void;
 }
 
 /** Memory of one guest, as its manager hands it over. */
@@ -39,22 +34,15 @@ interface SnapshotSubject {
   readonly devices: readonly MappedRegion[];
 }
 
-/** A block of RAM on its way into the memory file. */
-interface Planned {
-  readonly ram: Omit<SnapshotRam, 'fileOffset' | 'pages' | 'crc32'>;
-  readonly source: Source;
-}
-
 /** Writes a snapshot into a folder. Rejects as `GuestMemoryManager.snapshot` does. */
 export async function snapshot(
   subject: SnapshotSubject,
   folder: string,
   options: SnapshotOptions | undefined,
 ): Promise<SnapshotLayout> {
-  const { base, state, signal, onProgress } = checkedOptions(options, folder);
+  const { base, state, ...work } = checkedOptions(options, folder);
   const { map, store } = subject.parts;
   if (map.context.isBusy) throw validate.invalid('a snapshot is taken when no transaction is open');
-  const id = randomUUID();
   const rest = layoutWithoutMemory(subject);
   const blocks = store.blocks;
   const data = blocks.map(({ object }) => object.dataRanges());
@@ -63,24 +51,8 @@ export async function snapshot(
   try {
     if (base !== undefined) chain = await openChain(base);
     const planned = blocks.map((block, i) => plan(block, { data: data[i]!, file: files[i], chain }));
-    const size = planned.reduce((bytes, { ram }) => bytes + ram.size, 0);
-    const total = planned.reduce((bytes, { source }) => bytes + bytesOf(source.candidates), 0);
-    let done = 0;
-    const onStep = (bytes: number) => {
-      done += bytes;
-      onProgress?.(done, total);
-    };
-    return await writeFolder(folder, { id, size }, async (memory, file) => {
-      const ram: SnapshotRam[] = [];
-      let fileOffset = 0;
-      for (const { ram: block, source } of planned) {
-        ram.push({ ...block, fileOffset, ...(await writeBlock(memory, fileOffset, source, { signal, onStep })) });
-        fileOffset += block.size;
-      }
-      const { layout } = chain[0] ?? {};
-      const on = layout && { id: layout.id, folder: relative(resolve(folder), resolve(base!)) };
-      return { id, base: on, memory: { file, size }, ...rest, ram, state };
-    });
+    const onBase = chain[0] && { id: chain[0].layout.id, folder: relative(resolve(folder), resolve(base!)) };
+    return await writeSnapshot(folder, planned, { ...rest, base: onBase, state }, work);
   } finally {
     await closeChain(chain);
     await Promise.allSettled(files.map((file) => file?.close()));
@@ -126,7 +98,7 @@ interface Found {
   readonly chain: readonly Link[];
 }
 
-function plan({ name, ranges, object }: RamBlock, { data, file, chain }: Found): Planned {
+function plan({ name, ranges, object }: RamBlock, { data, file, chain }: Found): PlannedBlock {
   const size = Number(object.size);
   const kind = object.kind === 'private' ? 'private' : 'shared';
   const ofBase = chain[0]?.layout.ram.find((each) => each.name === name && each.size === size);

@@ -2,7 +2,7 @@
 // them.
 
 import type { FileHandle } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { united } from '../asked/data-range.ts';
 import { MembackingError } from '../core/errors.ts';
 import { damaged, openFolder } from './folder.ts';
@@ -31,13 +31,18 @@ export async function openChain(folder: string): Promise<Link[]> {
       const wanted = links.at(-2)?.layout.base?.id;
       if (wanted !== undefined && wanted !== link.layout.id) throw otherBase(next, wanted, link.layout.id);
       if (links.length > MOST_LINKS) throw otherBase(next, 'fewer snapshots', `${links.length} in a row`);
-      next = link.layout.base === undefined ? undefined : resolve(next, link.layout.base.folder);
+      next = baseOf(link);
     }
     return links;
   } catch (error) {
     await closeChain(links);
     throw error;
   }
+}
+
+function baseOf({ folder, layout: { base } }: Link): string | undefined {
+  if (base === undefined) return undefined;
+  return isAbsolute(base.folder) ? base.folder : join(folder, base.folder);
 }
 
 export async function closeChain(links: readonly Link[]): Promise<void> {

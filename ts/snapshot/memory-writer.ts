@@ -35,7 +35,7 @@ interface WrittenPages {
 }
 
 /** Bytes of a step. */
-const STEP = 2 ** 20;
+export const STEP = 2 ** 20;
 const ZEROES = Buffer.alloc(PAGE);
 
 /** Error of writing that was given up. */
@@ -43,11 +43,21 @@ export function aborted(cause: unknown): MembackingError {
   return new MembackingError('ABORTED', 'the snapshot was given up; nothing is left of it', { cause });
 }
 
-/** Writes a block to the file from `fileOffset` on. Rejects with ABORTED, and what reading and writing reject with. */
+/** Place for the pages of a block. */
+interface Target {
+  write(bytes: Uint8Array, offset: number): Promise<void>;
+}
+
+/** The place of a block in a memory file, from `fileOffset` on. */
+export function inFile(file: FileHandle, fileOffset: number): Target {
+  return { write: (bytes, offset) => writeAll(file, bytes, fileOffset + offset) };
+}
+
+/** Writes those pages of a block that are not zeroes, or not as in its base. Rejects with ABORTED, and what reading and
+ *  writing reject with. */
 export async function writeBlock(
-  file: FileHandle,
-  fileOffset: number,
   source: Source,
+  target: Target,
   { signal, onStep }: WriteOptions,
 ): Promise<WrittenPages> {
   const pages: PageRange[] = [];
@@ -55,21 +65,25 @@ export async function writeBlock(
   let writing: Promise<unknown> = Promise.resolve();
   let reading: Promise<Step> | undefined;
   const steps = stepsOf(source.candidates);
+  const buffers = Array.from({ length: AT_ONCE }, () => makeBuffers(source));
   const begin = () => {
     const { value } = steps.next();
-    reading = value === undefined ? undefined : readStep(source, value);
+    // The oldest: the others are being looked at, and written.
+    const oldest = buffers.shift()!;
+    buffers.push(oldest);
+    reading = value === undefined ? undefined : readStep(source, value, oldest);
     // Nobody may come to wait for it, where a write fails meanwhile.
     reading?.catch(() => {});
   };
   try {
     for (begin(); reading !== undefined; ) {
       if (signal?.aborted) throw aborted(signal.reason);
-      const step = await reading;
+      const step: Step = await reading;
       begin();
-      const runs = [...runsOf(step)];
+      const runs = runsOf(step);
       for (const run of runs) crc32 = zlib.crc32(bytesAt(step, run), crc32);
       await writing;
-      writing = writeRuns(file, fileOffset, step, runs);
+      writing = writeRuns(target, step, runs);
       writing.catch(() => {});
       for (const run of runs) appendRange(pages, run);
       onStep(step.range.length);
@@ -82,11 +96,25 @@ export async function writeBlock(
   return { pages, crc32 };
 }
 
-/** A stretch that was read. */
-interface Step {
-  readonly range: PageRange;
+/** Memory for a step, used again and again: fresh memory costs more than all else. */
+interface Buffers {
   readonly bytes: Buffer;
+  /** Memory for the base; undefined where there is none. */
   readonly before: Buffer | undefined;
+}
+
+/** Steps that are under way at once: one is read, one looked at, one written. */
+const AT_ONCE = 3;
+
+function makeBuffers({ candidates, base }: Source): Buffers {
+  const longest = candidates.reduce((most, { length }) => Math.max(most, length), 0);
+  const make = () => Buffer.allocUnsafeSlow(Math.min(longest, STEP));
+  return { bytes: make(), before: base === undefined ? undefined : make() };
+}
+
+/** A stretch that was read. */
+interface Step extends Buffers {
+  readonly range: PageRange;
 }
 
 /** Parts of ranges, none larger than a step. */
@@ -98,12 +126,11 @@ export function* stepsOf(ranges: readonly PageRange[]): Generator<PageRange, und
   }
 }
 
-async function readStep(source: Source, range: PageRange): Promise<Step> {
-  const bytes = Buffer.allocUnsafeSlow(range.length);
+async function readStep(source: Source, range: PageRange, buffers: Buffers): Promise<Step> {
+  const bytes = buffers.bytes.subarray(0, range.length);
+  const before = buffers.before?.subarray(0, range.length);
   await source.read(range.offset, bytes);
-  if (source.base === undefined) return { range, bytes, before: undefined };
-  const before = Buffer.allocUnsafeSlow(range.length);
-  await source.base.read(range.offset, before);
+  if (before !== undefined) await source.base!.read(range.offset, before);
   return { range, bytes, before };
 }
 
@@ -124,11 +151,12 @@ function bytesAt({ range, bytes }: Step, run: PageRange): Buffer {
   return bytes.subarray(run.offset - range.offset, run.offset - range.offset + run.length);
 }
 
-async function writeRuns(file: FileHandle, fileOffset: number, step: Step, runs: readonly PageRange[]): Promise<void> {
-  for (const run of runs) await writeAll(file, bytesAt(step, run), fileOffset + run.offset);
+async function writeRuns(target: Target, step: Step, runs: readonly PageRange[]): Promise<void> {
+  for (const run of runs) await target.write(bytesAt(step, run), run.offset);
 }
 
-async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+/** Writes all of some bytes into a file. */
+export async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   for (let done = 0; done < bytes.length; ) {
     const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
     done += bytesWritten;
@@ -143,4 +171,22 @@ export async function readAll(file: FileHandle, into: Uint8Array, position: numb
     done += bytesRead;
   }
   return true;
+}
+
+/** CRC-32 of pages that a memory file has, from `fileOffset` on; undefined where the file ends before. */
+export async function checksumOf(
+  file: FileHandle,
+  fileOffset: number,
+  pages: readonly PageRange[],
+  onStep: (bytes: number) => void,
+): Promise<number | undefined> {
+  let crc32 = 0;
+  const buffer = Buffer.allocUnsafeSlow(STEP);
+  for (const { offset, length } of stepsOf(pages)) {
+    const bytes = buffer.subarray(0, length);
+    if (!(await readAll(file, bytes, fileOffset + offset))) return undefined;
+    crc32 = zlib.crc32(bytes, crc32);
+    onStep(length);
+  }
+  return crc32;
 }

@@ -1,0 +1,147 @@
+// Snapshots as files: what is in one, whether it is whole, how two differ, and a diff with its bases as one.
+
+import { united } from '../asked/data-range.ts';
+import * as validate from '../core/validate.ts';
+import { BlockImage, closeChain, type Link, openChain } from './chain.ts';
+import type { SnapshotLayout } from './layout.ts';
+import { aborted, checksumOf, type Source, writeBlock } from './memory-writer.ts';
+import type { PageRange } from './page-list.ts';
+import { type SnapshotWork, stepCounter, writeSnapshot } from './write.ts';
+
+/** One snapshot of a chain of diffs. */
+export interface SnapshotFacts {
+  /** Folder that it is in. */
+  readonly folder: string;
+  /** Layout of the snapshot. */
+  readonly layout: SnapshotLayout;
+}
+
+/** A block of RAM in a snapshot whose pages are not those that were written. */
+export interface SnapshotDamage {
+  /** Folder of the snapshot. */
+  readonly folder: string;
+  /** Name of the RAM. */
+  readonly ram: string;
+}
+
+/** Pages of one block of RAM that two snapshots have otherwise. */
+export interface SnapshotDifference {
+  /** Name of the RAM. */
+  readonly ram: string;
+  /** Whether the block is in the second one alone, in the first one alone, or in both. */
+  readonly change: 'added' | 'removed' | 'changed';
+  /** Pages that differ, in order; of a block that is in one alone, those that are not zeroes. */
+  readonly pages: readonly PageRange[];
+}
+
+/** Facts of a snapshot, and of its bases, down to a whole one: itself first. Rejects with SYSTEM and SNAPSHOT_*. */
+export async function inspectSnapshot(folder: string): Promise<SnapshotFacts[]> {
+  return withChain(folder, async (chain) => chain.map(({ folder: each, layout }) => ({ folder: each, layout })));
+}
+
+/** Reads a snapshot and its bases, and says which blocks of RAM are damaged. Rejects with SYSTEM, SNAPSHOT_*,
+ *  ABORTED. */
+export async function verifySnapshot(folder: string, options?: SnapshotWork): Promise<SnapshotDamage[]> {
+  const { signal, onProgress } = checkedWork(options, 'verifySnapshot');
+  return withChain(folder, async (chain) => {
+    const blocks = chain.flatMap((link) => link.layout.ram.map((block) => ({ link, block })));
+    const onStep = stepCounter(
+      blocks.map(({ block }) => block.pages),
+      onProgress,
+    );
+    const damage: SnapshotDamage[] = [];
+    for (const { link, block } of blocks) {
+      const crc32 = await checksumOf(link.memory, block.fileOffset, block.pages, (bytes) => {
+        if (signal?.aborted) throw aborted(signal.reason);
+        onStep(bytes);
+      });
+      if (crc32 !== block.crc32) damage.push({ folder: link.folder, ram: block.name });
+    }
+    return damage;
+  });
+}
+
+/** Compares the memory of two snapshots, page by page. Rejects with SYSTEM, SNAPSHOT_*, ABORTED. */
+export async function compareSnapshots(
+  first: string,
+  second: string,
+  options?: SnapshotWork,
+): Promise<SnapshotDifference[]> {
+  const { signal, onProgress } = checkedWork(options, 'compareSnapshots');
+  return withChain(first, (before) =>
+    withChain(second, async (after) => {
+      const pairs = pairsOf(before, after);
+      const onStep = stepCounter(
+        pairs.map(({ source }) => source.candidates),
+        onProgress,
+      );
+      const differences: SnapshotDifference[] = [];
+      for (const { ram, change, source } of pairs) {
+        const { pages } = await writeBlock(source, { write: async () => {} }, { signal, onStep });
+        if (change !== 'changed' || pages.length > 0) differences.push({ ram, change, pages });
+      }
+      return differences;
+    }),
+  );
+}
+
+/** Writes a snapshot and its bases into a folder as one that needs none: another snapshot, of the same memory. Rejects
+ *  as `GuestMemoryManager.snapshot` does. */
+export async function mergeSnapshot(folder: string, target: string, options?: SnapshotWork): Promise<SnapshotLayout> {
+  const work = checkedWork(options, 'mergeSnapshot');
+  const checkedTarget = validate.text(target, 'the target');
+  return withChain(folder, async (chain) => {
+    const { id, memory, ram, ...rest } = chain[0]!.layout;
+    const blocks = ram.map(({ fileOffset, pages, crc32, ...block }) => {
+      const image = new BlockImage(chain, block.name);
+      return { ram: { ...block, onBase: false }, source: sourceOf(image, undefined) };
+    });
+    return writeSnapshot(checkedTarget, blocks, { ...rest, base: undefined }, work);
+  });
+}
+
+function checkedWork(options: SnapshotWork | undefined, name: string): SnapshotWork {
+  const given = validate.options(options, ['signal', 'onProgress'], name);
+  const { signal, onProgress } = given;
+  if (onProgress !== undefined && typeof onProgress !== 'function') {
+    throw validate.invalid('onProgress must be a function');
+  }
+  if (signal !== undefined && validate.instance(AbortSignal, signal, 'signal').aborted) throw aborted(signal.reason);
+  return given;
+}
+
+async function withChain<Result>(folder: string, body: (chain: readonly Link[]) => Promise<Result>): Promise<Result> {
+  const chain = await openChain(validate.text(folder, 'the folder'));
+  try {
+    return await body(chain);
+  } finally {
+    await closeChain(chain);
+  }
+}
+
+function sourceOf(image: BlockImage, base: BlockImage | undefined): Source {
+  const candidates = base === undefined ? image.pages : (united(image.pages, base.pages) as readonly PageRange[]);
+  return { candidates, base, read: (offset, into) => image.read(offset, into) };
+}
+
+interface Pair extends Omit<SnapshotDifference, 'pages'> {
+  readonly source: Source;
+}
+
+/** Blocks of both, those of the first before those that only the second has. One of another size is another one. */
+function pairsOf(before: readonly Link[], after: readonly Link[]): Pair[] {
+  const imagesOf = (chain: readonly Link[]) =>
+    new Map(chain[0]!.layout.ram.map(({ name, size }) => [`${size} ${name}`, new BlockImage(chain, name)]));
+  const [old, now] = [imagesOf(before), imagesOf(after)];
+  const pairs: Pair[] = [];
+  for (const [key, image] of old) {
+    const then = now.get(key);
+    const { name: ram } = image.block;
+    if (then === undefined) pairs.push({ ram, change: 'removed', source: sourceOf(image, undefined) });
+    else pairs.push({ ram, change: 'changed', source: sourceOf(then, image) });
+  }
+  for (const [key, image] of now) {
+    if (!old.has(key)) pairs.push({ ram: image.block.name, change: 'added', source: sourceOf(image, undefined) });
+  }
+  return pairs;
+}
