@@ -101,7 +101,7 @@ async function sampled(place: Place): Promise<Sample> {
     sent.on('error', reject).end();
   }).catch((cause: Error) => {
     const where = place instanceof URL ? place.origin : place.socketPath;
-    const message = `${where}: no guest is inspected there (${cause.message}): its monitor calls manager.inspectServer()`;
+    const message = `${where}: no guest is inspected there (${cause.message}): its monitor calls manager.inspectServer(), or gives a URL where it names a port`;
     throw new MembackingError('SYSTEM', message, { cause });
   });
   return { facts: JSON.parse(text) as GuestMemoryFacts & { pid: number }, time: performance.now() };

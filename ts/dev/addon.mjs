@@ -205,7 +205,7 @@ function forMusl(flags) {
   ];
   return [
     ...['-nostdinc', '-nostdinc++', ...headers.flatMap((folder) => ['-isystem', folder])],
-    ...['-U_FORTIFY_SOURCE', '-include', 'shim/host/musl_cross.h', '-nostdlib', ...flags],
-    ...[`-L${library}`, '-lstdc++', '-lgcc_s', '-lgcc'],
+    ...['-U_FORTIFY_SOURCE', '-include', 'shim/host/musl_cross.h', '-nostdlib', `${library}/crtbeginS.o`, ...flags],
+    ...[`-L${library}`, '-lstdc++', '-lgcc_s', '-lgcc', `${library}/crtendS.o`],
   ];
 }
