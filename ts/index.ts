@@ -95,9 +95,10 @@ export type { PrefetchOptions } from './guest/pages.ts';
 export type { RamVisibility, RamVisibilityControl, VisibilityChange } from './guest/ram.ts';
 export type { RamOptions } from './guest/ram-options.ts';
 export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
-export type { RestoredDevice, RestoredGuest, RestoreMode, RestoreOptions } from './guest/restore.ts';
+export type { ForkOptions, RestoredDevice, RestoredGuest, RestoreMode, RestoreOptions } from './guest/restore.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
-export type { SnapshotOptions } from './guest/snapshot.ts';
+export type { FreezeOptions, SnapshotOptions } from './guest/snapshot.ts';
+export type { Template } from './guest/template.ts';
 export type { GuestMemoryClient, Vtl, VtlAccess, VtlProtectionOptions } from './guest/vtl.ts';
 export type { WritableRam } from './guest/writable-ram.ts';
 export {

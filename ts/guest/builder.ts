@@ -10,7 +10,8 @@ import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
 import { checkLayout, inBuildErrors, type RamLimits, RamStore } from './ram-store.ts';
-import { type RestoredGuest, type RestoreOptions, restore } from './restore.ts';
+import { type ForkOptions, fork, type RestoredGuest, type RestoreOptions, restore } from './restore.ts';
+import type { Template } from './template.ts';
 
 /** Options of a guest's memory. */
 export interface GuestMemoryOptions {
@@ -108,6 +109,12 @@ export class GuestMemoryBuilder {
    *  where this machine has not what it takes. Nothing is left then. */
   static async fromSnapshot(folder: string, options?: RestoreOptions): Promise<RestoredGuest> {
     return restore(folder, options, (given) => new GuestMemoryBuilder(given));
+  }
+
+  /** A guest of a template, as the frozen one was: with an ordinary manager, whose RAM is the template's, copied page
+   *  by page where it is written. Throws CLOSED, SYSTEM, and what `build` throws. Nothing is left then. */
+  static fromTemplate(template: Template, options?: ForkOptions): RestoredGuest {
+    return fork(template, options, (given) => new GuestMemoryBuilder(given));
   }
 
   /** Everything but RAM. */

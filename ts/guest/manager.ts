@@ -27,7 +27,8 @@ import { RamVisibilityControl } from './ram.ts';
 import { checkedRam, type RamOptions } from './ram-options.ts';
 import type { RamBlock, RamStore } from './ram-store.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
-import { type SnapshotOptions, snapshot } from './snapshot.ts';
+import { type FreezeOptions, freeze, type SnapshotOptions, type SnapshotSubject, snapshot } from './snapshot.ts';
+import type { Template } from './template.ts';
 import {
   type GuestMemoryClient,
   VTL_ACCESSES,
@@ -200,8 +201,18 @@ export class GuestMemoryManager extends Handle {
    *  goes meanwhile; SNAPSHOT_* where `base` is no snapshot that can be read. Nothing is left of it then. */
   async snapshot(folder: string, options?: SnapshotOptions): Promise<SnapshotLayout> {
     this.checkOpen();
-    const { regions: devices } = this.deviceMapper;
-    return snapshot({ parts: this.#parts, levels: [...this.#levels.values()], devices }, folder, options);
+    return snapshot(this.#subject, folder, options);
+  }
+
+  /** Keeps a snapshot in memory, to make guests from; this one goes on on its own memory. The caller holds it until
+   *  then, as for `snapshot`. Rejects with ABORTED, SYSTEM, INVALID_ARGUMENT; CLOSED where RAM goes meanwhile. */
+  async freeze(options?: FreezeOptions): Promise<Template> {
+    this.checkOpen();
+    return freeze(this.#subject, options);
+  }
+
+  get #subject(): SnapshotSubject {
+    return { parts: this.#parts, levels: [...this.#levels.values()], devices: this.deviceMapper.regions };
   }
 
   /** Tries again what is lost: see `MemoryMap.repair`. Returns what still is. */

@@ -9,14 +9,16 @@ import * as validate from '../core/validate.ts';
 import type { PlainState } from '../snapshot/caller-state.ts';
 import { BlockImage, closeChain, openChain } from '../snapshot/chain.ts';
 import { refused } from '../snapshot/field.ts';
-import type { SnapshotDevice, SnapshotLayout, SnapshotRam } from '../snapshot/layout.ts';
+import type { SnapshotDevice, SnapshotRam } from '../snapshot/layout.ts';
 import { aborted, STEP, stepsOf, writeAll } from '../snapshot/memory-writer.ts';
 import { PAGE } from '../snapshot/page-list.ts';
-import { type SnapshotWork, stepCounter } from '../snapshot/write.ts';
+import { checkWork, type SnapshotWork, stepCounter } from '../snapshot/write.ts';
 import type { TraceOutput } from '../trace/recorder.ts';
+import type { RamBacking } from './backing.ts';
 import type { DeviceRegionControl, MappedRegion } from './device.ts';
 import type { GuestMemoryManager } from './manager.ts';
 import type { RamOptions } from './ram-options.ts';
+import { layoutOf, memoryOfTemplate, Template, type TemplateLayout } from './template.ts';
 import type { WritableRam } from './writable-ram.ts';
 
 /** Ways to bring a snapshot's memory into a guest: `copy` reads all of it into new memory. `map` shows the file, copied
@@ -26,9 +28,13 @@ const RESTORE_MODES = ['copy', 'map'] as const;
 export type RestoreMode = (typeof RESTORE_MODES)[number];
 
 /** Options of `GuestMemoryBuilder.fromSnapshot`. */
-export interface RestoreOptions extends SnapshotWork {
+export interface RestoreOptions extends SnapshotWork, ForkOptions {
   /** Way to bring the memory in. Default `copy`. */
   readonly mode?: RestoreMode;
+}
+
+/** Options of `GuestMemoryBuilder.fromTemplate`. */
+export interface ForkOptions {
   /** Takes a trace of everything that happens. */
   readonly record?: TraceOutput;
   /** Checks every invariant around every step: slow, for tests. */
@@ -86,7 +92,8 @@ export async function restore(
   try {
     const { layout } = chain[0]!;
     const images = layout.ram.map(({ name }) => new BlockImage(chain, name));
-    const manager = build(layout, images, given, begin);
+    const backings = images.map((image) => (given.mode === 'map' ? mapped(image) : fresh(image.block)));
+    const manager = build(layout, backings, given, begin);
     try {
       await fill(manager, images, given);
       return { manager, ...arrange(manager, layout), state: layout.state };
@@ -99,6 +106,25 @@ export async function restore(
   }
 }
 
+/** Makes a guest of a template. Throws as `GuestMemoryBuilder.fromTemplate` does. */
+export function fork(
+  template: Template,
+  options: ForkOptions | undefined,
+  begin: (options: BuilderOptions) => Builder,
+): RestoredGuest {
+  const given = validate.options(options, ['record', 'debug'], 'fromTemplate');
+  const { fd } = memoryOfTemplate(validate.instance(Template, template, 'the template'));
+  const layout = layoutOf(template);
+  const backings = layout.ram.map(({ fileOffset }) => copyOnWrite(fd, fileOffset));
+  const manager = build(layout, backings, given, begin);
+  try {
+    return { manager, ...arrange(manager, layout), state: layout.state };
+  } catch (error) {
+    manager.close();
+    throw error;
+  }
+}
+
 interface Checked extends RestoreOptions {
   readonly mode: RestoreMode;
 }
@@ -107,19 +133,15 @@ function checkedOptions(options: RestoreOptions | undefined): Checked {
   const known = ['mode', 'signal', 'onProgress', 'record', 'debug'] as const;
   const given = validate.options(options, known, 'fromSnapshot');
   const mode = validate.oneOf(RESTORE_MODES, given.mode ?? 'copy', 'mode');
-  if (given.onProgress !== undefined && typeof given.onProgress !== 'function') {
-    throw validate.invalid('onProgress must be a function');
-  }
-  const { signal } = given;
-  if (signal !== undefined && validate.instance(AbortSignal, signal, 'signal').aborted) throw aborted(signal.reason);
+  checkWork(given);
   return { ...given, mode };
 }
 
-/** Builds the guest; its memory is that of the lowest files, or empty. */
+/** Builds the guest, on a backing for each block of RAM. */
 function build(
-  { options }: SnapshotLayout,
-  images: readonly BlockImage[],
-  { mode, record, debug }: Checked,
+  { options, ram }: TemplateLayout,
+  backings: readonly RamBacking[],
+  { record, debug }: ForkOptions,
   begin: (options: BuilderOptions) => Builder,
 ): GuestMemoryManager {
   const { vtl0AliasMap, slotBudget, ...others } = options;
@@ -131,19 +153,20 @@ function build(
       ...(record !== undefined && { record }),
       ...(debug !== undefined && { debug }),
     });
-    for (const image of images) {
-      const { name, ranges } = image.block;
-      builder.addRam({ name, ranges, backing: mode === 'map' ? mapped(image) : fresh(image.block) });
-    }
+    for (const [i, { name, ranges }] of ram.entries()) builder.addRam({ name, ranges, backing: backings[i]! });
     return applying('ram', () => builder.build());
   });
 }
 
-function mapped({ lowest: { memory, block } }: BlockImage): NonNullable<RamOptions['backing']> {
-  return { kind: 'fd', fd: memory.fd, copyOnWrite: true, fileOffset: block.fileOffset };
+function mapped({ lowest: { memory, block } }: BlockImage): RamBacking {
+  return copyOnWrite(memory.fd, block.fileOffset);
 }
 
-function fresh({ kind, pageSize }: SnapshotRam): NonNullable<RamOptions['backing']> {
+function copyOnWrite(fd: number, fileOffset: number): RamBacking {
+  return { kind: 'fd', fd, copyOnWrite: true, fileOffset };
+}
+
+function fresh({ kind, pageSize }: SnapshotRam): RamBacking {
   return kind === 'shared' && pageSize > PAGE ? { kind, hugePageSize: pageSize } : { kind };
 }
 
@@ -182,7 +205,7 @@ async function openFile(memory: MemoryObject): Promise<FileHandle | undefined> {
 }
 
 /** Makes the rest as it was: devices, visibility, protections. */
-function arrange(manager: GuestMemoryManager, layout: SnapshotLayout): Omit<RestoredGuest, 'manager' | 'state'> {
+function arrange(manager: GuestMemoryManager, layout: TemplateLayout): Omit<RestoredGuest, 'manager' | 'state'> {
   const { visibility, writableRam, protections } = layout;
   applying('visibility', () => manager.ramVisibility.setAll(visibility));
   const kept = writableRam.map((range, i) =>

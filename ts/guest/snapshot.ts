@@ -9,26 +9,38 @@ import * as validate from '../core/validate.ts';
 import { type PlainState, stateJson } from '../snapshot/caller-state.ts';
 import { BlockImage, closeChain, type Link, openChain } from '../snapshot/chain.ts';
 import type { SnapshotDevice, SnapshotLayout } from '../snapshot/layout.ts';
-import { aborted, readAll } from '../snapshot/memory-writer.ts';
-import type { PageRange } from '../snapshot/page-list.ts';
-import { type PlannedBlock, type SnapshotWork, writeSnapshot } from '../snapshot/write.ts';
+import { readAll } from '../snapshot/memory-writer.ts';
+import { PAGE, type PageRange } from '../snapshot/page-list.ts';
+import {
+  checkWork,
+  memorySize,
+  type PlannedBlock,
+  type SnapshotWork,
+  writeBlocks,
+  writeSnapshot,
+} from '../snapshot/write.ts';
 import type { MappedRegion } from './device.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { visibilityOf } from './ram.ts';
 import type { RamBlock } from './ram-store.ts';
+import { Template } from './template.ts';
 import type { VtlAccess } from './vtl.ts';
 import type { VtlState } from './vtl-state.ts';
 
 /** Options of `GuestMemoryManager.snapshot`. */
-export interface SnapshotOptions extends SnapshotWork {
+export interface SnapshotOptions extends FreezeOptions {
   /** Folder of the snapshot that this one is a diff of: only pages that differ from it are written. */
   readonly base?: string;
+}
+
+/** Options of `GuestMemoryManager.freeze`. */
+export interface FreezeOptions extends SnapshotWork {
   /** State to be kept beside the memory: of vCPUs, of devices. */
   readonly state?: PlainState;
 }
 
 /** Memory of one guest, as its manager hands it over. */
-interface SnapshotSubject {
+export interface SnapshotSubject {
   readonly parts: GuestMemoryParts;
   readonly levels: readonly VtlState[];
   readonly devices: readonly MappedRegion[];
@@ -40,38 +52,66 @@ export async function snapshot(
   folder: string,
   options: SnapshotOptions | undefined,
 ): Promise<SnapshotLayout> {
-  const { base, state, ...work } = checkedOptions(options, folder);
+  const { base, state, ...work } = validate.options(options, ['base', 'state', 'signal', 'onProgress'], 'snapshot');
+  const target = resolve(validate.text(folder, 'the folder'));
+  if (base !== undefined && resolve(validate.text(base, 'base')) === target) {
+    throw validate.invalid('a diff must be in another folder than its base, which it needs');
+  }
+  checkState(state);
+  checkWork(work);
+  return withBlocks(subject, base, async (blocks, { rest, chain }) => {
+    const onBase = chain[0] && { id: chain[0].layout.id, folder: relative(target, resolve(base!)) };
+    return writeSnapshot(folder, blocks, { ...rest, base: onBase, state }, work);
+  });
+}
+
+/** Keeps a snapshot in memory. Rejects as `GuestMemoryManager.freeze` does. */
+export async function freeze(subject: SnapshotSubject, options: FreezeOptions | undefined): Promise<Template> {
+  const { state, ...work } = validate.options(options, ['state', 'signal', 'onProgress'], 'freeze');
+  checkState(state);
+  checkWork(work);
+  return withBlocks(subject, undefined, async (blocks, { rest }) => {
+    const size = memorySize(blocks);
+    const memory = SharedMemory.create(Math.max(size, PAGE), { name: 'template' });
+    try {
+      const file = await open(`/proc/self/fd/${memory.fd}`, 'r+');
+      const ram = await writeBlocks(file, blocks, work).finally(() => file.close());
+      return new Template(memory, { ...rest, ram, state });
+    } catch (error) {
+      memory.close();
+      throw error;
+    }
+  });
+}
+
+function checkState(state: PlainState | undefined): void {
+  if (state !== undefined) stateJson(state);
+}
+
+/** Calls `body` with the blocks of RAM as they are now; what they are read from is open until it is done. */
+async function withBlocks<Result>(
+  subject: SnapshotSubject,
+  base: string | undefined,
+  body: (
+    blocks: readonly PlannedBlock[],
+    also: { readonly rest: LayoutWithoutMemory; readonly chain: readonly Link[] },
+  ) => Promise<Result>,
+): Promise<Result> {
   const { map, store } = subject.parts;
   if (map.context.isBusy) throw validate.invalid('a snapshot is taken when no transaction is open');
   const rest = layoutWithoutMemory(subject);
-  const blocks = store.blocks;
+  const { blocks } = store;
   const data = blocks.map(({ object }) => object.dataRanges());
   const files = await openFiles(blocks);
   let chain: readonly Link[] = [];
   try {
     if (base !== undefined) chain = await openChain(base);
     const planned = blocks.map((block, i) => plan(block, { data: data[i]!, file: files[i], chain }));
-    const onBase = chain[0] && { id: chain[0].layout.id, folder: relative(resolve(folder), resolve(base!)) };
-    return await writeSnapshot(folder, planned, { ...rest, base: onBase, state }, work);
+    return await body(planned, { rest, chain });
   } finally {
     await closeChain(chain);
     await Promise.allSettled(files.map((file) => file?.close()));
   }
-}
-
-function checkedOptions(options: SnapshotOptions | undefined, folder: string): SnapshotOptions {
-  const given = validate.options(options, ['base', 'state', 'signal', 'onProgress'], 'snapshot');
-  const { base, state, signal, onProgress } = given;
-  const target = resolve(validate.text(folder, 'the folder'));
-  if (base !== undefined && resolve(validate.text(base, 'base')) === target) {
-    throw validate.invalid('a diff must be in another folder than its base, which it needs');
-  }
-  if (state !== undefined) stateJson(state);
-  if (onProgress !== undefined && typeof onProgress !== 'function') {
-    throw validate.invalid('onProgress must be a function');
-  }
-  if (signal !== undefined && validate.instance(AbortSignal, signal, 'signal').aborted) throw aborted(signal.reason);
-  return given;
 }
 
 // ---- Memory ------------------------------------------------------------------------------------

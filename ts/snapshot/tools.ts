@@ -6,7 +6,7 @@ import { BlockImage, closeChain, type Link, openChain } from './chain.ts';
 import type { SnapshotLayout } from './layout.ts';
 import { aborted, checksumOf, type Source, writeBlock } from './memory-writer.ts';
 import type { PageRange } from './page-list.ts';
-import { type SnapshotWork, stepCounter, writeSnapshot } from './write.ts';
+import { checkWork, type SnapshotWork, stepCounter, writeSnapshot } from './write.ts';
 
 /** One snapshot of a chain of diffs. */
 export interface SnapshotFacts {
@@ -102,11 +102,7 @@ export async function mergeSnapshot(folder: string, target: string, options?: Sn
 
 function checkedWork(options: SnapshotWork | undefined, name: string): SnapshotWork {
   const given = validate.options(options, ['signal', 'onProgress'], name);
-  const { signal, onProgress } = given;
-  if (onProgress !== undefined && typeof onProgress !== 'function') {
-    throw validate.invalid('onProgress must be a function');
-  }
-  if (signal !== undefined && validate.instance(AbortSignal, signal, 'signal').aborted) throw aborted(signal.reason);
+  checkWork(given);
   return given;
 }
 

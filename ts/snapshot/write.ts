@@ -1,9 +1,11 @@
 // Writing a whole snapshot: blocks of RAM, wherever their bytes come from, and the layout that goes with them.
 
 import { randomUUID } from 'node:crypto';
+import type { FileHandle } from 'node:fs/promises';
+import * as validate from '../core/validate.ts';
 import { writeFolder } from './folder.ts';
 import type { SnapshotLayout, SnapshotRam } from './layout.ts';
-import { inFile, type Source, writeBlock } from './memory-writer.ts';
+import { aborted, inFile, type Source, writeBlock } from './memory-writer.ts';
 import { bytesOf } from './page-list.ts';
 
 /** A block of RAM on its way into a memory file. */
@@ -25,24 +27,39 @@ export async function writeSnapshot(
   folder: string,
   blocks: readonly PlannedBlock[],
   rest: Omit<SnapshotLayout, 'id' | 'memory' | 'ram'>,
-  { signal, onProgress }: SnapshotWork,
+  work: SnapshotWork,
 ): Promise<SnapshotLayout> {
   const id = randomUUID();
-  const size = blocks.reduce((bytes, { ram }) => bytes + ram.size, 0);
+  const size = memorySize(blocks);
+  return writeFolder(folder, { id, size }, async (memory, file) => {
+    const ram = await writeBlocks(memory, blocks, work);
+    return { id, memory: { file, size }, ram, ...rest };
+  });
+}
+
+/** Bytes of a memory file of blocks. */
+export function memorySize(blocks: readonly PlannedBlock[]): number {
+  return blocks.reduce((bytes, { ram }) => bytes + ram.size, 0);
+}
+
+/** Writes blocks into a memory file of zeroes, one behind the other. Rejects as `writeBlock` does. */
+export async function writeBlocks(
+  memory: FileHandle,
+  blocks: readonly PlannedBlock[],
+  { signal, onProgress }: SnapshotWork,
+): Promise<SnapshotRam[]> {
   const onStep = stepCounter(
     blocks.map(({ source }) => source.candidates),
     onProgress,
   );
-  return writeFolder(folder, { id, size }, async (memory, file) => {
-    const ram: SnapshotRam[] = [];
-    let fileOffset = 0;
-    for (const { ram: block, source } of blocks) {
-      const written = await writeBlock(source, inFile(memory, fileOffset), { signal, onStep });
-      ram.push({ ...block, fileOffset, ...written });
-      fileOffset += block.size;
-    }
-    return { id, memory: { file, size }, ram, ...rest };
-  });
+  const ram: SnapshotRam[] = [];
+  let fileOffset = 0;
+  for (const { ram: block, source } of blocks) {
+    const written = await writeBlock(source, inFile(memory, fileOffset), { signal, onStep });
+    ram.push({ ...block, fileOffset, ...written });
+    fileOffset += block.size;
+  }
+  return ram;
 }
 
 /** Listener of steps that adds them up for one of progress. */
@@ -56,4 +73,13 @@ export function stepCounter(
     done += bytes;
     onProgress?.(done, total);
   };
+}
+
+/** Checks options of what goes through the memory of snapshots. Throws INVALID_ARGUMENT, and ABORTED where it was given
+ *  up already. */
+export function checkWork({ signal, onProgress }: SnapshotWork): void {
+  if (onProgress !== undefined && typeof onProgress !== 'function') {
+    throw validate.invalid('onProgress must be a function');
+  }
+  if (signal !== undefined && validate.instance(AbortSignal, signal, 'signal').aborted) throw aborted(signal.reason);
 }
