@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
 import type { DirtyPages } from '../ts/guest/dirty-pages.ts';
 import type { DirtyTracker } from '../ts/guest/dirty-tracker.ts';
-import type { GuestMemoryManager } from '../ts/guest/manager.ts';
+import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
 import type { MemoryObject } from '../ts/index.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { Random, SEED, tries } from './support/random.ts';
@@ -24,7 +24,7 @@ class World {
   readonly #fd = namelessFile(32 * PAGE);
   readonly #source = namelessFile(0);
   readonly #trackers: { tracker: DirtyTracker; dirty: Map<MemoryObject, Set<number>> }[] = [];
-  #added: { close(): void } | undefined;
+  #added: { readonly ram: AddedRam; readonly object: MemoryObject } | undefined;
 
   constructor(random: Random) {
     this.#random = random;
@@ -83,12 +83,13 @@ class World {
     hotplug: () => {
       if (this.#added === undefined) {
         const kind = this.#random.pick(KINDS);
-        this.#added = this.manager.addRam({ ranges: [{ gpa: 16 * MIB, length: 32 * PAGE }], backing: { kind } });
+        const ram = this.manager.addRam({ ranges: [{ gpa: 16 * MIB, length: 32 * PAGE }], backing: { kind } });
+        const { object } = this.manager.va.pieces().find(({ gpa }) => gpa === 16 * MIB)!;
+        this.#added = { ram, object };
       } else {
-        const gone = this.manager.va.pieces().find(({ gpa }) => gpa >= 16 * MIB && gpa < 17 * MIB)?.object;
-        this.#added.close();
+        this.#added.ram.close();
+        for (const { dirty } of this.#trackers) dirty.delete(this.#added.object);
         this.#added = undefined;
-        for (const { dirty } of this.#trackers) dirty.delete(gone!);
       }
     },
   };
