@@ -1,13 +1,17 @@
 // Huge pages that the guest sees only in part, on real ones: the VA space keeps the whole page, the guest and the
 // monitor get what the flat view shows of it, and what cannot share a page is refused before anything is done.
 
-import type { ExecutionContext } from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { WorkerGuestMemory } from '../ts/access/worker-guest-memory.ts';
 import { SharedMemory } from '../ts/asked/object.ts';
 import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
+import { PciBus, PortBus, SharedMemoryDevice } from '../ts/vmm/index.ts';
+import { LINK_LINES } from '../ts/vmm/isa-bridge.ts';
 import { hugePageTest } from './support/accounting.ts';
+import { kvmMissing } from './support/guest.ts';
 import { LoggingPartition, Machine, refusal, wordAt } from './support/map-state.ts';
 import { footprint } from './support/shim-plan.ts';
+import { buildVm, Guest, got, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const MIB = 2 ** 20;
@@ -197,3 +201,41 @@ hugePageTest('a trust level is kept from 4 KiB of a BAR of huge pages, and of RA
   manager.close();
   file.close();
 });
+
+const BAR_MOVES = 'a guest moves a BAR of 4 KiB into one of a huge page: it is decoded nowhere, and the guest goes on';
+if (kvmMissing) test.skip(`${BAR_MOVES}: ${kvmMissing}`, () => {});
+else
+  hugePageTest(BAR_MOVES, HUGE, 1, (t) => {
+    const manager = buildVm();
+    const guest = new Guest(manager);
+    const objects = [SharedMemory.create(PAGE), SharedMemory.create(HUGE, { hugePageSize: HUGE })];
+    const ports = new PortBus();
+    const bus = new PciBus(ports, { lines: LINK_LINES, set() {} });
+    const [small, large] = objects.map((object) => bus.add(new SharedMemoryDevice(manager.deviceMapper, object)));
+    const out = (port: number, value: number) => {
+      t.is(guest.run('out', { rdx: port, rax: value }), `out ${port.toString(16)} = ${value.toString(16)}`);
+      ports.write(port, 4, value);
+    };
+    const set = (slot: number, register: number, value: number) => {
+      out(0xcf8, (0x8000_0000 | (slot << 11) | register) >>> 0);
+      out(0xcfc, value);
+    };
+    const moveTo = (slot: number, at: number) => set(slot, 0x10, at);
+    for (const [slot, at] of [0x8000_0000, 0x9000_0000].entries()) {
+      moveTo(slot, at);
+      set(slot, 0x04, 2);
+    }
+    t.is(guest.write(0x8000_0000, 5), wrote(5));
+    t.is(guest.write(0x9000_1000, 7), wrote(7));
+    moveTo(0, 0x9000_1000);
+    t.deepEqual([small!.bars, large!.bars], [[undefined], [0x9000_0000]]);
+    t.deepEqual(
+      [0x8000_0000, 0x9000_1000].map((gpa) => guest.read(gpa)),
+      ['mmio read 80000000', got(7)],
+    );
+    moveTo(0, 0xa000_0000);
+    t.deepEqual([small!.bars, guest.read(0xa000_0000)], [[0xa000_0000], got(5)]);
+    manager.close();
+    guest.close();
+    for (const object of objects) object.close();
+  });

@@ -38,6 +38,8 @@ const PROGRAMS = {
   count: [0xff, 0x03, 0xeb, 0xfc],
   /** Does what no CPU can, without a handler for it. */
   fall: [0x0f, 0x0b],
+  /** Sends EAX to port DX. */
+  out: [0xef, 0xeb, 0xfd],
 } as const;
 
 export type Program = keyof typeof PROGRAMS;
