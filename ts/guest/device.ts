@@ -263,7 +263,7 @@ export class MappedRegion extends Handle {
   /** The mappings, in order of offset. */
   mappings(): DeviceMapping[] {
     this.checkOpen();
-    return this.shownFiles.map(({ offset, length, object, objectOffset, writable }) => ({
+    return this.shownFiles().map(({ offset, length, object, objectOffset, writable }) => ({
       offset: Number(offset),
       length: Number(length),
       fileOffset: Number(objectOffset),
@@ -273,12 +273,12 @@ export class MappedRegion extends Handle {
   }
 
   /** Policy for what nothing is mapped in. @internal */
-  get holes(): HolePolicy {
+  holes(): HolePolicy {
     return this.#zeroes === undefined ? 'exit' : 'zero';
   }
 
   /** Mappings of files, in order of offset. @internal */
-  get shownFiles(): Mapping[] {
+  shownFiles(): Mapping[] {
     return this.region.mappings().filter(({ object }) => this.#files.has(object));
   }
 

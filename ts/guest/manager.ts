@@ -198,14 +198,15 @@ export class GuestMemoryManager extends Handle {
    *  the caller's `state`. The folder's snapshot before is replaced when this one is whole. Files are written in the
    *  background, and vCPUs, devices and leases are the caller's to hold until then: pause the partitions. Regions that
    *  were made by hand through `map` are not in it. Rejects with ABORTED, SYSTEM, INVALID_ARGUMENT; CLOSED where RAM
-   *  goes meanwhile; SNAPSHOT_* where `base` is no snapshot that can be read. Nothing is left of it then. */
+   *  goes meanwhile; SNAPSHOT_LAYOUT, SNAPSHOT_VERSION, SNAPSHOT_DAMAGED and SNAPSHOT_BASE where `base` is no snapshot
+   *  that can be read. Nothing is left of it then. */
   async snapshot(folder: string, options?: SnapshotOptions): Promise<SnapshotLayout> {
     this.checkOpen();
     return snapshot(this.#subject, folder, options);
   }
 
   /** Keeps a snapshot in memory, to make guests from; this one goes on on its own memory. The caller holds it until
-   *  then, as for `snapshot`. Rejects with ABORTED, SYSTEM, INVALID_ARGUMENT; CLOSED where RAM goes meanwhile. */
+   *  then, as for `snapshot`. Throws as `snapshot`, which may have a base, does. */
   async freeze(options?: FreezeOptions): Promise<Template> {
     this.checkOpen();
     return freeze(this.#subject, options);

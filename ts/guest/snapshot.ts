@@ -186,12 +186,13 @@ function layoutWithoutMemory({ parts, levels, devices }: SnapshotSubject): Layou
   };
 }
 
-function deviceLayout({ region, length, priority, holes, shownFiles }: MappedRegion): SnapshotDevice {
+function deviceLayout(device: MappedRegion): SnapshotDevice {
+  const { region, length, priority } = device;
   return {
-    ...{ name: region.name, length, priority, holes },
+    ...{ name: region.name, length, priority, holes: device.holes() },
     gpa: region.offset,
     writable: !region.flags.readonly,
-    mappings: shownFiles.map(({ offset, length: bytes, object, objectOffset, writable }) => ({
+    mappings: device.shownFiles().map(({ offset, length: bytes, object, objectOffset, writable }) => ({
       ...{ offset: Number(offset), length: Number(bytes), fileOffset: Number(objectOffset), writable },
       file: readlinkSync(`/proc/self/fd/${(object as SharedMemory).fd}`),
     })),

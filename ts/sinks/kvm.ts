@@ -124,7 +124,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
     name: string,
     kvm: Kvm,
     vm: Vm,
-    { zapsAllSlots, others }: { readonly zapsAllSlots?: boolean | undefined; readonly others?: Pausable },
+    { zapsAllSlots, others }: { readonly zapsAllSlots?: boolean | undefined; readonly others?: Pausable } = {},
   ) {
     super();
     validate.madeBy('KvmPartition.open', vm);
