@@ -57,7 +57,7 @@ Failure Trackers::collect(uint32_t tracker, std::vector<Dirty>& dirty) {
   if (trackers_.count(tracker) == 0) return {EINVAL, "plan", "there is no such tracker"};
   targets_.eachSink([](Sink& sink) { sink.noteWritten(); });
   targets_.eachObject([&](uint32_t id, MemoryObject& object) {
-    for (const PageSet::Run& run : object.dirty.take(tracker)) dirty.push_back({id, run});
+    for (const Stretch& pages : object.dirty.take(tracker)) dirty.push_back({id, pages});
   });
   return kDone;
 }

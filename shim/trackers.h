@@ -17,7 +17,7 @@ class Trackers {
   /// Dirty pages that follow each other in one object.
   struct Dirty {
     uint32_t object;
-    PageSet::Run run;
+    Stretch pages;
   };
 
   explicit Trackers(Targets& targets) : targets_(targets) {}

@@ -21,7 +21,7 @@ class DirtyPages {
     for (auto& [tracker, set] : sets_) set.add(offset, length);
   }
   /// Dirty pages for a tracker, which has seen them then.
-  std::vector<PageSet::Run> take(uint32_t tracker) { return sets_[tracker].take(); }
+  std::vector<Stretch> take(uint32_t tracker) { return sets_[tracker].take(); }
 
  private:
   std::map<uint32_t, PageSet> sets_;

@@ -10,18 +10,13 @@
 #include "host/dirty_pages.h"
 #include "host/fd.h"
 #include "host/mapping.h"
+#include "host/stretch.h"
 #include "host/whereabouts.h"
 
 namespace membacking {
 
 /// Origin of a file's pages: no file, tmpfs or a memfd, hugetlbfs, another file system, a driver.
 enum class FileKind { kNone, kMemory, kHugePages, kOther, kDriver };
-
-/// A stretch of an object, in bytes, not empty.
-struct Stretch {
-  uint64_t offset;
-  uint64_t length;
-};
 
 /// A memory object. Shared: pages of `fd`, at any number of places. Private: pages that exist once, in `home` or at a
 /// GPA.

@@ -14,15 +14,6 @@
 namespace membacking {
 namespace {
 
-/// Appends a stretch that lies behind all others.
-void append(std::vector<Stretch>& stretches, uint64_t offset, uint64_t length) {
-  if (!stretches.empty() && stretches.back().offset + stretches.back().length == offset) {
-    stretches.back().length += length;
-  } else {
-    stretches.push_back({offset, length});
-  }
-}
-
 /// Entries of /proc/self/pagemap that are read at once.
 constexpr uint64_t kEntries = 4096;
 
@@ -49,7 +40,7 @@ Failure MemoryObject::findFileData(std::vector<Stretch>& found) const {
     if (start >= fileEnd) break;
     const uint64_t end = hole < 0 ? fileEnd : (static_cast<uint64_t>(hole) + kPageSize - 1) / kPageSize * kPageSize;
     at = std::min(end, fileEnd);
-    append(found, start - fileOffset, at - start);
+    appendStretch(found, start - fileOffset, at - start);
   }
   return kDone;
 }
@@ -69,7 +60,7 @@ Failure MemoryObject::findOwnPages(std::vector<Stretch>& found) const {
     if (read < 0) return failedCall("pread");
     if (static_cast<uint64_t>(read) != bytes) return {EIO, "pread", "the kernel tells less than was asked"};
     for (uint64_t page = 0; page < count; page++) {
-      if (isOwn(entries[page])) append(found, at + page * kPageSize, kPageSize);
+      if (isOwn(entries[page])) appendStretch(found, at + page * kPageSize, kPageSize);
     }
     at += place.length;
   }

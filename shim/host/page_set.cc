@@ -3,7 +3,6 @@
 #include "host/page_set.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "host/invariant.h"
 #include "host/mapping.h"
@@ -26,16 +25,8 @@ void PageSet::add(uint64_t offset, uint64_t length) {
   }
 }
 
-std::vector<PageSet::Run> PageSet::take() {
-  std::vector<Run> runs;
-  const auto append = [&runs](uint64_t page, uint64_t count) {
-    const Run run{page * kPageSize, count * kPageSize};
-    if (!runs.empty() && runs.back().offset + runs.back().length == run.offset) {
-      runs.back().length += run.length;
-    } else {
-      runs.push_back(run);
-    }
-  };
+std::vector<Stretch> PageSet::take() {
+  std::vector<Stretch> stretches;
   for (const auto& [first, chunk] : chunks_) {
     for (uint64_t word = 0; word != chunk.size(); word++) {
       uint64_t page = first + word * kWordPages;
@@ -43,14 +34,14 @@ std::vector<PageSet::Run> PageSet::take() {
         const auto skipped = static_cast<uint64_t>(__builtin_ctzll(bits));
         bits >>= skipped;
         const auto count = ~bits == 0 ? kWordPages : static_cast<uint64_t>(__builtin_ctzll(~bits));
-        append(page + skipped, count);
+        appendStretch(stretches, (page + skipped) * kPageSize, count * kPageSize);
         page += skipped + count;
         bits = count == kWordPages ? 0 : bits >> count;
       }
     }
   }
   chunks_.clear();
-  return runs;
+  return stretches;
 }
 
 }  // namespace membacking

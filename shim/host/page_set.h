@@ -6,21 +6,17 @@
 #include <map>
 #include <vector>
 
+#include "host/stretch.h"
+
 namespace membacking {
 
 /// Set of pages, by their offsets in the object.
 class PageSet {
  public:
-  /// A run of pages, in bytes.
-  struct Run {
-    uint64_t offset;
-    uint64_t length;
-  };
-
   /// Adds every page that a range which is not empty touches.
   void add(uint64_t offset, uint64_t length);
-  /// Empties the set. Returns what was in it, upwards: runs that do not touch each other.
-  std::vector<Run> take();
+  /// Empties the set. Returns what was in it, upwards: stretches that do not touch each other.
+  std::vector<Stretch> take();
 
  private:
   static constexpr uint64_t kWordPages = 64;

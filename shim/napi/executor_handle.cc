@@ -158,11 +158,11 @@ Napi::Value ExecutorHandle::collectDirty(const Napi::CallbackInfo& info) {
   check(info.Env(), core(info).trackers().collect(toU32(info[0], "tracker"), dirty));
   Napi::Float64Array triples = Napi::Float64Array::New(info.Env(), 3 * dirty.size());
   double* next = triples.Data();
-  for (const auto& [object, run] : dirty) {
+  for (const auto& [object, pages] : dirty) {
     // Multiples of a page are exact as far as addresses go.
     *next++ = object;
-    *next++ = static_cast<double>(run.offset);
-    *next++ = static_cast<double>(run.length);
+    *next++ = static_cast<double>(pages.offset);
+    *next++ = static_cast<double>(pages.length);
   }
   return triples;
 }

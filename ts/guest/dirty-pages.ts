@@ -3,6 +3,7 @@
 import type { MemoryObject } from '../asked/object.ts';
 import type { Address } from '../core/address.ts';
 import type { Row } from '../core/core.ts';
+import { type PageRange, within } from '../snapshot/page-list.ts';
 import type { GpaRange } from './layout.ts';
 
 /** A stretch of one memory object. */
@@ -26,9 +27,6 @@ interface Findings {
   readonly untracked: readonly MemoryObject[];
 }
 
-/** The dirty ranges of one object. */
-type Ranges = readonly { readonly start: number; readonly end: number }[];
-
 /** Dirty pages of a guest's memory. Iterating gives those that the monitor's VA space showed when they were collected,
  *  in order of GPA, neighbours joined; a page at two addresses, twice. */
 export class DirtyPages implements Iterable<GpaRange> {
@@ -38,7 +36,7 @@ export class DirtyPages implements Iterable<GpaRange> {
   readonly #findings: Findings;
   #byObject: readonly ObjectRange[] | undefined;
   #hidden: readonly ObjectRange[] | undefined;
-  #ranges: ReadonlyMap<number, Ranges> | undefined;
+  #ranges: ReadonlyMap<number, readonly PageRange[]> | undefined;
 
   /** @internal Made by DirtyTracker. */
   constructor(findings: Findings) {
@@ -58,7 +56,7 @@ export class DirtyPages implements Iterable<GpaRange> {
   get byObject(): readonly ObjectRange[] {
     const { objectOf } = this.#findings;
     this.#byObject ??= [...this.#rangesOf()].flatMap(([id, ranges]) =>
-      ranges.map(({ start, end }) => objectRange(objectOf(id), start, end)),
+      ranges.map(({ offset, length }) => objectRange(objectOf(id), offset, offset + length)),
     );
     return this.#byObject;
   }
@@ -75,8 +73,8 @@ export class DirtyPages implements Iterable<GpaRange> {
     for (const row of this.#findings.rows) {
       const { start, offset, offsetEnd } = numbers(row);
       for (const dirty of within(this.#rangesOf().get(row.id) ?? [], offset, offsetEnd)) {
-        const from = start + (Math.max(dirty.start, offset) - offset);
-        const to = start + (Math.min(dirty.end, offsetEnd) - offset);
+        const from = start + (dirty.offset - offset);
+        const to = from + dirty.length;
         if (from === end && end !== 0) {
           end = to;
           continue;
@@ -93,8 +91,9 @@ export class DirtyPages implements Iterable<GpaRange> {
     for (const [id, ranges] of this.#rangesOf()) {
       const shown = rows.filter((row) => row.id === id).map(numbers);
       shown.sort((a, b) => a.offset - b.offset);
-      for (const { start, end } of ranges) {
-        let from = start;
+      for (const range of ranges) {
+        let from = range.offset;
+        const end = from + range.length;
         for (const { offset, offsetEnd } of shown) {
           if (offset >= end) break;
           if (offset > from) yield objectRange(objectOf(id), from, offset);
@@ -105,34 +104,22 @@ export class DirtyPages implements Iterable<GpaRange> {
     }
   }
 
-  #rangesOf(): ReadonlyMap<number, Ranges> {
+  #rangesOf(): ReadonlyMap<number, readonly PageRange[]> {
     this.#ranges ??= rangesOf(this.#findings.triples);
     return this.#ranges;
   }
 }
 
 /** The dirty ranges of each object, by its number. */
-function rangesOf(triples: Float64Array): Map<number, { start: number; end: number }[]> {
-  const all = new Map<number, { start: number; end: number }[]>();
+function rangesOf(triples: Float64Array): Map<number, PageRange[]> {
+  const all = new Map<number, PageRange[]>();
   for (let at = 0; at < triples.length; at += 3) {
-    const [id, start, length] = [triples[at]!, triples[at + 1]!, triples[at + 2]!];
-    const range = { start, end: start + length };
+    const [id, offset, length] = [triples[at]!, triples[at + 1]!, triples[at + 2]!];
     const ranges = all.get(id);
-    if (ranges === undefined) all.set(id, [range]);
-    else ranges.push(range);
+    if (ranges === undefined) all.set(id, [{ offset, length }]);
+    else ranges.push({ offset, length });
   }
   return all;
-}
-
-/** Ranges, of sorted ones, that reach into [start, end). */
-function* within(ranges: Ranges, start: number, end: number): Generator<{ start: number; end: number }> {
-  let [first, behind] = [0, ranges.length];
-  while (first < behind) {
-    const middle = (first + behind) >>> 1;
-    if (ranges[middle]!.end > start) behind = middle;
-    else first = middle + 1;
-  }
-  for (; first < ranges.length && ranges[first]!.start < end; first++) yield ranges[first]!;
 }
 
 /** Addresses of a piece as numbers, which are exact: multiples of a page. */
