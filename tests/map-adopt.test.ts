@@ -11,6 +11,7 @@ import {
   GuestMemoryBuilder,
   KVM_CAP,
   KVM_EXIT,
+  KVM_QUIRK,
   KvmPartition,
   MemoryMap,
   SharedMemory,
@@ -224,9 +225,8 @@ adoptTest('descriptors are there to read; what is none of a virtual machine is r
 adoptTest(
   'a slot that goes leaves the page tables of others where KVM can, and nothing is changed for its maker',
   (t, vm) => {
-    const SLOT_ZAP_ALL = 1 << 7;
     const [own, asItWas] = [KvmPartition.open(), KvmPartition.open({ zapAllSlots: true })];
-    const canKeepOthers = (own.checkExtension(KVM_CAP.DISABLE_QUIRKS2) & SLOT_ZAP_ALL) !== 0;
+    const canKeepOthers = (own.checkExtension(KVM_CAP.DISABLE_QUIRKS2) & KVM_QUIRK.SLOT_ZAP_ALL) !== 0;
     t.log(canKeepOthers ? 'KVM can' : 'KVM cannot');
     const { partition, close } = adopted(vm);
     t.deepEqual(

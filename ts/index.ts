@@ -69,7 +69,7 @@ export type {
   VcpuEvents,
   Xcr,
 } from './core/kvm-state.ts';
-export { type CpuidEntry, type Exit, KVM_CAP, KVM_EXIT, type VcpuExit, type Width } from './core/native.ts';
+export { type CpuidEntry, type Exit, KVM_CAP, KVM_EXIT, KVM_QUIRK, type VcpuExit, type Width } from './core/native.ts';
 export type { AttachedPartition } from './guest/attached-partition.ts';
 export type { RamBacking } from './guest/backing.ts';
 export { GuestMemoryBuilder, type GuestMemoryOptions } from './guest/builder.ts';

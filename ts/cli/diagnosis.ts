@@ -1,6 +1,6 @@
 // Diagnosis of a machine: each fact that a monitor depends on, judged, and what mends it where it can be mended.
 
-import { formatHex, type HugePagePool, type KvmFacts, type MachineFacts, type Used } from '../index.ts';
+import { formatHex, type HugePagePool, KVM_QUIRK, type KvmFacts, type MachineFacts, type Used } from '../index.ts';
 
 interface Finding {
   readonly subject: string;
@@ -109,13 +109,12 @@ const CAPABILITIES: readonly [name: keyof KvmFacts['capabilities'], shown: strin
   ['SIGNAL_MSI', 'MSI', 'message-signalled interrupts'],
 ];
 
-const SLOT_ZAP_ALL = 1 << 7;
 const SW_PROTECTED_VM = 1 << 1;
 
 function capabilities({ capabilities: has }: KvmFacts): Judged[] {
   const most = has.MAX_VCPUS ?? 0;
   const quirks = has.DISABLE_QUIRKS2 ?? 0;
-  const canKeepOthers = (quirks & SLOT_ZAP_ALL) !== 0;
+  const canKeepOthers = (quirks & KVM_QUIRK.SLOT_ZAP_ALL) !== 0;
   return [
     yes('memory slots', `${has.NR_MEMSLOTS || 32} of a virtual machine`),
     yes('vCPUs', `${most} at most, ${has.NR_VCPUS ?? most} recommended`),

@@ -369,6 +369,13 @@ function libc(): 'glibc' | 'musl' {
 
 // ---- KVM's numbers (linux/kvm.h) ---------------------------------------------------------------
 
+/** Quirks of KVM that can be switched off, as bits of what `checkExtension(KVM_CAP.DISABLE_QUIRKS2)` says:
+ *  KVM_X86_QUIRK_ of asm/kvm.h. */
+export const KVM_QUIRK = {
+  /** Page tables of all slots are forgotten when one goes. It can be left off since Linux 6.12. */
+  SLOT_ZAP_ALL: 1 << 7,
+} as const;
+
 /** Capabilities of KVM by name, for `checkExtension`: KVM_CAP_ of linux/kvm.h. */
 export const KVM_CAP = {
   IRQCHIP: 0,

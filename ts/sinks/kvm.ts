@@ -6,7 +6,16 @@ import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import { KVM_LARGEST_SLOT } from '../core/kvm-limits.ts';
 import * as kvm from '../core/kvm-state.ts';
-import { type CpuidEntry, decodeCpuid, encodeCpuid, KVM_CAP, type Kvm, native, type Vm } from '../core/native.ts';
+import {
+  type CpuidEntry,
+  decodeCpuid,
+  encodeCpuid,
+  KVM_CAP,
+  KVM_QUIRK,
+  type Kvm,
+  native,
+  type Vm,
+} from '../core/native.ts';
 import { obtainedFromSystem, systemError, withRemedy } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import { type CpuidOptions, checkedCpuid, guestCpuid, MOST_CORES, withApicId } from './cpuid.ts';
@@ -47,10 +56,6 @@ const IRQCHIP_REMEDIES = {
   EINVAL: 'interrupt controllers are made before the first vCPU',
   EEXIST: 'it has interrupt controllers already',
 };
-
-/** KVM's quirk of forgetting its page tables of all slots when one goes, for virtual machines that cannot do otherwise
- *  (KVM_X86_QUIRK_SLOT_ZAP_ALL, Documentation/virt/kvm/api.rst). Linux can leave it off since 6.12. */
-const SLOT_ZAP_ALL = 1 << 7;
 
 /** An attachment, as far as its partition needs it. */
 interface AttachedTo {
@@ -432,8 +437,8 @@ export class KvmPartition extends Handle implements PartitionFacts {
 function madeVm(kvm: Kvm, mayZapAll: boolean): { readonly vm: Vm; readonly zapsAllSlots: boolean } {
   const vm = kvm.createVm();
   try {
-    const canKeepOthers = (vm.checkExtension(KVM_CAP.DISABLE_QUIRKS2) & SLOT_ZAP_ALL) !== 0;
-    if (canKeepOthers && !mayZapAll) vm.disableQuirks(SLOT_ZAP_ALL);
+    const canKeepOthers = (vm.checkExtension(KVM_CAP.DISABLE_QUIRKS2) & KVM_QUIRK.SLOT_ZAP_ALL) !== 0;
+    if (canKeepOthers && !mayZapAll) vm.disableQuirks(KVM_QUIRK.SLOT_ZAP_ALL);
     return { vm, zapsAllSlots: mayZapAll || !canKeepOthers };
   } catch (error) {
     vm.close();
