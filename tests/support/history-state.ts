@@ -32,31 +32,28 @@ export const OBJECTS: readonly MemoryFacts[] = [
   { isPrivate: false, isWritable: true, pages: 32, pageSize: 2 },
 ];
 
-export interface VaSink {
-  readonly kind: 'va';
-  readonly space: 0 | 1;
-  readonly pages: number;
-  readonly protections: Map<number, string>;
-  readonly withheld: Map<number, string>;
-}
-
-interface Attachment {
-  readonly kind: 'attachment';
-  readonly partition: number;
-  readonly va: number;
-  readonly gpaOffset: number;
+interface AnySink {
   /** Pages of the space that it can be given. */
   readonly pages: number;
   readonly protections: Map<number, string>;
   readonly withheld: Map<number, string>;
 }
 
-interface View {
+export interface VaSink extends AnySink {
+  readonly kind: 'va';
+  readonly space: 0 | 1;
+}
+
+interface Attachment extends AnySink {
+  readonly kind: 'attachment';
+  readonly partition: number;
+  readonly va: number;
+  readonly gpaOffset: number;
+}
+
+interface View extends AnySink {
   readonly kind: 'view';
   readonly va: number;
-  readonly pages: number;
-  readonly protections: Map<number, string>;
-  readonly withheld: Map<number, string>;
 }
 
 export type Sink = VaSink | View | Attachment;

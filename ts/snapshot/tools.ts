@@ -128,16 +128,17 @@ interface Pair extends Omit<SnapshotDifference, 'pages'> {
 function pairsOf(before: readonly Link[], after: readonly Link[]): Pair[] {
   const imagesOf = (chain: readonly Link[]) =>
     new Map(chain[0]!.layout.ram.map(({ name, size }) => [`${size} ${name}`, new BlockImage(chain, name)]));
-  const [old, now] = [imagesOf(before), imagesOf(after)];
+  const [imagesBefore, imagesAfter] = [imagesOf(before), imagesOf(after)];
   const pairs: Pair[] = [];
-  for (const [key, image] of old) {
-    const then = now.get(key);
+  for (const [key, image] of imagesBefore) {
+    const imageAfter = imagesAfter.get(key);
     const { name: ram } = image.block;
-    if (then === undefined) pairs.push({ ram, change: 'removed', source: sourceOf(image, undefined) });
-    else pairs.push({ ram, change: 'changed', source: sourceOf(then, image) });
+    if (imageAfter === undefined) pairs.push({ ram, change: 'removed', source: sourceOf(image, undefined) });
+    else pairs.push({ ram, change: 'changed', source: sourceOf(imageAfter, image) });
   }
-  for (const [key, image] of now) {
-    if (!old.has(key)) pairs.push({ ram: image.block.name, change: 'added', source: sourceOf(image, undefined) });
+  for (const [key, image] of imagesAfter) {
+    if (imagesBefore.has(key)) continue;
+    pairs.push({ ram: image.block.name, change: 'added', source: sourceOf(image, undefined) });
   }
   return pairs;
 }

@@ -13,6 +13,7 @@ import {
   SharedMemory,
   sampleTrace,
   type TraceFlatRange,
+  type TracePlan,
   TraceReplay,
 } from '../../index.ts';
 import { ReplayStatistics } from '../statistics.ts';
@@ -49,11 +50,11 @@ export interface Performed {
 
 /** Does it all. Throws MembackingError. */
 export async function perform(): Promise<Performed> {
-  const { header, operations } = parseTrace(await readText(sampleTrace()));
+  const trace = parseTrace(await readText(sampleTrace()));
+  const { header, operations } = trace;
   const statistics = new ReplayStatistics();
   statistics.addOperations(operations);
-  const recorded = new TraceReplay({ policy: header.policy, onPlan: (plan) => statistics.addPlan(plan, true) });
-  for (const operation of operations) recorded.apply(operation);
+  const recorded = replayed(trace, (plan) => statistics.addPlan(plan, true));
 
   const { partition, missing } = openPartition();
   const lines: string[] = [];
@@ -65,7 +66,7 @@ export async function perform(): Promise<Performed> {
     const counts = { base: va.base, pieces: va.pieces().length, slots: attachment.slots().length };
     const looks = overlay(map, machine, partition);
     const { coreMemory } = recorded;
-    return { statistics, coreMemory, ...counts, missing, looks, replay: replayed(lines.join('')) };
+    return { statistics, coreMemory, ...counts, missing, looks, replay: replayed(parseTrace(lines.join(''))) };
   } finally {
     map.close();
     machine.close();
@@ -73,9 +74,11 @@ export async function perform(): Promise<Performed> {
   }
 }
 
-function replayed(recording: string): TraceReplay {
-  const { header, operations } = parseTrace(recording);
-  const replay = new TraceReplay({ policy: header.policy });
+function replayed(
+  { header, operations }: ReturnType<typeof parseTrace>,
+  onPlan?: (plan: TracePlan) => void,
+): TraceReplay {
+  const replay = new TraceReplay({ policy: header.policy, ...(onPlan && { onPlan }) });
   for (const operation of operations) replay.apply(operation);
   return replay;
 }
