@@ -14,20 +14,9 @@ bool isEnough(Use left, bool isWrite) { return left == Use::kAll || (left == Use
 
 }  // namespace
 
-bool Locks::beginChange() {
-  const std::lock_guard<std::mutex> guard(mutex_);
-  areAllBarred_ = users_ == 0;
-  return !areAllBarred_;
-}
-
-void Locks::endChange() {
-  const std::lock_guard<std::mutex> guard(mutex_);
-  areAllBarred_ = false;
-}
-
 uint64_t Locks::add(std::vector<Range> ranges, bool isWrite, const std::string& holder) {
   const std::lock_guard<std::mutex> guard(mutex_);
-  if (areAllBarred_) return 0;
+  if (gate_->isShut != 0) return 0;
   for (const auto& [_, bar] : bars_) {
     for (const Range& range : ranges) {
       if (overlap(range, bar.range) && !isEnough(bar.left, isWrite)) return 0;
@@ -35,12 +24,13 @@ uint64_t Locks::add(std::vector<Range> ranges, bool isWrite, const std::string& 
   }
   const uint64_t id = ++lastId_;
   locks_.emplace(id, Lock{id, std::move(ranges), isWrite, holder});
+  addUser();
   return id;
 }
 
 void Locks::remove(uint64_t id) {
   const std::lock_guard<std::mutex> guard(mutex_);
-  locks_.erase(id);
+  if (locks_.erase(id) != 0) removeUser();
 }
 
 bool Locks::isHeld(uint64_t id) const {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_map>
@@ -35,14 +36,20 @@ class Locks {
     std::string holder;
   };
 
-  /// Counts those who have opened the VA space.
-  void addUser() { users_++; }
-  void removeUser() { users_--; }
+  /// Words that JavaScript writes and reads with Atomics, because every change of the map does. Each side writes its
+  /// own word before it reads the other's: of a lock and a change that begin together, one sees the other.
+  struct Gate {
+    /// Not 0 while ranges change that nobody has barred: no lock is taken. The changer writes it.
+    std::atomic<int32_t> isShut{0};
+    /// Number of those who have opened the VA space, and of locks: without any, the changer bars no ranges.
+    std::atomic<int32_t> users{0};
+  };
+  static_assert(std::atomic<int32_t>::is_always_lock_free && sizeof(Gate) == 8, "JavaScript reads two words");
 
-  /// Says that some ranges are about to change, until endChange(). Without users, no lock is taken meanwhile; with
-  /// some, the result is true, and the ranges are to be barred.
-  bool beginChange();
-  void endChange();
+  const std::shared_ptr<Gate>& gate() const { return gate_; }
+
+  void addUser() { gate_->users++; }
+  void removeUser() { gate_->users--; }
 
   /// Takes a lock; 0 where a bar is in the way.
   uint64_t add(std::vector<Range> ranges, bool isWrite, const std::string& holder);
@@ -61,9 +68,8 @@ class Locks {
     Use left;
   };
 
-  std::atomic<uint32_t> users_{0};
+  const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
   mutable std::mutex mutex_;
-  bool areAllBarred_ = false;
   uint64_t lastId_ = 0;
   std::unordered_map<uint64_t, Lock> locks_;
   std::unordered_map<uint64_t, Bar> bars_;

@@ -34,8 +34,7 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ReservationHandle::discardPrivate>("discardPrivate"),
                      InstanceMethod<&ReservationHandle::view>("view"),
                      InstanceMethod<&ReservationHandle::detachView>("detachView"),
-                     InstanceMethod<&ReservationHandle::beginChange>("beginChange"),
-                     InstanceMethod<&ReservationHandle::endChange>("endChange"),
+                     InstanceAccessor<&ReservationHandle::gate>("gate"),
                      InstanceMethod<&ReservationHandle::bar>("bar"),
                      InstanceMethod<&ReservationHandle::unbar>("unbar"),
                      InstanceMethod<&ReservationHandle::lockedIn>("lockedIn"),
@@ -110,12 +109,8 @@ void ReservationHandle::detachView(const Napi::CallbackInfo& info) {
   membacking::detachView(info[0], core(info).mapping());
 }
 
-Napi::Value ReservationHandle::beginChange(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), core(info).locks().beginChange());
-}
-
-void ReservationHandle::endChange(const Napi::CallbackInfo& info) {
-  if (isOpen()) core(info).locks().endChange();
+Napi::Value ReservationHandle::gate(const Napi::CallbackInfo& info) {
+  return exchangeBuffer(info.Env(), core(info).locks().gate());
 }
 
 /// Range of the first two arguments. One that ends past 2^64 ends there.

@@ -33,8 +33,7 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   Napi::Value discardPrivate(const Napi::CallbackInfo& info);
   Napi::Value view(const Napi::CallbackInfo& info);
   void detachView(const Napi::CallbackInfo& info);
-  Napi::Value beginChange(const Napi::CallbackInfo& info);
-  void endChange(const Napi::CallbackInfo& info);
+  Napi::Value gate(const Napi::CallbackInfo& info);
   Napi::Value bar(const Napi::CallbackInfo& info);
   void unbar(const Napi::CallbackInfo& info);
   Napi::Value lockedIn(const Napi::CallbackInfo& info);

@@ -2,7 +2,7 @@
 // about to change are barred first, and only then asked for who has locked them.
 
 import * as abi from '../../assembly/abi.ts';
-import type { Reservation } from '../core/native.ts';
+import { GATE_SHUT, GATE_USERS, type Reservation } from '../core/native.ts';
 import type { Change, HeldLease } from './held-lease.ts';
 
 type Action = () => void;
@@ -13,38 +13,44 @@ interface Watched {
   readonly sink: number;
   /** Guest memory that is seen through a view. */
   readonly view: object | undefined;
+  readonly gate: Int32Array;
 }
 
 export class NativeLocks {
   /** Reservations of VA spaces and views, with what changes concern each: see `Change.of`. */
   readonly #spaces = new Map<Reservation, Watched>();
-  /** Actions that end what `begin` has begun. */
-  #begun: Action[] = [];
+  /** Gates of them all. */
+  #gates: readonly Int32Array[] = [];
+  /** Ends the bars of the change that is under way. */
+  #unbar: Action | undefined;
 
   /** Heeds locks on a VA space from now on; on a view of one, those that changes of `view` break too. */
   watch(reservation: Reservation, sink: number, view?: object): void {
-    this.#spaces.set(reservation, { sink, view });
+    this.#spaces.set(reservation, { sink, view, gate: new Int32Array(reservation.gate) });
+    this.#gates = gatesOf(this.#spaces);
   }
   forget(reservation: Reservation): void {
     this.#spaces.delete(reservation);
+    this.#gates = gatesOf(this.#spaces);
   }
 
   /** Keeps native code from locking what is about to change, until `end`, and gives the locks that are in the way. */
   begin(changes: () => readonly Change[]): HeldLease[] {
+    const gates = this.#gates;
     let isUsed = false;
-    for (const reservation of this.#spaces.keys()) {
-      isUsed = reservation.beginChange() || isUsed;
-      this.#begun.push(() => reservation.endChange());
-    }
+    for (let i = 0; i < gates.length; i++) isUsed = shut(gates[i]!) || isUsed;
     if (!isUsed) return [];
     const concerned = changes();
-    this.#begun.push(this.bar(concerned));
+    this.#unbar = this.bar(concerned);
     return concerned.flatMap((change) => this.#brokenBy(change));
   }
 
   end(): void {
-    for (const end of this.#begun) end();
-    this.#begun = [];
+    const gates = this.#gates;
+    for (let i = 0; i < gates.length; i++) Atomics.store(gates[i]!, GATE_SHUT, 0);
+    if (this.#unbar === undefined) return;
+    this.#unbar();
+    this.#unbar = undefined;
   }
 
   /** Keeps native code from new locks that the changes would break, until the result is called. */
@@ -80,4 +86,16 @@ export class NativeLocks {
       takeBack() {},
     }));
   }
+}
+
+function gatesOf(spaces: ReadonlyMap<unknown, Watched>): Int32Array[] {
+  return [...spaces.values()].map(({ gate }) => gate);
+}
+
+/** Shuts a gate; where somebody has opened the VA space, its ranges are to be barred instead: true. */
+function shut(gate: Int32Array): boolean {
+  Atomics.store(gate, GATE_SHUT, 1);
+  if (Atomics.load(gate, GATE_USERS) === 0) return false;
+  Atomics.store(gate, GATE_SHUT, 0);
+  return true;
 }

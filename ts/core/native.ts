@@ -71,14 +71,12 @@ export interface Reservation extends Handle {
   /** Gives the private memory shown in the range back to the machine: it reads as zeroes, or as its file, from now on.
    * Whole pages. Returns the bytes freed. */
   discardPrivate(gpa: U64, length: U64): bigint;
-  // Once closed, ends of bars and changes do nothing.
-
-  /** Keeps native code from all new locks; or, where some has opened the VA space, from those that `bar` names: true.
-   * Until endChange. */
-  beginChange(): boolean;
-  endChange(): void;
+  /** Two words, to be written and read with Atomics: GATE_SHUT, GATE_USERS. A new array each time; it outlives the
+   * handle. */
+  readonly gate: ArrayBuffer;
   /** Keeps native code from new locks on a range that need more than `left`, ACCESS_*. The number of the bar. */
   bar(gpa: U64, length: U64, left: number): number;
+  /** Once the handle is closed, nothing. */
   unbar(bar: number): void;
   /** Locks of native code that need more than `left` of a range. */
   lockedIn(gpa: U64, length: U64, left: number): NativeLock[];
@@ -103,6 +101,11 @@ interface NativeLock {
 export const FACT_LOW = 0;
 export const FACT_HIGH = 1;
 export const FACT_GPA = 2;
+
+/** Not 0 while ranges change that nobody has barred: native code takes no lock. Write it before you read GATE_USERS. */
+export const GATE_SHUT = 0;
+/** Number of those who have opened the VA space in native code, and of their locks. */
+export const GATE_USERS = 1;
 
 /** A mappable object. */
 export interface MemoryObject extends Handle {
