@@ -174,6 +174,13 @@ function makePlan(): i32 {
     if (error != 0) return error;
   }
   if (!isLosing) retryLost();
+  const error = touchedSinks.length == 0 ? 0 : planSinks();
+  if (error == 0) assemblePlan();
+  return error;
+}
+
+/** Emits the commands for all touched sinks. Returns 0 or a code. */
+function planSinks(): i32 {
   // Sinks come in order of their ids, so that a plan does not depend on the order of the changes.
   putInOrder(touchedSinks);
   // Each kind finds settled what it refers to.
@@ -182,7 +189,6 @@ function makePlan(): i32 {
     if (error != 0) return error;
   }
   settleSinks();
-  assemblePlan();
   return 0;
 }
 

@@ -97,7 +97,7 @@ export class PlanRunner {
   #only: Executor | undefined;
   #isRunning = false;
   #around = (executor: Executor): Executor => executor;
-  readonly #observers = new Set<PlanObserver>();
+  readonly #observers: PlanObserver[] = [];
 
   constructor(core: Core, admit: PlanObserver = () => {}) {
     this.#core = core;
@@ -106,7 +106,7 @@ export class PlanRunner {
 
   /** Tells `observer` of every plan from now on. What it throws stops the plan. */
   observe(observer: PlanObserver): void {
-    this.#observers.add(observer);
+    this.#observers.push(observer);
   }
 
   /** Puts what `around` makes of an executor in its place: of those that are connected, and of each that will be. For
@@ -172,6 +172,10 @@ export class PlanRunner {
     }
   }
 
+  #announce(plan: PlanFacts): void {
+    for (let i = 0; i < this.#observers.length; i++) this.#observers[i]!(this.#core, plan);
+  }
+
   #factsOf(commands: number): PlanFacts {
     return { commands, disturbance: commands === 0 ? abi.CLASS_NONE : this.#core.planClass() };
   }
@@ -179,13 +183,13 @@ export class PlanRunner {
   #bringAbout(plan: PlanFacts): Outcome {
     const core = this.#core;
     try {
-      for (const observer of this.#observers) observer(core, plan);
+      this.#announce(plan);
       this.#admit(core, plan);
     } catch (error) {
       return { plan, hasHappened: false, error, lost: this.#takeBack(NONE_DONE, new Holding()) };
     }
     if (plan.commands !== 0 && this.#connections.size !== 0) return this.#carryOut(plan);
-    this.#adopt();
+    core.adopt();
     return { plan, hasHappened: true, error: undefined, lost: [] };
   }
 
@@ -217,19 +221,8 @@ export class PlanRunner {
     }
     const failure = this.#run(0, plan.commands, execute);
     if (failure !== undefined) return this.#fail(plan, failure, holding);
-    this.#adopt();
-    return { plan, hasHappened: true, error: undefined, lost: [] };
-  }
-
-  /** Tells the core that its plan was carried out. */
-  #adopt(): void {
     this.#core.adopt();
-    this.#assertAtRest();
-  }
-
-  /** Holds behind every plan, whether it was adopted or taken back: what follows begins anew. */
-  #assertAtRest(): void {
-    assert(this.#core.open === 0, 'a plan that is adopted or taken back leaves no transaction open');
+    return { plan, hasHappened: true, error: undefined, lost: [] };
   }
 
   #involved(commands: number): Set<Pausable> {
@@ -257,7 +250,7 @@ export class PlanRunner {
     const core = this.#core;
     let losses = this.#runAll(core.unwind(done, answer, moved), unwind, holding);
     core.unwound();
-    this.#assertAtRest();
+    assert(core.open === 0, 'a plan that is taken back leaves no transaction open');
     const lost: LossOperation[][] = [];
     // Slots are arranged around what is lost: of that, too, something may fail.
     for (let operations = losses.operations(core); operations.length > 0; operations = losses.operations(core)) {
@@ -272,9 +265,9 @@ export class PlanRunner {
     core.begin();
     for (const operation of operations) enterLoss(core, operation);
     const plan = this.#factsOf(core.commit());
-    for (const observer of this.#observers) observer(core, plan);
+    this.#announce(plan);
     const losses = this.#runAll(plan.commands, execute, holding);
-    this.#adopt();
+    core.adopt();
     return losses;
   }
 
@@ -337,12 +330,14 @@ export class PlanRunner {
 
 /** Partitions that are held, and resumed in the end: the last one first. */
 class Holding {
-  readonly #held = new Set<Pausable>();
+  /** Made with the first: most plans hold none. */
+  #held: Set<Pausable> | undefined;
 
   /** Holds them all, or says why not. */
   hold(pausables: Iterable<Pausable>): { cause: unknown } | undefined {
     try {
       for (const pausable of pausables) {
+        this.#held ??= new Set();
         const answer: unknown = pausable.pause();
         this.#held.add(pausable);
         if (answer !== undefined) atOnce('pause', answer);
@@ -357,12 +352,13 @@ class Holding {
   holdAll(connections: Iterable<Connection>): void {
     for (const { attached } of connections) {
       const pausable = attached?.pausable;
-      if (pausable !== undefined && !this.#held.has(pausable)) this.hold([pausable]);
+      if (pausable !== undefined && !this.#held?.has(pausable)) this.hold([pausable]);
     }
   }
 
   /** Resumes all. Returns what the first `resume` that throws has thrown. */
   end(): { cause: unknown } | undefined {
+    if (this.#held === undefined) return undefined;
     let failure: { cause: unknown } | undefined;
     for (const pausable of [...this.#held].reverse()) {
       try {
@@ -371,7 +367,7 @@ class Holding {
         failure ??= { cause };
       }
     }
-    this.#held.clear();
+    this.#held = undefined;
     return failure;
   }
 }

@@ -147,7 +147,8 @@ function instantiate(build: 'core.wasm' | 'core.debug.wasm'): CoreModule {
     throw new WebAssembly.RuntimeError(`assertion failed (line ${line}, column ${column})`);
   };
   try {
-    return instantiateSync<CoreModule>(coreModule(build), { env: { abort } }).exports;
+    // The loader's own `exports` count arguments at each call, which none of these functions asks for.
+    return instantiateSync(coreModule(build), { env: { abort } }).instance.exports as CoreModule;
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause;
     const message = `a memory map cannot have memory for its core (${cause.message}): V8 reserves 10 GiB of addresses for each, which a limit of the process (ulimit -v) may forbid`;

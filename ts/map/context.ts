@@ -209,14 +209,15 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
 
   /** Opens a transaction, or says why not. */
   #begin(): MembackingError | undefined {
+    let open: number;
     try {
-      this.core.begin();
+      open = this.core.begin();
     } catch (error) {
       if (error instanceof MembackingError) return error;
       throw error;
     }
     this.#undo.begin();
-    assert(this.core.open === this.#undo.depth, 'core and map open transactions together');
+    assert(open === this.#undo.depth, 'core and map open transactions together');
     if (this.recorder !== undefined) this.#undo.add(this.recorder.mark());
     return undefined;
   }
