@@ -107,7 +107,7 @@ kvmTest("on a terminal each key is the guest's, Ctrl-A X leaves, and the termina
   const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   writeFileSync(join(folder, 'echo'), echo);
-  const boot = `${process.execPath} build/cli.js boot --firmware ${join(folder, 'echo')} --quiet`;
+  const boot = `"${process.execPath}" build/cli.js boot --firmware ${join(folder, 'echo')} --quiet`;
   const terminal = spawn('script', ['-qec', `stty -g; ${boot}; echo " code $?"; stty -g`, '/dev/null']);
   let seen = '';
   // Each line is typed when the guest has sent what is before it.

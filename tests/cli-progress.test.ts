@@ -59,7 +59,7 @@ test('import shows how far it is on a terminal, while a map comes slowly', async
   t.teardown(() => rmSync(folder, { recursive: true }));
   const at = (name: string) => join(folder, name);
   spawnSync('mkfifo', [at('map')]);
-  const command = `${process.execPath} build/cli.js import ${at('map')} > ${at('trace')}`;
+  const command = `"${process.execPath}" build/cli.js import ${at('map')} > ${at('trace')}`;
   const terminal = spawn('script', ['-qec', command, '/dev/null']);
   let seen = '';
   terminal.stdout.on('data', (bytes) => {
