@@ -66,7 +66,8 @@ test('import shows how far it is on a terminal, while a map comes slowly', async
     seen += bytes;
   });
   const ended = once(terminal, 'close');
-  const map = createWriteStream(at('map'));
+  // With 'r+', the pipe opens at once, whether the command has come so far or has failed.
+  const map = createWriteStream(at('map'), { flags: 'r+' });
   map.write(MTREE);
   while (!seen.includes('MiB') && terminal.exitCode === null) {
     await sleep(20);
