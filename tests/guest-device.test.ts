@@ -502,11 +502,7 @@ test('what a manager says of itself is JSON, wherever the guest puts a BAR', (t)
     const { devices } = JSON.parse(JSON.stringify(manager.inspect())) as ReturnType<typeof manager.inspect>;
     return devices.map(({ name, gpa: said }) => [name, said]);
   });
-  t.deepEqual(placed, [
-    [['bar', BAR]],
-    [['bar', '0x8000000000000000']],
-    [['bar', '0xfffffffffffff000']],
-  ]);
+  t.deepEqual(placed, [[['bar', BAR]], [['bar', '0x8000000000000000']], [['bar', '0xfffffffffffff000']]]);
 });
 
 /** Bits of this machine's physical addresses: KVM has no slots beyond what they reach. */
