@@ -100,6 +100,16 @@ function verifyObject(id: u32): void {
   assert(object.mappedPages == pages);
   verifyTree(object.shownTree, JOINED);
   assert(object.isMoved || object.shown == 0);
+  let echoed: u64 = 0;
+  for (let sink: u32 = 0; sink < sinks.count; ++sink) {
+    if (!sinks.isAlive(sink)) continue;
+    cursor.seek(sinkOf(sink).echoesTree, 0);
+    for (; cursor.span != null; cursor.next()) {
+      const echo = changetype<Span>(cursor.span);
+      if (echo.b == id) echoed += lengthOf(echo.start, echo.last) >> PAGE_SHIFT;
+    }
+  }
+  assert(object.echoedPages == echoed);
 }
 
 // ---- What follows from it ----------------------------------------------------------------------
@@ -156,6 +166,8 @@ function verifySink(id: u32): void {
   verifyTree(sink.withheldTree, JOINED);
   verifyTree(sink.stateTree, DISJOINT);
   verifyTree(sink.lostTree, JOINED);
+  verifyTree(sink.echoesTree, JOINED);
+  verifyTree(sink.homesTree, JOINED);
   verifyUsers(id);
   if (!isIdle()) return;
   assert(!sink.detaching && !sink.attaching);

@@ -113,7 +113,7 @@ const CASES: readonly Case[] = [
     'PAST_LIMIT',
     'resize dax to 1000\nunmap dax 0 1000\nmap loose 0 4000 file 0\nplace loose in system at ff000 priority 1\nprotect vtl0 0 100000 none',
   ],
-  ['PRIVATE_TWICE', 'map ram 0 1000 secret 0'],
+  ['PRIVATE_TWICE', 'va late 100000 of memory'],
   ['READONLY_OBJECT', 'map ram 0 1000 locked 0'],
   ['NESTING', (world) => Array.from({ length: abi.MAX_NESTING }, () => world.do('begin'))],
   ['ATTACHMENT_OVERLAP', 'attach vtl1 of vm to memory through va at ff000'],

@@ -22,6 +22,9 @@ const ROM: Inhabitant = { kind: 'rom', memory: 'shared', pages: PAGES };
 const MMIO: Inhabitant = { kind: 'mmio', memory: 'none', pages: [] };
 /** Mapped at every other page. */
 const DEVICE: Inhabitant = { kind: 'device', memory: 'shared', pages: [1, 3] };
+/** Shows the memory of the first one too, as a region of its own or through an alias. */
+const SAME_RAM: Inhabitant = { kind: 'ram', memory: 'the-first', pages: PAGES };
+const ALIAS: Inhabitant = { kind: 'alias', memory: 'none', pages: [] };
 const HUGE_RAM: Inhabitant = { kind: 'ram', memory: 'shared', pages: PAGES, pageSize: 2 };
 /** A device of four pages, of which the first two may be used. */
 const HUGE_DEVICE: Inhabitant = { kind: 'device', memory: 'shared', pages: [0, 1], pageSize: 4 };
@@ -221,6 +224,32 @@ test('every command of a change fails, then every one that takes it back: with h
     t.true((checked.ends.get('RANGE_LOST') ?? 0) > tries(100));
     t.log(JSON.stringify([...checked.ends]));
   }
+});
+
+for (const [what, inhabitants] of Object.entries({
+  'two regions that map it': [PRIVATE_RAM, SAME_RAM],
+  'a region and an alias': [PRIVATE_RAM, ALIAS],
+})) {
+  test(`private memory at two places, ${what}: every change over four pages, and every command of some fails`, (t) => {
+    const all = arrangements(2, stretches(4));
+    everyChange(t, () => new SmallWorld(4, inhabitants), all);
+    const checked = new Checked(() => new SmallWorld(4, inhabitants), all);
+    for (const i of all.keys()) for (const step of [1, 5, 40, 111]) checked.goInVain(i, (i + step) % all.length);
+    t.true((checked.ends.get('RANGE_LOST') ?? 0) > 100);
+    t.log(JSON.stringify([...checked.ends]));
+  });
+}
+
+test('private memory at up to three places: every change of one of them over three pages, or of their ranking', (t) => {
+  const all = arrangements(3, stretches(3));
+  everyChange(t, () => new SmallWorld(3, [PRIVATE_RAM, ALIAS, SAME_RAM]), all, isOneStep);
+  t.pass();
+});
+
+test('every change of which private memory at two places is seen, in a core that checks itself', (t) => {
+  const all = arrangements(2, stretches(3));
+  for (const other of [SAME_RAM, ALIAS]) everyChange(t, () => new SmallWorld(3, [PRIVATE_RAM, other], true), all);
+  t.pass();
 });
 
 test('every arrangement of up to three containers with any holes over three pages, in every ranking: 55 857 worlds', (t) => {

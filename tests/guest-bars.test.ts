@@ -4,7 +4,9 @@
 import { closeSync, writeSync } from 'node:fs';
 import type { MappedRegion } from '../ts/guest/device.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
-import { SharedMemory } from '../ts/index.ts';
+import { PrivateMemory, SharedMemory } from '../ts/index.ts';
+import { renderExplanation } from '../ts/text/render.ts';
+import { Failing } from './support/failing.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { type Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
@@ -195,5 +197,81 @@ vmTest(
     show(false);
     t.is(guest.read(window + PAGE), got(0x99));
     for (const each of [pixels, fonts]) each.close();
+  },
+);
+
+const RAM_AT = 0x8000_0000;
+const ALIAS_AT = 0x9000_0000;
+
+/** Private memory of four pages, seen where it stands and through an alias. */
+function mirrored({ map, root }: GuestMemoryManager) {
+  const own = PrivateMemory.create(4 * PAGE, { name: 'own' });
+  const ram = map.createRegion({ name: 'scratch', kind: 'ram', size: 4 * PAGE });
+  ram.map({ object: own });
+  ram.place(root, { offset: RAM_AT });
+  const alias = map.createAlias({ name: 'mirror', target: ram, offset: 0, size: 4 * PAGE });
+  alias.place(root, { offset: ALIAS_AT });
+  return { own, ram, alias };
+}
+
+vmTest('private memory is the same through an alias, whichever of both goes', {}, (t, manager, guest) => {
+  const { own, ram, alias } = mirrored(manager);
+  const word = (gpa: number) => manager.guestMemory.readU32(gpa);
+  t.is(guest.write(RAM_AT + PAGE, 0x55), wrote(0x55));
+  t.is(guest.read(ALIAS_AT + PAGE), got(0x55));
+  t.is(guest.write(ALIAS_AT + PAGE, 0x66), wrote(0x66));
+  t.is(word(RAM_AT + PAGE), 0x66);
+  t.throws(() => word(ALIAS_AT + PAGE), { code: 'GUEST_ACCESS' });
+  t.regex(
+    renderExplanation(manager.space.explain(ALIAS_AT + PAGE)).join('\n'),
+    /mapped at 80001000, where the monitor/,
+  );
+
+  ram.remove();
+  t.is(guest.read(ALIAS_AT + PAGE), got(0x66));
+  t.is(guest.read(RAM_AT + PAGE), 'mmio read 80001000');
+  t.is(word(ALIAS_AT + PAGE), 0x66);
+  t.is(guest.write(ALIAS_AT + PAGE, 0x77), wrote(0x77));
+
+  ram.place(manager.root, { offset: RAM_AT });
+  t.deepEqual(readsIn(guest, [RAM_AT + PAGE, ALIAS_AT + PAGE]), [got(0x77), got(0x77)]);
+  t.is(word(RAM_AT + PAGE), 0x77, 'the monitor has it where the region stands');
+  alias.remove();
+  t.is(guest.read(ALIAS_AT + PAGE), 'mmio read 90001000');
+  t.is(guest.read(RAM_AT + PAGE), got(0x77));
+  own.close();
+});
+
+vmTest('an alias of private memory is written no more than where that is mapped', {}, (t, manager, guest) => {
+  const { own, ram } = mirrored(manager);
+  ram.map({ object: own, length: PAGE, writable: false });
+  t.is(guest.write(ALIAS_AT, 1), 'mmio write 90000000 = 1');
+  t.is(guest.write(ALIAS_AT + PAGE, 2), wrote(2));
+  ram.map({ object: own, length: PAGE });
+  t.is(guest.write(ALIAS_AT, 3), wrote(3));
+  t.is(guest.read(RAM_AT), got(3));
+  own.close();
+});
+
+vmTest(
+  'whichever command fails of those that move private memory to its alias, nothing has happened',
+  {},
+  (t, manager, guest) => {
+    const { own, ram } = mirrored(manager);
+    const failing = new Failing(manager.map.context);
+    t.is(guest.write(RAM_AT, 0x55), wrote(0x55));
+    // Both slots go, the pages are parked and put at the other place, and its slot comes.
+    for (let command = 0; command < 5; command++) {
+      failing.after = command;
+      t.throws(() => ram.remove(), { code: 'PLAN_FAILED' });
+      failing.after = Number.POSITIVE_INFINITY;
+      t.deepEqual(readsIn(guest, [RAM_AT, ALIAS_AT]), [got(0x55), got(0x55)]);
+      t.is(manager.guestMemory.readU32(RAM_AT), 0x55);
+    }
+    failing.after = 5;
+    ram.remove();
+    failing.after = Number.POSITIVE_INFINITY;
+    t.is(guest.read(ALIAS_AT), got(0x55));
+    own.close();
   },
 );

@@ -194,12 +194,12 @@ const BAD_INPUT: readonly (readonly [string, (fixture: Fixture) => unknown])[] =
     },
   ],
   [
-    'private memory at two places',
-    ({ ram }) => {
+    'private memory in two VA spaces',
+    ({ map, space, ram }) => {
       const own = PrivateMemory.create(PAGE, { name: 'own' });
       try {
         ram.map({ object: own });
-        ram.map({ object: own, offset: PAGE });
+        map.attachVaSpace(space);
       } finally {
         ram.map({ object: ram.mappings()[1]!.object, length: PAGE });
         own.close();

@@ -15,6 +15,7 @@ import {
   SharedMemory,
 } from '../ts/index.ts';
 import { Failing } from './support/failing.ts';
+import { homesOf, placesOf } from './support/homes.ts';
 import { Machine, wordAt } from './support/map-state.ts';
 import { Model } from './support/model.ts';
 import { SEED, tries } from './support/random.ts';
@@ -399,10 +400,19 @@ class History {
     const protections = new Map<number, string>();
     for (const change of this.#done) change(model, protections);
     const lost = this.map.lost();
-    return Array.from({ length: 2 * SPACE_PAGES }, (_, page) => {
-      const seen = model.vaPage(0, page, 0, protections);
-      const isLost = lost.some(({ gpa, length }) => page * PAGE >= gpa && page * PAGE < Number(gpa) + Number(length));
-      if (seen === undefined || isLost) return 'hole';
+    const isLost = (page: number) =>
+      lost.some(({ gpa, length }) => page * PAGE >= gpa && page * PAGE < Number(gpa) + Number(length));
+    const shown = Array.from({ length: 2 * SPACE_PAGES }, (_, page) =>
+      isLost(page) ? undefined : model.vaPage(0, page, 0, protections),
+    );
+    // The monitor has private memory at one of the places where it is seen.
+    const places = placesOf(shown.length, (page) => {
+      const seen = shown[page];
+      return seen && this.objects[seen.object] instanceof PrivateMemory ? `page ${seen.page}` : undefined;
+    });
+    const homes = homesOf(places, (page) => wordAt(this.va, page * PAGE) !== 'hole');
+    return shown.map((seen, page) => {
+      if (seen === undefined || homes.has(page)) return 'hole';
       const number = seen.object + 1;
       const content = number === PEER ? this.peer.pages[seen.page]! : number * 0x100 + seen.page;
       return content === 'gone' ? content : `${content.toString(16)} ${seen.access}`;

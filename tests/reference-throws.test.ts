@@ -61,7 +61,7 @@ const REFUSED: readonly [member: string, code: string, call: (machine: Machine) 
   ['Region.map', 'BAD_RANGE', ({ ram, memory }) => ram.map({ object: memory })],
   ['Region.map', 'UNALIGNED', ({ ram, memory }) => ram.map({ object: memory, offset: 1, length: PAGE })],
   ['Region.map', 'READONLY_OBJECT', ({ ram }) => ram.map({ object: readOnly(), length: PAGE, writable: true })],
-  ['Region.map', 'PRIVATE_TWICE', ({ ram }) => mapTwice(ram)],
+  ['Region.map', 'PRIVATE_TWICE', mapTwice],
   ['Region.unmap', 'BAD_KIND', ({ root }) => root.unmap(0, PAGE)],
   ['Region.unmap', 'BAD_RANGE', ({ ram }) => ram.unmap(0, 1000 * PAGE)],
   ['Region.unmap', 'UNALIGNED', ({ ram }) => ram.unmap(1, PAGE)],
@@ -72,6 +72,7 @@ const REFUSED: readonly [member: string, code: string, call: (machine: Machine) 
   ['VaSpace.protect', 'UNALIGNED', ({ va }) => va.protect({ gpa: 1, length: PAGE, access: 'r' })],
   ['VaSpace.protect', 'BAD_RANGE', ({ va }) => va.protect({ gpa: 0, length: 1000 * PAGE, access: 'r' })],
   ['MemoryMap.close', 'IN_USE', ({ map }) => map.transaction(() => map.close())],
+  ['MemoryMap.attachVaSpace', 'PRIVATE_TWICE', mirrorTwice],
   ['MemoryMap.attachVaSpace', 'PAST_LIMIT', ({ map, space }) => map.attachVaSpace(space, { size: PAGE })],
   [
     'MemoryMap.attachPartition',
@@ -101,10 +102,14 @@ function readOnly(): SharedMemory {
   return SharedMemory.fromFd(SharedMemory.create(PAGE).fd, { writable: false });
 }
 
-function mapTwice(ram: Machine['ram']): void {
-  const object = PrivateMemory.create(2 * PAGE);
-  ram.map({ object, length: PAGE });
-  ram.map({ object, offset: PAGE, length: PAGE });
+function mapTwice({ map, space, ram }: Machine): void {
+  map.attachVaSpace(space);
+  ram.map({ object: PrivateMemory.create(PAGE), length: PAGE });
+}
+
+function mirrorTwice({ map, space, ram }: Machine): void {
+  ram.map({ object: PrivateMemory.create(PAGE), length: PAGE });
+  map.attachVaSpace(space);
 }
 
 test('a call that the map refuses names the code', (t) => {

@@ -82,6 +82,8 @@ class MappableObject extends Entry {
   shown: u32;
   /** Size of its pages, as a power of 2: a VA space shows only whole ones. */
   pageShift: u8;
+  /** Pages of a private object's echoes (see sinks/echoes.ts), counted as often as they are seen. */
+  echoedPages: u64;
 
   /** Whether its pages exist only as their mapping: see OBJECT_IS_MOVED. */
   get isMoved(): bool {
@@ -128,6 +130,10 @@ export class Sink extends Entry {
   withheldBefore: u32;
   /** Tree of its lost ranges, see sinks/lost.ts. */
   lost: u32;
+  /** Tree of a VA space's echoes, see sinks/echoes.ts. */
+  echoes: u32;
+  /** Tree of an attachment's slots that show echoes, with the homes whose HVAs they have. See sinks/slots.ts. */
+  homes: u32;
   padding: u32;
 
   get stateTree(): usize {
@@ -141,6 +147,12 @@ export class Sink extends Entry {
   }
   get lostTree(): usize {
     return changetype<usize>(this) + offsetof<Sink>('lost');
+  }
+  get echoesTree(): usize {
+    return changetype<usize>(this) + offsetof<Sink>('echoes');
+  }
+  get homesTree(): usize {
+    return changetype<usize>(this) + offsetof<Sink>('homes');
   }
 }
 

@@ -85,6 +85,17 @@ export class LostRange extends Span {
   }
 }
 
+/** An echo in a VA space (see sinks/echoes.ts), at [start, last] (GPAs): the part of a private object that is seen. */
+@unmanaged
+export class Echo extends Span {
+  get object(): u32 {
+    return this.b;
+  }
+  objectOffsetAt(gpa: u64): u64 {
+    return this.aAt(gpa);
+  }
+}
+
 /** Whether the guest may write to what a flat range shows, as far as its region says. */
 export function isWritable(range: FlatRange): bool {
   return !(range.flags & FLAT_READONLY) && !(regionOf(range.region).kind & KIND_IS_READONLY);

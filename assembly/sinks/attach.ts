@@ -95,7 +95,7 @@ export function removeSink(id: u32): void {
     assert(partitionOf(sink.partition - 1).uses != 0);
     writablePartition(sink.partition - 1).uses -= 1;
   }
-  assert(sink.state == 0 && sink.lost == 0 && sink.users == 0);
+  assert(sink.state == 0 && sink.lost == 0 && sink.users == 0 && sink.echoes == 0 && sink.homes == 0);
   tree.clear(sink.protectionsTree);
   tree.clear(sink.withheldTree);
   sinks.release(id);

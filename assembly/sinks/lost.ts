@@ -10,7 +10,7 @@
 import { ERR_BAD_ID, ERR_BAD_RANGE, ERR_PRIVATE_TWICE, ERR_UNALIGNED, OP_VA_PARK, SINK_VA } from '../abi';
 import { largestPageMask } from '../asked/mapping';
 import { objectOf, objects, Sink, sinkOf, sinks, spaceOf } from '../asked/records';
-import { LostRange, ShownStretch } from '../asked/views';
+import { Echo, LostRange, ShownStretch } from '../asked/views';
 import { fail } from '../base/failure';
 import { isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
@@ -20,13 +20,17 @@ import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { ensureStep } from '../undo/journal';
 import { addTouched, TOUCHED_BYTES, touchedAt, touchedSinks } from '../undo/touched';
 import { emit, joinLast, removalsOf } from './command';
+import { ECHO_BYTES, echoLast, eraseEcho, findEchoes, isEcho } from './echoes';
 import { PIECE_BYTES, Piece } from './parts';
 import { heldPieces } from './pieces';
+import { touchUsers } from './users';
 
 const cursor = changetype<Cursor<LostRange>>(memory.data(CURSOR_SIZE, 8));
 const shown = changetype<Cursor<ShownStretch>>(memory.data(CURSOR_SIZE, 8));
 /** Pieces or spans that are looked at together. */
 const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** Echoes that are lost with their home. */
+const echoed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** Whether the transaction says what is lost: its plan arranges the rest around that, and tries nothing again. */
 export let isLosing: bool = false;
@@ -76,13 +80,11 @@ export function loseVa(id: u32, start: u64, last: u64, object: u32, offset: u64)
   const sink = sinkOf(id);
   held.clear();
   heldPieces(sink, start, last, When.Now, held);
-  forgetShown();
   const first = wholeStartOf(start);
   const end = wholeLastOf(last);
+  forgetShown(id);
   noteLost(sink, first, end);
-  for (let other = spaceOf(sink.space - 1).sinks; other != 0; other = sinkOf(other - 1).nextOfSpace) {
-    if (sinkOf(other - 1).va == id + 1) addTouched(touchedSinks, other - 1, first, end);
-  }
+  touchUsers(id, first, end);
   return object == 0 ? 0 : hold(id, start, last, object - 1, offset);
 }
 
@@ -100,13 +102,36 @@ function wholeLastOf(last: u64): u64 {
   return max(last, end.last | objectOf(end.object).pageMask);
 }
 
-/** Notes that private pages of the `held` pieces are at home. */
-function forgetShown(): void {
+/** Notes that private pages of the `held` pieces, which are those of a VA sink, are parked. */
+function forgetShown(id: u32): void {
+  echoed.clear();
   for (let at: u32 = 0; at < held.length; at += PIECE_BYTES) {
-    if (!ensureStep()) return;
     const piece = changetype<Piece>(held.at(at));
-    const object = objectOf(piece.object);
-    if (object.isMoved) spans.erase(object.shownTree, piece.objectOffset, piece.objectOffsetAt(piece.last));
+    if (!objectOf(piece.object).isMoved) continue;
+    let last: u64 = 0;
+    for (let start = piece.start; ensureStep(); start = last + 1) {
+      const isEchoed = isEcho(sinkOf(id), start);
+      last = min(piece.last, echoLast);
+      if (isEchoed) eraseEcho(id, start, last);
+      else forgetHome(id, piece.object, piece.objectOffsetAt(start), piece.objectOffsetAt(last));
+      if (last == piece.last) break;
+    }
+  }
+  for (let at: u32 = 0; at < echoed.length; at += ECHO_BYTES) {
+    const echo = changetype<Echo>(echoed.at(at));
+    noteLost(sinkOf(id), echo.start, echo.last);
+  }
+}
+
+/** Notes that [offset, last] of a private object is parked, and lost where the VA sink had an echo of it. */
+function forgetHome(id: u32, object: u32, offset: u64, last: u64): void {
+  spans.erase(objectOf(object).shownTree, offset, last);
+  if (objectOf(object).echoedPages == 0) return;
+  const first = echoed.length;
+  findEchoes(sinkOf(id), object, offset, last, echoed);
+  for (let at = first; at < echoed.length; at += ECHO_BYTES) {
+    const echo = changetype<Echo>(echoed.at(at));
+    eraseEcho(id, echo.start, echo.last);
   }
 }
 
@@ -166,9 +191,7 @@ function markLost(id: u32, start: u64, last: u64): void {
     last = max(last, span.last | largestPageMask);
     addTouched(touchedSinks, id, span.start, span.last);
     // Memory slots come back with what they show.
-    for (let other = spaceOf(sink.space - 1).sinks; other != 0; other = sinkOf(other - 1).nextOfSpace) {
-      if (sinkOf(other - 1).va == id + 1) addTouched(touchedSinks, other - 1, span.start, span.last);
-    }
+    touchUsers(id, span.start, span.last);
     cursor.next();
   }
 }

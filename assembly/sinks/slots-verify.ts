@@ -7,7 +7,7 @@ import { LAST_BYTE } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { slotIsTaken } from './partition';
-import { Slot, wantedSlots } from './slots';
+import { homeOfSlot, PlacedSlot, Slot, wantedSlots } from './slots';
 
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const cursor = changetype<Cursor<Slot>>(memory.data(CURSOR_SIZE, 8));
@@ -26,9 +26,10 @@ export function verifySlots(id: u32): void {
   cursor.seek(sink.stateTree, 0);
   for (let slot = cursor.span; slot != null; slot = cursor.span) {
     assert(at < wanted.length);
-    const expected = changetype<Slot>(wanted.at(at));
-    at += offsetof<Slot>();
+    const expected = changetype<PlacedSlot>(wanted.at(at));
+    at += offsetof<PlacedSlot>();
     assert(slot.start == expected.start && slot.last == expected.last);
+    assert(homeOfSlot(sink, slot.start) == expected.home);
     assert(slot.region == expected.region && slot.offsetInRegion == expected.offsetInRegion);
     assert(slot.access == expected.access && slot.access != 0 && slot.access <= <u32>ACCESS_ALL);
     assert(slot.number < partitionOf(partition).slotLimit && slotIsTaken(partition, slot.number));

@@ -5,6 +5,9 @@
 // an address is a multiple of the largest power of two that a slot may have, so that where it is cut depends on nothing
 // else. Its HVA is that of its GPA in the VA space, so a slot of the same GPAs and access is the same slot, whatever it
 // shows: it is not touched. Slots cannot be resized or re-flagged where they are: they are deleted, then added.
+//
+// A slot that shows an echo (see echoes.ts) has the HVA of the home instead, and no more access than that has; where
+// the home is another one, so is the slot. The attachment's tree of homes has them: GPA -> a = GPA of the home.
 
 import {
   ACCESS_ALL,
@@ -32,12 +35,14 @@ import { VECTOR_SIZE, Vector } from '../base/vector';
 import { When } from '../tree/before';
 import { Span } from '../tree/node';
 import { readSpans, rowAt } from '../tree/rows';
+import * as spans from '../tree/spans';
 import * as tree from '../tree/tree';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { ensureStep } from '../undo/journal';
 import { TOUCHED_BYTES, touchedAt, touchedSinks } from '../undo/touched';
 import { additionsOf, Command, disturb, emit, emitInverse, planClass, removalsOf } from './command';
+import { homeAccess, homeAt, homeLast, isMapped } from './homes';
 import { heldLast, isHeld, isLosing, noteLost } from './lost';
 import { giveSlot, isKept, keptLast, takeSlot } from './partition';
 import { fitsPages, isMappedReadonly, protectedAccess, protectionLast, writabilityLast } from './parts';
@@ -65,13 +70,20 @@ export class Slot extends Span {
   }
 }
 
-const SLOT_BYTES: u32 = offsetof<Slot>();
+/** A slot with the GPA in the VA space whose HVA it has: its own, but for an echo. */
+@unmanaged
+export class PlacedSlot extends Slot {
+  home: u64;
+}
+
+const SLOT_BYTES: u32 = offsetof<PlacedSlot>();
 
 const flat = changetype<Cursor<FlatRange>>(memory.data(CURSOR_SIZE, 8));
 const state = changetype<Cursor<Slot>>(memory.data(CURSOR_SIZE, 8));
-const walk = changetype<Walk<Slot>>(memory.data(WALK_SIZE, 8));
+const homes = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
+const walk = changetype<Walk<PlacedSlot>>(memory.data(WALK_SIZE, 8));
 
-/** The slots that there are and that there should be in a stretch. */
+/** The slots that there are and that there should be in a stretch, as PlacedSlots, as all lists below. */
 const current = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Limits of large pages, in order, and how many bytes of this list have been passed. */
@@ -134,8 +146,17 @@ function forgetSlots(id: u32, start: u64, last: u64): void {
     const slot = state.span;
     if (slot == null || slot.start > last) return;
     giveSlot(sink.partition - 1, slot.number);
+    spans.erase(sink.homesTree, slot.start, slot.last);
     tree.remove(sink.stateTree, slot.start, slot.region);
   }
+}
+
+/** GPA in the VA space whose HVA the slot at `gpa` has that the attachment has now. */
+export function homeOfSlot(sink: Sink, gpa: u64): u64 {
+  if (sink.homes == 0) return gpa;
+  homes.seek(sink.homesTree, gpa);
+  const home = homes.span;
+  return home == null || home.start > gpa ? gpa : home.aAt(gpa);
 }
 
 // ---- What should be there ------------------------------------------------------------------
@@ -159,8 +180,8 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
         let partLast = min(to, protectionLast);
         const isThere = isHeld(sink, from);
         partLast = min(partLast, heldLast);
-        const isShown = isHeld(sinkOf(sink.va - 1), from);
-        partLast = min(partLast, heldLast);
+        const isShown = isMapped(sink.va - 1, from, partLast);
+        partLast = min(partLast, homeLast);
         const isFree = !isKept(sink, from);
         partLast = min(partLast, keptLast);
         if (left & ACCESS_READ && isThere && isShown && isFree) appendSlots(range, from, partLast, left, out);
@@ -172,9 +193,12 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
   }
 }
 
-/** Appends the slots of one flat range of memory in [start, last], where no protection leaves more than `access`. */
+/** Appends the slots of one flat range of memory in [start, last], where no protection leaves more than `access`, and
+ *  which is mapped as `isMapped` said just now. */
 function appendSlots(range: FlatRange, start: u64, last: u64, access: u32, out: Vector): void {
   const first = out.length;
+  homeDelta = homeAt - start;
+  access &= homeAccess;
   for (let at = start; ; at = runLast + 1) {
     const mapped = isMappedReadonly(range, at, last) ? ACCESS_ALL & ~ACCESS_WRITE : ACCESS_ALL;
     runLast = writabilityLast;
@@ -186,13 +210,15 @@ function appendSlots(range: FlatRange, start: u64, last: u64, access: u32, out: 
 
 /** Last address up to which the last answer about an access holds. */
 let runLast: u64 = 0;
+/** Distance from the GPA of a slot to that of its home, which may wrap. */
+let homeDelta: u64 = 0;
 
 /** Appends slots for [start, runLast]; the first bytes may go to the last slot of `out`, if that is one from `first`
  *  on. */
 function appendRun(range: FlatRange, start: u64, access: u32, first: u32, out: Vector): void {
   let at = start;
   if (out.length != first && (start & slotMask) != 0) {
-    const before = changetype<Slot>(out.end - SLOT_BYTES);
+    const before = changetype<PlacedSlot>(out.end - SLOT_BYTES);
     if (before.last == start - 1 && before.access == access) {
       before.last = min(runLast, start | slotMask);
       if (before.last == runLast) return;
@@ -203,12 +229,13 @@ function appendRun(range: FlatRange, start: u64, access: u32, first: u32, out: V
     // More than any partition has are refused, however many there would be.
     if (!isLosing && out.length > <u32>MAX_SLOTS * SLOT_BYTES) return;
     if (!out.ensure(SLOT_BYTES)) return;
-    const slot = changetype<Slot>(out.extend(SLOT_BYTES));
+    const slot = changetype<PlacedSlot>(out.extend(SLOT_BYTES));
     slot.start = at;
     slot.last = min(runLast, at | slotMask);
     slot.a = range.offsetInRegionAt(at);
     slot.b = range.region;
     slot.c = access;
+    slot.home = at + homeDelta;
     if (slot.last == runLast) return;
     at = slot.last + 1;
   }
@@ -251,7 +278,7 @@ export function compareSlots(id: u32, from: u32, end: u32): i32 {
   runs.push32(id);
   runs.push32(firstAdded);
   runs.push32(added.length);
-  const highest = changetype<Slot>(added.end - SLOT_BYTES);
+  const highest = changetype<PlacedSlot>(added.end - SLOT_BYTES);
   return highest.last > min(sink.last, sinkOf(sink.va - 1).last)
     ? fail(ERR_PAST_LIMIT, highest.region + 1, id + 1, highest.last)
     : 0;
@@ -270,7 +297,8 @@ function diffStretch(sink: Sink, at: u32, end: u32): u32 {
   while (true) {
     for (let span = state.span; span != null && (span.start <= last || span.start - 1 == last); span = state.span) {
       if (!current.ensure(SLOT_BYTES)) return end;
-      append(span, current);
+      copyWords(current.extend(SLOT_BYTES), changetype<usize>(span), offsetof<Slot>());
+      changetype<PlacedSlot>(current.end - SLOT_BYTES).home = homeOfSlot(sink, span.start);
       start = min(start, span.start);
       last = max(last, span.last);
       state.next();
@@ -298,7 +326,7 @@ function compare(): void {
     if (before == null || now == null) {
       if (before != null) append(before, removed);
       if (now != null) append(now, added);
-    } else if (before.last != now.last || before.access != now.access) {
+    } else if (before.last != now.last || before.access != now.access || before.home != now.home) {
       append(before, removed);
       append(now, added);
     } else if (before.region != now.region || before.offsetInRegion != now.offsetInRegion) {
@@ -308,12 +336,12 @@ function compare(): void {
 }
 
 /** The slot, if it begins with the segment of the walk. */
-function beginning(slot: Slot | null): Slot | null {
+function beginning(slot: PlacedSlot | null): PlacedSlot | null {
   return slot != null && slot.start == walk.start ? slot : null;
 }
 
 /** Appends a copy. Precondition: there is room. */
-function append(slot: Slot, out: Vector): void {
+function append(slot: PlacedSlot, out: Vector): void {
   copyWords(out.extend(SLOT_BYTES), changetype<usize>(slot), SLOT_BYTES);
 }
 
@@ -321,7 +349,7 @@ function append(slot: Slot, out: Vector): void {
 function applyRenames(id: u32): void {
   for (let at: u32 = 0; at < renamed.length; at += SLOT_BYTES) {
     if (!ensureStep()) return;
-    const has = changetype<Slot>(renamed.at(at));
+    const has = changetype<PlacedSlot>(renamed.at(at));
     const slots = sinkOf(id).stateTree;
     state.seek(slots, has.start);
     const before = changetype<Slot>(state.span);
@@ -346,9 +374,10 @@ function planRemovals(id: u32, firstRemoved: u32): void {
   const sink = sinkOf(id);
   for (let at = firstRemoved; at < removed.length; at += SLOT_BYTES) {
     if (!ensureStep()) return;
-    const slot = changetype<Slot>(removed.at(at));
+    const slot = changetype<PlacedSlot>(removed.at(at));
     emitSlot(removalsOf(SINK_PARTITION), OP_SLOT_DELETE, id, slot, slot.number);
     giveSlot(sink.partition - 1, slot.number);
+    if (slot.home != slot.start) spans.erase(sink.homesTree, slot.start, slot.last);
     tree.remove(sink.stateTree, slot.start, slot.region);
   }
 }
@@ -361,7 +390,7 @@ export function planSlots(): i32 {
     const end = load<u32>(runs.at(run), 8);
     for (let at = load<u32>(runs.at(run), 4); at < end; at += SLOT_BYTES) {
       if (!ensureStep()) return 0;
-      const slot = changetype<Slot>(added.at(at));
+      const slot = changetype<PlacedSlot>(added.at(at));
       const number = takeSlot(sinkOf(id).partition - 1);
       if (number < 0 && isLosing) {
         noteLost(sinkOf(id), slot.start, slot.last);
@@ -371,15 +400,16 @@ export function planSlots(): i32 {
       emitSlot(additionsOf(SINK_PARTITION), OP_SLOT_ADD, id, slot, number);
       const c = ((<u32>number) << ACCESS_BITS) | slot.access;
       tree.insert(sinkOf(id).stateTree, slot.start, slot.last, slot.offsetInRegion, slot.region, c);
+      if (slot.home != slot.start) spans.put(sinkOf(id).homesTree, slot.start, slot.last, slot.home, 0, 0);
     }
   }
   return 0;
 }
 
-function emitSlot(list: Vector, op: u32, id: u32, slot: Slot, number: u32): void {
+function emitSlot(list: Vector, op: u32, id: u32, slot: PlacedSlot, number: u32): void {
   const sink = sinkOf(id);
   const command = emit(list, op, id, slot.start + sink.offset, lengthOf(slot.start, slot.last));
-  command.offset = slot.start;
+  command.offset = slot.home;
   command.va = sink.va - 1;
   command.access = slot.access;
   command.slot = number;

@@ -3,6 +3,7 @@
 
 import { CLASS_CHANGED, CLASS_NONE, CLASS_UNCHANGED_BYTES } from '../abi';
 import { sinkOf } from '../asked/records';
+import { LAST_BYTE } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { PIECE_BYTES, wantedParts } from './parts';
 
@@ -61,6 +62,21 @@ export function bytesKept(va: u32, start: u64, last: u64): u32 {
     at = change.last + 1;
     index += CHANGE_BYTES;
   }
+}
+
+/** Last address up to which the last answer of `changeAt` holds. */
+export let changeLast: u64 = 0;
+
+/** Change of a VA sink at `at`; null where there is none. */
+export function changeAt(va: u32, at: u64): Change | null {
+  const index = firstChange(va, at);
+  changeLast = LAST_BYTE;
+  if (index == changes.length) return null;
+  const change = changetype<Change>(changes.at(index));
+  if (change.sink != va) return null;
+  const isInside = change.start <= at;
+  changeLast = isInside ? change.last : change.start - 1;
+  return isInside ? change : null;
 }
 
 /** Offset in `changes` of the first that ends at or after `at`. */

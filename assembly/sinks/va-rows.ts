@@ -10,6 +10,7 @@ import { VECTOR_SIZE, Vector } from '../base/vector';
 import { enterNotes, When } from '../tree/before';
 import { clearRows, hasRoom, newRow, rowAt, rowCount } from '../tree/rows';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
+import { echoLast, isEcho } from './echoes';
 import { heldParts, PIECE_BYTES, Piece, stretchStart } from './parts';
 import { differFromParts, heldPieces } from './pieces';
 
@@ -19,6 +20,8 @@ const MOST_BYTES: u32 = 64 * PIECE_BYTES;
 /** Openings of a view, and what one of them lets be used of a part. */
 const openings = changetype<Cursor<Opening>>(memory.data(CURSOR_SIZE, 8));
 const seen = changetype<Piece>(memory.data(offsetof<Piece>(), 8));
+/** Stretch of a part that is no echo. */
+const mapped = changetype<Piece>(memory.data(offsetof<Piece>(), 8));
 
 /** Fills the rows with parts of a sink in [from, last], the last one cut with the page of `last`. */
 export function fillParts(id: u32, from: u64, last: u64, when: When): i32 {
@@ -39,7 +42,7 @@ export function fillSeen(sink: Sink, opened: usize, from: u64, last: u64, when: 
       const part = changetype<Piece>(pieces.at(i));
       at = pageLast(part.last);
       // Pages that are held without access are nobody's to use.
-      if (part.last >= from && part.access != 0 && !addSeen(part, opened, from)) return <i32>rowCount;
+      if (part.last >= from && part.access != 0 && !addMapped(sink, part, opened, from)) return <i32>rowCount;
     }
   } while (pieces.length >= MOST_BYTES && at++ < last);
   return countOrExhausted();
@@ -51,11 +54,12 @@ export function fillPieces(id: u32, from: u64, last: u64, when: When): i32 {
   clearRows();
   if (when == When.Before) enterNotes();
   pieces.clear();
-  heldPieces(sinkOf(id), 0, LAST_BYTE, when, pieces);
+  const sink = sinkOf(id);
+  heldPieces(sink, 0, LAST_BYTE, when, pieces);
   for (let i: u32 = 0; i < pieces.length; i += PIECE_BYTES) {
     const piece = changetype<Piece>(pieces.at(i));
     if (piece.start > last) break;
-    if (piece.last >= from && piece.access != 0 && !addPiece(piece)) break;
+    if (piece.last >= from && piece.access != 0 && !addMapped(sink, piece, 0, from)) break;
   }
   return countOrExhausted();
 }
@@ -64,6 +68,26 @@ function countOrExhausted(): i32 {
   if (!exhausted) return <i32>rowCount;
   clearExhausted();
   return fail(ERR_NO_MEMORY);
+}
+
+/** `addSeen` for as much of a part as is mapped where it is seen. */
+function addMapped(sink: Sink, part: Piece, opened: usize, from: u64): bool {
+  if (sink.echoes == 0) return addSeen(part, opened, from);
+  let at = part.start;
+  while (true) {
+    const isEchoed = isEcho(sink, at);
+    const last = min(part.last, echoLast);
+    if (!isEchoed && last >= from) {
+      mapped.start = at;
+      mapped.last = last;
+      mapped.objectOffset = part.objectOffsetAt(at);
+      mapped.object = part.object;
+      mapped.access = part.access;
+      if (!addSeen(mapped, opened, from)) return false;
+    }
+    if (last == part.last) return true;
+    at = last + 1;
+  }
 }
 
 /** Adds what openings let be used of a part, where they reach `from`; false if there is no room. */

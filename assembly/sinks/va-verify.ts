@@ -4,13 +4,14 @@
 
 import { SINK_VA } from '../abi';
 import { objectOf, sinkOf, sinks } from '../asked/records';
-import { ShownStretch } from '../asked/views';
+import { Echo, ShownStretch } from '../asked/views';
 import { clearExhausted, exhausted } from '../base/heap';
-import { LAST_BYTE } from '../base/range';
+import { LAST_BYTE, lengthOf } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { enterNotes, When } from '../tree/before';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
+import { echoLast, isEcho, lastEcho } from './echoes';
 import { heldLast, isHeld } from './lost';
 import { PIECE_BYTES, Piece, showSame } from './parts';
 import { heldPieces, wantedPieces } from './pieces';
@@ -20,6 +21,7 @@ const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const walk = changetype<Walk<Piece>>(memory.data(WALK_SIZE, 8));
 const shown = changetype<Cursor<ShownStretch>>(memory.data(CURSOR_SIZE, 8));
+const echoes = changetype<Cursor<Echo>>(memory.data(CURSOR_SIZE, 8));
 
 /** Asserts that the pieces of a VA sink lie in it, and that private ones are known to their objects. */
 export function verifyVa(id: u32): void {
@@ -30,15 +32,51 @@ export function verifyVa(id: u32): void {
     clearExhausted();
     return;
   }
+  let echoedBytes: u64 = 0;
   for (let at: u32 = 0; at < held.length; at += PIECE_BYTES) {
     const piece = changetype<Piece>(held.at(at));
     assert(piece.last <= sinkOf(id).last);
-    const object = objectOf(piece.object);
-    if (!object.isMoved) continue;
-    shown.seek(object.shownTree, piece.objectOffset);
-    const span = shown.span;
-    assert(span != null && span.start <= piece.objectOffset && span.last >= piece.objectOffsetAt(piece.last));
-    if (span != null) assert(span.sink == id && span.gpaAt(piece.objectOffset) == piece.start);
+    if (objectOf(piece.object).isMoved) echoedBytes += verifyPrivate(id, piece);
+  }
+  echoes.seek(sinkOf(id).echoesTree, 0);
+  for (let echo = echoes.span; echo != null; echo = echoes.span) {
+    echoedBytes -= lengthOf(echo.start, echo.last);
+    echoes.next();
+  }
+  assert(echoedBytes == 0);
+}
+
+/** Asserts that all private pages that a piece shows are at home in the sink, there or elsewhere. Returns how many
+ *  bytes of it are echoes. */
+function verifyPrivate(id: u32, piece: Piece): u64 {
+  const tree = objectOf(piece.object).shownTree;
+  let echoed: u64 = 0;
+  let gpa = piece.start;
+  while (true) {
+    const offset = piece.objectOffsetAt(gpa);
+    const isEchoed = isEcho(sinkOf(id), gpa);
+    const last = min(piece.last, echoLast);
+    if (isEchoed) {
+      assert(lastEcho().object == piece.object && lastEcho().objectOffsetAt(gpa) == offset);
+      echoed += lengthOf(gpa, last);
+    }
+    verifyHome(tree, id, isEchoed, gpa, offset, offset + (last - gpa));
+    if (last == piece.last) return echoed;
+    gpa = last + 1;
+  }
+}
+
+/** Asserts that the pages of [offset, last] of an object are at home in a sink, at `gpa` unless that shows an echo. */
+function verifyHome(tree: usize, id: u32, isEchoed: bool, gpa: u64, offset: u64, last: u64): void {
+  let at = offset;
+  shown.seek(tree, offset);
+  for (let span = shown.span; ; span = shown.span) {
+    assert(span != null && span.start <= at);
+    if (span == null) return;
+    assert(span.sink == id && (span.gpaAt(at) == gpa + (at - offset)) != isEchoed);
+    if (span.last >= last) return;
+    at = span.last + 1;
+    shown.next();
   }
 }
 

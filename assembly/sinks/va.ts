@@ -7,7 +7,6 @@ import {
   ERR_BAD_KIND,
   ERR_BAD_RANGE,
   ERR_PAST_LIMIT,
-  ERR_PRIVATE_TWICE,
   ERR_UNALIGNED,
   OP_VA_LIMIT,
   OP_VA_MAP,
@@ -18,32 +17,25 @@ import {
   SINK_VA,
 } from '../abi';
 import { largestPageMask } from '../asked/mapping';
-import { objectOf, sinkOf, spaceOf } from '../asked/records';
-import { ShownStretch } from '../asked/views';
+import { objectOf, sinkOf } from '../asked/records';
 import { zeroWords } from '../base/bytes';
 import { fail } from '../base/failure';
 import { sortByKeys } from '../base/radix';
 import { isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { editOf, enterNote, enterNotes, When } from '../tree/before';
+import { Stretch } from '../tree/node';
 import * as spans from '../tree/spans';
-import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { ensureStep } from '../undo/journal';
-import {
-  addTouched,
-  group,
-  isGroupOfEdits,
-  putInOrder,
-  TOUCHED_BYTES,
-  takeGroup,
-  touchedAt,
-  touchedSinks,
-} from '../undo/touched';
+import { group, isGroupOfEdits, putInOrder, TOUCHED_BYTES, takeGroup, touchedAt, touchedSinks } from '../undo/touched';
 import { additionsOf, Command, disturb, emit, joinLast, removalsOf } from './command';
-import { forgetRetried, heldLast, isHeld, isLosing, sendHome } from './lost';
+import { echoLast, eraseEcho, isEcho } from './echoes';
+import { assignHomes, refuseEchoes, settleEchoes } from './homes';
+import { forgetRetried, heldLast, isHeld, isLosing } from './lost';
 import { editedParts, heldParts, PIECE_BYTES, Piece, showSame, wantedParts } from './parts';
 import { differFromParts, Limit, limitsOf, makeWhole } from './pieces';
+import { touchUsers } from './users';
 import { CHANGE_BYTES, Change, changes } from './va-changes';
 import { verifyChanges } from './va-verify';
 
@@ -66,7 +58,15 @@ class LimitChange {
 const UNKNOWN_ACCESS: u32 = 0xff;
 const LIMIT_CHANGE_BYTES: u32 = offsetof<LimitChange>();
 
-const shown = changetype<Cursor<ShownStretch>>(memory.data(CURSOR_SIZE, 8));
+/** A stretch that a removal leaves empty, until something else comes. */
+@unmanaged
+class Emptied extends Stretch {
+  sink: u32;
+  unused: u32;
+}
+
+const EMPTIED_BYTES: u32 = offsetof<Emptied>();
+
 const pieceWalk = changetype<Walk<Piece>>(memory.data(WALK_SIZE, 8));
 const limitWalk = changetype<Walk<Limit>>(memory.data(WALK_SIZE, 8));
 
@@ -81,6 +81,8 @@ const limitChanges = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Numbers of edits that are to be entered, 16 bytes each: u64 number, u64 0 (the major key of `sortByKeys`). */
 const numbers = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const NUMBER_BYTES: u32 = 16;
+/** Stretches that are empty for a moment, or from now on where an echo is to be. */
+const emptied = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** Admits a linear reservation that mirrors the space from GPA 0 on: see `Kind.admit`. */
 export function admitVa(_space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
@@ -92,6 +94,7 @@ export function admitVa(_space: u32, owner: u32, via: u32, offset: u64, last: u6
 export function beginVa(): void {
   changes.clear();
   limitChanges.clear();
+  emptied.clear();
 }
 
 // ---- The difference ------------------------------------------------------------------------
@@ -191,17 +194,16 @@ function addLimitChange(id: u32, start: u64, last: u64, accessBefore: u32, acces
   change.accessNow = <u8>accessNow;
 }
 
-/** Marks as touched, in the attachments of a VA space, the ranges whose limits change: where nothing may be used
- *  there is no slot. */
-function markLimited(): void {
-  if (limitChanges.length == 0) return;
+/** Marks as touched, in the users of a VA space, the ranges whose limits change: where nothing may be used there is no
+ *  slot. Returns 0, or a code for an echo of which a part may not be used. */
+function markLimited(): i32 {
   for (let at: u32 = 0; at < limitChanges.length; at += LIMIT_CHANGE_BYTES) {
     const change = changetype<LimitChange>(limitChanges.at(at));
-    for (let sink = spaceOf(sinkOf(change.sink).space - 1).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-      if (sinkOf(sink - 1).va == change.sink + 1) addTouched(touchedSinks, sink - 1, change.start, change.last);
-    }
+    touchUsers(change.sink, change.start, change.last);
+    const error = change.accessNow == ACCESS_ALL ? 0 : refuseEchoes(change.sink, change.start, change.last);
+    if (error != 0) return error;
   }
-  putInOrder(touchedSinks);
+  return 0;
 }
 
 function planLimits(list: Vector, isTighter: bool): void {
@@ -267,10 +269,16 @@ function diffPieces(id: u32): i32 {
 /** Emits commands for all that has changed; what other kinds refer to is settled then. Returns 0 or a code. */
 export function planVa(): i32 {
   if (DEBUG) verifyChanges();
+  const touched = touchedSinks.length;
   planRemovals();
-  const error = planAdditions();
+  let error = assignHomes();
   if (error != 0) return error;
-  markLimited();
+  noteDisturbance();
+  planAdditions();
+  error = settleEchoes();
+  if (error == 0) error = markLimited();
+  if (error != 0) return error;
+  if (touchedSinks.length != touched) putInOrder(touchedSinks);
   if (!isLosing) forgetRetried();
   return 0;
 }
@@ -283,24 +291,69 @@ function planRemovals(): void {
     if (!change.pieceBefore) continue;
     if (change.sameBytes) continue;
     if (objectOf(change.objectBefore).isMoved) {
-      emitRemoval(OP_VA_PARK, change).access = change.accessBefore;
-      const lastBefore = change.offsetBefore + (change.last - change.start);
-      spans.erase(objectOf(change.objectBefore).shownTree, change.offsetBefore, lastBefore);
-      if (change.pieceNow && change.accessBefore != 0) disturb(CLASS_CHANGED);
+      planParking(change);
     } else if (!change.pieceNow || cutsPages(change)) {
-      emitRemoval(OP_VA_UNMAP, change);
-      if (change.pieceNow) disturb(CLASS_CHANGED);
+      emitUnmap(change, change.start, change.last);
+      if (change.pieceNow) addEmptied(change.sink, change.start, change.last);
     }
-    joinLast(removalsOf(SINK_VA));
   }
   planLimits(removalsOf(SINK_VA), true);
 }
 
-function emitRemoval(op: u32, change: Change): Command {
-  const length = lengthOf(change.start, change.last);
-  const command = emit(removalsOf(SINK_VA), op, change.sink, change.start, length);
+/** Emits commands that park the private pages that were there, as far as they were no echoes. */
+function planParking(change: Change): void {
+  let at = change.start;
+  while (true) {
+    const isEchoed = isEcho(sinkOf(change.sink), at);
+    const last = min(change.last, echoLast);
+    if (isEchoed) {
+      eraseEcho(change.sink, at, last);
+    } else {
+      const command = emitRemoval(OP_VA_PARK, change, at, last);
+      command.access = change.accessBefore;
+      spans.erase(objectOf(change.objectBefore).shownTree, command.offset, command.offset + (last - at));
+      joinLast(removalsOf(SINK_VA));
+      if (change.pieceNow && change.accessBefore != 0) addEmptied(change.sink, at, last);
+    }
+    if (last == change.last) return;
+    at = last + 1;
+  }
+}
+
+function emitUnmap(change: Change, start: u64, last: u64): void {
+  emitRemoval(OP_VA_UNMAP, change, start, last);
+  joinLast(removalsOf(SINK_VA));
+}
+
+/** Notes that [start, last] is empty between removals and additions. Does nothing once memory has run out. */
+function addEmptied(id: u32, start: u64, last: u64): void {
+  if (!emptied.ensure(EMPTIED_BYTES)) return;
+  const stretch = changetype<Emptied>(emptied.extend(EMPTIED_BYTES));
+  stretch.start = start;
+  stretch.last = last;
+  stretch.sink = id;
+  stretch.unused = 0;
+}
+
+/** Says how much the plan disturbs those who use VA spaces: bytes that change are absent where one was emptied, unless
+ *  nothing comes there, as the memory that is seen is mapped elsewhere. Precondition: private pages have homes. */
+function noteDisturbance(): void {
+  for (let at: u32 = 0; at < emptied.length; at += EMPTIED_BYTES) {
+    const stretch = changetype<Emptied>(emptied.at(at));
+    if (!isAllEchoes(stretch.sink, stretch.start, stretch.last)) disturb(CLASS_CHANGED);
+  }
+}
+
+/** Whether nothing of [start, last] is mapped there, but elsewhere. */
+function isAllEchoes(id: u32, start: u64, last: u64): bool {
+  for (let at = start; isEcho(sinkOf(id), at); at = echoLast + 1) if (echoLast >= last) return true;
+  return false;
+}
+
+function emitRemoval(op: u32, change: Change, start: u64, last: u64): Command {
+  const command = emit(removalsOf(SINK_VA), op, change.sink, start, lengthOf(start, last));
   command.object = change.objectBefore;
-  command.offset = change.offsetBefore;
+  command.offset = change.offsetBefore + (start - change.start);
   return command;
 }
 
@@ -309,42 +362,38 @@ function cutsPages(change: Change): bool {
   return objectOf(change.objectNow).pageShift < objectOf(change.objectBefore).pageShift;
 }
 
-/** Emits commands for everything that comes. Returns 0 or a code. */
-function planAdditions(): i32 {
+/** Emits commands for everything that comes. Precondition: private pages have homes. */
+function planAdditions(): void {
   for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
-    if (!ensureStep()) return 0;
+    if (!ensureStep()) return;
     const change = changetype<Change>(changes.at(at));
     if (!change.pieceNow) continue;
-    let op = OP_VA_MAP;
-    if (change.sameBytes) {
-      op = OP_VA_PROTECT;
-    } else if (objectOf(change.objectNow).isMoved) {
-      op = OP_VA_UNPARK;
-      const error = enterShown(change);
-      if (error != 0) return error;
-    }
-    const length = lengthOf(change.start, change.last);
-    const command = emit(additionsOf(SINK_VA), op, change.sink, change.start, length);
-    command.object = change.objectNow;
-    command.offset = change.offsetNow;
-    command.access = change.accessNow;
-    command.region = change.region;
-    command.offsetInRegion = change.offsetInRegion;
-    joinLast(additionsOf(SINK_VA));
+    if (objectOf(change.objectNow).isMoved) planShown(change);
+    else emitAddition(change.sameBytes ? OP_VA_PROTECT : OP_VA_MAP, change, change.start, change.last);
   }
   planLimits(additionsOf(SINK_VA), false);
-  return 0;
 }
 
-/** Notes that the sink shows private pages that come, wherever they were held. Returns 0 or a code. */
-function enterShown(change: Change): i32 {
-  const tree = objectOf(change.objectNow).shownTree;
-  const lastNow = change.offsetNow + (change.last - change.start);
-  shown.seek(tree, change.offsetNow);
-  const span = shown.span;
-  if (span != null && span.start <= lastNow && !sendHome(change.objectNow, change.offsetNow, lastNow)) {
-    return fail(ERR_PRIVATE_TWICE, change.region + 1, change.objectNow + 1, change.start);
+/** Emits commands for private pages that are to be there, as far as they are no echoes: in their place is nothing. */
+function planShown(change: Change): void {
+  const isOver = change.pieceBefore && !objectOf(change.objectBefore).isMoved && !cutsPages(change);
+  let at = change.start;
+  while (true) {
+    const isEchoed = isEcho(sinkOf(change.sink), at);
+    const last = min(change.last, echoLast);
+    if (!isEchoed) emitAddition(change.sameBytes ? OP_VA_PROTECT : OP_VA_UNPARK, change, at, last);
+    else if (isOver) emitUnmap(change, at, last);
+    if (last == change.last) return;
+    at = last + 1;
   }
-  spans.put(tree, change.offsetNow, lastNow, change.start, change.sink, 0);
-  return 0;
+}
+
+function emitAddition(op: u32, change: Change, start: u64, last: u64): void {
+  const command = emit(additionsOf(SINK_VA), op, change.sink, start, lengthOf(start, last));
+  command.object = change.objectNow;
+  command.offset = change.offsetNow + (start - change.start);
+  command.access = change.accessNow;
+  command.region = change.region;
+  command.offsetInRegion = change.offsetInRegion + (start - change.start);
+  joinLast(additionsOf(SINK_VA));
 }

@@ -3,6 +3,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { WHOLE_SPACE } from '../../ts/core/address.ts';
 import type { TraceOperation } from '../../ts/trace/operations.ts';
+import { type Homes, NO_HOMES, placesOf } from './homes.ts';
 import { Model, type ModelFlags, type ModelKind } from './model.ts';
 
 const PAGE = abi.PAGE_SIZE;
@@ -208,8 +209,28 @@ export class State {
     return SPACES[va.space];
   }
 
-  /** Slots that a partition must be given through an attachment: one for each flat range, or part of one protection. */
-  slots(attachment: Attachment, lost: ReadonlySet<number>): { start: number; last: number; access: string }[] {
+  /** Pages at which a VA space shows each private page, but for those that are lost. */
+  places(sink: VaSink, lost: ReadonlySet<number>): Map<string, number[]> {
+    const { root, offset } = this.spaceOf(sink);
+    return placesOf(SPAN, (page) => {
+      const piece = lost.has(page) ? undefined : this.model.vaPage(root, page, offset, limitsOf(sink));
+      return piece && OBJECTS[piece.object]?.isPrivate ? `${piece.object}+${piece.page}` : undefined;
+    });
+  }
+
+  /** Whether a private page is seen at several places: how many slots that takes, depends on where its home is. */
+  get hasEchoes(): boolean {
+    const spaces = [...this.sinks.values()].filter((sink) => sink.kind === 'va');
+    return spaces.some((sink) => [...this.places(sink, new Set()).values()].some(({ length }) => length > 1));
+  }
+
+  /** Slots that a partition must be given through an attachment: one for each flat range, or part of one protection;
+   *  what is mapped elsewhere has the access that it has at home. */
+  slots(
+    attachment: Attachment,
+    lost: ReadonlySet<number>,
+    homes: Homes,
+  ): { start: number; last: number; access: string }[] {
     const { root, offset } = this.spaceOf(attachment);
     const { protections, withheld } = attachment;
     const { cut } = PARTITIONS[attachment.partition]!;
@@ -218,13 +239,17 @@ export class State {
     for (let page = 0; page < SPAN; page++) {
       const limits = limitsOf(this.sinks.get(attachment.va) as VaSink);
       if (lost.has(page) || this.kept.has(keptKey(attachment.partition, page + attachment.gpaOffset))) continue;
-      const access = this.model.slotAccess(root, page, offset, left, limits);
+      const home = homes.get(page) ?? page;
+      const atHome = home === page ? undefined : this.model.vaPage(root, home, offset, limits)?.access;
+      const whole = this.model.slotAccess(root, page, offset, left, limits);
+      const access = atHome === 'r' ? whole?.replace('w', '') : whole;
       const seen = this.model.visibleAt(root, page, offset);
       if (access === undefined || seen === undefined) continue;
       const { region, offsetInRegion, readonly, nonvolatile } = seen;
       const key = [
         region,
         offsetInRegion - page,
+        home - page,
         readonly,
         nonvolatile,
         protections.get(page),
@@ -242,12 +267,13 @@ export class State {
   /** Reasons why the state cannot be shown by the sinks; none if it can. */
   problems(): Set<string> {
     const problems = new Set<string>();
-    const shown = new Set<string>();
+    /** VA sinks that show pages of private objects. */
+    const shown = new Map<string, VaSink>();
     const used = PARTITIONS.map(() => 0);
     for (const sink of this.sinks.values()) {
       const { root, offset } = this.spaceOf(sink);
       if (sink.kind === 'attachment') {
-        const slots = this.slots(sink, new Set());
+        const slots = this.slots(sink, new Set(), NO_HOMES);
         used[sink.partition] = (used[sink.partition] as number) + slots.length;
         const limit = Math.min(sink.pages, (this.sinks.get(sink.va) as VaSink).pages);
         if (slots.some(({ last }) => last >= limit)) problems.add('PAST_LIMIT');
@@ -262,8 +288,8 @@ export class State {
         if (page >= sink.pages) problems.add('PAST_LIMIT');
         if (!OBJECTS[piece.object]?.isPrivate) continue;
         const key = `${piece.object}+${piece.page}`;
-        if (shown.has(key)) problems.add('PRIVATE_TWICE');
-        shown.add(key);
+        if ((shown.get(key) ?? sink) !== sink) problems.add('PRIVATE_TWICE');
+        shown.set(key, sink);
       }
     }
     if (used.some((count, i) => count > (PARTITIONS[i]?.slots as number))) problems.add('NO_SLOTS');

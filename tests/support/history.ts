@@ -18,6 +18,7 @@ import {
   State,
   type VaSink,
 } from './history-state.ts';
+import { type Homes, homesOf } from './homes.ts';
 import type { ModelKind } from './model.ts';
 import { type Build, World } from './world.ts';
 
@@ -328,6 +329,8 @@ export class History {
       return;
     }
     const problems = this.#state.problems();
+    const { hasEchoes } = this.#state;
+    if (hasEchoes) problems.delete('NO_SLOTS');
     const lost = new Map([...this.#state.sinks.keys()].map((id) => [id, this.#lost(id)]));
     const code = this.#end();
     if (code === undefined) {
@@ -338,7 +341,7 @@ export class History {
       this.#forget();
       if (code === 'PLAN_FAILED') this.counts.failed++;
       else if (code === 'RANGE_LOST') this.counts.lost++;
-      else if (problems.has(code)) this.counts.refused++;
+      else if (problems.has(code) || (code === 'NO_SLOTS' && hasEchoes)) this.counts.refused++;
       else throw new Error(`${code}, and not ${[...problems]}`);
     }
     if (code !== 'RANGE_LOST') this.#checkNoMoreLost(lost);
@@ -391,6 +394,12 @@ export class History {
     return new Set(pages);
   }
 
+  /** Homes that the recorder has of what a VA space shows. */
+  #homes(id: number): Homes {
+    const places = this.#state.places(this.#state.sinks.get(id) as VaSink, this.#lost(id));
+    return homesOf(places, (page) => this.#world.recorder.vaPage(this.#world.idOf('sink', id), page) !== undefined);
+  }
+
   /** Holds flat views, VA spaces and slots against the model, page by page. */
   #check(): void {
     const world = this.#world;
@@ -417,7 +426,7 @@ export class History {
       if (sink.kind === 'attachment') {
         const slots = world.recorder.slots(own).map(({ start, last, access }) => ({ start, last, access }));
         const lost = new Set([...this.#lost(id), ...this.#lost(sink.va)]);
-        const wanted = world.core.isDown(own) ? [] : this.#state.slots(sink, lost);
+        const wanted = world.core.isDown(own) ? [] : this.#state.slots(sink, lost, this.#homes(sink.va));
         same(`slots of ${id}`, JSON.stringify(slots), JSON.stringify(wanted));
         continue;
       }
@@ -425,7 +434,7 @@ export class History {
       const limits = limitsOf(sink);
       if (sink.kind === 'view') {
         const vaLimits = limitsOf(sinks.get(sink.va) as VaSink);
-        const lost = new Set([...this.#lost(id), ...this.#lost(sink.va)]);
+        const lost = new Set([...this.#lost(id), ...this.#lost(sink.va), ...this.#homes(sink.va).keys()]);
         for (let page = 0; page < SPAN; page++) {
           const part = lost.has(page) ? undefined : model.part(root, page, offset, vaLimits);
           const access = narrowed(limits.get(page), part?.access ?? '');
@@ -435,12 +444,12 @@ export class History {
         }
         continue;
       }
-      const lost = this.#lost(id);
+      const absent = new Set([...this.#lost(id), ...this.#homes(id).keys()]);
       for (let page = 0; page < SPAN; page++) {
-        const wanted = lost.has(page) ? undefined : model.vaPage(root, page, offset, limits);
+        const wanted = absent.has(page) ? undefined : model.vaPage(root, page, offset, limits);
         const has = world.recorder.vaPage(own, page);
         same(`va ${id} page ${page}`, has && Object.values(has).join(), wanted && Object.values(wanted).join());
-        const part = lost.has(page) ? undefined : model.part(root, page, offset, limits);
+        const part = absent.has(page) ? undefined : model.part(root, page, offset, limits);
         const used = world.recorder.part(own, page);
         same(`part ${id} page ${page}`, used && Object.values(used).join(), part && Object.values(part).join());
       }

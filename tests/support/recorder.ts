@@ -215,6 +215,24 @@ export class Recorder implements Executor {
     return runs;
   }
 
+  /** Page of a VA space that a slot of an attachment shows at a page of its address space. */
+  shownBySlot(sink: number, page: number): { object: number; page: number; access: string } | undefined {
+    const { partition, offset } = this.#attachment(sink);
+    const slots = [...partition.slots.values()].filter((each) => each.sink === sink);
+    const slot = slots.find(({ start, pages }) => page + offset >= start && page + offset < start + pages);
+    return slot && this.vaPage(slot.va, slot.vaStart + page + offset - slot.start);
+  }
+
+  /** The slots of an attachment that show what its VA space has elsewhere, in pages, by start. */
+  slotsElsewhere(sink: number): { start: number; pages: number; home: number }[] {
+    const { partition, offset } = this.#attachment(sink);
+    return [...partition.slots.values()]
+      .map((slot) => ({ ...slot, start: slot.start - offset, home: slot.vaStart }))
+      .filter((slot) => slot.sink === sink && slot.start !== slot.home)
+      .map(({ start, pages, home }) => ({ start, pages, home }))
+      .sort((a, b) => a.start - b.start);
+  }
+
   /** The slots of an attachment, in pages of its address space, by start. */
   slots(sink: number): { number: number; start: number; last: number; access: string }[] {
     const { partition, offset } = this.#attachment(sink);
@@ -298,7 +316,8 @@ export class Recorder implements Executor {
   disturbance(): number {
     let result: number = abi.CLASS_NONE;
     const look = (before: Mapped | undefined, after: Mapped | undefined) => {
-      if (before === undefined || after === undefined) return;
+      // Pages that are held, without access, are nobody's.
+      if (before === undefined || before.access === 0 || after === undefined) return;
       const same = before.object === after.object && before.page === after.page;
       result = Math.max(result, same ? abi.CLASS_UNCHANGED_BYTES : abi.CLASS_CHANGED);
     };
@@ -309,16 +328,24 @@ export class Recorder implements Executor {
       const { partition } = this.#attachment(slot.sink);
       for (const now of partition.slots.values()) {
         if (now.sink !== slot.sink) continue;
-        const from = Math.max(slot.vaStart, now.vaStart);
-        const to = Math.min(slot.vaStart + slot.pages, now.vaStart + now.pages);
-        for (let page = from; page < to; page++) {
-          const touched = this.#touched.get(slot.va);
-          const after = this.#va(slot.va).mapped.get(page);
-          look(touched?.has(page) ? touched.get(page) : after, after);
-        }
+        const from = Math.max(slot.start, now.start);
+        const to = Math.min(slot.start + slot.pages, now.start + now.pages);
+        for (let page = from; page < to; page++) look(this.#before(slot, page), this.#pageOf(now, page));
       }
     }
     return result;
+  }
+
+  /** Memory that a slot shows at a page of the partition's own. */
+  #pageOf({ va, vaStart, start }: Slot, page: number): Mapped | undefined {
+    return this.#va(va).mapped.get(vaStart + page - start);
+  }
+
+  /** Memory that it showed there before the plan. */
+  #before(slot: Slot, page: number): Mapped | undefined {
+    const touched = this.#touched.get(slot.va);
+    const inVa = slot.vaStart + page - slot.start;
+    return touched?.has(inVa) ? touched.get(inVa) : this.#pageOf(slot, page);
   }
 
   /** A command failed half way. Returns how many pages have moved. */
@@ -496,7 +523,19 @@ export class Recorder implements Executor {
     for (const other of slots.values()) {
       if (slot.start < other.start + other.pages && other.start < slot.start + slot.pages) fail('slots overlap');
     }
+    if (!this.#takingBack) this.#checkPlace(slot);
     slots.set(slot.number, slot);
+  }
+
+  /** A slot shows what the VA space has at its own GPAs; where that is nothing, it may be private pages elsewhere. */
+  #checkPlace({ sink, va, start, pages, vaStart }: Slot): void {
+    const { mapped } = this.#va(va);
+    const own = start - this.#attachment(sink).offset;
+    if (own === vaStart) return;
+    for (let page = 0; page < pages; page++) {
+      if (mapped.has(own + page)) fail('the slot is not where its bytes are');
+      if (mapped.get(vaStart + page)?.content === undefined) fail('the slot shows what is at no home');
+    }
   }
 
   #deleteSlot(command: Command): void {
@@ -519,7 +558,6 @@ export class Recorder implements Executor {
     const attachment = this.#attachment(sink);
     const [start, pages, vaStart] = [pageOf(gpa), pageOf(length), pageOf(offset)];
     if (attachment.va !== va) fail('the slot lies in another VA space');
-    if (start !== vaStart + attachment.offset) fail('the slot is not where its bytes are');
     if (vaStart + pages > this.#va(va!).pages) fail('the slot reaches over the end of the VA space');
     if (!(access & abi.ACCESS_READ)) fail('nothing may be done in the slot');
     return { number: slot, sink, va: va!, start, pages, vaStart, access };

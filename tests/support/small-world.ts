@@ -27,8 +27,9 @@ export interface Place {
 export type Arrangement = readonly (Place | undefined)[];
 
 export interface Inhabitant {
-  readonly kind: 'ram' | 'rom' | 'device' | 'mmio' | 'container';
-  readonly memory: 'shared' | 'private' | 'none';
+  readonly kind: 'ram' | 'rom' | 'device' | 'mmio' | 'container' | 'alias';
+  /** Memory that it maps; `the-first` for that of the first one. An alias maps none: it shows the first one. */
+  readonly memory: 'shared' | 'private' | 'none' | 'the-first';
   /** Pages that the memory maps at once. Default 1. */
   readonly pageSize?: number;
   /** Pages at which memory is mapped. A container has a region of RAM at each of its pages. */
@@ -69,6 +70,9 @@ export type Answer = Int32Array;
 
 const ACCESS_CODES = new Map(range(8).map((access) => [accessName(access) as string, access]));
 
+/** Place of a region that stands nowhere, and may be seen all the same: through an alias. */
+const NOWHERE: Place = { start: 0, size: 0, priority: 0, enabled: true, readonly: false, holes: 0 };
+
 export class SmallWorld {
   readonly #pages: number;
   readonly #inhabitants: readonly Inhabitant[];
@@ -104,7 +108,9 @@ export class SmallWorld {
     core.begin();
     core.createRegion(abi.KIND_CONTAINER, pages * PAGE, 0);
     for (const { kind, memory, pages: mapped, pageSize = 1 } of inhabitants) {
-      const id = core.createRegion(KINDS[kind], pages * PAGE, 0);
+      const size = pages * PAGE;
+      const first = this.#regions[0] as number;
+      const id = kind === 'alias' ? core.createAlias(first, 0, size, 0) : core.createRegion(KINDS[kind], size, 0);
       this.#regions.push(id);
       this.#sizes.push(pages);
       this.#holes.push(0);
@@ -113,9 +119,8 @@ export class SmallWorld {
         this.#objects.push(undefined);
         continue;
       }
-      const objectKind = memory === 'private' ? abi.OBJECT_PRIVATE : abi.OBJECT_SHARED;
-      const object = core.createObject(objectKind, 1, pages * PAGE, pageSize * PAGE);
-      this.#recorder.addObject(object, memory === 'private', true, pages * PAGE, pageSize * PAGE);
+      const object =
+        memory === 'the-first' ? (this.#objects[0] as number) : this.#addObject(memory === 'private', size, pageSize);
       this.#objects.push(object);
       for (const page of mapped) if (page < pages) this.#map(id, page, object);
     }
@@ -130,6 +135,13 @@ export class SmallWorld {
     runner.connect(this.#slots, this.#failing, { partition, pausable: undefined, va: this.#va });
     runner.commit();
     this.#now = inhabitants.map(() => undefined);
+  }
+
+  #addObject(isPrivate: boolean, size: number, pageSize: number): number {
+    const kind = isPrivate ? abi.OBJECT_PRIVATE : abi.OBJECT_SHARED;
+    const object = this.#core.createObject(kind, abi.OBJECT_WRITABLE, size, pageSize * PAGE);
+    this.#recorder.addObject(object, isPrivate, true, size, pageSize * PAGE);
+    return object;
   }
 
   #map(region: number, page: number, object: number): void {
@@ -159,7 +171,11 @@ export class SmallWorld {
     for (const [i, id] of this.#regions.entries()) {
       const [before, after] = [this.#now[i], next[i]];
       if (before !== undefined && (after === undefined || isReordered)) core.remove(id);
-      if (after === undefined) continue;
+      if (after === undefined) {
+        // An alias still shows it, all of it.
+        if (i === 0) this.#resize(i, this.#pages);
+        continue;
+      }
       this.#resize(i, after.size);
       if (before?.enabled !== after.enabled || before.readonly !== after.readonly) {
         core.setFlags(id, (after.enabled ? 0 : abi.REGION_DISABLED) | (after.readonly ? abi.REGION_READONLY : 0));
@@ -235,6 +251,14 @@ export class SmallWorld {
     }
   }
 
+  /** Memory that the VA space shows at a page, or a slot that has it from elsewhere. */
+  #shownAt(page: number): { object: number; page: number; access: string; isElsewhere: boolean } | undefined {
+    const mapped = this.#recorder.vaPage(this.#va, page);
+    if (mapped !== undefined) return { ...mapped, isElsewhere: false };
+    const shown = this.#recorder.shownBySlot(this.#slots, page);
+    return shown && { ...shown, isElsewhere: true };
+  }
+
   /** Picture that the core and the sinks show now. */
   answer(): Answer {
     const answer = new Int32Array(this.#pages * 4);
@@ -246,14 +270,12 @@ export class SmallWorld {
       }
     }
     for (let page = 0; page < this.#pages; page++) {
-      const mapped = this.#recorder.vaPage(this.#va, page);
-      if (mapped !== undefined) {
+      const shown = this.#shownAt(page);
+      if (shown !== undefined) {
         answer[this.#pages + page] =
-          ((mapped.object + 1) << 8) | (mapped.page << 3) | (ACCESS_CODES.get(mapped.access) as number);
+          ((shown.object + 1) << 8) | (shown.page << 3) | (ACCESS_CODES.get(shown.access) as number);
       }
-    }
-    for (let page = 0; page < this.#pages; page++) {
-      const part = this.#recorder.part(this.#va, page);
+      const part = shown?.isElsewhere ? shown : this.#recorder.part(this.#va, page);
       if (part !== undefined) answer[3 * this.#pages + page] = ACCESS_CODES.get(part.access) as number;
     }
     for (const { start, last, access } of this.#recorder.slots(this.#slots)) {
@@ -267,10 +289,15 @@ export class SmallWorld {
     const model = new Model();
     model.region(0, 'container', this.#pages);
     for (const [i, { kind, memory, pages: mapped, pageSize = 1 }] of this.#inhabitants.entries()) {
-      const place = arrangement[i];
+      const place = arrangement[i] ?? (i === 0 ? { ...NOWHERE, size: this.#pages } : undefined);
       if (place === undefined) continue;
       const { start, size, priority, enabled, readonly, holes } = place;
       const id = this.#regions[i] as number;
+      if (kind === 'alias') {
+        model.alias(id, this.#regions[0] as number, 0, size, { enabled, readonly });
+        model.place(id, 0, start, priority);
+        continue;
+      }
       model.region(id, kind, size, { enabled, readonly });
       const object = this.#objects[i];
       if (object !== undefined) model.object(object, pageSize);
@@ -280,7 +307,7 @@ export class SmallWorld {
         model.map(child, 0, 1, this.#objectOf.get(child) as number, 0, true);
         model.place(child, id, page);
       }
-      model.place(id, 0, start, priority);
+      if (arrangement[i] !== undefined) model.place(id, 0, start, priority);
     }
     const problems = new Set(range(this.#pages).flatMap((page) => model.problemAt(0, page) ?? []));
     if (problems.size > 0) return problems;

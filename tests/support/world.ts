@@ -191,6 +191,14 @@ export class World {
     );
   }
 
+  /** The slots of an attachment that show what is mapped elsewhere: "8000+2000 at 41000". */
+  homes(sink: string): string[] {
+    const hex = (pages: number) => (pages * abi.PAGE_SIZE).toString(16);
+    return this.recorder
+      .slotsElsewhere(this.id('sink', sink))
+      .map(({ start, pages, home }) => `${hex(start)}+${hex(pages)} at ${hex(home)}`);
+  }
+
   /** Everything that the core can tell and the recorder has. */
   describe(): string[] {
     const { core, names } = this;

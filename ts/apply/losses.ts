@@ -83,7 +83,7 @@ export class Losses {
     const down = [...this.#down].filter((sink) => core.hasSink(sink));
     return [
       ...down.map((sink): LossOperation => ({ op: 'shut-down', sink })),
-      ...undone.map(nothingThere),
+      ...undone.map((each) => nothingThere(core, each)),
       ...undone.flatMap(heldPages),
       ...heldUnderLimits(core, undone),
     ];
@@ -117,11 +117,11 @@ function overlap(one: Address, other: Address, length: Address, otherLength: Add
   return one < sum(other, otherLength) && other < sum(one, length);
 }
 
-function nothingThere({ command }: Undone): LoseOperation {
-  // Commands that show a part of a VA space have addresses of their sink's own; the VA space has those of the address
-  // space.
-  const start = command.va === undefined ? command.gpa : command.offset;
-  return { op: 'lose', sink: command.sink, ...wholePages(start, command.length), objectOffset: 0 };
+function nothingThere(core: Core, { command }: Undone): LoseOperation {
+  const { sink, va, slot, gpa, length } = command;
+  // Commands for slots have addresses of the partition's own. Its attachment should have the slot now.
+  const start = va === undefined ? gpa : core.sinkRows(sink).find(({ kind }) => kind === slot)!.start;
+  return { op: 'lose', sink, ...wholePages(start, length), objectOffset: 0 };
 }
 
 /** Pages that hold a range: a limit may end inside of one. */

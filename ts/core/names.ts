@@ -105,7 +105,7 @@ const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
     `${names.sink(other)} has no memory slot left for ${names.region(id)} at ${at}: show less, or in fewer pieces`,
   PAST_LIMIT: (names, { at }, id, other) => `${names.region(id)} at ${at} is past the end of ${names.sink(other)}`,
   PRIVATE_TWICE: (names, { at }, id, other) =>
-    `${names.object(other)} is private memory, and ${names.region(id)} would show the same part of it twice (at ${at})`,
+    `${names.object(other)} is private memory, and ${names.region(id)} would show the same part of it twice (at ${at}): only whole pages can be, in one VA space`,
   READONLY_OBJECT: (names, _, id, other) =>
     `${names.object(other)} cannot be written, so it cannot be mapped writable into ${names.region(id)}`,
   NO_TRANSACTION: () => 'there is no transaction to do this in',

@@ -276,7 +276,7 @@ export class MemoryMap extends Handle {
   }
 
   /** Mirrors an address space in this process's memory. Throws SYSTEM where so much cannot be reserved, PAST_LIMIT
-   *  where memory is visible that does not fit. */
+   *  where memory is visible that does not fit, PRIVATE_TWICE where another VA space has private memory of it. */
   attachVaSpace(space: AddressSpace, options?: VaSpaceOptions): VaSpace {
     this.checkOpen();
     const spaceId = validate.instance(AddressSpace, space, 'space').idIn(this.#context);

@@ -85,6 +85,9 @@ export interface ExplainedSlot {
   readonly last: Address;
   /** Access of the guest. */
   readonly access: Access;
+  /** GPA at which the monitor has the byte: private memory that is seen at several places is mapped at one of them.
+   *  Left out where that is this one. */
+  readonly home?: Address;
 }
 
 /** `attachments`: sinks of kind partition on this address space. `explained`: what is said of a region. */
@@ -100,14 +103,14 @@ export function explain<Region extends ExplainedRegion>(
   const seen = new Set(hidden.length === 0 ? [] : core.flat(space).map(({ id }) => id));
   const range = core.flatFrom(space, gpa);
   const sinks = [...attachments];
-  const mapping = visible && explainedMapping(core, visible, names);
+  const mapping = visible && mappingOf(core, visible);
   return {
     space: names.spaces.get(space)!,
     gpa,
     visible: visible && explained({ ...visible, start: range!.start, last: range!.last }, true),
     hidden: hidden.map((row) => explained(row, seen.has(row.id))),
-    mapping,
-    slots: sinks.flatMap((sink) => explainedSlots(core, sink, gpa, names)),
+    mapping: mapping && explainedMapping(core, mapping, names),
+    slots: sinks.flatMap((sink) => explainedSlots(core, sink, gpa, mapping, names)),
     keptBy: sinks.filter((sink) => core.isKept(sink, gpa)).map((sink) => names.sinks.get(sink)!),
     traps: mapping && trapAt(core, space, gpa, names),
     next: visible || !range ? undefined : { name: names.regions.get(range.id)!, start: range.start },
@@ -136,20 +139,43 @@ export function explainedRegion(row: Row, seen: boolean, names: Names): Explaine
   };
 }
 
-function explainedMapping(core: Core, { id, offset }: Row, names: Names): ExplainedMapping | undefined {
+/** Mapping of a region's byte, with the offset of that byte in the object. */
+function mappingOf(core: Core, { id, offset }: Row): Row | undefined {
   const mapping = core.mappingAt(id, offset);
-  if (mapping === undefined) return undefined;
+  return mapping && { ...mapping, offset: sum(mapping.offset, lastByte(lengthOf(mapping.start, offset))) };
+}
+
+function explainedMapping(core: Core, mapping: Row, names: Names): ExplainedMapping {
   return {
     object: names.objects.get(mapping.id)!,
     kind: objectKindName(core.objectKind(mapping.id)),
-    offset: sum(mapping.offset, lastByte(lengthOf(mapping.start, offset))),
+    offset: mapping.offset,
     writable: (mapping.flags & abi.MAPPING_WRITABLE) !== 0,
   };
 }
 
-function explainedSlots(core: Core, sink: number, gpa: Address, names: Names): ExplainedSlot[] {
+function explainedSlots(
+  core: Core,
+  sink: number,
+  gpa: Address,
+  mapping: Row | undefined,
+  names: Names,
+): ExplainedSlot[] {
   const slot = core.sinkRowAt(sink, gpa);
   if (slot === undefined) return [];
-  const { kind, start, last, flags } = slot;
-  return [{ sink: names.sinks.get(sink)!, slot: kind, start, last, access: accessName(flags) }];
+  const { kind, start, last, flags, other } = slot;
+  const home = homeOf(core, other, gpa, mapping);
+  const facts = { sink: names.sinks.get(sink)!, slot: kind, start, last, access: accessName(flags) };
+  return [home === undefined ? facts : { ...facts, home }];
+}
+
+/** GPA at which a VA space has a byte of private memory that it does not have at `gpa`. */
+function homeOf(core: Core, va: number, gpa: Address, mapping: Row | undefined): Address | undefined {
+  if (mapping === undefined || !(core.objectKind(mapping.id) & abi.OBJECT_IS_MOVED)) return undefined;
+  if (core.sinkRowAt(va, gpa) !== undefined) return undefined;
+  const pieces = core.sinkRows(va).filter(({ id }) => id === mapping.id);
+  const home = pieces.find(({ start, last, offset }) => {
+    return mapping.offset >= offset && mapping.offset <= sum(offset, lastByte(lengthOf(start, last)));
+  });
+  return home && sum(home.start, BigInt(mapping.offset) - BigInt(home.offset));
 }

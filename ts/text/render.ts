@@ -269,9 +269,10 @@ export function renderExplanation(explanation: Explanation): string[] {
       ]),
       mappingCells(mapping),
       ...(traps === undefined ? [] : [['page', 'traps', '', '', whyTrapping(traps, visible.name)]]),
-      ...slots.map(({ sink, slot, start, last, access }) => [
-        ...['slot', range(start, last), access, `slot ${slot}`, `of "${printable(sink)}"`],
-      ]),
+      ...slots.map(({ sink, slot, start, last, access, home }) => {
+        const where = home === undefined ? '' : `: mapped at ${range.one(home)}, where the monitor has it`;
+        return ['slot', range(start, last), access, `slot ${slot}`, `of "${printable(sink)}"${where}`];
+      }),
       ...kept,
     ]),
   ];
