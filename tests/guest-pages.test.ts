@@ -59,7 +59,7 @@ for (const kind of KINDS) {
       ranges: [{ gpa: 0, length: 160 * MIB }],
       prefetch: true,
     }).buildAsync({
-      onProgress: (done, total) => {
+      progress: (done, total) => {
         t.is(total, 160 * MIB);
         told.push(done);
       },
@@ -107,12 +107,12 @@ test.serial('a prefetch that is aborted leaves nothing, and so does a callback t
   const ram = builder({ ranges: [{ gpa: 0, length: 640 * MIB }], prefetch: true });
   const abort = new AbortController();
   const { signal } = abort;
-  await t.throwsAsync(ram.buildAsync({ signal, onProgress: () => abort.abort('enough') }), { code: 'ABORTED' });
+  await t.throwsAsync(ram.buildAsync({ signal, progress: () => abort.abort('enough') }), { code: 'ABORTED' });
   t.deepEqual(footprint(), before);
   const error = new Error('callback');
   await t.throwsAsync(
     ram.buildAsync({
-      onProgress: () => {
+      progress: () => {
         throw error;
       },
     }),

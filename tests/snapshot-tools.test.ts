@@ -83,7 +83,7 @@ test.serial('what is merged is the same memory, and needs no base', async (t) =>
   const folder = tempFolder(t);
   await makeChain(folder);
   const steps: number[] = [];
-  const merged = await mergeSnapshot(join(folder, 'c'), join(folder, 'whole'), { onProgress: (at) => steps.push(at) });
+  const merged = await mergeSnapshot(join(folder, 'c'), join(folder, 'whole'), { progress: (at) => steps.push(at) });
   t.is(steps.at(-1), 3 * PAGE, 'one of them is zeroes, in a diff');
   for (const each of ['a', 'b', 'c']) rmSync(join(folder, each), { recursive: true });
   t.deepEqual(
@@ -107,10 +107,10 @@ test.serial('what is given up, or asked for as it must not be, writes nothing', 
   await t.throwsAsync(compareSnapshots(a, c, { signal }), { code: 'ABORTED' });
   await t.throwsAsync(mergeSnapshot(c, target, { signal }), { code: 'ABORTED' });
   const controller = new AbortController();
-  const giveUp = { signal: controller.signal, onProgress: () => controller.abort() };
+  const giveUp = { signal: controller.signal, progress: () => controller.abort() };
   await t.throwsAsync(mergeSnapshot(c, target, giveUp), { code: 'ABORTED' });
   await t.throwsAsync(mergeSnapshot(c, ''), { code: 'INVALID_ARGUMENT' });
-  await t.throwsAsync(verifySnapshot(c, { onProgress: 1 as never }), { code: 'INVALID_ARGUMENT' });
+  await t.throwsAsync(verifySnapshot(c, { progress: 1 as never }), { code: 'INVALID_ARGUMENT' });
   await t.throwsAsync(compareSnapshots(1 as never, c), { code: 'INVALID_ARGUMENT' });
   rmSync(a, { recursive: true });
   await t.throwsAsync(inspectSnapshot(c), { code: 'SYSTEM' });

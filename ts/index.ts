@@ -90,15 +90,15 @@ export type { DeviceFile } from './guest/files.ts';
 export type { GuestMemoryFacts } from './guest/inspect.ts';
 export { type InspectServer, type InspectServerOptions, inspectSocket } from './guest/inspect-server.ts';
 export type { GpaRange } from './guest/layout.ts';
-export type { AddedRam, GuestMemoryManager } from './guest/manager.ts';
+export type { AddedRam, GuestMemoryManager, RestoredDevice, RestoredGuest } from './guest/manager.ts';
 export type { PrefetchOptions } from './guest/pages.ts';
 export type { RamVisibility, RamVisibilityControl, VisibilityChange } from './guest/ram.ts';
 export type { RamOptions } from './guest/ram-options.ts';
 export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
-export type { ForkOptions, RestoredDevice, RestoredGuest, RestoreMode, RestoreOptions } from './guest/restore.ts';
+export type { RestoreMode, RestoreOptions } from './guest/restore.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
 export type { FreezeOptions, SnapshotOptions } from './guest/snapshot.ts';
-export type { Template } from './guest/template.ts';
+export type { ForkBuilder, ForkOptions, GuestOptions, Template } from './guest/template.ts';
 export type { GuestMemoryClient, Vtl, VtlAccess, VtlProtectionOptions } from './guest/vtl.ts';
 export type { WritableRam } from './guest/writable-ram.ts';
 export {

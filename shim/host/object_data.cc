@@ -1,6 +1,8 @@
 // Data of a memory object: the stretches that hold something.
 
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,12 +20,53 @@ namespace {
 constexpr uint64_t kEntries = 4096;
 
 /// Whether an entry of /proc/self/pagemap is of a page that belongs to the mapping alone, in memory or swapped out.
-bool isOwn(uint64_t entry) {
+bool hasOwnPage(uint64_t entry) {
   constexpr uint64_t kOfFile = 1ull << 61;
   constexpr uint64_t kSwapped = 1ull << 62;
   constexpr uint64_t kPresent = 1ull << 63;
   return (entry & kOfFile) == 0 && (entry & (kPresent | kSwapped)) != 0;
 }
+
+/// Whether an entry is of a page that was swapped out, or of one that is not there and is watched for writes.
+bool mayBeAbsent(uint64_t entry) {
+  constexpr uint64_t kWriteProtected = 1ull << 57;
+  constexpr uint64_t kPresent = 1ull << 63;
+  return (entry & kPresent) == 0 && (entry & kWriteProtected) != 0;
+}
+
+/// Whether the system has a place to swap pages out to.
+bool canSwap() {
+  struct sysinfo facts = {};
+  return ::sysinfo(&facts) != 0 || facts.totalswap != 0;
+}
+
+/// Entries of /proc/self/pagemap of pages that follow each other, without those of pages that are not there.
+class Entries {
+ public:
+  /// Reads the entries of `count` pages, at most kEntries, from `hva` on.
+  Failure read(int pagemap, uint64_t hva, uint64_t count) {
+    const uint64_t bytes = count * sizeof(uint64_t);
+    const ssize_t read = ::pread(pagemap, entries_, bytes, static_cast<off_t>(hva / kPageSize * sizeof(uint64_t)));
+    if (read < 0) return failedCall("pread");
+    if (static_cast<uint64_t>(read) != bytes) return {EIO, "pread", "the kernel tells less than was asked"};
+    // The page tables do not say which of these two it is.
+    const bool isUnsure = std::any_of(entries_, entries_ + count, mayBeAbsent);
+    // SAFETY: the kernel looks at no memory, and writes a byte a page, of which there is room for kEntries.
+    void* const first = reinterpret_cast<void*>(hva);
+    knowsResident_ = isUnsure && !canSwap() && ::mincore(first, count * kPageSize, resident_) == 0;
+    return kDone;
+  }
+
+  bool isOwn(uint64_t page) const {
+    if (knowsResident_ && mayBeAbsent(entries_[page]) && (resident_[page] & 1) == 0) return false;
+    return hasOwnPage(entries_[page]);
+  }
+
+ private:
+  uint64_t entries_[kEntries];
+  unsigned char resident_[kEntries];
+  bool knowsResident_ = false;
+};
 
 }  // namespace
 
@@ -49,18 +92,14 @@ Failure MemoryObject::findOwnPages(std::vector<Stretch>& found) const {
   INVARIANT(!isShared);
   const FileDescriptor pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   if (!pagemap.isOpen()) return failedCall("open");
-  uint64_t entries[kEntries];
+  Entries entries;
   for (uint64_t at = 0; at < size;) {
     const Whereabouts::Place place = whereabouts.find(at, std::min(size - at, kEntries * kPageSize));
     const uint64_t hva = place.reservation ? place.reservation->mapping().base() + place.gpa : home.base() + at;
     const uint64_t count = place.isLost ? 0 : place.length / kPageSize;
-    const uint64_t bytes = count * sizeof(uint64_t);
-    const off_t from = static_cast<off_t>(hva / kPageSize * sizeof(uint64_t));
-    const ssize_t read = ::pread(pagemap.get(), entries, bytes, from);
-    if (read < 0) return failedCall("pread");
-    if (static_cast<uint64_t>(read) != bytes) return {EIO, "pread", "the kernel tells less than was asked"};
+    if (const Failure failure = entries.read(pagemap.get(), hva, count)) return failure;
     for (uint64_t page = 0; page < count; page++) {
-      if (isOwn(entries[page])) appendStretch(found, at + page * kPageSize, kPageSize);
+      if (entries.isOwn(page)) appendStretch(found, at + page * kPageSize, kPageSize);
     }
     at += place.length;
   }

@@ -40,12 +40,19 @@ const PROGRAMS = {
   fall: [0x0f, 0x0b],
   /** Sends EAX to port DX. */
   out: [0xef, 0xeb, 0xfd],
+  /** Goes through the pages from RBX to RCX, each of which begins with EAX, and counts that up; then counts EAX up,
+   *  sends it to port 15, and begins anew. A page that begins with something else ends that: RSI, its address, goes to
+   *  port 16. */
+  sweep: [
+    ...[0x48, 0x89, 0xde, 0x39, 0x06, 0x75, 0x14, 0xff, 0x06, 0x48, 0x81, 0xc6, 0x00, 0x10, 0x00, 0x00],
+    ...[0x48, 0x39, 0xce, 0x72, 0xee, 0xff, 0xc0, 0xe7, 0x15, 0xeb, 0xe5, 0x89, 0xf0, 0xe7, 0x16, 0xeb, 0xfc],
+  ],
 } as const;
 
 export type Program = keyof typeof PROGRAMS;
 
 const programAt = Object.fromEntries(
-  Object.keys(PROGRAMS).map((program, index) => [program, PROGRAM_AT + index * 0x20]),
+  Object.keys(PROGRAMS).map((program, index) => [program, PROGRAM_AT + index * 0x40]),
 ) as Record<Program, number>;
 
 /** Memory that the guest needs before it runs, for GPA 0: page tables, GDT and all programs. */

@@ -113,6 +113,18 @@ export abstract class MemoryObject extends Handle {
     });
   }
 
+  /** The parts of private memory that are its own and not its file's: what was written, and perhaps more. @internal */
+  ownRanges(): DataRange[] {
+    const addon = addonObjectOf(this);
+    return systemError(`data of ${this.what}`, () => rangesOf(addon.ownPages()));
+  }
+
+  /** Descriptor of shared memory, for this package alone: nobody else gets it, so that the memory counts as open
+   *  nowhere else. Undefined for private memory. Throws CLOSED. @internal */
+  get ownFd(): number | undefined {
+    return addonObjectOf(this).fd;
+  }
+
   /** Reason why touching the page at `offset` has failed, in words. @internal */
   whyMissing(offset: Address): string {
     return this.closed ? 'its file is closed' : this.#addon.whyMissing(offset);

@@ -110,7 +110,7 @@ function checkSome(folders: readonly string[]): void {
 async function withProgress<Result>(what: string, run: (work: SnapshotWork) => Promise<Result>): Promise<Result> {
   const progress = new Progress(what);
   try {
-    return await run({ onProgress: (done, total) => progress.advance(done, total) });
+    return await run({ progress: (done, total) => progress.advance(done, total) });
   } finally {
     progress.end();
   }

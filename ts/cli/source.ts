@@ -34,15 +34,15 @@ export async function replayFile(file: string, options: ReplayFileOptions = {}):
 export async function readMap(file: string): Promise<string> {
   const progress = new Progress(file);
   try {
-    return await readText(file, { onProgress: progress.advance.bind(progress) });
+    return await readText(file, { progress: progress.advance.bind(progress) });
   } finally {
     progress.end();
   }
 }
 
-async function replayed(file: string, progress: Progress, options: ReplayFileOptions): Promise<TraceReplay> {
-  const onProgress = progress.advance.bind(progress);
-  const { kind, header, notes, batches } = await named(file, () => openOperations(file, { onProgress }));
+async function replayed(file: string, bar: Progress, options: ReplayFileOptions): Promise<TraceReplay> {
+  const progress = bar.advance.bind(bar);
+  const { kind, header, notes, batches } = await named(file, () => openOperations(file, { progress }));
   for (const note of notes) complain('note', note);
   options.onHeader?.(header);
   const replay = new TraceReplay({ policy: header.policy, ...(options.onPlan && { onPlan: options.onPlan }) });

@@ -90,6 +90,8 @@ export type ErrorCode =
   | 'SNAPSHOT_DAMAGED'
   /** The base of a diff is not the snapshot that it was made from. */
   | 'SNAPSHOT_BASE'
+  /** A stream that guest memory goes through has failed. `cause` is its error. */
+  | 'STREAM_FAILED'
   /** Memory is in use: `details.leases` says by whom. */
   | 'LEASED'
   /** Waiting for memory in use was given up. `details.leases` says who has it. */

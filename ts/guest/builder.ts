@@ -1,17 +1,17 @@
 // Building guest memory: what RAM there is, where it lies, what it is made of.
 
+import type { Readable } from 'node:stream';
 import { type Address, sum } from '../core/address.ts';
 import { POLICIES, type Policy } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { MemoryMap } from '../map/map.ts';
 import type { TraceOutput } from '../trace/recorder.ts';
-import { GuestMemoryManager } from './manager.ts';
+import { GuestMemoryManager, type RestoredGuest } from './manager.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
 import { checkLayout, inBuildErrors, type RamLimits, RamStore } from './ram-store.ts';
-import { type ForkOptions, fork, type RestoredGuest, type RestoreOptions, restore } from './restore.ts';
-import type { Template } from './template.ts';
+import { forkMaker, type RestoreOptions, restore } from './restore.ts';
 
 /** Options of a guest's memory. */
 export interface GuestMemoryOptions {
@@ -84,7 +84,7 @@ export class GuestMemoryBuilder {
     const parts = this.#begin();
     try {
       parts.store.add(this.#ram);
-      return new GuestMemoryManager(parts);
+      return new GuestMemoryManager(parts, forkMaker(begin));
     } catch (error) {
       abandon(parts);
       throw error;
@@ -97,24 +97,19 @@ export class GuestMemoryBuilder {
     const parts = this.#begin();
     try {
       await parts.store.addAsync(this.#ram, checked);
-      return new GuestMemoryManager(parts);
+      return new GuestMemoryManager(parts, forkMaker(begin));
     } catch (error) {
       abandon(parts);
       throw error;
     }
   }
 
-  /** A guest of the snapshot in a folder, as it was: with an ordinary manager, and no partitions. Rejects with
-   *  SNAPSHOT_LAYOUT, SNAPSHOT_VERSION, SNAPSHOT_DAMAGED, SNAPSHOT_BASE; with ABORTED, SYSTEM, and what `build` throws
-   *  where this machine has not what it takes. Nothing is left then. */
-  static async fromSnapshot(folder: string, options?: RestoreOptions): Promise<RestoredGuest> {
-    return restore(folder, options, (given) => new GuestMemoryBuilder(given));
-  }
-
-  /** A guest of a template, as the frozen one was: with an ordinary manager, whose RAM is the template's, copied page
-   *  by page where it is written. Throws CLOSED, SYSTEM, and what `build` throws. Nothing is left then. */
-  static fromTemplate(template: Template, options?: ForkOptions): RestoredGuest {
-    return fork(template, options, (given) => new GuestMemoryBuilder(given));
+  /** A guest of the snapshot in a folder or a stream, as it was: with an ordinary manager, and no partitions. What
+   *  follows a snapshot in its stream stays there. Rejects with SNAPSHOT_LAYOUT, SNAPSHOT_VERSION, SNAPSHOT_DAMAGED,
+   *  SNAPSHOT_BASE; with ABORTED, STREAM_FAILED, SYSTEM, and what `build` throws where this machine has not what it
+   *  takes. Nothing is left then. */
+  static async fromSnapshot(source: string | Readable, options?: RestoreOptions): Promise<RestoredGuest> {
+    return restore(source, options, begin);
   }
 
   /** Everything but RAM. */
@@ -134,6 +129,10 @@ export class GuestMemoryBuilder {
       throw error;
     }
   }
+}
+
+function begin(options: GuestMemoryOptions): GuestMemoryBuilder {
+  return new GuestMemoryBuilder(options);
 }
 
 function abandon({ map, store }: GuestMemoryParts): void {

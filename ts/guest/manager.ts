@@ -1,5 +1,6 @@
 // The guest memory of one virtual machine: RAM, devices, the partitions that see them.
 
+import type { Writable } from 'node:stream';
 import type { LocalGuestMemory } from '../access/local-guest-memory.ts';
 import { type MemoryObject, SharedMemory } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
@@ -13,9 +14,11 @@ import type { WaitOptions } from '../map/when-free.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
 import type { Partition } from '../sinks/partition.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
-import type { SnapshotLayout } from '../snapshot/layout.ts';
+import type { PlainState } from '../snapshot/caller-state.ts';
+import type { SnapshotDevice, SnapshotLayout } from '../snapshot/layout.ts';
 import { type AttachedPartition, attach } from './attached-partition.ts';
-import { DeviceMemoryMapper } from './device.ts';
+import { Bases } from './bases.ts';
+import { DeviceMemoryMapper, type DeviceRegionControl, type MappedRegion } from './device.ts';
 import { DirtyTracker } from './dirty-tracker.ts';
 import { discard, discardWhenFree } from './discard.ts';
 import { type GuestMemoryFacts, inspect } from './inspect.ts';
@@ -28,7 +31,7 @@ import { checkedRam, type RamOptions } from './ram-options.ts';
 import type { RamBlock, RamStore } from './ram-store.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
 import { type FreezeOptions, freeze, type SnapshotOptions, type SnapshotSubject, snapshot } from './snapshot.ts';
-import type { Template } from './template.ts';
+import type { ForkMaker, Template } from './template.ts';
 import {
   type GuestMemoryClient,
   VTL_ACCESSES,
@@ -38,6 +41,29 @@ import {
   type VtlProtectionOptions,
 } from './vtl.ts';
 import { VtlState } from './vtl-state.ts';
+import type { WritableRam } from './writable-ram.ts';
+
+/** A device region that a snapshot had: where it was, and empty. */
+export interface RestoredDevice {
+  /** Control that places it. */
+  readonly control: DeviceRegionControl;
+  /** The device's own side. */
+  readonly region: MappedRegion;
+  /** Files that it showed, for its device to open and map again. */
+  readonly mappings: SnapshotDevice['mappings'];
+}
+
+/** A guest from a snapshot or a template. */
+export interface RestoredGuest {
+  /** Manager of the memory, to be closed by the caller. */
+  readonly manager: GuestMemoryManager;
+  /** Device regions, in the order in which they were made. */
+  readonly devices: readonly RestoredDevice[];
+  /** Ranges of RAM that stay writable: see `RamVisibilityControl.keepWritable`. */
+  readonly writableRam: readonly WritableRam[];
+  /** State that the snapshot's caller had added. */
+  readonly state: PlainState | undefined;
+}
 
 /** The memory of one virtual machine. Closing it takes all memory from partitions and gives it back to the system. */
 export class GuestMemoryManager extends Handle {
@@ -53,14 +79,18 @@ export class GuestMemoryManager extends Handle {
   readonly ramVisibility: RamVisibilityControl;
   /** Maker of device regions: BARs and DAX windows. */
   readonly deviceMapper: DeviceMemoryMapper;
+  /** Bases of its diffs. @internal */
+  readonly bases = new Bases();
   readonly #parts: GuestMemoryParts;
+  readonly #forkMaker: ForkMaker<RestoredGuest>;
   readonly #levels: ReadonlyMap<Vtl, VtlState>;
   readonly #servers = new Set<InspectServer>();
 
   /** @internal Made by GuestMemoryBuilder. */
-  constructor(parts: GuestMemoryParts) {
+  constructor(parts: GuestMemoryParts, forkMaker: ForkMaker<RestoredGuest>) {
     super();
     this.#parts = parts;
+    this.#forkMaker = forkMaker;
     this.map = parts.map;
     this.root = parts.root;
     this.space = parts.space;
@@ -194,26 +224,28 @@ export class GuestMemoryManager extends Handle {
     return new DirtyTracker(this.map, this.va);
   }
 
-  /** Writes a snapshot into a folder: RAM, also what is hidden, what the guest sees of it and how, device regions, and
-   *  the caller's `state`. The folder's snapshot before is replaced when this one is whole. Files are written in the
-   *  background, and vCPUs, devices and leases are the caller's to hold until then: pause the partitions. Regions that
-   *  were made by hand through `map` are not in it. Rejects with ABORTED, SYSTEM, INVALID_ARGUMENT; CLOSED where RAM
-   *  goes meanwhile; SNAPSHOT_LAYOUT, SNAPSHOT_VERSION, SNAPSHOT_DAMAGED and SNAPSHOT_BASE where `base` is no snapshot
-   *  that can be read. Nothing is left of it then. */
-  async snapshot(folder: string, options?: SnapshotOptions): Promise<SnapshotLayout> {
+  /** Writes a snapshot into a folder, or into a stream, which stays open: RAM, also what is hidden, what the guest sees
+   *  of it and how, device regions, and the caller's `state`. The folder's snapshot before is replaced when this one is
+   *  whole. Files are written in the background, and vCPUs, devices and leases are the caller's to hold until then:
+   *  pause the partitions. Regions that were made by hand through `map` are not in it. What is written from then on is
+   *  tracked (see `trackDirty`), so that a diff has just that: see `SnapshotOptions.base`. Rejects with ABORTED,
+   *  SYSTEM, STREAM_FAILED; CLOSED where RAM goes meanwhile; SNAPSHOT_LAYOUT, SNAPSHOT_VERSION, SNAPSHOT_DAMAGED and
+   *  SNAPSHOT_BASE where `base` is no snapshot that can be read. Nothing is left of it then, but what a stream has. */
+  async snapshot(target: string | Writable, options?: SnapshotOptions): Promise<SnapshotLayout> {
     this.checkOpen();
-    return snapshot(this.#subject, folder, options);
+    return snapshot(this.#subject, target, options);
   }
 
   /** Keeps a snapshot in memory, to make guests from; this one goes on on its own memory. The caller holds it until
    *  then, as for `snapshot`. Throws as `snapshot`, which may have a base, does. */
-  async freeze(options?: FreezeOptions): Promise<Template> {
+  async freeze(options?: FreezeOptions): Promise<Template<RestoredGuest>> {
     this.checkOpen();
-    return freeze(this.#subject, options);
+    return freeze(this.#subject, options, this.#forkMaker);
   }
 
   get #subject(): SnapshotSubject {
-    return { parts: this.#parts, levels: [...this.#levels.values()], devices: this.deviceMapper.regions };
+    const { bases } = this;
+    return { parts: this.#parts, levels: [...this.#levels.values()], devices: this.deviceMapper.regions, bases };
   }
 
   /** Tries again what is lost: see `MemoryMap.repair`. Returns what still is. */
@@ -275,6 +307,7 @@ export class GuestMemoryManager extends Handle {
 
   #end(): void {
     for (const server of this.#servers) server.close();
+    this.bases.close();
     for (const level of this.#levels.values()) level.end();
     this.deviceMapper.close();
     this.#parts.store.close();

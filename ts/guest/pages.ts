@@ -15,7 +15,7 @@ export interface PrefetchOptions {
   /** Gives up: before anything is done, or between chunks. */
   readonly signal?: AbortSignal;
   /** Listener that is told after each chunk: bytes that are resident now, and that are to be. */
-  readonly onProgress?: (done: number, total: number) => void;
+  readonly progress?: (done: number, total: number) => void;
 }
 
 const OVERCOMMIT = '/proc/sys/vm/overcommit_memory';
@@ -67,10 +67,10 @@ export function pin(object: MemoryObject): void {
 
 /** Checks options of prefetching. Throws INVALID_ARGUMENT, and ABORTED where it was given up already. */
 export function checkedPrefetch(options: PrefetchOptions | undefined, name: string): PrefetchOptions {
-  const given = validate.options(options, ['signal', 'onProgress'], name);
+  const given = validate.options(options, ['signal', 'progress'], name);
   if (given.signal !== undefined) validate.instance(AbortSignal, given.signal, 'signal');
-  if (given.onProgress !== undefined && typeof given.onProgress !== 'function') {
-    throw validate.invalid('onProgress must be a function');
+  if (given.progress !== undefined && typeof given.progress !== 'function') {
+    throw validate.invalid('progress must be a function');
   }
   if (given.signal?.aborted) throw aborted(given.signal.reason);
   return given;
@@ -78,10 +78,7 @@ export function checkedPrefetch(options: PrefetchOptions | undefined, name: stri
 
 /** Makes objects resident, several chunks at a time. Rejects with ABORTED and MemoryBuildError (ALLOCATION_FAILED); no
  *  chunk is under way any more then. */
-export async function prefetch(
-  objects: readonly MemoryObject[],
-  { signal, onProgress }: PrefetchOptions,
-): Promise<void> {
+export async function prefetch(objects: readonly MemoryObject[], { signal, progress }: PrefetchOptions): Promise<void> {
   const chunks = objects.flatMap(chunksOf);
   const total = chunks.reduce((bytes, { length }) => bytes + length, 0);
   let done = 0;
@@ -92,7 +89,7 @@ export async function prefetch(
         if (signal?.aborted) throw aborted(signal.reason);
         await addonObjectOf(chunk.object).populate(chunk.offset, chunk.length);
         done += chunk.length;
-        onProgress?.(done, total);
+        progress?.(done, total);
       } catch (error) {
         failure ??= { error };
       }

@@ -1,16 +1,17 @@
 // Snapshots of a guest's memory: what there is now, written with its layout.
 
+import { randomUUID } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
-import { type DataRange, united } from '../asked/data-range.ts';
+import { Writable } from 'node:stream';
 import { type MemoryObject, SharedMemory } from '../asked/object.ts';
 import * as validate from '../core/validate.ts';
 import { type PlainState, stateJson } from '../snapshot/caller-state.ts';
-import { BlockImage, closeChain, type Link, openChain } from '../snapshot/chain.ts';
+import { BlockImage, closeChain, inFolder, type Link, type OpenLink, openChain } from '../snapshot/chain.ts';
 import type { SnapshotDevice, SnapshotLayout } from '../snapshot/layout.ts';
-import { readAll } from '../snapshot/memory-writer.ts';
-import { PAGE, type PageRange } from '../snapshot/page-list.ts';
+import { inFile, readAll, type Source } from '../snapshot/memory-writer.ts';
+import { joined, PAGE, type PageRange } from '../snapshot/page-list.ts';
 import {
   checkWork,
   memorySize,
@@ -18,19 +19,21 @@ import {
   type SnapshotWork,
   writeBlocks,
   writeSnapshot,
+  writeStream,
 } from '../snapshot/write.ts';
+import { type Bases, WrittenSince } from './bases.ts';
 import type { MappedRegion } from './device.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { visibilityOf } from './ram.ts';
 import type { RamBlock } from './ram-store.ts';
-import { Template } from './template.ts';
+import { type ForkMaker, Template } from './template.ts';
 import type { VtlAccess } from './vtl.ts';
 import type { VtlState } from './vtl-state.ts';
 
 /** Options of `GuestMemoryManager.snapshot`. */
 export interface SnapshotOptions extends FreezeOptions {
-  /** Folder of the snapshot that this one is a diff of: only pages that differ from it are written. */
-  readonly base?: string;
+  /** Snapshot that this one is a diff of, its folder or a template: only pages that were written since are in it. */
+  readonly base?: string | Template<unknown>;
 }
 
 /** Options of `GuestMemoryManager.freeze`. */
@@ -44,39 +47,57 @@ export interface SnapshotSubject {
   readonly parts: GuestMemoryParts;
   readonly levels: readonly VtlState[];
   readonly devices: readonly MappedRegion[];
+  readonly bases: Bases;
 }
 
-/** Writes a snapshot into a folder. Rejects as `GuestMemoryManager.snapshot` does. */
+/** Writes a snapshot into a folder or a stream. Rejects as `GuestMemoryManager.snapshot` does. */
 export async function snapshot(
   subject: SnapshotSubject,
-  folder: string,
+  target: string | Writable,
   options: SnapshotOptions | undefined,
 ): Promise<SnapshotLayout> {
-  const { base, state, ...work } = validate.options(options, ['base', 'state', 'signal', 'onProgress'], 'snapshot');
-  const target = resolve(validate.text(folder, 'the folder'));
-  if (base !== undefined && resolve(validate.text(base, 'base')) === target) {
-    throw validate.invalid('a diff must be in another folder than its base, which it needs');
-  }
+  const { base, state, ...work } = validate.options(options, ['base', 'state', 'signal', 'progress'], 'snapshot');
+  const folder = target instanceof Writable ? undefined : validate.text(target, 'the target');
+  const openBase = base === undefined ? undefined : openerOf(base, folder);
   checkState(state);
   checkWork(work);
-  return withBlocks(subject, base, async (blocks, { rest, chain }) => {
-    const onBase = chain[0] && { id: chain[0].layout.id, folder: relative(target, resolve(base!)) };
-    return writeSnapshot(folder, blocks, { ...rest, base: onBase, state }, work);
+  return withBlocks(subject, openBase, async (blocks, { rest, base: { id } = {} }) => {
+    const onBase = id === undefined ? undefined : { id, folder: placeOf(base!, folder) };
+    const beside = { ...rest, base: onBase, state };
+    if (target instanceof Writable) return writeStream(target, blocks, beside, work);
+    return writeSnapshot(target, blocks, beside, work);
   });
 }
 
+function openerOf(base: string | Template<unknown>, target: string | undefined): OpenLink {
+  if (base instanceof Template) return () => base.openLink();
+  const folder = validate.text(base, 'base');
+  if (target === undefined || resolve(folder) !== resolve(target)) return inFolder(folder);
+  throw validate.invalid('a diff must be in another folder than its base, which it needs');
+}
+
+/** Folder of a base: from that of its diff on, or from the root where that is a stream; a template has none. */
+function placeOf(base: string | Template<unknown>, target: string | undefined): string | undefined {
+  if (base instanceof Template) return undefined;
+  return target === undefined ? resolve(base) : relative(resolve(target), resolve(base));
+}
+
 /** Keeps a snapshot in memory. Rejects as `GuestMemoryManager.freeze` does. */
-export async function freeze(subject: SnapshotSubject, options: FreezeOptions | undefined): Promise<Template> {
-  const { state, ...work } = validate.options(options, ['state', 'signal', 'onProgress'], 'freeze');
+export async function freeze<Guest>(
+  subject: SnapshotSubject,
+  options: FreezeOptions | undefined,
+  maker: ForkMaker<Guest>,
+): Promise<Template<Guest>> {
+  const { state, ...work } = validate.options(options, ['state', 'signal', 'progress'], 'freeze');
   checkState(state);
   checkWork(work);
   return withBlocks(subject, undefined, async (blocks, { rest }) => {
-    const size = memorySize(blocks);
-    const memory = SharedMemory.create(Math.max(size, PAGE), { name: 'template' });
+    const memory = SharedMemory.create(Math.max(memorySize(blocks), PAGE), { name: 'template' });
     try {
-      const file = await open(`/proc/self/fd/${memory.fd}`, 'r+');
-      const ram = await writeBlocks(file, blocks, work).finally(() => file.close());
-      return new Template(memory, { ...rest, ram, state });
+      const file = await open(`/proc/self/fd/${memory.ownFd!}`, 'r+');
+      const into = (fileOffset: number) => inFile(file, fileOffset);
+      const ram = await writeBlocks(into, blocks, work).finally(() => file.close());
+      return new Template(memory, { ...rest, id: randomUUID(), ram, state }, maker);
     } catch (error) {
       memory.close();
       throw error;
@@ -88,26 +109,41 @@ function checkState(state: PlainState | undefined): void {
   if (state !== undefined) stateJson(state);
 }
 
-/** Calls `body` with the blocks of RAM as they are now; what they are read from is open until it is done. */
-async function withBlocks<Result>(
+/** Facts of a guest beside its RAM, and the snapshot that it is compared with. */
+interface Beside {
+  readonly rest: LayoutWithoutMemory;
+  readonly base?: { readonly id: string };
+}
+
+/** Calls `body`, which makes a snapshot of the blocks of RAM as they are now; what they are read from is open until it
+ *  is done. What is written later is known to be written since that snapshot. */
+async function withBlocks<Result extends { readonly id: string }>(
   subject: SnapshotSubject,
-  base: string | undefined,
-  body: (
-    blocks: readonly PlannedBlock[],
-    also: { readonly rest: LayoutWithoutMemory; readonly chain: readonly Link[] },
-  ) => Promise<Result>,
+  openBase: OpenLink | undefined,
+  body: (blocks: readonly PlannedBlock[], beside: Beside) => Promise<Result>,
 ): Promise<Result> {
-  const { map, store } = subject.parts;
+  const { bases, parts } = subject;
+  const { map, va, store } = parts;
   if (map.context.isBusy) throw validate.invalid('a snapshot is taken when no transaction is open');
-  const rest = layoutWithoutMemory(subject);
   const { blocks } = store;
-  const data = blocks.map(({ object }) => object.dataRanges());
-  const files = await openFiles(blocks);
+  const rest = layoutWithoutMemory(subject);
+  const objects = blocks.map(({ object }) => object);
+  const since = WrittenSince.begin(map, va, objects);
   let chain: readonly Link[] = [];
+  let files: readonly (FileHandle | undefined)[] = [];
   try {
-    if (base !== undefined) chain = await openChain(base);
-    const planned = blocks.map((block, i) => plan(block, { data: data[i]!, file: files[i], chain }));
-    return await body(planned, { rest, chain });
+    files = await openFiles(objects);
+    if (openBase !== undefined) chain = await openChain(openBase, bases.template && (() => bases.template!.openLink()));
+    const base = chain[0]?.layout;
+    const known = base && bases.since(base.id);
+    known?.collect();
+    const planned = blocks.map((block, i) => plan(block, { file: files[i], chain, known, bases }));
+    const made = await body(planned, { rest, ...(base && { base }) });
+    bases.remember(made.id, since, base?.id);
+    return made;
+  } catch (error) {
+    since?.close();
+    throw error;
   } finally {
     await closeChain(chain);
     await Promise.allSettled(files.map((file) => file?.close()));
@@ -118,11 +154,11 @@ async function withBlocks<Result>(
 
 /** Descriptors of the files of shared RAM, each with a position of its own and open whatever becomes of the RAM. None
  *  where the memory alone can be read. */
-async function openFiles(blocks: readonly RamBlock[]): Promise<(FileHandle | undefined)[]> {
+async function openFiles(objects: readonly MemoryObject[]): Promise<(FileHandle | undefined)[]> {
   return Promise.all(
-    blocks.map(async ({ object }) => {
-      if (!(object instanceof SharedMemory) || object.kind === 'driver') return undefined;
-      const file = await open(`/proc/self/fd/${object.fd}`, 'r').catch(() => undefined);
+    objects.map(async (object) => {
+      if (object.kind !== 'shared') return undefined;
+      const file = await open(`/proc/self/fd/${object.ownFd!}`, 'r').catch(() => undefined);
       // Closed meanwhile, its number may be another file's.
       if (file === undefined || ((await file.stat()).isFile() && !object.closed)) return file;
       await file.close();
@@ -131,24 +167,43 @@ async function openFiles(blocks: readonly RamBlock[]): Promise<(FileHandle | und
   );
 }
 
-/** Things that are known of a block when it is planned. */
+/** Things that are known when a block is planned. */
 interface Found {
-  readonly data: readonly DataRange[];
   readonly file: FileHandle | undefined;
   readonly chain: readonly Link[];
+  /** Pages that were written since the base. */
+  readonly known: WrittenSince | undefined;
+  readonly bases: Bases;
 }
 
-function plan({ name, ranges, object }: RamBlock, { data, file, chain }: Found): PlannedBlock {
+function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
+  const { file, chain } = found;
   const size = Number(object.size);
   const kind = object.kind === 'private' ? 'private' : 'shared';
   const ofBase = chain[0]?.layout.ram.find((each) => each.name === name && each.size === size);
   const base = ofBase === undefined ? undefined : new BlockImage(chain, name);
-  // What was there and is gone is zeroes now, which a diff has to say.
-  const candidates = (base === undefined ? data : united(data, base.pages)) as readonly PageRange[];
   return {
     ram: { name, kind, pageSize: object.granularity, ranges, size, onBase: base !== undefined },
-    source: { candidates, base, read: (offset, into) => readObject(object, file, offset, into) },
+    source: { ...choose(object, base, found), read: (offset, into) => readObject(object, file, offset, into) },
   };
+}
+
+/** Chooses the pages of a block that are looked at, and those of them that are left out. */
+function choose(
+  object: MemoryObject,
+  base: BlockImage | undefined,
+  { known, bases }: Found,
+): Pick<Source, 'candidates' | 'leftOut'> {
+  const data = () => object.dataRanges() as readonly PageRange[];
+  if (base === undefined) return { candidates: data(), leftOut: 'zeroes' };
+  const written = known?.pagesOf(object);
+  if (written !== undefined) return { candidates: written, leftOut: 'nothing' };
+  // All else is in both as in the snapshot that this RAM is an image of, and the base a diff.
+  if (bases.imageOf(object) === base.lowest.id) {
+    return { candidates: joined(object.ownRanges() as readonly PageRange[], base.pagesAbove), leftOut: base };
+  }
+  // What was there and is gone is zeroes now, which a diff has to say.
+  return { candidates: joined(data(), base.pages), leftOut: base };
 }
 
 async function readObject(
@@ -194,7 +249,7 @@ function deviceLayout(device: MappedRegion): SnapshotDevice {
     writable: !region.flags.readonly,
     mappings: device.shownFiles().map(({ offset, length: bytes, object, objectOffset, writable }) => ({
       ...{ offset: Number(offset), length: Number(bytes), fileOffset: Number(objectOffset), writable },
-      file: readlinkSync(`/proc/self/fd/${(object as SharedMemory).fd}`),
+      file: readlinkSync(`/proc/self/fd/${object.ownFd!}`),
     })),
   };
 }

@@ -3,15 +3,15 @@
 
 import type { FileHandle } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
-import { united } from '../asked/data-range.ts';
 import { MembackingError } from '../core/errors.ts';
 import { damaged, openFolder } from './folder.ts';
 import type { SnapshotLayout, SnapshotRam } from './layout.ts';
 import { type Readable, readAll } from './memory-writer.ts';
-import { type PageRange, within } from './page-list.ts';
+import { joined, type PageRange, within } from './page-list.ts';
 
 /** One snapshot of a chain. */
 export interface Link {
+  /** Folder that it is in; a template has no more than a name. */
   readonly folder: string;
   readonly layout: SnapshotLayout;
   readonly memory: FileHandle;
@@ -20,18 +20,28 @@ export interface Link {
 /** Snapshots that a chain has at most. */
 const MOST_LINKS = 1000;
 
-/** Opens a snapshot with its bases: the snapshot itself is first. Rejects with what `openFolder` rejects with, and
- *  SNAPSHOT_BASE where a base is another one than it was. */
-export async function openChain(folder: string): Promise<Link[]> {
+/** Something that opens one snapshot. */
+export type OpenLink = () => Promise<Link>;
+
+/** Opener of the snapshot in a folder. */
+export function inFolder(folder: string): OpenLink {
+  return async () => ({ folder, ...(await openFolder(folder)) });
+}
+
+/** Opens a snapshot with its bases: the snapshot itself is first. `template`: opens the template that the last one may
+ *  be a diff of. Rejects with what `openFolder` rejects with, and SNAPSHOT_BASE where a base is another one than it
+ *  was, or is not to be had. */
+export async function openChain(first: OpenLink, template?: OpenLink): Promise<Link[]> {
   const links: Link[] = [];
   try {
-    for (let next: string | undefined = folder; next !== undefined; ) {
-      const link: Link = { folder: next, ...(await openFolder(next)) };
+    for (let next: OpenLink | undefined = first; next !== undefined; ) {
+      const link = await next();
       links.push(link);
+      const { folder, layout } = link;
       const wanted = links.at(-2)?.layout.base?.id;
-      if (wanted !== undefined && wanted !== link.layout.id) throw otherBase(next, wanted, link.layout.id);
-      if (links.length > MOST_LINKS) throw otherBase(next, 'fewer snapshots', `${links.length} in a row`);
-      next = baseOf(link);
+      if (wanted !== undefined && wanted !== layout.id) throw otherBase(folder, wanted, layout.id);
+      if (links.length > MOST_LINKS) throw otherBase(folder, 'fewer snapshots', `${links.length} in a row`);
+      next = baseOf(link, template);
     }
     return links;
   } catch (error) {
@@ -40,9 +50,12 @@ export async function openChain(folder: string): Promise<Link[]> {
   }
 }
 
-function baseOf({ folder, layout: { base } }: Link): string | undefined {
+function baseOf({ folder, layout: { base } }: Link, template: OpenLink | undefined): OpenLink | undefined {
   if (base === undefined) return undefined;
-  return isAbsolute(base.folder) ? base.folder : join(folder, base.folder);
+  if (base.folder !== undefined) return inFolder(isAbsolute(base.folder) ? base.folder : join(folder, base.folder));
+  if (template !== undefined) return template;
+  const message = `the snapshot in "${folder}" is a diff of a template, ${base.id}: template.builder({ diff }) resumes it`;
+  throw new MembackingError('SNAPSHOT_BASE', message, { details: { folder } });
 }
 
 export async function closeChain(links: readonly Link[]): Promise<void> {
@@ -56,6 +69,8 @@ function otherBase(folder: string, wanted: string, found: string): MembackingErr
 
 /** One snapshot's part in a block of RAM. */
 interface Layer {
+  /** Identity of the snapshot. */
+  readonly id: string;
   readonly memory: FileHandle;
   readonly block: SnapshotRam;
 }
@@ -74,7 +89,7 @@ export class BlockImage implements Readable {
         const message = `the snapshot in "${folder}" has no RAM "${name}" of the size that the diff has`;
         throw new MembackingError('SNAPSHOT_BASE', message, { details: { folder, name } });
       }
-      layers.push({ memory, block });
+      layers.push({ id: layout.id, memory, block });
       if (!block.onBase) break;
     }
     this.block = layers[0]!.block;
@@ -107,8 +122,4 @@ export class BlockImage implements Readable {
       }
     }
   }
-}
-
-function joined(a: readonly PageRange[], b: readonly PageRange[]): readonly PageRange[] {
-  return united(a, b) as readonly PageRange[];
 }

@@ -72,8 +72,8 @@ export interface SnapshotDevice {
 export interface SnapshotLayout {
   /** Identity: another one for each snapshot. */
   readonly id: string;
-  /** Snapshot that this one is a diff of; `folder` from the folder of this one. */
-  readonly base: { readonly id: string; readonly folder: string } | undefined;
+  /** Snapshot that this one is a diff of; `folder` from the folder of this one, none where it is a template. */
+  readonly base: { readonly id: string; readonly folder: string | undefined } | undefined;
   /** The memory file: its name in the folder, and bytes. */
   readonly memory: { readonly file: string; readonly size: number };
   /** Options of the guest's memory: see `GuestMemoryOptions`. */
@@ -102,6 +102,9 @@ export interface SnapshotLayout {
   /** State that the caller has added. */
   readonly state: PlainState | undefined;
 }
+
+/** Layout of a guest, wherever its memory is kept. */
+export type GuestLayout = Omit<SnapshotLayout, 'base' | 'memory'>;
 
 /** Text of a layout: JSON, a field a line. */
 export function formatLayout(layout: SnapshotLayout): string {
@@ -168,7 +171,10 @@ function checkVersion(json: unknown): void {
 
 function baseOf(field: Field): NonNullable<SnapshotLayout['base']> {
   const { id, folder } = field.object(['id', 'folder']);
-  return { id: id.matching(ID, 'a UUID in lower case'), folder: folder.matching(/^[^\0]{1,4096}$/, 'a path') };
+  return {
+    id: id.matching(ID, 'a UUID in lower case'),
+    folder: folder.optional((path) => path.matching(/^[^\0]{1,4096}$/, 'a path')),
+  };
 }
 
 function memoryOf(field: Field): SnapshotLayout['memory'] {

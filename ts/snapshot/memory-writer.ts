@@ -16,8 +16,8 @@ export interface Readable {
 export interface Source extends Readable {
   /** Parts that may have to be written, in order: pages elsewhere are zeroes, or as in the base. */
   readonly candidates: readonly PageRange[];
-  /** Block that pages are compared with: those that are alike are left out. */
-  readonly base: Readable | undefined;
+  /** Pages that are left out: those of zeroes, those that are as in another block, or none. */
+  readonly leftOut: 'zeroes' | Readable | 'nothing';
 }
 
 /** Options of writing memory. */
@@ -44,7 +44,7 @@ export function aborted(cause: unknown): MembackingError {
 }
 
 /** Place for the pages of a block. */
-interface Target {
+export interface Target {
   write(bytes: Uint8Array, offset: number): Promise<void>;
 }
 
@@ -53,8 +53,8 @@ export function inFile(file: FileHandle, fileOffset: number): Target {
   return { write: (bytes, offset) => writeAll(file, bytes, fileOffset + offset) };
 }
 
-/** Writes those pages of a block that are not zeroes, or not as in its base. Rejects with ABORTED, and what reading and
- *  writing reject with. */
+/** Writes the pages of a block that are not left out. Rejects with ABORTED, and what reading and writing reject
+ *  with. */
 export async function writeBlock(
   source: Source,
   target: Target,
@@ -80,7 +80,7 @@ export async function writeBlock(
       if (signal?.aborted) throw aborted(signal.reason);
       const step: Step = await reading;
       begin();
-      const runs = runsOf(step);
+      const runs = runsOf(step, source.leftOut);
       for (const run of runs) crc32 = zlib.crc32(bytesAt(step, run), crc32);
       await writing;
       writing = writeRuns(target, step, runs);
@@ -99,17 +99,17 @@ export async function writeBlock(
 /** Memory for a step, used again and again: fresh memory costs more than all else. */
 interface Buffers {
   readonly bytes: Buffer;
-  /** Memory for the base; undefined where there is none. */
+  /** Memory for the pages to compare with; undefined where there are none. */
   readonly before: Buffer | undefined;
 }
 
 /** Steps that are under way at once: one is read, one looked at, one written. */
 const AT_ONCE = 3;
 
-function makeBuffers({ candidates, base }: Source): Buffers {
+function makeBuffers({ candidates, leftOut }: Source): Buffers {
   const longest = candidates.reduce((most, { length }) => Math.max(most, length), 0);
   const make = () => Buffer.allocUnsafeSlow(Math.min(longest, STEP));
-  return { bytes: make(), before: base === undefined ? undefined : make() };
+  return { bytes: make(), before: typeof leftOut === 'object' ? make() : undefined };
 }
 
 /** A stretch that was read. */
@@ -130,12 +130,13 @@ async function readStep(source: Source, range: PageRange, buffers: Buffers): Pro
   const bytes = buffers.bytes.subarray(0, range.length);
   const before = buffers.before?.subarray(0, range.length);
   await source.read(range.offset, bytes);
-  if (before !== undefined) await source.base!.read(range.offset, before);
+  if (before !== undefined) await (source.leftOut as Readable).read(range.offset, before);
   return { range, bytes, before };
 }
 
-/** Stretches of a step that differ from what was there before. */
-function runsOf({ range, bytes, before }: Step): PageRange[] {
+/** Stretches of a step that are not left out. */
+function runsOf({ range, bytes, before }: Step, leftOut: Source['leftOut']): PageRange[] {
+  if (leftOut === 'nothing') return [range];
   const runs: PageRange[] = [];
   for (let at = 0; at < range.length; at += PAGE) {
     const isAlike =

@@ -1,6 +1,6 @@
 // Lists of pages as text: "0+16 64+1" are 16 pages from page 0 on, and page 64.
 
-import type { DataRange } from '../asked/data-range.ts';
+import { type DataRange, united } from '../asked/data-range.ts';
 import { type Field, refused } from './field.ts';
 
 /** Bytes of a page of a snapshot. */
@@ -54,4 +54,9 @@ export function* within(ranges: readonly PageRange[], start: number, end: number
 
 export function bytesOf(ranges: readonly PageRange[]): number {
   return ranges.reduce((bytes, { length }) => bytes + length, 0);
+}
+
+/** Union of two lists. */
+export function joined(a: readonly PageRange[], b: readonly PageRange[]): readonly PageRange[] {
+  return united(a, b) as readonly PageRange[];
 }

@@ -1,11 +1,10 @@
 // Snapshots as files: what is in one, whether it is whole, how two differ, and a diff with its bases as one.
 
-import { united } from '../asked/data-range.ts';
 import * as validate from '../core/validate.ts';
-import { BlockImage, closeChain, type Link, openChain } from './chain.ts';
+import { BlockImage, closeChain, inFolder, type Link, openChain } from './chain.ts';
 import type { SnapshotLayout } from './layout.ts';
 import { aborted, checksumOf, type Source, writeBlock } from './memory-writer.ts';
-import type { PageRange } from './page-list.ts';
+import { joined, type PageRange } from './page-list.ts';
 import { checkWork, type SnapshotWork, stepCounter, writeSnapshot } from './write.ts';
 
 /** One snapshot of a chain of diffs. */
@@ -42,12 +41,12 @@ export async function inspectSnapshot(folder: string): Promise<SnapshotFacts[]> 
 /** Reads a snapshot and its bases, and says which blocks of RAM are damaged. Rejects with SYSTEM, SNAPSHOT_*,
  *  ABORTED. */
 export async function verifySnapshot(folder: string, options?: SnapshotWork): Promise<SnapshotDamage[]> {
-  const { signal, onProgress } = checkedWork(options, 'verifySnapshot');
+  const { signal, progress } = checkedWork(options, 'verifySnapshot');
   return withChain(folder, async (chain) => {
     const blocks = chain.flatMap((link) => link.layout.ram.map((block) => ({ link, block })));
     const onStep = stepCounter(
       blocks.map(({ block }) => block.pages),
-      onProgress,
+      progress,
     );
     const damage: SnapshotDamage[] = [];
     for (const { link, block } of blocks) {
@@ -67,13 +66,13 @@ export async function compareSnapshots(
   second: string,
   options?: SnapshotWork,
 ): Promise<SnapshotDifference[]> {
-  const { signal, onProgress } = checkedWork(options, 'compareSnapshots');
+  const { signal, progress } = checkedWork(options, 'compareSnapshots');
   return withChain(first, (before) =>
     withChain(second, async (after) => {
       const pairs = pairsOf(before, after);
       const onStep = stepCounter(
         pairs.map(({ source }) => source.candidates),
-        onProgress,
+        progress,
       );
       const differences: SnapshotDifference[] = [];
       for (const { ram, change, source } of pairs) {
@@ -101,13 +100,13 @@ export async function mergeSnapshot(folder: string, target: string, options?: Sn
 }
 
 function checkedWork(options: SnapshotWork | undefined, name: string): SnapshotWork {
-  const given = validate.options(options, ['signal', 'onProgress'], name);
+  const given = validate.options(options, ['signal', 'progress'], name);
   checkWork(given);
   return given;
 }
 
 async function withChain<Result>(folder: string, body: (chain: readonly Link[]) => Promise<Result>): Promise<Result> {
-  const chain = await openChain(validate.text(folder, 'the folder'));
+  const chain = await openChain(inFolder(validate.text(folder, 'the folder')));
   try {
     return await body(chain);
   } finally {
@@ -116,8 +115,8 @@ async function withChain<Result>(folder: string, body: (chain: readonly Link[]) 
 }
 
 function sourceOf(image: BlockImage, base: BlockImage | undefined): Source {
-  const candidates = base === undefined ? image.pages : (united(image.pages, base.pages) as readonly PageRange[]);
-  return { candidates, base, read: (offset, into) => image.read(offset, into) };
+  const candidates = base === undefined ? image.pages : joined(image.pages, base.pages);
+  return { candidates, leftOut: base ?? 'zeroes', read: (offset, into) => image.read(offset, into) };
 }
 
 interface Pair extends Omit<SnapshotDifference, 'pages'> {

@@ -1,12 +1,14 @@
 // Writing a whole snapshot: blocks of RAM, wherever their bytes come from, and the layout that goes with them.
 
 import { randomUUID } from 'node:crypto';
-import type { FileHandle } from 'node:fs/promises';
+import type { Writable } from 'node:stream';
 import * as validate from '../core/validate.ts';
 import { writeFolder } from './folder.ts';
-import type { SnapshotLayout, SnapshotRam } from './layout.ts';
-import { aborted, inFile, type Source, writeBlock } from './memory-writer.ts';
+import { formatLayout, type SnapshotLayout, type SnapshotRam } from './layout.ts';
+import { aborted, inFile, type Source, type Target, writeBlock } from './memory-writer.ts';
 import { bytesOf } from './page-list.ts';
+import { RECORD } from './records.ts';
+import { RecordWriter } from './stream.ts';
 
 /** A block of RAM on its way into a memory file. */
 export interface PlannedBlock {
@@ -19,21 +21,59 @@ export interface SnapshotWork {
   /** Gives up: before anything is done, or between two steps. */
   readonly signal?: AbortSignal;
   /** Listener that is told after each step: bytes that were looked at, and that there are to look at. */
-  readonly onProgress?: (done: number, total: number) => void;
+  readonly progress?: (done: number, total: number) => void;
 }
+
+/** Layout of a snapshot, but for its memory. */
+type LayoutBeside = Omit<SnapshotLayout, 'id' | 'memory' | 'ram'>;
 
 /** Writes a snapshot into a folder. Rejects as `writeFolder` and `writeBlock` do: nothing of it is left then. */
 export async function writeSnapshot(
   folder: string,
   blocks: readonly PlannedBlock[],
-  rest: Omit<SnapshotLayout, 'id' | 'memory' | 'ram'>,
+  rest: LayoutBeside,
   work: SnapshotWork,
 ): Promise<SnapshotLayout> {
   const id = randomUUID();
   const size = memorySize(blocks);
   return writeFolder(folder, { id, size }, async (memory, file) => {
-    const ram = await writeBlocks(memory, blocks, work);
+    const ram = await writeBlocks((fileOffset) => inFile(memory, fileOffset), blocks, work);
     return { id, memory: { file, size }, ram, ...rest };
+  });
+}
+
+/** Writes a snapshot into a stream, which stays open. Rejects with STREAM_FAILED, and as `writeBlock` does: the stream
+ *  has then a part of it. */
+export async function writeStream(
+  stream: Writable,
+  blocks: readonly PlannedBlock[],
+  rest: LayoutBeside,
+  work: SnapshotWork,
+): Promise<SnapshotLayout> {
+  const id = randomUUID();
+  const memory = { file: `memory-${id}`, size: memorySize(blocks) };
+  const writer = new RecordWriter(stream, work.signal);
+  await writer.write(RECORD.begin, 0, textOf({ id, memory, ram: announced(blocks), ...rest }));
+  const inStream = (fileOffset: number): Target => ({
+    write: (bytes, offset) => writer.write(RECORD.pages, fileOffset + offset, bytes),
+  });
+  const layout = { id, memory, ram: await writeBlocks(inStream, blocks, work), ...rest };
+  await writer.write(RECORD.end, 0, textOf(layout));
+  writer.end();
+  return layout;
+}
+
+function textOf(layout: SnapshotLayout): Buffer {
+  return Buffer.from(formatLayout(layout));
+}
+
+/** Blocks before their pages are looked at: all that may come are named. */
+function announced(blocks: readonly PlannedBlock[]): SnapshotRam[] {
+  let fileOffset = 0;
+  return blocks.map(({ ram, source }) => {
+    const block = { ...ram, fileOffset, pages: source.candidates, crc32: 0 };
+    fileOffset += ram.size;
+    return block;
   });
 }
 
@@ -42,20 +82,20 @@ export function memorySize(blocks: readonly PlannedBlock[]): number {
   return blocks.reduce((bytes, { ram }) => bytes + ram.size, 0);
 }
 
-/** Writes blocks into a memory file of zeroes, one behind the other. Rejects as `writeBlock` does. */
+/** Writes blocks to their places in a memory file of zeroes, one behind the other. Rejects as `writeBlock` does. */
 export async function writeBlocks(
-  memory: FileHandle,
+  targetAt: (fileOffset: number) => Target,
   blocks: readonly PlannedBlock[],
-  { signal, onProgress }: SnapshotWork,
+  { signal, progress }: SnapshotWork,
 ): Promise<SnapshotRam[]> {
   const onStep = stepCounter(
     blocks.map(({ source }) => source.candidates),
-    onProgress,
+    progress,
   );
   const ram: SnapshotRam[] = [];
   let fileOffset = 0;
   for (const { ram: block, source } of blocks) {
-    const written = await writeBlock(source, inFile(memory, fileOffset), { signal, onStep });
+    const written = await writeBlock(source, targetAt(fileOffset), { signal, onStep });
     ram.push({ ...block, fileOffset, ...written });
     fileOffset += block.size;
   }
@@ -65,21 +105,21 @@ export async function writeBlocks(
 /** Listener of steps that adds them up for one of progress. */
 export function stepCounter(
   all: readonly Source['candidates'][],
-  onProgress: SnapshotWork['onProgress'],
+  progress: SnapshotWork['progress'],
 ): (bytes: number) => void {
   const total = all.reduce((bytes, ranges) => bytes + bytesOf(ranges), 0);
   let done = 0;
   return (bytes) => {
     done += bytes;
-    onProgress?.(done, total);
+    progress?.(done, total);
   };
 }
 
 /** Checks options of what goes through the memory of snapshots. Throws INVALID_ARGUMENT, and ABORTED where it was given
  *  up already. */
-export function checkWork({ signal, onProgress }: SnapshotWork): void {
-  if (onProgress !== undefined && typeof onProgress !== 'function') {
-    throw validate.invalid('onProgress must be a function');
+export function checkWork({ signal, progress }: SnapshotWork): void {
+  if (progress !== undefined && typeof progress !== 'function') {
+    throw validate.invalid('progress must be a function');
   }
   if (signal !== undefined && validate.instance(AbortSignal, signal, 'signal').aborted) throw aborted(signal.reason);
 }

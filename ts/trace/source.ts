@@ -15,16 +15,16 @@ const READ_BYTES = 256 * 1024;
 export interface ReadOptions {
   /** Listener for every part that was read: how many bytes of the file there have been, before decompression, and how
    *  many there are; undefined where that cannot be known, as of a pipe. */
-  readonly onProgress?: (done: number, total: number | undefined) => void;
+  readonly progress?: (done: number, total: number | undefined) => void;
 }
 
 /** Chunks of `source`, a path or `-` for standard input. Throws INPUT_UNREADABLE or INPUT_DAMAGED. */
 export async function* readChunks(source: string, options?: ReadOptions): AsyncGenerator<Uint8Array> {
   validate.text(source, 'source');
-  const { onProgress } = validate.options(options, ['onProgress'], 'readChunks');
+  const { progress } = validate.options(options, ['progress'], 'readChunks');
   const input: Readable = source === '-' ? process.stdin : createReadStream(source, { highWaterMark: READ_BYTES });
   try {
-    yield* decompressed(onProgress === undefined ? input : counted(input, source, onProgress));
+    yield* decompressed(progress === undefined ? input : counted(input, source, progress));
   } catch (error) {
     throw explained(error, source);
   } finally {
@@ -36,7 +36,7 @@ export async function* readChunks(source: string, options?: ReadOptions): AsyncG
 async function* counted(
   input: AsyncIterable<Buffer>,
   source: string,
-  report: NonNullable<ReadOptions['onProgress']>,
+  report: NonNullable<ReadOptions['progress']>,
 ): AsyncGenerator<Buffer> {
   const size = source === '-' ? undefined : statSync(source, { throwIfNoEntry: false })?.size;
   let done = 0;

@@ -91,7 +91,7 @@ export async function* linesOf(file: string): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = '';
   try {
-    for await (const chunk of readChunks(file, { onProgress: progress.advance.bind(progress) })) {
+    for await (const chunk of readChunks(file, { progress: progress.advance.bind(progress) })) {
       const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
       rest = lines.pop() as string;
       yield* lines;

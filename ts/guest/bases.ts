@@ -1,0 +1,100 @@
+// Bases of diffs: snapshots that a guest's memory differs from in known pages alone. A diff of one needs no comparison.
+
+import type { MemoryObject } from '../asked/object.ts';
+import { MembackingError } from '../core/errors.ts';
+import type { MemoryMap } from '../map/map.ts';
+import type { VaSpace } from '../sinks/va-space.ts';
+import { joined, type PageRange } from '../snapshot/page-list.ts';
+import type { ObjectRange } from './dirty-pages.ts';
+import { DirtyTracker } from './dirty-tracker.ts';
+import type { Openable } from './template.ts';
+
+/** Pages that were written since a snapshot was begun. */
+export class WrittenSince {
+  readonly #tracker: DirtyTracker;
+  /** Written pages of each object that was tracked from the beginning. */
+  readonly #written: Map<MemoryObject, readonly PageRange[]>;
+
+  private constructor(tracker: DirtyTracker, objects: Iterable<MemoryObject>) {
+    this.#tracker = tracker;
+    this.#written = new Map([...objects].map((object) => [object, []]));
+  }
+
+  /** Begins with what `objects` hold now. Undefined where the system cannot track. */
+  static begin(map: MemoryMap, va: VaSpace, objects: Iterable<MemoryObject>): WrittenSince | undefined {
+    try {
+      return new WrittenSince(new DirtyTracker(map, va), objects);
+    } catch (error) {
+      if (error instanceof MembackingError && ['NO_DIRTY_TRACKING', 'SYSTEM'].includes(error.code)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Adds what was written since it was asked last. Throws CLOSED. */
+  collect(): void {
+    const { byObject, untracked } = this.#tracker.collect();
+    for (const object of untracked) this.#written.delete(object);
+    for (const [object, before] of this.#written) {
+      const now = byObject.filter((range) => range.object === object).map(inNumbers);
+      if (now.length > 0) this.#written.set(object, joined(before, now));
+    }
+  }
+
+  /** Pages of an object that were written until `collect` was called last, in order; undefined where nobody knows. */
+  pagesOf(object: MemoryObject): readonly PageRange[] | undefined {
+    return this.#written.get(object);
+  }
+
+  /** Forgets what was written until now. */
+  forget(): void {
+    this.collect();
+    for (const object of this.#written.keys()) this.#written.set(object, []);
+  }
+
+  close(): void {
+    this.#tracker.close();
+  }
+}
+
+function inNumbers({ offset, length }: ObjectRange): PageRange {
+  return { offset: Number(offset), length: Number(length) };
+}
+
+/** Bases of one guest. */
+export class Bases {
+  /** Since the last snapshot, and since the one that it was a diff of, by identity. */
+  #since: ReadonlyMap<string, WrittenSince> = new Map();
+  /** Identities of the snapshots that RAM is a copy-on-write image of. */
+  readonly #images = new WeakMap<MemoryObject, string>();
+  /** Template that the guest was made of. */
+  template: Openable | undefined;
+
+  /** Notes that private RAM shows a snapshot wherever it was not written. */
+  setImage(object: MemoryObject, id: string): void {
+    this.#images.set(object, id);
+  }
+
+  /** Identity of the snapshot that RAM shows wherever it was not written. */
+  imageOf(object: MemoryObject): string | undefined {
+    return this.#images.get(object);
+  }
+
+  since(id: string): WrittenSince | undefined {
+    return this.#since.get(id);
+  }
+
+  /** Keeps what is written since a new snapshot, and since its base; the others are forgotten. */
+  remember(id: string, since: WrittenSince | undefined, base: string | undefined): void {
+    const kept = new Map<string, WrittenSince>();
+    if (since !== undefined) kept.set(id, since);
+    const ofBase = base === undefined ? undefined : this.#since.get(base);
+    if (ofBase !== undefined) kept.set(base!, ofBase);
+    for (const [each, old] of this.#since) if (!kept.has(each)) old.close();
+    this.#since = kept;
+  }
+
+  close(): void {
+    for (const since of this.#since.values()) since.close();
+    this.#since = new Map();
+  }
+}
