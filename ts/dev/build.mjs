@@ -25,28 +25,22 @@ export const REFERENCE_MAKER = 'build/reference-tools/make.mjs';
 // ---- The core ----------------------------------------------------------------------------------
 
 export function core() {
-  return compile('release', 'build/core.wasm', 'ts/dev/export-state.mjs');
+  return compile('release', 'build/core.wasm');
 }
 
 /** The core that checks itself: for tests and the package's users, and seconds more than `npm start` needs. */
 export function debugCore() {
-  return compile('debug', 'build/core.debug.wasm', 'ts/dev/export-state.mjs');
+  return compile('debug', 'build/core.debug.wasm');
 }
 
-/**
- * @param {string} target of asconfig.json
- * @param {string} output that it names
- * @param {string[]} passes programs that are then given it, to change it
- */
-function compile(target, output, ...passes) {
+/** @param {string} target of asconfig.json @param {string} output that it names */
+function compile(target, output) {
+  const compiler = 'ts/dev/compile-core.mjs';
   return perform({
     name: output,
-    from: [TOOLS, ...passes, 'asconfig.json', ...filesUnder('assembly', '.ts')],
+    from: [TOOLS, compiler, 'asconfig.json', ...filesUnder('assembly', '.ts')],
     to: [output],
-    run: async () => {
-      await execute(process.execPath, 'node_modules/assemblyscript/bin/asc.js', '--target', target);
-      for (const pass of passes) await execute(process.execPath, pass, output);
-    },
+    run: () => execute(process.execPath, compiler, target, output),
   });
 }
 
