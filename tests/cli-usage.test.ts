@@ -5,27 +5,16 @@ import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import { lines, membacking, SMALL_TRACE, withFiles } from './support/cli.ts';
 
-const COMMANDS = [
-  'import',
-  'replay',
-  'flatview',
-  'explain',
-  'view',
-  'compare-slots',
-  'boot',
-  'snapshot',
-  'top',
-  'doctor',
-  'demo',
-  'completion',
-];
+const { out: HELP } = membacking(['--help']);
+/** All of them, as the help lists them. */
+const COMMANDS = Array.from(HELP.split('\n\n')[2]!.matchAll(/^ {2}([a-z-]+) /gm), ([, command]) => command!);
 
 test('help', (t) => {
   const help = membacking(['--help']);
   t.is(help.code, 0);
   t.is(help.err, '');
   t.snapshot(lines(help.out));
-  for (const command of COMMANDS) t.regex(help.out, new RegExp(`^  ${command} `, 'm'));
+  t.true(COMMANDS.length > 10, 'they are found');
 });
 
 for (const command of COMMANDS) {
@@ -97,6 +86,7 @@ test('usage that cannot be meant ends with 2, says why and where to look', (t) =
     ['top', '1', '--json', '--svg'],
     ['doctor', 'a'],
     ['demo', 'a'],
+    ['compile', 'a'],
   ];
   t.snapshot(
     wrong.map((args) => {

@@ -20,7 +20,7 @@ test('a file that is too short is named, with its size', (t) => {
 });
 
 test('more addresses than a process has: less is to be asked for', (t) => {
-  const hint = /cannot be reserved: ENOMEM.*: ask for less \(size; of a guest, maxAddress\)/;
+  const hint = /cannot be reserved: ENOMEM.*: lower its size; of a guest, lower maxAddress$/;
   const map = new MemoryMap();
   const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 50 });
   const space = map.createAddressSpace({ name: 'memory', root });

@@ -43,7 +43,7 @@ const PRINTED: Readonly<Record<string, readonly string[]>> = {
     '  000d0000-000d0fff  device  rw  bar 0',
   ],
   '6-worker.js': ['HELLO'],
-  '7-hand-over.js': ['the first machine counted to 3', 'the second went on to 5'],
+  '7-snapshot.js': ['the first machine counted to 3', 'another one went on to 5', 'another one went on to 7'],
 };
 
 function runs(t: ExecutionContext, name: string): void {

@@ -152,6 +152,7 @@ browserTest(title('names from a trace are text, and never more'), async (t) => {
 const LOOKS: [string, BrowserContextOptions][] = [
   ['at 1280 by 800, light', { ...WIDE, colorScheme: 'light' }],
   ['at 1280 by 800, dark', { ...WIDE, colorScheme: 'dark' }],
+  ['on a phone, light', { ...PHONE, colorScheme: 'light' }],
   ['on a phone, dark', { ...PHONE, colorScheme: 'dark' }],
 ];
 

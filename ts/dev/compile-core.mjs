@@ -1,6 +1,6 @@
-// Compiles the core and gives its state to its host: node compile-core.mjs TARGET FILE.wasm, a target of asconfig.json and
-// the file that it names. Every mutable global is exported, as state0, state1 and on; with the memory they are all that a
-// core knows, so who copies both can put the core back to that moment.
+// Compiles the core and gives its state to its host: node compile-core.mjs TARGET FILE.wasm, a target of asconfig.json
+// and the file that it names. Every mutable global is exported, as state0, state1 and on; with the memory they are all
+// that a core knows, so who copies both can put the core back to that moment.
 //
 // One program for both: most of what the second would cost is reading Binaryen.
 

@@ -404,7 +404,7 @@ function flagsOf({ readonly, nonvolatile, enabled }: RegionFlags): {
   };
 }
 
-/** Addresses of this process. Throws SYSTEM, which says what to ask for less of. */
+/** Addresses of this process. Throws SYSTEM, which says what to lower. */
 function reserved(size: Address, name: string): Reservation {
   try {
     const what = `a VA space of ${formatHex(size)} bytes cannot be reserved`;
@@ -412,6 +412,6 @@ function reserved(size: Address, name: string): Reservation {
   } catch (error) {
     if (!(error instanceof MembackingError) || error.code !== 'SYSTEM') throw error;
     const { code, message, details, cause } = error;
-    throw new MembackingError(code, `${message}: ask for less (size; of a guest, maxAddress)`, { details, cause });
+    throw new MembackingError(code, `${message}: lower its size; of a guest, lower maxAddress`, { details, cause });
   }
 }

@@ -44,6 +44,7 @@ async function monitor() {
   const worker = new Worker(new URL(import.meta.url), {
     workerData: { token: manager.client().token, doorbell: doorbell.buffer },
   });
+  const ended = once(worker, 'exit'); // it may end before the guest does
 
   const partition = KvmPartition.open();
   manager.attachPartition(partition);
@@ -61,7 +62,7 @@ async function monitor() {
   }
   console.log(printed);
 
-  await once(worker, 'exit');
+  await ended;
   vcpu.close();
   partition.close();
   manager.close();

@@ -1,9 +1,12 @@
-// Step 7: the end, and a beginning. A machine is taken apart in order, its RAM is kept, and another one goes on with it.
+// Step 7: a snapshot. A machine is taken apart in order; its memory and its state go into a folder, and others go on from
+// there.
 
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { GuestMemoryBuilder, KvmPartition } from 'membacking';
 import { startAt } from './real-mode.js';
 
-const ranges = [{ gpa: 0, length: 0xa0000 }];
 const program = [
   [0xff, 0x06, 0x00, 0x20], // inc word [2000]
   [0xe6, 0x80], //             out 80, al
@@ -23,20 +26,21 @@ function machine(manager, numbers, prepare) {
   return state;
 }
 
-const first = new GuestMemoryBuilder().addRam({ name: 'ram', ranges }).build();
+const folder = mkdtempSync(join(tmpdir(), 'tutorial-'));
+const first = new GuestMemoryBuilder().addRam({ name: 'ram', ranges: [{ gpa: 0, length: 0xa0000 }] }).build();
 first.guestMemory.write(0x1000, Uint8Array.from(program.flat()));
 const state = machine(first, 3, (vcpu) => startAt(vcpu, 0x1000));
 console.log(`the first machine counted to ${first.guestMemory.readU16(0x2000)}`);
-const backing = first.sharedMemory(); // keeps the bytes, not where they lie
+await first.snapshot(folder, { state }); // its memory, with what lies where; until this is done nobody writes
 first.close();
 
-const second = new GuestMemoryBuilder()
-  .addRam({ name: 'ram', ranges, backing: { kind: 'handed-over', backing } })
-  .build();
-machine(second, 2, (vcpu, partition) => {
-  partition.restore(state.partition);
-  vcpu.restore(state.vcpu);
-});
-console.log(`the second went on to ${second.guestMemory.readU16(0x2000)}`);
-second.close();
-backing.close();
+for (const numbers of [2, 4]) {
+  const { manager, state } = await GuestMemoryBuilder.fromSnapshot(folder, { mode: 'map' });
+  machine(manager, numbers, (vcpu, partition) => {
+    partition.restore(state.partition);
+    vcpu.restore(state.vcpu);
+  });
+  console.log(`another one went on to ${manager.guestMemory.readU16(0x2000)}`);
+  manager.close();
+}
+rmSync(folder, { recursive: true });
