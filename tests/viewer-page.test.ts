@@ -134,6 +134,32 @@ browserTest(title('playing goes to the end and stops there'), async (t) => {
   await page.close();
 });
 
+browserTest(title('a click on the history goes to the step that is drawn there'), async (t) => {
+  const page = await opened(t, SEABIOS);
+  const { x, y, width } = (await page.locator('#history').boundingBox())!;
+  for (const part of [0.02, 0.5, 0.98]) {
+    await page.mouse.click(x + ((29 + part) / 38) * width, y + 4);
+    t.deepEqual(await texts(page, 'count'), ['step 30 of 38'], `${part}`);
+  }
+  await page.close();
+});
+
+browserTest(title('address spaces of one name have a tab each, and what is not there is said'), async (t) => {
+  const space = (id: number, root: number) => `{"op":"space","id":${id},"name":"memory","root":${root}}`;
+  const region = (id: number) => `{"op":"region","id":${id},"name":"r${id}","kind":"mmio","size":"0x1000"}`;
+  const input = [HEADER, region(0), region(1), space(0, 0), space(1, 1), ''].join('\n');
+  const page = await opened(t, '-', { input });
+  for (const id of ['flat', 'objects', 'slots']) await page.click(`#${id}-details summary`);
+  for (const index of [1, 0]) {
+    await page.locator('[role=tab]').nth(index).click();
+    t.deepEqual(await texts(page, 'flat', 'objects', 'slots'), [`  0-fff  mmio  traps  r${index}`, 'none', 'none']);
+    const selected = page.locator('[role=tab][aria-selected=true]');
+    t.is(await selected.count(), 1);
+    t.is(await page.locator('[role=tab]').nth(index).getAttribute('aria-selected'), 'true');
+  }
+  await page.close();
+});
+
 browserTest(title('names from a trace are text, and never more'), async (t) => {
   const name = '</script><img src=x onerror=document.title=1>\\u202e';
   const input = [

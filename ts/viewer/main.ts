@@ -173,17 +173,18 @@ class Page {
       spaces.some(({ name }, i) => list.children[i]!.textContent !== name)
     ) {
       list.replaceChildren(
-        ...spaces.map(({ name }) => {
+        ...spaces.map(({ name }, index) => {
           const tab = document.createElement('button');
           tab.type = 'button';
           tab.role = 'tab';
           tab.textContent = name;
-          tab.addEventListener('click', () => this.#view.show(name));
+          tab.addEventListener('click', () => this.#view.show(index));
           return tab;
         }),
       );
     }
-    for (const tab of list.children) tab.setAttribute('aria-selected', String(tab.textContent === this.#view.space));
+    for (const [index, { id }] of spaces.entries())
+      list.children[index]!.setAttribute('aria-selected', String(id === this.#view.space));
   }
 
   // ---- Buttons -----------------------------------------------------------------------------------
@@ -310,7 +311,7 @@ class Page {
     for (const id of ['map', 'other'] as const) this.#pointersOf(byId(id));
     byId('history').addEventListener('pointerdown', (event) => {
       const { timeline } = this.#view;
-      this.#goTo(Math.round((event.offsetX / byId('history').clientWidth) * timeline.length));
+      this.#goTo(Math.ceil((event.offsetX / byId('history').clientWidth) * timeline.length));
     });
   }
 

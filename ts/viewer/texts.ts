@@ -8,8 +8,10 @@ import type { StepPlan } from './timeline.ts';
 const KINDS = ['ram', 'rom', 'device', 'mmio'];
 /** Lines of a text that are shown; more would slow the page down. */
 const MOST_LINES = 400;
+const NOTHING = 'none';
 
 export function shownLines(lines: readonly string[]): string {
+  if (lines.length === 0) return NOTHING;
   if (lines.length <= MOST_LINES) return lines.join('\n');
   return [...lines.slice(0, MOST_LINES), `… and ${lines.length - MOST_LINES} more lines`].join('\n');
 }

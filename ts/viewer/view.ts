@@ -67,8 +67,9 @@ export class View {
     return this.timeline.replay.spaces();
   }
 
-  get space(): string | undefined {
-    return this.#space?.name;
+  /** The address space that is shown, by its number: several may have one name. */
+  get space(): number | undefined {
+    return this.#space?.id;
   }
 
   // ---- Moving ------------------------------------------------------------------------------------
@@ -91,9 +92,9 @@ export class View {
     if (beside !== undefined && beside <= this.timeline.length) this.keepBeside(beside);
   }
 
-  /** The address space of that name. */
-  show(space: string): void {
-    this.#space = this.spaces().find(({ name }) => name === space);
+  /** Shows one of the current step's address spaces. */
+  show(index: number): void {
+    this.#space = this.spaces()[index];
     this.#viewport = EVERYTHING;
     this.#beside = undefined;
     this.#look(true);
@@ -295,7 +296,8 @@ export class View {
   #write(): void {
     const { timeline } = this;
     const moment = this.#moment;
-    write('operations', shownLines(timeline.operationLines(MOST_OPERATIONS)) || 'before the first step');
+    const operations = shownLines(timeline.operationLines(MOST_OPERATIONS));
+    write('operations', timeline.step === 0 ? 'before the first step' : operations);
     write('plan', planText(timeline.plan));
     write('class', classText(timeline.plan));
     write('step-title', `Step ${timeline.step}`);
