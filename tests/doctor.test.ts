@@ -22,6 +22,8 @@ interface Machine {
   addonError?: string;
   vmError?: string;
   capabilities?: Partial<Record<Capability, number>>;
+  /** Version of Linux; default 6.12.1. */
+  kernel?: string;
 }
 
 function fails(code: string): never {
@@ -47,7 +49,7 @@ function sourceOf(machine: Machine): MachineSource {
         close() {},
       };
     },
-    runtime: { node: '20.16.0', arch: 'x64', kernel: '6.12.1', glibc: '2.36' },
+    runtime: { node: '20.16.0', arch: 'x64', kernel: machine.kernel ?? '6.12.1', glibc: '2.36' },
   };
 }
 
@@ -143,9 +145,14 @@ const LACKING: Readonly<Record<string, Machine>> = {
   'another hypervisor': but({ vmError: 'EBUSY' }),
   'no nested paging': but({ files: { '/sys/module/kvm_amd/parameters/npt': 'N' } }),
   'an old kernel': but({
+    kernel: '5.9.17-generic',
     answers: { pagemapScanError: 25, protectionKeysError: 38, userfaultfdFeatures: 0xfffn },
     capabilities: { READONLY_MEM: 1, IMMEDIATE_EXIT: 1 },
     devices: { '/dev/iommu': 'ENOENT' },
+  }),
+  'a new kernel that is built without': but({
+    answers: { pagemapScanError: 25, userfaultfdFeatures: 0xfffn },
+    capabilities: { READONLY_MEM: 1, IMMEDIATE_EXIT: 1 },
   }),
   'no huge pages': but({
     files: {

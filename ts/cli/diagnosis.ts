@@ -50,8 +50,14 @@ function no(name: string, says: string, mend?: string): Judged {
   return { name, state: 'no', says, ...(mend !== undefined && { mend }) };
 }
 
-function low(name: string, says: string, mend: string): Judged {
-  return { name, state: 'low', says, mend };
+function low(name: string, says: string, mend?: string): Judged {
+  return { name, state: 'low', says, ...(mend !== undefined && { mend }) };
+}
+
+/** Remedy for a feature that is missing: a kernel of a version; where this one is as new, one that is `built` so. */
+function kernelSince({ runtime: { kernel } }: MachineFacts, since: string, built?: string): string | undefined {
+  const isOlder = kernel.localeCompare(since, 'en', { numeric: true }) < 0;
+  return isOlder ? `Linux ${since} or later` : built && `a kernel with ${built}`;
 }
 
 const NOT_ASKED = 'not asked: there is no addon to ask with';
@@ -64,10 +70,10 @@ function addon({ addonError, runtime: { arch, glibc } }: MachineFacts): Judged {
     : no('Node-API addon', 'does not load: nothing but traces and maps can be looked at', addonError);
 }
 
-function kvm({ kvm: facts, addonError }: MachineFacts): Judged[] {
-  if (addonError !== undefined) return [no('/dev/kvm', NOT_ASKED)];
-  const { error, vmError, module, hasNestedPaging } = facts;
-  if (error !== undefined) return [refusedKvm(facts)];
+function kvm(facts: MachineFacts): Judged[] {
+  if (facts.addonError !== undefined) return [no('/dev/kvm', NOT_ASKED)];
+  const { error, vmError, module, hasNestedPaging } = facts.kvm;
+  if (error !== undefined) return [refusedKvm(facts.kvm)];
   if (vmError !== undefined) {
     return [no('/dev/kvm', `makes no virtual machine (${vmError})`, 'end the other hypervisor that has the processor')];
   }
@@ -92,15 +98,24 @@ function refusedKvm({ error, module, extension }: KvmFacts): Judged {
   return no(name, 'is not there', `sudo modprobe ${extension === 'vmx' ? 'kvm_intel' : 'kvm_amd'}`);
 }
 
-/** Capabilities that are there or not: the name that is printed, what it is for, what brings it. */
-const CAPABILITIES: readonly [name: keyof KvmFacts['capabilities'], shown: string, use: string, mend?: string][] = [
+/** Option of the kernel for machines that are protected by software. */
+const PROTECTED = 'CONFIG_KVM_SW_PROTECTED_VM';
+
+/** Capabilities that are there or not: the name that is printed, what it is for, and the kernel that brings it. */
+const CAPABILITIES: readonly [
+  name: keyof KvmFacts['capabilities'],
+  shown: string,
+  use: string,
+  since?: string,
+  built?: string,
+][] = [
   ['READONLY_MEM', 'read-only slots', 'ROM that is read at full speed, and whose writes trap'],
   ['IMMEDIATE_EXIT', 'immediate exit', 'vCPUs are held without a race'],
-  ['MEMORY_FAULT_INFO', 'memory fault info', 'a failed access names its address', 'Linux 6.8 or later'],
+  ['MEMORY_FAULT_INFO', 'memory fault info', 'a failed access names its address', '6.8'],
   ['MANUAL_DIRTY_LOG_PROTECT2', 'dirty log, manual', 'the dirty log is armed again piece by piece'],
-  ['DIRTY_LOG_RING', 'dirty ring', 'dirty pages as a list', 'Linux 5.11 or later'],
-  ['GUEST_MEMFD', 'guest_memfd', 'memory that the host cannot map', 'Linux 6.8 or later'],
-  ['MEMORY_ATTRIBUTES', 'memory attributes', 'pages turn private and shared', 'Linux 6.8 or later'],
+  ['DIRTY_LOG_RING', 'dirty ring', 'dirty pages as a list', '5.11'],
+  ['GUEST_MEMFD', 'guest_memfd', 'memory that the host cannot map', '6.8', PROTECTED],
+  ['MEMORY_ATTRIBUTES', 'memory attributes', 'pages turn private and shared', '6.8', PROTECTED],
   ['MULTI_ADDRESS_SPACE', 'SMM address space', 'memory that only system management mode sees'],
   ['IRQCHIP', 'in-kernel irqchip', 'interrupt controllers in the kernel'],
   ['IOEVENTFD', 'ioeventfd', 'doorbells without an exit'],
@@ -111,7 +126,8 @@ const CAPABILITIES: readonly [name: keyof KvmFacts['capabilities'], shown: strin
 
 const SW_PROTECTED_VM = 1 << 1;
 
-function capabilities({ capabilities: has }: KvmFacts): Judged[] {
+function capabilities(facts: MachineFacts): Judged[] {
+  const has = facts.kvm.capabilities;
   const most = has.MAX_VCPUS ?? 0;
   const quirks = has.DISABLE_QUIRKS2 ?? 0;
   const canKeepOthers = (quirks & KVM_QUIRK.SLOT_ZAP_ALL) !== 0;
@@ -119,16 +135,22 @@ function capabilities({ capabilities: has }: KvmFacts): Judged[] {
     yes('memory slots', `${has.NR_MEMSLOTS || 32} of a virtual machine`),
     yes('vCPUs', `${most} at most, ${has.NR_VCPUS ?? most} recommended`),
     yes('dirty log', 'pages that the guest wrote'),
-    ...CAPABILITIES.map(([name, shown, use, mend]) => (has[name] ? yes(shown, use) : no(shown, use, mend))),
+    ...CAPABILITIES.map(([name, shown, use, since, built]) =>
+      has[name] ? yes(shown, use) : no(shown, use, since && kernelSince(facts, since, built)),
+    ),
     (has.VM_TYPES ?? 0) & SW_PROTECTED_VM
       ? yes('protected machines', 'in software, to test with')
-      : no('protected machines', 'none in software, to test with', 'a kernel with CONFIG_KVM_SW_PROTECTED_VM'),
+      : no('protected machines', 'none in software, to test with', kernelSince(facts, '6.8', PROTECTED)),
     quirks === 0
-      ? no('quirks', 'none can be switched off', 'Linux 5.19 or later')
+      ? no('quirks', 'none can be switched off', kernelSince(facts, '5.19'))
       : yes('quirks', `${formatHex(quirks)} can be switched off`),
     canKeepOthers
       ? yes('slot zap quirk', 'can be switched off: deleting a slot then keeps the page tables of the others')
-      : no('slot zap quirk', 'is always on: deleting a slot drops all page tables of a guest', 'Linux 6.12 or later'),
+      : no(
+          'slot zap quirk',
+          'is always on: deleting a slot drops all page tables of a guest',
+          kernelSince(facts, '6.12'),
+        ),
   ];
 }
 
@@ -178,7 +200,8 @@ function numa({ numaNodes }: MachineFacts): Judged {
 /** Features of userfaultfd that pages on demand and the tracking of writes are made of. */
 const WANTED_FEATURES = ['MISSING_SHMEM', 'MINOR_SHMEM', 'PAGEFAULT_FLAG_WP', 'WP_HUGETLBFS_SHMEM', 'WP_ASYNC', 'MOVE'];
 
-function userfaultfd({ userfaultfd: { error, isUserModeOnly, features } }: MachineFacts): Judged {
+function userfaultfd(facts: MachineFacts): Judged {
+  const { error, isUserModeOnly, features } = facts.userfaultfd;
   const name = 'userfaultfd';
   if (error === 'ENOSYS') return no(name, 'not in this kernel', 'a kernel with CONFIG_USERFAULTFD');
   if (error === 'UNKNOWN') return no(name, NOT_ASKED);
@@ -188,14 +211,15 @@ function userfaultfd({ userfaultfd: { error, isUserModeOnly, features } }: Machi
   const missing = WANTED_FEATURES.filter((feature) => !features.includes(feature));
   return missing.length === 0
     ? yes(name, "for a guest's faults too, with all features")
-    : low(name, `without ${missing.join(', ')}`, 'Linux 6.8 or later');
+    : low(name, `without ${missing.join(', ')}`, kernelSince(facts, '6.8', 'CONFIG_PTE_MARKER_UFFD_WP'));
 }
 
-function pagemapScan({ pagemapScan: { error } }: MachineFacts): Judged {
+function pagemapScan(facts: MachineFacts): Judged {
+  const { error } = facts.pagemapScan;
   const name = 'PAGEMAP_SCAN';
   if (error === 'UNKNOWN') return no(name, NOT_ASKED);
   if (error === undefined) return yes(name, 'dirty pages of every writer at once');
-  return no(name, `not here (${error})`, 'Linux 6.7 or later');
+  return no(name, `not here (${error})`, kernelSince(facts, '6.7'));
 }
 
 function protectionKeys({ protectionKeys: { error } }: MachineFacts): Judged {

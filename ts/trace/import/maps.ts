@@ -42,6 +42,7 @@ export function importMaps(files: readonly MapFile[]): MapImport {
   let listed: Listed | undefined;
   for (const { name, text } of files) {
     const note = (said: string) => notes.push(`${name}: ${said}`);
+    if (/^\s*\{\s*"membacking"/.test(text)) throw refused(name, 'it is a trace already, and needs no import');
     if (/^\s*\{/.test(text)) maps.push(parseQemuMap(text, name));
     else if (looksLikeMtree(text)) maps.push(...importMtree(text, name, note));
     else {
@@ -86,5 +87,9 @@ function listedIn(text: string, name: string, note: (note: string) => void): Lis
   if (listings.length + bars.length > 0) return { name, listings, bars };
   const problem =
     'there is no memory map in it that is understood: no "info mtree", /proc/iomem, e820, EFI or lspci listing, no JSON';
-  throw new MembackingError('IMPORT_TEXT', `${name}: ${problem}`, { details: { file: name } });
+  throw refused(name, problem);
+}
+
+function refused(name: string, problem: string): MembackingError {
+  return new MembackingError('IMPORT_TEXT', `${name}: ${problem}`, { details: { file: name } });
 }
