@@ -3,7 +3,7 @@
 // Plain constants only: no types, no functions, no strings.
 
 /** Changes whenever anything below changes meaning; core, shim and ts refuse to meet otherwise. */
-export const ABI_VERSION = 5;
+export const ABI_VERSION = 6;
 
 // ---- Sizes and capacities ------------------------------------------------------------------
 
@@ -18,6 +18,7 @@ export const MAX_OBJECTS = 1048576;
 export const MAX_SPACES = 4096;
 export const MAX_SINKS = 1024;
 export const MAX_PARTITIONS = 256;
+export const MAX_EVENTS = 65536;
 /** Memory slots one partition may be given at most. */
 export const MAX_SLOTS = 65536;
 /** Containers and aliases on one path from a root to a byte. */
@@ -95,6 +96,15 @@ export const OBJECT_WRITABLE = 1;
 
 export const MAPPING_WRITABLE = 1;
 
+// ---- Events --------------------------------------------------------------------------------
+
+/** Event flag: only a write of one value counts. */
+export const EVENT_MATCH = 1;
+/** Event flag: a write of any length counts; its own length is 1 then. */
+export const EVENT_ANY_LENGTH = 2;
+/** Event flag: writes are kept for later, and nothing is signalled; without it, an eventfd is. */
+export const EVENT_COALESCED = 4;
+
 // ---- Access --------------------------------------------------------------------------------
 
 export const ACCESS_READ = 1;
@@ -115,8 +125,10 @@ export const SINK_VA = 1;
 export const SINK_PARTITION = 2;
 /** A view of a VA space, for accesses that have protections of their own. */
 export const SINK_VIEW = 3;
+/** Events of a partition's attachment: writes of the guest that do not exit. */
+export const SINK_EVENTS = 4;
 /** Number of kinds. */
-export const SINK_KINDS = 3;
+export const SINK_KINDS = 4;
 
 // ---- Overlap policies ----------------------------------------------------------------------
 
@@ -129,19 +141,21 @@ export const POLICY_NESTED = 1;
 //   +---------+---------+----------------+----------------+----------------+
 //   | op      | sink    | gpa            | length         | offset         |
 //   +---------+---------+----------------+----------------+----------------+
-//   | of what | access  | slot  | region | offsetInRegion | 0              |
+//   | of what | access  | slot  | region | offsetInRegion | match          |
 //   +---------+---------+-------+--------+----------------+----------------+
 //   32        36        40      44       48               56               64
 //
 // op        what to do
 // sink      the attachment it is done to
 // gpa       guest-physical address in the sink's own numbering: offset of the attachment included
-// length    bytes, never 0; whole pages, but for OP_VA_LIMIT
-// of what   VA commands: `object`, whose bytes they are about; slot commands: `va`, the VA sink whose HVAs are used
-// offset    byte offset in that object, or of the HVA in that VA space
+// length    bytes, never 0; whole pages, but for OP_VA_LIMIT and event commands
+// of what   VA commands: `object`, whose bytes they are about; slot commands: `va`, the VA sink whose HVAs are used;
+//           event commands: `event`
+// offset    byte offset in that object, or of the HVA in that VA space; event commands: the GPA in the address space
 // access    ACCESS_* that the result has; OP_VA_LIMIT, OP_VIEW_LIMIT: that may be used there
-// slot      slot commands: the number
-// region    whose memory this is, with the offset of `gpa` in it (for people and recorders)
+// slot      slot commands: the number; event commands: EVENT_*
+// region    whose memory, or event, this is, with the offset of `gpa` in it (for people and recorders)
+// match     event commands with EVENT_MATCH: the value that counts; else 0
 
 export const COMMAND_SIZE = 64;
 export const COMMAND_OP = 0;
@@ -151,10 +165,12 @@ export const COMMAND_LENGTH = 16;
 export const COMMAND_OFFSET = 24;
 export const COMMAND_OBJECT = 32;
 export const COMMAND_VA = 32;
+export const COMMAND_EVENT = 32;
 export const COMMAND_ACCESS = 36;
 export const COMMAND_SLOT = 40;
 export const COMMAND_REGION = 44;
 export const COMMAND_OFFSET_IN_REGION = 48;
+export const COMMAND_MATCH = 56;
 
 // An operation's number says what there is to know of it without a table: the kind of sink that it is done to, and how
 // it is taken back.
@@ -191,6 +207,10 @@ export const OP_SLOT_DELETE = 0x29;
 /** Let accesses through the view have only this access: ACCESS_READ, that and ACCESS_WRITE, or 0, as a new view has
  *  everywhere. Stands among removals where it takes something away, else among additions. */
 export const OP_VIEW_LIMIT = 0x30;
+/** Let a guest's writes at a GPA signal an eventfd, or be kept for later, and not exit. */
+export const OP_EVENT_ADD = 0x48;
+/** Let them exit again; the fields say what the event was. */
+export const OP_EVENT_REMOVE = 0x49;
 
 // ---- Answers to a command ------------------------------------------------------------------
 
@@ -240,10 +260,12 @@ export const CLASS_UNCHANGED_BYTES = 2;
 // region      region  REGION_  offset..last in parent   in target       KIND_*  target   priority parent+1
 // explain     region  FLAT_*   the region's GPA extent* in region       KIND_*  via      priority depth
 // lost        object+1         GPA                      in object
+// event       event   EVENT_*  GPA                      in region               region
 //
-// piece: whole pages. part: bytes.
+// piece: whole pages. part, event: bytes.
 //
-// extent: of a region, its last byte counted from its first, also where that lies past the end of every address space.
+// extent: of a region, its last byte counted from its first, also where that lies past the end of every address space;
+// of an event, the value that counts.
 //
 // * as seen at this byte: clipped by every container and alias on the way.
 
@@ -287,3 +309,4 @@ export const ERR_POISONED = -21;
 export const ERR_ATTACHMENT_OVERLAP = -22;
 export const ERR_SPLIT_PAGE = -23;
 export const ERR_TOO_DEEP = -24;
+export const ERR_EVENT_TAKEN = -25;

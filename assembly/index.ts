@@ -7,11 +7,12 @@
 //                 shows a part of another region
 //   object        memory that can be mapped: shared (a file) or private (exists only where it is mapped)
 //   mapping       a part of an object, at an offset in a region
+//   event         a stretch of a region at which a guest's writes signal somebody, or are kept, and do not exit
 //   address space what one observer sees of a root region; GPA: an address in it
 //   flat view     its sorted disjoint flat ranges: which part of which region is seen where
 //   sink          a consumer of plans, attached to an address space; its kind is a row of sinks/kinds.ts: a VA space
-//                 (linear host memory, HVA = base + GPA), a view of one (for accesses that are checked), or a
-//                 partition's attachment (memory slots)
+//                 (linear host memory, HVA = base + GPA), a view of one (for accesses that are checked), a
+//                 partition's attachment (memory slots), or the events of one
 //   protection    a range of a sink in which less access is left than its mappings would give
 //   part, piece   a stretch of one object that a VA space is to show; what it maps for that, in whole pages
 //   slot          a hypervisor's memory slot, and nothing else
@@ -29,19 +30,23 @@
 //
 // Folders, from above: what stands lower knows nothing of what stands higher.
 //   plan          transactions, adopt and unwind; describe: rows that say what there is; verify: the invariants
-//   sinks/        passes 3 and 4: kinds (the table), attach, command; parts, pieces, lost; va-*, slots, partition
-//   seen/         pass 2: flatten
-//   asked/        pass 1: region, mapping, space, records (what they are kept as), views (of spans), policy, touch
+//   sinks/        passes 3 and 4: kinds (the table), attach, command; parts, pieces, lost; va-*, slots, partition,
+//                 events
+//   seen/         pass 2: flatten, events
+//   asked/        pass 1: region, mapping, event, space, records (what they are kept as), views (of spans), policy,
+//                 touch
 //   tree/         span trees: node, path, tree, spans (disjoint ones), walk (the merge-walk), before, rows, tree-verify
 //   undo/         journal (savepoints), table (ids and records), touched
 //   base/         heap, vector, bytes, range (address arithmetic), sort, radix, failure (what an error is about)
 //   abi           numbers that cross the boundary
 
 import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, ERR_BAD_KIND, POLICY_NESTED } from './abi';
+import * as event from './asked/event';
 import * as mapping from './asked/mapping';
 import * as policy from './asked/policy';
 import {
   defineTables,
+  events,
   objectOf,
   objects,
   partitionOf,
@@ -61,6 +66,7 @@ import * as describe from './describe';
 import * as plan from './plan';
 import * as sink from './sinks/attach';
 import * as command from './sinks/command';
+import * as eventSink from './sinks/events';
 import { defineKinds, kindOfSink } from './sinks/kinds';
 import * as lost from './sinks/lost';
 import * as partition from './sinks/partition';
@@ -226,6 +232,31 @@ export function unmap(id: u32, offsetLow: u32, offsetHigh: u32, lengthLow: u32, 
     : end(mapping.unmapObject(id, join64(offsetLow, offsetHigh), join64(lengthLow, lengthHigh)));
 }
 
+// ---- Events --------------------------------------------------------------------------------
+
+/** Makes an event of a region, see `createEvent`. */
+export function eventCreate(
+  region: u32,
+  offsetLow: u32,
+  offsetHigh: u32,
+  lengthLow: u32,
+  lengthHigh: u32,
+  flags: u32,
+  matchLow: u32,
+  matchHigh: u32,
+): i32 {
+  const refused = onRegion(plan.beginOperation(), region);
+  if (refused != 0) return refused;
+  const offset = join64(offsetLow, offsetHigh);
+  const length = join64(lengthLow, lengthHigh);
+  return end(event.createEvent(region, offset, length, flags, join64(matchLow, matchHigh)));
+}
+export function eventDestroy(id: u32): i32 {
+  const refused = plan.beginRemoval();
+  if (refused != 0) return refused;
+  return end(events.isAlive(id) ? event.destroyEvent(id) : fail(ERR_BAD_ID, id + 1));
+}
+
 // ---- Sinks ---------------------------------------------------------------------------------
 
 export function partitionCreate(slotLimit: u32, largestSlotLow: u32, largestSlotHigh: u32): i32 {
@@ -358,6 +389,15 @@ export function readWithheld(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32,
 export function readLost(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
   if (!sinks.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
   return describe.readLost(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh));
+}
+/** Events that a space shows, without the first `skip`. */
+export function readEvents(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32, skip: u32): i32 {
+  if (!spaces.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
+  return eventSink.readSeenEvents(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh), skip);
+}
+/** Events that a sink of events has, without the first `skip`. */
+export function readSinkEvents(id: u32, skip: u32): i32 {
+  return sinks.isAlive(id) ? eventSink.readEventsOf(id, skip) : fail(ERR_BAD_ID, id + 1);
 }
 export function readRegion(id: u32): i32 {
   return regions.isAlive(id) ? describe.readRegion(id) : fail(ERR_BAD_ID, id + 1);

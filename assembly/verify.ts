@@ -3,6 +3,8 @@
 
 import { KIND_HAS_TARGET, KIND_SHOWS, PAGE_SHIFT, REGION_EMPTY } from './abi';
 import {
+  eventOf,
+  events,
   objectOf,
   objects,
   partitionOf,
@@ -25,7 +27,7 @@ import { slotIsTaken } from './sinks/partition';
 import { isAsBefore } from './tree/before';
 import { Span } from './tree/node';
 import { CURSOR_SIZE, Cursor } from './tree/tree';
-import { ANY, DISJOINT, JOINED, verifyTree } from './tree/tree-verify';
+import { ANY, JOINED, verifyTree } from './tree/tree-verify';
 import { savepoint, undo } from './undo/journal';
 
 const cursor = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
@@ -59,6 +61,7 @@ function verifyRegion(id: u32): void {
     if (regionOf(i).parent == id + 1) ++uses;
     if (regionOf(i).target == id + 1) ++uses;
   }
+  uses += verifyEvents(id);
   assert(uses == region.uses);
   verifyTree(region.childrenTree, ANY);
   cursor.toFirst(region.childrenTree);
@@ -76,6 +79,11 @@ function verifyRegion(id: u32): void {
     assert(span.start == alias.targetOffset && span.last == plusClipped(alias.targetOffset, alias.last));
     cursor.next();
   }
+  verifyMappings(id);
+}
+
+function verifyMappings(id: u32): void {
+  const region = regionOf(id);
   assert(!isIdle() || isAsBefore(region.mappingsTree));
   verifyTree(region.mappingsTree, JOINED);
   mappings.seek(region.mappingsTree, 0);
@@ -84,6 +92,19 @@ function verifyRegion(id: u32): void {
     assert(mapping.objectOffsetAt(mapping.last) <= pageLast(objectOf(mapping.object).size - 1));
     mappings.next();
   }
+}
+
+/** Asserts that the events of a region are its own; returns how many there are. */
+function verifyEvents(id: u32): u32 {
+  const region = regionOf(id);
+  const count = verifyTree(region.eventsTree, ANY);
+  cursor.toFirst(region.eventsTree);
+  for (let span = cursor.span; span != null; span = cursor.span) {
+    const event = eventOf(span.b);
+    assert(events.isAlive(span.b) && event.region == id && span.start == event.offset && span.last == event.last);
+    cursor.next();
+  }
+  return count;
 }
 
 function verifyObject(id: u32): void {
@@ -164,7 +185,7 @@ function verifySink(id: u32): void {
   assert(spaces.isAlive(sink.space - 1));
   verifyTree(sink.protectionsTree, JOINED);
   verifyTree(sink.withheldTree, JOINED);
-  verifyTree(sink.stateTree, DISJOINT);
+  verifyTree(sink.stateTree, kindOfSink(id).promise);
   verifyTree(sink.lostTree, JOINED);
   verifyTree(sink.echoesTree, JOINED);
   verifyTree(sink.homesTree, JOINED);

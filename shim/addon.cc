@@ -11,6 +11,7 @@
 #include "abi.h"
 #include "host/mapping.h"
 #include "host/native_interface.h"
+#include "napi/event_fd_handle.h"
 #include "napi/executor_handle.h"
 #include "napi/handle.h"
 #include "napi/kvm_handle.h"
@@ -39,6 +40,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("askMachine", Napi::Function::New(env, machineAnswers, "askMachine"));
   ReservationHandle::define(env, exports);
   ObjectHandle::define(env, exports);
+  EventFdHandle::define(env, exports);
   ExecutorHandle::define(env, exports);
   KvmHandle::define(env, exports);
   VmHandle::define(env, exports);

@@ -4,13 +4,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 #include "sinks/sink.h"
 #include "trackers.h"
 
 namespace membacking {
 
-/// An executor with the sinks and objects that its plans name by numbers.
+/// An executor with the sinks, objects and eventfds that its plans name by numbers.
 class Executor {
  public:
   /// Carries out `count` records from `records` on. Returns the number of those that were done; `failure` says why the
@@ -23,10 +25,11 @@ class Executor {
   /// Shuts down the user behind a sink: of an attachment, the partition.
   void shutDown(uint32_t sink);
 
-  // Sinks and objects by the numbers in records. Null takes the meaning of a number away.
+  // Sinks, objects and eventfds by the numbers in records. Null takes the meaning of a number away.
 
   void setSink(uint32_t id, std::shared_ptr<Sink> sink);
   void setObject(uint32_t id, std::shared_ptr<MemoryObject> object);
+  void setEvent(uint32_t id, std::shared_ptr<EventFd> event) { targets_.setEvent(id, std::move(event)); }
 
   /// Trackers of its objects' dirty pages.
   Trackers& trackers() { return trackers_; }

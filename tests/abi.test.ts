@@ -57,7 +57,7 @@ test('the C++ header has every constant with its value', (t) => {
 });
 
 test('sizes, capacities and codes', (t) => {
-  t.is(abi.ABI_VERSION, 5);
+  t.is(abi.ABI_VERSION, 6);
   for (const prefix of [
     'PAGE_',
     'MAX_',
@@ -67,6 +67,7 @@ test('sizes, capacities and codes', (t) => {
     'OBJECT_',
     'MAPPING_',
     'ACCESS_',
+    'EVENT_',
     'SINK_',
     'POLICY_',
   ])

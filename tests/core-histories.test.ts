@@ -9,7 +9,7 @@ import { type Counts, History, type Step } from './support/history.ts';
 import { SEED, tries } from './support/random.ts';
 import { BUILDS } from './support/world.ts';
 
-const ACTIONS = 23;
+const ACTIONS = 26;
 const number = fc.noBias(fc.nat({ max: 95 }));
 const step: fc.Arbitrary<Step> = fc.record({
   action: fc.noBias(fc.nat({ max: ACTIONS - 1 })),

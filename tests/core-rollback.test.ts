@@ -101,7 +101,9 @@ const FOR_EVER = new Array<number>(1000).fill(0);
 
 /** State that is seen; slots that were lost may have come back with other numbers. */
 function visible(world: World): unknown {
-  return [world.flat(), world.pieces('va'), world.slots('vtl0').map((line) => line.replace(/^ *\S+ +/, ''))];
+  const slots = world.slots('vtl0').map((line) => line.replace(/^ *\S+ +/, ''));
+  const events = [...world.names.sinks.values()].includes('told') ? world.sinkEvents('told') : [];
+  return [world.flat(), world.pieces('va'), slots, world.events(), events];
 }
 
 for (const build of BUILDS) {

@@ -28,6 +28,9 @@ const ALIAS: Inhabitant = { kind: 'alias', memory: 'none', pages: [] };
 const HUGE_RAM: Inhabitant = { kind: 'ram', memory: 'shared', pages: PAGES, pageSize: 2 };
 /** A device of four pages, of which the first two may be used. */
 const HUGE_DEVICE: Inhabitant = { kind: 'device', memory: 'shared', pages: [0, 1], pageSize: 4 };
+const DOORBELLS: Inhabitant = { kind: 'mmio', memory: 'none', pages: [], hasEvents: true };
+/** A ROM whose guest's writes ring. */
+const RINGING_ROM: Inhabitant = { ...ROM, hasEvents: true };
 const CONTAINER: Inhabitant = { kind: 'container', memory: 'none', pages: [] };
 
 type Shape = Pick<Place, 'start' | 'size'> & Partial<Place>;
@@ -250,6 +253,25 @@ test('every change of which private memory at two places is seen, in a core that
   const all = arrangements(2, stretches(3));
   for (const other of [SAME_RAM, ALIAS]) everyChange(t, () => new SmallWorld(3, [PRIVATE_RAM, other], true), all);
   t.pass();
+});
+
+test('every change of one of up to three regions over three pages, two of them with events: 3 151 worlds', (t) => {
+  const all = arrangements(3, stretches(3));
+  t.is(all.length, 3151);
+  everyChange(t, () => new SmallWorld(3, [DOORBELLS, RAM, RINGING_ROM]), all, isOneStep);
+});
+
+test('every command of a change fails, then every one that takes it back: with events', (t) => {
+  const all = arrangements(2, stretches(3));
+  for (const inhabitants of [
+    [DOORBELLS, RAM],
+    [RINGING_ROM, DOORBELLS],
+  ]) {
+    const checked = new Checked(() => new SmallWorld(3, inhabitants), all);
+    for (const i of sample(all.keys())) for (const step of [1, 5, 40]) checked.goInVain(i, (i + step) % all.length);
+    t.true((checked.ends.get('RANGE_LOST') ?? 0) > tries(100));
+    t.log(JSON.stringify([...checked.ends]));
+  }
 });
 
 test('every arrangement of up to three containers with any holes over three pages, in every ranking: 55 857 worlds', (t) => {

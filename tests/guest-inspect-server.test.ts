@@ -195,10 +195,10 @@ test.serial('facts as top prints them: at once, and what has happened since the 
     writableRam: [],
     devices: [],
     partitions: [
-      { name: 'vm', vtl: 0, slots: 9, isShutDown: false, zapsAllSlots: false },
-      { name: 'old', vtl: 2, slots: 0, isShutDown: true, zapsAllSlots: undefined },
+      { name: 'vm', vtl: 0, slots: 9, events: 0, isShutDown: false, zapsAllSlots: false },
+      { name: 'old', vtl: 2, slots: 0, events: 0, isShutDown: true, zapsAllSlots: undefined },
     ],
-    ...{ protections: [], trappingPages: [], lost: [] },
+    ...{ events: [], protections: [], trappingPages: [], lost: [] },
     leases: ['disk', 'net', 'disk'].map((holder) => ({ holder, mode: 'read' as const, gpa: 0, length: 4096 })),
     plans: {
       ...{ plans, commands: plans, failed: 1, disturbing: 0 },

@@ -1,7 +1,6 @@
 // State of vCPUs and virtual machines: what is read is what KVM has; saved states go on elsewhere bit by bit; a state
 // that is wrong in any field is refused, and changes nothing. Structs are checked without KVM, too.
 
-import { closeSync } from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
 import test, { type ExecutionContext } from 'ava';
 import * as kvm from '../ts/core/kvm-state.ts';
@@ -9,6 +8,7 @@ import { native, type StateHolder } from '../ts/core/native.ts';
 import type { Codec } from '../ts/core/struct.ts';
 import {
   type AttachedPartition,
+  EventFd,
   type Exit,
   KvmPartition,
   type MembackingError,
@@ -17,7 +17,6 @@ import {
 } from '../ts/index.ts';
 import { vmOf } from '../ts/sinks/kvm.ts';
 import { restorePartition, restoreVcpu } from '../ts/sinks/saved-state.ts';
-import { eventfd } from './support/eventfd.ts';
 import { enterUserMode, kvmTest } from './support/guest.ts';
 import { refusal } from './support/map-state.ts';
 import { footprint } from './support/shim-plan.ts';
@@ -408,16 +407,17 @@ stateTest('messages, routes and eventfds reach the local APIC of a vCPU', async 
     { gsi: 30, address: 0xfee00000n, data: 0x52 },
     { gsi: 4, chip: 'ioApic', pin: 4 },
   ]);
-  const fd = eventfd();
+  const bell = EventFd.create();
+  const { fd } = bell;
   partition.addIrqfd({ gsi: 30, fd });
   t.throws(() => partition.addIrqfd({ gsi: 30, fd }), { code: 'SYSTEM', message: /EBUSY/ });
   t.false(isRequested(0x52));
-  eventfd.signal(fd);
+  bell.signal();
   for (let waited = 0; waited < 200 && !isRequested(0x52); waited++) await new Promise((done) => setTimeout(done, 5));
   t.true(isRequested(0x52));
   partition.removeIrqfd({ gsi: 30, fd });
   t.deepEqual(partition.save().gsiRoutes?.length, 2);
   t.throws(() => partition.addIrqfd({ gsi: 30, fd: 0 }), { code: 'SYSTEM' });
-  closeSync(fd);
+  bell.close();
   close();
 });

@@ -18,12 +18,14 @@ const CLASSES = Object.entries(addon).flatMap(([name, value]) =>
 /** A handle of each class that this machine can make, by the name of the class; and what closes them. */
 function makeHandles(): { handles: Map<string, object>; close(): void } {
   const world = makeWorld();
+  const eventFd = addon.EventFd.create();
   const handles = new Map<string, object>([
     ['Reservation', world.space],
     ['MemoryObject', world.shared],
     ['Executor', world.executor],
+    ['EventFd', eventFd],
   ]);
-  const closers = [world];
+  const closers = [world, eventFd];
   if (!kvmMissing) {
     const kvm = addon.Kvm.open();
     const vm = kvm.createVm();
@@ -43,7 +45,8 @@ function membersOf({ prototype }: Class): [name: string, member: (...args: unkno
 
 test('every member of every class refuses every receiver that is not of the class', (t) => {
   const { handles, close } = makeHandles();
-  t.deepEqual(CLASSES.map(({ name }) => name).sort(), ['Executor', 'Kvm', 'MemoryObject', 'Reservation', 'Vcpu', 'Vm']);
+  const names = ['EventFd', 'Executor', 'Kvm', 'MemoryObject', 'Reservation', 'Vcpu', 'Vm'];
+  t.deepEqual(CLASSES.map(({ name }) => name).sort(), names);
   let refused = 0;
   for (const type of CLASSES) {
     const others = [...handles].filter(([name]) => name !== type.name).map(([, handle]) => handle);

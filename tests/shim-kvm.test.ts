@@ -10,9 +10,20 @@ import { KVM_CAP, KVM_EXIT, type Kvm, native, type Vcpu, VcpuExit, type Vm } fro
 import { enterUserMode, GUEST_SIZE, guestImage, inWords, kvmTest, next, runOnce, start } from './support/guest.ts';
 import { PATIENCE } from './support/patience.ts';
 import { getRegisters, getSpecialRegisters, setRegisters, setSpecialRegisters } from './support/registers.ts';
-import { footprint, makeWorld, PAGE, PARTITION, PRIVATE, READ, SHARED, VA, type World } from './support/shim-plan.ts';
+import {
+  encode,
+  footprint,
+  makeWorld,
+  PAGE,
+  PARTITION,
+  PRIVATE,
+  READ,
+  SHARED,
+  VA,
+  type World,
+} from './support/shim-plan.ts';
 
-const { OP_VA_MAP, OP_VA_PARK, OP_VA_UNPARK, OP_SLOT_ADD, OP_SLOT_DELETE } = abi;
+const { OP_VA_MAP, OP_VA_PARK, OP_VA_UNPARK, OP_SLOT_ADD, OP_SLOT_DELETE, OP_EVENT_ADD, OP_EVENT_REMOVE } = abi;
 
 /** GPA where the tests put memory of their own; above what the guest needs. */
 const TARGET = 0x100000;
@@ -161,6 +172,40 @@ machineTest('slots that cannot be are refused', (t, machine) => {
   t.regex(machine.refused({ op: OP_SLOT_DELETE, ...slot, slot: 2 }).message, /empty/);
   t.is(refused({ slot: 2, gpa: -PAGE, length: 2 * PAGE }).code, 'EINVAL');
 });
+
+machineTest(
+  'events that cannot be are refused; one that could not be put back leaves none in its page',
+  (t, machine) => {
+    const EVENTS = 40;
+    const { executor, vcpu } = machine;
+    const bell = native().EventFd.create();
+    executor.setSink(EVENTS, abi.SINK_EVENTS, machine.vm);
+    executor.setEvent(1, bell);
+    const event = { sink: EVENTS, object: 1, gpa: 2 * TARGET + 8, length: 4, access: abi.ACCESS_WRITE };
+    const refused = (command: object) => machine.refused({ ...event, ...command } as never).message;
+    machine.run({ op: OP_EVENT_ADD, ...event });
+    t.is(runOnce(vcpu, 'write', { rbx: event.gpa, rax: 1 }), 'out 11 = 1');
+    t.regex(refused({ op: OP_EVENT_ADD }), /EEXIST.*KVM_IOEVENTFD/);
+    t.regex(refused({ op: OP_EVENT_ADD, object: 2 }), /no such event/);
+    t.regex(refused({ op: OP_EVENT_ADD, gpa: -4, length: 8 }), /past the last address/);
+    t.regex(refused({ op: OP_EVENT_REMOVE, gpa: event.gpa + 4 }), /not there/);
+    t.regex(refused({ op: OP_EVENT_ADD + 2 }), /no such operation/);
+    t.regex(refused({ op: OP_EVENT_ADD, slot: abi.EVENT_COALESCED, length: 2 ** 32 }), /less than 4 GiB/);
+    const secured = executor.secure(encode([{ op: OP_EVENT_ADD, ...event, gpa: event.gpa + 16 }]), 0, false);
+    t.is(secured, abi.SECURED_CLOSED);
+    t.is(runOnce(vcpu, 'write', { rbx: event.gpa, rax: 2 }), 'mmio write 200008 = 2');
+    machine.run({ op: OP_EVENT_ADD, ...event });
+    executor.clearSink(EVENTS);
+    t.is(
+      runOnce(vcpu, 'write', { rbx: event.gpa, rax: 3 }),
+      'mmio write 200008 = 3',
+      'what is left goes with its sink',
+    );
+    t.is(bell.take(), 1n);
+    executor.clearEvent(1);
+    bell.close();
+  },
+);
 
 // ---- Exits -------------------------------------------------------------------------------------
 

@@ -3,16 +3,26 @@
 
 export { type Address, formatHex } from './core/address.ts';
 export { type BuildErrorCode, type CoreErrorCode, type ErrorCode, MembackingError } from './core/errors.ts';
-export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind } from './core/kinds.ts';
+export type {
+  Access,
+  Disturbance,
+  EventFacts,
+  EventKind,
+  ObjectKind,
+  Policy,
+  RegionFlags,
+  RegionKind,
+} from './core/kinds.ts';
 export { type CoreSource, loadCore } from './core/module.ts';
 export { flatDifference, type ShownRange, type ShownView, type ViewDifference } from './text/difference.ts';
-export type { ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
+export type { ExplainedEvent, ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
 export { renderExplanation, renderFlatDifference } from './text/render.ts';
 export type { TrappingPages } from './text/trapping-pages.ts';
 export {
   MAX_VIEW_RANGES,
   type ReplayState,
   type TraceCommand,
+  type TraceEvent,
   type TraceFlatRange,
   type TraceFlatView,
   type TraceMapping,

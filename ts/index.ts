@@ -25,7 +25,16 @@
 
 export { type Address, formatHex, type PlainAddress } from './core/address.ts';
 export { type BuildErrorCode, type CoreErrorCode, type ErrorCode, MembackingError } from './core/errors.ts';
-export type { Access, Disturbance, ObjectKind, Policy, RegionFlags, RegionKind } from './core/kinds.ts';
+export type {
+  Access,
+  Disturbance,
+  EventFacts,
+  EventKind,
+  ObjectKind,
+  Policy,
+  RegionFlags,
+  RegionKind,
+} from './core/kinds.ts';
 
 // ---- A live memory map -------------------------------------------------------------------------
 // Of what only the package makes there is the type, and no constructor.
@@ -39,6 +48,8 @@ export type { LoseOperation, LossOperation, ShutDownOperation } from './apply/lo
 export type { LostMessage, PlanCounters, PlanMessage } from './apply/plan-events.ts';
 export type { AtOnce } from './apply/runner.ts';
 export type { DataRange } from './asked/data-range.ts';
+export type { CoalesceOptions, EventOptions, RegionEvent } from './asked/event.ts';
+export { EventFd } from './asked/event-fd.ts';
 export {
   type FileCopyOptions,
   type FileMemoryOptions,
@@ -48,7 +59,7 @@ export {
   type SharedMemoryOptions,
 } from './asked/object.ts';
 export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.ts';
-export type { AddressSpace, FlatRange, SeenRegion } from './asked/space.ts';
+export type { AddressSpace, FlatRange, SeenEvent, SeenRegion } from './asked/space.ts';
 export type { Command as PlanCommand } from './core/core.ts';
 export type { Handle } from './core/handle.ts';
 export type {
@@ -114,10 +125,11 @@ export {
   type VaSpaceOptions,
 } from './map/map.ts';
 export type { WaitOptions } from './map/when-free.ts';
-export type { AttachedSlot, Attachment } from './sinks/attachment.ts';
+export type { AttachedEvent, AttachedSlot, Attachment } from './sinks/attachment.ts';
+export type { CoalescedWrite } from './sinks/coalesced.ts';
 export type { CpuidOptions } from './sinks/cpuid.ts';
 export { type AdoptOptions, type KvmOptions, KvmPartition, type VcpuOptions } from './sinks/kvm.ts';
-export type { MemorySlot, Partition, PartitionFacts } from './sinks/partition.ts';
+export type { MemorySlot, Partition, PartitionEvent, PartitionFacts } from './sinks/partition.ts';
 export type { IrqchipState, PartitionState, VcpuState } from './sinks/saved-state.ts';
 export type { GpaStretch, ProtectOptions } from './sinks/sink.ts';
 export type { VaPiece, VaSpace } from './sinks/va-space.ts';
@@ -153,6 +165,7 @@ export {
   MAX_VIEW_RANGES,
   type ReplayState,
   type TraceCommand,
+  type TraceEvent,
   type TraceFlatRange,
   type TraceFlatView,
   type TraceMapping,
@@ -176,6 +189,6 @@ export { formatHeader, formatOperation, formatTrace } from './trace/write.ts';
 // ---- Text --------------------------------------------------------------------------------------
 
 export { flatDifference, type ShownRange, type ShownView, type ViewDifference } from './text/difference.ts';
-export type { ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
+export type { ExplainedEvent, ExplainedMapping, ExplainedRegion, ExplainedSlot, Explanation } from './text/explain.ts';
 export { renderExplanation, renderFlatDifference } from './text/render.ts';
 export type { TrappingPages } from './text/trapping-pages.ts';

@@ -91,13 +91,13 @@ export function mapObject(id: u32, offset: u64, length: u64, objectId: u32, obje
   return markRegion(id, offset, last, what, edit);
 }
 
-/** Kind of difference that the running operation makes: MAPPINGS, or WRITABILITY too. */
+/** Kinds of difference that the running operation makes: MAPPINGS, and perhaps WRITABILITY. */
 let what: u32 = MAPPINGS;
 
 /** Adds to the count of the region's pages that are mapped and not writable. */
 function noteReadonly(id: u32, pages: u64): void {
   writableRegion(id).readonlyPages += pages;
-  what = WRITABILITY;
+  what |= WRITABILITY;
 }
 
 export function unmapObject(id: u32, offset: u64, length: u64): i32 {

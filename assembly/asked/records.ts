@@ -1,8 +1,9 @@
-// The records of what was asked for: regions, address spaces, mappable objects, sinks, partitions. References are
-// id + 1, so that 0 is none.
+// The records of what was asked for: regions, events, address spaces, mappable objects, sinks, partitions. References
+// that may be none are id + 1, so that 0 is none.
 
 import {
   KIND_HOLDS_MEMORY,
+  MAX_EVENTS,
   MAX_OBJECTS,
   MAX_PARTITIONS,
   MAX_REGIONS,
@@ -34,11 +35,13 @@ export class Region extends Entry {
   mappingsBefore: u32;
   /** Tree of the aliases that show a part of this region, by offset of that part; b = id; they may overlap. */
   referrers: u32;
+  /** Tree of its events, by offset in it; b = id; they may overlap. See event.ts. */
+  events: u32;
   /** First address space of which this is the root. */
   spaces: u32;
   /** Pages that are mapped and not writable. */
   readonlyPages: u64;
-  /** Number of children, aliases and address spaces that refer to it. */
+  /** Number of children, aliases, events and address spaces that refer to it. */
   uses: u32;
   kind: u8;
   flags: u8;
@@ -52,6 +55,21 @@ export class Region extends Entry {
   get referrersTree(): usize {
     return changetype<usize>(this) + offsetof<Region>('referrers');
   }
+  get eventsTree(): usize {
+    return changetype<usize>(this) + offsetof<Region>('events');
+  }
+}
+
+@unmanaged
+export class RegionEvent extends Entry {
+  region: u32;
+  /** Offsets in the region of its first and last byte. */
+  offset: u64;
+  last: u64;
+  /** Value that counts, with EVENT_MATCH; else 0. */
+  match: u64;
+  /** EVENT_*. */
+  flags: u32;
 }
 
 @unmanaged
@@ -101,7 +119,7 @@ class MappableObject extends Entry {
 @unmanaged
 export class Sink extends Entry {
   kind: u8;
-  /** Kind of difference in mappings (see touch.ts) from which on it must be looked at. */
+  /** Kinds of difference (bits of touch.ts) beside VIEW for which it must be looked at. */
   heeds: u8;
   /** 1: it was detached by this transaction, and should have nothing. */
   detaching: u8;
@@ -111,16 +129,16 @@ export class Sink extends Entry {
   nextOfSpace: u32;
   /** Partition that it belongs to; 0 for none. */
   partition: u32;
-  /** VA sink whose HVAs it uses; 0 for none. */
+  /** Sink that it stands on: the VA sink whose HVAs it uses, of events the attachment; 0 for none. */
   va: u32;
-  /** Sinks that use its HVAs. */
+  /** Sinks that stand on it. */
   users: u32;
   /** Distance that is added to a GPA of the space to give the sink's own. */
   offset: u64;
   /** The last GPA of the space that it can be given. */
   last: u64;
   /** Tree of what the kind keeps of it: of a partition's attachment, its slots (see sinks/slots.ts); of a view, what
-   *  may be used (see sinks/view.ts). */
+   *  may be used (see sinks/view.ts); events (see sinks/events.ts). */
   state: u32;
   /** Tree of its protections, by GPA; where there is none, all access is left. See views.ts. */
   protections: u32;
@@ -184,6 +202,7 @@ export const spaces = changetype<Table>(memory.data(TABLE_SIZE, 8));
 export const objects = changetype<Table>(memory.data(TABLE_SIZE, 8));
 export const sinks = changetype<Table>(memory.data(TABLE_SIZE, 8));
 export const partitions = changetype<Table>(memory.data(TABLE_SIZE, 8));
+export const events = changetype<Table>(memory.data(TABLE_SIZE, 8));
 
 export function defineTables(): void {
   regions.define(offsetof<Region>(), MAX_REGIONS, memory.data(MAX_REGIONS / 64, 8));
@@ -191,6 +210,7 @@ export function defineTables(): void {
   objects.define(offsetof<MappableObject>(), MAX_OBJECTS, memory.data(MAX_OBJECTS / 64, 8));
   sinks.define(offsetof<Sink>(), MAX_SINKS, memory.data(MAX_SINKS / 64, 8));
   partitions.define(offsetof<Partition>(), MAX_PARTITIONS, memory.data(8, 8));
+  events.define(offsetof<RegionEvent>(), MAX_EVENTS, memory.data(MAX_EVENTS / 64, 8));
 }
 
 /** Makes ids of what was freed available again. Precondition: the outermost transaction has ended. */
@@ -200,6 +220,7 @@ export function recycleTables(): void {
   objects.recycle();
   sinks.recycle();
   partitions.recycle();
+  events.recycle();
 }
 
 export function regionOf(id: u32): Region {
@@ -216,6 +237,9 @@ export function sinkOf(id: u32): Sink {
 }
 export function partitionOf(id: u32): Partition {
   return changetype<Partition>(partitions.address(id));
+}
+export function eventOf(id: u32): RegionEvent {
+  return changetype<RegionEvent>(events.address(id));
 }
 
 /** Whether the region itself is memory: the guest reads and writes it without a trap. */

@@ -18,19 +18,22 @@ import * as tree from '../tree/tree';
 import { addTouched, touchedSinks, touchedViews } from '../undo/touched';
 import { regionOf, regions, sinkOf, spaceOf } from './records';
 
-/** Kinds of difference in a touched range: in the regions seen there; only in their mappings; in whether those may
- *  be written too. */
-export const VIEW: u32 = 1;
-export const MAPPINGS: u32 = 2;
-export const WRITABILITY: u32 = 3;
-/** The difference that those heed who heed none: greater than any. */
-export const NO_DIFFERENCE: u32 = 4;
+// Kinds of difference in a touched range, as bits.
+
+/** Bit of a difference in the mappings of the regions seen there. */
+export const MAPPINGS: u32 = 1;
+/** Bit of a difference in whether what is mapped there may be written. */
+export const WRITABILITY: u32 = 2;
+/** Bit of a difference in the events of the regions seen there. */
+export const EVENTS: u32 = 4;
+/** Bit of a difference in the regions seen there, which everybody heeds. */
+export const VIEW: u32 = 8;
 
 /** Aliases found on the way, a run for each region under way. */
 const found = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** MAPPINGS or WRITABILITY if mappings have changed since the last commit, so that a view that looks as before may
- *  show other bytes; else 0. */
+/** Bits of what has changed in mappings since the last commit, so that a view that looks as before may show other
+ *  bytes. */
 export let mappingsChanged: u32 = 0;
 
 /** Regions visited by this operation upwards, or by this commit downwards. */
@@ -45,7 +48,7 @@ export function resetVisits(): void {
 }
 
 export function noteMappings(what: u32): void {
-  mappingsChanged = max(mappingsChanged, what);
+  mappingsChanged |= what;
 }
 
 export function forgetMappings(): void {
@@ -143,6 +146,6 @@ export function markSpace(id: u32, start: u64, last: u64, what: u32): void {
     return;
   }
   for (let sink = spaceOf(id).sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-    if (what >= <u32>sinkOf(sink - 1).heeds) addTouched(touchedSinks, sink - 1, start, last, walkEdit);
+    if ((what & sinkOf(sink - 1).heeds) != 0) addTouched(touchedSinks, sink - 1, start, last, walkEdit);
   }
 }

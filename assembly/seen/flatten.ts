@@ -63,7 +63,7 @@ export function resolve(id: u32, start: u64, last: u64): i32 {
   // Mappings of regions that are or were seen here may have changed too: then this edit is not the only reason.
   if (mappingsChanged != 0) edit = 0;
   for (let sink = space.sinks; sink != 0; sink = sinkOf(sink - 1).nextOfSpace) {
-    if (isChanged || mappingsChanged >= <u32>sinkOf(sink - 1).heeds)
+    if (isChanged || (mappingsChanged & sinkOf(sink - 1).heeds) != 0)
       addTouched(touchedSinks, sink - 1, start, last, edit);
   }
   return 0;

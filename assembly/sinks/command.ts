@@ -7,10 +7,12 @@ import {
   COMMAND_SIZE,
   OP_IS_REMOVAL,
   OP_IS_REVERSIBLE,
+  OP_KIND_SHIFT,
   OP_VA_LIMIT,
   OP_VA_PROTECT,
   OP_VA_UNMAP,
   OP_VIEW_LIMIT,
+  SINK_EVENTS,
   SINK_KINDS,
 } from '../abi';
 import { copyWords, zeroWords } from '../base/bytes';
@@ -25,19 +27,22 @@ export class Command {
   gpa: u64;
   length: u64;
   offset: u64;
-  /** Object whose bytes a command is about; `va` of commands that show a part of a VA space. */
+  /** Object whose bytes a command is about; `va` of commands that show a part of a VA space; `event`. */
   object: u32;
   access: u32;
   slot: u32;
   region: u32;
   offsetInRegion: u64;
-  unused: u64;
+  match: u64;
 
   /** VA sink that `offset` is in. */
   get va(): u32 {
     return this.object;
   }
   set va(id: u32) {
+    this.object = id;
+  }
+  set event(id: u32) {
     this.object = id;
   }
 }
@@ -105,7 +110,7 @@ export function commandAt(list: Vector, index: u32): Command {
 /** A new command at the end of the list, all fields but these 0. */
 export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): Command {
   const at = list.ensure(COMMAND_SIZE) ? list.extend(COMMAND_SIZE) : nowhere;
-  assert(length != 0 && (op == OP_VA_LIMIT || isPageAligned(gpa | length)));
+  assert(length != 0 && (isOfBytes(op) || isPageAligned(gpa | length)));
   zeroWords(at, COMMAND_SIZE);
   const command = changetype<Command>(at);
   command.op = op;
@@ -113,6 +118,11 @@ export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): C
   command.gpa = gpa;
   command.length = length;
   return command;
+}
+
+/** Whether the range of an operation need not be whole pages. */
+function isOfBytes(op: u32): bool {
+  return op == OP_VA_LIMIT || op >> OP_KIND_SHIFT == SINK_EVENTS;
 }
 
 /** Makes the last command of the list a part of the one before it, if it is to the same sink and goes on where

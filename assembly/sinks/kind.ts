@@ -6,8 +6,10 @@ import { Command } from './command';
 /** A row of the table of kinds. Sinks and ranges are named as everywhere: by id, and by first and last byte. */
 @unmanaged
 export class Kind {
-  /** Kind of difference in mappings (see touch.ts) from which on a range must be compared. */
+  /** Kinds of difference (bits of touch.ts) beside VIEW for which a range must be compared. */
   heeds: u32;
+  /** Promise of the spans of its state trees: see tree-verify.ts. */
+  promise: u32;
 
   /** Says whether a sink may be attached so, see `attachSink`: 0, or a code. */
   admit: (space: u32, owner: u32, via: u32, offset: u64, last: u64) => i32;

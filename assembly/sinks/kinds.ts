@@ -1,9 +1,21 @@
 // The table of kinds: the one place that knows which kinds of sinks there are. A new one is its files beside this one,
 // a row here, and its numbers in abi.ts.
 
-import { OP_KIND_SHIFT, SINK_KINDS, SINK_PARTITION, SINK_VA, SINK_VIEW } from '../abi';
+import { OP_KIND_SHIFT, SINK_EVENTS, SINK_KINDS, SINK_PARTITION, SINK_VA, SINK_VIEW } from '../abi';
 import { sinkOf } from '../asked/records';
-import { MAPPINGS, NO_DIFFERENCE, WRITABILITY } from '../asked/touch';
+import { EVENTS, MAPPINGS, WRITABILITY } from '../asked/touch';
+import { ANY, DISJOINT } from '../tree/tree-verify';
+import {
+  admitEvents,
+  beginEvents,
+  compareEvents,
+  loseEvents,
+  planEvents,
+  readEventSink,
+  takeEventBack,
+  takeHalfEventBack,
+  verifyEvents,
+} from './events';
 import { KIND_BYTES, Kind } from './kind';
 import { loseVa } from './lost';
 import {
@@ -37,8 +49,16 @@ const table: usize = memory.data(<i32>(KIND_BYTES * SINK_KINDS), 8);
 
 /** Fills the table. Once, before anything is attached. */
 export function defineKinds(): void {
+  defineVa();
+  defineSlots();
+  defineView();
+  defineEvents();
+}
+
+function defineVa(): void {
   const va = kindAt(SINK_VA);
   va.heeds = MAPPINGS;
+  va.promise = DISJOINT;
   va.admit = admitVa;
   va.begin = beginVa;
   va.compare = compareVa;
@@ -49,9 +69,12 @@ export function defineKinds(): void {
   va.read = fillPieces;
   va.readParts = fillParts;
   va.verify = verifyVa;
+}
 
+function defineSlots(): void {
   const slots = kindAt(SINK_PARTITION);
   slots.heeds = WRITABILITY;
+  slots.promise = DISJOINT;
   slots.admit = admitSlots;
   slots.begin = beginSlots;
   slots.compare = compareSlots;
@@ -62,9 +85,12 @@ export function defineKinds(): void {
   slots.read = readSlots;
   slots.readParts = fillParts;
   slots.verify = verifySlots;
+}
 
+function defineView(): void {
   const view = kindAt(SINK_VIEW);
-  view.heeds = NO_DIFFERENCE;
+  view.heeds = 0;
+  view.promise = DISJOINT;
   view.admit = admitView;
   view.begin = beginViews;
   view.compare = compareView;
@@ -75,6 +101,22 @@ export function defineKinds(): void {
   view.read = readView;
   view.readParts = readView;
   view.verify = verifyView;
+}
+
+function defineEvents(): void {
+  const events = kindAt(SINK_EVENTS);
+  events.heeds = EVENTS;
+  events.promise = ANY;
+  events.admit = admitEvents;
+  events.begin = beginEvents;
+  events.compare = compareEvents;
+  events.plan = planEvents;
+  events.takeBack = takeEventBack;
+  events.takeHalfBack = takeHalfEventBack;
+  events.lose = loseEvents;
+  events.read = readEventSink;
+  events.readParts = readEventSink;
+  events.verify = verifyEvents;
 }
 
 /** The kind of this number (SINK_*). */

@@ -364,6 +364,30 @@ export function collect(tree: usize, start: u64, last: u64, out: Vector): void {
   if (load<u32>(tree) != 0) collectBelow(rootOf(tree), start, last, out);
 }
 
+/** `collect` that appends the whole spans. Does nothing more once memory has run out. */
+export function collectSpans(tree: usize, start: u64, last: u64, out: Vector): void {
+  if (load<u32>(tree) != 0) collectSpansBelow(rootOf(tree), start, last, out);
+}
+
+function collectSpansBelow(node: Node, start: u64, last: u64, out: Vector): void {
+  const count = <u32>node.count;
+  for (let i: u32 = 0; i < count && (i == 0 || node.startAt(i) <= last); ++i) {
+    if (node.level != 0) {
+      if (node.maxLastAt(i) >= start) collectSpansBelow(node.nodeAt(i), start, last, out);
+      continue;
+    }
+    if (node.startAt(i) > last || node.lastAt(i) < start) continue;
+    if (!out.ensure(offsetof<Span>())) return;
+    const span = changetype<Span>(out.extend(offsetof<Span>()));
+    const value = node.valueAt(i);
+    span.start = node.startAt(i);
+    span.last = node.lastAt(i);
+    span.a = value.a;
+    span.b = value.b;
+    span.c = value.c;
+  }
+}
+
 function collectBelow(node: Node, start: u64, last: u64, out: Vector): void {
   const count = <u32>node.count;
   if (node.level == 0) {

@@ -171,6 +171,39 @@ Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
   return error == 0 || endedBy_ != 0 ? kDone : Failure{error, "KVM_RUN", nullptr};
 }
 
+namespace {
+
+/// kvm_coalesced_mmio_ring, whose records some system headers put elsewhere when C++ reads them.
+struct WriteRing {
+  static constexpr uint32_t kRecords = (kPageSize - 8) / sizeof(kvm_coalesced_mmio);
+  uint32_t first;
+  uint32_t last;
+  kvm_coalesced_mmio records[kRecords];
+};
+static_assert(offsetof(WriteRing, records) == 8 && sizeof(kvm_coalesced_mmio) == 24);
+
+}  // namespace
+
+Failure Vcpu::takeWrites(std::vector<uint8_t>& records) {
+  constexpr uint32_t kMost = WriteRing::kRecords;
+  int page = 0;
+  if (const Failure failure = checkKvmExtension(vm_->fd(), KVM_CAP_COALESCED_MMIO, page)) return failure;
+  const uint64_t offset = static_cast<uint64_t>(page) * kPageSize;
+  if (page == 0 || !run_.contains(offset, kPageSize)) return {ENOTSUP, "KVM_CHECK_EXTENSION", "KVM keeps no writes"};
+  std::lock_guard lock(vm_->keptWrites());
+  // SAFETY: KVM keeps its ring in that page of what it maps (above), which lives as long as this object.
+  auto& ring = *reinterpret_cast<WriteRing*>(run_.base() + offset);
+  const uint32_t end = __atomic_load_n(&ring.last, __ATOMIC_ACQUIRE) % kMost;
+  uint32_t next = ring.first % kMost;
+  for (; next != end; next = (next + 1) % kMost) {
+    // SAFETY: records before `end` are in the page, and KVM does not touch them before `first` has passed them.
+    const auto* record = reinterpret_cast<const uint8_t*>(&ring.records[next]);
+    records.insert(records.end(), record, record + sizeof(kvm_coalesced_mmio));
+  }
+  __atomic_store_n(&ring.first, next, __ATOMIC_RELEASE);
+  return kDone;
+}
+
 void Vcpu::kick() {
   std::lock_guard lock(mutex_);
   isKickWanted_ = true;

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "host/fd.h"
 #include "host/mapping.h"
@@ -88,6 +89,9 @@ class Vcpu {
 
   // Any thread may call the rest.
 
+  /// Appends the writes of all vCPUs of the VM that were kept, and keeps them no longer: 24 bytes each, u64 GPA, u32
+  /// bytes, u32 0, then 8 of which those are used. ENOTSUP: KVM keeps none.
+  Failure takeWrites(std::vector<uint8_t>& records);
   /// Makes the run that is going on, or else the next one, end with KVM_EXIT_INTR. Several before that count as one.
   void kick();
   /// Makes every run end at once with KVM_EXIT_INTR as long as it is wanted, the one that is going on too.

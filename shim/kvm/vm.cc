@@ -92,6 +92,40 @@ Failure Vm::deleteSlot(uint32_t slot) {
   return kDone;
 }
 
+/// Registers an event of an eventfd, or with KVM_IOEVENTFD_FLAG_DEASSIGN takes it away.
+static Failure setIoEventFd(int vm, const VmEvent& event, uint32_t flags) {
+  kvm_ioeventfd request = {};
+  request.addr = event.gpa;
+  request.len = static_cast<uint32_t>(event.length);
+  request.fd = event.fd;
+  request.flags = flags | (event.hasMatch ? 1 << kvm_ioeventfd_flag_nr_datamatch : 0);
+  request.datamatch = event.match;
+  return KVM_CALL(vm, KVM_IOEVENTFD, argumentOf(request));
+}
+
+/// Zone of an event whose writes are kept. False: KVM has no such length.
+static bool toZone(const VmEvent& event, kvm_coalesced_mmio_zone& zone) {
+  zone = {};
+  zone.addr = event.gpa;
+  zone.size = static_cast<uint32_t>(event.length);
+  return zone.size == event.length;
+}
+
+Failure Vm::addEvent(const VmEvent& event) {
+  if (isShutDown_) return {EBADF, "KVM_IOEVENTFD", "the VM is closed"};
+  if (event.fd >= 0) return setIoEventFd(fd(), event, 0);
+  kvm_coalesced_mmio_zone zone;
+  if (!toZone(event, zone)) return {EINVAL, "KVM_REGISTER_COALESCED_MMIO", "a range has less than 4 GiB"};
+  return KVM_CALL(fd(), KVM_REGISTER_COALESCED_MMIO, argumentOf(zone));
+}
+
+Failure Vm::removeEvent(const VmEvent& event) {
+  if (event.fd >= 0) return setIoEventFd(fd(), event, 1 << kvm_ioeventfd_flag_nr_deassign);
+  kvm_coalesced_mmio_zone zone;
+  INVARIANT(toZone(event, zone));
+  return KVM_CALL(fd(), KVM_UNREGISTER_COALESCED_MMIO, argumentOf(zone));
+}
+
 Failure Vm::createVcpu(uint32_t id, std::shared_ptr<Vcpu>& result) {
   if (const Failure failure = Vcpu::create(shared_from_this(), id, result)) return failure;
   vcpus_.push_back(result);

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "host/fd.h"
@@ -16,6 +17,18 @@
 namespace membacking {
 
 class Vcpu;
+
+/// Writes of a guest that do not exit.
+struct VmEvent {
+  uint64_t gpa;
+  /// Bytes; of a write to an eventfd, 0 for any number.
+  uint64_t length;
+  /// Value that counts, if one does.
+  uint64_t match;
+  bool hasMatch;
+  /// Eventfd that is signalled; -1: writes are kept for Vcpu::takeWrites().
+  int fd;
+};
 
 /// One virtual machine. It keeps a share of every reservation that its slots show, because a guest with a slot over
 /// memory that is somebody else's by now would read and write that. Slots are set from one thread at a time.
@@ -44,6 +57,13 @@ class Vm : public std::enable_shared_from_this<Vm> {
                   uint64_t offset, bool isReadOnly);
   /// Takes a slot that is in use away.
   Failure deleteSlot(uint32_t slot);
+
+  /// Lets writes not exit. EEXIST: they are another event's already; ENOSPC: there are as many as there can be.
+  Failure addEvent(const VmEvent& event);
+  /// Takes addEvent() back.
+  Failure removeEvent(const VmEvent& event);
+  /// Held by who takes writes that were kept: all vCPUs have one ring.
+  std::mutex& keptWrites() { return keptWrites_; }
 
   Failure createVcpu(uint32_t id, std::shared_ptr<Vcpu>& result);
 
@@ -80,6 +100,7 @@ class Vm : public std::enable_shared_from_this<Vm> {
   /// Reservations that the slots show, by slot number; null for a free one.
   std::vector<std::shared_ptr<Reservation>> slots_;
   std::vector<std::weak_ptr<Vcpu>> vcpus_;
+  std::mutex keptWrites_;
 
   template <typename Do>
   void forEachVcpu(Do what) const;

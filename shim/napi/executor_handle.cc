@@ -7,6 +7,7 @@
 
 #include "abi.h"
 #include "host/invariant.h"
+#include "napi/event_fd_handle.h"
 #include "napi/object_handle.h"
 #include "napi/sink_kinds.h"
 
@@ -26,6 +27,8 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ExecutorHandle::clearSink>("clearSink"),
                      InstanceMethod<&ExecutorHandle::setObject>("setObject"),
                      InstanceMethod<&ExecutorHandle::clearObject>("clearObject"),
+                     InstanceMethod<&ExecutorHandle::setEvent>("setEvent"),
+                     InstanceMethod<&ExecutorHandle::clearEvent>("clearEvent"),
                      InstanceMethod<&ExecutorHandle::shutDown>("shutDown"),
                      InstanceAccessor<&ExecutorHandle::failure>("failure"),
                      InstanceAccessor<&ExecutorHandle::answer>("answer"),
@@ -46,6 +49,7 @@ Napi::Value ExecutorHandle::create(const Napi::CallbackInfo& info) {
 
 static uint32_t toSink(const Napi::Value& value) { return toU32(value, "sink", abi::MAX_SINKS); }
 static uint32_t toObject(const Napi::Value& value) { return toU32(value, "object", abi::MAX_OBJECTS); }
+static uint32_t toEvent(const Napi::Value& value) { return toU32(value, "event", abi::MAX_EVENTS); }
 
 void ExecutorHandle::setSink(const Napi::CallbackInfo& info) {
   const uint32_t sink = toSink(info[0]);
@@ -63,6 +67,15 @@ void ExecutorHandle::setObject(const Napi::CallbackInfo& info) {
 
 void ExecutorHandle::clearObject(const Napi::CallbackInfo& info) {
   core(info).setObject(toObject(info[0]), nullptr);
+}
+
+void ExecutorHandle::setEvent(const Napi::CallbackInfo& info) {
+  const uint32_t event = toEvent(info[0]);
+  core(info).setEvent(event, EventFdHandle::from(info[1], "eventFd"));
+}
+
+void ExecutorHandle::clearEvent(const Napi::CallbackInfo& info) {
+  core(info).setEvent(toEvent(info[0]), nullptr);
 }
 
 Napi::Value ExecutorHandle::unwind(const Napi::CallbackInfo& info) {

@@ -27,6 +27,8 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
   void clearSink(const Napi::CallbackInfo& info);
   void setObject(const Napi::CallbackInfo& info);
   void clearObject(const Napi::CallbackInfo& info);
+  void setEvent(const Napi::CallbackInfo& info);
+  void clearEvent(const Napi::CallbackInfo& info);
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value unwind(const Napi::CallbackInfo& info);
   Napi::Value carryOut(const Napi::CallbackInfo& info);

@@ -16,12 +16,16 @@
 
 namespace membacking {
 
+class EventWaiter;
+
 /// State of one environment (main thread or worker).
 struct AddonData {
   /// Constructors by the class's type tag.
   std::unordered_map<const napi_type_tag*, Napi::FunctionReference> constructors;
   /// Core object for the constructor that runs now. Empty when JavaScript itself said `new`.
   std::shared_ptr<void> pending;
+  /// Made by the first wait for an eventfd.
+  std::shared_ptr<EventWaiter> waiter;
 };
 
 /// Handle of a `Core`. `Derived` has a `static constexpr napi_type_tag kTag` and a `static constexpr const char*

@@ -4,6 +4,7 @@
 
 #include "napi/reservation_handle.h"
 #include "napi/vm_handle.h"
+#include "sinks/events.h"
 #include "sinks/slots.h"
 #include "sinks/va.h"
 #include "sinks/view.h"
@@ -28,6 +29,7 @@ constexpr Row kRows[] = {
     row<VaSink, ReservationHandle>(),
     row<SlotSink, VmHandle>(),
     row<ViewSink, ReservationHandle>(),
+    row<EventSink, VmHandle>(),
 };
 
 static_assert(std::size(kRows) == abi::SINK_KINDS);

@@ -51,6 +51,7 @@ void VcpuHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&VcpuHandle::exchange>("exchange"),
                      InstanceMethod<&VcpuHandle::runAsync>("runAsync"),
                      InstanceMethod<&VcpuHandle::kick>("kick"),
+                     InstanceMethod<&VcpuHandle::takeWrites>("takeWrites"),
                      InstanceMethod<&VcpuHandle::stateSize>("stateSize"),
                      InstanceMethod<&VcpuHandle::passState<false>>("readState"),
                      InstanceMethod<&VcpuHandle::passState<true>>("writeState"),
@@ -96,6 +97,12 @@ Napi::Value VcpuHandle::runAsync(const Napi::CallbackInfo& info) {
 }
 
 void VcpuHandle::kick(const Napi::CallbackInfo& info) { core(info).kick(); }
+
+Napi::Value VcpuHandle::takeWrites(const Napi::CallbackInfo& info) {
+  std::vector<uint8_t> records;
+  check(info.Env(), core(info).takeWrites(records));
+  return copied(info.Env(), records);
+}
 
 /// State of a vCPU that the first argument names.
 static StateKind toKind(const Napi::CallbackInfo& info, const Vcpu& vcpu) {

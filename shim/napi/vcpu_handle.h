@@ -34,6 +34,7 @@ class VcpuHandle : public Handle<VcpuHandle, Vcpu> {
   Napi::Value finish(const Napi::CallbackInfo& info);
   Napi::Value runAsync(const Napi::CallbackInfo& info);
   void kick(const Napi::CallbackInfo& info);
+  Napi::Value takeWrites(const Napi::CallbackInfo& info);
   Napi::Value stateSize(const Napi::CallbackInfo& info);
   template <bool isWrite>
   Napi::Value passState(const Napi::CallbackInfo& info);

@@ -11,29 +11,32 @@
 
 namespace membacking {
 
-/// Record of a plan, as assembly/abi.ts draws it. `region` and its offset are for people.
+/// Record of a plan, as assembly/abi.ts draws it. `region`, its offset, and an event's `offset` are for people.
 struct Command {
   uint32_t op;
   uint32_t sink;
   uint64_t gpa;
   uint64_t length;
   uint64_t offset;
-  /// Object whose bytes the command is about, or VA space that it shows a part of: the kind of sink says which.
+  /// Object whose bytes the command is about, VA space that it shows a part of, or event: the kind of sink says which.
   union {
     uint32_t object;
     uint32_t va;
+    uint32_t event;
   };
   uint32_t access;
+  /// Number of a slot, or EVENT_*.
   uint32_t slot;
   uint32_t region;
   uint64_t offsetInRegion;
-  uint64_t zero;
+  uint64_t match;
 };
 
 static_assert(sizeof(Command) == abi::COMMAND_SIZE && offsetof(Command, op) == abi::COMMAND_OP &&
               offsetof(Command, sink) == abi::COMMAND_SINK && offsetof(Command, gpa) == abi::COMMAND_GPA &&
               offsetof(Command, length) == abi::COMMAND_LENGTH && offsetof(Command, offset) == abi::COMMAND_OFFSET &&
               offsetof(Command, object) == abi::COMMAND_OBJECT && offsetof(Command, va) == abi::COMMAND_VA &&
+              offsetof(Command, event) == abi::COMMAND_EVENT && offsetof(Command, match) == abi::COMMAND_MATCH &&
               offsetof(Command, access) == abi::COMMAND_ACCESS && offsetof(Command, slot) == abi::COMMAND_SLOT &&
               offsetof(Command, region) == abi::COMMAND_REGION &&
               offsetof(Command, offsetInRegion) == abi::COMMAND_OFFSET_IN_REGION);

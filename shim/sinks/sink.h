@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/event_fd.h"
 #include "host/object.h"
 #include "host/write_watch.h"
 #include "sinks/command.h"
@@ -21,8 +22,8 @@ class Sink {
   virtual ~Sink() = default;
   Sink(const Sink&) = delete;
 
-  /// Carries out a command of this kind, whose range is whole pages and not empty, and whose access exists; refuses one
-  /// that is wrong in another way.
+  /// Carries out a command of this kind, whose range is not empty, and whose access exists; refuses one that is wrong
+  /// in another way.
   virtual Failure execute(const Command& command, const Targets& targets) = 0;
   /// Takes away all access that a command which failed has left. The command may be any bytes. Returns SECURED_*.
   /// `mayReplace`: no private pages are in the range.
@@ -42,16 +43,19 @@ class Sink {
   const uint32_t kind;
 };
 
-/// Sinks and memory objects by their ids in records.
+/// Sinks, memory objects and eventfds by their ids in records.
 class Targets {
  public:
   /// Null takes the meaning of the id away.
   void setSink(uint32_t id, std::shared_ptr<Sink> sink) { set(sinks_, id, std::move(sink)); }
   void setObject(uint32_t id, std::shared_ptr<MemoryObject> object) { set(objects_, id, std::move(object)); }
 
+  void setEvent(uint32_t id, std::shared_ptr<EventFd> event) { set(events_, id, std::move(event)); }
+
   /// Null where the id means nothing.
   Sink* sink(uint32_t id) const { return get(sinks_, id).get(); }
   const std::shared_ptr<MemoryObject>& object(uint32_t id) const { return get(objects_, id); }
+  const std::shared_ptr<EventFd>& event(uint32_t id) const { return get(events_, id); }
 
   /// Calls `what(sink)` for every sink.
   template <typename Do>
@@ -93,6 +97,7 @@ class Targets {
 
   List<Sink> sinks_;
   List<MemoryObject> objects_;
+  List<EventFd> events_;
 };
 
 }  // namespace membacking

@@ -6,7 +6,6 @@
 #include <napi.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -144,13 +143,8 @@ class OwnVm : public Napi::ObjectWrap<OwnVm> {
   std::thread thread_;
 };
 
-Napi::Value makeEventfd(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), ::eventfd(0, EFD_CLOEXEC));
-}
-
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("OwnVm", OwnVm::define(env));
-  exports.Set("eventfd", Napi::Function::New<makeEventfd>(env, "eventfd"));
   return exports;
 }
 

@@ -57,7 +57,13 @@ interface View extends AnySink {
   readonly va: number;
 }
 
-export type Sink = VaSink | View | Attachment;
+interface Events extends AnySink {
+  readonly kind: 'events';
+  readonly attachment: number;
+  readonly va: number;
+}
+
+export type Sink = VaSink | View | Attachment | Events;
 
 /** Slots of each partition: few enough for some changes to be too much. `cut`: pages of the stretches at whose ends
  *  they are cut. */
@@ -90,6 +96,8 @@ export class State {
   readonly model = modelOfObjects();
   readonly regions = new Map<number, Region>();
   readonly sinks = new Map<number, Sink>();
+  /** Events by id: region and offset in it, in bytes. */
+  readonly events = new Map<number, { readonly region: number; readonly offset: number }>();
   /** Pages that hypervisors keep for themselves. */
   readonly kept = new Set<string>();
 
@@ -166,6 +174,24 @@ export class State {
         sinks.set(id, { kind: 'attachment', partition, va, gpaOffset: page(gpaOffset), pages, ...limits });
         return;
       }
+      case 'events': {
+        const { attachment } = operation;
+        const { va, pages } = sinks.get(attachment) as Attachment;
+        const limits = { protections: new Map(), withheld: new Map() };
+        sinks.set(operation.id, { kind: 'events', attachment, va, pages, ...limits });
+        return;
+      }
+      case 'event': {
+        const { id, region } = operation;
+        const offset = Number(operation.offset);
+        model.event(id, { region, offset, length: Number(operation.length) || 1 });
+        this.events.set(id, { region, offset });
+        return;
+      }
+      case 'event-close':
+        model.closeEvent(operation.id);
+        this.events.delete(operation.id);
+        return;
       case 'detach':
         sinks.delete(operation.id);
         return;
@@ -264,6 +290,15 @@ export class State {
     return slots.map(({ start, last, access }) => ({ start, last, access }));
   }
 
+  /** Events that a partition must be given through a sink, as `event gpa`. */
+  eventsOf(sink: Sink, lost: ReadonlySet<number>): string[] {
+    const { root, offset } = this.spaceOf(sink);
+    return this.model
+      .events(root, SPAN, offset)
+      .filter(({ gpa, last }) => last < sink.pages * PAGE && ![gpa, last].some((at) => lost.has(Math.floor(at / PAGE))))
+      .map(({ event, gpa }) => `${event} ${gpa}`);
+  }
+
   /** Reasons why the state cannot be shown by the sinks; none if it can. */
   problems(): Set<string> {
     const problems = new Set<string>();
@@ -279,7 +314,7 @@ export class State {
         if (slots.some(({ last }) => last >= limit)) problems.add('PAST_LIMIT');
         continue;
       }
-      if (sink.kind === 'view') continue;
+      if (sink.kind === 'view' || sink.kind === 'events') continue;
       for (let page = 0; page < SPAN; page++) {
         const problem = this.model.problemAt(root, page, offset, limitsOf(sink));
         if (problem !== undefined) problems.add(problem);

@@ -221,7 +221,8 @@ export class History {
       }
       case 10: {
         const idle = of((region, id) => {
-          const isUsed = [...regions.values()].some((other) => other.parent === id || other.target === id);
+          const hasEvent = [...this.#state.events.values()].some((event) => event.region === id);
+          const isUsed = hasEvent || [...regions.values()].some((other) => other.parent === id || other.target === id);
           return id > 1 && region.parent === undefined && !isUsed;
         });
         return idle.length === 0 ? undefined : { op: 'destroy', id: pick(idle, a) };
@@ -263,8 +264,18 @@ export class History {
       case 15:
         return a % 5 === 4 ? this.#view(b % 2) : this.#attachment(a % PLACES.length);
       case 16: {
-        const attached = [...sinks].filter(([, sink]) => sink.kind !== 'va').map(([id]) => id);
+        const hasEvents = (id: number) =>
+          [...sinks.values()].some((sink) => sink.kind === 'events' && sink.attachment === id);
+        const attached = [...sinks].filter(([id, sink]) => sink.kind !== 'va' && !hasEvents(id)).map(([id]) => id);
         return attached.length === 0 ? undefined : { op: 'detach', id: pick(attached, a) };
+      }
+      case 23:
+        return this.#events(a);
+      case 24:
+        return this.#event(a, b, c, d);
+      case 25: {
+        const events = [...this.#state.events.keys()];
+        return events.length === 0 ? undefined : { op: 'event-close', id: pick(events, a) };
       }
       default:
         throw new Error(`there is no action ${action}`);
@@ -276,6 +287,43 @@ export class History {
     for (const sink of this.#state.sinks.values()) if (sink.kind === 'view' && sink.va === va) return undefined;
     const { space, pages } = this.#state.sinks.get(va) as VaSink;
     return { op: 'view', id: this.#ids++, space, va, size: pages * PAGE };
+  }
+
+  /** Events of an attachment that has none. */
+  #events(by: number): TraceOperation | undefined {
+    const { sinks } = this.#state;
+    const others = [...sinks.values()].flatMap((sink) => (sink.kind === 'events' ? [sink.attachment] : []));
+    const attached = [...sinks].flatMap(([id, sink]) =>
+      sink.kind === 'attachment' && !others.includes(id) ? [[id, sink] as const] : [],
+    );
+    const chosen = attached[by % Math.max(attached.length, 1)];
+    if (chosen === undefined) return undefined;
+    const [attachment, { va, gpaOffset, pages }] = chosen;
+    const { space } = sinks.get(va) as VaSink;
+    const range = { gpaOffset: gpaOffset * PAGE, lastGpa: (gpaOffset + pages) * PAGE - 1 };
+    return { op: 'events', id: this.#ids++, attachment, space, ...range };
+  }
+
+  /** An event of a region, which shares no byte with another; some begin in one page and end in the next. */
+  #event(a: number, b: number, c: number, d: number): TraceOperation | undefined {
+    const regions = [...this.#state.regions].filter(
+      ([, { kind, size }]) => kind !== 'container' && kind !== 'alias' && size > 0,
+    );
+    const chosen = regions[a % Math.max(regions.length, 1)];
+    if (chosen === undefined) return undefined;
+    const [region, { size }] = chosen;
+    const page = (b % size) * PAGE;
+    const inPage = page + 0x40 + 0x40 * (c % 8);
+    const [offset, facts] = [
+      [inPage, { length: 4, match: 7 + d }],
+      [inPage, { length: 0 }],
+      [inPage, { length: 0x20, kind: 'coalesced' }],
+      [page + PAGE - 4, { length: 8 }],
+    ][page + PAGE < size * PAGE ? d % 4 : d % 3] as [number, { length: number; kind?: 'coalesced'; match?: number }];
+    const isTaken = [...this.#state.events.values()].some(
+      (event) => event.region === region && event.offset === offset,
+    );
+    return isTaken ? undefined : { op: 'event', id: this.#ids++, region, offset, kind: 'eventfd', ...facts };
   }
 
   /** An attachment of a partition that is not there yet; one that goes with this transaction is still in its place. */
@@ -334,7 +382,10 @@ export class History {
     const lost = new Map([...this.#state.sinks.keys()].map((id) => [id, this.#lost(id)]));
     const code = this.#end();
     if (code === undefined) {
-      if (problems.size > 0) throw new Error(`${[...problems]} was to be refused`);
+      const isLost = [...lost.values()].some((pages) => pages.size > 0);
+      if (problems.size > 0 && !isLost) throw new Error(`${[...problems]} was to be refused`);
+      // What is lost is in nobody's way, until it is to come back.
+      this.#isOver ||= problems.size > 0;
       this.#open.pop();
       this.counts.commits++;
     } else {
@@ -375,6 +426,12 @@ export class History {
       for (const page of this.#lost(id))
         if (!known.has(page)) throw new Error(`page ${page} of ${id} was lost, unsaid`);
     }
+  }
+
+  /** `event gpa` with the core's number for an event. */
+  #ownEvent(line: string): string {
+    const [event, gpa] = line.split(' ');
+    return `${this.#world.idOf('event', Number(event))} ${gpa}`;
   }
 
   /** Makes whatever is lost again. */
@@ -430,6 +487,12 @@ export class History {
         same(`slots of ${id}`, JSON.stringify(slots), JSON.stringify(wanted));
         continue;
       }
+      if (sink.kind === 'events') {
+        const events = world.recorder.events(own).map(({ event, gpa }) => `${event} ${gpa}`);
+        const wanted = this.#state.eventsOf(sink, this.#lost(id)).map((line) => this.#ownEvent(line));
+        same(`events of ${id}`, sorted(events), sorted(wanted));
+        continue;
+      }
       const { root, offset } = this.#state.spaceOf(sink);
       const limits = limitsOf(sink);
       if (sink.kind === 'view') {
@@ -456,6 +519,10 @@ export class History {
     }
     world.checkSinks();
   }
+}
+
+function sorted(lines: readonly string[]): string {
+  return [...lines].sort().join();
 }
 
 function same(what: string, is: string | undefined, wanted: string | undefined): void {

@@ -15,6 +15,13 @@ interface ObjectPage {
   readonly writable: boolean;
 }
 
+/** Stretch of a region at which writes do not exit, in bytes. */
+interface ModelEvent {
+  readonly region: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
 interface Region extends ModelFlags {
   readonly id: number;
   readonly kind: ModelKind;
@@ -56,6 +63,7 @@ const LARGEST = 8;
 
 export class Model {
   readonly #regions = new Map<number, Region>();
+  readonly #events = new Map<number, ModelEvent>();
   /** Pages of the model of which each page of an object consists, by object. One, if nothing is said. */
   readonly #pageSizes = new Map<number, number>();
 
@@ -123,6 +131,15 @@ export class Model {
     for (let i = 0; i < length; i++) this.#get(id).mapped.delete(offset + i);
   }
 
+  /** Makes an event of at most two pages; offset and length are in bytes. */
+  event(id: number, event: ModelEvent): void {
+    this.#events.set(id, event);
+  }
+
+  closeEvent(id: number): void {
+    this.#events.delete(id);
+  }
+
   /** Says what this object's pages consist of: a power of two of the model's. */
   object(id: number, pageSize: number): void {
     this.#pageSizes.set(id, pageSize);
@@ -141,6 +158,27 @@ export class Model {
   /** Page that an address space shows whose root stands at `rootOffset`; undefined for nothing. */
   visibleAt(root: number, page: number, rootOffset = 0): Seen | undefined {
     return seen(this.#get(root), page - rootOffset, false, false);
+  }
+
+  /** Events that an address space shows in its first `count` pages, with the GPA of each in bytes: all bytes of one are
+   *  seen in a row, in the same way. */
+  events(root: number, count: number, rootOffset = 0): { event: number; gpa: number; last: number }[] {
+    const found: { event: number; gpa: number; last: number }[] = [];
+    for (let page = 0; page < count; page++) {
+      const first = this.visibleAt(root, page, rootOffset);
+      for (const [event, { region, offset, length }] of this.#events) {
+        const pageOf = (at: number) => Math.floor(at / 4096);
+        if (first?.region !== region || first.offsetInRegion !== pageOf(offset)) continue;
+        if (offset + length > this.#get(region).size * 4096) continue;
+        const more = pageOf(offset + length - 1) - pageOf(offset);
+        const wanted = { ...first, offsetInRegion: first.offsetInRegion + 1 };
+        const second = this.visibleAt(root, page + 1, rootOffset);
+        if (more > 0 && JSON.stringify(second) !== JSON.stringify(wanted)) continue;
+        const gpa = page * 4096 + (offset % 4096);
+        found.push({ event, gpa, last: gpa + length - 1 });
+      }
+    }
+    return found.sort((a, b) => a.gpa - b.gpa || a.event - b.event);
   }
 
   /** Whether what is seen may not be written: by the region or what it is seen through, or by its mapping. */

@@ -7,6 +7,7 @@ import type { Executor } from '../../ts/apply/runner.ts';
 import { type Address, toAddress } from '../../ts/core/address.ts';
 import type { Command, Core } from '../../ts/core/core.ts';
 import { accessName, sinkKindOf } from '../../ts/core/kinds.ts';
+import { type RecordedEvent, RecordedEvents } from './recorded-events.ts';
 
 interface RecordedObject {
   readonly isPrivate: boolean;
@@ -91,6 +92,7 @@ export class Recorder implements Executor {
   readonly #partitions = new Map<number, Partition>();
   readonly #attachments = new Map<number, Attachment>();
   readonly #views = new Map<number, View>();
+  readonly #events = new RecordedEvents();
 
   /** Commands that take back others may come in any order, and give slots their old numbers. */
   #takingBack = false;
@@ -126,12 +128,29 @@ export class Recorder implements Executor {
 
   attach(sink: number, partition: number, va: number, gpaOffset: Address): void {
     this.#views.delete(sink);
+    this.#events.delete(sink);
     this.#attachments.set(sink, { partition: this.#partitions.get(partition)!, va, offset: pageOf(gpaOffset) });
   }
 
   addView(sink: number, va: number): void {
     this.#attachments.delete(sink);
+    this.#events.delete(sink);
     this.#views.set(sink, { va, limits: [] });
+  }
+
+  addEvents(sink: number, attachment: number): void {
+    this.#attachments.delete(sink);
+    this.#views.delete(sink);
+    this.#events.add(sink, 4096 * this.#attachment(attachment).offset);
+  }
+
+  eventSinks(): number[] {
+    return this.#events.sinks;
+  }
+
+  /** Events that a partition has through a sink, in order of GPA and number. */
+  events(sink: number): RecordedEvent[] {
+    return this.#events.of(sink);
   }
 
   views(): number[] {
@@ -266,6 +285,7 @@ export class Recorder implements Executor {
         lines.push(`partition ${id} ${JSON.stringify(slot)}`);
       }
     }
+    lines.push(...this.#events.lines());
     for (const [id, { isPrivate, home }] of this.#objects) {
       const pages = [...home].sort(([a], [b]) => a - b).map(([page, content]) => `${page}:"${content}"`);
       if (isPrivate) lines.push(`object ${id} at home ${pages.join(' ')}`);
@@ -350,6 +370,7 @@ export class Recorder implements Executor {
 
   /** A command failed half way. Returns how many pages have moved. */
   spoil(command: Command, moving: number): number {
+    if (command.event !== undefined) return 0;
     if (command.op === abi.OP_VIEW_LIMIT) this.#limitView({ ...command, access: 0 });
     const va = this.#vas.get(command.sink);
     if (va === undefined || command.op === abi.OP_VA_LIMIT) return 0;
@@ -381,6 +402,10 @@ export class Recorder implements Executor {
     const command = core.command(index);
     if (command.op === abi.OP_VIEW_LIMIT) {
       this.#limitView({ ...command, access: 0 });
+      return abi.SECURED_CLOSED;
+    }
+    if (command.event !== undefined) {
+      this.#events.secure(command);
       return abi.SECURED_CLOSED;
     }
     const va = this.#vas.get(command.sink);
@@ -418,11 +443,12 @@ export class Recorder implements Executor {
     }
     if (command.length === 0) fail('nothing is changed');
     const isWhole = ((BigInt(command.gpa) | BigInt(command.length)) & 4095n) === 0n;
-    if (!isWhole && command.op !== abi.OP_VA_LIMIT) fail('not whole pages');
+    if (!isWhole && command.op !== abi.OP_VA_LIMIT && command.event === undefined) fail('not whole pages');
     if (command.op === abi.OP_SLOT_ADD) this.#addSlot(command);
     else if (command.op === abi.OP_SLOT_DELETE) this.#deleteSlot(command);
     else if (command.op === abi.OP_VIEW_LIMIT) this.#limitView(command);
     else if (sinkKindOf(command.op).number === abi.SINK_VA) this.#changeVa(command);
+    else if (command.event !== undefined) this.#events.carryOut(command);
     else fail('there is no such operation');
   }
 
@@ -605,8 +631,8 @@ export class FailAfter implements Executor {
   }
 
   #fail(command: Command): void {
-    const isSlot = sinkKindOf(command.op).number === abi.SINK_PARTITION;
-    this.answer = this.half === undefined || isSlot ? abi.ANSWER_NOT_DONE : abi.ANSWER_HALF_DONE;
+    const isWhole = command.va !== undefined || command.event !== undefined;
+    this.answer = this.half === undefined || isWhole ? abi.ANSWER_NOT_DONE : abi.ANSWER_HALF_DONE;
     this.moved = this.half === undefined ? 0 : this.#recorder.spoil(command, this.half) * abi.PAGE_SIZE;
   }
 

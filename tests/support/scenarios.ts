@@ -50,6 +50,20 @@ export const HUGE = `
   map large 0 10000 giant 10000
 `;
 
+/** Registers in a BAR that ring, others whose writes are kept, a ROM that rings, and where that is seen again. */
+const EVENTS = `
+  mmio notify 1000
+  place notify in bar at 5000
+  event queue0 of notify at 10 length 4 match 0
+  event queue1 of notify at 10 length 4 match 1
+  event any of notify at 20 length 0
+  event kept of notify at 100 length 100 coalesced
+  event flash of rom at ffe length 2
+  alias again 8000 of bar at 0
+  place again in system at 130000
+  events told of vtl0 to memory end 3fffff
+`;
+
 export interface Scenario {
   readonly title: string;
   /** One line, or one transaction, that makes the machine ready. */
@@ -71,6 +85,21 @@ export const SCENARIOS: readonly Scenario[] = [
   { title: 'a BAR is moved by a part of itself', change: 'move bar to 62000' },
   { title: 'a BAR is moved over RAM, and RAM loses', change: 'move bar to 10000' },
   { title: 'a BAR is hidden', change: 'set bar disabled' },
+  { title: 'a BAR is moved, and its events go with it', ready: EVENTS, change: 'move bar to 70000' },
+  { title: 'a BAR with events is moved over RAM, and seen in one place', ready: EVENTS, change: 'move bar to 10000' },
+  { title: 'registers that ring are covered', ready: EVENTS, change: 'place spare in system at 64000 priority 1' },
+  { title: 'a ROM that rings is put over RAM', ready: EVENTS, change: 'set rom enabled' },
+  {
+    title: 'an event comes, and others go',
+    ready: EVENTS,
+    change: 'close-event any\nevent late of notify at 20 length 8',
+  },
+  {
+    title: 'a partition is told of events',
+    ready: EVENTS.replace(/events told.*/, ''),
+    change: 'events told of vtl0 to memory end 3fffff',
+  },
+  { title: 'a partition with events is detached', ready: EVENTS, change: 'detach told\ndetach vtl0' },
   { title: 'a BAR that nobody has filled is moved', ready: 'unmap bar 0 8000', change: 'move bar to 70000' },
   { title: 'a DAX window maps a part of its file', change: 'map dax 10000 4000 file 0' },
   { title: 'a DAX window maps over what is there', change: 'map dax 0 4000 file c000' },

@@ -14,6 +14,8 @@
 //   detach NAME              protect SINK START LENGTH ACCESS
 //   keep PARTITION START LENGTH                            give-back PARTITION START LENGTH
 //   withhold SINK START LENGTH ACCESS                      restore SINK START LENGTH
+//   event NAME of REGION at OFFSET length LENGTH [match N | coalesced]                  close-event NAME
+//   events NAME of ATTACHMENT to SPACE [at OFFSET] [end LAST]
 //   begin                    commit                        abort
 
 import { type Address, LAST_ADDRESS, toAddress, WHOLE_SPACE } from '../../ts/core/address.ts';
@@ -21,7 +23,7 @@ import type { Access } from '../../ts/core/kinds.ts';
 import type { OperationOf, TraceOperation } from '../../ts/trace/operations.ts';
 import { parseTable } from './table.ts';
 
-export type Table = 'region' | 'space' | 'object' | 'partition' | 'sink';
+export type Table = 'region' | 'space' | 'object' | 'partition' | 'sink' | 'event';
 
 /** Names, by table; making a thing gives its name a new id. */
 export class Script {
@@ -137,6 +139,25 @@ export class Script {
         const limits = { gpaOffset: number('at'), lastGpa: number('end', 'last') };
         return { op, id: this.#new('sink', name), partition, space, va, ...limits };
       }
+      case 'events': {
+        const attachment = this.id('sink', after('of') ?? '');
+        const space = this.id('space', after('to') ?? '');
+        const limits = { gpaOffset: number('at'), lastGpa: number('end', 'last') };
+        return { op, id: this.#new('sink', name), attachment, space, ...limits };
+      }
+      case 'event': {
+        const where = { region: this.id('region', after('of') ?? ''), offset: number('at'), length: number('length') };
+        const match = has('match') ? { match: number('match') } : {};
+        return {
+          op,
+          id: this.#new('event', name),
+          ...where,
+          ...match,
+          kind: has('coalesced') ? 'coalesced' : 'eventfd',
+        };
+      }
+      case 'close-event':
+        return { op: 'event-close', id: this.id('event', name) };
       case 'detach':
         return { op, id: this.id('sink', name) };
       case 'protect': {

@@ -34,6 +34,8 @@ export interface Inhabitant {
   readonly pageSize?: number;
   /** Pages at which memory is mapped. A container has a region of RAM at each of its pages. */
   readonly pages: readonly number[];
+  /** Whether it has an event at each of its pages, and one that reaches from each into the next. Default false. */
+  readonly hasEvents?: boolean;
 }
 
 /** Every stretch of `pages` pages, and nowhere. */
@@ -64,8 +66,8 @@ const KINDS = {
   container: abi.KIND_CONTAINER,
 } as const;
 
-/** Picture of an arrangement: four numbers a page, for the flat view, the VA space, the slots, and what may be used of
- *  the VA space; 0 for nothing. */
+/** Picture of an arrangement: five numbers a page, for the flat view, the VA space, the slots, what may be used of the
+ *  VA space, and the events that begin there; 0 for nothing. */
 export type Answer = Int32Array;
 
 const ACCESS_CODES = new Map(range(8).map((access) => [accessName(access) as string, access]));
@@ -83,6 +85,9 @@ export class SmallWorld {
   readonly #space: number;
   readonly #va: number;
   readonly #slots: number;
+  readonly #events: number;
+  /** The model's events: region, offset and length in bytes, by the core's ids. */
+  readonly #eventPlaces: { readonly region: number; readonly offset: number; readonly length: number }[] = [];
   /** The core's ids. The root is region 0. */
   readonly #regions: number[] = [];
   readonly #children: (readonly number[])[] = [];
@@ -107,10 +112,11 @@ export class SmallWorld {
     });
     core.begin();
     core.createRegion(abi.KIND_CONTAINER, pages * PAGE, 0);
-    for (const { kind, memory, pages: mapped, pageSize = 1 } of inhabitants) {
+    for (const { kind, memory, pages: mapped, pageSize = 1, hasEvents } of inhabitants) {
       const size = pages * PAGE;
       const first = this.#regions[0] as number;
       const id = kind === 'alias' ? core.createAlias(first, 0, size, 0) : core.createRegion(KINDS[kind], size, 0);
+      if (hasEvents) this.#addEvents(id);
       this.#regions.push(id);
       this.#sizes.push(pages);
       this.#holes.push(0);
@@ -133,6 +139,9 @@ export class SmallWorld {
     this.#recorder.attach(this.#slots, partition, this.#va, 0);
     runner.connect(this.#va, this.#failing);
     runner.connect(this.#slots, this.#failing, { partition, pausable: undefined, va: this.#va });
+    this.#events = core.attach(abi.SINK_EVENTS, this.#space, { va: this.#slots, last: pages * PAGE - 1 });
+    this.#recorder.addEvents(this.#events, this.#slots);
+    runner.connect(this.#events, this.#failing);
     runner.commit();
     this.#now = inhabitants.map(() => undefined);
   }
@@ -142,6 +151,19 @@ export class SmallWorld {
     const object = this.#core.createObject(kind, abi.OBJECT_WRITABLE, size, pageSize * PAGE);
     this.#recorder.addObject(object, isPrivate, true, size, pageSize * PAGE);
     return object;
+  }
+
+  #addEvents(region: number): void {
+    for (const page of range(this.#pages)) {
+      const events = [
+        { offset: page * PAGE + 0x10, length: 4 },
+        { offset: (page + 1) * PAGE - 4, length: 8 },
+      ];
+      for (const { offset, length } of page + 1 < this.#pages ? events : events.slice(0, 1)) {
+        const id = this.#core.createEvent(region, offset, length, 0, 0);
+        this.#eventPlaces[id] = { region, offset, length };
+      }
+    }
   }
 
   #map(region: number, page: number, object: number): void {
@@ -219,7 +241,7 @@ export class SmallWorld {
     const code = this.become(next);
     this.#failing.plan();
     this.#recorder.checkContents();
-    for (const sink of [this.#va, this.#slots]) {
+    for (const sink of [this.#va, this.#slots, this.#events]) {
       for (const { start, last } of core.lost(sink)) {
         core.begin();
         core.repair(sink, start, lengthOf(start, last));
@@ -261,7 +283,7 @@ export class SmallWorld {
 
   /** Picture that the core and the sinks show now. */
   answer(): Answer {
-    const answer = new Int32Array(this.#pages * 4);
+    const answer = new Int32Array(this.#pages * 5);
     for (const { start, last, id, offset, flags, kind } of this.#core.flat(this.#space)) {
       const isReadonly = kind === abi.KIND_ROM || flags & abi.FLAT_READONLY ? 1 : 0;
       const first = (start as number) / PAGE;
@@ -281,7 +303,13 @@ export class SmallWorld {
     for (const { start, last, access } of this.#recorder.slots(this.#slots)) {
       for (let page = start; page <= last; page++) answer[2 * this.#pages + page] = ACCESS_CODES.get(access) as number;
     }
+    for (const { event, gpa } of this.#recorder.events(this.#events)) this.#enterEvent(answer, event, gpa);
     return answer;
+  }
+
+  #enterEvent(answer: Answer, event: number, gpa: number): void {
+    const at = 4 * this.#pages + Math.floor(gpa / PAGE);
+    answer[at] = (answer[at] as number) * 100 + event + 1;
   }
 
   /** Picture that the model has of an arrangement, or the codes with one of which it must be refused. */
@@ -299,6 +327,7 @@ export class SmallWorld {
         continue;
       }
       model.region(id, kind, size, { enabled, readonly });
+      for (const [event, place] of this.#eventPlaces.entries()) if (place.region === id) model.event(event, place);
       const object = this.#objects[i];
       if (object !== undefined) model.object(object, pageSize);
       if (memory !== 'none') for (const page of mapped) model.map(id, page, 1, object as number, page, true);
@@ -311,7 +340,7 @@ export class SmallWorld {
     }
     const problems = new Set(range(this.#pages).flatMap((page) => model.problemAt(0, page) ?? []));
     if (problems.size > 0) return problems;
-    const answer = new Int32Array(this.#pages * 4);
+    const answer = new Int32Array(this.#pages * 5);
     for (let page = 0; page < this.#pages; page++) {
       const seen = model.visibleAt(0, page);
       if (seen !== undefined) answer[page] = (seen.region << 8) | (seen.offsetInRegion << 1) | (seen.readonly ? 1 : 0);
@@ -324,6 +353,7 @@ export class SmallWorld {
       const slot = model.slotAccess(0, page);
       if (slot !== undefined) answer[2 * this.#pages + page] = ACCESS_CODES.get(slot) as number;
     }
+    for (const { event, gpa } of model.events(0, this.#pages)) this.#enterEvent(answer, event, gpa);
     return answer;
   }
 }

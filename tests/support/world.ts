@@ -3,8 +3,15 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Attached, type Executor, type Pausable, PlanRunner } from '../../ts/apply/runner.ts';
 import { type Address, formatHex, LAST_ADDRESS, lengthOf } from '../../ts/core/address.ts';
-import { type Command, Core, type CoreOptions, type Row } from '../../ts/core/core.ts';
-import { accessName, DISTURBANCES, type Disturbance, operationName, sinkKindOf } from '../../ts/core/kinds.ts';
+import { type Command, Core, type CoreOptions, type EventRow, type Row } from '../../ts/core/core.ts';
+import {
+  accessName,
+  DISTURBANCES,
+  type Disturbance,
+  eventFacts,
+  operationName,
+  sinkKindOf,
+} from '../../ts/core/kinds.ts';
 import { Names } from '../../ts/core/names.ts';
 import type { TraceOperation } from '../../ts/trace/operations.ts';
 import { Replayer } from '../../ts/trace/replay.ts';
@@ -50,6 +57,10 @@ export class World {
       },
       view: (sink, { id, va }) => {
         this.recorder.addView(sink, this.#replayer.id('sink', va));
+        this.#connect(sink, id);
+      },
+      events: (sink, { id, attachment }) => {
+        this.recorder.addEvents(sink, this.#replayer.id('sink', attachment));
         this.#connect(sink, id);
       },
       attach: (sink, { id, partition, va, gpaOffset }) => {
@@ -109,7 +120,8 @@ export class World {
 
   /** Tries again whatever is lost. */
   repair(): this {
-    for (const sink of [...this.recorder.vas(), ...this.recorder.views(), ...this.recorder.attachments()]) {
+    const { recorder } = this;
+    for (const sink of [recorder.vas(), recorder.views(), recorder.attachments(), recorder.eventSinks()].flat()) {
       for (const { start, last } of rowsOf(() => this.core.lost(sink))) {
         this.core.begin();
         this.core.repair(sink, start, lengthOf(start, last));
@@ -199,6 +211,23 @@ export class World {
       .map(({ start, pages, home }) => `${hex(start)}+${hex(pages)} at ${hex(home)}`);
   }
 
+  /** The events that an address space shows: range, region+offset, kind, what counts. */
+  events(space = 'memory'): string[] {
+    return alignRows(this.core.events(this.id('space', space)).map((row) => this.#eventCells(row)));
+  }
+
+  /** The events of an attachment, by the name of their sink. */
+  sinkEvents(sink: string): string[] {
+    return alignRows(this.core.sinkEvents(this.id('sink', sink)).map((row) => this.#eventCells(row)));
+  }
+
+  #eventCells(row: EventRow): string[] {
+    const { kind, length, match } = eventFacts(row.flags, lengthOf(row.start, row.last), row.match);
+    const what = `${kind}${kind === 'eventfd' && length === 0 ? ', any length' : ''}`;
+    const place = placeIn(this.names.regions, { ...row, id: row.other });
+    return [rangeOf(row), place, what, match === undefined ? '' : `= ${match.toString(16)}`];
+  }
+
   /** Everything that the core can tell and the recorder has. */
   describe(): string[] {
     const { core, names } = this;
@@ -218,7 +247,10 @@ export class World {
       tell(`region ${id} mappings`, () => core.mappings(id));
     }
     for (let id = 0; id <= names.objects.size; id++) tell(`object ${id} mapped`, () => core.objectIsMapped(id));
-    for (let id = 0; id <= names.spaces.size; id++) tell(`space ${id}`, () => core.flat(id));
+    for (let id = 0; id <= names.spaces.size; id++) {
+      tell(`space ${id}`, () => core.flat(id));
+      if (names.events.size > 0) tell(`space ${id} events`, () => core.events(id));
+    }
     for (let id = 0; id <= names.sinks.size; id++) {
       tell(`sink ${id} has`, () => core.sinkRows(id));
       tell(`sink ${id} protections`, () => core.protections(id));
@@ -238,14 +270,22 @@ export class World {
       compare(sink, recorder.parts(sink), rowsOf(() => core.sinkRows(sink)).map(pieceOf));
     for (const sink of recorder.attachments())
       compare(sink, recorder.slots(sink), rowsOf(() => core.sinkRows(sink)).map(slotOf));
+    for (const sink of recorder.eventSinks())
+      compare(sink, recorder.events(sink), rowsOf(() => core.sinkEvents(sink)).map(eventOf));
   }
 
-  #commandCells({ op, sink, gpa, length, offset, object, access, slot, region, offsetInRegion }: Command): string[] {
+  #commandCells(command: Command): string[] {
+    const { op, sink, gpa, length, offset, object, access, slot, region, offsetInRegion, event, match } = command;
     const { names } = this;
     const range = `${gpa.toString(16)}+${length.toString(16)}`;
     const cells = [operationName(op), names.sinks.get(sink) ?? `${sink}`, range];
     if (op === abi.OP_VA_UNMAP) return cells;
     if (op === abi.OP_VA_LIMIT || op === abi.OP_VIEW_LIMIT) return [...cells, '', accessName(access)];
+    if (event !== undefined) {
+      const facts = eventFacts(slot, length, match);
+      const place = `${names.regions.get(region)}+${offsetInRegion.toString(16)}`;
+      return [...cells, place, facts.kind, facts.match === undefined ? '' : `= ${facts.match.toString(16)}`];
+    }
     if (sinkKindOf(op).number === abi.SINK_PARTITION) {
       return [
         ...cells,
@@ -259,7 +299,7 @@ export class World {
 }
 
 /** A sink that is gone has nothing. */
-function rowsOf(read: () => Row[]): Row[] {
+function rowsOf<Item>(read: () => Item[]): Item[] {
   try {
     return read();
   } catch {
@@ -278,6 +318,12 @@ function pieceOf({ start, last, id, offset, flags }: Row): object {
 
 function slotOf({ start, last, kind, flags }: Row): object {
   return { number: kind, start: page(start), last: page(last), access: accessName(flags) };
+}
+
+function eventOf({ id, flags, start, last, match }: EventRow): object {
+  return {
+    ...{ event: id, gpa: Number(start), length: Number(last) - Number(start) + 1, flags, match: Number(match) },
+  };
 }
 
 function page(address: Address): number {

@@ -67,13 +67,14 @@ export class Losses {
   }
 
   /** Whether a command must not be tried: it would put something over private pages that are held, move pages that are
-   *  not where it takes them for, or show pages whose limits are not set. */
+   *  not where it takes them for, or show pages whose limits are not set; or its event is in a page that has none any
+   *  more. */
   hinder(command: Command): boolean {
     if (command.op === abi.OP_VA_LIMIT) return false;
-    return this.#undone.some(
-      ({ command: undone }) =>
-        isOfVa(undone) && isOfVa(command) && (sharesRange(undone, command) || sharesPages(undone, command)),
-    );
+    return this.#undone.some(({ command: undone }) => {
+      if (undone.event !== undefined) return command.event !== undefined && sharesWholePages(undone, command);
+      return isOfVa(undone) && isOfVa(command) && (sharesRange(undone, command) || sharesPages(undone, command));
+    });
   }
 
   /** Operations that tell the core of the losses; none for sinks that came with what was taken back, of which it knows
@@ -104,6 +105,12 @@ function sharesRange(one: Command, other: Command): boolean {
   return one.sink === other.sink && overlap(one.gpa, other.gpa, one.length, other.length);
 }
 
+/** Whether two events of a sink have a page in common. */
+function sharesWholePages(one: Command, other: Command): boolean {
+  const [pages, otherPages] = [wholePages(one.offset, one.length), wholePages(other.offset, other.length)];
+  return one.sink === other.sink && overlap(pages.start, otherPages.start, pages.length, otherPages.length);
+}
+
 function sharesPages(one: Command, other: Command): boolean {
   const doMove = movesPages(one) && movesPages(other) && one.object === other.object;
   return doMove && overlap(one.offset, other.offset, one.length, other.length);
@@ -118,9 +125,11 @@ function overlap(one: Address, other: Address, length: Address, otherLength: Add
 }
 
 function nothingThere(core: Core, { command }: Undone): LoseOperation {
-  const { sink, va, slot, gpa, length } = command;
-  // Commands for slots have addresses of the partition's own. Its attachment should have the slot now.
-  const start = va === undefined ? gpa : core.sinkRows(sink).find(({ kind }) => kind === slot)!.start;
+  const { sink, va, slot, gpa, length, event, offset } = command;
+  // Commands for events have their addresses in the address space as offsets. Those for slots have addresses of the
+  // partition's own: its attachment should have the slot now.
+  const own = event === undefined ? gpa : offset;
+  const start = va === undefined ? own : core.sinkRows(sink).find(({ kind }) => kind === slot)!.start;
   return { op: 'lose', sink, ...wholePages(start, length), objectOffset: 0 };
 }
 

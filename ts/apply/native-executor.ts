@@ -5,6 +5,7 @@ import { type Address, toAddress } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
 import type { Core } from '../core/core.ts';
 import {
+  type EventFd as AddonEventFd,
   type Executor as AddonExecutor,
   type MemoryObject as AddonObject,
   native,
@@ -74,6 +75,13 @@ export class NativeExecutor implements Executor {
   }
   clearObject(id: number): void {
     this.#addon.clearObject(id);
+  }
+
+  setEvent(id: number, eventFd: AddonEventFd): void {
+    this.#addon.setEvent(id, eventFd);
+  }
+  clearEvent(id: number): void {
+    this.#addon.clearEvent(id);
   }
 
   /** Begins to track dirty pages: none is. `shown`: what VA spaces show now. The tracker's number. */

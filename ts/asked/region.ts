@@ -1,11 +1,18 @@
 // Regions: a fixed length with a name, placed and mapped as the monitor likes.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, formatHex, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
+import { type Address, difference, formatHex, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
 import { type RegionFlags, type RegionKind, regionFlags, regionFlagsMask } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { renderTrees } from '../text/render.ts';
-import type { MapContext } from './context.ts';
+import {
+  addCoalesced,
+  addEvent,
+  type CoalesceOptions,
+  type EventContext,
+  type EventOptions,
+  type RegionEvent,
+} from './event.ts';
 import { MapHandle } from './map-handle.ts';
 import { MemoryObject } from './object.ts';
 import type { ObjectTable } from './object-table.ts';
@@ -51,7 +58,7 @@ const MAP_OPTIONS = ['offset', 'object', 'objectOffset', 'length', 'writable'] a
 const FLAG_NAMES = ['readonly', 'nonvolatile', 'enabled'] as const;
 
 /** The map of a region. */
-export interface RegionContext extends MapContext {
+export interface RegionContext extends EventContext {
   readonly regions: Map<number, Region>;
   readonly objects: ObjectTable;
 }
@@ -228,6 +235,26 @@ export class Region extends MapHandle {
       objectOffset: row.offset,
       writable: (row.flags & abi.MAPPING_WRITABLE) !== 0,
     }));
+  }
+
+  /** Lets a guest's writes of `length` bytes at `offset` (of the value `match`, if that is given) signal an eventfd,
+   *  and not exit: wherever the region is seen there, in every partition that can be told of events. What the guest
+   *  writes without a trap, as in RAM, signals nothing. The region is in use until the event is closed. Throws BAD_KIND
+   *  for containers and aliases, BAD_RANGE, EVENT_TAKEN where a write could be for another event too, SYSTEM for what
+   *  is no eventfd, PLAN_FAILED. */
+  addEvent(options: EventOptions): RegionEvent {
+    this.checkOpen();
+    return addEvent(this.context, this.id, options);
+  }
+
+  /** Lets a guest's writes to some of its bytes be kept by the hypervisor until somebody takes them
+   *  (`Vcpu.takeWrites`), and not exit; otherwise as `addEvent`. Those bytes have no other event. */
+  coalesceWrites(options?: CoalesceOptions): RegionEvent {
+    this.checkOpen();
+    const { offset = 0, length } = validate.options(options, ['offset', 'length'], 'coalesceWrites');
+    const at = validate.address(offset, 'offset');
+    const bytes = length === undefined ? difference(this.size, at) : validate.length(length, 'length');
+    return addCoalesced(this.context, this.id, at, bytes);
   }
 
   /** Objects that a range of it shows parts of. @internal */

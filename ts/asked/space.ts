@@ -3,6 +3,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, lengthOf } from '../core/address.ts';
 import type { Row } from '../core/core.ts';
+import { type EventFacts, eventFacts } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { type ExplainedRegion, type Explanation, explain, explainedRegion } from '../text/explain.ts';
 import { renderFlatView } from '../text/render.ts';
@@ -25,6 +26,16 @@ export interface FlatRange {
   readonly readonly: boolean;
   /** Whether the region, or what it is seen through, is marked nonvolatile. */
   readonly nonvolatile: boolean;
+}
+
+/** An event at a place where it is seen. */
+export interface SeenEvent extends EventFacts {
+  /** First GPA. */
+  readonly gpa: Address;
+  /** Region that has it. */
+  readonly region: Region;
+  /** Offset in the region. */
+  readonly offsetInRegion: Address;
 }
 
 /** A region that is or would be seen at an address. */
@@ -72,6 +83,18 @@ export class AddressSpace extends MapHandle {
   flatView(): FlatRange[] {
     this.checkOpen();
     return this.context.core.flat(this.id).map((row) => this.#range(row));
+  }
+
+  /** The events of the regions that are seen, in order of GPA, once for each place at which all bytes of one are.
+   *  Inside a transaction: as before, but for events that it has made or closed. */
+  events(): SeenEvent[] {
+    this.checkOpen();
+    return this.context.core.events(this.id).map(({ flags, start, last, offset, other, match }) => ({
+      gpa: start,
+      ...eventFacts(flags, lengthOf(start, last), match),
+      region: this.context.regions.get(other)!,
+      offsetInRegion: offset,
+    }));
   }
 
   /** The flat range at an address; undefined where nothing is. */

@@ -3,7 +3,7 @@
 import { type Explanation, formatHex, renderExplanation } from '../index.ts';
 import { addressFrom } from './address.ts';
 import { type Command, EXIT, UsageError } from './command.ts';
-import { jsonLine } from './json.ts';
+import { eventFactsJson, jsonLine } from './json.ts';
 import { print, printLines } from './output.ts';
 import { replayFile } from './source.ts';
 
@@ -38,7 +38,8 @@ export const explainCommand: Command = {
   },
 };
 
-function explanationJson(file: string, { space, gpa, visible, hidden, mapping, slots, next }: Explanation): object {
+function explanationJson(file: string, explanation: Explanation): object {
+  const { space, gpa, visible, hidden, mapping, slots, events, next } = explanation;
   return {
     file,
     addressSpace: space,
@@ -48,6 +49,9 @@ function explanationJson(file: string, { space, gpa, visible, hidden, mapping, s
     mapping: mapping === undefined ? null : { ...mapping, offset: formatHex(mapping.offset) },
     slots: slots.map(({ sink, slot, start, last, access }) => ({
       ...{ sink, slot, start: formatHex(start), end: formatHex(last), access },
+    })),
+    events: events.map(({ start, last, ...facts }) => ({
+      ...{ start: formatHex(start), end: formatHex(last), ...eventFactsJson(facts) },
     })),
     next: next === undefined ? null : { name: next.name, start: formatHex(next.start) },
   };

@@ -18,7 +18,8 @@ offset in it. One file after the other; one that is wrong does not stop the othe
   --all      ${ALL_HELP}
   --json     one line per file: {"file","addressSpaces":[{"name","ranges":[{"start","end","name","kind",
              "offsetInRegion","readonly"}]}]}; ends are included, kinds are those of the regions: ram, rom,
-             device and mmio, read-only or not;
+             device and mmio, read-only or not; where there are events, "events":[{"start","end","kind","length",
+             "match","region","offsetInRegion"}] of each;
              with --diff {"files","addressSpaces":[{"name","change","removed":[…],"added":[…]}]}
   --help     print this
 
@@ -80,6 +81,7 @@ function isVisible({ op }: TraceOperation): boolean {
   return !(
     op === 'va' ||
     op === 'view' ||
+    op === 'events' ||
     op === 'partition' ||
     op === 'partition-close' ||
     op === 'attach' ||

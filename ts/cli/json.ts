@@ -2,8 +2,10 @@
 
 import {
   type Address,
+  type EventFacts,
   formatHex,
   type TraceCommand,
+  type TraceEvent,
   type TraceFlatRange,
   type TracePlan,
   type TraceReplay,
@@ -26,6 +28,15 @@ export function rangeJson({ gpa, length, name, kind, offsetInRegion, readonly }:
   };
 }
 
+export function eventJson({ gpa, region, offsetInRegion, ...facts }: TraceEvent): object {
+  const extent = extentJson(gpa, facts.length === 0 ? 1 : facts.length);
+  return { ...extent, ...eventFactsJson(facts), region, offsetInRegion: formatHex(offsetInRegion) };
+}
+
+export function eventFactsJson({ kind, length, match }: EventFacts): object {
+  return { kind, length: formatHex(length), ...(match !== undefined && { match: formatHex(match) }) };
+}
+
 /** The address spaces of a replay and what each shows, in memory: for maps that are known to be small. */
 export function spacesJson(replay: TraceReplay): object[] {
   return replay.spaces().map(({ id, name }) => ({ name, ranges: Array.from(replay.flatRanges(id), rangeJson) }));
@@ -40,9 +51,10 @@ export function planJson(plan: TracePlan, number: number): object {
 }
 
 export function planCommandsJson(commands: readonly TraceCommand[]): object[] {
-  return commands.map(({ op, sink, gpa, length, access, slot, object, objectOffset }) => ({
+  return commands.map(({ op, sink, gpa, length, access, slot, object, objectOffset, event }) => ({
     ...{ op, sink, ...extentJson(gpa, length), access, slot, object },
     objectOffset: objectOffset === undefined ? undefined : formatHex(objectOffset),
+    event: event && eventFactsJson(event),
   }));
 }
 

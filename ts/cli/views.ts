@@ -2,7 +2,7 @@
 // are printed only where that is asked for, and JSON leaves row by row.
 
 import { MAX_VIEW_RANGES, MembackingError, type TraceReplay } from '../index.ts';
-import { rangeJson } from './json.ts';
+import { eventJson, rangeJson } from './json.ts';
 import { print } from './output.ts';
 
 /** Characters of one write. */
@@ -44,7 +44,8 @@ function* viewsJson(file: string, replay: TraceReplay): Generator<string> {
       yield `${separator}${JSON.stringify(rangeJson(range))}`;
       separator = ',';
     }
-    yield ']}';
+    const events = replay.events(id);
+    yield events.length === 0 ? ']}' : `],"events":${JSON.stringify(events.map(eventJson))}}`;
   }
   yield ']}\n';
 }

@@ -22,6 +22,12 @@ export interface Row {
   readonly aux: number;
 }
 
+/** A row about an event: `id` is the event, `other` the region that has it. */
+export interface EventRow extends Row {
+  /** Value that counts, with EVENT_MATCH; else 0. */
+  readonly match: Address;
+}
+
 /** A command of a plan as the core has it: in numbers, which are those of the map it comes from. */
 export interface Command {
   /** Number of the operation: OP_* of abi.ts. */
@@ -32,27 +38,31 @@ export interface Command {
   readonly gpa: Address;
   /** Bytes, whole pages. */
   readonly length: Address;
-  /** Byte offset in the object, or of slot commands in the VA space. */
+  /** Byte offset in the object; of slot commands in the VA space; of event commands, the GPA in the address space. */
   readonly offset: Address;
   /** Number of the object of a VA command; undefined in others. */
   readonly object: number | undefined;
   /** Number of the VA space whose HVAs a slot command uses; undefined in others. */
   readonly va: number | undefined;
+  /** Number of the event of an event command; undefined in others. */
+  readonly event: number | undefined;
   /** Access that there is afterwards, in bits: ACCESS_* of abi.ts. */
   readonly access: number;
-  /** Number of the slot, in slot commands. */
+  /** Number of the slot, in slot commands; EVENT_* of abi.ts, in event commands. */
   readonly slot: number;
   /** Number of the region whose memory it is. */
   readonly region: number;
   /** Offset in the region of the byte at `gpa`. */
   readonly offsetInRegion: Address;
+  /** Value that counts, of an event with EVENT_MATCH; else 0. */
+  readonly match: Address;
 }
 
 /** Place of a sink. */
 interface SinkPlace {
   /** The partition that it belongs to. */
   readonly partition?: number;
-  /** The VA space whose HVAs it uses. */
+  /** The VA space whose HVAs it uses; of events, the attachment. */
   readonly va?: number;
   /** Offset that is added to a GPA of the address space to give the sink's own. Default 0. */
   readonly offset?: Address;
@@ -86,7 +96,7 @@ export interface CoreFailure {
 
 /** An attempt that a region may refuse, with what the refusal depends on. */
 export interface Attempt {
-  readonly what: 'map' | 'unmap' | 'place' | 'retarget';
+  readonly what: 'map' | 'unmap' | 'place' | 'retarget' | 'event';
   /** Bytes of the range; undefined where there is none. */
   readonly length: Address | undefined;
   /** Kind of the region, KIND_* of abi.ts; `size` is in bytes. */
@@ -110,6 +120,7 @@ const NAMES = [
   ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
   ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'objectKind', 'map', 'unmap'] as const),
+  ...(['eventCreate', 'eventDestroy', 'readEvents', 'readSinkEvents'] as const),
   ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect', 'withhold', 'giveBack'] as const),
   ...(['lose', 'shutDown', 'isDown', 'repair', 'readLost', 'partitionKeep', 'isKept'] as const),
   ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections', 'readWithheld'] as const),
@@ -316,10 +327,12 @@ export class Core {
       offset: this.#u64(at + abi.COMMAND_OFFSET),
       object: shows === 'object' ? this.#u32(at + abi.COMMAND_OBJECT) : undefined,
       va: shows === 'va' ? this.#u32(at + abi.COMMAND_VA) : undefined,
+      event: shows === 'event' ? this.#u32(at + abi.COMMAND_EVENT) : undefined,
       access: this.#u32(at + abi.COMMAND_ACCESS),
       slot: this.#u32(at + abi.COMMAND_SLOT),
       region: this.#u32(at + abi.COMMAND_REGION),
       offsetInRegion: this.#u64(at + abi.COMMAND_OFFSET_IN_REGION),
+      match: this.#u64(at + abi.COMMAND_MATCH),
     };
   }
   /** Index of the first command from `from` on that is done to a sink and touches a range of it; -1 for none. */
@@ -403,6 +416,16 @@ export class Core {
   unmap(region: number, offset: Address, length: Address): void {
     const result = this.#wasm.unmap(region, low(offset), high(offset), low(length), high(length));
     if (result < 0) throw this.#error(result, 'unmap', length);
+  }
+  /** Makes an event of bytes of a region; `flags`: EVENT_*. */
+  createEvent(region: number, offset: Address, length: Address, flags: number, match: Address): number {
+    const [from, bytes] = [[low(offset), high(offset)] as const, [low(length), high(length)] as const];
+    const result = this.#wasm.eventCreate(region, ...from, ...bytes, flags, low(match), high(match));
+    if (result < 0) throw this.#error(result, 'event', length);
+    return result;
+  }
+  destroyEvent(id: number): void {
+    this.#check(this.#wasm.eventDestroy(id));
   }
   /** `largestSlot`: bytes. */
   createPartition(slots: number, largestSlot: Address = WHOLE_SPACE): number {
@@ -529,6 +552,15 @@ export class Core {
   withheld(sink: number): Row[] {
     return this.#within(this.#wasm.readWithheld, sink, 0, LAST_ADDRESS);
   }
+  /** Events that a space shows at bytes of [first, last], once for each place. */
+  events(space: number, first: Address = 0, last: Address = LAST_ADDRESS): EventRow[] {
+    const [from, to] = [[low(first), high(first)] as const, [low(last), high(last)] as const];
+    return this.#eventRows((skip) => this.#wasm.readEvents(space, ...from, ...to, skip));
+  }
+  /** Events that a sink of events has. */
+  sinkEvents(sink: number): EventRow[] {
+    return this.#eventRows((skip) => this.#wasm.readSinkEvents(sink, skip));
+  }
   region(id: number): Row {
     this.#check(this.#wasm.readRegion(id));
     return this.#row(0);
@@ -559,6 +591,18 @@ export class Core {
   /** Checks every invariant of the whole state. Throws CORE_TRAPPED. */
   verify(): void {
     this.#wasm.verify();
+  }
+
+  /** All rows of a read that leaves out as many as it is told to. */
+  #eventRows(read: (skip: number) => number): EventRow[] {
+    const rows: EventRow[] = [];
+    while (true) {
+      const count = this.#check(read(rows.length));
+      for (let i = 0; i < count; i++) {
+        rows.push({ ...this.#row(i), match: this.#u64(this.#rows + i * abi.ROW_SIZE + abi.ROW_EXTENT) });
+      }
+      if (count < abi.ROW_CAPACITY) return rows;
+    }
   }
 
   /** All rows that reach into [first, last]. */

@@ -29,6 +29,7 @@ export const CORE_ERRORS = {
   [abi.ERR_ATTACHMENT_OVERLAP]: 'ATTACHMENT_OVERLAP',
   [abi.ERR_SPLIT_PAGE]: 'SPLIT_PAGE',
   [abi.ERR_TOO_DEEP]: 'TOO_DEEP',
+  [abi.ERR_EVENT_TAKEN]: 'EVENT_TAKEN',
 } as const satisfies Record<number, string>;
 
 /** Codes of what the memory map's rules refuse, whatever the machine: nothing has changed then. */

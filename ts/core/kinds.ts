@@ -1,6 +1,7 @@
 // The words for what the core knows as numbers.
 
 import * as abi from '../../assembly/abi.ts';
+import type { Address } from './address.ts';
 
 /** Kinds of region; an alias is made of another region and has no kind to choose. */
 export const REGION_KINDS = ['ram', 'rom', 'device', 'mmio', 'container'] as const;
@@ -72,6 +73,43 @@ export function objectKindName(kind: number): ObjectKind {
   return OBJECT_KINDS.find((name) => OBJECT_NUMBERS[name] === kind)!;
 }
 
+/** `eventfd`: a guest's write signals it. `coalesced`: writes are kept until somebody takes them. */
+export const EVENT_KINDS = ['eventfd', 'coalesced'] as const;
+/** Kind of an event. */
+export type EventKind = (typeof EVENT_KINDS)[number];
+
+/** Facts of the writes that an event is for. */
+export interface EventFacts {
+  /** Kind of the event. */
+  readonly kind: EventKind;
+  /** Bytes: of an eventfd, those of the write, 0 for a write of any length. */
+  readonly length: Address;
+  /** Value that counts; undefined where any does. */
+  readonly match: Address | undefined;
+}
+
+/** An event as the core is told of it: EVENT_*, and a length that is never 0. */
+export function eventNumbers({ kind, length, match }: Partial<EventFacts> & Pick<EventFacts, 'kind' | 'length'>): {
+  readonly flags: number;
+  readonly length: Address;
+  readonly match: Address;
+} {
+  const flags =
+    (kind === 'coalesced' ? abi.EVENT_COALESCED : 0) |
+    (match === undefined ? 0 : abi.EVENT_MATCH) |
+    (kind === 'eventfd' && length === 0 ? abi.EVENT_ANY_LENGTH : 0);
+  return { flags, length: flags & abi.EVENT_ANY_LENGTH ? 1 : length, match: match ?? 0 };
+}
+
+/** Facts of an event that the core says by these numbers. */
+export function eventFacts(flags: number, length: Address, match: Address): EventFacts {
+  return {
+    kind: flags & abi.EVENT_COALESCED ? 'coalesced' : 'eventfd',
+    length: flags & abi.EVENT_ANY_LENGTH ? 0 : length,
+    match: flags & abi.EVENT_MATCH ? match : undefined,
+  };
+}
+
 /** Kinds of access to memory: any of r, w and x, in this order. */
 export const ACCESSES = ['none', 'r', 'w', 'x', 'rw', 'rx', 'wx', 'rwx'] as const;
 /** Access to memory: `none`, or letters for read, write and execute. */
@@ -115,9 +153,9 @@ interface SinkKind {
   readonly number: number;
   /** Name that the text form of a plan has for each of its operations. */
   readonly operations: Readonly<Record<number, string>>;
-  /** Thing that its commands show a part of, and name: a memory object, or a VA space; undefined where they show
-   *  nothing. */
-  readonly shows: 'object' | 'va' | undefined;
+  /** Thing that its commands are about, and name: a memory object or a VA space of which they show a part, an event;
+   *  undefined where they show nothing. */
+  readonly shows: 'object' | 'va' | 'event' | undefined;
 }
 
 /** All kinds of sinks: a row each, in the order of their numbers. */
@@ -143,6 +181,11 @@ const SINK_KINDS: readonly SinkKind[] = [
     number: abi.SINK_VIEW,
     operations: { [abi.OP_VIEW_LIMIT]: 'view-limit' },
     shows: undefined,
+  },
+  {
+    number: abi.SINK_EVENTS,
+    operations: { [abi.OP_EVENT_ADD]: 'event-add', [abi.OP_EVENT_REMOVE]: 'event-remove' },
+    shows: 'event',
   },
 ];
 

@@ -14,10 +14,11 @@ export class Names {
   readonly spaces = new Map<number, string>();
   readonly partitions = new Map<number, string>();
   readonly sinks = new Map<number, string>();
+  readonly events = new Map<number, string>();
 
   /** Makes these the names that others are. */
   copy(others: Names): void {
-    for (const table of ['regions', 'objects', 'spaces', 'partitions', 'sinks'] as const) {
+    for (const table of ['regions', 'objects', 'spaces', 'partitions', 'sinks', 'events'] as const) {
       this[table].clear();
       for (const [id, name] of others[table]) this[table].set(id, name);
     }
@@ -56,6 +57,7 @@ const KIND_RULES: Readonly<Record<Attempt['what'], string>> = {
   unmap: 'memory is mapped in regions of kind "ram", "rom" and "device" alone',
   place: 'nothing is placed in it: place it in what it shows',
   retarget: 'only an "alias" shows another region',
+  event: 'events are of what shows itself, no "container" and no "alias"',
 };
 
 type Message = (names: Names, failure: CoreFailure & { at: string }, id?: number, other?: number) => string;
@@ -71,7 +73,10 @@ const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
       ? `${names.sink(other)} is not a VA space of this address space: attach one to it`
       : 'there is no such kind';
   },
-  BAD_FLAGS: () => 'there are no such flags',
+  BAD_FLAGS: (_, { attempt }) =>
+    attempt?.what === 'event'
+      ? 'an eventfd is signalled by writes of 1, 2, 4 or 8 bytes, or of any number (0) without a value that counts; that value has no more bytes'
+      : 'there are no such flags',
   BAD_RANGE: (names, { at, attempt }, id, other) => {
     if (id !== undefined) {
       const range = attempt?.length === undefined ? 'the range' : `the range of ${formatHex(attempt.length)} bytes`;
@@ -112,6 +117,8 @@ const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
   NESTING: () => 'transactions are nested too deeply: 64 at most',
   PLAN_PENDING: () => PLAN_PENDING,
   POISONED: () => 'an earlier change failed and could not be taken back: no further change is accepted, close the map',
+  EVENT_TAKEN: (names, { at }, id) =>
+    `${names.region(id)} has an event at ${at} already that a write there could be for: close that one first`,
   ATTACHMENT_OVERLAP: (names, _, __, other) =>
     `the attachment overlaps ${names.sink(other)} in the same partition: give it another gpaOffset, or a lastGpa`,
 };

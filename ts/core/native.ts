@@ -159,7 +159,18 @@ export interface MemoryObject extends Handle {
   ownPages(): BigUint64Array;
 }
 
-/** Handle of what is behind a sink: of a VA space or a view, its reservation; of an attachment, the
+/** An eventfd, with a descriptor of its own. */
+export interface EventFd extends Handle {
+  readonly fd: number;
+  /** Adds to the count. EAGAIN: that would be too large. */
+  signal(count: U64): void;
+  /** The count since it was last taken, or 0, at once. */
+  take(): bigint;
+  /** The count, once it is not 0. One wait at a time: ERR_WAITING. close() rejects it with ERR_CLOSED. */
+  wait(): Promise<bigint>;
+}
+
+/** Handle of what is behind a sink: of a VA space or a view, its reservation; of an attachment and its events, the
  *  virtual machine. */
 export type SinkTarget = Reservation | Vm;
 
@@ -180,6 +191,8 @@ export interface Executor extends Handle {
   clearSink(sink: number): void;
   setObject(id: number, object: MemoryObject): void;
   clearObject(id: number): void;
+  setEvent(id: number, eventFd: EventFd): void;
+  clearEvent(id: number): void;
   /** Carries out `count` records at byte `pointer` of `memory`, in order, until one fails. How many were done. */
   run(memory: ArrayBuffer, pointer: number, count: number): number;
   /** Runs a plan that takes back what was done: as `run`, but also where the process has as many mappings as it may
@@ -267,6 +280,9 @@ export interface Vcpu extends Handle, StateHolder {
   kick(): void;
   /** Bytes of a state: of a list, those of its head. */
   stateSize(name: string): number;
+  /** Writes of all vCPUs of its virtual machine that were kept (SINK_EVENTS), the first one first; any thread may ask.
+   * Each as 24 bytes: u64 GPA, u32 bytes, u32 0, then the bytes. */
+  takeWrites(): Uint8Array;
   /** Entries of CPUID as bytes: see decodeCpuid. */
   readCpuid(): Uint8Array;
   /** Sets what CPUID answers. To be called before the first run. */
@@ -316,6 +332,12 @@ interface Native {
     /** A copy-on-write image of a part of the file, in whole pages, from `fileOffset` on; default 0. EOPNOTSUPP: of
      * huge pages. */
     privateFile(fd: number, size: U64, fileOffset?: U64): MemoryObject;
+  };
+  readonly EventFd: {
+    /** One whose count is 0. */
+    create(): EventFd;
+    /** One of the caller's: its descriptor is duplicated. EINVAL: of something else. */
+    adopt(fd: number): EventFd;
   };
   readonly Executor: { create(): Executor };
   readonly Kvm: {
@@ -394,6 +416,7 @@ export const KVM_CAP = {
   SIGNAL_MSI: 77,
   READONLY_MEM: 81,
   MULTI_ADDRESS_SPACE: 118,
+  IOEVENTFD_ANY_LENGTH: 122,
   MAX_VCPU_ID: 128,
   IMMEDIATE_EXIT: 136,
   MANUAL_DIRTY_LOG_PROTECT2: 168,

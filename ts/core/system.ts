@@ -13,6 +13,7 @@ const ADDON_ERRORS: Readonly<Record<string, ErrorCode>> = {
   ERR_OUT_OF_RANGE: 'INVALID_ARGUMENT',
   ERR_NOT_PAUSED: 'NOT_PAUSED',
   ERR_VCPU_RUNNING: 'VCPU_RUNNING',
+  ERR_WAITING: 'IN_USE',
 };
 
 /** Calls the addon; what it throws becomes `cause` of an error that says `what`, which may be worked out only then. */

@@ -3,6 +3,7 @@
 import type { LeaseFacts } from '../access/held-lease.ts';
 import type { PlanCounters } from '../apply/plan-events.ts';
 import { type Address, type PlainAddress, toPlain } from '../core/address.ts';
+import type { EventKind } from '../core/kinds.ts';
 import type { LostRange } from '../map/map.ts';
 import { type TrappingPages, trappingPages } from '../text/trapping-pages.ts';
 import type { DeviceMapping, MappedRegion } from './device.ts';
@@ -58,10 +59,23 @@ export interface GuestMemoryFacts {
     readonly vtl: Vtl;
     /** Memory slots that it has. */
     readonly slots: number;
+    /** Number of events that it has. */
+    readonly events: number;
     /** Whether it was shut down, because memory could not be taken away from it: it gets no slots any more. */
     readonly isShutDown: boolean;
     /** Whether a memory slot that goes costs it the page tables of all others; undefined where it does not say so. */
     readonly zapsAllSlots: boolean | undefined;
+  }[];
+  /** Events that are seen at VTL0, in order of GPA: writes of the guest that do not exit. */
+  readonly events: readonly {
+    readonly kind: EventKind;
+    readonly gpa: PlainAddress;
+    /** Bytes; 0 for a write of any length. */
+    readonly length: PlainAddress;
+    /** Value that counts; undefined where any does. */
+    readonly match: PlainAddress | undefined;
+    /** Name of the region that has it. */
+    readonly region: string;
   }[];
   /** Protections of trust levels, in order of GPA: `access` is what is left. */
   readonly protections: readonly {
@@ -100,6 +114,9 @@ export function inspect(
       mappings: device.mappings(),
     })),
     partitions: levels.flatMap(partitionFacts),
+    events: space.events().map(({ kind, gpa, length, match, region }) => ({
+      ...{ kind, ...plainRange({ gpa, length }), match: plainOrNone(match), region: region.name },
+    })),
     protections: levels.flatMap(({ vtl, protections }) =>
       protections.map(({ start, end, access }) => ({
         ...{ vtl, gpa: start, length: end - start },
@@ -133,6 +150,7 @@ function partitionFacts({ vtl, partitions }: VtlState): GuestMemoryFacts['partit
     name: attachments[0]!.partition.name,
     vtl,
     slots: attachments.reduce((count, attachment) => count + attachment.slots().length, 0),
+    events: attachments.reduce((count, attachment) => count + attachment.events().length, 0),
     isShutDown: attachments[0]!.isShutDown,
     zapsAllSlots: attachments[0]!.partition.zapsAllSlots,
   }));

@@ -1,8 +1,8 @@
 // A partition without a hypervisor: it remembers what it was given, and fails when it is told to.
 
-import { type Address, WHOLE_SPACE } from '../core/address.ts';
+import { type Address, formatHex, WHOLE_SPACE } from '../core/address.ts';
 import * as validate from '../core/validate.ts';
-import type { MemorySlot, Partition } from '../sinks/partition.ts';
+import type { MemorySlot, Partition, PartitionEvent } from '../sinks/partition.ts';
 import type { GpaStretch } from '../sinks/sink.ts';
 
 /** Options of a recording partition. */
@@ -19,9 +19,10 @@ export interface RecordingPartitionOptions {
   readonly canExecuteProtect?: boolean;
 }
 
-/** A call that a recording partition got, with the slot that it was given. */
+/** A call that a recording partition got, with the slot or event that it was given. */
 export type RecordedEvent =
   | ({ readonly event: 'add' | 'delete' } & MemorySlot)
+  | ({ readonly event: 'add-event' | 'remove-event' } & PartitionEvent)
   | { readonly event: 'pause' | 'resume' };
 
 /** A partition for tests of monitors: it records what a real one would have been told, in order. */
@@ -36,7 +37,9 @@ export class RecordingPartition implements Partition {
   readonly events: RecordedEvent[] = [];
   /** Slots that it has now, by number. */
   readonly slots = new Map<number, MemorySlot>();
-  /** Slots that are still added or deleted before one is refused, once. */
+  /** Events of the map that it has now. */
+  readonly registered = new Set<PartitionEvent>();
+  /** Slots and events that are still added or taken away before one is refused, once. */
   failAfter = Number.POSITIVE_INFINITY;
 
   /** Makes a partition that has no slots yet. Throws INVALID_ARGUMENT. */
@@ -62,6 +65,20 @@ export class RecordingPartition implements Partition {
     this.#step();
     const event: RecordedEvent = { event: 'delete', ...slot };
     if (!this.slots.delete(slot.slot)) throw new Error(`there is no slot ${slot.slot}`);
+    this.events.push(event);
+  }
+
+  addEvent(given: PartitionEvent): void {
+    this.#step();
+    const event: RecordedEvent = { event: 'add-event', ...given };
+    this.registered.add(given);
+    this.events.push(event);
+  }
+
+  removeEvent(given: PartitionEvent): void {
+    this.#step();
+    const event: RecordedEvent = { event: 'remove-event', ...given };
+    if (!this.registered.delete(given)) throw new Error(`there is no such event at ${formatHex(given.gpa)}`);
     this.events.push(event);
   }
 

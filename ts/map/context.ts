@@ -7,6 +7,7 @@ import { LeaseTable } from '../access/lease-table.ts';
 import { PlanEvents } from '../apply/plan-events.ts';
 import { type Outcome, type PlanObserver, PlanRunner } from '../apply/runner.ts';
 import type { Holding } from '../asked/context.ts';
+import type { RegionEvent } from '../asked/event.ts';
 import { ObjectTable } from '../asked/object-table.ts';
 import type { Region } from '../asked/region.ts';
 import type { AddressSpace, SpaceContext } from '../asked/space.ts';
@@ -41,6 +42,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
    *  transaction. */
   readonly regions = new Map<number, Region>();
   readonly spaces = new Map<number, AddressSpace>();
+  readonly regionEvents = new Map<number, RegionEvent>();
   readonly objects = new ObjectTable(this);
   readonly partitions = new PartitionTable(this);
   readonly leases = new LeaseTable();
@@ -101,6 +103,11 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   attachmentsTo(space: AddressSpace): number[] {
     const all = [...this.sinks].filter((sink) => sink instanceof Attachment && sink.space === space && !sink.closed);
     return all.map(({ id }) => id);
+  }
+
+  /** Lets every attachment that can have events have some. Inside a transaction. */
+  prepareEvents(): void {
+    for (const sink of [...this.sinks]) if (sink instanceof Attachment) sink.prepareEvents();
   }
 
   /** Closes something, which must not reach this, should nobody close the map. */

@@ -331,7 +331,8 @@ export class MemoryMap extends Handle {
         last: lastGpa,
       });
       recorder?.record({ op: 'attach', id, partition: partitionId, space, va: vaId, gpaOffset, lastGpa });
-      const attachment = new Attachment(this.#context, id, checked, { space: given.space, va, gpaOffset });
+      const attachment = new Attachment(this.#context, id, checked, { space: given.space, va, gpaOffset, lastGpa });
+      if (this.#context.regionEvents.size > 0) attachment.prepareEvents();
       for (const part of this.#context.withheld) if (part.concerns(attachment)) attachment.withhold(part);
       return attachment;
     });

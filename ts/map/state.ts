@@ -21,6 +21,7 @@ export function stateOf({ core, names, regions, spaces, sinks }: Context): Repla
       object: identity(names.objects.keys()),
       partition: identity(names.partitions.keys()),
       sink: identity([...sinks].map(({ id }) => id)),
+      event: identity(names.events.keys()),
     },
     names: copied,
     spaces: new Map(attached),

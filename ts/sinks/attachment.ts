@@ -3,12 +3,14 @@
 import * as abi from '../../assembly/abi.ts';
 import { nativeOf } from '../apply/native-executor.ts';
 import type { Pausable } from '../apply/runner.ts';
+import type { EventContext } from '../asked/event.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { type Address, formatHex, lengthOf } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
-import { type Access, accessName } from '../core/kinds.ts';
+import { type Access, accessName, type EventFacts, eventFacts } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { renderSlots } from '../text/render.ts';
+import { canHaveEvents, EventSink } from './events.ts';
 import { KvmPartition, vmOf } from './kvm.ts';
 import type { Partition } from './partition.ts';
 import { PartitionExecutor } from './partition-executor.ts';
@@ -19,7 +21,7 @@ import type { VaSpace } from './va-space.ts';
 import { partsWithin, type Withheld } from './withheld.ts';
 
 /** The map of an attachment. */
-export interface AttachmentContext extends SinkContext {
+export interface AttachmentContext extends SinkContext, EventContext {
   readonly partitions: PartitionTable;
 }
 
@@ -31,11 +33,15 @@ export function checkedPartition(partition: unknown, context: AttachmentContext)
   }
   const given = (partition ?? {}) as Partial<Partition>;
   const { name, slotLimit, largestSlot, keptPages, zapsAllSlots, addSlot, deleteSlot, pause, resume } = given;
+  const { addEvent, removeEvent } = given;
   if (typeof addSlot !== 'function' || typeof deleteSlot !== 'function') {
     throw validate.invalid('a partition must be a KvmPartition or have the methods addSlot and deleteSlot');
   }
   if (typeof pause !== typeof resume || !['function', 'undefined'].includes(typeof pause)) {
     throw validate.invalid('a partition must have both the methods pause and resume, or neither');
+  }
+  if (typeof addEvent !== typeof removeEvent || !['function', 'undefined'].includes(typeof addEvent)) {
+    throw validate.invalid('a partition must have both the methods addEvent and removeEvent, or neither');
   }
   validate.text(name, 'the name of the partition');
   validate.integer(slotLimit, 'slotLimit', 1, abi.MAX_SLOTS);
@@ -86,11 +92,18 @@ export interface AttachedSlot {
   readonly access: Access;
 }
 
+/** An event that a partition has now. */
+export interface AttachedEvent extends EventFacts {
+  /** GPA in the address space: without the attachment's offset. */
+  readonly gpa: Address;
+}
+
 /** Place of an attachment: what it sees, and where. */
 interface AttachmentPlace {
   readonly space: AddressSpace;
   readonly va: VaSpace;
   readonly gpaOffset: Address;
+  readonly lastGpa: Address;
 }
 
 /** A partition's view of one address space. Closing it takes all its slots away; it is closed with the partition. */
@@ -105,16 +118,21 @@ export class Attachment extends Sink {
   readonly va: VaSpace;
   /** Offset that is added to a GPA of the address space to give the partition's own. */
   readonly gpaOffset: Address;
+  /** Last GPA of the partition's own that it can be given. @internal */
+  readonly lastGpa: Address;
+  /** Sink of its events, where the map has had some. */
+  #events: EventSink | undefined;
 
   /** @internal Made by MemoryMap. */
   constructor(context: AttachmentContext, id: number, partition: KvmPartition | Partition, place: AttachmentPlace) {
     validate.madeBy('MemoryMap.attachPartition', partition);
     super(context, id, partition.name);
-    const { space, va, gpaOffset } = place;
+    const { space, va, gpaOffset, lastGpa } = place;
     this.partition = partition;
     this.space = space;
     this.va = va;
     this.gpaOffset = gpaOffset;
+    this.lastGpa = lastGpa;
     // One object for all attachments of a partition: it is paused once.
     const attached = { partition, pausable: pausableOf(partition), va: va.id };
     if (partition instanceof KvmPartition) {
@@ -142,6 +160,26 @@ export class Attachment extends Sink {
       length: lengthOf(row.start, row.last),
       access: accessName(row.flags),
     }));
+  }
+
+  /** The events that its partition has, in order of GPA. Inside a transaction: before it. */
+  events(): AttachedEvent[] {
+    this.checkOpen();
+    const rows = this.#events === undefined ? [] : this.context.core.sinkEvents(this.#events.id);
+    return rows.map(({ flags, start, last, match }) => ({
+      gpa: start,
+      ...eventFacts(flags, lengthOf(start, last), match),
+    }));
+  }
+
+  /** Gives its partition the events that it sees, from now on, if it can be told of them. Inside a transaction.
+   *  @internal */
+  prepareEvents(): void {
+    if (this.#events !== undefined || this.closed || !canHaveEvents(this.partition)) return;
+    this.context.onUndo(() => {
+      this.#events = undefined;
+    });
+    this.#events = EventSink.attach(this.context, this);
   }
 
   /** Whether its partition was shut down, because memory could not be taken away from it: it has no slots, and gets
@@ -191,6 +229,13 @@ export class Attachment extends Sink {
     if (!this.context.isBroken) this.close();
   }
 
+  protected override release(): void {
+    this.context.transaction(() => {
+      this.#events?.close();
+      super.release();
+    });
+  }
+
   protected override detached(): void {
     super.detached();
     this.context.partitions.leave(this.partition);
@@ -198,6 +243,7 @@ export class Attachment extends Sink {
 
   /** @internal */
   override discard(): void {
+    this.#events?.discard();
     super.discard();
     if (this.partition instanceof KvmPartition) this.partition.attachments.delete(this);
     else attachedTo.get(this.partition)?.delete(this);

@@ -2,7 +2,7 @@
 
 import type { AtOnce, MayPause } from '../apply/runner.ts';
 import type { Address } from '../core/address.ts';
-import type { Access } from '../core/kinds.ts';
+import type { Access, EventFacts } from '../core/kinds.ts';
 import type { GpaStretch } from './sink.ts';
 
 /** A memory slot as a hypervisor is given it. */
@@ -17,6 +17,15 @@ export interface MemorySlot {
   readonly hva: bigint;
   /** Access of the guest: without `w`, writes are to exit. */
   readonly access: Access;
+}
+
+/** An event as a hypervisor is given it: the guest's writes there are not to exit. */
+export interface PartitionEvent extends EventFacts {
+  /** The partition's own GPA. */
+  readonly gpa: Address;
+  /** Descriptor of the eventfd that is to be signalled; undefined where writes are to be kept. It is the map's, and
+   *  open until the event was removed. */
+  readonly fd: number | undefined;
 }
 
 /** Limits and abilities of a partition, a monitor's own or KVM's. */
@@ -48,6 +57,11 @@ export interface Partition extends PartitionFacts, MayPause {
   addSlot(slot: MemorySlot): AtOnce;
   /** Takes a memory slot away; the fields say what it was. */
   deleteSlot(slot: MemorySlot): AtOnce;
+  /** Lets the guest's writes at a GPA signal an eventfd, or be kept for later, and not exit; with `removeEvent`, or
+   *  neither: writes then exit, wherever the map has events. None that it has could be for the same write. */
+  addEvent?(event: PartitionEvent): AtOnce;
+  /** Lets them exit again; the fields say what it was. */
+  removeEvent?(event: PartitionEvent): AtOnce;
   /** Takes all memory from the guest and stops it for good, because a slot could not be taken away: a guest that keeps
    *  access to memory which is used for something else is worse. It is given no slots any more. */
   shutDown?(): AtOnce;

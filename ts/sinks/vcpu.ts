@@ -15,6 +15,7 @@ import {
 import { bytes as bytesOf, type Codec, type StructCodec } from '../core/struct.ts';
 import { systemError, wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
+import { type CoalescedWrite, decodeWrites } from './coalesced.ts';
 import { checkedVcpuState, restoreVcpu, saveVcpu, type VcpuState } from './saved-state.ts';
 
 /** A virtual processor. Only one thread at a time runs it; another gets VCPU_RUNNING. Each member that reads or writes
@@ -86,6 +87,15 @@ export class Vcpu extends Handle {
       throw wrapped(this.what, error);
     }
     return this.exit.describe();
+  }
+
+  /** Takes the writes of the guest that were kept because of `Region.coalesceWrites`, of all vCPUs of the partition, in
+   *  order. To be asked before each exit is answered, as devices rely on the order of accesses; and
+   *  before the map is changed, as GPAs are those of their time. A write that KVM has no room for exits: it keeps about
+   *  170. Any vCPU of the partition gives all of them, in any thread. Throws SYSTEM. */
+  takeWrites(): CoalescedWrite[] {
+    this.checkOpen();
+    return systemError(this.what, () => decodeWrites(this.#vcpu.takeWrites()));
   }
 
   /** Finishes the instruction that the last exit interrupted, and does not go on: returns KVM_EXIT.INTR, or another

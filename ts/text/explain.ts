@@ -6,6 +6,8 @@ import type { Core, Row } from '../core/core.ts';
 import {
   type Access,
   accessName,
+  type EventFacts,
+  eventFacts,
   type ObjectKind,
   objectKindName,
   type RegionKind,
@@ -28,6 +30,8 @@ export interface Explanation<Region extends ExplainedRegion = ExplainedRegion> {
   readonly mapping: ExplainedMapping | undefined;
   /** The slots that show this byte, of all attachments asked about. */
   readonly slots: readonly ExplainedSlot[];
+  /** Events that a write of the byte may be for, with others of theirs. */
+  readonly events: readonly ExplainedEvent[];
   /** Names of attachments whose hypervisor keeps the page for itself, so that no slot shows it. */
   readonly keptBy: readonly string[];
   /** Reason why the guest's accesses trap although memory is mapped at the byte; undefined where the map has none. */
@@ -90,6 +94,14 @@ export interface ExplainedSlot {
   readonly home?: Address;
 }
 
+/** An event at a byte. */
+export interface ExplainedEvent extends EventFacts {
+  /** First GPA. */
+  readonly start: Address;
+  /** Last GPA, which is included; a write of any length begins at the first. */
+  readonly last: Address;
+}
+
 /** `attachments`: sinks of kind partition on this address space. `explained`: what is said of a region. */
 export function explain<Region extends ExplainedRegion>(
   core: Core,
@@ -111,6 +123,9 @@ export function explain<Region extends ExplainedRegion>(
     hidden: hidden.map((row) => explained(row, seen.has(row.id))),
     mapping: mapping && explainedMapping(core, mapping, names),
     slots: sinks.flatMap((sink) => explainedSlots(core, sink, gpa, mapping, names)),
+    events: core.events(space, gpa, gpa).map(({ flags, start, last, match }) => ({
+      ...{ start, last, ...eventFacts(flags, lengthOf(start, last), match) },
+    })),
     keptBy: sinks.filter((sink) => core.isKept(sink, gpa)).map((sink) => names.sinks.get(sink)!),
     traps: mapping && trapAt(core, space, gpa, names),
     next: visible || !range ? undefined : { name: names.regions.get(range.id)!, start: range.start },

@@ -5,8 +5,16 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
-import type { Command, Core, PlanFacts, Row } from '../core/core.ts';
-import { accessName, DISTURBANCES, operationName, regionKindName, regionKindNumber } from '../core/kinds.ts';
+import type { Command, Core, EventRow, PlanFacts, Row } from '../core/core.ts';
+import {
+  accessName,
+  DISTURBANCES,
+  type EventFacts,
+  eventFacts,
+  operationName,
+  regionKindName,
+  regionKindNumber,
+} from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
 import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
@@ -26,7 +34,7 @@ export function renderFlatView(core: Core, space: number, names: Names): string[
 export function renderFlatViews(core: Core, spaces: Iterable<number>, names: Names): string[] {
   const shownBy = new Map<string, string[]>();
   for (const space of spaces) {
-    const view = flatLines(core.flat(space), names).join('\n');
+    const view = [...flatLines(core.flat(space), names), ...eventLines(core.events(space), names)].join('\n');
     const name = `"${printable(names.spaces.get(space) ?? String(space))}"`;
     const others = shownBy.get(view);
     if (others === undefined) shownBy.set(view, [name]);
@@ -82,6 +90,24 @@ function flatLines(rows: readonly Row[], names: Names): string[] {
       `${place(names.regions, row.id, row.offset)}${remarks([row.flags & abi.FLAT_NONVOLATILE, 'nonvolatile'])}`,
     ]),
   );
+}
+
+/** Events, where they are seen. */
+function eventLines(rows: readonly EventRow[], names: Names): string[] {
+  const range = rangesIn(rows);
+  return aligned(
+    rows.map(({ start, last, flags, match, other, offset }) => [
+      range(start, last),
+      eventText(eventFacts(flags, lengthOf(start, last), match)),
+      place(names.regions, other, offset),
+    ]),
+  );
+}
+
+/** "eventfd, when 5" */
+function eventText({ kind, length, match }: EventFacts): string {
+  if (kind === 'eventfd' && length === 0) return `${kind}, any length`;
+  return match === undefined ? kind : `${kind}, when ${hex(match)}`;
 }
 
 /** `rw`, `r-`, or `--` where there is no memory. */
@@ -180,9 +206,10 @@ function renderCommands(commands: readonly Command[], names: Names): string[] {
   );
 }
 
-/** Memory that a command is about, or slot; nothing where it is about neither. */
-function shown({ object, va, offset, slot }: Command, names: Names): string {
+/** Memory that a command is about, slot or event; nothing where it is about none. */
+function shown({ object, va, offset, slot, event, length, match }: Command, names: Names): string {
   if (object !== undefined) return place(names.objects, object, offset);
+  if (event !== undefined) return eventText(eventFacts(slot, length, match));
   return va === undefined ? '' : `slot ${slot}`;
 }
 
@@ -206,6 +233,12 @@ export function renderSlots(core: Core, sink: number, names: Names): string[] {
       ]),
     ),
   ];
+}
+
+/** Text of the events that an attachment of a partition has, at GPAs of the address space. */
+export function renderSinkEvents(core: Core, sink: number, names: Names): string[] {
+  const rows = core.sinkEvents(sink);
+  return [`"${label(names.sinks, sink)}" has ${count(rows.length, 'event')}`, ...eventLines(rows, names)];
 }
 
 /** Text of what is mapped in a VA space. */
@@ -239,13 +272,13 @@ function whyTrapping({ why, regions }: TrappingPages, region: string): string {
 
 /** Text of why a byte is what it is. */
 export function renderExplanation(explanation: Explanation): string[] {
-  const lists = [explanation?.hidden, explanation?.slots, explanation?.keptBy];
+  const lists = [explanation?.hidden, explanation?.slots, explanation?.events, explanation?.keptBy];
   if (!lists.every(Array.isArray)) {
     throw validate.invalid('an explanation must be what explain() of an address space returns');
   }
-  const { space, gpa, visible, hidden, mapping, slots, keptBy, traps, next } = explanation;
+  const { space, gpa, visible, hidden, mapping, slots, events, keptBy, traps, next } = explanation;
   const seen = visible === undefined ? [] : [visible, ...hidden];
-  const range = rangesIn([...seen, ...slots, { start: gpa, last: gpa }]);
+  const range = rangesIn([...seen, ...slots, ...events, { start: gpa, last: gpa }]);
   const title = `${range.one(gpa)} in address space "${printable(space)}"`;
   const kept = keptBy.map((sink) => ['slot', 'none', '', '', `"${printable(sink)}" keeps the page for itself`]);
   if (visible === undefined) {
@@ -274,6 +307,7 @@ export function renderExplanation(explanation: Explanation): string[] {
         return ['slot', range(start, last), access, `slot ${slot}`, `of "${printable(sink)}"${where}`];
       }),
       ...kept,
+      ...events.map((event) => ['event', range(event.start, event.last), 'w', eventText(event)]),
     ]),
   ];
 }

@@ -20,6 +20,8 @@ import {
   accessName,
   DISTURBANCES,
   type Disturbance,
+  type EventFacts,
+  eventFacts,
   operationName,
   type Policy,
   type RegionKind,
@@ -97,6 +99,16 @@ export interface TraceSlot {
   readonly access: Access;
 }
 
+/** An event at a place where it is seen. */
+export interface TraceEvent extends EventFacts {
+  /** First GPA. */
+  readonly gpa: Address;
+  /** Name of the region that has it. */
+  readonly region: string;
+  /** Offset in the region. */
+  readonly offsetInRegion: Address;
+}
+
 /** A command, with names instead of numbers. */
 export interface TraceCommand {
   /** Operation: `va-map`, `slot-add` and so on. */
@@ -115,6 +127,8 @@ export interface TraceCommand {
   readonly object: string | undefined;
   /** VA commands: offset in the object of the byte at `gpa`. */
   readonly objectOffset: Address | undefined;
+  /** Event commands: what a write must be. */
+  readonly event: EventFacts | undefined;
 }
 
 /** Place of a space's tree. */
@@ -282,6 +296,16 @@ export class TraceReplay {
     );
   }
 
+  /** The events that a space shows, in order of GPA. Throws BAD_ID. */
+  events(space: number): TraceEvent[] {
+    return this.#core.events(this.#replayer.id('space', space)).map(({ flags, start, last, offset, other, match }) => ({
+      gpa: start,
+      ...eventFacts(flags, lengthOf(start, last), match),
+      region: this.#names.regions.get(other)!,
+      offsetInRegion: offset,
+    }));
+  }
+
   // ---- Moments -----------------------------------------------------------------------------------
 
   /** The state, for `restore`. Throws NESTING inside a transaction. */
@@ -389,7 +413,7 @@ export class TracePlan {
   /** The commands, in the order in which they are carried out. */
   commands(): TraceCommand[] {
     return Array.from({ length: this.#facts.commands }, (_, index) => {
-      const { op, sink, gpa, length, access, slot, object, va, offset } = this.#core.command(index);
+      const { op, sink, gpa, length, access, slot, object, va, offset, event, match } = this.#core.command(index);
       return {
         op: operationName(op),
         sink: this.#names.sinks.get(sink) ?? formatHex(sink),
@@ -399,6 +423,7 @@ export class TracePlan {
         slot: va === undefined ? undefined : slot,
         object: object === undefined ? undefined : this.#names.objects.get(object),
         objectOffset: object === undefined ? undefined : offset,
+        event: event === undefined ? undefined : eventFacts(slot, length, match),
       };
     });
   }

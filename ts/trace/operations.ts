@@ -7,6 +7,8 @@ import type { Core } from '../core/core.ts';
 import {
   ACCESSES,
   accessNumber,
+  EVENT_KINDS,
+  eventNumbers,
   OBJECT_KINDS,
   objectKindNumber,
   protectionNumber,
@@ -32,7 +34,7 @@ import {
 } from './fields.ts';
 
 /** Kinds of things that have ids of their own in a trace. */
-export type Table = 'region' | 'space' | 'object' | 'partition' | 'sink';
+export type Table = 'region' | 'space' | 'object' | 'partition' | 'sink' | 'event';
 
 /** Target of a replay: a core, and the trace's ids for what is in it. */
 export interface ReplayTarget {
@@ -161,6 +163,20 @@ export const OPERATIONS = {
   unmap: operation({ region: required(ID), ...RANGE }, (o, { core, id }) =>
     core.unmap(id('region', o.region), o.offset, o.length),
   ),
+  /** An event of a region: bytes at which a guest's writes do not exit. `length` 0: a write of any length, to an
+   *  eventfd; `match`: the value that counts. */
+  event: operation(
+    {
+      ...{ id: required(ID), region: required(ID), ...RANGE, match: optional(ADDRESS) },
+      ...{ kind: withDefault(oneOf(EVENT_KINDS), 'eventfd') },
+    },
+    (o, { core, id, make }) =>
+      make('event', o, `event ${o.id}`, () => {
+        const { length, flags, match } = eventNumbers(o);
+        return core.createEvent(id('region', o.region), o.offset, length, flags, match);
+      }),
+  ),
+  'event-close': operation(ONLY_ID, (o, { core, end }) => end('event', o.id, (id) => core.destroyEvent(id))),
   va: operation({ id: required(ID), space: required(ID), size: required(SIZE) }, (o, { core, id, make }) =>
     make('sink', o, `va ${o.id}`, () => core.attach(abi.SINK_VA, id('space', o.space), { last: lastByte(o.size) })),
   ),
@@ -192,6 +208,18 @@ export const OPERATIONS = {
       make('sink', o, `partition ${o.partition}`, () => {
         const [partition, space, va] = [id('partition', o.partition), id('space', o.space), id('sink', o.va)];
         return core.attach(abi.SINK_PARTITION, space, { partition, va, offset: o.gpaOffset, last: o.lastGpa });
+      }),
+  ),
+  /** Events of an attachment: its partition gets those of the regions that are seen. */
+  events: operation(
+    {
+      ...{ id: required(ID), attachment: required(ID), space: required(ID) },
+      ...{ gpaOffset: withDefault(ADDRESS, 0), lastGpa: withDefault(ADDRESS, LAST_ADDRESS) },
+    },
+    (o, { core, id, make }) =>
+      make('sink', o, `events ${o.id}`, () => {
+        const place = { va: id('sink', o.attachment), offset: o.gpaOffset, last: o.lastGpa };
+        return core.attach(abi.SINK_EVENTS, id('space', o.space), place);
       }),
   ),
   /** A view of `va`, whose accesses have protections of their own. */

@@ -17,7 +17,10 @@ import {
 
 /** Listeners that are told of what a trace makes outside the core, before the transaction that it is made in ends. */
 type ReplayHooks = {
-  readonly [Op in 'space' | 'object' | 'va' | 'view' | 'attach']?: (made: number, operation: OperationOf<Op>) => void;
+  readonly [Op in 'space' | 'object' | 'va' | 'view' | 'attach' | 'event' | 'events']?: (
+    made: number,
+    operation: OperationOf<Op>,
+  ) => void;
 };
 
 /** Ids of a trace with the core's for the same, at one moment. */
@@ -35,6 +38,7 @@ export class Replayer implements ReplayTarget {
     object: new Map(),
     partition: new Map(),
     sink: new Map(),
+    event: new Map(),
   };
   /** Takes back what open transactions did to the ids. */
   readonly #undo = new UndoList();
@@ -149,12 +153,13 @@ export class Replayer implements ReplayTarget {
   }
 }
 
-function copied({ region, space, object, partition, sink }: TraceIds): Record<Table, Map<number, number>> {
+function copied({ region, space, object, partition, sink, event }: TraceIds): Record<Table, Map<number, number>> {
   return {
     region: new Map(region),
     space: new Map(space),
     object: new Map(object),
     partition: new Map(partition),
     sink: new Map(sink),
+    event: new Map(event),
   };
 }

@@ -7,8 +7,8 @@ import { ReplayState } from './core-replay.ts';
 import { parseHex } from './fields.ts';
 import type { TraceIds } from './replay.ts';
 
-const TABLES = ['region', 'space', 'object', 'partition', 'sink'] as const;
-const NAME_TABLES = ['regions', 'objects', 'spaces', 'partitions', 'sinks'] as const;
+const TABLES = ['region', 'space', 'object', 'partition', 'sink', 'event'] as const;
+const NAME_TABLES = ['regions', 'objects', 'spaces', 'partitions', 'sinks', 'events'] as const;
 
 type Pairs<Value> = readonly (readonly [number, Value])[];
 

@@ -1,0 +1,63 @@
+// Eventfds as JavaScript calls them.
+
+#include "napi/event_fd_handle.h"
+
+#include <limits>
+#include <utility>
+
+#include "napi/event_waiter.h"
+
+namespace membacking {
+
+void EventFdHandle::define(Napi::Env env, Napi::Object exports) {
+  Handle::define(env, exports,
+                 {
+                     StaticMethod<&EventFdHandle::create>("create"),
+                     StaticMethod<&EventFdHandle::adopt>("adopt"),
+                     InstanceAccessor<&EventFdHandle::fd>("fd"),
+                     InstanceMethod<&EventFdHandle::signal>("signal"),
+                     InstanceMethod<&EventFdHandle::take>("take"),
+                     InstanceMethod<&EventFdHandle::wait>("wait"),
+                     InstanceMethod<&EventFdHandle::close>("close"),
+                 });
+}
+
+Napi::Value EventFdHandle::create(const Napi::CallbackInfo& info) {
+  std::shared_ptr<EventFd> made;
+  check(info.Env(), EventFd::create(made));
+  return wrap(info.Env(), std::move(made));
+}
+
+Napi::Value EventFdHandle::adopt(const Napi::CallbackInfo& info) {
+  std::shared_ptr<EventFd> made;
+  const uint32_t fd = toU32(info[0], "fd", std::numeric_limits<int>::max());
+  check(info.Env(), EventFd::adopt(static_cast<int>(fd), made));
+  return wrap(info.Env(), std::move(made));
+}
+
+Napi::Value EventFdHandle::fd(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), core(info).fd());
+}
+
+void EventFdHandle::signal(const Napi::CallbackInfo& info) {
+  check(info.Env(), core(info).signal(toU64(info[0], "count")));
+}
+
+Napi::Value EventFdHandle::take(const Napi::CallbackInfo& info) {
+  uint64_t count = 0;
+  check(info.Env(), core(info).take(count));
+  return Napi::BigInt::New(info.Env(), count);
+}
+
+Napi::Value EventFdHandle::wait(const Napi::CallbackInfo& info) {
+  EventWaiter& waiter = EventWaiter::of(info.Env());
+  if (waiter.isWaiting(wait_)) throwCoded(info.Env(), "ERR_WAITING", "Somebody waits for this EventFd already");
+  return waiter.wait(info.Env(), shared(info.Env()), wait_);
+}
+
+void EventFdHandle::close(const Napi::CallbackInfo& info) {
+  if (wait_ != 0) EventWaiter::of(info.Env()).cancel(info.Env(), wait_);
+  release();
+}
+
+}  // namespace membacking

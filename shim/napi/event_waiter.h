@@ -1,0 +1,62 @@
+// Waits for eventfds: one thread of an environment watches all of them, made when somebody waits for the first time.
+#pragma once
+
+#include <napi.h>
+#include <pthread.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "host/event_fd.h"
+
+namespace membacking {
+
+/// Thread that watches eventfds, and the promises that it is for.
+class EventWaiter {
+ public:
+  /// Waiter of an environment.
+  static EventWaiter& of(Napi::Env env);
+  explicit EventWaiter(Napi::Env env);
+  ~EventWaiter() { stop(); }
+
+  /// Promise of the count of an eventfd, once it is not 0. `wait` becomes its number, which is not 0.
+  Napi::Promise wait(Napi::Env env, const std::shared_ptr<EventFd>& eventFd, uint64_t& wait);
+  bool isWaiting(uint64_t wait) const { return pending_.count(wait) != 0; }
+  /// Rejects the promise of a wait with ERR_CLOSED, if it is not settled.
+  void cancel(Napi::Env env, uint64_t wait);
+
+ private:
+  struct Pending {
+    std::shared_ptr<EventFd> eventFd;
+    Napi::Promise::Deferred promise;
+  };
+
+  static void* runThread(void* self);
+  static void onSignals(napi_env env, napi_value, void* self, void*);
+  static void stopAtExit(void* self);
+
+  void watch();
+  Failure arm(uint64_t wait, int fd, bool isNew);
+  void settle(Napi::Env env, uint64_t wait);
+  Pending takePending(Napi::Env env, uint64_t wait);
+  void stop();
+
+  napi_env env_;
+  FileDescriptor epoll_;
+  std::shared_ptr<EventFd> end_;
+  napi_threadsafe_function signals_ = nullptr;
+  pthread_t thread_ = {};
+
+  // Of JavaScript's thread alone.
+  uint64_t waits_ = 0;
+  std::unordered_map<uint64_t, Pending> pending_;
+
+  std::mutex mutex_;
+  /// Waits whose eventfds were signalled. With the mutex.
+  std::vector<uint64_t> signalled_;
+};
+
+}  // namespace membacking
