@@ -138,15 +138,18 @@ Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
   isKicked_ = false;
   int error = 0;
   std::unique_lock lock(mutex_);
+  // What an exit has begun is ended outside of the guest: whoever holds that may have it ended.
+  const bool isFree = onlyFinish && vm_->isPausedBy(::pthread_self());
+  const auto mustWait = [&] { return isHeld_ && !isFree; };
   do {
     if (vm_->isShutDown() && !mustLeave()) return {EBADF, "KVM_RUN", "the VM is closed"};
-    if (isHeld_ && !vm_->isShutDown() && vm_->isPausedBy(::pthread_self())) {
+    if (mustWait() && !vm_->isShutDown() && vm_->isPausedBy(::pthread_self())) {
       return {EBUSY, "KVM_RUN", "this thread has paused the VM"};
     }
-    changed_.wait(lock, [this] { return !isHeld_ || mustLeave() || isDoubted_; });
+    changed_.wait(lock, [&] { return !mustWait() || mustLeave() || isDoubted_; });
     error = EINTR;
     if (std::exchange(isDoubted_, false) && isUnwanted && isUnwanted()) break;
-    if (isHeld_) continue;
+    if (mustWait()) continue;
     isRunning_ = true;
     runner_ = ::pthread_self();
     setImmediateExit(onlyFinish || mustLeave());
@@ -158,7 +161,12 @@ Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
     isRunning_ = false;
     if (isHeld_) changed_.notify_all();
     // EAGAIN: another vCPU has just started this one, or the guest wrote while writes were held.
-  } while (error == EAGAIN || (error == EINTR && (isHeld_ || isDoubted_) && !mustLeave()));
+  } while (error == EAGAIN || (error == EINTR && (mustWait() || isDoubted_) && !mustLeave()));
+  return leave(error, onlyFinish);
+}
+
+/// Notes how a run has ended. With the mutex.
+Failure Vcpu::leave(int error, bool onlyFinish) {
   if (error == EINTR) {
     endedBy_ = KVM_EXIT_INTR;
     if (!onlyFinish) {

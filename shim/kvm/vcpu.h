@@ -74,7 +74,7 @@ class Vcpu {
   /// Runs until an exit. On failure there was none. While the VM is paused, the run waits.
   Failure run(const IsUnwanted& isUnwanted) { return enter(false, isUnwanted); }
   /// Only finishes the instruction that the last exit interrupted; KVM_EXIT_INTR when that is done. Another exit when
-  /// the instruction has more to ask or to say.
+  /// the instruction has more to ask or to say. Does not wait for a pause of this thread's own.
   Failure finish(const IsUnwanted& isUnwanted) { return enter(true, isUnwanted); }
   /// Puts the last exit into `facts`.
   void readExit(ExitFacts& facts);
@@ -107,6 +107,7 @@ class Vcpu {
  private:
   kvm_run& shared() const;
   Failure enter(bool onlyFinish, const IsUnwanted& isUnwanted);
+  Failure leave(int error, bool onlyFinish);
   bool mustLeave() const;
   void leaveGuest();
   void setImmediateExit(bool isWanted);

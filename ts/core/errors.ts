@@ -91,6 +91,10 @@ export type ErrorCode =
   | 'SNAPSHOT_DAMAGED'
   /** The base of a diff is not the snapshot that it was made from. */
   | 'SNAPSHOT_BASE'
+  /** RAM has come or gone while a live snapshot was taken. */
+  | 'RAM_CHANGED'
+  /** A guest writes too fast to be copied within the time that it may be held. */
+  | 'DOWNTIME_EXCEEDED'
   /** A stream that guest memory goes through has failed. `cause` is its error. */
   | 'STREAM_FAILED'
   /** Memory is in use: `details.leases` says by whom. */

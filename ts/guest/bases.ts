@@ -9,6 +9,9 @@ import type { ObjectRange } from './dirty-pages.ts';
 import { DirtyTracker } from './dirty-tracker.ts';
 import type { Openable } from './template.ts';
 
+/** Codes of errors of a map whose dirty pages cannot be had: snapshots of it can. */
+const UNTRACKED: readonly string[] = ['NO_DIRTY_TRACKING', 'SYSTEM', 'POISONED'];
+
 /** Pages that were written since a snapshot was begun. */
 export class WrittenSince {
   readonly #tracker: DirtyTracker;
@@ -23,11 +26,16 @@ export class WrittenSince {
   /** Begins with what `objects` hold now. Undefined where the system cannot track. */
   static begin(map: MemoryMap, va: VaSpace, objects: Iterable<MemoryObject>): WrittenSince | undefined {
     try {
-      return new WrittenSince(new DirtyTracker(map, va), objects);
+      return WrittenSince.start(map, va, objects);
     } catch (error) {
-      if (error instanceof MembackingError && ['NO_DIRTY_TRACKING', 'SYSTEM'].includes(error.code)) return undefined;
+      if (error instanceof MembackingError && UNTRACKED.includes(error.code)) return undefined;
       throw error;
     }
+  }
+
+  /** Begins as `begin` does. Throws NO_DIRTY_TRACKING, SYSTEM, POISONED. */
+  static start(map: MemoryMap, va: VaSpace, objects: Iterable<MemoryObject>): WrittenSince {
+    return new WrittenSince(new DirtyTracker(map, va), objects);
   }
 
   /** Adds what was written since it was asked last. Throws CLOSED. */
@@ -45,10 +53,13 @@ export class WrittenSince {
     return this.#written.get(object);
   }
 
-  /** Forgets what was written until now. */
-  forget(): void {
+  /** Takes the pages of each object that were written since the beginning, or since this was called last. Throws
+   *  CLOSED. */
+  take(): ReadonlyMap<MemoryObject, readonly PageRange[]> {
     this.collect();
-    for (const object of this.#written.keys()) this.#written.set(object, []);
+    const taken = new Map(this.#written);
+    for (const object of taken.keys()) this.#written.set(object, []);
+    return taken;
   }
 
   close(): void {

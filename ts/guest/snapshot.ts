@@ -6,6 +6,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
 import { Writable } from 'node:stream';
 import { type MemoryObject, SharedMemory } from '../asked/object.ts';
+import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
 import { type PlainState, stateJson } from '../snapshot/caller-state.ts';
 import { BlockImage, closeChain, inFolder, type Link, type OpenLink, openChain } from '../snapshot/chain.ts';
@@ -14,15 +15,19 @@ import { inFile, readAll, type Source } from '../snapshot/memory-writer.ts';
 import { joined, PAGE, type PageRange } from '../snapshot/page-list.ts';
 import {
   checkWork,
+  type LayoutBeside,
   memorySize,
   type PlannedBlock,
   type SnapshotWork,
   writeBlocks,
+  writeFilled,
   writeSnapshot,
   writeStream,
 } from '../snapshot/write.ts';
 import { type Bases, WrittenSince } from './bases.ts';
 import type { MappedRegion } from './device.ts';
+import { hold, holdable } from './hold.ts';
+import { copyLive, type LiveGuest } from './live.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { visibilityOf } from './ram.ts';
 import type { RamBlock } from './ram-store.ts';
@@ -30,16 +35,24 @@ import { type ForkMaker, Template } from './template.ts';
 import type { VtlAccess } from './vtl.ts';
 import type { VtlState } from './vtl-state.ts';
 
+const DEFAULT_DOWNTIME = 300;
+
 /** Options of `GuestMemoryManager.snapshot`. */
 export interface SnapshotOptions extends FreezeOptions {
   /** Snapshot that this one is a diff of, its folder or a template: only pages that were written since are in it. */
   readonly base?: string | Template<unknown>;
+  /** Whether the guest goes on meanwhile: its partitions are held for the last part of the copying alone. Into a folder
+   *  alone. Default false. */
+  readonly live?: boolean;
+  /** Milliseconds for which a live snapshot may hold the guest to copy what it wrote last. Default 300. */
+  readonly maxDowntime?: number;
 }
 
 /** Options of `GuestMemoryManager.freeze`. */
 export interface FreezeOptions extends SnapshotWork {
-  /** State to be kept beside the memory: of vCPUs, of devices. */
-  readonly state?: PlainState;
+  /** State to be kept beside the memory: of vCPUs, of devices. Of a function, what it returns: for a live snapshot, it
+   *  is called when the partitions are held; the caller holds devices that write until the memory is copied. */
+  readonly state?: PlainState | (() => PlainState | Promise<PlainState>);
 }
 
 /** Memory of one guest, as its manager hands it over. */
@@ -56,17 +69,36 @@ export async function snapshot(
   target: string | Writable,
   options: SnapshotOptions | undefined,
 ): Promise<SnapshotLayout> {
-  const { base, state, ...work } = validate.options(options, ['base', 'state', 'signal', 'progress'], 'snapshot');
+  const known = ['base', 'live', 'maxDowntime', 'state', 'signal', 'progress'] as const;
+  const { base, live, maxDowntime, state, ...work } = validate.options(options, known, 'snapshot');
   const folder = target instanceof Writable ? undefined : validate.text(target, 'the target');
   const openBase = base === undefined ? undefined : openerOf(base, folder);
-  checkState(state);
-  checkWork(work);
-  return withBlocks(subject, openBase, async (blocks, { rest, base: { id } = {} }) => {
-    const onBase = id === undefined ? undefined : { id, folder: placeOf(base!, folder) };
-    const beside = { ...rest, base: onBase, state };
-    if (target instanceof Writable) return writeStream(target, blocks, beside, work);
-    return writeSnapshot(target, blocks, beside, work);
+  const liveFor = downtimeOf(live, maxDowntime, folder);
+  checkNow(subject, work);
+  if (liveFor !== undefined) holdable(subject.parts.map);
+  const now = liveFor === undefined ? await stateOf(state) : undefined;
+  return withBlocks(subject, { openBase, isLive: liveFor !== undefined }, async (blocks, beside) => {
+    const onBase = beside.base && { id: beside.base.id, folder: placeOf(base!, folder) };
+    const rest = { ...beside.rest, base: onBase, state: now };
+    if (target instanceof Writable) return writeStream(target, blocks, rest, work);
+    if (liveFor === undefined) return writeSnapshot(target, blocks, rest, work);
+    const guest = liveGuest(subject, { blocks, ...beside }, async () => {
+      const held = await stateOf(state);
+      return { ...layoutWithoutMemory(subject), base: onBase, state: held };
+    });
+    const options = { ...work, maxDowntime: liveFor };
+    return writeFilled(target, memorySize(blocks), (memory) => copyLive(memory, guest, options));
   });
+}
+
+/** Milliseconds that a live snapshot may hold vCPUs for; undefined for one that is not live. */
+function downtimeOf(live: unknown, maxDowntime: unknown, folder: string | undefined): number | undefined {
+  if (!validate.flag(live ?? false, 'live')) {
+    if (maxDowntime === undefined) return undefined;
+    throw validate.invalid('maxDowntime is for a live snapshot: say live, too');
+  }
+  if (folder === undefined) throw validate.invalid('a live snapshot is written into a folder, not into a stream');
+  return validate.integer(maxDowntime ?? DEFAULT_DOWNTIME, 'maxDowntime', 1, 3_600_000);
 }
 
 function openerOf(base: string | Template<unknown>, target: string | undefined): OpenLink {
@@ -88,10 +120,10 @@ export async function freeze<Guest>(
   options: FreezeOptions | undefined,
   maker: ForkMaker<Guest>,
 ): Promise<Template<Guest>> {
-  const { state, ...work } = validate.options(options, ['state', 'signal', 'progress'], 'freeze');
-  checkState(state);
-  checkWork(work);
-  return withBlocks(subject, undefined, async (blocks, { rest }) => {
+  const { state: given, ...work } = validate.options(options, ['state', 'signal', 'progress'], 'freeze');
+  checkNow(subject, work);
+  const state = await stateOf(given);
+  return withBlocks(subject, { openBase: undefined, isLive: false }, async (blocks, { rest }) => {
     const memory = SharedMemory.create(Math.max(memorySize(blocks), PAGE), { name: 'template' });
     try {
       const file = await open(`/proc/self/fd/${memory.ownFd!}`, 'r+');
@@ -105,30 +137,64 @@ export async function freeze<Guest>(
   });
 }
 
-function checkState(state: PlainState | undefined): void {
-  if (state !== undefined) stateJson(state);
+/** Checks that a snapshot can be begun now. Throws INVALID_ARGUMENT, and ABORTED. */
+function checkNow({ parts: { map } }: SnapshotSubject, work: SnapshotWork): void {
+  if (map.context.isBusy) throw validate.invalid('a snapshot is taken when no transaction is open');
+  checkWork(work);
 }
 
-/** Facts of a guest beside its RAM, and the snapshot that it is compared with. */
+/** State that a caller adds, as it is now. Rejects with INVALID_ARGUMENT. */
+async function stateOf(state: FreezeOptions['state']): Promise<PlainState | undefined> {
+  const now = typeof state === 'function' ? await state() : state;
+  if (now !== undefined) stateJson(now);
+  return now;
+}
+
+/** Facts of blocks that are copied. */
 interface Beside {
+  /** All but the memory, as it was when the blocks were. */
   readonly rest: LayoutWithoutMemory;
-  readonly base?: { readonly id: string };
+  /** Snapshot that they are compared with. */
+  readonly base: { readonly id: string } | undefined;
+  readonly objects: readonly MemoryObject[];
+  /** Pages that are written from now on; undefined where the system cannot track. */
+  readonly since: WrittenSince | undefined;
+}
+
+/** A guest as a live copy needs it. */
+function liveGuest(
+  { parts: { map, store } }: SnapshotSubject,
+  { blocks, objects, since }: Beside & { readonly blocks: readonly PlannedBlock[] },
+  rest: () => Promise<LayoutBeside>,
+): LiveGuest {
+  const facts = async () => {
+    const now = await rest();
+    if (store.blocks.length === objects.length && store.blocks.every(({ object }, i) => object === objects[i]))
+      return now;
+    throw new MembackingError('RAM_CHANGED', 'RAM has come or gone while a live snapshot was taken: take it again');
+  };
+  return { blocks, objects, since: since!, hold: () => hold(map), facts };
+}
+
+/** Way to take a snapshot. */
+interface Taking {
+  readonly openBase: OpenLink | undefined;
+  readonly isLive: boolean;
 }
 
 /** Calls `body`, which makes a snapshot of the blocks of RAM as they are now; what they are read from is open until it
  *  is done. What is written later is known to be written since that snapshot. */
 async function withBlocks<Result extends { readonly id: string }>(
   subject: SnapshotSubject,
-  openBase: OpenLink | undefined,
+  { openBase, isLive }: Taking,
   body: (blocks: readonly PlannedBlock[], beside: Beside) => Promise<Result>,
 ): Promise<Result> {
   const { bases, parts } = subject;
   const { map, va, store } = parts;
-  if (map.context.isBusy) throw validate.invalid('a snapshot is taken when no transaction is open');
   const { blocks } = store;
   const rest = layoutWithoutMemory(subject);
   const objects = blocks.map(({ object }) => object);
-  const since = WrittenSince.begin(map, va, objects);
+  const since = isLive ? WrittenSince.start(map, va, objects) : WrittenSince.begin(map, va, objects);
   let chain: readonly Link[] = [];
   let files: readonly (FileHandle | undefined)[] = [];
   try {
@@ -138,7 +204,7 @@ async function withBlocks<Result extends { readonly id: string }>(
     const known = base && bases.since(base.id);
     known?.collect();
     const planned = blocks.map((block, i) => plan(block, { file: files[i], chain, known, bases }));
-    const made = await body(planned, { rest, ...(base && { base }) });
+    const made = await body(planned, { rest, base, objects, since });
     bases.remember(made.id, since, base?.id);
     return made;
   } catch (error) {

@@ -210,8 +210,8 @@ export class Vcpu extends Handle {
   }
 
   /** All of its state, as plain data that can be cloned, posted and kept. An instruction that an exit has interrupted
-   *  is finished first, with the answer that was given; throws IN_USE where it has more to ask: then run it on. Throws
-   *  SYSTEM, VCPU_RUNNING. */
+   *  is finished first, with the answer that was given, also while this thread holds the partition paused; throws
+   *  IN_USE where it has more to ask: then run it on. Throws SYSTEM, VCPU_RUNNING. */
   save(): VcpuState {
     this.#finishWhole('saved');
     return systemError(this.what, () => saveVcpu(this.#vcpu));

@@ -28,7 +28,7 @@ export async function writeFolder(
   let isInPlace = false;
   const isMade = await inSystem(what, () => makeFolder(folder));
   try {
-    const memory = await inSystem(what, () => open(join(folder, file), 'wx'));
+    const memory = await inSystem(what, () => open(join(folder, file), 'wx+'));
     const layout = await closing(memory, () =>
       inSystem(what, async () => {
         await memory.truncate(size);

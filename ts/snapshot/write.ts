@@ -1,6 +1,7 @@
 // Writing a whole snapshot: blocks of RAM, wherever their bytes come from, and the layout that goes with them.
 
 import { randomUUID } from 'node:crypto';
+import type { FileHandle } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import * as validate from '../core/validate.ts';
 import { writeFolder } from './folder.ts';
@@ -25,7 +26,7 @@ export interface SnapshotWork {
 }
 
 /** Layout of a snapshot, but for its memory. */
-type LayoutBeside = Omit<SnapshotLayout, 'id' | 'memory' | 'ram'>;
+export type LayoutBeside = Omit<SnapshotLayout, 'id' | 'memory' | 'ram'>;
 
 /** Writes a snapshot into a folder. Rejects as `writeFolder` and `writeBlock` do: nothing of it is left then. */
 export async function writeSnapshot(
@@ -34,11 +35,23 @@ export async function writeSnapshot(
   rest: LayoutBeside,
   work: SnapshotWork,
 ): Promise<SnapshotLayout> {
-  const id = randomUUID();
-  const size = memorySize(blocks);
-  return writeFolder(folder, { id, size }, async (memory, file) => {
+  return writeFilled(folder, memorySize(blocks), async (memory) => {
     const ram = await writeBlocks((fileOffset) => inFile(memory, fileOffset), blocks, work);
-    return { id, memory: { file, size }, ram, ...rest };
+    return { ram, beside: rest };
+  });
+}
+
+/** Writes a snapshot into a folder, of a memory file that `fill` fills. Rejects as `writeFolder` and `fill` do: nothing
+ *  of it is left then. */
+export async function writeFilled(
+  folder: string,
+  size: number,
+  fill: (memory: FileHandle) => Promise<{ readonly ram: readonly SnapshotRam[]; readonly beside: LayoutBeside }>,
+): Promise<SnapshotLayout> {
+  const id = randomUUID();
+  return writeFolder(folder, { id, size }, async (memory, file) => {
+    const { ram, beside } = await fill(memory);
+    return { id, memory: { file, size }, ram, ...beside };
   });
 }
 

@@ -1,0 +1,212 @@
+// Live snapshots: taken while the guest runs and writes everywhere, and of one moment all the same.
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import {
+  GuestMemoryBuilder,
+  type GuestMemoryManager,
+  KvmPartition,
+  type PartitionState,
+  type PlainState,
+  RecordingPartition,
+  Vcpu,
+  type VcpuState,
+  verifySnapshot,
+} from '../ts/index.ts';
+import { vmOf } from '../ts/sinks/kvm.ts';
+import { footprint } from './support/footprint.ts';
+import { enterUserMode, guestImage, kvmMissing, registersFor } from './support/guest.ts';
+import { tempFolder } from './support/temp-folder.ts';
+import { trackingTest } from './support/tracking.ts';
+
+const PAGE = 0x1000;
+const MIB = 2 ** 20;
+const SIZE = 16 * MIB;
+/** Memory that the guest sweeps. */
+const FROM = MIB;
+
+function makeMemory(kind: 'shared' | 'private' = 'shared'): GuestMemoryManager {
+  const manager = new GuestMemoryBuilder({ maxAddress: 2 ** 32 - 1 })
+    .addRam({ name: 'ram', ranges: [{ gpa: 0, length: SIZE }], backing: { kind } })
+    .build();
+  manager.guestMemory.write(0, guestImage());
+  return manager;
+}
+
+/** A guest that counts up every page of its memory, round by round, in a thread of its own. */
+class RunningGuest {
+  readonly manager: GuestMemoryManager;
+  readonly #partition = KvmPartition.open();
+  readonly #vcpu: Vcpu;
+  #isRunning = false;
+  #run: Promise<void> = Promise.resolve();
+  rounds = 0;
+
+  constructor(manager: GuestMemoryManager, state?: PlainState) {
+    this.manager = manager;
+    manager.attachPartition(this.#partition);
+    const vcpu = vmOf(this.#partition).createVcpu(0);
+    enterUserMode(vcpu);
+    registersFor(vcpu, 'sweep', { rbx: FROM, rcx: SIZE });
+    this.#vcpu = Vcpu.of(0, vcpu);
+    if (state === undefined) return;
+    const saved = state as unknown as { vcpu: VcpuState; partition: PartitionState };
+    this.#partition.restore(saved.partition);
+    this.#vcpu.restore(saved.vcpu);
+  }
+
+  start(): void {
+    this.#isRunning = true;
+    this.#run = this.#goOn();
+  }
+
+  async #goOn(): Promise<void> {
+    while (this.#isRunning) {
+      const exit = await this.#vcpu.runAsync();
+      if (exit.kind === 'io' && exit.port === 0x15) this.rounds = Buffer.from(exit.data).readUInt32LE();
+      else if (exit.kind !== 'kicked' && exit.kind !== 'interrupted')
+        throw new Error(`a page was lost: ${JSON.stringify(exit.kind)}`);
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#isRunning = false;
+    this.#vcpu.kick();
+    await this.#run;
+  }
+
+  /** State of the guest while its partition is held: the vCPU stops, and goes on when it is let go. */
+  readonly state = async (): Promise<PlainState> => {
+    await this.stop();
+    const state = { vcpu: this.#vcpu.save(), partition: this.#partition.save() } as unknown as PlainState;
+    setImmediate(() => this.start());
+    return state;
+  };
+
+  /** Sweeps on in this thread. */
+  sweep(t: ExecutionContext, rounds: number): void {
+    for (let i = 0; i < rounds; i++) {
+      let exit = this.#vcpu.runToExit();
+      // A kick that came when the run had ended is the next one's.
+      while (exit.kind === 'kicked') exit = this.#vcpu.runToExit();
+      t.deepEqual([exit.kind, exit.kind === 'io' ? exit.port : 0], ['io', 0x15], 'no page was lost');
+    }
+  }
+
+  close(): void {
+    this.#vcpu.close();
+    this.#partition.close();
+    this.manager.close();
+  }
+}
+
+for (const kind of ['shared', 'private'] as const) {
+  if (kvmMissing !== undefined) test.skip(`a running guest with ${kind} RAM is snapshotted: ${kvmMissing}`, () => {});
+  else {
+    trackingTest(
+      `a running guest with ${kind} RAM is snapshotted, whole and as a diff, and loses nothing`,
+      async (t) => {
+        const before = footprint();
+        const folder = tempFolder(t);
+        const guest = new RunningGuest(makeMemory(kind));
+        guest.start();
+        const names = ['whole', 'diff', 'diff of it'];
+        for (const [i, name] of names.entries()) {
+          const base = i === 0 ? {} : { base: join(folder, names[i - 1]!) };
+          const options = { ...base, live: true, maxDowntime: 1000, state: guest.state };
+          await guest.manager.snapshot(join(folder, name), options);
+          t.deepEqual(await verifySnapshot(join(folder, name)), []);
+        }
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        await guest.stop();
+        guest.sweep(t, 2);
+        guest.close();
+        for (const name of names) {
+          const { manager, state } = await GuestMemoryBuilder.fromSnapshot(join(folder, name), { mode: 'map' });
+          const again = new RunningGuest(manager, state);
+          again.sweep(t, 3);
+          again.close();
+        }
+        t.deepEqual(footprint(), before);
+      },
+    );
+  }
+}
+
+trackingTest('what is written while the copying goes on is in the snapshot, and not in the next diff', async (t) => {
+  const before = footprint();
+  const folder = tempFolder(t);
+  const manager = makeMemory();
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  partition.events.length = 0;
+  for (let page = 0; page < SIZE / PAGE; page += 2) manager.guestMemory.writeU32(page * PAGE, 1);
+  let steps = 0;
+  const progress = () => {
+    steps++;
+    if (steps > 12) return;
+    // A new page, one that was copied, and one that becomes zeroes again.
+    manager.guestMemory.writeU32((2 * steps + 1) * PAGE, steps);
+    manager.guestMemory.writeU32(2 * steps * PAGE, 1000 + steps);
+    manager.guestMemory.writeU32(4 * MIB + 2 * steps * PAGE, 0);
+    manager.discard({ gpa: 8 * MIB + 2 * steps * PAGE, length: PAGE });
+  };
+  await manager.snapshot(join(folder, 'live'), { live: true, maxDowntime: 1, progress, state: () => 'held' });
+  t.deepEqual(
+    partition.events.map(({ event }) => event),
+    ['pause', 'resume'],
+  );
+  const seen = Buffer.alloc(SIZE);
+  manager.guestMemory.read(0, seen);
+  manager.guestMemory.writeU8(0x5000, 0xff);
+  const { ram } = await manager.snapshot(join(folder, 'diff'), { base: join(folder, 'live') });
+  t.deepEqual(ram[0]!.pages, [{ offset: 0x5000, length: PAGE }]);
+  const { manager: restored, state } = await GuestMemoryBuilder.fromSnapshot(join(folder, 'live'));
+  t.is(state, 'held');
+  const found = Buffer.alloc(SIZE);
+  restored.guestMemory.read(0, found);
+  t.true(found.equals(seen));
+  for (const each of [manager, restored]) each.close();
+  t.deepEqual(footprint(), before);
+});
+
+trackingTest('a live snapshot that comes to nothing lets the guest go on, and leaves nothing', async (t) => {
+  const before = footprint();
+  const folder = tempFolder(t);
+  const manager = makeMemory();
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  partition.events.length = 0;
+  const live = (more: object) => manager.snapshot(join(folder, 'x'), { live: true, ...more });
+  const failing = { state: () => Promise.reject(new Error('no state')) };
+  await t.throwsAsync(live(failing), { message: 'no state' });
+  await t.throwsAsync(live({ state: () => new Map() }), { code: 'INVALID_ARGUMENT' });
+  const added = () => {
+    manager.addRam({ name: 'more', ranges: [{ gpa: 2 ** 30, length: PAGE }] });
+    return null;
+  };
+  await t.throwsAsync(live({ state: added }), { code: 'RAM_CHANGED' });
+  const busy = () => manager.guestMemory.write(0, Buffer.alloc(4 * MIB, 1));
+  busy();
+  await t.throwsAsync(live({ maxDowntime: 1, progress: busy }), { code: 'DOWNTIME_EXCEEDED' });
+  const controller = new AbortController();
+  await t.throwsAsync(live({ signal: controller.signal, progress: () => controller.abort() }), { code: 'ABORTED' });
+  const events = partition.events.map(({ event }) => event).filter((event) => event !== ('add' as never));
+  t.deepEqual(events.filter((event) => event === 'pause').length, events.filter((event) => event === 'resume').length);
+  const gone = live({ progress: () => manager.close() });
+  await t.throwsAsync(gone, { code: 'CLOSED' });
+  t.false(existsSync(join(folder, 'x')));
+  t.deepEqual(footprint(), before);
+});
+
+test.serial('what is asked of a live snapshot as it must not be is refused', async (t) => {
+  const folder = join(tempFolder(t), 'x');
+  const manager = makeMemory();
+  const asked = (options: object) => t.throwsAsync(manager.snapshot(folder, options), { code: 'INVALID_ARGUMENT' });
+  await asked({ live: 1 });
+  await asked({ maxDowntime: 10 });
+  await asked({ live: true, maxDowntime: 0 });
+  await asked({ live: true, maxDowntime: 0.5 });
+  manager.close();
+});
