@@ -143,7 +143,35 @@ class OwnVm : public Napi::ObjectWrap<OwnVm> {
   std::thread thread_;
 };
 
+/// mapMemory(fd, size, offset): memory of the monitor's own, of a file shared or, for -1, private; its address.
+Napi::Value mapMemory(const Napi::CallbackInfo& info) {
+  const int fd = info[0].As<Napi::Number>().Int32Value();
+  const auto size = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+  const auto offset = static_cast<off_t>(info[2].As<Napi::Number>().Int64Value());
+  const int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+  void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, fd, offset);
+  if (memory == MAP_FAILED) throw Napi::Error::New(info.Env(), std::strerror(errno));
+  return Napi::BigInt::New(info.Env(), reinterpret_cast<uint64_t>(memory));
+}
+
+uint64_t addressOf(const Napi::Value& value) {
+  bool isExact = false;
+  return value.As<Napi::BigInt>().Uint64Value(&isExact);
+}
+
+void unmapMemory(const Napi::CallbackInfo& info) {
+  ::munmap(reinterpret_cast<void*>(addressOf(info[0])), static_cast<size_t>(info[1].As<Napi::Number>().Int64Value()));
+}
+
+/// peek(address): a byte of the monitor's own memory.
+Napi::Value peek(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), *reinterpret_cast<uint8_t*>(addressOf(info[0])));
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  exports.Set("mapMemory", Napi::Function::New<mapMemory>(env, "mapMemory"));
+  exports.Set("unmapMemory", Napi::Function::New<unmapMemory>(env, "unmapMemory"));
+  exports.Set("peek", Napi::Function::New<peek>(env, "peek"));
   exports.Set("OwnVm", OwnVm::define(env));
   return exports;
 }

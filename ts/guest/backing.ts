@@ -5,6 +5,7 @@ import { type MemoryObject, PrivateMemory, SharedMemory } from '../asked/object.
 import { type Address, formatHex } from '../core/address.ts';
 import { wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
+import { withFileAt } from './adopted-memory.ts';
 import { MemoryBuildError, refusing } from './errors.ts';
 import { checkHugePages, checkPool } from './huge-pages.ts';
 import type { RamPiece } from './layout.ts';
@@ -21,10 +22,14 @@ export type RamBacking =
   /** An open file: it is duplicated, and stays the caller's to close. `copyOnWrite`: as above; then `fileOffset`, whole
    *  pages, may say where in the file the RAM begins. */
   | { readonly kind: 'fd'; readonly fd: number; readonly copyOnWrite?: boolean; readonly fileOffset?: Address }
+  /** Memory that this process has mapped itself, shared and for writing, from the start of a file on: `length` bytes
+   *  from the host address `hva` on. The RAM is that file's, so that both see the same bytes; the mapping stays the
+   *  caller's. Private memory is refused. */
+  | { readonly kind: 'adopted'; readonly hva: Address; readonly length: Address }
   /** Memory that another manager had or has. `copyOnWrite`: that one sees nothing of what this guest writes. */
   | { readonly kind: 'handed-over'; readonly backing: SharedMemoryBacking; readonly copyOnWrite?: boolean };
 
-export const BACKING_KINDS = ['shared', 'private', 'file', 'fd', 'handed-over'] as const;
+export const BACKING_KINDS = ['shared', 'private', 'file', 'fd', 'adopted', 'handed-over'] as const;
 
 interface Wanted {
   readonly name: string;
@@ -63,16 +68,28 @@ export function openBacking(backing: RamBacking, wanted: Wanted): MemoryObject {
       const { fd, copyOnWrite = false, fileOffset = 0 } = validate.options(backing, known, 'backing');
       return fromFd(fd, wanted, validate.flag(copyOnWrite, 'copyOnWrite'), fileOffset);
     }
+    case 'adopted':
+      return adopted(backing, wanted);
     case 'handed-over': {
       const given = validate.options(backing, ['kind', 'backing', 'copyOnWrite'], 'backing');
       const memory = validate.instance(SharedMemoryBacking, given.backing, 'backing').memory(name);
-      if (memory.size !== bytes) {
-        const message = `the memory "${name}" that is handed over has ${formatHex(memory.size)} bytes, its RAM ${formatHex(bytes)}`;
-        throw new MemoryBuildError('BACKING_SIZE', message, { name, size: memory.size, wanted: bytes });
-      }
+      if (memory.size !== bytes) throw otherSize('handed over', name, memory.size, bytes);
       return fromFd(memory.fd, wanted, validate.flag(given.copyOnWrite ?? false, 'copyOnWrite'));
     }
   }
+}
+
+function adopted(backing: RamBacking & { readonly kind: 'adopted' }, wanted: Wanted): MemoryObject {
+  const { name, bytes } = wanted;
+  const { hva, length } = validate.options(backing, ['kind', 'hva', 'length'], 'backing');
+  const [start, size] = [validate.address(hva, 'hva'), validate.length(length, 'length')];
+  if (size !== bytes) throw otherSize('adopted', name, size, bytes);
+  return withFileAt(name, start, size, (fd) => fromFd(fd, wanted, false));
+}
+
+function otherSize(deed: string, name: string, size: Address, wanted: Address): MemoryBuildError {
+  const message = `the memory "${name}" that is ${deed} has ${formatHex(size)} bytes, its RAM ${formatHex(wanted)}`;
+  return new MemoryBuildError('BACKING_SIZE', message, { name, size, wanted });
 }
 
 function fromFd(fd: number, wanted: Wanted, copyOnWrite: boolean, fileOffset: Address = 0): MemoryObject {
