@@ -72,7 +72,8 @@ export function library() {
   });
 }
 
-/** Bundles that stand alone, one for each source: tests, benchmarks. @param {string} folder right below build/ */
+/** Bundles of programs, one for each source, with what they share in chunks beside them: tests, benchmarks.
+ *  @param {string} folder right below build/ */
 export function programs(folder, sources) {
   return bundle({
     name: `${folder}/*.js`,
@@ -83,6 +84,7 @@ export function programs(folder, sources) {
       entryPoints: sources,
       outdir: folder,
       entryNames: '[name]',
+      splitting: true,
       packages: 'external',
       define: { TO_BUILD: '"../"' },
     },
