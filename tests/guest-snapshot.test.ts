@@ -353,6 +353,13 @@ function writeUntil(folder: string, call: number, end: 'killed' | 'failed'): { c
       }
       return make.apply(this, given);
     };
+    const writeSync = fs.writeSync;
+    fs.writeSync = (...given) => {
+      calls++;
+      if (left-- > 0) return writeSync(...given);
+      if (${end === 'killed'}) process.kill(process.pid, 'SIGKILL');
+      throw Object.assign(new Error('no space left'), { code: 'ENOSPC', errno: -28, syscall: 'write' });
+    };
     const handle = await promises.open('/dev/null');
     const prototype = Object.getPrototypeOf(handle);
     await handle.close();

@@ -19,6 +19,7 @@ const GROUPS = [
   'build',
   'memory',
   'dirty',
+  'snapshot',
   'replay',
   'exits',
   'boot',

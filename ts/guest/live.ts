@@ -58,8 +58,8 @@ export async function copyLive(
 }
 
 /** Source of a round: all of its pages are written, zeroes too. */
-function again({ read }: Source, candidates: readonly PageRange[]): Source {
-  return { candidates, leftOut: 'nothing', read };
+function again(source: Source, candidates: readonly PageRange[]): Source {
+  return { ...source, candidates, leftOut: 'nothing' };
 }
 
 function total(pages: readonly (readonly PageRange[])[]): number {

@@ -250,7 +250,11 @@ function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
   const base = ofBase === undefined ? undefined : new BlockImage(chain, name);
   return {
     ram: { name, kind, pageSize: object.granularity, ranges, size, onBase: base !== undefined },
-    source: { ...choose(object, base, found), read: (offset, into) => readObject(object, file, offset, into) },
+    source: {
+      ...choose(object, base, found),
+      read: (offset, into) => readObject(object, file, offset, into),
+      readNow: (offset, into) => object.read(offset, into),
+    },
   };
 }
 

@@ -1,15 +1,19 @@
 // Writing blocks of RAM into a memory file: read, looked at and written in steps that overlap; pages of zeroes are left
 // out.
 
+import { writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 import * as zlib from 'node:zlib';
 import { MembackingError } from '../core/errors.ts';
-import { appendRange, PAGE, type PageRange } from './page-list.ts';
+import { appendRange, PAGE, type PageRange, bytesOf as totalOf } from './page-list.ts';
 
 /** Bytes that can be read at any offset. */
 export interface Readable {
   /** Reads whole pages into all of `into`. */
   read(offset: number, into: Uint8Array): Promise<void>;
+  /** Reads as `read` does, at once: for a few pages, where that is possible. */
+  readNow?(offset: number, into: Uint8Array): void;
 }
 
 /** A block of RAM to be written. */
@@ -46,11 +50,20 @@ export function aborted(cause: unknown): MembackingError {
 /** Place for the pages of a block. */
 export interface Target {
   write(bytes: Uint8Array, offset: number): Promise<void>;
+  /** Writes as `write` does, at once: for a few pages, where that is possible. */
+  writeNow?(bytes: Uint8Array, offset: number): void;
 }
 
 /** The place of a block in a memory file, from `fileOffset` on. */
 export function inFile(file: FileHandle, fileOffset: number): Target {
-  return { write: (bytes, offset) => writeAll(file, bytes, fileOffset + offset) };
+  return {
+    write: (bytes, offset) => writeAll(file, bytes, fileOffset + offset),
+    writeNow: (bytes, offset) => {
+      for (let done = 0; done < bytes.length; ) {
+        done += writeSync(file.fd, bytes, done, bytes.length - done, fileOffset + offset + done);
+      }
+    },
+  };
 }
 
 /** Writes the pages of a block that are not left out. Rejects with ABORTED, and what reading and writing reject
@@ -64,7 +77,7 @@ export async function writeBlock(
   let crc32 = 0;
   let writing: Promise<unknown> = Promise.resolve();
   let reading: Promise<Step> | undefined;
-  const steps = stepsOf(source.candidates);
+  const steps = batchesOf(source.candidates);
   const buffers = Array.from({ length: AT_ONCE }, () => makeBuffers(source));
   const begin = () => {
     const { value } = steps.next();
@@ -81,12 +94,12 @@ export async function writeBlock(
       const step: Step = await reading;
       begin();
       const runs = runsOf(step, source.leftOut);
-      for (const run of runs) crc32 = zlib.crc32(bytesAt(step, run), crc32);
+      for (const run of runs) crc32 = zlib.crc32(bytesOf(step, run), crc32);
       await writing;
       writing = writeRuns(target, step, runs);
       writing.catch(() => {});
       for (const run of runs) appendRange(pages, run);
-      onStep(step.range.length);
+      onStep(step.bytes.length);
     }
   } finally {
     // The file is closed by others: nothing may be under way then.
@@ -107,14 +120,19 @@ interface Buffers {
 const AT_ONCE = 3;
 
 function makeBuffers({ candidates, leftOut }: Source): Buffers {
-  const longest = candidates.reduce((most, { length }) => Math.max(most, length), 0);
-  const make = () => Buffer.allocUnsafeSlow(Math.min(longest, STEP));
+  const size = Math.min(totalOf(candidates), STEP);
+  const make = () => Buffer.allocUnsafeSlow(size);
   return { bytes: make(), before: typeof leftOut === 'object' ? make() : undefined };
 }
 
-/** A stretch that was read. */
+/** A range, and where its bytes are in the memory of its step. */
+interface Part extends PageRange {
+  readonly at: number;
+}
+
+/** Ranges that were read together. */
 interface Step extends Buffers {
-  readonly range: PageRange;
+  readonly parts: readonly Part[];
 }
 
 /** Parts of ranges, none larger than a step. */
@@ -126,34 +144,79 @@ export function* stepsOf(ranges: readonly PageRange[]): Generator<PageRange, und
   }
 }
 
-async function readStep(source: Source, range: PageRange, buffers: Buffers): Promise<Step> {
-  const bytes = buffers.bytes.subarray(0, range.length);
-  const before = buffers.before?.subarray(0, range.length);
-  await source.read(range.offset, bytes);
-  if (before !== undefined) await (source.leftOut as Readable).read(range.offset, before);
-  return { range, bytes, before };
+/** Parts of ranges, as many together as make up a step. */
+function* batchesOf(ranges: readonly PageRange[]): Generator<readonly Part[], undefined> {
+  let batch: Part[] = [];
+  let size = 0;
+  for (const range of stepsOf(ranges)) {
+    if (size + range.length > STEP) {
+      yield batch;
+      batch = [];
+      size = 0;
+    }
+    batch.push({ ...range, at: size });
+    size += range.length;
+  }
+  if (size > 0) yield batch;
 }
 
-/** Stretches of a step that are not left out. */
-function runsOf({ range, bytes, before }: Step, leftOut: Source['leftOut']): PageRange[] {
-  if (leftOut === 'nothing') return [range];
-  const runs: PageRange[] = [];
-  for (let at = 0; at < range.length; at += PAGE) {
-    const isAlike =
-      before === undefined
-        ? bytes[at] === 0 && bytes.compare(ZEROES, 0, PAGE, at, at + PAGE) === 0
-        : bytes.compare(before, at, at + PAGE, at, at + PAGE) === 0;
-    if (!isAlike) appendRange(runs, { offset: range.offset + at, length: PAGE });
+/** Bytes that are copied at once rather than in the background: handing them over would take longer. */
+const FEW = 2 ** 16;
+
+async function readStep(source: Source, parts: readonly Part[], buffers: Buffers): Promise<Step> {
+  const { at, length } = parts.at(-1)!;
+  const bytes = buffers.bytes.subarray(0, at + length);
+  const before = buffers.before?.subarray(0, bytes.length);
+  for (const part of parts) {
+    await readPart(source, part, bytes);
+    if (before !== undefined) await readPart(source.leftOut as Readable, part, before);
+  }
+  return { parts, bytes, before };
+}
+
+function readPart(from: Readable, { at, offset, length }: Part, bytes: Buffer): Promise<void> | undefined {
+  const into = bytes.subarray(at, at + length);
+  if (length > FEW || from.readNow === undefined) return from.read(offset, into);
+  from.readNow(offset, into);
+  return undefined;
+}
+
+/** Parts of a step that are not left out. */
+function runsOf({ parts, bytes, before }: Step, leftOut: Source['leftOut']): Part[] {
+  if (leftOut === 'nothing') return [...parts];
+  const runs: Part[] = [];
+  for (const { offset, length, at } of parts) {
+    for (let done = 0; done < length; done += PAGE) {
+      const from = at + done;
+      const isAlike =
+        before === undefined
+          ? bytes[from] === 0 && bytes.compare(ZEROES, 0, PAGE, from, from + PAGE) === 0
+          : bytes.compare(before, from, from + PAGE, from, from + PAGE) === 0;
+      if (!isAlike) appendPage(runs, { offset: offset + done, length: PAGE, at: from });
+    }
   }
   return runs;
 }
 
-function bytesAt({ range, bytes }: Step, run: PageRange): Buffer {
-  return bytes.subarray(run.offset - range.offset, run.offset - range.offset + run.length);
+/** Appends a page behind the last run: to it, where it follows it. */
+function appendPage(runs: Part[], page: Part): void {
+  const last = runs.at(-1);
+  if (last === undefined || last.offset + last.length !== page.offset) runs.push(page);
+  else runs[runs.length - 1] = { ...last, length: last.length + page.length };
 }
 
-async function writeRuns(target: Target, step: Step, runs: readonly PageRange[]): Promise<void> {
-  for (const run of runs) await target.write(bytesAt(step, run), run.offset);
+function bytesOf({ bytes }: Step, { at, length }: Part): Buffer {
+  return bytes.subarray(at, at + length);
+}
+
+async function writeRuns(target: Target, step: Step, runs: readonly Part[]): Promise<void> {
+  for (const run of runs) {
+    const bytes = bytesOf(step, run);
+    if (run.length > FEW || target.writeNow === undefined) await target.write(bytes, run.offset);
+    else target.writeNow(bytes, run.offset);
+  }
+  // What was copied at once has kept everything else waiting.
+  await setImmediate();
 }
 
 /** Writes all of some bytes into a file. */

@@ -1,0 +1,160 @@
+// Snapshots: a whole one against `cp` of its file, a diff against writing its pages, forks of a template, and for how
+// long a live one holds the guest. In memory, so that it is the copying that is measured, and not a disk.
+
+import { execFileSync } from 'node:child_process';
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { GuestMemoryBuilder, type GuestMemoryManager, RecordingPartition } from '../../ts/index.ts';
+import { type Group, runGroup } from './support/group.ts';
+import { atMost, compare, median, speedAtLeast } from './support/measure.ts';
+
+const PAGE = 4096;
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+
+/** A guest of which every page holds something. */
+function makeGuest(length: number): GuestMemoryManager {
+  const manager = new GuestMemoryBuilder({ maxAddress: 2 ** 36 - 1 }).addRam({ ranges: [{ gpa: 0, length }] }).build();
+  const bytes = Buffer.alloc(Math.min(length, 16 * MIB));
+  for (let at = 0; at < bytes.length; at += 8) bytes.writeUInt32LE((at * 2654435761) % 2 ** 32, at);
+  for (let gpa = 0; gpa < length; gpa += bytes.length) manager.guestMemory.write(gpa, bytes);
+  return manager;
+}
+
+async function whole(group: Group, folder: string): Promise<void> {
+  const manager = makeGuest(GIB);
+  const [target, copy] = [join(folder, 'whole'), join(folder, 'copy')];
+  group.doing('whole snapshot');
+  await manager.snapshot(target);
+  const memory = join(folder, 'memory');
+  execFileSync('cp', [join(target, readdirSync(target).find((name) => name.startsWith('memory-'))!), memory]);
+  await group.add(
+    await compare({
+      ...{ what: 'snapshot of 1 GiB', operations: 1, leastPairs: 5, goals: [speedAtLeast(0.8)] },
+      ours: {
+        prepare: () => rmSync(target, { recursive: true, force: true }),
+        run: async () => void (await manager.snapshot(target)),
+      },
+      baseline: {
+        what: '`cp` of its memory file',
+        prepare: () => rmSync(copy, { force: true }),
+        run: () => void execFileSync('cp', [memory, copy]),
+      },
+    }),
+  );
+  for (const each of [target, copy, memory]) rmSync(each, { recursive: true });
+  manager.close();
+}
+
+async function diff(group: Group, folder: string): Promise<void> {
+  const manager = makeGuest(GIB);
+  const [base, target] = [join(folder, 'base'), join(folder, 'diff')];
+  await manager.snapshot(base);
+  const gpas = Array.from({ length: Math.floor(GIB / PAGE / 100) }, (_, i) => i * 100 * PAGE);
+  const page = Buffer.alloc(PAGE, 1);
+  group.doing('diff');
+  await group.add(
+    await compare({
+      ...{ what: 'diff of 1 % of 1 GiB, each page alone', operations: 1, leastPairs: 9, goals: [speedAtLeast(0.8)] },
+      ours: {
+        prepare: () => {
+          rmSync(target, { recursive: true, force: true });
+          for (const gpa of gpas) manager.guestMemory.writeU32(gpa, 7);
+        },
+        run: async () => void (await manager.snapshot(target, { base })),
+      },
+      baseline: {
+        what: 'write(2) of these pages',
+        prepare: () => rmSync(join(folder, 'pages'), { force: true }),
+        run: () => {
+          const fd = openSync(join(folder, 'pages'), 'w');
+          for (const gpa of gpas) writeSync(fd, page, 0, PAGE, gpa);
+          closeSync(fd);
+        },
+      },
+    }),
+  );
+  for (const each of [base, target]) rmSync(each, { recursive: true });
+  rmSync(join(folder, 'pages'));
+  manager.close();
+}
+
+async function forks(group: Group): Promise<void> {
+  group.doing('forks');
+  const parent = makeGuest(GIB);
+  const template = await parent.freeze();
+  parent.close();
+  const builder = template.builder();
+  let made: GuestMemoryManager | undefined;
+  const prepare = () => made?.close();
+  await group.add(
+    await compare({
+      ...{ what: 'fork of a template of 1 GiB', operations: 1, goals: [atMost(2e6)] },
+      ours: {
+        prepare,
+        run: () => {
+          made = builder.build().manager;
+        },
+      },
+      baseline: {
+        what: 'a guest of new memory',
+        prepare,
+        run: () => {
+          const ram = { ranges: [{ gpa: 0, length: GIB }] };
+          made = new GuestMemoryBuilder({ maxAddress: 2 ** 36 - 1 }).addRam(ram).build();
+        },
+      },
+    }),
+  );
+  made?.close();
+  template.close();
+}
+
+/** Partition that says for how long it was held, in nanoseconds. */
+class TimedPartition extends RecordingPartition {
+  readonly times: number[] = [];
+  #began = 0;
+  override pause(): void {
+    this.#began = performance.now();
+  }
+  override resume(): void {
+    this.times.push((performance.now() - this.#began) * 1e6);
+  }
+}
+
+async function holds(group: Group, folder: string): Promise<void> {
+  for (const size of [64 * MIB, GIB]) {
+    const name = size < GIB ? '64 MiB' : '1 GiB';
+    group.doing(`live snapshot of ${name}`);
+    const manager = makeGuest(size);
+    const partition = new TimedPartition();
+    manager.attachPartition(partition);
+    partition.times.length = 0;
+    let page = 0;
+    const timer = setInterval(() => {
+      // 10 MiB in a second.
+      for (let i = 0; i < 26; i++) manager.guestMemory.writeU32((page++ % (size / PAGE)) * PAGE, page);
+    }, 10);
+    for (let i = 0; i < 5; i++) await manager.snapshot(join(folder, 'live'), { live: true });
+    clearInterval(timer);
+    await group.add({
+      ...{ what: `hold of a live snapshot of ${name}, under 10 MiB/s`, unit: 'ns', ours: median(partition.times) },
+      goals: [],
+    });
+    rmSync(join(folder, 'live'), { recursive: true });
+    manager.close();
+  }
+}
+
+await runGroup(async (group) => {
+  const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'membacking-bench-'));
+  try {
+    await whole(group, folder);
+    await diff(group, folder);
+    await forks(group);
+    await holds(group, folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
