@@ -409,6 +409,38 @@ for (const end of ['killed', 'failed'] as const) {
   );
 }
 
+/** Reason why no file system of its own can be had for a test; undefined where one can. */
+function whyNoDisk(): string | undefined {
+  const { status, error } = spawnSync('unshare', ['--mount', 'mount', '-t', 'tmpfs', '-o', 'size=1m', 'x', '/mnt']);
+  return status === 0 ? undefined : (error?.message ?? 'this user may mount none');
+}
+
+const noDisk = whyNoDisk();
+const fullDisk = 'a disk that is full leaves the old snapshot, and the guest as it was';
+(noDisk === undefined ? test.serial : test.serial.skip)(
+  noDisk === undefined ? fullDisk : `${fullDisk}: ${noDisk}`,
+  (t) => {
+    const story = `
+    const { GuestMemoryBuilder } = await import(${JSON.stringify(artefact('index.js').href)});
+    const manager = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: ${4 * MIB} }] }).build();
+    manager.guestMemory.writeU8(0, 1);
+    await manager.snapshot('/mnt/x');
+    const told = [];
+    for (const options of [{}, { base: '/mnt/x' }, { live: true }]) {
+      manager.guestMemory.write(0, Buffer.alloc(${4 * MIB}, 2));
+      const { code, details } = await manager.snapshot(options.base ? '/mnt/y' : '/mnt/x', options).then(String, (error) => error);
+      told.push(code === 'NO_DIRTY_TRACKING' ? 'ENOSPC' : details.code);
+    }
+    const { manager: old } = await GuestMemoryBuilder.fromSnapshot('/mnt/x');
+    console.log(told.join(), old.guestMemory.readU8(0), manager.guestMemory.readU8(0));`;
+    const disk = 'mount -t tmpfs -o size=1m x /mnt && exec "$@"';
+    const node = [process.execPath, '--input-type=module', '-e', story];
+    const options = { encoding: 'utf8', timeout: PATIENCE } as const;
+    const { stdout, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', disk, 'sh', ...node], options);
+    t.is(stdout.trim(), 'ENOSPC,ENOSPC,ENOSPC 1 2', stderr);
+  },
+);
+
 test.serial('a snapshot that is given up leaves nothing, and no folder', async (t) => {
   const before = footprint();
   const folder = tempFolder(t);
