@@ -6,7 +6,7 @@ import { conclude, Results } from '../../ts/dev/results.mjs';
 import { AVA } from '../../ts/dev/run-tests.mjs';
 import { StepError } from '../../ts/dev/steps.mjs';
 import { GUESTS } from './guests.mjs';
-import { linesOf, MACHINES, SYSTEMS_MACHINE } from './machine.mjs';
+import { FIRMWARE_MACHINE, linesOf, MACHINES, SYSTEMS_MACHINE } from './machine.mjs';
 import { NODES, setUp } from './set-up.mjs';
 
 /** The part for every commit: what meets the processor and KVM, where a mistake shows first. */
@@ -15,7 +15,10 @@ const CORE_PART = ['shim-fault-guard', 'shim-guest-access', 'shim-kvm', 'map-gue
 const ENDING = /^lab: the job ended with (\d+)$/;
 
 /** Files whose guests are whole systems: in a machine for those. Elsewhere their tests skip. */
-const SYSTEMS = ['vmm-debian'];
+const SYSTEMS = ['vmm-debian', 'vmm-ovmf'];
+
+/** Files of those whose guests are firmware, in a machine for that. */
+const FIRMWARE = ['vmm-ovmf'];
 
 /**
  * Chooses what is to be run.
@@ -52,10 +55,11 @@ export async function runInLab(args) {
   }
   if (systems.length > 0) {
     const [node] = nodes;
-    announce('guests that are whole systems', node);
-    runs.push(
-      await run(linesOf(parts, SYSTEMS_MACHINE, script(node, systems.map(fileOf), { MEMBACKING_GUESTS: GUESTS }))),
-    );
+    for (const name of systems) {
+      announce(`${name}, whose guests are whole systems`, node);
+      const machine = FIRMWARE.includes(name) ? FIRMWARE_MACHINE : SYSTEMS_MACHINE;
+      runs.push(await run(linesOf(parts, machine, script(node, [fileOf(name)], { MEMBACKING_GUESTS: GUESTS }))));
+    }
   }
   return conclude(...runs);
 }
