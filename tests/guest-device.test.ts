@@ -429,6 +429,7 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
       { name: 'nowhere', length: PAGE, hidden: false, mappings: [] },
       { name: 'bar', length: MIB, gpa: '0xfffffffffff00000', hidden: true, mappings: [] },
     ],
+    events: [],
     partitions: [],
     protections: [],
     leases: [],
