@@ -51,7 +51,7 @@ const BEFORE: Model = {
     released: false,
     view: 'a Uint8Array',
   },
-  memory: { closed: false, allocatedBytes: 0, fd: 'a number' },
+  memory: { closed: false, allocatedBytes: 0, fd: 'a number', ownFd: 'a number' },
 };
 
 /** Each change, and what it makes of what was said before. Last: what is still different inside the transaction, in
@@ -170,7 +170,7 @@ const ENDS: typeof CHANGES = [
   [
     'the object is closed',
     ({ memory }) => memory.close(),
-    { memory: { closed: true, allocatedBytes: 'CLOSED', fd: 'CLOSED' } },
+    { memory: { closed: true, allocatedBytes: 'CLOSED', fd: 'CLOSED', ownFd: 'CLOSED' } },
   ],
   [
     'the manager is closed',
@@ -203,7 +203,7 @@ function answerOf(handle: object, name: string): unknown {
   } catch (error) {
     return (error as { code: string }).code;
   }
-  if (['token', 'fd', 'nativeInterface'].includes(name)) return `a ${typeof value}`;
+  if (['token', 'fd', 'ownFd', 'nativeInterface'].includes(name)) return `a ${typeof value}`;
   if (name === 'view' || name === 'guestMemory') return `a ${(value as object).constructor.name}`;
   return Array.isArray(value) ? value.map(whatOf) : value;
 }
