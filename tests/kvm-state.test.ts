@@ -168,8 +168,9 @@ for (const irqchip of [false, true]) {
     const seen: number[] = [];
     while (seen.length < expected.length) {
       const run = now.vcpu.runAsync();
-      setTimeout(() => now.vcpu.kick(), 1);
+      const kick = setTimeout(() => now.vcpu.kick(), 1);
       const exit = await run;
+      clearTimeout(kick);
       if (exit.kind !== 'kicked') seen.push(numberOf(exit));
       const states = deserialize(serialize([now.partition.save(), now.vcpu.save()]));
       now.close();
