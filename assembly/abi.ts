@@ -3,7 +3,7 @@
 // Plain constants only: no types, no functions, no strings.
 
 /** Changes whenever anything below changes meaning; core, shim and ts refuse to meet otherwise. */
-export const ABI_VERSION = 6;
+export const ABI_VERSION = 7;
 
 // ---- Sizes and capacities ------------------------------------------------------------------
 
@@ -19,6 +19,10 @@ export const MAX_SPACES = 4096;
 export const MAX_SINKS = 1024;
 export const MAX_PARTITIONS = 256;
 export const MAX_EVENTS = 65536;
+/** Bits of the highest GPA that a VA space shows: more than any guest has. */
+export const GPA_BITS = 52;
+/** Binary logarithm of the bytes that stretches of a VA space are made of, unless its attachment says another one. */
+export const STRETCH_SHIFT = 21;
 /** Memory slots one partition may be given at most. */
 export const MAX_SLOTS = 65536;
 /** Containers and aliases on one path from a root to a byte. */
@@ -119,7 +123,7 @@ export const ACCESS_NEAREST = 8;
 // Kinds of sinks, in the order of additions; removals run the other way: a kind is given nothing that refers to what a
 // kind behind it brings.
 
-/** A linear host reservation that mirrors an address space. */
+/** Host reservations that mirror an address space, stretch by stretch. */
 export const SINK_VA = 1;
 /** A partition's attachment: memory slots, whose HVAs are a VA space's. */
 export const SINK_PARTITION = 2;
@@ -196,6 +200,11 @@ export const OP_VA_PROTECT = 0x12;
 /** Let the monitor use only this access of what is there, whatever is mapped; ACCESS_ALL takes the limit away.
  *  Stands among removals where it takes something away, else among additions. */
 export const OP_VA_LIMIT = 0x14;
+/** Reserve host addresses for a stretch of the VA space. */
+export const OP_VA_RESERVE = 0x1a;
+/** Give the addresses of a stretch back, of which nobody shows anything any more. Stands at the end of a plan, to be
+ *  carried out when that has been adopted: it never fails. */
+export const OP_VA_RELEASE = 0x1b;
 /** Move private pages from home to the GPA, contents kept. */
 export const OP_VA_UNPARK = 0x18;
 /** Move private pages home, contents kept; the range becomes reservation. */
@@ -261,6 +270,7 @@ export const CLASS_UNCHANGED_BYTES = 2;
 // explain     region  FLAT_*   the region's GPA extent* in region       KIND_*  via      priority depth
 // lost        object+1         GPA                      in object
 // event       event   EVENT_*  GPA                      in region               region
+// stretch             GPA
 //
 // piece: whole pages. part, event: bytes.
 //
@@ -310,3 +320,4 @@ export const ERR_ATTACHMENT_OVERLAP = -22;
 export const ERR_SPLIT_PAGE = -23;
 export const ERR_TOO_DEEP = -24;
 export const ERR_EVENT_TAKEN = -25;
+export const ERR_NO_STRETCHES = -26;

@@ -86,6 +86,11 @@ export function readLost(sink: u32, from: u64, last: u64): i32 {
   return <i32>count;
 }
 
+/** Rows of the stretches of a VA space behind its first one; while a plan is pending, those that there will be. */
+export function readStretches(sink: u32, from: u64, last: u64): i32 {
+  return <i32>readSpans(sinkOf(sink).stretchesTree, from, last);
+}
+
 export function readRegion(id: u32): i32 {
   clearRows();
   describeRegion(id);

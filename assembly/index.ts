@@ -11,8 +11,9 @@
 //   address space what one observer sees of a root region; GPA: an address in it
 //   flat view     its sorted disjoint flat ranges: which part of which region is seen where
 //   sink          a consumer of plans, attached to an address space; its kind is a row of sinks/kinds.ts: a VA space
-//                 (linear host memory, HVA = base + GPA), a view of one (for accesses that are checked), a
+//                 (host memory, HVA = base of its stretch + GPA), a view of one (for accesses that are checked), a
 //                 partition's attachment (memory slots), or the events of one
+//   stretch       a part of a VA space that is linear host memory: the first from GPA 0 on, others where memory is seen
 //   protection    a range of a sink in which less access is left than its mappings would give
 //   part, piece   a stretch of one object that a VA space is to show; what it maps for that, in whole pages
 //   slot          a hypervisor's memory slot, and nothing else
@@ -30,8 +31,8 @@
 //
 // Folders, from above: what stands lower knows nothing of what stands higher.
 //   plan          transactions, adopt and unwind; describe: rows that say what there is; verify: the invariants
-//   sinks/        passes 3 and 4: kinds (the table), attach, command; parts, pieces, lost; va-*, slots, partition,
-//                 events
+//   sinks/        passes 3 and 4: kinds (the table), attach, command; parts, pieces, lost; va-*, homes, echoes,
+//                 stretches; slots, partition, events
 //   seen/         pass 2: flatten, events
 //   asked/        pass 1: region, mapping, event, space, records (what they are kept as), views (of spans), policy,
 //                 touch
@@ -71,6 +72,7 @@ import { defineKinds, kindOfSink } from './sinks/kinds';
 import * as lost from './sinks/lost';
 import * as partition from './sinks/partition';
 import * as slots from './sinks/slots';
+import * as stretches from './sinks/stretches';
 import { rows } from './tree/rows';
 import * as journal from './undo/journal';
 import { verifyState } from './verify';
@@ -119,6 +121,10 @@ export function planPointer(): usize {
  *  none. */
 export function commandTouching(from: u32, sink: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32): i32 {
   return plan.commandTouching(from, sink, join64(startLow, startHigh), join64(lastLow, lastHigh));
+}
+/** Number of commands at the end of the plan that are carried out when it has been adopted. */
+export function releases(): u32 {
+  return command.commandCount(command.releases);
 }
 export function planClass(): u32 {
   return command.planClass;
@@ -291,6 +297,11 @@ export function sinkAttach(
   if (refused != 0) return refused;
   return end(sink.attachSink(kind, spaceId, owner, via, join64(offsetLow, offsetHigh), join64(lastLow, lastHigh)));
 }
+/** Lets a VA space that was attached just now have stretches behind its first one: `allowStretches` in stretches.ts. */
+export function allowStretches(id: u32, count: u32, bytesLow: u32, bytesHigh: u32, shift: u32): i32 {
+  const refused = onSink(plan.beginOperation(), id);
+  return refused != 0 ? refused : end(stretches.allowStretches(id, count, join64(bytesLow, bytesHigh), shift));
+}
 export function sinkDetach(id: u32): i32 {
   const refused = onSink(plan.beginRemoval(), id);
   return refused != 0 ? refused : end(sink.detachSink(id));
@@ -398,6 +409,10 @@ export function readEvents(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, l
 /** Events that a sink of events has, without the first `skip`. */
 export function readSinkEvents(id: u32, skip: u32): i32 {
   return sinks.isAlive(id) ? eventSink.readEventsOf(id, skip) : fail(ERR_BAD_ID, id + 1);
+}
+export function readStretches(id: u32, fromLow: u32, fromHigh: u32, lastLow: u32, lastHigh: u32): i32 {
+  if (!sinks.isAlive(id)) return fail(ERR_BAD_ID, id + 1);
+  return describe.readStretches(id, join64(fromLow, fromHigh), join64(lastLow, lastHigh));
 }
 export function readRegion(id: u32): i32 {
   return regions.isAlive(id) ? describe.readRegion(id) : fail(ERR_BAD_ID, id + 1);

@@ -27,7 +27,7 @@ import { slotIsTaken } from './sinks/partition';
 import { isAsBefore } from './tree/before';
 import { Span } from './tree/node';
 import { CURSOR_SIZE, Cursor } from './tree/tree';
-import { ANY, JOINED, verifyTree } from './tree/tree-verify';
+import { ANY, DISJOINT, JOINED, verifyTree } from './tree/tree-verify';
 import { savepoint, undo } from './undo/journal';
 
 const cursor = changetype<Cursor<Span>>(memory.data(CURSOR_SIZE, 8));
@@ -189,6 +189,7 @@ function verifySink(id: u32): void {
   verifyTree(sink.lostTree, JOINED);
   verifyTree(sink.echoesTree, JOINED);
   verifyTree(sink.homesTree, JOINED);
+  verifyTree(sink.stretchesTree, DISJOINT);
   verifyUsers(id);
   if (!isIdle()) return;
   assert(!sink.detaching && !sink.attaching);

@@ -137,6 +137,7 @@ const CASES: readonly Case[] = [
     'PAST_LIMIT',
     'resize dax to 1000\nunmap dax 0 1000\nmap loose 0 4000 file 0\nplace loose in system at ff000 priority 1\nprotect vtl0 0 100000 none',
   ],
+  ['NO_STRETCHES', 'unmap dax 0 10000\nva narrow 10000 of memory stretches 1 unit 1000'],
   ['PRIVATE_TWICE', 'va late 100000 of memory'],
   ['READONLY_OBJECT', 'map ram 0 1000 locked 0'],
   ['NESTING', (world) => Array.from({ length: abi.MAX_NESTING }, () => world.do('begin'))],

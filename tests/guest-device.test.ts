@@ -23,7 +23,7 @@ import { descriptors, footprint } from './support/footprint.ts';
 import { aim, FAR_WINDOW } from './support/guest.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { takenBack } from './support/taken-back.ts';
-import { buildVm, GIB, got, MIB, vmTest, wrote } from './support/vm.ts';
+import { addressWidth, buildVm, GIB, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const BAR = 0x8000_0000;
@@ -417,6 +417,7 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
   t.deepEqual(JSON.parse(JSON.stringify(facts)), {
     regions: 4,
     maxAddress: GIB - 1,
+    ...{ stretches: [{ gpa: 0, length: GIB }], maxStretches: 256, maxStretchBytes: 2 ** 44 },
     vtl0AliasMap: '0x1000000000000000',
     ram: [
       {
@@ -429,11 +430,11 @@ test('what there is of a guest is JSON, wherever the guest has put a BAR', (t) =
       { name: 'nowhere', length: PAGE, hidden: false, mappings: [] },
       { name: 'bar', length: MIB, gpa: '0xfffffffffff00000', hidden: true, mappings: [] },
     ],
-    events: [],
     partitions: [],
     protections: [],
     leases: [],
     lost: [],
+    events: [],
     trappingPages: [],
     plans: {
       ...{ plans: 1, commands: 1, failed: 0, disturbing: 0 },
@@ -505,11 +506,6 @@ test('what a manager says of itself is JSON, wherever the guest puts a BAR', (t)
   });
   t.deepEqual(placed, [[['bar', BAR]], [['bar', '0x8000000000000000']], [['bar', '0xfffffffffffff000']]]);
 });
-
-/** Bits of this machine's physical addresses: KVM has no slots beyond what they reach. */
-function addressWidth(): number {
-  return Number(/address sizes\s*: (\d+) bits physical/.exec(readFileSync('/proc/cpuinfo', 'utf8'))![1]);
-}
 
 /** Reason why KVM cannot have slots of 8 TiB here; undefined: it can. */
 function whyNoHugeSlots(): string | undefined {

@@ -186,7 +186,15 @@ test.serial('a replay goes on from the state of a running map, and makes the sam
 
 test.serial('facts as top prints them: at once, and what has happened since the sample before', (t) => {
   const facts = (plans: number): GuestMemoryFacts & { pid: number } => ({
-    ...{ pid: 4711, regions: 12, maxAddress: 0xffffffff, vtl0AliasMap: undefined },
+    ...{
+      pid: 4711,
+      regions: 12,
+      maxAddress: 0xffffffff,
+      stretches: [],
+      maxStretches: 256,
+      maxStretchBytes: 2 ** 44,
+      vtl0AliasMap: undefined,
+    },
     ram: [
       { name: 'ram', backing: 'shared', size: 0x800_0000, allocatedBytes: 0x123_4000 },
       { name: 'more', backing: 'shared', size: 0x4000_0000, allocatedBytes: 0x1000 },

@@ -470,7 +470,7 @@ const MISFITS: Record<string, Misfit> = {
   'more address space than there is': {
     code: 'ALLOCATION_FAILED',
     options: { maxAddress: 2n ** 60n - 1n },
-    ram: [range(0, MIB)],
+    ram: [range(4 * GIB, 2 ** 48)],
     message: /reserved/,
   },
 };

@@ -566,7 +566,6 @@ test.serial(
       }
     }
     t.deepEqual([...codes.keys()].sort(), [
-      'ALLOCATION_FAILED',
       'SNAPSHOT_BASE',
       'SNAPSHOT_DAMAGED',
       'SNAPSHOT_LAYOUT',

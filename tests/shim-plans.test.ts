@@ -202,7 +202,10 @@ const HUGE = 2 ** 62;
 const INVALID: [what: string, command: Command][] = [
   ['no operation', { op: 0 }],
   ['an operation of an unknown kind', { op: 99 }],
-  ['an unknown operation of a VA space', { op: OP_VA_UNPARK + 2 }],
+  ['an unknown operation of a VA space', { op: OP_VA_UNPARK + 4 }],
+  ['a stretch where there is one', { op: abi.OP_VA_RESERVE }],
+  ['a stretch past what the VA space reaches', { op: abi.OP_VA_RESERVE, gpa: pages(64) }],
+  ['a stretch that is not there', { op: abi.OP_VA_RELEASE }],
   ['an unknown sink', { op: OP_VA_UNMAP, sink: 77 }],
   ['a sink far beyond the table', { op: OP_VA_UNMAP, sink: 0xffffffff }],
   ['a length of 0', { op: OP_VA_UNMAP, length: 0 }],

@@ -8,7 +8,8 @@
 // - A memory object is memory to be mapped: shared (a file descriptor), or private (in one place only). A mapping is a
 //   part of an object at an offset in a region.
 // - An address space is what one observer sees of a tree of regions. Its flat view lists the ranges that are visible.
-// - A VA space mirrors an address space in this process, HVA = base + GPA. `GuestMemory` reads and writes through it.
+// - A VA space mirrors an address space in this process, stretch by stretch: HVA = base of the stretch + GPA.
+//   `GuestMemory` reads and writes through it.
 // - A partition is a virtual machine as a hypervisor knows it. An attachment gives it memory slots for what an address
 //   space shows. VA spaces and attachments are sinks: they follow the map.
 // - A transaction is a change of the map. Its plan lists the commands that take the sinks from what was seen before to
@@ -132,7 +133,7 @@ export { type AdoptOptions, type KvmOptions, KvmPartition, type VcpuOptions } fr
 export type { MemorySlot, Partition, PartitionEvent, PartitionFacts } from './sinks/partition.ts';
 export type { IrqchipState, PartitionState, VcpuState } from './sinks/saved-state.ts';
 export type { GpaStretch, ProtectOptions } from './sinks/sink.ts';
-export type { VaPiece, VaSpace } from './sinks/va-space.ts';
+export type { VaPiece, VaSpace, VaStretch } from './sinks/va-space.ts';
 export { Vcpu } from './sinks/vcpu.ts';
 export type { PlainState } from './snapshot/caller-state.ts';
 export type { SnapshotDevice, SnapshotLayout, SnapshotRam, SnapshotRange } from './snapshot/layout.ts';

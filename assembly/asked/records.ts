@@ -2,6 +2,7 @@
 // that may be none are id + 1, so that 0 is none.
 
 import {
+  GPA_BITS,
   KIND_HOLDS_MEMORY,
   MAX_EVENTS,
   MAX_OBJECTS,
@@ -135,8 +136,18 @@ export class Sink extends Entry {
   users: u32;
   /** Distance that is added to a GPA of the space to give the sink's own. */
   offset: u64;
-  /** The last GPA of the space that it can be given. */
+  /** The last GPA of the space that it can be given; of a VA space, the last of its first stretch. */
   last: u64;
+  /** Bytes that stretches of a VA space behind its first one have, and may have. */
+  stretchBytes: u64;
+  maxStretchBytes: u64;
+  /** Tree of these stretches, see sinks/stretches.ts. */
+  stretches: u32;
+  stretchCount: u32;
+  /** Stretches that it may have; 0: the first is all. */
+  maxStretches: u32;
+  /** Stretches are whole units of that many bytes, as a power of 2. */
+  stretchShift: u32;
   /** Tree of what the kind keeps of it: of a partition's attachment, its slots (see sinks/slots.ts); of a view, what
    *  may be used (see sinks/view.ts); events (see sinks/events.ts). */
   state: u32;
@@ -153,6 +164,12 @@ export class Sink extends Entry {
   /** Tree of an attachment's slots that show echoes, with the homes whose HVAs they have. See sinks/slots.ts. */
   homes: u32;
   padding: u32;
+
+  /** VA space: the last GPA at which it shows what is seen. With stretches, that is the last that a guest can have;
+   *  else what does not fit is refused. */
+  get shownLast(): u64 {
+    return this.maxStretches == 0 ? u64.MAX_VALUE : max(this.last, ((<u64>1) << GPA_BITS) - 1);
+  }
 
   get stateTree(): usize {
     return changetype<usize>(this) + offsetof<Sink>('state');
@@ -171,6 +188,9 @@ export class Sink extends Entry {
   }
   get homesTree(): usize {
     return changetype<usize>(this) + offsetof<Sink>('homes');
+  }
+  get stretchesTree(): usize {
+    return changetype<usize>(this) + offsetof<Sink>('stretches');
   }
 }
 

@@ -32,6 +32,7 @@ import * as tree from '../tree/tree';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { addTouched, touchedSinks } from '../undo/touched';
 import { kindAt } from './kinds';
+import { reachOf } from './stretches';
 
 const withheld = changetype<Cursor<Protection>>(memory.data(CURSOR_SIZE, 8));
 /** Protections that an operation takes out, clipped to its range. */
@@ -96,6 +97,7 @@ export function removeSink(id: u32): void {
     writablePartition(sink.partition - 1).uses -= 1;
   }
   assert(sink.state == 0 && sink.lost == 0 && sink.users == 0 && sink.echoes == 0 && sink.homes == 0);
+  assert(sink.stretches == 0);
   tree.clear(sink.protectionsTree);
   tree.clear(sink.withheldTree);
   sinks.release(id);
@@ -104,7 +106,7 @@ export function removeSink(id: u32): void {
 /** Protects [start, last], which are whole pages: leaves of the access only ACCESS_*, with
  *  ACCESS_NEAREST where the nearest will do; ACCESS_ALL takes the protection away. Returns 0 or a code. */
 export function protect(id: u32, start: u64, last: u64, access: u32): i32 {
-  if (last > sinkOf(id).last) return fail(ERR_BAD_RANGE, 0, id + 1, last);
+  if (last > reachOf(sinkOf(id))) return fail(ERR_BAD_RANGE, 0, id + 1, last);
   const error = checkProtection(id, start, last, access & ~ACCESS_NEAREST);
   if (error == 0) enterProtection(id, sinkOf(id).protectionsTree, start, last, access);
   return error;

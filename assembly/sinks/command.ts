@@ -1,6 +1,6 @@
 // Commands and the lists they are gathered in: for each kind of sink its removals and its additions. A plan is all
-// removals, then all additions. SINK_* are numbered in the order of additions, and removals run the other way: nobody
-// ever refers to what is not there.
+// removals, then all additions; at its end stand releases, which come when it has been adopted. SINK_* are numbered
+// in the order of additions, and removals run the other way: nobody ever refers to what is not there.
 
 import {
   CLASS_NONE,
@@ -64,6 +64,9 @@ export function additionsOf(kind: u32): Vector {
   return listAt(2 * (kind - 1) + 1);
 }
 
+/** Commands that stand at the end of a plan, and are carried out when it has been adopted: they never fail. */
+export const releases = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
 /** The whole plan, once it is made. */
 export const plan = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** The commands that take an executed part of it back. */
@@ -83,6 +86,7 @@ export function disturb(least: u32): void {
 /** Empties all lists: a plan begins. */
 export function clearCommands(): void {
   for (let i: u32 = 0; i < 2 * <u32>SINK_KINDS; ++i) listAt(i).clear();
+  releases.clear();
   planClass = CLASS_NONE;
 }
 
@@ -91,6 +95,7 @@ export function assemblePlan(): void {
   plan.clear();
   for (let kind: u32 = SINK_KINDS; kind > 0; --kind) append(removalsOf(kind));
   for (let kind: u32 = 1; kind <= <u32>SINK_KINDS; ++kind) append(additionsOf(kind));
+  append(releases);
 }
 
 function append(list: Vector): void {

@@ -23,6 +23,7 @@ import { emit, joinLast, removalsOf } from './command';
 import { ECHO_BYTES, echoLast, eraseEcho, findEchoes, isEcho } from './echoes';
 import { PIECE_BYTES, Piece } from './parts';
 import { heldPieces } from './pieces';
+import { keepStretch, reachOf } from './stretches';
 import { touchUsers } from './users';
 
 const cursor = changetype<Cursor<LostRange>>(memory.data(CURSOR_SIZE, 8));
@@ -71,13 +72,14 @@ export function noteLost(sink: Sink, start: u64, last: u64): void {
 export function checkRange(id: u32, start: u64, last: u64): i32 {
   if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, id + 1, start);
   if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
-  return last < start || last > sinkOf(id).last ? fail(ERR_BAD_RANGE, 0, id + 1, last) : 0;
+  return last < start || last > reachOf(sinkOf(id)) ? fail(ERR_BAD_RANGE, 0, id + 1, last) : 0;
 }
 
 /** Notes that a VA space shows nothing in [start, last], nor in the rest of large pages of which that is a part. Of
  *  `object` (its id + 1), if it is private, the pages from `offset` on are held there. */
 export function loseVa(id: u32, start: u64, last: u64, object: u32, offset: u64): i32 {
   const sink = sinkOf(id);
+  keepStretch(id, start, last);
   held.clear();
   heldPieces(sink, start, last, When.Now, held);
   const first = wholeStartOf(start);

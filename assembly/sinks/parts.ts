@@ -90,6 +90,8 @@ function appendHeldPages(range: LostRange, start: u64, last: u64, out: Vector): 
 }
 
 function appendParts(sink: Sink, start: u64, last: u64, when: When, out: Vector, most: u32): void {
+  last = min(last, sink.shownLast);
+  if (start > last) return;
   flat.find(spaceOf(sink.space - 1).flatTree, start, last, when);
   mixedLast = 0;
   for (let range = flat.span; range != null && range.start <= last; range = flat.span) {

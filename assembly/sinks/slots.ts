@@ -1,10 +1,11 @@
 // Passes 3 and 4 for partitions: which memory slots there should be, which there are, and the commands in between.
 //
-// One slot is one flat range of memory, in whole pages, or the part of it that one protection covers, or that is mapped
-// read-only, or that is not a hidden part of a large page, or that the hypervisor does not keep for itself; cut where
-// an address is a multiple of the largest power of two that a slot may have, so that where it is cut depends on nothing
-// else. Its HVA is that of its GPA in the VA space, so a slot of the same GPAs and access is the same slot, whatever it
-// shows: it is not touched. Slots cannot be resized or re-flagged where they are: they are deleted, then added.
+// One slot is one flat range of memory, in whole pages, or the part of it that one protection covers, or that is
+// mapped read-only, or that is not a hidden part of a large page, or that the hypervisor does not keep for itself;
+// cut where a stretch of the VA space ends (see stretches.ts), and where an address is a multiple of the largest
+// power of two that a slot may have, so that where it is cut depends on nothing else. Its HVA is that of its GPA in
+// the VA space, so a slot of the same GPAs and access is the same slot, whatever it shows: it is not touched. Slots
+// cannot be resized or re-flagged where they are: they are deleted, then added.
 //
 // A slot that shows an echo (see echoes.ts) has the HVA of the home instead, and no more access than that has; where
 // the home is another one, so is the slot. The attachment's tree of homes has them: GPA -> a = GPA of the home.
@@ -30,7 +31,16 @@ import { partitionOf, partitions, Sink, sinkOf, sinks, spaceOf, writablePartitio
 import { FlatRange, isWritable } from '../asked/views';
 import { copyWords } from '../base/bytes';
 import { fail } from '../base/failure';
-import { hasWholePage, LAST_BYTE, lengthOf, pageLast, pageStart, wholeLast, wholeStart } from '../base/range';
+import {
+  hasWholePage,
+  LAST_BYTE,
+  lengthOf,
+  pageLast,
+  pageStart,
+  plusClipped,
+  wholeLast,
+  wholeStart,
+} from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { When } from '../tree/before';
 import { Span } from '../tree/node';
@@ -47,6 +57,7 @@ import { heldLast, isHeld, isLosing, noteLost } from './lost';
 import { giveSlot, isKept, keptLast, takeSlot } from './partition';
 import { fitsPages, isMappedReadonly, protectedAccess, protectionLast, writabilityLast } from './parts';
 import { hasLargePages, heldLimits, LIMIT_BYTES, Limit } from './pieces';
+import { reachOf, stretchLast } from './stretches';
 import { bytesKept } from './va-changes';
 
 const ACCESS_BITS: u32 = 8;
@@ -164,7 +175,8 @@ export function homeOfSlot(sink: Sink, gpa: u64): u64 {
 /** Appends the slots that the sink should have in [start, last] to `out`. */
 export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): void {
   const partition = partitionOf(sink.partition - 1);
-  if (sink.detaching || partition.isDown) return;
+  last = min(last, sinkOf(sink.va - 1).shownLast);
+  if (sink.detaching || partition.isDown || start > last) return;
   slotMask = partition.slotMask;
   limits.clear();
   limitsPassed = 0;
@@ -182,6 +194,7 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
         partLast = min(partLast, heldLast);
         const isShown = isMapped(sink.va - 1, from, partLast);
         partLast = min(partLast, homeLast);
+        partLast = min(partLast, plusClipped(from, stretchLast(sinkOf(sink.va - 1), homeAt) - homeAt));
         const isFree = !isKept(sink, from);
         partLast = min(partLast, keptLast);
         if (left & ACCESS_READ && isThere && isShown && isFree) appendSlots(range, from, partLast, left, out);
@@ -279,7 +292,7 @@ export function compareSlots(id: u32, from: u32, end: u32): i32 {
   runs.push32(firstAdded);
   runs.push32(added.length);
   const highest = changetype<PlacedSlot>(added.end - SLOT_BYTES);
-  return highest.last > min(sink.last, sinkOf(sink.va - 1).last)
+  return highest.last > min(sink.last, reachOf(sinkOf(sink.va - 1)))
     ? fail(ERR_PAST_LIMIT, highest.region + 1, id + 1, highest.last)
     : 0;
 }

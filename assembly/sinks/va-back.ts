@@ -8,6 +8,7 @@ import {
   OP_VA_MAP,
   OP_VA_PARK,
   OP_VA_PROTECT,
+  OP_VA_RESERVE,
   OP_VA_UNMAP,
   OP_VA_UNPARK,
 } from '../abi';
@@ -28,11 +29,13 @@ const limits = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 export function takeVaBack(command: Command): void {
   if (command.op & OP_IS_REVERSIBLE) emitInverse(command, command.length);
   // What was there before private pages came, and was mapped over.
-  if (command.op != OP_VA_PARK) restore(command);
+  if (command.op != OP_VA_PARK && command.op != OP_VA_RESERVE) restore(command);
 }
 
 /** Emits what takes a half done command back: of one that moves pages, the first `moved` bytes have moved. */
 export function takeHalfVaBack(command: Command, moved: u64): void {
+  // A stretch comes as a whole or not at all.
+  if (command.op == OP_VA_RESERVE) return;
   if (!(command.op & OP_IS_REVERSIBLE)) {
     restore(command);
     return;

@@ -15,6 +15,7 @@ import { echoLast, isEcho, lastEcho } from './echoes';
 import { heldLast, isHeld } from './lost';
 import { PIECE_BYTES, Piece, showSame } from './parts';
 import { heldPieces, wantedPieces } from './pieces';
+import { reachOf, verifyStretches } from './stretches';
 import { CHANGE_BYTES, Change, changes } from './va-changes';
 
 const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -25,6 +26,7 @@ const echoes = changetype<Cursor<Echo>>(memory.data(CURSOR_SIZE, 8));
 
 /** Asserts that the pieces of a VA sink lie in it, and that private ones are known to their objects. */
 export function verifyVa(id: u32): void {
+  verifyStretches(id);
   assert(sinkOf(id).state == 0);
   held.clear();
   heldPieces(sinkOf(id), 0, LAST_BYTE, When.Now, held);
@@ -35,7 +37,7 @@ export function verifyVa(id: u32): void {
   let echoedBytes: u64 = 0;
   for (let at: u32 = 0; at < held.length; at += PIECE_BYTES) {
     const piece = changetype<Piece>(held.at(at));
-    assert(piece.last <= sinkOf(id).last);
+    assert(piece.last <= reachOf(sinkOf(id)));
     if (objectOf(piece.object).isMoved) echoedBytes += verifyPrivate(id, piece);
   }
   echoes.seek(sinkOf(id).echoesTree, 0);

@@ -6,6 +6,7 @@ import {
   CLASS_CHANGED,
   ERR_BAD_KIND,
   ERR_BAD_RANGE,
+  ERR_NO_STRETCHES,
   ERR_PAST_LIMIT,
   ERR_UNALIGNED,
   OP_VA_LIMIT,
@@ -34,7 +35,8 @@ import { echoLast, eraseEcho, isEcho } from './echoes';
 import { assignHomes, refuseEchoes, settleEchoes } from './homes';
 import { forgetRetried, heldLast, isHeld, isLosing } from './lost';
 import { editedParts, heldParts, PIECE_BYTES, Piece, showSame, wantedParts } from './parts';
-import { differFromParts, Limit, limitsOf, makeWhole } from './pieces';
+import { differFromParts, hasLargePages, Limit, limitsOf, makeWhole } from './pieces';
+import { beginStretches, findComing, fitsStretches, planComing, planReleases, reachOf } from './stretches';
 import { touchUsers } from './users';
 import { CHANGE_BYTES, Change, changes } from './va-changes';
 import { verifyChanges } from './va-verify';
@@ -84,7 +86,7 @@ const NUMBER_BYTES: u32 = 16;
 /** Stretches that are empty for a moment, or from now on where an echo is to be. */
 const emptied = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** Admits a linear reservation that mirrors the space from GPA 0 on: see `Kind.admit`. */
+/** Admits a VA space whose first stretch mirrors the space from GPA 0 on: see `Kind.admit`. */
 export function admitVa(_space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
   if (owner != 0 || via != 0) return fail(ERR_BAD_KIND, 0, max(owner, via));
   if (offset != 0) return fail(ERR_BAD_RANGE, 0, 0, offset);
@@ -95,18 +97,20 @@ export function beginVa(): void {
   changes.clear();
   limitChanges.clear();
   emptied.clear();
+  beginStretches();
 }
 
 // ---- The difference ------------------------------------------------------------------------
 
 /** Notes what is to change in the VA sink's touched ranges, a run of `touchedSinks`. Returns 0 or a code. */
 export function compareVa(id: u32, from: u32, end: u32): i32 {
+  findComing(id, from, end);
   let reached: u64 = 0;
   for (let at = from; at < end; ) {
     const first = at;
     at = takeGroup(touchedSinks, first);
     const start = max(reached, pageStart(group.start) & ~largestPageMask);
-    const last = pageLast(group.last) | largestPageMask;
+    const last = min(pageLast(group.last) | largestPageMask, sinkOf(id).shownLast);
     if (start <= last) {
       if (!differFromParts()) findPieces(id, start, last, first, at);
       // The first part that is cut is found here.
@@ -232,7 +236,7 @@ function diffPieces(id: u32): i32 {
   const sink = sinkOf(id);
   if (piecesNow.length != 0) {
     const end = changetype<Piece>(piecesNow.end - PIECE_BYTES);
-    if (end.last > sink.last) return fail(ERR_PAST_LIMIT, end.region + 1, id + 1, end.last);
+    if (end.last > reachOf(sink)) return fail(ERR_PAST_LIMIT, end.region + 1, id + 1, end.last);
   }
   pieceWalk.begin(piecesBefore, piecesNow);
   while (pieceWalk.next()) {
@@ -270,17 +274,37 @@ function diffPieces(id: u32): i32 {
 export function planVa(): i32 {
   if (DEBUG) verifyChanges();
   const touched = touchedSinks.length;
+  planComing();
+  let error = planPieces();
+  if (error == 0 && hasLargePages()) error = checkLargePages();
+  if (error != 0) return error;
+  if (touchedSinks.length != touched) putInOrder(touchedSinks);
+  if (isLosing) return 0;
+  forgetRetried();
+  return planReleases();
+}
+
+/** Code for a large page that would lie in two stretches, or not wholly in one; 0 if there is none. */
+function checkLargePages(): i32 {
+  for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
+    const change = changetype<Change>(changes.at(at));
+    if (!change.pieceNow || sinkOf(change.sink).maxStretches == 0) continue;
+    const mask = objectOf(change.objectNow).pageMask;
+    if (!fitsStretches(sinkOf(change.sink), change.start & ~mask, change.last | mask, mask))
+      return fail(ERR_NO_STRETCHES, change.region + 1, change.sink + 1, change.start);
+  }
+  return 0;
+}
+
+/** Emits commands for the pieces that have changed, and for limits. Returns 0 or a code. */
+function planPieces(): i32 {
   planRemovals();
   let error = assignHomes();
   if (error != 0) return error;
   noteDisturbance();
   planAdditions();
   error = settleEchoes();
-  if (error == 0) error = markLimited();
-  if (error != 0) return error;
-  if (touchedSinks.length != touched) putInOrder(touchedSinks);
-  if (!isLosing) forgetRetried();
-  return 0;
+  return error == 0 ? markLimited() : error;
 }
 
 /** Emits commands for everything that goes. What is mapped over directly needs none, unless its bytes must be kept. */

@@ -32,6 +32,7 @@ import { group, takeGroup, touchedSinks } from '../undo/touched';
 import { additionsOf, Command, emit, inversePlan, joinLast, removalsOf } from './command';
 import { heldLast, isHeld, noteLost } from './lost';
 import { protectedAccess, protectionLast } from './parts';
+import { reachOf } from './stretches';
 import { fillSeen } from './va-rows';
 
 const OPENING_BYTES: u32 = offsetof<Opening>();
@@ -50,7 +51,7 @@ export function admitView(space: u32, owner: u32, via: u32, offset: u64, last: u
   if (via == 0 || !sinks.isAlive(via - 1)) return fail(ERR_BAD_ID);
   const va = sinkOf(via - 1);
   if (va.kind != <u8>SINK_VA || va.space != space + 1 || va.detaching) return fail(ERR_BAD_KIND, 0, via);
-  if (offset != 0 || last > va.last) return fail(ERR_BAD_RANGE, 0, via, last);
+  if (offset != 0 || last > reachOf(va)) return fail(ERR_BAD_RANGE, 0, via, last);
   return isPageAligned(last + 1) ? 0 : fail(ERR_UNALIGNED, 0, 0, last + 1);
 }
 

@@ -7,13 +7,14 @@
 
 #include "host/limits.h"
 #include "host/membacking.h"
+#include "host/reservation.h"
 
 namespace membacking {
 
 /// Errors of an access, with the numbers of membacking.h. JavaScript gets them too.
 enum class AccessError : int32_t {
   kNone = MEMBACKING_OK,
-  /// Past the end of the VA space.
+  /// Past the end of all that the VA space can have.
   kOutside = MEMBACKING_OUTSIDE,
   /// Nothing is mapped there, or it may not be accessed at all.
   kHole = MEMBACKING_HOLE,
@@ -39,11 +40,9 @@ struct AccessFacts {
   double gpa = 0;
 };
 
-/// Guest memory in a reservation: byte `gpa` is at HVA `base + gpa`. Whoever makes one keeps the reservation.
+/// Guest memory in a reservation. Whoever makes one keeps the reservation.
 struct GuestMemory {
-  uint64_t base;
-  uint64_t size;
-  const Limits& limits;
+  Reservation& reservation;
 
   /// Copies upwards. After an error exactly the bytes before the result's `gpa` were copied; so for write().
   AccessResult read(uint64_t gpa, uint8_t* into, size_t length) const;
@@ -56,8 +55,20 @@ struct GuestMemory {
   AccessResult compareExchange(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const;
 
  private:
+  /// Host addresses of guest memory from a byte on, in one stretch; none where no stretch has that byte. Those behind
+  /// the first stretch stay as long as this has a share of theirs.
+  struct HostRange {
+    uint64_t hva = 0;
+    uint64_t length = 0;
+    Reservation::Share share;
+  };
+
+  HostRange at(uint64_t gpa, uint64_t length) const;
+  AccessError errorBehind(uint64_t gpa) const;
+  AccessError errorOfCut(uint64_t gpa, const HostRange& range, uint32_t bytes) const;
   AccessError refuse(const LimitsHold& hold, uint64_t gpa, uint64_t length, bool isWrite) const;
-  AccessResult explain(int signal, uint64_t gpa, bool isWrite) const;
+  template <typename Copy>
+  AccessResult across(uint64_t gpa, const HostRange& range, uint32_t bytes, Copy copy) const;
   template <typename Copy>
   AccessResult copy(uint64_t gpa, uint64_t length, bool isWrite, Copy copy) const;
 };

@@ -58,6 +58,7 @@ Mapping::Mapping(Mapping&& other) noexcept
     : base_(std::exchange(other.base_, 0)),
       size_(std::exchange(other.size_, 0)),
       mappedSize_(std::exchange(other.mappedSize_, 0)),
+      start_(std::exchange(other.start_, 0)),
       name_(std::move(other.name_)) {}
 
 // The range that this one owned goes to `other`, whose destructor unmaps it.
@@ -65,6 +66,7 @@ Mapping& Mapping::operator=(Mapping&& other) noexcept {
   std::swap(base_, other.base_);
   std::swap(size_, other.size_);
   std::swap(mappedSize_, other.mappedSize_);
+  std::swap(start_, other.start_);
   std::swap(name_, other.name_);
   return *this;
 }
@@ -75,7 +77,7 @@ Mapping::~Mapping() {
   if (mappedSize_ != 0) ::munmap(reinterpret_cast<void*>(base_), mappedSize_);
 }
 
-Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result) {
+Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result, uint64_t start) {
   INVARIANT(size != 0 && size % kPageSize == 0);
   const uint64_t alignment = size < kGiantPageSize ? kHugePageSize : kGiantPageSize;
   // One page more than asked for stays behind the range: see lengthOfOnePiece.
@@ -87,19 +89,20 @@ Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result
   // SAFETY: without MAP_FIXED the kernel picks a free range.
   void* address = ::mmap(nullptr, padded, PROT_NONE, kReservationFlags, -1, 0);
   if (address == MAP_FAILED) return failedCall("mmap");
-  const uint64_t start = reinterpret_cast<uint64_t>(address);
-  const uint64_t base = (start + alignment - 1) & ~(alignment - 1);
-  INVARIANT(base >= start && base + mapped <= start + padded);
-  const uint64_t before = base - start;
+  const uint64_t found = reinterpret_cast<uint64_t>(address);
+  const uint64_t phase = start & (alignment - 1);
+  const uint64_t base = ((found - phase + alignment - 1) & ~(alignment - 1)) + phase;
+  INVARIANT(base >= found && base + mapped <= found + padded);
+  const uint64_t before = base - found;
   const uint64_t after = padded - before - mapped;
   // SAFETY: both ends lie inside the range that was just made, outside of what is kept.
   if (before != 0) ::munmap(address, before);
   if (after != 0) ::munmap(reinterpret_cast<void*>(base + mapped), after);
-  Mapping reserved(base, size, mapped);
+  Mapping reserved(base, size, mapped, start);
   if (!name.empty()) {
     reserved.name_ = toName(name);
     if (const Failure failure = reserved.nameEnd()) return failure;
-    reserved.nameRange(0, size);
+    reserved.nameRange(start, size);
   }
   result = std::move(reserved);
   return kDone;
@@ -109,7 +112,7 @@ Failure Mapping::shareWhole(int fd, uint64_t size, Mapping& result) {
   // SAFETY: without MAP_FIXED the kernel picks a free range.
   void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (address == MAP_FAILED) return failedCall("mmap");
-  result = Mapping(reinterpret_cast<uint64_t>(address), size, size);
+  result = Mapping(reinterpret_cast<uint64_t>(address), size, size, 0);
   return kDone;
 }
 
@@ -161,7 +164,7 @@ Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset,
 void* Mapping::at(uint64_t offset, uint64_t length) const {
   INVARIANT(contains(offset, length) && offset % kPageSize == 0 && length % kPageSize == 0);
   // SAFETY: inside what this object owns (above).
-  return reinterpret_cast<void*>(base_ + offset);
+  return reinterpret_cast<void*>(addressOf(offset));
 }
 
 /// Maps the page behind the range from an empty file that has the name.
@@ -177,7 +180,9 @@ Failure Mapping::nameEnd() const {
 
 /// Names the range like the rest of the mapping: neighbours with different names would not become one piece.
 void Mapping::nameRange(uint64_t offset, uint64_t length) const {
-  if (!name_.empty() && canName()) ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, base_ + offset, length, name_.c_str());
+  if (!name_.empty() && canName()) {
+    ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, addressOf(offset), length, name_.c_str());
+  }
 }
 
 Failure Mapping::replace(uint64_t offset, uint64_t length, int protection, int flags, int fd,

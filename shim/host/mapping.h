@@ -15,7 +15,8 @@ inline constexpr uint64_t kPageSize = 4096;
 /// Bytes of a page that the CPU maps by one entry of a page directory.
 inline constexpr uint64_t kHugePageSize = 2 * 1024 * 1024;
 
-/// Owner of one range of address space, unmapped at its end; a default one owns nothing.
+/// Owner of one range of address space, unmapped at its end; a default one owns nothing. Its offsets count from
+/// `start()`, which is 0 unless it was reserved otherwise: those of a stretch of a VA space are GPAs.
 class Mapping {
  public:
   Mapping() = default;
@@ -23,20 +24,29 @@ class Mapping {
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
 
-  /// Reserves `size` bytes of address space, whole pages and not 0, without memory or access; aligned for every huge
-  /// page that fits in. /proc/self/maps shows `name`, unless it is empty, where the range ends and, where the kernel
-  /// can, at all of its anonymous memory.
-  static Failure reserve(uint64_t size, const std::string& name, Mapping& result);
+  /// Reserves `size` bytes of address space, whole pages and not 0, without memory or access, for offsets from `start`
+  /// on; aligned so that every huge page of offsets that fits in is one of addresses. /proc/self/maps shows `name`,
+  /// unless it is empty, where the range ends and, where the kernel can, at all of its anonymous memory.
+  static Failure reserve(uint64_t size, const std::string& name, Mapping& result, uint64_t start = 0);
   /// Maps the first `size` bytes of `fd`, shared, readable and writable.
   static Failure shareWhole(int fd, uint64_t size, Mapping& result);
   /// Whether what `fd` shows can be mapped at all, in some part: ENODEV where it cannot.
   static Failure checkMappable(int fd);
 
+  /// Address of the first byte.
   uint64_t base() const { return base_; }
   uint64_t size() const { return size_; }
+  /// Offset of the first byte.
+  uint64_t start() const { return start_; }
+  /// Address of the byte at an offset inside.
+  uint64_t addressOf(uint64_t offset) const { return base_ + (offset - start_); }
+  /// Offset of the byte at an address inside.
+  uint64_t offsetOf(uint64_t address) const { return start_ + (address - base_); }
+  /// Bytes from an offset inside on.
+  uint64_t bytesFrom(uint64_t offset) const { return size_ - (offset - start_); }
   /// Whether a range that is not empty lies inside; `offset + length` may overflow.
   bool contains(uint64_t offset, uint64_t length) const {
-    return length != 0 && offset < size_ && length <= size_ - offset;
+    return length != 0 && offset >= start_ && offset - start_ < size_ && length <= bytesFrom(offset);
   }
 
   // Ranges below are whole pages inside the mapping, as the caller has proved. A failure says whether a part was done.
@@ -60,8 +70,8 @@ class Mapping {
   void* at(uint64_t offset, uint64_t length) const;
 
  private:
-  Mapping(uint64_t base, uint64_t size, uint64_t mappedSize)
-      : base_(base), size_(size), mappedSize_(mappedSize) {}
+  Mapping(uint64_t base, uint64_t size, uint64_t mappedSize, uint64_t start)
+      : base_(base), size_(size), mappedSize_(mappedSize), start_(start) {}
 
   Failure replace(uint64_t offset, uint64_t length, int protection, int flags, int fd, uint64_t fileOffset);
   Failure moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
@@ -74,6 +84,7 @@ class Mapping {
   uint64_t size_ = 0;
   /// `size_`, and for a reservation the guard page behind it.
   uint64_t mappedSize_ = 0;
+  uint64_t start_ = 0;
   /// Name of a reservation in /proc/self/maps; empty for none.
   std::string name_;
 };

@@ -31,7 +31,7 @@ typedef struct membacking_lock membacking_lock;
 
 typedef enum membacking_error {
   MEMBACKING_OK = 0,
-  // Past the end of the VA space.
+  // Past the end of all that the VA space can have; of a lock, not in one stretch of it.
   MEMBACKING_OUTSIDE = -1,
   // Nothing is mapped there, or it may not be accessed.
   MEMBACKING_HOLE = -2,
@@ -82,9 +82,9 @@ typedef struct membacking_interface {
   membacking_result (*compare_exchange)(const membacking_memory *memory, uint64_t gpa, unsigned width,
                                         uint64_t *expected, uint64_t value);
 
-  // Locks ranges, to be read or also written. Meanwhile changes of the map that would take them away are refused
-  // (LEASED with the holder's name), or wait (whenFree). `*lock` is set where the result is MEMBACKING_OK, and
-  // unlocked once.
+  // Locks ranges, each in one stretch of the VA space, to be read or also written. Meanwhile changes of the map that
+  // would take them away are refused (LEASED with the holder's name), or wait (whenFree). `*lock` is set where the
+  // result is MEMBACKING_OK, and unlocked once.
   membacking_result (*lock)(membacking_memory *memory, const membacking_range *ranges, size_t count, int is_write,
                             const char *holder, membacking_lock **lock);
   void (*unlock)(membacking_lock *lock);

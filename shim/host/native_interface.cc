@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "host/guest_access.h"
+#include "host/invariant.h"
 #include "host/registry.h"
 #include "host/reservation.h"
 
@@ -20,9 +21,7 @@ using membacking::Reservation;
 struct membacking_memory {
   std::shared_ptr<Reservation> reservation;
 
-  GuestMemory access() const {
-    return {reservation->mapping().base(), reservation->mapping().size(), reservation->limits()};
-  }
+  GuestMemory access() const { return {*reservation}; }
 };
 
 struct membacking_lock {
@@ -118,7 +117,7 @@ membacking_result lockRanges(membacking_memory* memory, const membacking_range* 
   std::vector<Locks::Range> held;
   for (size_t i = 0; i != count; i++) {
     const auto [gpa, length] = std::pair(ranges[i].gpa, ranges[i].length);
-    if (length == 0 || gpa >= access.size || length > access.size - gpa) return {MEMBACKING_OUTSIDE, gpa};
+    if (memory->reservation->find(gpa, length) == nullptr) return {MEMBACKING_OUTSIDE, gpa};
     held.push_back({gpa, gpa + length});
   }
   Locks& locks = memory->reservation->locks();
@@ -145,8 +144,10 @@ void* translateLocked(const membacking_lock* lock, uint64_t gpa, uint64_t length
     return gpa >= range.start && gpa < range.end && length <= range.end - gpa;
   });
   if (!isInside) return nullptr;
-  // SAFETY: the range is inside the reservation, which the lock keeps, and stays mapped until the lock is released.
-  return reinterpret_cast<void*>(lock->reservation->mapping().base() + gpa);
+  const Reservation::Share stretch = lock->reservation->find(gpa);
+  INVARIANT(stretch != nullptr);
+  // SAFETY: the range is inside the stretch, of which the locked range stays mapped until the lock is released.
+  return reinterpret_cast<void*>(stretch->addressOf(gpa));
 }
 
 constexpr membacking_interface kInterface = {

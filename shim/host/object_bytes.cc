@@ -33,8 +33,7 @@ Failure MemoryObject::copyPrivate(uint64_t offset, uint64_t length, uint64_t& do
   while (done != length) {
     const Whereabouts::Place place = whereabouts.find(offset + done, length - done);
     if (place.isLost) return kDone;
-    const uint64_t hva =
-        place.reservation ? place.reservation->mapping().base() + place.gpa : home.base() + offset + done;
+    const uint64_t hva = place.reservation ? place.address() : home.addressOf(offset + done);
     const ssize_t copied = copy(memory.get(), static_cast<off_t>(hva), done, place.length);
     if (copied <= 0) return kDone;
     done += static_cast<uint64_t>(copied);

@@ -95,7 +95,7 @@ Failure MemoryObject::findOwnPages(std::vector<Stretch>& found) const {
   Entries entries;
   for (uint64_t at = 0; at < size;) {
     const Whereabouts::Place place = whereabouts.find(at, std::min(size - at, kEntries * kPageSize));
-    const uint64_t hva = place.reservation ? place.reservation->mapping().base() + place.gpa : home.base() + at;
+    const uint64_t hva = place.reservation ? place.address() : home.addressOf(at);
     const uint64_t count = place.isLost ? 0 : place.length / kPageSize;
     if (const Failure failure = entries.read(pagemap.get(), hva, count)) return failure;
     for (uint64_t page = 0; page < count; page++) {

@@ -140,14 +140,18 @@ Failure MemoryObject::pin() {
 }
 
 Failure MemoryObject::moveOut(uint64_t offset, const std::shared_ptr<Reservation>& to, uint64_t gpa, uint64_t length) {
-  const Failure failure = move(home, offset, to->mapping(), gpa, length);
+  const Reservation::Share stretch = to->find(gpa, length);
+  INVARIANT(stretch != nullptr);
+  const Failure failure = move(home, offset, *stretch, gpa, length);
   if (const uint64_t moved = failure ? failure.moved : length) whereabouts.moved(offset, moved, to, gpa);
   return failure;
 }
 
 Failure MemoryObject::moveHome(const std::shared_ptr<Reservation>& from, uint64_t gpa, uint64_t offset,
                                uint64_t length) {
-  const Failure failure = move(from->mapping(), gpa, home, offset, length);
+  const Reservation::Share stretch = from->find(gpa, length);
+  INVARIANT(stretch != nullptr);
+  const Failure failure = move(*stretch, gpa, home, offset, length);
   if (const uint64_t moved = failure ? failure.moved : length) whereabouts.moved(offset, moved, nullptr, 0);
   return failure;
 }

@@ -1,7 +1,9 @@
-// VA spaces and views of them: how they are made, and entered for other threads.
+// VA spaces and views of them: how they are made, grow and shrink, and are entered for other threads.
 
 #include "host/reservation.h"
 
+#include <iterator>
+#include <mutex>
 #include <utility>
 
 #include "host/fault_guard.h"
@@ -9,10 +11,13 @@
 
 namespace membacking {
 
-Failure Reservation::create(uint64_t size, const std::string& name, std::shared_ptr<Reservation>& result) {
+Failure Reservation::create(uint64_t size, uint64_t reach, const std::string& name,
+                            std::shared_ptr<Reservation>& result) {
   installFaultGuard();
   auto reservation = std::make_shared<Reservation>(nullptr);
-  if (const Failure failure = Mapping::reserve(size, name, reservation->mapping_)) return failure;
+  if (const Failure failure = Mapping::reserve(size, name, reservation->first_)) return failure;
+  reservation->reach_ = reach;
+  reservation->name_ = name;
   reservation->token_ = Registry<Reservation>::instance().add(reservation);
   result = std::move(reservation);
   return kDone;
@@ -20,7 +25,7 @@ Failure Reservation::create(uint64_t size, const std::string& name, std::shared_
 
 std::shared_ptr<Reservation> Reservation::createView(std::shared_ptr<Reservation> viewed) {
   auto view = std::make_shared<Reservation>(std::move(viewed));
-  view->limits_.set({0, view->mapping().size(), Use::kNothing});
+  view->limits_.set({0, UINT64_MAX, Use::kNothing});
   view->token_ = Registry<Reservation>::instance().add(view);
   return view;
 }
@@ -29,5 +34,41 @@ Reservation::Reservation(std::shared_ptr<Reservation> viewed)
     : viewed_(std::move(viewed)), limits_(viewed_ ? &viewed_->limits_ : nullptr) {}
 
 Reservation::~Reservation() { Registry<Reservation>::instance().remove(token_); }
+
+Reservation::Share Reservation::find(uint64_t gpa) {
+  if (isView()) return viewed_->find(gpa);
+  if (gpa < first_.size()) return Share(shared_from_this(), &first_);
+  const std::shared_lock lock(mutex_);
+  const auto next = others_.upper_bound(gpa);
+  if (next == others_.begin()) return nullptr;
+  const Share& stretch = std::prev(next)->second;
+  return stretch->contains(gpa, 1) ? stretch : nullptr;
+}
+
+Reservation::Share Reservation::find(uint64_t gpa, uint64_t length) {
+  Share stretch = find(gpa);
+  return stretch != nullptr && stretch->contains(gpa, length) ? stretch : nullptr;
+}
+
+Failure Reservation::addStretch(uint64_t gpa, uint64_t length) {
+  const auto next = others_.lower_bound(gpa);
+  const bool isTaken = find(gpa) != nullptr || (next != others_.end() && next->first - gpa < length);
+  if (isTaken) return {EINVAL, "plan", "a part of the stretch is reserved already"};
+  auto stretch = std::make_shared<Mapping>();
+  if (const Failure failure = Mapping::reserve(length, name_, *stretch, gpa)) return failure;
+  const std::lock_guard lock(mutex_);
+  others_.emplace(gpa, std::move(stretch));
+  return kDone;
+}
+
+void Reservation::removeStretch(uint64_t gpa) {
+  // Whose last share it is unmaps when nobody waits for the lock any more.
+  Share gone;
+  const std::lock_guard lock(mutex_);
+  const auto at = others_.find(gpa);
+  if (at == others_.end()) return;
+  gone = std::move(at->second);
+  others_.erase(at);
+}
 
 }  // namespace membacking

@@ -1,8 +1,10 @@
-// VA spaces: linear reservations that mirror an address space, HVA = base + GPA.
+// VA spaces: reservations that mirror an address space, stretch by stretch: HVA = base of the stretch + GPA.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <shared_mutex>
 #include <string>
 
 #include "host/limits.h"
@@ -12,11 +14,16 @@
 namespace membacking {
 
 /// One VA space, with the limits of its use, known to the process by its token; or a view of one, which has limits and
-/// a token of its own.
-class Reservation {
+/// a token of its own. Its first stretch, from GPA 0 on, is there as long as it is; others come and go behind that, by
+/// the thread that carries out plans. Every thread may look for one.
+class Reservation : public std::enable_shared_from_this<Reservation> {
  public:
-  /// `size` in bytes, whole pages and not 0.
-  static Failure create(uint64_t size, const std::string& name, std::shared_ptr<Reservation>& result);
+  /// A stretch, whose offsets are GPAs. Whoever has a share keeps its addresses.
+  using Share = std::shared_ptr<Mapping>;
+
+  /// `size` of the first stretch in bytes, whole pages and not 0; `reach`: end of the GPAs that others may have, `size`
+  /// where there are none.
+  static Failure create(uint64_t size, uint64_t reach, const std::string& name, std::shared_ptr<Reservation>& result);
   /// View of a VA space, in which nothing may be used until its limits say so.
   static std::shared_ptr<Reservation> createView(std::shared_ptr<Reservation> viewed);
 
@@ -25,14 +32,34 @@ class Reservation {
   ~Reservation();
 
   bool isView() const { return viewed_ != nullptr; }
-  Mapping& mapping() { return isView() ? viewed_->mapping_ : mapping_; }
+  /// The first stretch.
+  const Mapping& first() const { return space().first_; }
+  uint64_t reach() const { return space().reach_; }
+  /// The stretch that has a byte; null where none has it.
+  Share find(uint64_t gpa);
+  /// The stretch that has all of a range; null where none has it.
+  Share find(uint64_t gpa, uint64_t length);
+
+  /// Reserves a stretch of whole pages behind the first one. EINVAL: a part of it is one.
+  Failure addStretch(uint64_t gpa, uint64_t length);
+  /// Gives a stretch back, when the last share of it has gone; nothing where there is none.
+  void removeStretch(uint64_t gpa);
+
   Limits& limits() { return limits_; }
+  const Limits& limits() const { return limits_; }
   Locks& locks() { return locks_; }
   uint64_t token() const { return token_; }
 
  private:
+  const Reservation& space() const { return isView() ? *viewed_ : *this; }
+
   const std::shared_ptr<Reservation> viewed_;
-  Mapping mapping_;
+  Mapping first_;
+  uint64_t reach_ = 0;
+  std::string name_;
+  mutable std::shared_mutex mutex_;
+  /// Stretches behind the first one, by their start: disjoint.
+  std::map<uint64_t, Share> others_;
   Limits limits_;
   Locks locks_;
   uint64_t token_ = 0;

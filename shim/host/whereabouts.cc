@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "host/invariant.h"
+#include "host/reservation.h"
 
 namespace membacking {
 
@@ -36,6 +37,13 @@ Whereabouts::Place Whereabouts::find(uint64_t offset, uint64_t length) const {
     }
   }
   return {nullptr, 0, next == stays_.end() ? length : std::min(length, next->first - offset), false};
+}
+
+uint64_t Whereabouts::Place::address() const {
+  const Reservation::Share stretch = reservation->find(gpa, length);
+  // Stretches go only when nothing is in them.
+  INVARIANT(stretch != nullptr);
+  return stretch->addressOf(gpa);
 }
 
 }  // namespace membacking

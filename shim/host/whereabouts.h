@@ -22,6 +22,9 @@ class Whereabouts {
     uint64_t length = 0;
     /// Whether the VA space has gone, and the pages with it.
     bool isLost = false;
+
+    /// Host address of the first byte. Precondition: it is in a VA space.
+    uint64_t address() const;
   };
 
   /// Notes that the pages of a range that is not empty are in `reservation` now, from `gpa` on; null: at home.

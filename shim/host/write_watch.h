@@ -30,13 +30,12 @@ class WriteWatch {
   /// range is to be armed again.
   template <typename Written>
   bool takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, Written written) {
-    const uint64_t base = mapping.base();
     ScanArgument scan = argumentFor(mapping, offset, length);
     while (scan.start != scan.end) {
       const int count = scanPagemap(pagemap_.get(), scan);
       if (count < 0) return false;
       for (int index = 0; index < count; index++) {
-        written(regions_[index].start - base, regions_[index].end - regions_[index].start);
+        written(mapping.offsetOf(regions_[index].start), regions_[index].end - regions_[index].start);
       }
       scan.start = scan.walkEnd;
     }

@@ -65,21 +65,21 @@ Failure Vm::readSlotLimit() {
 
 Vm::~Vm() { shutDown(); }
 
-Failure Vm::addSlot(uint32_t slot, uint64_t gpa, uint64_t length, const std::shared_ptr<Reservation>& reservation,
+Failure Vm::addSlot(uint32_t slot, uint64_t gpa, uint64_t length, const Reservation::Share& stretch,
                     uint64_t offset, bool isReadOnly) {
   if (isShutDown_) return {EBADF, "KVM_SET_USER_MEMORY_REGION", "the VM is closed"};
-  INVARIANT(slot < slotLimit_ && !hasSlot(slot) && reservation->mapping().contains(offset, length));
+  INVARIANT(slot < slotLimit_ && !hasSlot(slot) && stretch->contains(offset, length));
   if (slot >= slots_.size()) slots_.resize(slot + 1);
   kvm_userspace_memory_region region = {};
   region.slot = slotBase_ + slot;
   region.flags = isReadOnly ? KVM_MEM_READONLY : 0;
   region.guest_phys_addr = gpa;
   region.memory_size = length;
-  region.userspace_addr = reservation->mapping().base() + offset;
-  // SAFETY: KVM will read and write [userspace_addr, + length): inside the reservation, as the caller proved, and the
-  // table below keeps the reservation as long as the slot.
+  region.userspace_addr = stretch->addressOf(offset);
+  // SAFETY: KVM will read and write [userspace_addr, + length): inside the stretch, as the caller proved, and the
+  // table below keeps the stretch as long as the slot.
   if (const Failure failure = KVM_CALL(fd(), KVM_SET_USER_MEMORY_REGION, argumentOf(region))) return failure;
-  slots_[slot] = reservation;
+  slots_[slot] = stretch;
   return kDone;
 }
 

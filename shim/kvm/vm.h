@@ -30,7 +30,7 @@ struct VmEvent {
   int fd;
 };
 
-/// One virtual machine. It keeps a share of every reservation that its slots show, because a guest with a slot over
+/// One virtual machine. It keeps a share of every stretch that its slots show, because a guest with a slot over
 /// memory that is somebody else's by now would read and write that. Slots are set from one thread at a time.
 class Vm : public std::enable_shared_from_this<Vm> {
  public:
@@ -51,10 +51,9 @@ class Vm : public std::enable_shared_from_this<Vm> {
 
   /// Whether a memory slot is in use.
   bool hasSlot(uint32_t slot) const { return slot < slots_.size() && slots_[slot] != nullptr; }
-  /// Shows `length` bytes of the reservation from `offset` on at `gpa`. The slot is free, the range inside the
-  /// reservation.
-  Failure addSlot(uint32_t slot, uint64_t gpa, uint64_t length, const std::shared_ptr<Reservation>& reservation,
-                  uint64_t offset, bool isReadOnly);
+  /// Shows `length` bytes of a stretch from `offset` on at `gpa`. The slot is free, the range inside the stretch.
+  Failure addSlot(uint32_t slot, uint64_t gpa, uint64_t length, const Reservation::Share& stretch, uint64_t offset,
+                  bool isReadOnly);
   /// Takes a slot that is in use away.
   Failure deleteSlot(uint32_t slot);
 
@@ -97,8 +96,8 @@ class Vm : public std::enable_shared_from_this<Vm> {
   uint32_t pauses_ = 0;
   /// Thread that made the first of the pauses; means nothing without any.
   std::atomic<pthread_t> pauser_ = {};
-  /// Reservations that the slots show, by slot number; null for a free one.
-  std::vector<std::shared_ptr<Reservation>> slots_;
+  /// Stretches that the slots show, by slot number; null for a free one.
+  std::vector<Reservation::Share> slots_;
   std::vector<std::weak_ptr<Vcpu>> vcpus_;
   std::mutex keptWrites_;
 

@@ -16,7 +16,7 @@ GuestCalls& callsOf(const Napi::CallbackInfo& info) { return *static_cast<GuestC
 GuestMemory memoryOf(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Reservation>& reservation = callsOf(info).reservation;
   if (!reservation) throwCoded(info.Env(), "ERR_CLOSED", "This Reservation is closed");
-  return {reservation->mapping().base(), reservation->mapping().size(), reservation->limits()};
+  return {*reservation};
 }
 
 /// Leaves a number of 64 bits in the facts.

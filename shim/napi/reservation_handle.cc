@@ -30,6 +30,7 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&ReservationHandle::base>("base"),
                      InstanceAccessor<&ReservationHandle::size>("size"),
                      InstanceAccessor<&ReservationHandle::token>("token"),
+                     InstanceMethod<&ReservationHandle::addressOf>("addressOf"),
                      InstanceMethod<&ReservationHandle::fill>("fill"),
                      InstanceMethod<&ReservationHandle::discardPrivate>("discardPrivate"),
                      InstanceMethod<&ReservationHandle::view>("view"),
@@ -47,8 +48,10 @@ Napi::Value ReservationHandle::create(const Napi::CallbackInfo& info) {
   const uint64_t size = toU64(info[0], "size");
   if (size == 0 || size % kPageSize != 0) throwRange(info.Env(), "size", "whole pages, at least one");
   const std::string name = toFullName("membacking:va", info[1]);
+  const uint64_t reach = info[2].IsUndefined() ? size : toU64(info[2], "reach");
+  if (reach < size) throwRange(info.Env(), "reach", "at least the size");
   std::shared_ptr<Reservation> reservation;
-  check(info.Env(), Reservation::create(size, name, reservation));
+  check(info.Env(), Reservation::create(size, reach, name, reservation));
   return wrap(info.Env(), std::move(reservation));
 }
 
@@ -65,48 +68,61 @@ Napi::Value ReservationHandle::fromToken(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ReservationHandle::base(const Napi::CallbackInfo& info) {
-  return Napi::BigInt::New(info.Env(), core(info).mapping().base());
+  return Napi::BigInt::New(info.Env(), core(info).first().base());
 }
 
 Napi::Value ReservationHandle::size(const Napi::CallbackInfo& info) {
-  return Napi::BigInt::New(info.Env(), core(info).mapping().size());
+  return Napi::BigInt::New(info.Env(), core(info).first().size());
+}
+
+Napi::Value ReservationHandle::addressOf(const Napi::CallbackInfo& info) {
+  const uint64_t gpa = toU64(info[0], "gpa");
+  const Reservation::Share stretch = core(info).find(gpa);
+  if (stretch == nullptr) return info.Env().Undefined();
+  return Napi::BigInt::New(info.Env(), stretch->addressOf(gpa));
 }
 
 Napi::Value ReservationHandle::token(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), core(info).token());
 }
 
-/// Range of the first two arguments: whole pages inside the reservation.
-static std::pair<uint64_t, uint64_t> toPages(const Napi::CallbackInfo& info, const Mapping& mapping) {
+/// Range of whole pages in one stretch.
+struct PagesOfStretch {
+  Reservation::Share stretch;
+  uint64_t gpa;
+  uint64_t length;
+};
+
+/// Range of the first two arguments.
+static PagesOfStretch toPages(const Napi::CallbackInfo& info, Reservation& reservation) {
   const uint64_t gpa = toU64(info[0], "gpa");
   const uint64_t length = toU64(info[1], "length");
-  if (!mapping.contains(gpa, length)) throwRange(info.Env(), "length", "inside the VA space, and not 0");
+  Reservation::Share stretch = reservation.find(gpa, length);
+  if (stretch == nullptr) throwRange(info.Env(), "length", "inside a stretch of the VA space, and not 0");
   if ((gpa | length) % kPageSize != 0) throwRange(info.Env(), "length", "whole pages, like gpa");
-  return {gpa, length};
+  return {std::move(stretch), gpa, length};
 }
 
 Napi::Value ReservationHandle::fill(const Napi::CallbackInfo& info) {
-  const std::shared_ptr<Reservation>& reservation = shared(info.Env());
-  const std::pair<uint64_t, uint64_t> range = toPages(info, reservation->mapping());
-  return PoolWork::start(info.Env(), "membacking.fill", [reservation, range] {
-    return populatePages(reservation->mapping(), range.first, range.second, false);
-  });
+  const PagesOfStretch pages = toPages(info, core(info));
+  return PoolWork::start(info.Env(), "membacking.fill",
+                         [pages] { return populatePages(*pages.stretch, pages.gpa, pages.length, false); });
 }
 
 Napi::Value ReservationHandle::discardPrivate(const Napi::CallbackInfo& info) {
-  const Mapping& mapping = core(info).mapping();
-  const auto [gpa, length] = toPages(info, mapping);
+  const PagesOfStretch pages = toPages(info, core(info));
   uint64_t freed = 0;
-  check(info.Env(), discardPages(mapping, gpa, length, freed));
+  check(info.Env(), discardPages(*pages.stretch, pages.gpa, pages.length, freed));
   return Napi::BigInt::New(info.Env(), freed);
 }
 
 Napi::Value ReservationHandle::view(const Napi::CallbackInfo& info) {
-  return openView(info.Env(), shared(info.Env()), toU64(info[0], "gpa"), toU64(info[1], "length"));
+  const bool isLasting = !info[2].IsUndefined() && toBool(info[2], "isLasting");
+  return openView(info.Env(), shared(info.Env()), toU64(info[0], "gpa"), toU64(info[1], "length"), isLasting);
 }
 
 void ReservationHandle::detachView(const Napi::CallbackInfo& info) {
-  membacking::detachView(info[0], core(info).mapping());
+  membacking::detachView(info[0], core(info));
 }
 
 Napi::Value ReservationHandle::gate(const Napi::CallbackInfo& info) {

@@ -28,6 +28,7 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
 
   Napi::Value base(const Napi::CallbackInfo& info);
   Napi::Value size(const Napi::CallbackInfo& info);
+  Napi::Value addressOf(const Napi::CallbackInfo& info);
   Napi::Value token(const Napi::CallbackInfo& info);
   Napi::Value fill(const Napi::CallbackInfo& info);
   Napi::Value discardPrivate(const Napi::CallbackInfo& info);

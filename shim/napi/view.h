@@ -13,12 +13,13 @@
 
 namespace membacking {
 
-/// Makes a view, which keeps the reservation as long as it is attached. Throws unless the range is inside it, and at
-/// most 4 GiB, where Node-API's buffers end; ERR_NO_VIEWS where the runtime has none.
+/// Makes a view, which keeps its stretch as long as it is attached; `isLasting`: until the buffer is collected, whether
+/// attached or not. Throws unless the range is inside one stretch, and at most 4 GiB, where Node-API's buffers end;
+/// ERR_NO_VIEWS where the runtime has none.
 Napi::ArrayBuffer openView(Napi::Env env, const std::shared_ptr<Reservation>& reservation, uint64_t gpa,
-                           uint64_t length);
+                           uint64_t length, bool isLasting);
 
-/// Makes JavaScript find an empty buffer from now on. Throws unless `view` is an attached view of `mapping`.
-void detachView(const Napi::Value& view, const Mapping& mapping);
+/// Makes JavaScript find an empty buffer from now on. Throws unless `view` is an attached view of `reservation`.
+void detachView(const Napi::Value& view, const Reservation& reservation);
 
 }  // namespace membacking

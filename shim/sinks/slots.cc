@@ -11,13 +11,14 @@ Failure SlotSink::execute(const Command& command, const Targets& targets) {
   const VaSink* va = targets.sinkOf<VaSink>(command.va);
   if (va == nullptr) return invalid("there is no VA space of this number");
   if (command.offset % kPageSize != 0) return invalid("the offset is not a whole page");
-  if (!va->reservation()->mapping().contains(command.offset, command.length)) {
-    return invalid("the range is not inside its VA space");
+  const Reservation::Share stretch = va->reservation()->find(command.offset, command.length);
+  if (stretch == nullptr && command.op == abi::OP_SLOT_ADD) {
+    return invalid("the range is not inside a stretch of its VA space");
   }
   if (command.slot >= vm_->slotLimit()) return invalid("the partition has no such slot");
   switch (command.op) {
     case abi::OP_SLOT_ADD:
-      return addSlot(command, va->reservation());
+      return addSlot(command, stretch);
     case abi::OP_SLOT_DELETE:
       return deleteSlot(command);
     default:
@@ -25,11 +26,11 @@ Failure SlotSink::execute(const Command& command, const Targets& targets) {
   }
 }
 
-Failure SlotSink::addSlot(const Command& command, const std::shared_ptr<Reservation>& reservation) {
+Failure SlotSink::addSlot(const Command& command, const Reservation::Share& stretch) {
   if (vm_->hasSlot(command.slot)) return invalid("the slot is in use");
   if ((command.access & abi::ACCESS_READ) == 0) return invalid("a slot is at least readable");
   const bool isReadOnly = (command.access & abi::ACCESS_WRITE) == 0;
-  return vm_->addSlot(command.slot, command.gpa, command.length, reservation, command.offset, isReadOnly);
+  return vm_->addSlot(command.slot, command.gpa, command.length, stretch, command.offset, isReadOnly);
 }
 
 Failure SlotSink::deleteSlot(const Command& command) {

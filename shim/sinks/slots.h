@@ -21,7 +21,7 @@ class SlotSink : public Sink {
   void shutDown() override { vm_->shutDown(); }
 
  private:
-  Failure addSlot(const Command& command, const std::shared_ptr<Reservation>& reservation);
+  Failure addSlot(const Command& command, const Reservation::Share& stretch);
   Failure deleteSlot(const Command& command);
 
   std::shared_ptr<Vm> vm_;

@@ -1,9 +1,12 @@
-// Commands for VA spaces: each is checked against the reservation and the object, then carried out by them.
+// Commands for VA spaces: each is checked against the reservation and the object, then carried out by them. Where one
+// reaches over several stretches, it is carried out stretch by stretch.
 
 #include "sinks/va.h"
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "host/headroom.h"
 #include "host/write_hold.h"
@@ -44,55 +47,100 @@ Failure findPrivate(const Command& command, const Targets& targets, std::shared_
 }  // namespace
 
 Failure VaSink::execute(const Command& command, const Targets& targets) {
-  // A limit may begin and end inside of a page.
-  if (!isWholePages(command) && command.op != abi::OP_VA_LIMIT) return invalid("the range is not whole pages");
-  if (!space().contains(command.gpa, command.length)) return invalid("the range is not inside its VA space");
+  if (command.op == abi::OP_VA_LIMIT) return limit(command);
+  if (!isWholePages(command)) return invalid("the range is not whole pages");
+  if (command.op == abi::OP_VA_RELEASE) return release(command);
   if (const Failure failure = spendMappings(command.op == abi::OP_VA_UNMAP)) return failure;
+  if (command.op == abi::OP_VA_RESERVE) return reserve(command);
+  return eachStretch(command, [&](const Command& part, Mapping& space) { return change(part, targets, space); });
+}
+
+/// Calls `what(part, stretch)` for the part of a command in each stretch that it reaches into, up to the first that
+/// fails.
+template <typename Do>
+Failure VaSink::eachStretch(const Command& command, Do what) const {
+  if (command.length - 1 > UINT64_MAX - command.gpa) return invalid("the range is not inside its VA space");
+  std::vector<std::pair<Command, Reservation::Share>> parts;
+  for (uint64_t done = 0; done != command.length;) {
+    Reservation::Share stretch = reservation_->find(command.gpa + done);
+    if (stretch == nullptr) return invalid("the range is not inside its VA space");
+    Command part = command;
+    part.gpa += done;
+    part.offset += done;
+    part.length = std::min(command.length - done, stretch->bytesFrom(part.gpa));
+    done += part.length;
+    parts.emplace_back(part, std::move(stretch));
+  }
+  const bool isMoving = command.op == abi::OP_VA_PARK || command.op == abi::OP_VA_UNPARK;
+  for (const auto& [part, stretch] : parts) {
+    const Failure failure = what(part, *stretch);
+    const uint64_t done = part.gpa - command.gpa;
+    if (failure) return done == 0 ? failure : halfDone(failure, isMoving ? done + failure.moved : 0);
+  }
+  return kDone;
+}
+
+Failure VaSink::change(const Command& command, const Targets& targets, Mapping& space) {
   switch (command.op) {
     case abi::OP_VA_MAP:
-      return map(command, targets);
+      return map(command, targets, space);
     case abi::OP_VA_UNMAP:
-      return unmap(command);
+      return unmap(command, space);
     case abi::OP_VA_PROTECT:
-      return protect(command, targets);
+      return protect(command, targets, space);
     case abi::OP_VA_PARK:
-      return park(command, targets);
+      return park(command, targets, space);
     case abi::OP_VA_UNPARK:
-      return unpark(command, targets);
-    case abi::OP_VA_LIMIT:
-      return limit(command);
+      return unpark(command, targets, space);
     default:
       return invalid("the sink has no such operation");
   }
 }
 
-Failure VaSink::map(const Command& command, const Targets& targets) {
+Failure VaSink::reserve(const Command& command) {
+  const uint64_t reach = reservation_->reach();
+  if (command.gpa >= reach || command.length > reach - command.gpa) return invalid("the VA space does not reach so far");
+  return reservation_->addStretch(command.gpa, command.length);
+}
+
+/// Lets a stretch go, of which nothing is shown.
+Failure VaSink::release(const Command& command) {
+  const Reservation::Share stretch = reservation_->find(command.gpa, command.length);
+  if (stretch == nullptr || stretch->start() != command.gpa || stretch->size() != command.length || command.gpa == 0) {
+    return invalid("there is no such stretch");
+  }
+  if (watched_) watched_->forget(command.gpa, command.length);
+  reservation_->removeStretch(command.gpa);
+  return kDone;
+}
+
+Failure VaSink::map(const Command& command, const Targets& targets, Mapping& space) {
   std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findShared(command, targets, object)) return failure;
-  return exchange(command, object, [&](Use use) {
-    return object->showShared(space(), command.gpa, command.length, use, command.offset);
+  return exchange(command, space, object, [&](Use use) {
+    return object->showShared(space, command.gpa, command.length, use, command.offset);
   });
 }
 
-Failure VaSink::unmap(const Command& command) {
-  return exchange(command, nullptr, [&](Use) { return space().clear(command.gpa, command.length); });
+Failure VaSink::unmap(const Command& command, Mapping& space) {
+  return exchange(command, space, nullptr, [&](Use) { return space.clear(command.gpa, command.length); });
 }
 
-Failure VaSink::protect(const Command& command, const Targets& targets) {
+Failure VaSink::protect(const Command& command, const Targets& targets, Mapping& space) {
   std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findObject(command, targets, object)) return failure;
   const Use use = useOf(command.access);
-  if (const Failure failure = space().protect(command.gpa, command.length, use)) return failure;
+  if (const Failure failure = space.protect(command.gpa, command.length, use)) return failure;
   if (watched_) watched_->setUse(command.gpa, command.length, use);
   return kDone;
 }
 
-Failure VaSink::park(const Command& command, const Targets& targets) {
+Failure VaSink::park(const Command& command, const Targets& targets, Mapping& space) {
   std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findPrivate(command, targets, object)) return failure;
   Mapping& home = object->home;
   // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
-  if (const Failure failure = space().protect(command.gpa, command.length, Use::kNothing)) return failure;
+  if (const Failure failure = space.protect(command.gpa, command.length, Use::kNothing)) return failure;
   if (watched_) {
     watched_->setUse(command.gpa, command.length, Use::kNothing);
     watched_->noteWritten(command.gpa, command.length);
@@ -105,11 +153,11 @@ Failure VaSink::park(const Command& command, const Targets& targets) {
   return failure ? halfDone(failure, command.length) : kDone;
 }
 
-Failure VaSink::unpark(const Command& command, const Targets& targets) {
+Failure VaSink::unpark(const Command& command, const Targets& targets, Mapping& space) {
   std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findPrivate(command, targets, object)) return failure;
   Mapping& home = object->home;
-  return exchange(command, object, [&](Use use) {
+  return exchange(command, space, object, [&](Use use) {
     // First with the access that it is to have, so that the guest finds either what was there or this.
     Failure failure = home.protect(command.offset, command.length, use);
     if (failure) {
@@ -127,7 +175,8 @@ Failure VaSink::unpark(const Command& command, const Targets& targets) {
 /// Exchanges what a range shows, by `what(use)`, for `object`, or for nothing. Where dirty pages are tracked, what was
 /// written up to then is noted, and from then on watched.
 template <typename Exchange>
-Failure VaSink::exchange(const Command& command, const std::shared_ptr<MemoryObject>& object, Exchange what) {
+Failure VaSink::exchange(const Command& command, Mapping& space, const std::shared_ptr<MemoryObject>& object,
+                         Exchange what) {
   const auto [gpa, length, use] = std::tuple(command.gpa, command.length, useOf(command.access));
   if (!watched_) return what(use);
   const bool isWatched = object != nullptr && WatchedSpace::canWatch(*object);
@@ -140,24 +189,36 @@ Failure VaSink::exchange(const Command& command, const std::shared_ptr<MemoryObj
   if (failure || !isWatched) return failure;
   watched_->show(gpa, length, object, command.offset, use);
   if (use != Use::kAll) return kDone;
-  const Failure refused = space().protect(gpa, length, use);
+  const Failure refused = space.protect(gpa, length, use);
   return refused ? halfDone(refused, object->isShared ? 0 : length) : kDone;
 }
 
 Failure VaSink::limit(const Command& command) {
+  // A limit may begin and end inside of a page, and be there before its stretch is.
+  if (command.length > UINT64_MAX - command.gpa) return invalid("the range is not inside its VA space");
   reservation_->limits().set({command.gpa, command.gpa + command.length, useOf(command.access)});
   return kDone;
 }
 
 uint32_t VaSink::secure(const Command& command, bool mayReplace) {
-  if (!space().contains(command.gpa, command.length)) return abi::SECURED_CLOSED;
+  if (command.length == 0 || command.length > UINT64_MAX - command.gpa) return abi::SECURED_CLOSED;
   // A limit may end inside of a page, which is closed as a whole.
-  const uint64_t start = command.gpa & ~(kPageSize - 1);
-  const uint64_t length = (command.gpa + command.length - start + kPageSize - 1) & ~(kPageSize - 1);
-  const bool isClear = mayReplace && !space().clear(start, length);
+  Command whole = command;
+  whole.gpa = command.gpa & ~(kPageSize - 1);
+  whole.length = (command.gpa + command.length - whole.gpa + kPageSize - 1) & ~(kPageSize - 1);
+  uint32_t secured = abi::SECURED_CLOSED;
+  const Failure outside = eachStretch(whole, [&](const Command& part, Mapping& space) {
+    secured = std::max(secured, close(space, part.gpa, part.length, mayReplace));
+    return kDone;
+  });
+  return outside ? abi::SECURED_CLOSED : secured;
+}
+
+uint32_t VaSink::close(Mapping& space, uint64_t start, uint64_t length, bool mayReplace) {
+  const bool isClear = mayReplace && !space.clear(start, length);
   if (isClear && watched_) watched_->forget(start, length);
   if (isClear) return abi::SECURED_CLOSED;
-  if (space().protect(start, length, Use::kNothing)) return abi::SECURED_OPEN;
+  if (space.protect(start, length, Use::kNothing)) return abi::SECURED_OPEN;
   if (watched_) watched_->setUse(start, length, Use::kNothing);
   return abi::SECURED_CLOSED;
 }
@@ -169,13 +230,14 @@ void VaSink::setWatch(const std::shared_ptr<WriteWatch>& watch) {
 Failure VaSink::watchShown(const Command& command, const Targets& targets) {
   const std::shared_ptr<MemoryObject>& object = targets.object(command.object);
   if (object == nullptr) return invalid("there is no such object");
-  if (!space().contains(command.gpa, command.length)) return invalid("the range is not inside its VA space");
   if (!object->contains(command.offset, command.length)) return invalid("the range is not inside the object");
   if (!isWholePages(command) || command.offset % kPageSize != 0) return invalid("the range is not whole pages");
-  if (WatchedSpace::canWatch(*object)) {
-    watched_->show(command.gpa, command.length, object, command.offset, useOf(command.access));
-  }
-  return kDone;
+  return eachStretch(command, [&](const Command& part, const Mapping&) {
+    if (WatchedSpace::canWatch(*object)) {
+      watched_->show(part.gpa, part.length, object, part.offset, useOf(part.access));
+    }
+    return kDone;
+  });
 }
 
 void VaSink::noteWritten() {

@@ -1,4 +1,4 @@
-// VA spaces as sinks: commands that map, protect, park and limit memory in a reservation.
+// VA spaces as sinks: commands that reserve stretches, and map, protect, park and limit memory in them.
 #pragma once
 
 #include <memory>
@@ -26,16 +26,24 @@ class VaSink : public Sink {
   const std::shared_ptr<Reservation>& reservation() const { return reservation_; }
 
  private:
-  Failure map(const Command& command, const Targets& targets);
-  Failure unmap(const Command& command);
-  Failure protect(const Command& command, const Targets& targets);
-  Failure park(const Command& command, const Targets& targets);
-  Failure unpark(const Command& command, const Targets& targets);
+  Failure reserve(const Command& command);
+  Failure release(const Command& command);
   Failure limit(const Command& command);
-  template <typename Exchange>
-  Failure exchange(const Command& command, const std::shared_ptr<MemoryObject>& object, Exchange what);
+  template <typename Do>
+  Failure eachStretch(const Command& command, Do what) const;
 
-  Mapping& space() const { return reservation_->mapping(); }
+  // Commands whose range lies in one stretch, `space`.
+
+  Failure change(const Command& command, const Targets& targets, Mapping& space);
+  Failure map(const Command& command, const Targets& targets, Mapping& space);
+  Failure unmap(const Command& command, Mapping& space);
+  Failure protect(const Command& command, const Targets& targets, Mapping& space);
+  Failure park(const Command& command, const Targets& targets, Mapping& space);
+  Failure unpark(const Command& command, const Targets& targets, Mapping& space);
+  template <typename Exchange>
+  Failure exchange(const Command& command, Mapping& space, const std::shared_ptr<MemoryObject>& object,
+                   Exchange what);
+  uint32_t close(Mapping& space, uint64_t start, uint64_t length, bool mayReplace);
 
   std::shared_ptr<Reservation> reservation_;
   /// Null while nobody tracks dirty pages.

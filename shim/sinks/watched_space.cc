@@ -13,7 +13,7 @@ void WatchedSpace::show(uint64_t gpa, uint64_t length, const std::shared_ptr<Mem
                         Use use) {
   INVARIANT(canWatch(*object));
   forget(gpa, length);
-  pieces_.insert({gpa, {gpa + length, object, offset, use, watch_->arm(space(), gpa, length)}});
+  pieces_.insert({gpa, {gpa + length, object, offset, use, watch_->arm(*stretchOf(gpa), gpa, length)}});
 }
 
 void WatchedSpace::forget(uint64_t gpa, uint64_t length) {
@@ -26,6 +26,13 @@ void WatchedSpace::setUse(uint64_t gpa, uint64_t length, Use use) {
   cut(gpa);
   cut(gpa + length);
   for (auto at = pieces_.lower_bound(gpa); at != pieces_.end() && at->first < gpa + length; ++at) at->second.use = use;
+}
+
+/// Finds the stretch of a piece: there is one as long as something is shown.
+Reservation::Share WatchedSpace::stretchOf(uint64_t gpa) const {
+  Reservation::Share stretch = reservation_->find(gpa);
+  INVARIANT(stretch != nullptr);
+  return stretch;
 }
 
 /// Makes two pieces of one that `gpa` is inside of.
@@ -64,7 +71,7 @@ Failure WatchedSpace::protect(uint64_t gpa, uint64_t length, Use most) {
     const auto& [start, piece] = *at;
     if (piece.use != Use::kAll) continue;
     const uint64_t from = std::max(start, gpa);
-    if (const Failure failure = space().protect(from, std::min(piece.end, end) - from, most)) return failure;
+    if (const Failure failure = stretchOf(from)->protect(from, std::min(piece.end, end) - from, most)) return failure;
   }
   return kDone;
 }
@@ -73,10 +80,10 @@ void WatchedSpace::noteAll() {
   for (auto& [start, piece] : pieces_) {
     if (piece.isArmed) continue;
     // Armed first: what is written meanwhile is noted twice, and not missed.
-    piece.isArmed = watch_->arm(space(), start, piece.end - start);
+    piece.isArmed = watch_->arm(*stretchOf(start), start, piece.end - start);
     piece.object->noteWritten(piece.offset, piece.end - start);
   }
-  noteWritten(0, space().size());
+  noteWritten(0, UINT64_MAX);
 }
 
 void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
@@ -88,18 +95,20 @@ void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
       notePages(from, to - from);
       continue;
     }
-    // Neighbours are asked for in one call.
-    for (; at != pieces_.end() && at->first == to && to != end && at->second.isArmed; ++at) {
+    // Neighbours of one stretch are asked for in one call.
+    const Reservation::Share stretch = stretchOf(from);
+    const uint64_t most = std::min(end, from + stretch->bytesFrom(from));
+    for (; at != pieces_.end() && at->first == to && to != most && at->second.isArmed; ++at) {
       to = std::min(at->second.end, end);
     }
-    noteArmed(from, to);
+    noteArmed(*stretch, from, to);
   }
 }
 
 /// Notes what was written in a range that armed pieces cover.
-void WatchedSpace::noteArmed(uint64_t gpa, uint64_t end) {
+void WatchedSpace::noteArmed(const Mapping& stretch, uint64_t gpa, uint64_t end) {
   const auto note = [this](uint64_t from, uint64_t length) { notePages(from, length); };
-  if (watch_->takeWritten(space(), gpa, end - gpa, note)) return;
+  if (watch_->takeWritten(stretch, gpa, end - gpa, note)) return;
   for (auto at = firstIn(gpa); at != pieces_.end() && at->first < end; ++at) at->second.isArmed = false;
   notePages(gpa, end - gpa);
 }

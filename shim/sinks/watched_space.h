@@ -24,7 +24,7 @@ class WatchedSpace {
     return object.isWritable && object.fileKind != FileKind::kDriver;
   }
 
-  // Ranges are whole pages inside of the VA space.
+  // Ranges are whole pages inside of the VA space, and of one stretch but where anything is said of "any".
 
   /// Begins to watch a range that shows `object` from `offset` on: pages written from now on.
   void show(uint64_t gpa, uint64_t length, const std::shared_ptr<MemoryObject>& object, uint64_t offset, Use use);
@@ -39,7 +39,7 @@ class WatchedSpace {
   /// Takes holdWrites() back.
   Failure letWrite(uint64_t gpa, uint64_t length);
 
-  /// Notes what was written in a range since it was asked for last.
+  /// Notes what was written in any range since it was asked for last.
   void noteWritten(uint64_t gpa, uint64_t length);
   /// Notes what was written anywhere.
   void noteAll();
@@ -55,11 +55,11 @@ class WatchedSpace {
   };
   using Pieces = std::map<uint64_t, Piece>;
 
-  Mapping& space() const { return reservation_->mapping(); }
+  Reservation::Share stretchOf(uint64_t gpa) const;
   void cut(uint64_t gpa);
   Pieces::iterator firstIn(uint64_t gpa);
   Failure protect(uint64_t gpa, uint64_t length, Use most);
-  void noteArmed(uint64_t gpa, uint64_t end);
+  void noteArmed(const Mapping& stretch, uint64_t gpa, uint64_t end);
   void notePages(uint64_t gpa, uint64_t length);
 
   const std::shared_ptr<Reservation> reservation_;

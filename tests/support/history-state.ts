@@ -42,6 +42,8 @@ interface AnySink {
 
 export interface VaSink extends AnySink {
   readonly kind: 'va';
+  /** Whether it may have stretches behind its `pages`. */
+  readonly hasStretches: boolean;
   readonly space: 0 | 1;
 }
 
@@ -156,6 +158,7 @@ export class State {
       case 'va':
         sinks.set(operation.id, {
           kind: 'va',
+          hasStretches: operation.stretches !== undefined,
           space: operation.space as 0 | 1,
           pages: page(operation.size),
           protections: new Map(),
@@ -250,12 +253,27 @@ export class State {
     return spaces.some((sink) => [...this.places(sink, new Set()).values()].some(({ length }) => length > 1));
   }
 
-  /** Slots that a partition must be given through an attachment: one for each flat range, or part of one protection;
-   *  what is mapped elsewhere has the access that it has at home. */
+  /** Whether memory is seen behind the first stretch of a VA space: how many slots that takes, and whether there are
+   *  stretches enough, depends on what was there before. */
+  get isFar(): boolean {
+    return [...this.sinks.values()].some((sink) => {
+      if (sink.kind !== 'va' || !sink.hasStretches) return false;
+      const { root, offset } = this.spaceOf(sink);
+      const pages = Array.from({ length: SPAN - sink.pages }, (_, index) => sink.pages + index);
+      return pages.some((page) => {
+        const limits = limitsOf(sink);
+        return this.model.visibleAt(root, page, offset) ?? this.model.vaPage(root, page, offset, limits);
+      });
+    });
+  }
+
+  /** Slots that a partition must be given through an attachment: one for each flat range, or part of one protection, or
+   *  of one stretch; what is mapped elsewhere has the access that it has at home. */
   slots(
     attachment: Attachment,
     lost: ReadonlySet<number>,
     homes: Homes,
+    stretchOf: (page: number) => number = () => 0,
   ): { start: number; last: number; access: string }[] {
     const { root, offset } = this.spaceOf(attachment);
     const { protections, withheld } = attachment;
@@ -276,6 +294,7 @@ export class State {
         region,
         offsetInRegion - page,
         home - page,
+        stretchOf(home),
         readonly,
         nonvolatile,
         protections.get(page),
@@ -310,7 +329,8 @@ export class State {
       if (sink.kind === 'attachment') {
         const slots = this.slots(sink, new Set(), NO_HOMES);
         used[sink.partition] = (used[sink.partition] as number) + slots.length;
-        const limit = Math.min(sink.pages, (this.sinks.get(sink.va) as VaSink).pages);
+        const va = this.sinks.get(sink.va) as VaSink;
+        const limit = va.hasStretches ? sink.pages : Math.min(sink.pages, va.pages);
         if (slots.some(({ last }) => last >= limit)) problems.add('PAST_LIMIT');
         continue;
       }
@@ -320,7 +340,7 @@ export class State {
         if (problem !== undefined) problems.add(problem);
         const piece = this.model.vaPage(root, page, offset, limitsOf(sink));
         if (piece === undefined) continue;
-        if (page >= sink.pages) problems.add('PAST_LIMIT');
+        if (page >= sink.pages && !sink.hasStretches) problems.add('PAST_LIMIT');
         if (!OBJECTS[piece.object]?.isPrivate) continue;
         const key = `${piece.object}+${piece.page}`;
         if ((shown.get(key) ?? sink) !== sink) problems.add('PRIVATE_TWICE');

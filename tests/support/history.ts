@@ -112,7 +112,7 @@ export class History {
     for (const [id, { slots, largestSlot }] of PARTITIONS.entries()) {
       this.#do({ op: 'partition', id, slots, largestSlot });
     }
-    this.#do({ op: 'va', id: 0, space: 0, size: 30 * PAGE });
+    this.#do({ op: 'va', id: 0, space: 0, size: 18 * PAGE, stretches: 3, stretchUnit: 4 * PAGE });
     this.#do({ op: 'va', id: 1, space: 1, size: 40 * PAGE });
     for (const place of [0, 3]) this.#do(this.#attachment(place) as TraceOperation);
     for (const operation of prelude()) this.#do(operation);
@@ -285,8 +285,8 @@ export class History {
   /** A view of a VA space, if that has none. */
   #view(va: number): TraceOperation | undefined {
     for (const sink of this.#state.sinks.values()) if (sink.kind === 'view' && sink.va === va) return undefined;
-    const { space, pages } = this.#state.sinks.get(va) as VaSink;
-    return { op: 'view', id: this.#ids++, space, va, size: pages * PAGE };
+    const { space, pages, hasStretches } = this.#state.sinks.get(va) as VaSink;
+    return { op: 'view', id: this.#ids++, space, va, size: (hasStretches ? SPAN : pages) * PAGE };
   }
 
   /** Events of an attachment that has none. */
@@ -377,8 +377,10 @@ export class History {
       return;
     }
     const problems = this.#state.problems();
-    const { hasEchoes } = this.#state;
-    if (hasEchoes) problems.delete('NO_SLOTS');
+    const mayMisfit: string[] = [];
+    if (this.#state.hasEchoes || this.#state.isFar) mayMisfit.push('NO_SLOTS');
+    if (this.#state.isFar) mayMisfit.push('NO_STRETCHES');
+    for (const code of mayMisfit) problems.delete(code);
     const lost = new Map([...this.#state.sinks.keys()].map((id) => [id, this.#lost(id)]));
     const code = this.#end();
     if (code === undefined) {
@@ -392,7 +394,7 @@ export class History {
       this.#forget();
       if (code === 'PLAN_FAILED') this.counts.failed++;
       else if (code === 'RANGE_LOST') this.counts.lost++;
-      else if (problems.has(code) || (code === 'NO_SLOTS' && hasEchoes)) this.counts.refused++;
+      else if (problems.has(code) || mayMisfit.includes(code)) this.counts.refused++;
       else throw new Error(`${code}, and not ${[...problems]}`);
     }
     if (code !== 'RANGE_LOST') this.#checkNoMoreLost(lost);
@@ -483,7 +485,9 @@ export class History {
       if (sink.kind === 'attachment') {
         const slots = world.recorder.slots(own).map(({ start, last, access }) => ({ start, last, access }));
         const lost = new Set([...this.#lost(id), ...this.#lost(sink.va)]);
-        const wanted = world.core.isDown(own) ? [] : this.#state.slots(sink, lost, this.#homes(sink.va));
+        const stretches = world.recorder.stretches(world.idOf('sink', sink.va));
+        const stretchOf = (page: number) => stretches.findLastIndex(({ start }) => page >= start);
+        const wanted = world.core.isDown(own) ? [] : this.#state.slots(sink, lost, this.#homes(sink.va), stretchOf);
         same(`slots of ${id}`, JSON.stringify(slots), JSON.stringify(wanted));
         continue;
       }

@@ -1,12 +1,11 @@
-// Doubles for what is behind a plan. The recorder is every sink at once, counted in pages (limits: in bytes): it keeps
+// A double for what is behind a plan. The recorder is every sink at once, counted in pages (limits: in bytes): it keeps
 // what each command makes, refuses what the real ones would refuse, and watches which bytes were absent meanwhile.
-// FailAfter fails.
 
 import * as abi from '../../assembly/abi.ts';
 import type { Executor } from '../../ts/apply/runner.ts';
 import { type Address, toAddress } from '../../ts/core/address.ts';
 import type { Command, Core } from '../../ts/core/core.ts';
-import { accessName, sinkKindOf } from '../../ts/core/kinds.ts';
+import { accessName, isAboutAddresses, sinkKindOf } from '../../ts/core/kinds.ts';
 import { type RecordedEvent, RecordedEvents } from './recorded-events.ts';
 
 interface RecordedObject {
@@ -66,8 +65,15 @@ interface Attachment {
   readonly offset: number;
 }
 
-interface VaSpace {
+/** A stretch of a VA space, in pages. */
+interface RecordedStretch {
+  readonly start: number;
   readonly pages: number;
+}
+
+interface VaSpace {
+  /** Stretches by start: the first one is there from the beginning. */
+  readonly stretches: Map<number, RecordedStretch>;
   readonly mapped: Map<number, Mapped>;
   /** Limits by page: the access that is left of it, or of each of its bytes. */
   readonly limits: Map<number, number | Uint8Array>;
@@ -79,8 +85,10 @@ interface View {
   readonly limits: { readonly start: number; readonly pages: number; readonly access: number }[];
 }
 
-/** Place of a command in a plan: removals before additions, both in the order of their sinks' kinds. */
+/** Place of a command in a plan: removals before additions, both in the order of their sinks' kinds; stretches are
+ *  given back last. */
 function orderOf(op: number): number {
+  if (op === abi.OP_VA_RELEASE) return Number.POSITIVE_INFINITY;
   const { number } = sinkKindOf(op);
   return op & abi.OP_IS_REMOVAL ? -number : number;
 }
@@ -119,7 +127,8 @@ export class Recorder implements Executor {
   }
 
   addVa(sink: number, size: Address): void {
-    this.#vas.set(sink, { pages: pageOf(size), mapped: new Map(), limits: new Map() });
+    const stretches = new Map([[0, { start: 0, pages: pageOf(size) }]]);
+    this.#vas.set(sink, { stretches, mapped: new Map(), limits: new Map() });
   }
 
   addPartition(id: number, limit: number): void {
@@ -163,6 +172,21 @@ export class Recorder implements Executor {
 
   attachments(): number[] {
     return [...this.#attachments.keys()];
+  }
+
+  /** Stretches of a VA space, in order. */
+  stretches(sink: number): RecordedStretch[] {
+    return [...this.#va(sink).stretches.values()].sort((one, other) => one.start - other.start);
+  }
+
+  /** Whether pages lie in stretches of a VA space: all of them in one where `inOne`. */
+  #isReserved(va: VaSpace, start: number, pages: number, inOne = false): boolean {
+    for (let at = start; at < start + pages; ) {
+      const stretch = [...va.stretches.values()].find((each) => at >= each.start && at < each.start + each.pages);
+      if (stretch === undefined || (inOne && stretch.start + stretch.pages < start + pages)) return false;
+      at = stretch.start + stretch.pages;
+    }
+    return true;
   }
 
   /** Page that a VA space shows. */
@@ -267,6 +291,7 @@ export class Recorder implements Executor {
   lines(): string[] {
     const lines: string[] = [];
     for (const [sink, { mapped, limits }] of this.#vas) {
+      for (const { start, pages } of this.stretches(sink).slice(1)) lines.push(`va ${sink} stretch ${start}+${pages}`);
       for (const [page, access] of [...limits].sort(([a], [b]) => a - b)) {
         lines.push(`va ${sink} page ${page}: at most ${typeof access === 'number' ? accessName(access) : access}`);
       }
@@ -373,7 +398,7 @@ export class Recorder implements Executor {
     if (command.event !== undefined) return 0;
     if (command.op === abi.OP_VIEW_LIMIT) this.#limitView({ ...command, access: 0 });
     const va = this.#vas.get(command.sink);
-    if (va === undefined || command.op === abi.OP_VA_LIMIT) return 0;
+    if (va === undefined || command.op === abi.OP_VA_LIMIT || isAboutAddresses(command.op)) return 0;
     const [start, pages] = [pageOf(command.gpa), pageOf(command.length)];
     if (command.op === abi.OP_VA_PARK || command.op === abi.OP_VA_UNPARK) {
       const moved = Math.min(moving, pages);
@@ -455,7 +480,6 @@ export class Recorder implements Executor {
   #limitView({ sink, gpa, length, access }: Command): void {
     const view = this.#views.get(sink) ?? fail(`sink ${sink} is no view`);
     const [start, pages] = [pageOf(gpa), pageOf(length)];
-    if (start + pages > this.#va(view.va).pages) fail('outside of the VA space');
     if (![0, abi.ACCESS_READ, abi.ACCESS_READ | abi.ACCESS_WRITE].includes(access)) fail('no such access');
     view.limits.unshift({ start, pages, access });
   }
@@ -463,15 +487,44 @@ export class Recorder implements Executor {
   #changeVa(command: Command): void {
     const va = this.#va(command.sink);
     const [start, pages, offset] = [pageOf(command.gpa), pageOf(command.length), pageOf(command.offset)];
-    if (start + pages > va.pages) fail('outside of the reservation');
+    if (isAboutAddresses(command.op)) {
+      this.#changeStretch(va, command);
+      return;
+    }
     if (command.op === abi.OP_VA_LIMIT) {
       limit(va.limits, Number(command.gpa), Number(command.length), command.access);
       return;
     }
+    if (!this.#isReserved(va, start, pages)) fail('outside of the reservation');
     for (const edge of [start, start + pages]) if (this.#isInside(va.mapped.get(edge))) fail('a large page is cut');
     const { pageSize } = (command.op === abi.OP_VA_MAP && this.#objects.get(command.object!)) || { pageSize: 1 };
     if ([start, pages, offset].some((each) => each % pageSize !== 0)) fail('a part of a large page is mapped');
+    for (let page = start; page < start + pages; page += pageSize) {
+      if (!this.#isReserved(va, page, pageSize, true)) fail('a large page lies in two stretches');
+    }
     for (let i = 0; i < pages; i++) this.#changePage(command, va.mapped, start + i, offset + i);
+  }
+
+  #changeStretch(va: VaSpace, { op, gpa, length, sink }: Command): void {
+    const [start, pages] = [pageOf(gpa), pageOf(length)];
+    const isThere = (page: number) => page >= start && page < start + pages;
+    if (op === abi.OP_VA_RESERVE) {
+      for (let page = start; page < start + pages; page++) {
+        if (this.#isReserved(va, page, 1)) fail('a stretch is reserved twice');
+      }
+      va.stretches.set(start, { start, pages });
+      return;
+    }
+    if (start === 0 || va.stretches.get(start)?.pages !== pages) fail('there is no such stretch');
+    const slots = [...this.#partitions.values()].flatMap((each) => [...each.slots.values()]);
+    if (slots.some((slot) => slot.va === sink && isThere(slot.vaStart))) fail('a slot shows a stretch that goes');
+    for (const [page, { content }] of va.mapped) {
+      if (!isThere(page)) continue;
+      // What could not be unmapped when it was taken back goes with its stretch.
+      if (content !== undefined) fail('private contents go with their stretch');
+      va.mapped.delete(page);
+    }
+    va.stretches.delete(start);
   }
 
   /** Whether a page goes on a large one. */
@@ -580,11 +633,12 @@ export class Recorder implements Executor {
     this.#deleted.push(slot);
   }
 
-  #slotOf({ sink, va, gpa, length, offset, access, slot }: Command): Slot {
+  #slotOf({ op, sink, va, gpa, length, offset, access, slot }: Command): Slot {
     const attachment = this.#attachment(sink);
     const [start, pages, vaStart] = [pageOf(gpa), pageOf(length), pageOf(offset)];
     if (attachment.va !== va) fail('the slot lies in another VA space');
-    if (vaStart + pages > this.#va(va!).pages) fail('the slot reaches over the end of the VA space');
+    const isAdded = op === abi.OP_SLOT_ADD;
+    if (isAdded && !this.#isReserved(this.#va(va!), vaStart, pages, true)) fail('the slot is in no one stretch');
     if (!(access & abi.ACCESS_READ)) fail('nothing may be done in the slot');
     return { number: slot, sink, va: va!, start, pages, vaStart, access };
   }
@@ -595,53 +649,6 @@ export class Recorder implements Executor {
 
   #attachment(sink: number): Attachment {
     return this.#attachments.get(sink) ?? fail(`sink ${sink} is no attachment`);
-  }
-}
-
-/** Lets commands through until it is to fail. */
-export class FailAfter implements Executor {
-  readonly failure = new Error('told to fail');
-  answer: number = abi.ANSWER_DONE;
-  moved = 0;
-  /** Pages that have moved when a command fails half done; undefined: it fails with nothing done. */
-  half: number | undefined = 0;
-  readonly #recorder: Recorder;
-  /** Commands that succeed before the next failure, and before the one after that. */
-  #schedule: number[] = [];
-
-  constructor(recorder: Recorder) {
-    this.#recorder = recorder;
-  }
-
-  plan(...schedule: number[]): void {
-    this.#schedule = schedule;
-  }
-
-  execute(core: Core, first: number, count: number): number {
-    const left = this.#schedule[0] ?? Number.POSITIVE_INFINITY;
-    if (left >= count) {
-      this.#schedule[0] = left - count;
-      return this.#recorder.execute(core, first, count);
-    }
-    this.#recorder.execute(core, first, left);
-    this.#fail(core.command(first + left));
-    this.#recorder.takeBack();
-    this.#schedule.shift();
-    return left;
-  }
-
-  #fail(command: Command): void {
-    const isWhole = command.va !== undefined || command.event !== undefined;
-    this.answer = this.half === undefined || isWhole ? abi.ANSWER_NOT_DONE : abi.ANSWER_HALF_DONE;
-    this.moved = this.half === undefined ? 0 : this.#recorder.spoil(command, this.half) * abi.PAGE_SIZE;
-  }
-
-  secure(core: Core, index: number): number {
-    return this.#recorder.secure(core, index);
-  }
-
-  shutDown(sink: number): void {
-    this.#recorder.shutDown(sink);
   }
 }
 

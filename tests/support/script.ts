@@ -9,7 +9,8 @@
 //   space NAME root REGION [at OFFSET]                     close-space NAME
 //   object NAME SIZE [private] [readonly] [pages SIZE]     close-object NAME
 //   map REGION OFFSET LENGTH OBJECT OFFSET [readonly]      unmap REGION OFFSET LENGTH
-//   va NAME SIZE of SPACE    partition NAME SLOTS [of SIZE]
+//   va NAME SIZE of SPACE [stretches N [unit SIZE] [bytes SIZE]]
+//   partition NAME SLOTS [of SIZE]
 //   attach NAME of PARTITION to SPACE through VA [at OFFSET] [end LAST]
 //   detach NAME              protect SINK START LENGTH ACCESS
 //   keep PARTITION START LENGTH                            give-back PARTITION START LENGTH
@@ -117,7 +118,14 @@ export class Script {
         return { op, region: region(), offset: at(0), length: at(1) };
       case 'va': {
         const space = this.id('space', after('of') ?? '');
-        return { op, id: this.#new('sink', name), space, size: at(0) };
+        const limits = {
+          ...(has('stretches') && {
+            stretches: Number(after('stretches')),
+            stretchUnit: Number(number('unit', '1000')),
+          }),
+          ...(has('bytes') && { stretchBytes: number('bytes') }),
+        };
+        return { op, id: this.#new('sink', name), space, size: at(0), ...limits };
       }
       case 'view': {
         const space = this.id('space', after('of') ?? '');

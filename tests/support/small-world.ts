@@ -7,8 +7,9 @@ import { lengthOf } from '../../ts/core/address.ts';
 import { Core } from '../../ts/core/core.ts';
 import type { MembackingError } from '../../ts/core/errors.ts';
 import { accessName } from '../../ts/core/kinds.ts';
+import { FailAfter } from './fail-after.ts';
 import { Model } from './model.ts';
-import { FailAfter, Recorder } from './recorder.ts';
+import { Recorder } from './recorder.ts';
 
 const PAGE = abi.PAGE_SIZE;
 

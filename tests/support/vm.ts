@@ -1,5 +1,6 @@
 // A guest memory manager with a real guest in it, for tests that ask what the guest sees.
 
+import { readFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import type { Vcpu } from '../../ts/core/native.ts';
 import type { AttachedPartition } from '../../ts/guest/attached-partition.ts';
@@ -78,4 +79,9 @@ export function vmTest(
       guest.close();
     }
   });
+}
+
+/** Bits of this machine's physical addresses: KVM has no slots beyond what they reach. */
+export function addressWidth(): number {
+  return Number(/address sizes\s*: (\d+) bits physical/.exec(readFileSync('/proc/cpuinfo', 'utf8'))![1]);
 }

@@ -9,13 +9,15 @@ import {
   DISTURBANCES,
   type Disturbance,
   eventFacts,
+  isAboutAddresses,
   operationName,
   sinkKindOf,
 } from '../../ts/core/kinds.ts';
 import { Names } from '../../ts/core/names.ts';
 import type { TraceOperation } from '../../ts/trace/operations.ts';
 import { Replayer } from '../../ts/trace/replay.ts';
-import { FailAfter, Recorder } from './recorder.ts';
+import { FailAfter } from './fail-after.ts';
+import { Recorder } from './recorder.ts';
 import { regionLines, Script, type Table } from './script.ts';
 import { alignRows } from './table.ts';
 
@@ -279,7 +281,7 @@ export class World {
     const { names } = this;
     const range = `${gpa.toString(16)}+${length.toString(16)}`;
     const cells = [operationName(op), names.sinks.get(sink) ?? `${sink}`, range];
-    if (op === abi.OP_VA_UNMAP) return cells;
+    if (op === abi.OP_VA_UNMAP || isAboutAddresses(op)) return cells;
     if (op === abi.OP_VA_LIMIT || op === abi.OP_VIEW_LIMIT) return [...cells, '', accessName(access)];
     if (event !== undefined) {
       const facts = eventFacts(slot, length, match);

@@ -119,7 +119,7 @@ function pageAt(gpa: number): number {
 /** Shows nothing. */
 export const NO_WINDOW = new GuestWindow(0, NOTHING, 0, 0, false);
 
-/** The buffers that windows show parts of. */
+/** The buffers that windows show parts of, by their first GPA: each a part of one stretch. */
 class Chunks {
   readonly #reservation: Reservation;
   readonly #buffers = new Map<number, ArrayBuffer>();
@@ -128,25 +128,37 @@ class Chunks {
     this.#reservation = reservation;
   }
 
+  /** End of the first stretch. */
+  get firstEnd(): number {
+    return Number(this.#reservation.size);
+  }
+
   /** The memory of a chunk, of which a window shows what is there for certain. Undefined where there are too many, or
    *  the runtime has no such buffers. */
-  bufferOf(chunk: number): ArrayBuffer | undefined {
-    const made = this.#buffers.get(chunk);
+  bufferOf({ start, end }: CommandRange): ArrayBuffer | undefined {
+    const made = this.#buffers.get(start);
     if (made !== undefined || this.#buffers.size === MOST_CHUNKS) return made;
-    const length = Math.min(CHUNK, Number(this.#reservation.size) - chunk * CHUNK);
     try {
-      const buffer = this.#reservation.view(chunk * CHUNK, length);
-      this.#buffers.set(chunk, buffer);
+      const buffer = this.#reservation.view(start, end - start);
+      this.#buffers.set(start, buffer);
       return buffer;
     } catch {
       return undefined;
     }
   }
 
+  /** Detaches the buffers of a stretch that goes. */
+  drop({ start, end }: CommandRange): void {
+    for (const [at, buffer] of this.#buffers) {
+      if (at < start || at >= end) continue;
+      this.#reservation.detachView(buffer);
+      this.#buffers.delete(at);
+    }
+  }
+
   /** Detaches all buffers. Precondition: the reservation is still open. */
   close(): void {
-    for (const buffer of this.#buffers.values()) this.#reservation.detachView(buffer);
-    this.#buffers.clear();
+    this.drop({ start: 0, end: Number.POSITIVE_INFINITY });
   }
 }
 
@@ -165,8 +177,10 @@ export interface WindowContext {
 /** The windows of one VA space, or of a view of one. */
 export class GuestWindows {
   readonly #context: WindowContext;
-  /** Sinks whose commands change what is shown; the first says what may be used. */
+  /** Sinks whose commands change what is shown; the first says what may be used, the last is the VA space. */
   readonly #sinks: readonly [number, ...number[]];
+  /** VA space that they are of. */
+  readonly #va: number;
   readonly #chunks: Chunks;
   /** The oldest first. */
   #open: GuestWindow[] = [];
@@ -179,6 +193,7 @@ export class GuestWindows {
   constructor(context: WindowContext, sinks: readonly [number, ...number[]], reservation: Reservation) {
     this.#context = context;
     this.#sinks = sinks;
+    this.#va = sinks.at(-1)!;
     this.#chunks = new Chunks(reservation);
     context.windows.add(this);
     context.hold(this.#chunks);
@@ -196,13 +211,18 @@ export class GuestWindows {
     return opened;
   }
 
-  /** Shuts what the plan that the core holds is going to change. */
-  shutFor(core: Core): void {
+  /** Shuts what the plan that the core holds, of so many commands, is going to change. */
+  shutFor(core: Core, commands: number): void {
     for (const sink of this.#sinks) {
       for (let i = this.#touching(core, sink, 0); i >= 0; i = this.#touching(core, sink, i + 1)) {
         const { gpa, length } = core.command(i);
         this.#shut((window) => gpa < window.end && sum(gpa, length) > window.start);
       }
+    }
+    for (let i = commands - core.releases; i < commands; i++) {
+      if (core.commandSink(i) !== this.#va) continue;
+      const { gpa, length } = core.command(i);
+      this.#chunks.drop({ start: Number(gpa), end: Number(sum(gpa, length)) });
     }
   }
 
@@ -243,20 +263,32 @@ export class GuestWindows {
       if (next.start !== sum(last.last, 1) || next.flags !== first.flags || !this.#isLasting(next)) break;
       last = next;
     }
-    const chunk = Math.floor(gpa / CHUNK);
-    const buffer = this.#chunks.bufferOf(chunk);
+    const chunk = this.#chunkAt(gpa);
+    const buffer = chunk && this.#chunks.bufferOf(chunk);
     if (buffer === undefined) return undefined;
-    const base = chunk * CHUNK;
     // Nothing but whole pages: the rest of a page that traps is not to be seen.
-    const start = Math.max(base, pageAt(Number(first.start) + abi.PAGE_SIZE - 1));
-    const end = Math.min(base + CHUNK, pageAt(Number(last.last) + 1));
+    const start = Math.max(chunk!.start, pageAt(Number(first.start) + abi.PAGE_SIZE - 1));
+    const end = Math.min(chunk!.end, pageAt(Number(last.last) + 1));
     if (gpa < start || gpa >= end) return undefined;
     // Windows that the new one contains are not needed any more.
     this.#shut((other) => other.start >= start && other.end <= end && (isWritable || !other.isWritable));
     if (this.#open.length === MOST_WINDOWS) this.#open.shift()!.shut();
-    const window = new GuestWindow(start, buffer, start - base, end - start, isWritable);
+    const window = new GuestWindow(start, buffer, start - chunk!.start, end - start, isWritable);
     this.#keep([...this.#open, window]);
     return window;
+  }
+
+  /** The part of a stretch that one buffer shows, around a GPA. */
+  #chunkAt(gpa: number): CommandRange | undefined {
+    const { firstEnd } = this.#chunks;
+    let stretch: CommandRange = { start: 0, end: firstEnd };
+    if (gpa >= firstEnd) {
+      const [other] = this.#context.core.stretches(this.#va, gpa, gpa);
+      if (other === undefined) return undefined;
+      stretch = { start: Number(other.start), end: Number(other.last) + 1 };
+    }
+    const start = gpa - ((gpa - stretch.start) % CHUNK);
+    return { start, end: Math.min(start + CHUNK, stretch.end) };
   }
 
   /** Whether only a plan can take its pages away: not whoever has the file, nor an empty pool of huge pages. */

@@ -5,11 +5,10 @@ import * as abi from '../../assembly/abi.ts';
 import type { PlanRunner } from '../apply/runner.ts';
 import type { ObjectTable } from '../asked/object-table.ts';
 import { type Address, formatHex, lengthOf, sum } from '../core/address.ts';
-import { whenCollected } from '../core/collected.ts';
 import type { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { keepInThread } from '../core/handle.ts';
-import { native, type Reservation } from '../core/native.ts';
+import type { Reservation } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import type { GuestWindows } from './guest-window.ts';
@@ -91,7 +90,9 @@ export class Lease implements Disposable {
       const message = `memory at ${formatHex(gpa)} has no view: it is read-only, or of huge pages of a pool, or its file can become shorter, or it is more than 4 GiB; use read and write`;
       throw new MembackingError('NO_VIEW', message, { details: { gpa, length } });
     }
-    this.#buffer = systemError('a view of guest memory', () => viewOf(this.#space.reservation, gpa, length));
+    // Its addresses go to nobody else before it is collected, whatever ended the lease: the system may still be writing
+    // there for somebody who has it.
+    this.#buffer = systemError('a view of guest memory', () => this.#space.reservation.view(gpa, length, true));
     this.#view = new Uint8Array(this.#buffer);
     return this.#view;
   }
@@ -125,20 +126,17 @@ export class Lease implements Disposable {
   }
 }
 
-/** A view whose addresses go to nobody else before it is collected, whatever ended the lease: the system may still
- *  be writing there for somebody who has it. */
-function viewOf(reservation: Reservation, gpa: number, length: number): ArrayBuffer {
-  const buffer = reservation.view(gpa, length);
-  const share = native().Reservation.fromToken(reservation.token);
-  whenCollected(buffer, () => share.close());
-  return buffer;
-}
-
 /** Checks that all of the range is mapped with enough access. Throws GUEST_ACCESS. Returns whether JavaScript may touch
  *  it: it is writable, and certainly stays there. */
-function checkMapped({ context, id }: LeasedSpace, mode: LeaseMode, gpa: number, length: number): boolean {
+function checkMapped(
+  { context, id, va, reservation }: LeasedSpace,
+  mode: LeaseMode,
+  gpa: number,
+  length: number,
+): boolean {
   const { core, objects } = context;
   const last = gpa + length - 1;
+  if (gpa >= reservation.size || last >= reservation.size) checkOneStretch(core, va, gpa, last);
   let next: Address = gpa;
   let isViewable = true;
   for (const piece of core.partsIn(id, gpa, last)) {
@@ -155,6 +153,13 @@ function checkMapped({ context, id }: LeasedSpace, mode: LeaseMode, gpa: number,
   return isViewable;
 }
 
+/** Checks that a range behind the first stretch of a VA space, or over its end, lies in one. Throws GUEST_ACCESS. */
+function checkOneStretch(core: Core, va: number, gpa: number, last: number): void {
+  const [stretch] = core.stretches(va, gpa, last);
+  if (stretch === undefined || stretch.start > last) throw refused(gpa, 'hole');
+  if (stretch.start > gpa || stretch.last < last) throw refused(gpa, 'stretches');
+}
+
 /** Whether what [start, end] has of [first, last] lies in pages of which it has all. */
 function isWholePages(start: number, end: number, first: number, last: number): boolean {
   const isCutInFront = (start & PAGE_MASK) !== 0 && first <= start + PAGE_MASK - (start & PAGE_MASK);
@@ -165,6 +170,7 @@ function isWholePages(start: number, end: number, first: number, last: number): 
 const REFUSALS = {
   hole: 'has no memory',
   'read-only': 'is read-only',
+  stretches: 'is in one stretch of the VA space, and the end of the range in another: use read and write',
   'trapping-page': 'lies in a page that traps for the guest, as not all of it is this memory: use read and write',
 } as const;
 

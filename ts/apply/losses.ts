@@ -4,7 +4,7 @@
 import * as abi from '../../assembly/abi.ts';
 import { type Address, sum, toAddress } from '../core/address.ts';
 import type { Command, Core } from '../core/core.ts';
-import { sinkKindOf } from '../core/kinds.ts';
+import { isAboutAddresses, sinkKindOf } from '../core/kinds.ts';
 
 const { PAGE_SIZE } = abi;
 const PAGE_MASK = BigInt(PAGE_SIZE - 1);
@@ -67,8 +67,8 @@ export class Losses {
   }
 
   /** Whether a command must not be tried: it would put something over private pages that are held, move pages that are
-   *  not where it takes them for, or show pages whose limits are not set; or its event is in a page that has none any
-   *  more. */
+   *  not where it takes them for, show pages whose limits are not set, or give a stretch back in which something was
+   *  left; or its event is in a page that has none any more. */
   hinder(command: Command): boolean {
     if (command.op === abi.OP_VA_LIMIT) return false;
     return this.#undone.some(({ command: undone }) => {
@@ -78,13 +78,15 @@ export class Losses {
   }
 
   /** Operations that tell the core of the losses; none for sinks that came with what was taken back, of which it knows
-   *  nothing any more. Pages that are held are said last: by then nobody else is said to have them. */
+   *  nothing any more. Stretches that could not be given back come first, as others lie in them; pages that are held
+   *  are said last: by then nobody else is said to have them. */
   operations(core: Core): LossOperation[] {
     const undone = this.#undone.filter(({ command: { sink } }) => !this.#down.has(sink) && core.hasSink(sink));
     const down = [...this.#down].filter((sink) => core.hasSink(sink));
     return [
       ...down.map((sink): LossOperation => ({ op: 'shut-down', sink })),
-      ...undone.map((each) => nothingThere(core, each)),
+      ...undone.filter(isStretch).map((each) => nothingThere(core, each)),
+      ...undone.filter((each) => !isStretch(each)).map((each) => nothingThere(core, each)),
       ...undone.flatMap(heldPages),
       ...heldUnderLimits(core, undone),
     ];
@@ -95,6 +97,11 @@ export class Losses {
 export function enterLoss(core: Core, operation: LossOperation): void {
   if (operation.op === 'shut-down') core.shutDown(operation.sink);
   else core.lose(operation.sink, operation.start, operation.length, operation.object, operation.objectOffset);
+}
+
+/** Whether a stretch that came with what was taken back could not be given back. */
+function isStretch({ command }: Undone): boolean {
+  return isAboutAddresses(command.op);
 }
 
 function isOfVa({ op }: Command): boolean {

@@ -1,6 +1,7 @@
 // Runs plans: the core decides, executors do, and here is the only rollback. A plan is executed in order, in runs of
-// commands of one executor; if a command fails, the core rolls back and what was done is taken back. What cannot be
-// taken back is lost: nobody reaches that range any more, the core is told, and everything else goes on.
+// commands of one executor; what it gives back for good comes last, when it has been adopted. If a command fails, the
+// core rolls back and what was done is taken back. What cannot be taken back is lost: nobody reaches that range any
+// more, the core is told, and everything else goes on.
 
 import * as abi from '../../assembly/abi.ts';
 import type { Address } from '../core/address.ts';
@@ -219,9 +220,12 @@ export class PlanRunner {
         return { plan, hasHappened: false, error: planFailed(what, {}, failure.cause, lost), lost };
       }
     }
-    const failure = this.#run(0, plan.commands, execute);
+    const end = plan.commands - this.#core.releases;
+    const failure = this.#run(0, end, execute);
     if (failure !== undefined) return this.#fail(plan, failure, holding);
     this.#core.adopt();
+    const unreleased = end === plan.commands ? undefined : this.#run(end, plan.commands, execute);
+    assert(unreleased === undefined, 'what nobody uses any more is given back without a failure');
     return { plan, hasHappened: true, error: undefined, lost: [] };
   }
 
@@ -266,6 +270,7 @@ export class PlanRunner {
     for (const operation of operations) enterLoss(core, operation);
     const plan = this.#factsOf(core.commit());
     this.#announce(plan);
+    assert(core.releases === 0, 'a transaction that says what is lost gives no addresses back');
     const losses = this.#runAll(plan.commands, execute, holding);
     core.adopt();
     return losses;

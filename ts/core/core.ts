@@ -6,7 +6,7 @@ import * as abi from '../../assembly/abi.ts';
 import { type Address, high, LAST_ADDRESS, lastByte, lengthOf, low, sum, toAddress, WHOLE_SPACE } from './address.ts';
 import { assert } from './assert.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
-import { sinkKindOf } from './kinds.ts';
+import { isAboutAddresses, sinkKindOf } from './kinds.ts';
 import { coreModule } from './module.ts';
 
 /** A row of abi.ts: what a field says depends on what was read. */
@@ -76,6 +76,17 @@ export interface CommandRange {
   readonly end: number;
 }
 
+/** Stretches that a VA space may have behind its first one: how many, of how many bytes together, and the bytes of the
+ *  units that they are made of, a power of two. */
+export interface StretchLimits {
+  readonly count: number;
+  readonly bytes: Address;
+  readonly unit: number;
+}
+
+/** Stretches that a VA space may have unless it is said otherwise. */
+export const STRETCHES: StretchLimits = { count: 256, bytes: 2 ** 44, unit: 2 ** abi.STRETCH_SHIFT };
+
 /** Size and disturbance of a plan. */
 export interface PlanFacts {
   readonly commands: number;
@@ -116,11 +127,12 @@ type Export = (...args: number[]) => number;
 const NAMES = [
   ...(['abiVersion', 'init', 'verify', 'heapInUse', 'failedId', 'otherId', 'rowsPointer'] as const),
   ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'depth', 'planPointer', 'planClass'] as const),
-  ...(['commandTouching'] as const),
+  ...(['commandTouching', 'releases'] as const),
   ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
   ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'objectKind', 'map', 'unmap'] as const),
   ...(['eventCreate', 'eventDestroy', 'readEvents', 'readSinkEvents'] as const),
+  ...(['allowStretches', 'readStretches'] as const),
   ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect', 'withhold', 'giveBack'] as const),
   ...(['lose', 'shutDown', 'isDown', 'repair', 'readLost', 'partitionKeep', 'isKept'] as const),
   ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections', 'readWithheld'] as const),
@@ -302,6 +314,10 @@ export class Core {
   #assertIdle(): void {
     assert(this.#trap === undefined && this.open === 0, 'a core is saved and restored between transactions');
   }
+  /** Number of commands at the end of the plan that are carried out when it has been adopted: none of them fails. */
+  get releases(): number {
+    return this.#wasm.releases();
+  }
   /** CLASS_* of the plan. */
   planClass(): number {
     return this.#wasm.planClass();
@@ -318,7 +334,7 @@ export class Core {
   command(index: number): Command {
     const at = this.planPointer() + index * abi.COMMAND_SIZE;
     const op = this.#u32(at + abi.COMMAND_OP);
-    const { shows } = sinkKindOf(op);
+    const shows = isAboutAddresses(op) ? undefined : sinkKindOf(op).shows;
     return {
       op,
       sink: this.#u32(at + abi.COMMAND_SINK),
@@ -447,6 +463,10 @@ export class Core {
       this.#wasm.sinkAttach(kind, space, owner, via, low(offset), high(offset), low(last), high(last)),
     );
   }
+  /** Lets a VA space that was attached just now have stretches behind its first one. */
+  allowStretches(sink: number, { count, bytes, unit }: StretchLimits): void {
+    this.#check(this.#wasm.allowStretches(sink, count, low(bytes), high(bytes), Math.log2(unit)));
+  }
   detach(sink: number): void {
     this.#check(this.#wasm.sinkDetach(sink));
   }
@@ -535,6 +555,10 @@ export class Core {
   /** The row of a sink at a GPA of the space; undefined where there is none. */
   sinkRowAt(sink: number, gpa: Address): Row | undefined {
     return this.#some(this.#wasm.readSink, sink, gpa, gpa)[0];
+  }
+  /** Stretches of a VA space behind its first one that have a byte in [first, last]. */
+  stretches(va: number, first: Address = 0, last: Address = LAST_ADDRESS): Row[] {
+    return this.#within(this.#wasm.readStretches, va, first, last);
   }
   /** Parts of the pieces in [first, last] that may be used. */
   partsIn(va: number, first: Address, last: Address): Row[] {

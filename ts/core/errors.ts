@@ -30,6 +30,7 @@ export const CORE_ERRORS = {
   [abi.ERR_SPLIT_PAGE]: 'SPLIT_PAGE',
   [abi.ERR_TOO_DEEP]: 'TOO_DEEP',
   [abi.ERR_EVENT_TAKEN]: 'EVENT_TAKEN',
+  [abi.ERR_NO_STRETCHES]: 'NO_STRETCHES',
 } as const satisfies Record<number, string>;
 
 /** Codes of what the memory map's rules refuse, whatever the machine: nothing has changed then. */

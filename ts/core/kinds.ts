@@ -169,6 +169,8 @@ const SINK_KINDS: readonly SinkKind[] = [
       [abi.OP_VA_PARK]: 'va-park',
       [abi.OP_VA_LIMIT]: 'va-limit',
       [abi.OP_VA_UNPARK]: 'va-unpark',
+      [abi.OP_VA_RESERVE]: 'va-reserve',
+      [abi.OP_VA_RELEASE]: 'va-release',
     },
     shows: 'object',
   },
@@ -194,6 +196,11 @@ export function sinkKindOf(op: number): SinkKind {
   const kind = SINK_KINDS[(op >> abi.OP_KIND_SHIFT) - 1];
   if (kind === undefined) throw unknownOperation(op);
   return kind;
+}
+
+/** Whether an operation of a plan is about host addresses alone, and no memory. */
+export function isAboutAddresses(op: number): boolean {
+  return op === abi.OP_VA_RESERVE || op === abi.OP_VA_RELEASE;
 }
 
 /** Name of an operation in the text form of a plan. */

@@ -108,6 +108,8 @@ const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
     `${names.region(id)} would show other memory at ${at}, in the midst of a huge page of ${names.region(other)}: only what holds no memory, or the same, can lie over a part of it`,
   NO_SLOTS: (names, { at }, id, other) =>
     `${names.sink(other)} has no memory slot left for ${names.region(id)} at ${at}: show less, or in fewer pieces`,
+  NO_STRETCHES: (names, { at }, id, other) =>
+    `${names.sink(other)} may reserve no addresses for ${names.region(id)} at ${at}: it would have more stretches than maxStretches, or of more bytes than maxStretchBytes, or a huge page in two`,
   PAST_LIMIT: (names, { at }, id, other) => `${names.region(id)} at ${at} is past the end of ${names.sink(other)}`,
   PRIVATE_TWICE: (names, { at }, id, other) =>
     `${names.object(other)} is private memory, and ${names.region(id)} would show the same part of it twice (at ${at}): only whole pages can be, in one VA space`,

@@ -36,12 +36,15 @@ export type AccessFault = Exclude<(typeof ACCESS_FAULTS)[number], ''>;
 /** Bytes of an access that is made in one step. */
 export type Width = 1 | 2 | 4 | 8;
 
-/** A VA space: HVA = base + GPA. GPAs are plain numbers here; what is no address is 'outside'. The access functions
- * throw for arguments of a wrong type only: a bad access is a negative number, of ACCESS_FAULTS, with its GPA in
- * `facts[FACT_GPA]`. They may be called while any thread changes the map. */
+/** A VA space: HVA = base of its stretch + GPA. GPAs are plain numbers here; what is no address is 'outside'. The
+ *  access functions throw for arguments of a wrong type only: a bad access is a negative number, of ACCESS_FAULTS,
+ *  with its GPA in `facts[FACT_GPA]`. They may be called while any thread changes the map. */
 export interface Reservation extends Handle {
+  /** HVA of GPA 0, where the first stretch begins, and its bytes. */
   readonly base: bigint;
   readonly size: bigint;
+  /** HVA of a GPA; undefined where no stretch has it. */
+  addressOf(gpa: U64): bigint | undefined;
   /** Token for `Reservation.fromToken` in another thread of this process, while this handle is open: 64 random bits. */
   readonly token: bigint;
   /** Facts of the last access beside its result: FACT_LOW, FACT_HIGH, FACT_GPA. The same array each time. */
@@ -81,9 +84,10 @@ export interface Reservation extends Handle {
   /** Locks of native code that need more than `left` of a range. */
   lockedIn(gpa: U64, length: U64, left: number): NativeLock[];
   isLocked(id: number): boolean;
-  /** The memory itself, up to 4 GiB, as long as nobody detaches it. The caller sees to it that all of the range is
-   * mapped, readable and writable until detachView: touching what is not there ends the process. */
-  view(gpa: U64, length: U64): ArrayBuffer;
+  /** The memory itself, up to 4 GiB of one stretch, as long as nobody detaches it. The caller sees to it that all of
+   * the range is mapped, readable and writable until detachView: touching what is not there ends the process.
+   * `isLasting`: its addresses go to nobody else before it is collected. Default false. */
+  view(gpa: U64, length: U64, isLasting?: boolean): ArrayBuffer;
   /** Detaches a view: nobody reaches the memory through it any more. ERR_DETACHED when it is detached already: unless
    *  detachView did that, the view was transferred, and its memory can be reached through another buffer. */
   detachView(view: ArrayBuffer): void;
@@ -310,8 +314,9 @@ interface Native {
   /** Byte offsets in `Vcpu.exchange`. */
   readonly exitLayout: Readonly<Record<ExitFact, number>>;
   readonly Reservation: {
-    /** Address space without memory. Whole pages. /proc/self/maps shows it as "membacking:va NAME". */
-    create(size: U64, name?: string): Reservation;
+    /** Address space without memory. Whole pages. /proc/self/maps shows it as "membacking:va NAME". Stretches behind
+     * `size` come by commands, up to before `reach`. Default: none. */
+    create(size: U64, name?: string, reach?: U64): Reservation;
     /** View of a VA space: its memory under limits of their own and another token, of which nothing may be used at
      * first. Throws for a view of a view. */
     createView(viewed: Reservation): Reservation;

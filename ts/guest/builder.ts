@@ -1,7 +1,8 @@
 // Building guest memory: what RAM there is, where it lies, what it is made of.
 
 import type { Readable } from 'node:stream';
-import { type Address, sum } from '../core/address.ts';
+import { type Address, LAST_ADDRESS, lower, sum } from '../core/address.ts';
+import { STRETCHES } from '../core/core.ts';
 import { POLICIES, type Policy } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { MemoryMap } from '../map/map.ts';
@@ -15,9 +16,14 @@ import { forkMaker, type RestoreOptions, restore } from './restore.ts';
 
 /** Options of a guest's memory. */
 export interface GuestMemoryOptions {
-  /** The highest GPA that RAM and devices may have, which is also what is reserved of this process's address space;
-   *  whole pages less one. Default 2^40 - 1. */
+  /** The highest GPA that RAM and devices may have: what is placed above is not seen. Whole pages less one. Default:
+   *  the last before `vtl0AliasMap`, or 2^64 - 1; memory ends with 2^52 - 1. */
   readonly maxAddress?: Address;
+  /** Stretches of this process's addresses that there may be behind RAM's, for RAM and device regions that lie there: a
+   *  bound of what a guest does by moving its BARs. Default 256. */
+  readonly maxStretches?: number;
+  /** Bytes of addresses that those stretches have together at most. Default 16 TiB. */
+  readonly maxStretchBytes?: Address;
   /** GPA from which VTL2 sees all of VTL0's memory again; above `maxAddress`, a multiple of the page size. Default:
    *  nowhere. */
   readonly vtl0AliasMap?: Address;
@@ -36,14 +42,19 @@ export interface GuestMemoryOptions {
 }
 
 const OPTIONS = [
-  ...(['maxAddress', 'vtl0AliasMap', 'x86LegacySupport', 'pinMappings'] as const),
+  ...(['maxAddress', 'maxStretches', 'maxStretchBytes', 'vtl0AliasMap'] as const),
+  ...(['x86LegacySupport', 'pinMappings'] as const),
   ...(['policy', 'slotBudget', 'record', 'debug'] as const),
 ] as const;
-const DEFAULT_MAX_ADDRESS = 2 ** 40 - 1;
+/** Bytes that the VA space's first stretch has at least: those of a PC's BARs too. */
+const LEAST_STRETCH = 2 ** 32;
+/** RAM that begins there or above has stretches of its own. */
+const FAR = 2 ** 40;
 
 /** Builder of a guest's memory: made once, filled with RAM, built as often as one likes. */
 export class GuestMemoryBuilder {
   readonly #limits: RamLimits;
+  readonly #stretches: { readonly maxStretches: number; readonly maxStretchBytes: Address };
   readonly #slotBudget: number | undefined;
   readonly #mapOptions: Pick<GuestMemoryOptions, 'policy' | 'record' | 'debug'>;
   readonly #ram: RamSpec[] = [];
@@ -51,15 +62,23 @@ export class GuestMemoryBuilder {
   /** Checks options, and makes nothing yet. Throws INVALID_ARGUMENT. */
   constructor(options?: GuestMemoryOptions) {
     const given = validate.options(options, OPTIONS, 'GuestMemoryBuilder');
+    const aliasMap =
+      given.vtl0AliasMap === undefined ? undefined : validate.address(given.vtl0AliasMap, 'vtl0AliasMap');
+    const highest = aliasMap === undefined || aliasMap === 0 ? LAST_ADDRESS : sum(aliasMap, -1n);
     this.#limits = {
-      maxAddress: validate.address(given.maxAddress ?? DEFAULT_MAX_ADDRESS, 'maxAddress'),
+      maxAddress: validate.address(given.maxAddress ?? highest, 'maxAddress'),
       x86LegacySupport: validate.flag(given.x86LegacySupport ?? false, 'x86LegacySupport'),
       pinMappings: validate.flag(given.pinMappings ?? false, 'pinMappings'),
-      aliasMap: given.vtl0AliasMap === undefined ? undefined : validate.address(given.vtl0AliasMap, 'vtl0AliasMap'),
+      aliasMap,
     };
-    if (sum(this.#limits.maxAddress, 1) === 0 || BigInt(sum(this.#limits.maxAddress, 1)) % 4096n !== 0n) {
+    if (BigInt(sum(this.#limits.maxAddress, 1)) % 4096n !== 0n) {
       throw validate.invalid('maxAddress must be the last byte of a page of 0x1000 bytes');
     }
+    const { maxStretches, maxStretchBytes } = given;
+    this.#stretches = {
+      maxStretches: validate.integer(maxStretches ?? STRETCHES.count, 'maxStretches', 0, 65536),
+      maxStretchBytes: validate.address(maxStretchBytes ?? STRETCHES.bytes, 'maxStretchBytes'),
+    };
     this.#slotBudget =
       given.slotBudget === undefined ? undefined : validate.integer(given.slotBudget, 'slotBudget', 1, 65536);
     const { record, debug = false } = given;
@@ -118,10 +137,10 @@ export class GuestMemoryBuilder {
     checkLayout(this.#ram, this.#limits);
     const map = new MemoryMap(this.#mapOptions);
     try {
-      const size = sum(maxAddress, 1);
-      const root = map.createRegion({ name: 'guest', kind: 'container', size });
+      const root = map.createRegion({ name: 'guest', kind: 'container', size: sum(maxAddress, 1) });
       const space = map.createAddressSpace({ name: 'guest', root });
-      const va = inBuildErrors(() => map.attachVaSpace(space, { name: 'guest', size }));
+      const options = { name: 'guest', size: firstStretch(this.#ram, maxAddress), ...this.#stretches };
+      const va = inBuildErrors(() => map.attachVaSpace(space, options));
       const store = new RamStore(map, root, va, this.#limits);
       return { map, root, space, va, store, maxAddress, aliasMap, slotBudget: this.#slotBudget };
     } catch (error) {
@@ -133,6 +152,14 @@ export class GuestMemoryBuilder {
 
 function begin(options: GuestMemoryOptions): GuestMemoryBuilder {
   return new GuestMemoryBuilder(options);
+}
+
+/** Bytes of addresses that mirror RAM, as one stretch: twice as many as there must be at most. */
+function firstStretch(ram: readonly RamSpec[], maxAddress: Address): Address {
+  const near = ram.flatMap(({ ranges }) => ranges).filter(({ gpa }) => gpa < FAR);
+  let size = LEAST_STRETCH;
+  for (const range of near) while (sum(range.gpa, range.length) > size) size *= 2;
+  return lower(size, sum(maxAddress, 1));
 }
 
 function abandon({ map, store }: GuestMemoryParts): void {

@@ -5,6 +5,7 @@ import type { PlanCounters } from '../apply/plan-events.ts';
 import { type Address, type PlainAddress, toPlain } from '../core/address.ts';
 import type { EventKind } from '../core/kinds.ts';
 import type { LostRange } from '../map/map.ts';
+import type { VaSpace } from '../sinks/va-space.ts';
 import { type TrappingPages, trappingPages } from '../text/trapping-pages.ts';
 import type { DeviceMapping, MappedRegion } from './device.ts';
 import type { GpaRange } from './layout.ts';
@@ -20,6 +21,12 @@ export interface GuestMemoryFacts {
   readonly regions: number;
   /** Highest GPA that RAM and devices may have. */
   readonly maxAddress: PlainAddress;
+  /** Addresses of this process that are reserved for the guest, stretch by stretch: RAM's first. */
+  readonly stretches: readonly { readonly gpa: PlainAddress; readonly length: PlainAddress }[];
+  /** Number of stretches that there may be behind RAM's. */
+  readonly maxStretches: number;
+  /** Bytes that those may have together. */
+  readonly maxStretchBytes: PlainAddress;
   /** GPA from which VTL2 sees all of VTL0's memory again; undefined: nowhere. */
   readonly vtl0AliasMap: PlainAddress | undefined;
   /** Blocks of RAM, with the pieces that can be switched. */
@@ -95,7 +102,7 @@ export interface GuestMemoryFacts {
 }
 
 export function inspect(
-  { maxAddress, aliasMap, store, map, space }: GuestMemoryParts,
+  { maxAddress, aliasMap, store, map, space, va }: GuestMemoryParts,
   levels: readonly VtlState[],
   devices: readonly MappedRegion[],
 ): GuestMemoryFacts {
@@ -103,6 +110,7 @@ export function inspect(
   return {
     regions: map.context.regions.size,
     maxAddress: toPlain(maxAddress),
+    ...stretchFacts(va),
     vtl0AliasMap: plainOrNone(aliasMap),
     ram: store.blocks.map(ramFacts),
     writableRam: store.writable.map(plainRange),
@@ -131,6 +139,12 @@ export function inspect(
     leases: map.leases(),
     plans: { ...map.context.events.counters, classes: { ...map.context.events.counters.classes } },
   };
+}
+
+/** Facts of a VA space's addresses. */
+function stretchFacts(va: VaSpace): Pick<GuestMemoryFacts, 'stretches' | 'maxStretches' | 'maxStretchBytes'> {
+  const { maxStretches, maxStretchBytes } = va;
+  return { stretches: va.stretches().map(plainRange), maxStretches, maxStretchBytes: toPlain(maxStretchBytes) };
 }
 
 function ramFacts({ name, kind, object, pieces, transparentHugePages }: RamBlock): GuestMemoryFacts['ram'][number] {

@@ -97,8 +97,8 @@ export class GuestMemoryManager extends Handle {
     this.va = parts.va;
     this.ramVisibility = new RamVisibilityControl(parts.map, parts.store);
     this.deviceMapper = new DeviceMemoryMapper(parts.map, parts.root);
-    const { map, store, va } = parts;
-    this.#levels = new Map(VTLS.map((vtl) => [vtl, new VtlState(vtl, map, va)]));
+    const { map, store, va, maxAddress } = parts;
+    this.#levels = new Map(VTLS.map((vtl) => [vtl, new VtlState(vtl, map, va, maxAddress)]));
     // Protections of the hole that was here are not those of this RAM.
     store.onPlaced = (block) => {
       for (const level of this.#levels.values()) level.forget(block);

@@ -39,6 +39,9 @@ interface Opened {
   transparentHugePages: boolean;
 }
 
+/** The highest GPA that a VA space shows memory at. */
+const LAST_RAM = 2 ** abi.GPA_BITS - 1;
+
 export interface RamLimits {
   /** The highest GPA that RAM may have. */
   readonly maxAddress: Address;
@@ -142,7 +145,7 @@ export class RamStore {
       for (const [index, spec] of specs.entries()) {
         const { ranges, backing, noReserve } = spec;
         const name = names[index]!;
-        const cut = cutRam(ranges, this.limits.x86LegacySupport, this.limits.maxAddress);
+        const cut = cutRam(ranges, this.limits.x86LegacySupport, lower(this.limits.maxAddress, LAST_RAM));
         const wanted = { name, bytes: bytesOf(ranges), pieces: cut, noReserve };
         const object = inBuildErrors(() => openBacking(backing, wanted));
         const ram: Opened = { spec, name, ranges, cut, object, transparentHugePages: false };
@@ -290,5 +293,5 @@ export function inBuildErrors<Result>(body: () => Result): Result {
 /** Whether a plan failed at a command that shows memory in this process. */
 function isSystemsPlan({ code, details }: MembackingError): boolean {
   const { op } = (details.command ?? {}) as Partial<Command>;
-  return code === 'PLAN_FAILED' && (op === abi.OP_VA_MAP || op === abi.OP_VA_UNPARK);
+  return code === 'PLAN_FAILED' && (op === abi.OP_VA_MAP || op === abi.OP_VA_UNPARK || op === abi.OP_VA_RESERVE);
 }

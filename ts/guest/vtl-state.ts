@@ -3,13 +3,13 @@
 import * as abi from '../../assembly/abi.ts';
 import type { Change } from '../access/held-lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
-import { type Address, formatHex, LAST_ADDRESS } from '../core/address.ts';
+import { type Address, formatHex, LAST_ADDRESS, lower, sum } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { accessName, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { Attachment } from '../sinks/attachment.ts';
-import { memoryOf, type VaSpace } from '../sinks/va-space.ts';
+import { memoryOf, reachOf, type VaSpace } from '../sinks/va-space.ts';
 import { type GuestView, memoryOfView } from '../sinks/view.ts';
 import type { AttachedPartition } from './attached-partition.ts';
 import { type GpaRange, lastOf } from './layout.ts';
@@ -34,12 +34,15 @@ export class VtlState {
   readonly #map: MemoryMap;
   /** The memory that levels without protections see. */
   readonly #base: VaSpace;
+  readonly #end: Address;
   readonly #partitions = new Set<AttachedPartition>();
   /** The level's own view, from its first protection or token on: the core keeps the level's protections with it. */
   #view: GuestView | undefined;
 
-  constructor(vtl: Vtl, map: MemoryMap, base: VaSpace) {
+  /** `maxAddress`: the highest GPA that can be protected. */
+  constructor(vtl: Vtl, map: MemoryMap, base: VaSpace, maxAddress: Address) {
     this.vtl = vtl;
+    this.#end = lower(reachOf(base), sum(maxAddress, 1));
     this.#map = map;
     this.#base = base;
     const memory = new LocalGuestMemory(`guest memory of VTL${vtl}`, memoryOf(base));
@@ -129,9 +132,9 @@ export class VtlState {
   }
 
   #checkPages({ gpa, length }: GpaRange, { start, end }: VtlProtection): void {
-    if (start % abi.PAGE_SIZE === 0 && end % abi.PAGE_SIZE === 0 && end <= this.#base.size) return;
+    if (start % abi.PAGE_SIZE === 0 && end % abi.PAGE_SIZE === 0 && end <= this.#end) return;
     const given = `${formatHex(length)} bytes at ${formatHex(gpa)}`;
-    throw validate.invalid(`a protection must be whole pages below ${formatHex(this.#base.size)}, not ${given}`);
+    throw validate.invalid(`a protection must be whole pages below ${formatHex(this.#end)}, not ${given}`);
   }
 
   /** Tells leases of a protection: they are held of the VA space, which other levels see too. */

@@ -75,7 +75,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     this.core = obtained(() => new Core({ ...options, explain: this.names.explain }));
     this.runner = new PlanRunner(this.core, (core, { commands }) => {
       this.leases.admit(core, commands);
-      for (const windows of this.windows) windows.shutFor(core);
+      for (const windows of this.windows) windows.shutFor(core, commands);
     });
     this.events = new PlanEvents(this.runner);
     this.policy = options.policy ?? 'layered';

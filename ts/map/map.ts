@@ -6,7 +6,8 @@ import { renderLease } from '../access/lease-table.ts';
 import type { MapHandle } from '../asked/map-handle.ts';
 import { Region } from '../asked/region.ts';
 import { AddressSpace } from '../asked/space.ts';
-import { type Address, formatHex, LAST_ADDRESS, lastByte } from '../core/address.ts';
+import { type Address, formatHex, higher, LAST_ADDRESS, lastByte } from '../core/address.ts';
+import { STRETCHES, type StretchLimits } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import {
@@ -25,7 +26,7 @@ import * as validate from '../core/validate.ts';
 import { Attachment, checkedPartition } from '../sinks/attachment.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
 import type { Partition } from '../sinks/partition.ts';
-import { memoryOf, VaSpace } from '../sinks/va-space.ts';
+import { memoryOf, reachOf, VaSpace } from '../sinks/va-space.ts';
 import { GuestView } from '../sinks/view.ts';
 import { count, renderFlatViews, renderTrees } from '../text/render.ts';
 import { type TraceCommand, TracePlan } from '../trace/core-replay.ts';
@@ -85,8 +86,13 @@ export interface AddressSpaceOptions {
 export interface VaSpaceOptions {
   /** Name for people: in messages, in /proc. Default: `va of` its address space. */
   readonly name?: string;
-  /** Bytes to reserve, whole pages: address space, not memory. Default 1 TiB. */
+  /** Bytes of the first stretch, from GPA 0 on, whole pages: address space, not memory. Default 1 TiB. */
   readonly size?: Address;
+  /** Number of stretches that may be reserved behind the first one while memory is seen there; 0: none. Default 256,
+   *  and 0 where a size is given. */
+  readonly maxStretches?: number;
+  /** Bytes that those stretches have together at most: address space, not memory. Default 16 TiB. */
+  readonly maxStretchBytes?: Address;
 }
 
 /** Options of `MemoryMap.attachPartition`. */
@@ -128,11 +134,13 @@ export type SyncBody<Result> = (() => Result) &
   ([Result] extends [never] ? unknown : Result extends PromiseLike<unknown> ? 'it must not be async' : unknown);
 
 const DEFAULT_VA_SIZE = 2 ** 40;
+/** End of the GPAs that a VA space can have stretches at. */
+const MOST_REACH = 2 ** abi.GPA_BITS;
 const MAP_OPTIONS = ['policy', 'record', 'maxMemory', 'debug'] as const;
 const REGION_OPTIONS = ['name', 'kind', 'size', 'readonly', 'nonvolatile', 'enabled'] as const;
 const ALIAS_OPTIONS = ['name', 'target', 'offset', 'size', 'readonly', 'nonvolatile', 'enabled'] as const;
 const SPACE_OPTIONS = ['name', 'root', 'offset'] as const;
-const VA_OPTIONS = ['name', 'size'] as const;
+const VA_OPTIONS = ['name', 'size', 'maxStretches', 'maxStretchBytes'] as const;
 const ATTACH_OPTIONS = ['space', 'va', 'gpaOffset', 'lastGpa', 'slotLimit'] as const;
 
 /** Regions, address spaces and what they are attached to. Every change is a transaction: it happens wholly, or throws
@@ -276,21 +284,24 @@ export class MemoryMap extends Handle {
   }
 
   /** Mirrors an address space in this process's memory. Throws SYSTEM where so much cannot be reserved, PAST_LIMIT
-   *  where memory is visible that does not fit, PRIVATE_TWICE where another VA space has private memory of it. */
+   *  and NO_STRETCHES where memory is visible that does not fit, PRIVATE_TWICE where another VA space has private
+   *  memory of it. */
   attachVaSpace(space: AddressSpace, options?: VaSpaceOptions): VaSpace {
     this.checkOpen();
     const spaceId = validate.instance(AddressSpace, space, 'space').idIn(this.#context);
     const given = validate.options(options, VA_OPTIONS, 'attachVaSpace');
     const name = validate.text(given.name ?? `va of ${space.name}`, 'name');
     const size = validate.length(given.size ?? DEFAULT_VA_SIZE, 'size');
+    const limits = stretchLimits(given);
     const { core, recorder } = this.#context;
     return this.#context.transaction(() => {
       let reservation: Reservation | undefined;
       this.#context.onUndo(() => reservation?.close());
-      reservation = reserved(size, name);
+      reservation = reserved(size, name, limits.count === 0 ? size : higher(size, MOST_REACH));
       const id = core.attach(abi.SINK_VA, spaceId, { last: lastByte(size) });
-      recorder?.record({ op: 'va', id, space: spaceId, size });
-      return new VaSpace(this.#context, id, name, space, reservation);
+      if (limits.count > 0) core.allowStretches(id, limits);
+      recorder?.record({ op: 'va', id, space: spaceId, size, ...recorded(limits) });
+      return new VaSpace(this.#context, id, name, space, reservation, limits);
     });
   }
 
@@ -298,7 +309,8 @@ export class MemoryMap extends Handle {
   attachView(va: VaSpace, name: string): GuestView {
     this.checkOpen();
     const vaId = va.idIn(this.#context);
-    const { space, size } = va;
+    const { space } = va;
+    const size = reachOf(va);
     const { core, recorder } = this.#context;
     return this.#context.transaction(() => {
       const reservation = native().Reservation.createView(memoryOf(va).reservation);
@@ -405,14 +417,30 @@ function flagsOf({ readonly, nonvolatile, enabled }: RegionFlags): {
   };
 }
 
-/** Addresses of this process. Throws SYSTEM, which says what to lower. */
-function reserved(size: Address, name: string): Reservation {
+/** Checks how many stretches a VA space may have. Throws INVALID_ARGUMENT. */
+function stretchLimits({ size, maxStretches, maxStretchBytes }: VaSpaceOptions): StretchLimits {
+  const usual = size === undefined ? STRETCHES.count : 0;
+  return {
+    count: validate.integer(maxStretches ?? usual, 'maxStretches', 0, 65536),
+    bytes: validate.address(maxStretchBytes ?? STRETCHES.bytes, 'maxStretchBytes'),
+    unit: STRETCHES.unit,
+  };
+}
+
+/** Fields of a trace that say them: those that have not their usual values. */
+function recorded({ count, bytes }: StretchLimits): { stretches?: number; stretchBytes?: Address } {
+  if (count === 0) return {};
+  return { stretches: count, ...(bytes === STRETCHES.bytes ? {} : { stretchBytes: bytes }) };
+}
+
+/** Addresses of this process; stretches may come up to before `reach`. Throws SYSTEM, which says what to lower. */
+function reserved(size: Address, name: string, reach: Address): Reservation {
   try {
     const what = `a VA space of ${formatHex(size)} bytes cannot be reserved`;
-    return obtainedFromSystem(what, () => native().Reservation.create(size, name));
+    return obtainedFromSystem(what, () => native().Reservation.create(size, name, reach));
   } catch (error) {
     if (!(error instanceof MembackingError) || error.code !== 'SYSTEM') throw error;
     const { code, message, details, cause } = error;
-    throw new MembackingError(code, `${message}: lower its size; of a guest, lower maxAddress`, { details, cause });
+    throw new MembackingError(code, `${message}: lower its size`, { details, cause });
   }
 }

@@ -17,7 +17,7 @@ import { PartitionExecutor } from './partition-executor.ts';
 import type { PartitionTable } from './partition-table.ts';
 import { type GpaStretch, Sink, type SinkContext } from './sink.ts';
 import { Unpausable } from './unpausable.ts';
-import type { VaSpace } from './va-space.ts';
+import { memoryOf, type VaSpace } from './va-space.ts';
 import { partsWithin, type Withheld } from './withheld.ts';
 
 /** The map of an attachment. */
@@ -141,7 +141,7 @@ export class Attachment extends Sink {
       native.setSink(id, abi.SINK_PARTITION, vmOf(partition));
       partition.attachments.add(this);
     } else {
-      this.connect(new PartitionExecutor(partition, va.base), attached);
+      this.connect(new PartitionExecutor(partition, (gpa) => memoryOf(va).reservation.addressOf(gpa)), attached);
       const others = attachedTo.get(partition) ?? new Set();
       attachedTo.set(partition, others.add(this));
     }

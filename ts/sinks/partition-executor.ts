@@ -2,6 +2,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { atOnce, type Executor } from '../apply/runner.ts';
+import type { Address } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
 import type { Core } from '../core/core.ts';
 import { accessName } from '../core/kinds.ts';
@@ -10,18 +11,21 @@ import type { Partition } from './partition.ts';
 /** Executor of one attachment of a monitor's own partition. */
 export class PartitionExecutor implements Executor {
   readonly #partition: Partition;
-  readonly #base: bigint;
+  /** HVA of a GPA of the VA space that its slots show, where a stretch has it. */
+  readonly #addressOf: (gpa: Address) => bigint | undefined;
   failure: unknown;
 
-  constructor(partition: Partition, base: bigint) {
+  constructor(partition: Partition, addressOf: (gpa: Address) => bigint | undefined) {
     this.#partition = partition;
-    this.#base = base;
+    this.#addressOf = addressOf;
   }
 
   execute(core: Core, first: number, count: number): number {
     for (let done = 0; done < count; done++) {
       const { op, slot, gpa, length, offset, access } = core.command(first + done);
-      const facts = { slot, gpa, length, hva: this.#base + BigInt(offset), access: accessName(access) };
+      const hva = this.#addressOf(offset);
+      assert(hva !== undefined, 'a slot lies in a stretch of its VA space');
+      const facts = { slot, gpa, length, hva, access: accessName(access) };
       assert(op === abi.OP_SLOT_ADD || op === abi.OP_SLOT_DELETE, "a partition's own operations");
       const method = op === abi.OP_SLOT_ADD ? 'addSlot' : 'deleteSlot';
       try {

@@ -1,21 +1,23 @@
-// VA spaces: linear host memory that mirrors an address space, HVA = base + GPA.
+// VA spaces: host memory that mirrors an address space, stretch by stretch: HVA = base of the stretch + GPA.
 
-import { SINK_VA } from '../../assembly/abi.ts';
+import { GPA_BITS, SINK_VA } from '../../assembly/abi.ts';
 import { GuestWindows, type WindowContext } from '../access/guest-window.ts';
 import type { LeaseContext, LeasedSpace } from '../access/lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
 import { nativeOf } from '../apply/native-executor.ts';
 import type { MemoryObject } from '../asked/object.ts';
 import type { AddressSpace } from '../asked/space.ts';
-import { type Address, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
+import { type Address, higher, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
+import type { StretchLimits } from '../core/core.ts';
 import { type Access, accessName } from '../core/kinds.ts';
 import { native, type Reservation } from '../core/native.ts';
+import * as validate from '../core/validate.ts';
 import { renderPieces } from '../text/render.ts';
 import { Sink, type SinkContext } from './sink.ts';
 
 /** A stretch of a VA space that shows one object. */
 export interface VaPiece {
-  /** First GPA: its HVA is `VaSpace.base` more. */
+  /** First GPA. */
   readonly gpa: Address;
   /** Bytes, whole pages. */
   readonly length: Address;
@@ -27,21 +29,37 @@ export interface VaPiece {
   readonly access: Access;
 }
 
+/** A stretch of a VA space: host addresses that follow each other as its GPAs do. */
+export interface VaStretch {
+  /** First GPA. */
+  readonly gpa: Address;
+  /** Bytes, whole pages. */
+  readonly length: Address;
+  /** HVA of the first byte. */
+  readonly hva: bigint;
+}
+
 /** The memory behind a VA space. @internal */
 export let memoryOf: (va: VaSpace) => LeasedSpace;
 
 /** The map of a VA space. */
 export type VaContext = SinkContext & WindowContext & LeaseContext;
 
-/** Host addresses of this process that mirror an address space: HVA = base + GPA. Closing it gives them back; it throws
- *  IN_USE while a partition uses them. */
+/** Host addresses of this process that mirror an address space, stretch by stretch. The first stretch, from GPA 0 on,
+ *  is there from the beginning: there, HVA = `base` + GPA. Behind it, others come with memory that is seen there,
+ *  such as BARs at the top of the guest's addresses, and go with it. Closing it gives all back; it throws IN_USE
+ *  while a partition uses them. */
 export class VaSpace extends Sink {
   /** @internal */
   declare readonly context: VaContext;
-  /** Bytes reserved: the GPAs below it can be mirrored. */
+  /** Bytes of the first stretch. */
   readonly size: Address;
   /** HVA of GPA 0. */
   readonly base: bigint;
+  /** Number of stretches that it may have behind the first one. */
+  readonly maxStretches: number;
+  /** Bytes that those may have together. */
+  readonly maxStretchBytes: Address;
   /** Guest memory through this VA space, to read and write. */
   readonly memory: LocalGuestMemory;
   /** @internal */
@@ -53,9 +71,18 @@ export class VaSpace extends Sink {
   }
 
   /** @internal Made by MemoryMap. */
-  constructor(context: VaContext, id: number, name: string, space: AddressSpace, reservation: Reservation) {
+  constructor(
+    context: VaContext,
+    id: number,
+    name: string,
+    space: AddressSpace,
+    reservation: Reservation,
+    limits: StretchLimits,
+  ) {
     super(context, id, name);
     this.space = space;
+    this.maxStretches = limits.count;
+    this.maxStretchBytes = limits.bytes;
     this.size = toAddress(reservation.size);
     this.base = reservation.base;
     const windows = new GuestWindows(context, [id], reservation);
@@ -99,6 +126,24 @@ export class VaSpace extends Sink {
     }));
   }
 
+  /** The stretches that there are, in order of GPA. Inside a transaction: as they were before. */
+  stretches(): VaStretch[] {
+    this.checkOpen();
+    const { reservation } = this.#memory;
+    const others = this.context.core.stretches(this.id).map(({ start, last }) => ({
+      gpa: start,
+      length: lengthOf(start, last),
+      hva: reservation.addressOf(start)!,
+    }));
+    return [{ gpa: 0, length: this.size, hva: this.base }, ...others];
+  }
+
+  /** HVA of a GPA; undefined where no stretch has it. Whether memory is there is another question. */
+  hvaOf(gpa: Address): bigint | undefined {
+    this.checkOpen();
+    return this.#memory.reservation.addressOf(validate.address(gpa, 'gpa'));
+  }
+
   /** @internal */
   override text(): string[] {
     return renderPieces(this.context.core, this.id, this.context.names);
@@ -118,6 +163,11 @@ export class VaSpace extends Sink {
     this.memory.end();
     closeSpace(this.context, this.#memory);
   }
+}
+
+/** End of the GPAs that a VA space can ever have. @internal */
+export function reachOf({ size, maxStretches }: VaSpace): Address {
+  return maxStretches === 0 ? size : higher(size, 2 ** GPA_BITS);
 }
 
 /** Gives back what is held of a VA space, or of a view of one. @internal */

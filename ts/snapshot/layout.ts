@@ -10,7 +10,6 @@ import { PAGE, type PageRange, pageListText, parsePageList } from './page-list.t
 const FORMAT = 'membacking-snapshot';
 const VERSION = 1;
 /** Last address that a process may have, and so a guest's memory in it. */
-const MOST_ADDRESS = 2n ** 57n - 1n;
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** A range of guest-physical addresses, in bytes. */
@@ -188,7 +187,6 @@ function optionsOf(field: Field): SnapshotLayout['options'] {
     ...(['maxAddress', 'vtl0AliasMap', 'x86LegacySupport', 'pinMappings', 'policy', 'slotBudget'] as const),
   ]);
   const maxAddress = given.maxAddress.address();
-  if (maxAddress > MOST_ADDRESS) throw refused(given.maxAddress.path, 'must be below 2^57');
   return {
     maxAddress,
     vtl0AliasMap: given.vtl0AliasMap.optional((value) => value.address()),

@@ -11,6 +11,7 @@ import {
   DISTURBANCES,
   type EventFacts,
   eventFacts,
+  isAboutAddresses,
   operationName,
   regionKindName,
   regionKindNumber,
@@ -198,7 +199,7 @@ function renderCommands(commands: readonly Command[], names: Names): string[] {
       label(names.sinks, command.sink),
       range(command.gpa, lastOf(command.gpa, command.length)),
       hex(command.length),
-      accessName(command.access),
+      isAboutAddresses(command.op) ? '' : accessName(command.access),
       shown(command, names),
       saysRegion(command) ? place(names.regions, command.region, command.offsetInRegion) : '',
     ]),
@@ -215,7 +216,8 @@ function shown({ object, va, offset, slot, event, length, match }: Command, name
 
 /** Whether a command says a region: those that take VA pieces away, or set what may be used, do not look at regions. */
 function saysRegion({ op }: Command): boolean {
-  return op !== abi.OP_VA_UNMAP && op !== abi.OP_VA_PARK && op !== abi.OP_VIEW_LIMIT;
+  const isOfAccess = op === abi.OP_VIEW_LIMIT || isAboutAddresses(op);
+  return op !== abi.OP_VA_UNMAP && op !== abi.OP_VA_PARK && !isOfAccess;
 }
 
 /** The memory slots that an attachment of a partition has, at GPAs of the address space. */

@@ -43,6 +43,7 @@ export function optional<Value>(type: FieldType<Value>): Field<Value, 'optional'
 
 export const ID = integer(0, MAX_TRACE_ID, `an integer from 0 to ${MAX_TRACE_ID}`);
 export const PRIORITY = integer(-0x80000000, 0x7fffffff, 'an integer of 32 bits with sign');
+export const COUNT = integer(0, 65536, 'an integer from 0 to 65536');
 export const SLOTS = integer(1, abi.MAX_SLOTS, `an integer from 1 to ${abi.MAX_SLOTS}`);
 
 export const ADDRESS = hexadecimal((value) => value < WHOLE_SPACE, 'below 2^64');

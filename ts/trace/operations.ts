@@ -3,7 +3,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { LAST_ADDRESS, lastByte, WHOLE_SPACE } from '../core/address.ts';
-import type { Core } from '../core/core.ts';
+import { type Core, STRETCHES } from '../core/core.ts';
 import {
   ACCESSES,
   accessNumber,
@@ -19,6 +19,7 @@ import {
 } from '../core/kinds.ts';
 import {
   ADDRESS,
+  COUNT,
   type Field,
   FLAG,
   ID,
@@ -177,8 +178,20 @@ export const OPERATIONS = {
       }),
   ),
   'event-close': operation(ONLY_ID, (o, { core, end }) => end('event', o.id, (id) => core.destroyEvent(id))),
-  va: operation({ id: required(ID), space: required(ID), size: required(SIZE) }, (o, { core, id, make }) =>
-    make('sink', o, `va ${o.id}`, () => core.attach(abi.SINK_VA, id('space', o.space), { last: lastByte(o.size) })),
+  /** A VA space whose first stretch has `size` bytes, and that may have so many `stretches` behind it, of so many bytes
+   *  together, in units of `stretchUnit`. Without `stretches`, there are none. */
+  va: operation(
+    {
+      ...{ id: required(ID), space: required(ID), size: required(SIZE), stretches: optional(COUNT) },
+      ...{ stretchBytes: optional(ADDRESS), stretchUnit: optional(PAGE) },
+    },
+    (o, { core, id, make }) =>
+      make('sink', o, `va ${o.id}`, () => {
+        const sink = core.attach(abi.SINK_VA, id('space', o.space), { last: lastByte(o.size) });
+        const { stretches: count = 0, stretchBytes: bytes = STRETCHES.bytes, stretchUnit: unit = STRETCHES.unit } = o;
+        if (count !== 0) core.allowStretches(sink, { count, bytes, unit });
+        return sink;
+      }),
   ),
   /** A partition that has so many slots, of so many bytes at most. */
   partition: operation(
