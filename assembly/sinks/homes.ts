@@ -14,7 +14,7 @@ import { enterNotes, When } from '../tree/before';
 import * as spans from '../tree/spans';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { ensureStep } from '../undo/journal';
-import { additionsOf, emit, joinLast, removalsOf } from './command';
+import { additionsOf, Command, emit, joinLast, removalsOf } from './command';
 import { ECHO_BYTES, echoLast, enterEcho, eraseEcho, findEchoes, isEcho, lastEcho } from './echoes';
 import { heldLast, isHeld, sendHome } from './lost';
 import { PIECE_BYTES, Piece } from './parts';
@@ -137,15 +137,20 @@ function sendAway(va: u32, start: u64, last: u64, object: u32, offset: u64): voi
   pieces.clear();
   heldPieces(sinkOf(va), start, last, When.Before, pieces);
   for (let at: u32 = 0; at < pieces.length; at += PIECE_BYTES) {
-    const piece = changetype<Piece>(pieces.at(at));
-    const command = emit(removalsOf(SINK_VA), OP_VA_PARK, va, piece.start, lengthOf(piece.start, piece.last));
-    command.object = object;
-    command.offset = piece.objectOffset;
-    command.access = piece.access;
+    emitPiece(removalsOf(SINK_VA), OP_VA_PARK, va, object, changetype<Piece>(pieces.at(at)));
     joinLast(removalsOf(SINK_VA));
   }
   spans.erase(objectOf(object).shownTree, offset, offset + (last - start));
   enterEcho(va, start, last, object, offset);
+}
+
+/** Emits a command that moves the pages of an object that are a piece of a VA sink. */
+function emitPiece(list: Vector, op: u32, va: u32, object: u32, piece: Piece): Command {
+  const command = emit(list, op, va, piece.start, lengthOf(piece.start, piece.last));
+  command.object = object;
+  command.offset = piece.objectOffset;
+  command.access = piece.access;
+  return command;
 }
 
 /** Whether all bytes of the pages at [start, last] of a VA sink are seen there. */
@@ -213,10 +218,7 @@ function makeHome(va: u32, start: u64, last: u64, object: u32, offset: u64): voi
   wantedPieces(sinkOf(va), start, last, pieces);
   for (let at: u32 = 0; at < pieces.length; at += PIECE_BYTES) {
     const piece = changetype<Piece>(pieces.at(at));
-    const command = emit(additionsOf(SINK_VA), OP_VA_UNPARK, va, piece.start, lengthOf(piece.start, piece.last));
-    command.object = object;
-    command.offset = piece.objectOffset;
-    command.access = piece.access;
+    const command = emitPiece(additionsOf(SINK_VA), OP_VA_UNPARK, va, object, piece);
     command.region = piece.region;
     command.offsetInRegion = piece.offsetInRegion;
     joinLast(additionsOf(SINK_VA));
