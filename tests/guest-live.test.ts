@@ -134,13 +134,19 @@ for (const kind of ['shared', 'private'] as const) {
   }
 }
 
-trackingTest('what is written while the copying goes on is in the snapshot, and not in the next diff', async (t) => {
+/** A guest with memory alone, on a partition that writes down what is asked of it from now on. */
+function recordedGuest(t: ExecutionContext) {
   const before = footprint();
   const folder = tempFolder(t);
   const manager = makeMemory();
   const partition = new RecordingPartition();
   manager.attachPartition(partition);
   partition.events.length = 0;
+  return { before, folder, manager, partition };
+}
+
+trackingTest('what is written while the copying goes on is in the snapshot, and not in the next diff', async (t) => {
+  const { before, folder, manager, partition } = recordedGuest(t);
   for (let page = 0; page < SIZE / PAGE; page += 2) manager.guestMemory.writeU32(page * PAGE, 1);
   let steps = 0;
   const progress = () => {
@@ -172,12 +178,7 @@ trackingTest('what is written while the copying goes on is in the snapshot, and 
 });
 
 trackingTest('a live snapshot that comes to nothing lets the guest go on, and leaves nothing', async (t) => {
-  const before = footprint();
-  const folder = tempFolder(t);
-  const manager = makeMemory();
-  const partition = new RecordingPartition();
-  manager.attachPartition(partition);
-  partition.events.length = 0;
+  const { before, folder, manager, partition } = recordedGuest(t);
   const live = (more: object) => manager.snapshot(join(folder, 'x'), { live: true, ...more });
   const failing = { state: () => Promise.reject(new Error('no state')) };
   await t.throwsAsync(live(failing), { message: 'no state' });
