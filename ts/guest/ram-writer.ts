@@ -1,9 +1,10 @@
 // Writers of RAM that nobody sees yet: with as few faults as the memory's kind allows.
 
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import type { MemoryObject } from '../asked/object.ts';
 import { writeAll } from '../snapshot/memory-writer.ts';
 import { PAGE } from '../snapshot/page-list.ts';
+import { openMemory } from './memory-file.ts';
 
 /** Writer of one block of RAM. */
 export class RamWriter {
@@ -34,5 +35,5 @@ export class RamWriter {
  *  written so. */
 async function openFile(memory: MemoryObject): Promise<FileHandle | undefined> {
   if (memory.kind !== 'shared' || memory.granularity > PAGE) return undefined;
-  return open(`/proc/self/fd/${memory.ownFd!}`, 'r+').catch(() => undefined);
+  return openMemory(memory, 'r+').catch(() => undefined);
 }

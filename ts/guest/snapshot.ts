@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
 import { Writable } from 'node:stream';
 import { type MemoryObject, SharedMemory } from '../asked/object.ts';
@@ -28,6 +28,7 @@ import { type Bases, WrittenSince } from './bases.ts';
 import type { MappedRegion } from './device.ts';
 import { hold, holdable } from './hold.ts';
 import { copyLive, type LiveGuest } from './live.ts';
+import { openMemory, pathOf } from './memory-file.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { visibilityOf } from './ram.ts';
 import type { RamBlock } from './ram-store.ts';
@@ -126,7 +127,7 @@ export async function freeze<Guest>(
   return withBlocks(subject, { openBase: undefined, isLive: false }, async (blocks, { rest }) => {
     const memory = SharedMemory.create(Math.max(memorySize(blocks), PAGE), { name: 'template' });
     try {
-      const file = await open(`/proc/self/fd/${memory.ownFd!}`, 'r+');
+      const file = await openMemory(memory, 'r+');
       const into = (fileOffset: number) => inFile(file, fileOffset);
       const ram = await writeBlocks(into, blocks, work).finally(() => file.close());
       return new Template(memory, { ...rest, id: randomUUID(), ram, state }, maker);
@@ -224,7 +225,7 @@ async function openFiles(objects: readonly MemoryObject[]): Promise<(FileHandle 
   return Promise.all(
     objects.map(async (object) => {
       if (object.kind !== 'shared') return undefined;
-      const file = await open(`/proc/self/fd/${object.ownFd!}`, 'r').catch(() => undefined);
+      const file = await openMemory(object, 'r').catch(() => undefined);
       // Closed meanwhile, its number may be another file's.
       if (file === undefined || ((await file.stat()).isFile() && !object.closed)) return file;
       await file.close();
@@ -319,7 +320,7 @@ function deviceLayout(device: MappedRegion): SnapshotDevice {
     writable: !region.flags.readonly,
     mappings: device.shownFiles().map(({ offset, length: bytes, object, objectOffset, writable }) => ({
       ...{ offset: Number(offset), length: Number(bytes), fileOffset: Number(objectOffset), writable },
-      file: readlinkSync(`/proc/self/fd/${object.ownFd!}`),
+      file: readlinkSync(pathOf(object)),
     })),
   };
 }

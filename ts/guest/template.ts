@@ -1,6 +1,5 @@
 // Templates: a snapshot that is kept in memory, to make guests from.
 
-import { open } from 'node:fs/promises';
 import type { SharedMemory } from '../asked/object.ts';
 import type { Address } from '../core/address.ts';
 import { Handle } from '../core/handle.ts';
@@ -9,6 +8,7 @@ import type { Link } from '../snapshot/chain.ts';
 import type { GuestLayout } from '../snapshot/layout.ts';
 import { checkWork, type SnapshotWork } from '../snapshot/write.ts';
 import type { TraceOutput } from '../trace/recorder.ts';
+import { openMemory } from './memory-file.ts';
 
 /** Options of a guest that is made from a snapshot or a template. */
 export interface GuestOptions {
@@ -90,7 +90,7 @@ export class Template<Guest> extends Handle {
   /** Opens it as the last snapshot of a chain. Rejects with CLOSED. @internal */
   async openLink(): Promise<Link> {
     this.checkOpen();
-    const memory = await open(`/proc/self/fd/${this.#memory.ownFd!}`, 'r');
+    const memory = await openMemory(this.#memory, 'r');
     const place = { file: 'memory', size: Number(this.#memory.size) };
     return { folder: this.what, layout: { ...this.#layout, base: undefined, memory: place }, memory };
   }
