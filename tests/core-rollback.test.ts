@@ -3,7 +3,8 @@
 // done, then with each command of the way back, then with everything from there on.
 
 import test from 'ava';
-import type { Executor, Pausable } from '../ts/apply/runner.ts';
+import type { Pausable } from '../ts/apply/holding.ts';
+import type { Executor } from '../ts/apply/runner.ts';
 import { MembackingError } from '../ts/core/errors.ts';
 import { sample } from './support/random.ts';
 import { HUGE, MACHINE, SCENARIOS, type Scenario } from './support/scenarios.ts';

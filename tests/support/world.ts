@@ -1,7 +1,8 @@
 // A core whose sinks record, spoken to in the words of script.ts and answering in lines of text.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Attached, type Executor, type Pausable, PlanRunner } from '../../ts/apply/runner.ts';
+import type { Pausable } from '../../ts/apply/holding.ts';
+import { type Attached, type Executor, PlanRunner } from '../../ts/apply/runner.ts';
 import { type Address, formatHex, LAST_ADDRESS, lengthOf } from '../../ts/core/address.ts';
 import { type Command, Core, type CoreOptions, type EventRow, type Row } from '../../ts/core/core.ts';
 import {

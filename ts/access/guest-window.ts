@@ -7,7 +7,7 @@
 import * as abi from '../../assembly/abi.ts';
 import type { ObjectTable } from '../asked/object-table.ts';
 import { type Address, LAST_ADDRESS, sum } from '../core/address.ts';
-import type { CommandRange, Core, Row } from '../core/core.ts';
+import type { CommandRange, Core, PlanFacts, Row } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
 
 /** Bytes that a buffer shows, so that offsets are small integers. */
@@ -211,15 +211,15 @@ export class GuestWindows {
     return opened;
   }
 
-  /** Shuts what the plan that the core holds, of so many commands, is going to change. */
-  shutFor(core: Core, commands: number): void {
+  /** Shuts what the plan that the core holds is going to change. */
+  shutFor(core: Core, { commands, releases }: PlanFacts): void {
     for (const sink of this.#sinks) {
       for (let i = this.#touching(core, sink, 0); i >= 0; i = this.#touching(core, sink, i + 1)) {
         const { gpa, length } = core.command(i);
         this.#shut((window) => gpa < window.end && sum(gpa, length) > window.start);
       }
     }
-    for (let i = commands - core.releases; i < commands; i++) {
+    for (let i = commands - releases; i < commands; i++) {
       if (core.commandSink(i) !== this.#va) continue;
       const { gpa, length } = core.command(i);
       this.#chunks.drop({ start: Number(gpa), end: Number(sum(gpa, length)) });

@@ -9,7 +9,7 @@ import { assert } from '../core/assert.ts';
 import type { Command, Core, PlanFacts } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { operationName } from '../core/kinds.ts';
-import * as validate from '../core/validate.ts';
+import { Holding, type Pausable } from './holding.ts';
 import { enterLoss, Losses, type LossOperation } from './losses.ts';
 
 /** Carries out commands of the core's current plan. */
@@ -31,26 +31,6 @@ export interface Executor {
   /** Shuts down the partition of an attachment. */
   shutDown?(sink: number): void;
 }
-
-/** Result of a partition's method: nothing, and no promise either, because plans go on when it returns. */
-// biome-ignore lint/suspicious/noConfusingVoidType: functions that return nothing are meant
-export type AtOnce = void | { readonly then?: never };
-
-/** Refuses a promise that a method of a partition returned. Throws INVALID_ARGUMENT. */
-export function atOnce(method: string, result: unknown): void {
-  validate.noPromise(result, `${method} of a partition returned a promise: it must be done when it returns`);
-}
-
-/** Holding of a guest's vCPUs around plans that would let them miss bytes that stay valid: both methods, or neither. */
-export interface MayPause {
-  /** Holds every vCPU outside of the guest, and returns when all are. Calls nest. */
-  pause?(): AtOnce;
-  /** Takes one `pause` back: with the last, vCPUs go on. */
-  resume?(): AtOnce;
-}
-
-/** Holds vCPUs. */
-export type Pausable = Required<MayPause>;
 
 /** End of a transaction. */
 export interface Outcome {
@@ -178,7 +158,8 @@ export class PlanRunner {
   }
 
   #factsOf(commands: number): PlanFacts {
-    return { commands, disturbance: commands === 0 ? abi.CLASS_NONE : this.#core.planClass() };
+    if (commands === 0) return NOTHING;
+    return { commands, releases: this.#core.releases, disturbance: this.#core.planClass() };
   }
 
   #bringAbout(plan: PlanFacts): Outcome {
@@ -220,7 +201,7 @@ export class PlanRunner {
         return { plan, hasHappened: false, error: planFailed(what, {}, failure.cause, lost), lost };
       }
     }
-    const end = plan.commands - this.#core.releases;
+    const end = plan.commands - plan.releases;
     const failure = this.#run(0, end, execute);
     if (failure !== undefined) return this.#fail(plan, failure, holding);
     this.#core.adopt();
@@ -270,7 +251,7 @@ export class PlanRunner {
     for (const operation of operations) enterLoss(core, operation);
     const plan = this.#factsOf(core.commit());
     this.#announce(plan);
-    assert(core.releases === 0, 'a transaction that says what is lost gives no addresses back');
+    assert(plan.releases === 0, 'a transaction that says what is lost gives no addresses back');
     const losses = this.#runAll(plan.commands, execute, holding);
     core.adopt();
     return losses;
@@ -291,7 +272,7 @@ export class PlanRunner {
         next = losses.isEmpty ? count : next + 1;
         continue;
       }
-      holding.holdAll(this.#connections.values());
+      holding.holdMore([...this.#connections.values()].map(({ attached }) => attached?.pausable));
       this.#lose(failure, isHindered, losses);
       next = failure.done + 1;
     }
@@ -333,50 +314,6 @@ export class PlanRunner {
   }
 }
 
-/** Partitions that are held, and resumed in the end: the last one first. */
-class Holding {
-  /** Made with the first: most plans hold none. */
-  #held: Set<Pausable> | undefined;
-
-  /** Holds them all, or says why not. */
-  hold(pausables: Iterable<Pausable>): { cause: unknown } | undefined {
-    try {
-      for (const pausable of pausables) {
-        this.#held ??= new Set();
-        const answer: unknown = pausable.pause();
-        this.#held.add(pausable);
-        if (answer !== undefined) atOnce('pause', answer);
-      }
-      return undefined;
-    } catch (cause) {
-      return { cause };
-    }
-  }
-
-  /** Holds those that can be held and are not yet. */
-  holdAll(connections: Iterable<Connection>): void {
-    for (const { attached } of connections) {
-      const pausable = attached?.pausable;
-      if (pausable !== undefined && !this.#held?.has(pausable)) this.hold([pausable]);
-    }
-  }
-
-  /** Resumes all. Returns what the first `resume` that throws has thrown. */
-  end(): { cause: unknown } | undefined {
-    if (this.#held === undefined) return undefined;
-    let failure: { cause: unknown } | undefined;
-    for (const pausable of [...this.#held].reverse()) {
-      try {
-        atOnce('resume', pausable.resume());
-      } catch (cause) {
-        failure ??= { cause };
-      }
-    }
-    this.#held = undefined;
-    return failure;
-  }
-}
-
 type Run = (executor: Executor, core: Core, first: number, count: number) => number;
 const execute: Run = (executor, core, first, count) => executor.execute(core, first, count);
 const unwind: Run = (executor, core, first, count) =>
@@ -395,7 +332,7 @@ function attempt(executor: Executor, run: Run, core: Core, first: number, end: n
   return { done: first + done, cause: failure, answer, moved };
 }
 
-const NOTHING: PlanFacts = { commands: 0, disturbance: abi.CLASS_NONE };
+const NOTHING: PlanFacts = { commands: 0, releases: 0, disturbance: abi.CLASS_NONE };
 const DONE: Outcome = { plan: NOTHING, hasHappened: true, error: undefined, lost: [] };
 
 function hindered(done: number): CommandFailure {

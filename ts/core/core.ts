@@ -90,6 +90,8 @@ export const STRETCHES: StretchLimits = { count: 256, bytes: 2 ** 44, unit: 2 **
 /** Size and disturbance of a plan. */
 export interface PlanFacts {
   readonly commands: number;
+  /** Number of commands at its end that are carried out when it has been adopted: none of them fails. */
+  readonly releases: number;
   /** CLASS_* of abi.ts. */
   readonly disturbance: number;
 }

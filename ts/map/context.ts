@@ -73,9 +73,9 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
 
   constructor(options: Omit<CoreOptions, 'explain'>) {
     this.core = obtained(() => new Core({ ...options, explain: this.names.explain }));
-    this.runner = new PlanRunner(this.core, (core, { commands }) => {
-      this.leases.admit(core, commands);
-      for (const windows of this.windows) windows.shutFor(core, commands);
+    this.runner = new PlanRunner(this.core, (core, plan) => {
+      this.leases.admit(core, plan.commands);
+      for (const windows of this.windows) windows.shutFor(core, plan);
     });
     this.events = new PlanEvents(this.runner);
     this.policy = options.policy ?? 'layered';

@@ -1,8 +1,8 @@
 // Attachments: partitions as sinks, which are given memory slots for what an address space shows.
 
 import * as abi from '../../assembly/abi.ts';
+import type { Pausable } from '../apply/holding.ts';
 import { nativeOf } from '../apply/native-executor.ts';
-import type { Pausable } from '../apply/runner.ts';
 import type { EventContext } from '../asked/event.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { type Address, formatHex, lengthOf } from '../core/address.ts';

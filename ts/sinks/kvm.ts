@@ -1,7 +1,7 @@
 // KVM: a partition and its vCPUs.
 
 import { MAX_SLOTS, PAGE_SIZE } from '../../assembly/abi.ts';
-import { atOnce, type MayPause, type Pausable } from '../apply/runner.ts';
+import { atOnce, type MayPause, type Pausable } from '../apply/holding.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import { KVM_LARGEST_SLOT } from '../core/kvm-limits.ts';

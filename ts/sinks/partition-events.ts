@@ -1,7 +1,8 @@
 // Event commands as calls of the methods of a monitor's own partition.
 
 import * as abi from '../../assembly/abi.ts';
-import { atOnce, type Executor } from '../apply/runner.ts';
+import { atOnce } from '../apply/holding.ts';
+import type { Executor } from '../apply/runner.ts';
 import { type Address, sum } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
 import type { Command, Core } from '../core/core.ts';

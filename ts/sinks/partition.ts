@@ -1,6 +1,6 @@
 // Partitions: virtual machines as the hypervisor knows them. A monitor may bring its own.
 
-import type { AtOnce, MayPause } from '../apply/runner.ts';
+import type { AtOnce, MayPause } from '../apply/holding.ts';
 import type { Address } from '../core/address.ts';
 import type { Access, EventFacts } from '../core/kinds.ts';
 import type { GpaStretch } from './sink.ts';

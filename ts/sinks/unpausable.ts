@@ -1,6 +1,6 @@
 // Stand-ins for the `pause` and `resume` that a partition does not have.
 
-import type { Pausable } from '../apply/runner.ts';
+import type { Pausable } from '../apply/holding.ts';
 
 /** A partition whose vCPUs run on whatever happens to their memory, which is said once. */
 export class Unpausable implements Pausable {
