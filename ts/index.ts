@@ -44,6 +44,7 @@ export type { GuestMemory, TrappedAccess } from './access/guest-memory.ts';
 export type { LeaseFacts, LeaseMode } from './access/held-lease.ts';
 export type { Lease } from './access/lease.ts';
 export type { LeaseOptions, LeaseRange, LocalGuestMemory } from './access/local-guest-memory.ts';
+export type { WindowedMemory } from './access/windowed-memory.ts';
 export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
 export type { AtOnce } from './apply/holding.ts';
 export type { LoseOperation, LossOperation, ShutDownOperation } from './apply/losses.ts';

@@ -4,11 +4,10 @@
 
 #include <atomic>
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <shared_mutex>
 
-#include "host/use.h"
+#include "host/use_map.h"
 
 namespace membacking {
 
@@ -52,14 +51,10 @@ class Limits {
  private:
   friend class LimitsHold;
 
-  uint64_t firstRefused(uint64_t start, uint64_t end, bool isWrite, Use& found) const;
-  void clear(uint64_t start, uint64_t end);
-
   const Limits* const besides_;
   std::atomic<bool> isEmpty_{true};
   mutable FairMutex mutex_;
-  /// Disjoint, none empty, by their starts.
-  std::map<uint64_t, Stretch> stretches_;
+  UseMap uses_{Use::kAll};
 };
 
 /// A hold on limits while one access is made: until it is gone, they stay as they are. An access is short.
@@ -70,6 +65,8 @@ class LimitsHold {
   /// First byte in [start, end) that may not be read, or written where `isWrite`; `end` if there is none. `found` gets
   /// the use that this byte allows.
   uint64_t firstRefused(uint64_t start, uint64_t end, bool isWrite, Use& found) const;
+  /// Start of the bytes before `end` that all allow `least`, no lower than `start`; `end` if the last one does not.
+  uint64_t startOfRun(uint64_t start, uint64_t end, Use least) const;
 
  private:
   const Limits& limits_;

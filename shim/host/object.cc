@@ -92,6 +92,7 @@ Failure adopt(int fd, uint64_t size, bool isWritable, bool mayGrow, MemoryObject
   object.fd = FileDescriptor::duplicate(fd);
   if (!object.fd.isOpen()) return failedCall("fcntl");
   object.size = size;
+  object.isLasting = !object.isShrinkable() && object.granularity == kPageSize;
   return kDone;
 }
 
@@ -107,6 +108,7 @@ Failure MemoryObject::memfd(const std::string& name, uint64_t size, uint64_t hug
   object->size = size;
   object->isReserved = isReserved;
   object->granularity = hugePageSize != 0 ? hugePageSize : kPageSize;
+  object->isLasting = hugePageSize == 0;
   object->fileKind = hugePageSize != 0 ? FileKind::kHugePages : FileKind::kMemory;
   object->fd = FileDescriptor(::memfd_create(name.c_str(), flags));
   const int fd = object->fd.get();

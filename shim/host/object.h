@@ -33,6 +33,8 @@ struct MemoryObject {
   /// Offset in the file of the object's first byte: whole pages. Shared: 0.
   uint64_t fileOffset = 0;
   FileKind fileKind = FileKind::kNone;
+  /// Whether nobody else can take its pages away, nor any of them be missing; what is sealed later does not count.
+  bool isLasting = true;
   /// Whether huge pages are reserved for what is mapped; else one may be missing when it is touched.
   bool isReserved = true;
   /// Reservation for the pages of a private object: readable and writable where they are at home, plain reservation

@@ -18,6 +18,7 @@ OLD_SYMBOL(pthread_create, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_detach, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_join, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_kill, OLDEST_GLIBC);
+OLD_SYMBOL(pthread_mutex_trylock, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_once, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_rwlock_rdlock, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_rwlock_unlock, OLDEST_GLIBC);

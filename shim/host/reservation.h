@@ -10,6 +10,7 @@
 #include "host/limits.h"
 #include "host/locks.h"
 #include "host/mapping.h"
+#include "host/windows.h"
 
 namespace membacking {
 
@@ -48,6 +49,8 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
   Limits& limits() { return limits_; }
   const Limits& limits() const { return limits_; }
   Locks& locks() { return locks_; }
+  /// Windows of the VA space and all its views.
+  Windows& windows() { return isView() ? viewed_->windows_ : windows_; }
   uint64_t token() const { return token_; }
 
  private:
@@ -62,6 +65,7 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
   std::map<uint64_t, Share> others_;
   Limits limits_;
   Locks locks_;
+  Windows windows_;
   uint64_t token_ = 0;
 };
 

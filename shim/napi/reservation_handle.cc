@@ -35,6 +35,8 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ReservationHandle::discardPrivate>("discardPrivate"),
                      InstanceMethod<&ReservationHandle::view>("view"),
                      InstanceMethod<&ReservationHandle::detachView>("detachView"),
+                     InstanceAccessor<&ReservationHandle::windowGates>("windowGates"),
+                     InstanceMethod<&ReservationHandle::openWindow>("openWindow"),
                      InstanceAccessor<&ReservationHandle::gate>("gate"),
                      InstanceMethod<&ReservationHandle::bar>("bar"),
                      InstanceMethod<&ReservationHandle::unbar>("unbar"),
@@ -125,6 +127,43 @@ void ReservationHandle::detachView(const Napi::CallbackInfo& info) {
   membacking::detachView(info[0], core(info));
 }
 
+/// Number of an address, or of something else that is at most 2^53 here.
+static Napi::Number exactly(Napi::Env env, uint64_t value) {
+  return Napi::Number::New(env, static_cast<double>(value));
+}
+
+/// Windows of this handle, which are one thread's.
+WindowUser& ReservationHandle::windowUser(const Napi::CallbackInfo& info) {
+  Reservation& reservation = core(info);
+  if (!windowUser_) windowUser_ = std::make_unique<WindowUser>(reservation.windows(), reservation.limits());
+  return *windowUser_;
+}
+
+Napi::Value ReservationHandle::windowGates(const Napi::CallbackInfo& info) {
+  return exchangeBuffer(info.Env(), windowUser(info).gates());
+}
+
+Napi::Value ReservationHandle::openWindow(const Napi::CallbackInfo& info) {
+  const uint64_t gpa = toU64(info[0], "gpa");
+  const bool isWrite = toBool(info[1], "isWrite");
+  const uint64_t longest = toU64(info[2], "longest");
+  if (longest == 0) throwRange(info.Env(), "longest", "more than 0");
+  const Reservation::Share stretch = core(info).find(gpa);
+  if (stretch == nullptr) return info.Env().Undefined();
+  const uint64_t partStart = gpa - (gpa - stretch->start()) % longest;
+  const uint64_t partEnd = partStart + std::min(longest, stretch->bytesFrom(partStart));
+  const Window opened = windowUser(info).open(gpa, isWrite, partStart, partEnd);
+  if (opened.number < 0) return info.Env().Undefined();
+  Napi::Object window = Napi::Object::New(info.Env());
+  window.Set("number", opened.number);
+  window.Set("start", exactly(info.Env(), opened.start));
+  window.Set("end", exactly(info.Env(), opened.end));
+  window.Set("isWritable", opened.isWritable);
+  window.Set("partStart", exactly(info.Env(), partStart));
+  window.Set("partEnd", exactly(info.Env(), partEnd));
+  return window;
+}
+
 Napi::Value ReservationHandle::gate(const Napi::CallbackInfo& info) {
   return exchangeBuffer(info.Env(), core(info).locks().gate());
 }
@@ -151,15 +190,14 @@ void ReservationHandle::unbar(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ReservationHandle::lockedIn(const Napi::CallbackInfo& info) {
-  const auto number = [&](uint64_t value) { return Napi::Number::New(info.Env(), static_cast<double>(value)); };
   Napi::Array list = Napi::Array::New(info.Env());
   for (const Locks::Broken& broken : core(info).locks().brokenBy(toRange(info), toUse(info))) {
     Napi::Object lock = Napi::Object::New(info.Env());
-    lock.Set("id", number(broken.id));
+    lock.Set("id", exactly(info.Env(), broken.id));
     lock.Set("holder", broken.holder);
-    lock.Set("access", number(broken.isWrite ? abi::ACCESS_READ | abi::ACCESS_WRITE : abi::ACCESS_READ));
-    lock.Set("gpa", number(broken.range.start));
-    lock.Set("length", number(broken.range.end - broken.range.start));
+    lock.Set("access", exactly(info.Env(), broken.isWrite ? abi::ACCESS_READ | abi::ACCESS_WRITE : abi::ACCESS_READ));
+    lock.Set("gpa", exactly(info.Env(), broken.range.start));
+    lock.Set("length", exactly(info.Env(), broken.range.end - broken.range.start));
     list[list.Length()] = lock;
   }
   return list;
@@ -171,6 +209,7 @@ Napi::Value ReservationHandle::isLocked(const Napi::CallbackInfo& info) {
 
 void ReservationHandle::close(const Napi::CallbackInfo&) {
   calls_->reservation.reset();
+  windowUser_.reset();
   release();
 }
 

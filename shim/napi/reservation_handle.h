@@ -34,6 +34,8 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   Napi::Value discardPrivate(const Napi::CallbackInfo& info);
   Napi::Value view(const Napi::CallbackInfo& info);
   void detachView(const Napi::CallbackInfo& info);
+  Napi::Value windowGates(const Napi::CallbackInfo& info);
+  Napi::Value openWindow(const Napi::CallbackInfo& info);
   Napi::Value gate(const Napi::CallbackInfo& info);
   Napi::Value bar(const Napi::CallbackInfo& info);
   void unbar(const Napi::CallbackInfo& info);
@@ -41,7 +43,11 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   Napi::Value isLocked(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
+  WindowUser& windowUser(const Napi::CallbackInfo& info);
+
   std::shared_ptr<GuestCalls> calls_ = std::make_shared<GuestCalls>();
+  /// Null until somebody asks for windows.
+  std::unique_ptr<WindowUser> windowUser_;
 };
 
 }  // namespace membacking

@@ -44,9 +44,25 @@ Failure findPrivate(const Command& command, const Targets& targets, std::shared_
   return kDone;
 }
 
+/// Use of what a command that was carried out has left in its range, as far as that stays until the next one.
+Use lastingUse(const Command& command, const Targets& targets) {
+  const bool isShown = command.op == abi::OP_VA_MAP || command.op == abi::OP_VA_PROTECT || command.op == abi::OP_VA_UNPARK;
+  return isShown && targets.object(command.object)->isLasting ? useOf(command.access) : Use::kNothing;
+}
+
 }  // namespace
 
 Failure VaSink::execute(const Command& command, const Targets& targets) {
+  if (command.length > UINT64_MAX - command.gpa) return invalid("the range is not inside its VA space");
+  WindowsShut shut(reservation_->windows(), command.gpa, command.length);
+  const Failure failure = carryOut(command, targets);
+  const bool isUntouched = failure && !failure.isHalfDone;
+  if (isUntouched || command.op == abi::OP_VA_LIMIT) return failure;
+  shut.setLasting(failure ? Use::kNothing : lastingUse(command, targets));
+  return failure;
+}
+
+Failure VaSink::carryOut(const Command& command, const Targets& targets) {
   if (command.op == abi::OP_VA_LIMIT) return limit(command);
   if (!isWholePages(command)) return invalid("the range is not whole pages");
   if (command.op == abi::OP_VA_RELEASE) return release(command);
@@ -59,7 +75,6 @@ Failure VaSink::execute(const Command& command, const Targets& targets) {
 /// fails.
 template <typename Do>
 Failure VaSink::eachStretch(const Command& command, Do what) const {
-  if (command.length - 1 > UINT64_MAX - command.gpa) return invalid("the range is not inside its VA space");
   std::vector<std::pair<Command, Reservation::Share>> parts;
   for (uint64_t done = 0; done != command.length;) {
     Reservation::Share stretch = reservation_->find(command.gpa + done);
@@ -195,7 +210,6 @@ Failure VaSink::exchange(const Command& command, Mapping& space, const std::shar
 
 Failure VaSink::limit(const Command& command) {
   // A limit may begin and end inside of a page, and be there before its stretch is.
-  if (command.length > UINT64_MAX - command.gpa) return invalid("the range is not inside its VA space");
   reservation_->limits().set({command.gpa, command.gpa + command.length, useOf(command.access)});
   return kDone;
 }
@@ -206,6 +220,8 @@ uint32_t VaSink::secure(const Command& command, bool mayReplace) {
   Command whole = command;
   whole.gpa = command.gpa & ~(kPageSize - 1);
   whole.length = (command.gpa + command.length - whole.gpa + kPageSize - 1) & ~(kPageSize - 1);
+  if (whole.length > UINT64_MAX - whole.gpa) return abi::SECURED_CLOSED;
+  WindowsShut(reservation_->windows(), whole.gpa, whole.length).setLasting(Use::kNothing);
   uint32_t secured = abi::SECURED_CLOSED;
   const Failure outside = eachStretch(whole, [&](const Command& part, Mapping& space) {
     secured = std::max(secured, close(space, part.gpa, part.length, mayReplace));

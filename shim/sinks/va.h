@@ -26,6 +26,7 @@ class VaSink : public Sink {
   const std::shared_ptr<Reservation>& reservation() const { return reservation_; }
 
  private:
+  Failure carryOut(const Command& command, const Targets& targets);
   Failure reserve(const Command& command);
   Failure release(const Command& command);
   Failure limit(const Command& command);

@@ -20,6 +20,8 @@ class ViewSink : public Sink {
   uint32_t secure(const Command& command, bool mayReplace) override;
 
  private:
+  void setLimit(const Command& command, Use use);
+
   std::shared_ptr<Reservation> view_;
 };
 

@@ -36,7 +36,7 @@ export function exact(gpa: Address, what: string): number {
 }
 
 /** Reason why nothing is behind what is mapped at a GPA, in words; undefined where it is not known. */
-type WhyGone = (gpa: number) => string | undefined;
+export type WhyGone = (gpa: number) => string | undefined;
 
 /** Passes on the result of a call of the addon, which left `facts`. Throws GUEST_ACCESS. */
 export function succeeded(result: number, what: string, facts: Float64Array, whyGone?: WhyGone): number {

@@ -1,30 +1,32 @@
 // Guest memory as typed arrays: the fast way to single values and small pieces, where the memory certainly stays.
 //
 // A window is a stretch of a VA space of which nothing can take a page away but a plan; before such a plan is carried
-// out it is shut, and lets go of its arrays, which never leave this file. The buffers behind them stay, as they are
-// slow to make, and reach further than any window: nobody else has them.
+// out it is shut. Its arrays never leave this file. The buffers behind them stay, as they are slow to make, and reach
+// further than any window: nobody else has them.
 
-import * as abi from '../../assembly/abi.ts';
-import type { ObjectTable } from '../asked/object-table.ts';
-import { type Address, LAST_ADDRESS, sum } from '../core/address.ts';
-import type { CommandRange, Core, PlanFacts, Row } from '../core/core.ts';
+import type { Address } from '../core/address.ts';
+import type { CommandRange } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
 
 /** Bytes that a buffer shows, so that offsets are small integers. */
-const CHUNK = 2 ** 31;
+export const CHUNK = 2 ** 31;
 /** Most buffers of one VA space. Each takes a garbage collection to make: V8 counts all of it as memory that is in
  *  use. */
 const MOST_CHUNKS = 16;
-const MOST_WINDOWS = 16;
-/** Accesses without a window that come before one is opened, which takes as long as some hundred of them. */
-const PATIENCE = 1000;
+/** Result of a read of up to 32 bits through a window that is shut. */
+export const SHUT = -1;
 
 const { set } = Uint8Array.prototype;
 
 const NOTHING = new ArrayBuffer(0);
 
-/** Memory from GPA `start` to `end`, the first byte behind it. */
-class GuestWindow {
+/** Range of a window: from GPA `start` to `end`, the first byte behind it. */
+export interface WindowRange extends CommandRange {
+  readonly isWritable: boolean;
+}
+
+/** Memory that is read and written in place. */
+export class GuestWindow {
   readonly start: number;
   readonly end: number;
   readonly isWritable: boolean;
@@ -38,16 +40,26 @@ class GuestWindow {
   #wides!: BigUint64Array;
   #any!: DataView;
 
-  /** Shows `length` bytes of `buffer` from `offset` on, whole pages. */
-  constructor(start: number, buffer: ArrayBuffer, offset: number, length: number, isWritable: boolean) {
-    this.start = start;
-    this.end = start + length;
-    this.isWritable = isWritable;
-    this.#show(buffer, offset, length);
+  /** Shows what `buffer` has of the range, whole pages, from `offset` on. */
+  constructor(range: WindowRange, buffer: ArrayBuffer, offset: number) {
+    this.start = range.start;
+    this.end = range.end;
+    this.isWritable = range.isWritable;
+    this.#show(buffer, offset, this.end - this.start);
   }
 
-  /** Shuts it: from now on it shows nothing. */
-  shut(): void {
+  /** Whether nobody has shut it. */
+  get isOpen(): boolean {
+    return this.#length > 0;
+  }
+
+  /** Whether it shows the byte at `gpa`, for such an access. */
+  shows(gpa: number, isWrite: boolean): boolean {
+    return gpa >= this.start && gpa < this.end && (this.isWritable || !isWrite);
+  }
+
+  /** Lets go of its arrays: from now on it shows nothing. */
+  drop(): void {
     this.#show(NOTHING, 0, 0);
   }
 
@@ -70,14 +82,18 @@ class GuestWindow {
   }
 
   // Preconditions: `at` comes from `offsetOf` for the same width, just now; values fit; what is written to is writable.
+  // Where another thread has shut the window, nothing is done: reads of numbers give SHUT or undefined, all others
+  // false.
 
-  /** `length`: that of `into`, as nobody but the runtime says it. */
-  read(at: number, into: Uint8Array, length: number): void {
+  /** Fills `into`, which has `length` bytes, as nobody but the runtime says. */
+  read(at: number, into: Uint8Array, length: number): boolean {
     // Not `into.set`: a class of the caller's would see the array that it is filled from.
     set.call(into, new Uint8Array(this.#buffer, this.#offset + at, length));
+    return true;
   }
-  write(at: number, from: Uint8Array): void {
+  write(at: number, from: Uint8Array): boolean {
     this.#bytes.set(from, at);
+    return true;
   }
 
   // Little-endian. Aligned ones are elements of an array, which nobody sees half of.
@@ -91,38 +107,44 @@ class GuestWindow {
   getU32(at: number): number {
     return (at & 3) === 0 ? this.#words[at >>> 2]! : this.#any.getUint32(at, true);
   }
-  getU64(at: number): bigint {
+  getU64(at: number): bigint | undefined {
     return (at & 7) === 0 ? this.#wides[at >>> 3]! : this.#any.getBigUint64(at, true);
   }
-  setU8(at: number, value: number): void {
+  setU8(at: number, value: number): boolean {
     this.#bytes[at] = value;
+    return true;
   }
-  setU16(at: number, value: number): void {
+  setU16(at: number, value: number): boolean {
     if ((at & 1) === 0) this.#halves[at >>> 1] = value;
     else this.#any.setUint16(at, value, true);
+    return true;
   }
-  setU32(at: number, value: number): void {
+  setU32(at: number, value: number): boolean {
     if ((at & 3) === 0) this.#words[at >>> 2] = value;
     else this.#any.setUint32(at, value, true);
+    return true;
   }
-  setU64(at: number, value: bigint): void {
+  setU64(at: number, value: bigint): boolean {
     if ((at & 7) === 0) this.#wides[at >>> 3] = value;
     else this.#any.setBigUint64(at, value, true);
+    return true;
   }
-}
-
-/** Start of the page of an address. */
-function pageAt(gpa: number): number {
-  return gpa - (gpa % abi.PAGE_SIZE);
 }
 
 /** Shows nothing. */
-export const NO_WINDOW = new GuestWindow(0, NOTHING, 0, 0, false);
+export const NO_WINDOW = new GuestWindow({ start: 0, end: 0, isWritable: false }, NOTHING, 0);
 
-/** The buffers that windows show parts of, by their first GPA: each a part of one stretch. */
-class Chunks {
+/** Buffer that shows a part of one stretch. */
+interface Chunk {
+  readonly buffer: ArrayBuffer;
+  /** Address of its first byte: another stretch at the same GPAs has others, as long as the buffer is there. */
+  readonly hva: bigint;
+}
+
+/** The buffers that windows show parts of, by their first GPA. */
+export class Chunks {
   readonly #reservation: Reservation;
-  readonly #buffers = new Map<number, ArrayBuffer>();
+  readonly #buffers = new Map<number, Chunk>();
 
   constructor(reservation: Reservation) {
     this.#reservation = reservation;
@@ -136,20 +158,23 @@ class Chunks {
   /** The memory of a chunk, of which a window shows what is there for certain. Undefined where there are too many, or
    *  the runtime has no such buffers. */
   bufferOf({ start, end }: CommandRange): ArrayBuffer | undefined {
+    const hva = this.#reservation.addressOf(start);
     const made = this.#buffers.get(start);
-    if (made !== undefined || this.#buffers.size === MOST_CHUNKS) return made;
+    if (made !== undefined && made.hva === hva) return made.buffer;
+    if (made !== undefined) this.drop({ start, end });
+    if (hva === undefined || this.#buffers.size === MOST_CHUNKS) return undefined;
     try {
       const buffer = this.#reservation.view(start, end - start);
-      this.#buffers.set(start, buffer);
+      this.#buffers.set(start, { buffer, hva });
       return buffer;
     } catch {
       return undefined;
     }
   }
 
-  /** Detaches the buffers of a stretch that goes. */
+  /** Detaches the buffers of a range that goes. */
   drop({ start, end }: CommandRange): void {
-    for (const [at, buffer] of this.#buffers) {
+    for (const [at, { buffer }] of this.#buffers) {
       if (at < start || at >= end) continue;
       this.#reservation.detachView(buffer);
       this.#buffers.delete(at);
@@ -159,141 +184,5 @@ class Chunks {
   /** Detaches all buffers. Precondition: the reservation is still open. */
   close(): void {
     this.drop({ start: 0, end: Number.POSITIVE_INFINITY });
-  }
-}
-
-/** The map of a VA space with windows. */
-export interface WindowContext {
-  readonly core: Core;
-  readonly objects: ObjectTable;
-  readonly windows: Set<GuestWindows>;
-  readonly isBusy: boolean;
-  readonly isBroken: boolean;
-  /** Closes something, which must not reach this, should nobody close the map; until `letGo`. */
-  hold(holding: { close(): void }): void;
-  letGo(holding: { close(): void }): void;
-}
-
-/** The windows of one VA space, or of a view of one. */
-export class GuestWindows {
-  readonly #context: WindowContext;
-  /** Sinks whose commands change what is shown; the first says what may be used, the last is the VA space. */
-  readonly #sinks: readonly [number, ...number[]];
-  /** VA space that they are of. */
-  readonly #va: number;
-  readonly #chunks: Chunks;
-  /** The oldest first. */
-  #open: GuestWindow[] = [];
-  /** Around all that is open. */
-  #hull: CommandRange = { start: 0, end: 0 };
-  #misses = 0;
-  /** Misses that lead to an attempt to open a window. Doubled by each attempt in vain. */
-  #patience = PATIENCE;
-
-  constructor(context: WindowContext, sinks: readonly [number, ...number[]], reservation: Reservation) {
-    this.#context = context;
-    this.#sinks = sinks;
-    this.#va = sinks.at(-1)!;
-    this.#chunks = new Chunks(reservation);
-    context.windows.add(this);
-    context.hold(this.#chunks);
-  }
-
-  /** A window that shows the byte at `gpa`: one that is open, or after many calls in vain a new one. */
-  find(gpa: number, isWrite: boolean): GuestWindow | undefined {
-    for (const window of this.#open) {
-      if (gpa >= window.start && gpa < window.end && (window.isWritable || !isWrite)) return window;
-    }
-    if (++this.#misses < this.#patience) return undefined;
-    this.#misses = 0;
-    const opened = this.#show(gpa, isWrite);
-    this.#patience = opened === undefined ? this.#patience * 2 : PATIENCE;
-    return opened;
-  }
-
-  /** Shuts what the plan that the core holds is going to change. */
-  shutFor(core: Core, { commands, releases }: PlanFacts): void {
-    for (const sink of this.#sinks) {
-      for (let i = this.#touching(core, sink, 0); i >= 0; i = this.#touching(core, sink, i + 1)) {
-        const { gpa, length } = core.command(i);
-        this.#shut((window) => gpa < window.end && sum(gpa, length) > window.start);
-      }
-    }
-    for (let i = commands - releases; i < commands; i++) {
-      if (core.commandSink(i) !== this.#va) continue;
-      const { gpa, length } = core.command(i);
-      this.#chunks.drop({ start: Number(gpa), end: Number(sum(gpa, length)) });
-    }
-  }
-
-  /** The first command to a sink from `from` on that touches the hull of what is open; -1 if there is none. */
-  #touching(core: Core, sink: number, from: number): number {
-    return this.#open.length === 0 ? -1 : core.commandTouching(from, sink, this.#hull);
-  }
-
-  /** Shuts all windows and detaches their buffers. Precondition: the reservation is still open. */
-  close(): void {
-    this.#shut(() => true);
-    this.#chunks.close();
-    this.#context.windows.delete(this);
-    this.#context.letGo(this.#chunks);
-  }
-
-  #shut(isGone: (window: GuestWindow) => boolean): void {
-    for (const window of this.#open) if (isGone(window)) window.shut();
-    this.#keep(this.#open.filter((window) => !isGone(window)));
-  }
-
-  #keep(open: GuestWindow[]): void {
-    this.#open = open;
-    const start = Math.min(...open.map((window) => window.start));
-    this.#hull = { start, end: Math.max(...open.map((window) => window.end)) };
-  }
-
-  #show(gpa: number, isWrite: boolean): GuestWindow | undefined {
-    const { core, isBroken, isBusy } = this.#context;
-    // While a plan is carried out, the pieces are not what the core says.
-    if (isBusy || isBroken) return undefined;
-    const [first, ...rest] = core.someParts(this.#sinks[0], gpa, LAST_ADDRESS);
-    if (first === undefined || first.start > gpa || !this.#isLasting(first)) return undefined;
-    const isWritable = (first.flags & abi.ACCESS_WRITE) !== 0;
-    if (isWrite && !isWritable) return undefined;
-    let last = first;
-    for (const next of rest) {
-      if (next.start !== sum(last.last, 1) || next.flags !== first.flags || !this.#isLasting(next)) break;
-      last = next;
-    }
-    const chunk = this.#chunkAt(gpa);
-    const buffer = chunk && this.#chunks.bufferOf(chunk);
-    if (buffer === undefined) return undefined;
-    // Nothing but whole pages: the rest of a page that traps is not to be seen.
-    const start = Math.max(chunk!.start, pageAt(Number(first.start) + abi.PAGE_SIZE - 1));
-    const end = Math.min(chunk!.end, pageAt(Number(last.last) + 1));
-    if (gpa < start || gpa >= end) return undefined;
-    // Windows that the new one contains are not needed any more.
-    this.#shut((other) => other.start >= start && other.end <= end && (isWritable || !other.isWritable));
-    if (this.#open.length === MOST_WINDOWS) this.#open.shift()!.shut();
-    const window = new GuestWindow(start, buffer, start - chunk!.start, end - start, isWritable);
-    this.#keep([...this.#open, window]);
-    return window;
-  }
-
-  /** The part of a stretch that one buffer shows, around a GPA. */
-  #chunkAt(gpa: number): CommandRange | undefined {
-    const { firstEnd } = this.#chunks;
-    let stretch: CommandRange = { start: 0, end: firstEnd };
-    if (gpa >= firstEnd) {
-      const [other] = this.#context.core.stretches(this.#va, gpa, gpa);
-      if (other === undefined) return undefined;
-      stretch = { start: Number(other.start), end: Number(other.last) + 1 };
-    }
-    const start = gpa - ((gpa - stretch.start) % CHUNK);
-    return { start, end: Math.min(start + CHUNK, stretch.end) };
-  }
-
-  /** Whether only a plan can take its pages away: not whoever has the file, nor an empty pool of huge pages. */
-  #isLasting(piece: Row): boolean {
-    const { isLasting, granularity } = this.#context.objects.objectOf(piece.id);
-    return (piece.flags & abi.ACCESS_READ) !== 0 && isLasting && granularity === abi.PAGE_SIZE;
   }
 }

@@ -11,9 +11,9 @@ import { keepInThread } from '../core/handle.ts';
 import type { Reservation } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
-import type { GuestWindows } from './guest-window.ts';
 import type { HeldLease, LeaseFacts, LeaseMode } from './held-lease.ts';
 import { aboutToChange, isEnough, type LeaseTable, leaseFacts, renderLease } from './lease-table.ts';
+import type { OwnWindows } from './own-windows.ts';
 
 /** The map that memory is leased of. */
 export interface LeaseContext {
@@ -33,7 +33,7 @@ export interface LeasedSpace {
   /** VA space that the memory is mapped in. */
   readonly va: number;
   readonly reservation: Reservation;
-  readonly windows: GuestWindows;
+  readonly windows: OwnWindows;
   /** Reason why nothing is behind what is mapped at a GPA, in words; undefined where nothing is mapped. */
   readonly whyGone: (gpa: Address) => string | undefined;
 }

@@ -74,6 +74,11 @@ export interface Reservation extends Handle {
   /** Gives the private memory shown in the range back to the machine: it reads as zeroes, or as its file, from now on.
    * Whole pages. Returns the bytes freed. */
   discardPrivate(gpa: U64, length: U64): bigint;
+  /** Two words for each window that this handle opens: see shim/host/windows.h. A new array each time. */
+  readonly windowGates: ArrayBuffer;
+  /** Opens a window around a byte, in a part of its stretch of `longest` bytes. Undefined where that cannot be, or not
+   * now. */
+  openWindow(gpa: U64, isWrite: boolean, longest: U64): OpenedWindow | undefined;
   /** Two words, to be written and read with Atomics: GATE_SHUT, GATE_USERS. A new array each time; it outlives the
    * handle. */
   readonly gate: ArrayBuffer;
@@ -91,6 +96,18 @@ export interface Reservation extends Handle {
   /** Detaches a view: nobody reaches the memory through it any more. ERR_DETACHED when it is detached already: unless
    *  detachView did that, the view was transferred, and its memory can be reached through another buffer. */
   detachView(view: ArrayBuffer): void;
+}
+
+/** Window of a handle, whole pages from `start` to before `end`. */
+interface OpenedWindow {
+  /** Number of its pair of words: whether it is in use, and whether it is open. */
+  readonly number: number;
+  readonly start: number;
+  readonly end: number;
+  readonly isWritable: boolean;
+  /** Part of the stretch that it is in, [partStart, partEnd). */
+  readonly partStart: number;
+  readonly partEnd: number;
 }
 
 /** A range that native code has locked. `access` is ACCESS_*. */

@@ -102,7 +102,7 @@ export class VtlState {
   }
 
   end(): void {
-    this.client.memory.end();
+    this.client.memory.use(undefined);
   }
 
   #protectionsIn(first: Address, last: Address): VtlProtection[] {

@@ -1,9 +1,9 @@
 // The context that all handles of one memory map share: the core, who runs its plans, the names, the trace that is
 // recorded. Here is the only way into a transaction and out of it.
 
-import type { GuestWindows, WindowContext } from '../access/guest-window.ts';
 import type { LeaseContext } from '../access/lease.ts';
 import { LeaseTable } from '../access/lease-table.ts';
+import type { OwnWindows, WindowContext } from '../access/own-windows.ts';
 import { PlanEvents } from '../apply/plan-events.ts';
 import { type Outcome, type PlanObserver, PlanRunner } from '../apply/runner.ts';
 import type { Holding } from '../asked/context.ts';
@@ -47,7 +47,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   readonly partitions = new PartitionTable(this);
   readonly leases = new LeaseTable();
   /** Windows of every VA space. */
-  readonly windows = new Set<GuestWindows>();
+  readonly windows = new Set<OwnWindows>();
   /** Ranges that are kept from partitions for now. */
   readonly withheld = new Set<Withheld>();
   /** Actions that the next transaction does first, because they could not be done in their time. */

@@ -1,9 +1,9 @@
 // VA spaces: host memory that mirrors an address space, stretch by stretch: HVA = base of the stretch + GPA.
 
 import { GPA_BITS, SINK_VA } from '../../assembly/abi.ts';
-import { GuestWindows, type WindowContext } from '../access/guest-window.ts';
 import type { LeaseContext, LeasedSpace } from '../access/lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
+import { OwnWindows, type WindowContext } from '../access/own-windows.ts';
 import { nativeOf } from '../apply/native-executor.ts';
 import type { MemoryObject } from '../asked/object.ts';
 import type { AddressSpace } from '../asked/space.ts';
@@ -85,7 +85,7 @@ export class VaSpace extends Sink {
     this.maxStretchBytes = limits.bytes;
     this.size = toAddress(reservation.size);
     this.base = reservation.base;
-    const windows = new GuestWindows(context, [id], reservation);
+    const windows = new OwnWindows(context, [id], reservation);
     context.hold(reservation);
     this.#memory = { context, id, va: id, reservation, windows, whyGone: (gpa) => this.#whyGone(gpa) };
     this.memory = new LocalGuestMemory(this.what, this.#memory);
@@ -160,7 +160,7 @@ export class VaSpace extends Sink {
   /** @internal */
   override discard(): void {
     super.discard();
-    this.memory.end();
+    this.memory.use(undefined);
     closeSpace(this.context, this.#memory);
   }
 }

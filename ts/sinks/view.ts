@@ -1,8 +1,8 @@
 // Views: a VA space as one of its users may use it, by protections that are the view's own. Nothing is mapped for one.
 
 import { SINK_VIEW } from '../../assembly/abi.ts';
-import { GuestWindows } from '../access/guest-window.ts';
 import type { LeasedSpace } from '../access/lease.ts';
+import { OwnWindows } from '../access/own-windows.ts';
 import { nativeOf } from '../apply/native-executor.ts';
 import type { Reservation } from '../core/native.ts';
 import { renderPieces } from '../text/render.ts';
@@ -26,7 +26,7 @@ export class GuestView extends Sink {
   /** @internal Made by MemoryMap. */
   constructor(context: VaContext, id: number, name: string, va: VaSpace, reservation: Reservation) {
     super(context, id, name);
-    const windows = new GuestWindows(context, [id, va.id], reservation);
+    const windows = new OwnWindows(context, [id, va.id], reservation);
     context.hold(reservation);
     const { whyGone } = memoryOf(va);
     this.#memory = { context, id, va: va.id, reservation, windows, whyGone };

@@ -1,0 +1,109 @@
+// Guest memory that workers read and write in place while the map changes in another thread: no change waits for a
+// worker that is not there any more, none for long, and whoever comes late sees what is there now.
+
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import test, { type ExecutionContext } from 'ava';
+import { artefact } from '../ts/core/artefact.ts';
+import { Machine } from './support/map-state.ts';
+import { PAGE } from './support/shim-plan.ts';
+
+/** Body of a worker that has guest memory of a token, and tells when it is under way. */
+function workerOn(machine: Machine, body: string): Worker {
+  const code = `
+const { parentPort, workerData } = require('node:worker_threads');
+const { module: path, token, PAGE } = workerData;
+import(path).then(({ WorkerGuestMemory }) => {
+  const memory = WorkerGuestMemory.fromToken(token);
+  const begun = () => parentPort.postMessage('begun');
+  ${body}
+});`;
+  const workerData = { module: artefact('index.js').href, token: machine.va.token, PAGE };
+  return new Worker(code, { eval: true, workerData });
+}
+
+/** Hides a page and shows it again. Returns the milliseconds that this took. */
+function change({ ram, memory }: Machine): number {
+  const before = performance.now();
+  ram.unmap(0, PAGE);
+  ram.map({ object: memory, length: 32 * PAGE });
+  return performance.now() - before;
+}
+
+function workerTest(title: string, body: (t: ExecutionContext, machine: Machine) => Promise<void>): void {
+  test.serial(title, async (t) => {
+    const machine = new Machine();
+    machine.fill();
+    await body(t, machine);
+    machine.end(t);
+  });
+}
+
+workerTest('a worker that ends in the middle of an access holds no change up', async (t, machine) => {
+  const turns = 20;
+  let slowest = 0;
+  for (let turn = 0; turn < turns; turn++) {
+    const worker = workerOn(
+      machine,
+      `const bytes = new Uint8Array(16 * PAGE);
+       for (let i = 0; ; i++) {
+         try { memory.read(PAGE, bytes); memory.writeU32(PAGE + 4, i); } catch {}
+         if (i === 3000) begun();
+       }`,
+    );
+    await once(worker, 'message');
+    await sleep(turn % 5);
+    const ended = worker.terminate();
+    for (let i = 0; i < 50; i++) slowest = Math.max(slowest, change(machine));
+    await ended;
+    slowest = Math.max(slowest, change(machine));
+  }
+  t.log(`the slowest of ${turns * 51} changes took ${slowest.toFixed(1)} ms`);
+  t.true(slowest < 1000);
+});
+
+workerTest('an access that ends in an exception leaves its window', async (t, machine) => {
+  const worker = workerOn(
+    machine,
+    `for (let i = 0; i < 3000; i++) memory.readU32(0);
+     const deep = (depth) => { memory.readU32(0); memory.readU64(8); deep(depth + 1); };
+     for (let i = 0; i < 200; i++) try { deep(0); } catch (error) { if (!(error instanceof RangeError)) throw error; }
+     begun();
+     setInterval(() => {}, 1000);`,
+  );
+  await once(worker, 'message');
+  t.true(change(machine) < 1000);
+  await worker.terminate();
+});
+
+workerTest('what has changed when a change returns is what a worker reads then', async (t, machine) => {
+  const { ram, memory, va } = machine;
+  const words = new Int32Array(new SharedArrayBuffer(8));
+  const worker = new Worker(
+    `const { workerData } = require('node:worker_threads');
+     import(workerData.module).then(({ WorkerGuestMemory }) => {
+       const memory = WorkerGuestMemory.fromToken(workerData.token);
+       for (let turn = 0; ; ) {
+         const next = Atomics.load(workerData.words, 0);
+         if (next === turn) { memory.readU32(0); continue; }
+         turn = next;
+         Atomics.store(workerData.words, 1, memory.readU32(0) + 0x1000 * turn);
+         Atomics.notify(workerData.words, 1);
+       }
+     });`,
+    { eval: true, workerData: { module: artefact('index.js').href, token: va.token, words } },
+  );
+  const wrong: number[] = [];
+  let seen = 0;
+  for (let turn = 1; turn <= 3000; turn++) {
+    const page = turn % 32;
+    ram.map({ object: memory, objectOffset: page * PAGE, length: PAGE });
+    Atomics.store(words, 0, turn);
+    Atomics.wait(words, 1, seen);
+    seen = Atomics.load(words, 1);
+    if (seen !== page + 0x1000 * turn) wrong.push(turn);
+  }
+  t.deepEqual(wrong, []);
+  await worker.terminate();
+});

@@ -1,0 +1,151 @@
+// Windows of the thread that changes the map: it shuts them itself, by what the core says of each plan.
+
+import * as abi from '../../assembly/abi.ts';
+import type { ObjectTable } from '../asked/object-table.ts';
+import { LAST_ADDRESS, sum } from '../core/address.ts';
+import type { CommandRange, Core, PlanFacts, Row } from '../core/core.ts';
+import type { Reservation } from '../core/native.ts';
+import { CHUNK, Chunks, GuestWindow } from './guest-window.ts';
+
+const MOST_WINDOWS = 16;
+/** Accesses without a window that come before one is opened, which takes as long as some hundred of them. */
+const PATIENCE = 1000;
+
+/** Start of the page of an address. */
+function pageAt(gpa: number): number {
+  return gpa - (gpa % abi.PAGE_SIZE);
+}
+
+/** The map of a VA space with windows. */
+export interface WindowContext {
+  readonly core: Core;
+  readonly objects: ObjectTable;
+  readonly windows: Set<OwnWindows>;
+  readonly isBusy: boolean;
+  readonly isBroken: boolean;
+  /** Closes something, which must not reach this, should nobody close the map; until `letGo`. */
+  hold(holding: { close(): void }): void;
+  letGo(holding: { close(): void }): void;
+}
+
+/** The windows of one VA space, or of a view of one. */
+export class OwnWindows {
+  readonly #context: WindowContext;
+  /** Sinks whose commands change what is shown; the first says what may be used, the last is the VA space. */
+  readonly #sinks: readonly [number, ...number[]];
+  /** VA space that they are of. */
+  readonly #va: number;
+  readonly #chunks: Chunks;
+  /** The oldest first. */
+  #open: GuestWindow[] = [];
+  /** Around all that is open. */
+  #hull: CommandRange = { start: 0, end: 0 };
+  #misses = 0;
+  /** Misses that lead to an attempt to open a window. Doubled by each attempt in vain. */
+  #patience = PATIENCE;
+
+  constructor(context: WindowContext, sinks: readonly [number, ...number[]], reservation: Reservation) {
+    this.#context = context;
+    this.#sinks = sinks;
+    this.#va = sinks.at(-1)!;
+    this.#chunks = new Chunks(reservation);
+    context.windows.add(this);
+    context.hold(this.#chunks);
+  }
+
+  /** A window that shows the byte at `gpa`: one that is open, or after many calls in vain a new one. */
+  find(gpa: number, isWrite: boolean): GuestWindow | undefined {
+    for (const window of this.#open) if (window.shows(gpa, isWrite)) return window;
+    if (++this.#misses < this.#patience) return undefined;
+    this.#misses = 0;
+    const opened = this.#show(gpa, isWrite);
+    this.#patience = opened === undefined ? this.#patience * 2 : PATIENCE;
+    return opened;
+  }
+
+  /** Shuts what the plan that the core holds is going to change. */
+  shutFor(core: Core, { commands, releases }: PlanFacts): void {
+    for (const sink of this.#sinks) {
+      for (let i = this.#touching(core, sink, 0); i >= 0; i = this.#touching(core, sink, i + 1)) {
+        const { gpa, length } = core.command(i);
+        this.#shut((window) => gpa < window.end && sum(gpa, length) > window.start);
+      }
+    }
+    for (let i = commands - releases; i < commands; i++) {
+      if (core.commandSink(i) !== this.#va) continue;
+      const { gpa, length } = core.command(i);
+      this.#chunks.drop({ start: Number(gpa), end: Number(sum(gpa, length)) });
+    }
+  }
+
+  /** The first command to a sink from `from` on that touches the hull of what is open; -1 if there is none. */
+  #touching(core: Core, sink: number, from: number): number {
+    return this.#open.length === 0 ? -1 : core.commandTouching(from, sink, this.#hull);
+  }
+
+  /** Shuts all windows and detaches their buffers. Precondition: the reservation is still open. */
+  close(): void {
+    this.#shut(() => true);
+    this.#chunks.close();
+    this.#context.windows.delete(this);
+    this.#context.letGo(this.#chunks);
+  }
+
+  #shut(isGone: (window: GuestWindow) => boolean): void {
+    for (const window of this.#open) if (isGone(window)) window.drop();
+    this.#keep(this.#open.filter((window) => !isGone(window)));
+  }
+
+  #keep(open: GuestWindow[]): void {
+    this.#open = open;
+    const start = Math.min(...open.map((window) => window.start));
+    this.#hull = { start, end: Math.max(...open.map((window) => window.end)) };
+  }
+
+  #show(gpa: number, isWrite: boolean): GuestWindow | undefined {
+    const { core, isBroken, isBusy } = this.#context;
+    // While a plan is carried out, the pieces are not what the core says.
+    if (isBusy || isBroken) return undefined;
+    const [first, ...rest] = core.someParts(this.#sinks[0], gpa, LAST_ADDRESS);
+    if (first === undefined || first.start > gpa || !this.#isLasting(first)) return undefined;
+    const isWritable = (first.flags & abi.ACCESS_WRITE) !== 0;
+    if (isWrite && !isWritable) return undefined;
+    let last = first;
+    for (const next of rest) {
+      if (next.start !== sum(last.last, 1) || next.flags !== first.flags || !this.#isLasting(next)) break;
+      last = next;
+    }
+    const chunk = this.#chunkAt(gpa);
+    const buffer = chunk && this.#chunks.bufferOf(chunk);
+    if (buffer === undefined) return undefined;
+    // Nothing but whole pages: the rest of a page that traps is not to be seen.
+    const start = Math.max(chunk!.start, pageAt(Number(first.start) + abi.PAGE_SIZE - 1));
+    const end = Math.min(chunk!.end, pageAt(Number(last.last) + 1));
+    if (gpa < start || gpa >= end) return undefined;
+    // Windows that the new one contains are not needed any more.
+    this.#shut((other) => other.start >= start && other.end <= end && (isWritable || !other.isWritable));
+    if (this.#open.length === MOST_WINDOWS) this.#open.shift()!.drop();
+    const window = new GuestWindow({ start, end, isWritable }, buffer, start - chunk!.start);
+    this.#keep([...this.#open, window]);
+    return window;
+  }
+
+  /** The part of a stretch that one buffer shows, around a GPA. */
+  #chunkAt(gpa: number): CommandRange | undefined {
+    const { firstEnd } = this.#chunks;
+    let stretch: CommandRange = { start: 0, end: firstEnd };
+    if (gpa >= firstEnd) {
+      const [other] = this.#context.core.stretches(this.#va, gpa, gpa);
+      if (other === undefined) return undefined;
+      stretch = { start: Number(other.start), end: Number(other.last) + 1 };
+    }
+    const start = gpa - ((gpa - stretch.start) % CHUNK);
+    return { start, end: Math.min(start + CHUNK, stretch.end) };
+  }
+
+  /** Whether only a plan can take its pages away: not whoever has the file, nor an empty pool of huge pages. */
+  #isLasting(piece: Row): boolean {
+    const { isLasting, granularity } = this.#context.objects.objectOf(piece.id);
+    return (piece.flags & abi.ACCESS_READ) !== 0 && isLasting && granularity === abi.PAGE_SIZE;
+  }
+}
