@@ -1,39 +1,18 @@
 // Debian's kernels for clouds, as they come, run on the monitor to a program of theirs. Only in the lab: it has a stock
 // KVM, and the kernels.
 
-import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
-import { Monitor, type MonitorOptions, memoryDisk } from '../ts/vmm/index.ts';
+import { Monitor } from '../ts/vmm/index.ts';
+import { Conversation, DEBIAN_GUESTS, DEBIAN_MEMORY, DISK, startOf, TYPED } from './support/debian-guests.ts';
 import { kvmMissing } from './support/guest.ts';
 import { PATIENCE } from './support/patience.ts';
-import { SEABIOS } from './support/pc-guests.ts';
 
-const MEMORY = 512 * 2 ** 20;
 const CPUS = 2;
-const DISK = 'MEMBACKING 123';
-const TYPED = 'hello, guest';
 const FIRMWARE_MOST = 0x10_0000;
 /** Exits that are fair: scans of a legacy area that is no RAM take 80 000 and more. */
 const MMIO_MOST = 20_000;
 
-/** A kernel that the monitor starts, or a disk from which SeaBIOS starts it. */
-interface DebianGuest {
-  readonly name: string;
-  readonly commandLine: string;
-  readonly kernel: string;
-  readonly initrd: string;
-  readonly disk?: string;
-}
-
-const list = process.env.MEMBACKING_GUESTS;
-const guests: DebianGuest[] = list !== undefined && existsSync(list) ? JSON.parse(readFileSync(list, 'utf8')) : [];
-const missing = kvmMissing ?? (guests.length === 0 ? 'the kernels are in the lab' : undefined);
-
-function startOf({ kernel, initrd, commandLine, disk }: DebianGuest): Pick<MonitorOptions, 'start' | 'disk'> {
-  if (disk !== undefined) return { start: { firmware: readFileSync(SEABIOS) }, disk: memoryDisk(readFileSync(disk)) };
-  const linux = { kernel: readFileSync(kernel), initrd: readFileSync(initrd), commandLine };
-  return { start: { linux }, disk: memoryDisk(Buffer.from(DISK)) };
-}
+const missing = kvmMissing ?? (DEBIAN_GUESTS.length === 0 ? 'the kernels are in the lab' : undefined);
 
 /** [start, end) of the ranges that Linux calls RAM. */
 function systemRam(iomem: string): [number, number][] {
@@ -66,25 +45,23 @@ function sizeOf(ranges: [number, number][]): number {
   return ranges.reduce((sum, [start, end]) => sum + end - start, 0);
 }
 
-for (const guest of guests) {
+for (const guest of DEBIAN_GUESTS) {
   test.serial(
     `${guest.name} comes to a program, with the memory, disk, processors and console that the monitor gives it`,
     async (t) => {
       t.timeout(PATIENCE);
-      let said = '';
+      const conversation = new Conversation();
       const monitor = new Monitor({
         ...startOf(guest),
-        memory: MEMORY,
+        memory: DEBIAN_MEMORY,
         cpus: CPUS,
         endsAtReset: true,
-        onSerial: (byte) => {
-          said += String.fromCharCode(byte);
-          if (said.endsWith('say something:\r\n')) void monitor.type(Buffer.from(`${TYPED}\n`));
-        },
+        onSerial: (byte) => conversation.hear(monitor, byte),
       });
       const timer = setTimeout(() => monitor.stop(), PATIENCE - 10_000);
       try {
-        t.deepEqual(await monitor.run(), { kind: 'exit', status: 0 }, said);
+        t.deepEqual(await monitor.run(), { kind: 'exit', status: 0 }, conversation.said);
+        const { said } = conversation;
         const text = said.slice(said.indexOf('iomem:')).replaceAll('\r', '');
         const [found, shown] = [systemRam(text), visibleRam(monitor)];
         t.is(missingIn(found, shown), 0, text);

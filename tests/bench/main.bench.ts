@@ -1,8 +1,8 @@
 // npm run bench [-- NAME…] [--compare FILE]: runs the groups of benchmarks, each in a process of its own, and says what
-// came out.
+// came out. With --json, as in the lab, whose files cannot be written, the run is one line more, and in no file.
 
 import { fork } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -27,7 +27,8 @@ const GROUPS = [
   'viewer',
 ];
 
-const { values, positionals } = parseArgs({ options: { compare: { type: 'string' } }, allowPositionals: true });
+const OPTIONS = { compare: { type: 'string' }, json: { type: 'boolean' } } as const;
+const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true });
 const unknown = positionals.filter((name) => !GROUPS.includes(name));
 if (unknown.length > 0) {
   console.error(`there is no benchmark ${unknown.join(', ')}; there are ${GROUPS.join(', ')}`);
@@ -51,8 +52,13 @@ console.log(
   `\n${Math.round((performance.now() - started) / 1000)} s; load ${facts['load before']} -> ${loads.join(', ')}`,
 );
 if (before !== undefined) console.log(`\n${changes(before, run)}`);
-writeFileSync(fileURLToPath(artefact('bench.json')), `${JSON.stringify(run, null, 1)}\n`);
-if (wanted.length === GROUPS.length) writeReport(run);
+if (values.json) {
+  console.log(JSON.stringify(run));
+} else {
+  writeFileSync(fileURLToPath(artefact('bench.json')), `${JSON.stringify(run, null, 1)}\n`);
+  const inLab = fileURLToPath(artefact('bench.lab.json'));
+  if (wanted.length === GROUPS.length) writeReport(run, existsSync(inLab) ? readRun(inLab) : undefined);
+}
 
 /** One line that is overwritten by the next; on a terminal only. */
 function progress(text: string): void {

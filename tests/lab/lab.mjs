@@ -1,4 +1,5 @@
-// The tests in the lab: on a stock KVM, with protection keys and without, on the oldest Node and on the newest.
+// The tests in the lab: on a stock KVM, with protection keys and without, on the oldest Node and on the newest. The
+// benchmark of what starts on it.
 
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
@@ -62,6 +63,20 @@ export async function runInLab(args) {
     }
   }
   return conclude(...runs);
+}
+
+/** Runs groups of benchmarks where whole systems start, and gives the run: a line of JSON. @param {string[]} names */
+export async function benchInLab(names) {
+  const { nodes, ...parts } = await setUp(NODES.slice(0, 1));
+  const program = `'${nodes[0]}' --enable-source-maps build/bench/main.bench.js --json ${names.join(' ')}`;
+  const job = `cd '${process.cwd()}' && MEMBACKING_GUESTS='${GUESTS}' exec ${program}\n`;
+  let run;
+  for await (const line of linesOf(parts, SYSTEMS_MACHINE, job)) {
+    if (line.startsWith('{')) run = line;
+    else console.log(line);
+  }
+  if (run === undefined) throw new StepError('the benchmark in the lab came to nothing');
+  return run;
 }
 
 function announce(title, node) {

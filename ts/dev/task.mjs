@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { runInLab, setUpLab } from '../../tests/lab/lab.mjs';
+import { benchInLab, runInLab, setUpLab } from '../../tests/lab/lab.mjs';
 import { setUpRuntimes } from '../../tests/support/runtimes.mjs';
 import { addon, helperAddon, hostPrebuild, plainUnit, prebuilds } from './addon.mjs';
 import {
@@ -80,10 +80,15 @@ const commands = {
 
   /** @param {string[]} args names of benchmarks, none for all; --compare FILE for what changed since that run */
   async bench(args) {
-    await commands.package();
-    await together(...helpers('tests/bench/native'), programs('build/bench', filesUnder('tests/bench', '.bench.ts')));
+    await benchmarks();
     const flags = ['--enable-source-maps', 'build/bench/main.bench.js'];
     return spawnSync(process.execPath, [...flags, ...args], { stdio: 'inherit' }).status ?? 1;
+  },
+
+  /** Measures how systems start on stock KVM, in the lab. The report of the next whole run has it. */
+  async 'bench-lab'() {
+    await benchmarks();
+    writeFileSync('build/bench.lab.json', await benchInLab(['boot']));
   },
 
   /** Builds everything that the package has for this machine: for who installs it from the repository. */
@@ -110,6 +115,11 @@ const commands = {
     await commands.package();
   },
 };
+
+async function benchmarks() {
+  await commands.package();
+  await together(...helpers('tests/bench/native'), programs('build/bench', filesUnder('tests/bench', '.bench.ts')));
+}
 
 function helpers(folder) {
   return filesUnder(folder, '.cc').map(helperAddon);

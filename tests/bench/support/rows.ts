@@ -15,7 +15,7 @@ export interface Speed {
   readonly pairs: number;
 }
 
-export type Unit = 'ns' | 'ms' | 'bytes' | 'op/s';
+export type Unit = 'ns' | 'ms' | 'bytes' | 'op/s' | 'count';
 
 export interface Row {
   readonly what: string;
