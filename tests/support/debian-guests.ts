@@ -6,7 +6,7 @@ import { type Monitor, type MonitorOptions, memoryDisk } from '../../ts/vmm/inde
 import { SEABIOS } from './pc-guests.ts';
 
 /** A kernel that the monitor starts, or a disk from which SeaBIOS starts it. */
-export interface DebianGuest {
+interface DebianGuest {
   readonly name: string;
   readonly commandLine: string;
   readonly kernel: string;
@@ -33,7 +33,7 @@ export function startOf(guest: DebianGuest): Pick<MonitorOptions, 'start' | 'dis
   return { start: { linux }, disk: memoryDisk(Buffer.from(DISK)) };
 }
 
-/** What a guest says on its console, whose question is answered. */
+/** Talk on the console of a guest, whose question is answered. */
 export class Conversation {
   said = '';
 
