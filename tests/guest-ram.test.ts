@@ -159,6 +159,29 @@ for (const kind of ['shared', 'private'] as const) {
   });
 }
 
+for (const kind of ['shared', 'private'] as const) {
+  test(`writes of the monitor reach ${kind} RAM that is hidden, and no further than a piece`, (t) => {
+    const ram = [{ ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind } }];
+    const manager = buildVm({ ram, x86LegacySupport: true });
+    const { ramVisibility: pam, guestMemory } = manager;
+    for (const visibility of ['unmapped', 'read-only', 'read-write'] as const) {
+      pam.set(PAM, visibility);
+      const bytes = Buffer.from(visibility);
+      pam.write(PAM.gpa + 5, bytes);
+      pam.set(PAM, 'read-write');
+      const seen = Buffer.alloc(bytes.length);
+      guestMemory.read(PAM.gpa + 5, seen);
+      t.deepEqual(seen, bytes);
+    }
+    const wrong = { code: 'NOT_CONTROLLABLE' };
+    t.throws(() => pam.write(Number(PAM.gpa) + Number(PAM.length) - 2, Buffer.alloc(4)), wrong);
+    t.throws(() => pam.write(4 * MIB, Buffer.alloc(1)), wrong);
+    t.throws(() => pam.write(2n ** 64n - 1n, Buffer.alloc(1)), wrong);
+    t.throws(() => pam.write(0, 'bytes' as never), { code: 'INVALID_ARGUMENT' });
+    manager.close();
+  });
+}
+
 test('a window may lie over several pieces, ends with its RAM, and is not made where not all is RAM', (t) => {
   const manager = buildVm({ x86LegacySupport: true });
   const { ramVisibility: pam, guestMemory, map } = manager;

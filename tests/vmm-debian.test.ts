@@ -6,6 +6,7 @@ import { Monitor } from '../ts/vmm/index.ts';
 import { Conversation, DEBIAN_GUESTS, DEBIAN_MEMORY, DISK, startOf, TYPED } from './support/debian-guests.ts';
 import { kvmMissing } from './support/guest.ts';
 import { PATIENCE } from './support/patience.ts';
+import { tempFolder } from './support/temp-folder.ts';
 
 const CPUS = 2;
 const FIRMWARE_MOST = 0x10_0000;
@@ -79,6 +80,36 @@ for (const guest of DEBIAN_GUESTS) {
       }
     },
   );
+}
+
+for (const guest of DEBIAN_GUESTS.slice(0, 1)) {
+  test.serial(`${guest.name} is kept while it waits for its console, and goes on as two clones`, async (t) => {
+    t.timeout(PATIENCE);
+    const folder = tempFolder(t);
+    const { start, disk } = startOf(guest);
+    const taken: Promise<unknown>[] = [];
+    let said = '';
+    const monitor: Monitor = new Monitor({
+      ...{ start, memory: DEBIAN_MEMORY, cpus: CPUS },
+      ...(disk && { disk }),
+      onSerial: (byte) => {
+        said += String.fromCharCode(byte);
+        if (said.endsWith('say something:\r\n')) taken.push(monitor.snapshot(folder).then(() => monitor.stop()));
+      },
+    });
+    t.deepEqual(await monitor.run(), { kind: 'stopped' }, said);
+    await Promise.all(taken);
+    monitor.close();
+    for (const [clone, mode] of (['map', 'copy'] as const).entries()) {
+      let heard = '';
+      const onSerial = (byte: number) => (heard += String.fromCharCode(byte));
+      const again = await Monitor.restore(folder, { mode, ...(disk && { disk }), onSerial });
+      void again.type(Buffer.from(`clone ${clone}\n`));
+      t.deepEqual(await again.run(), { kind: 'exit', status: 0 }, heard);
+      t.regex(heard, new RegExp(`^heard: clone ${clone}\\r$`, 'm'));
+      again.close();
+    }
+  });
 }
 
 if (missing !== undefined) test.skip(`Debian's kernels for clouds come to a program: ${missing}`, (t) => t.pass());

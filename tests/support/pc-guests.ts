@@ -1,4 +1,4 @@
-// Guests for the monitor: a boot sector that looks around from inside, and a kernel of a few bytes.
+// Guests for the monitor: a boot sector that looks around from inside, a kernel of a few bytes, and firmware that echoes.
 
 import { existsSync } from 'node:fs';
 import {
@@ -174,3 +174,17 @@ export function bzImage({
   setup.writeUInt32LE(0x1_0000, 0x260); // memory that it needs there
   return Buffer.concat([setup, code]);
 }
+
+// ---- Firmware ----------------------------------------------------------------------------------
+
+/** Firmware that sends ">", and then back what it receives, until Ctrl-D. */
+export const echo = Buffer.alloc(0x10000);
+echo.set([0xe9, 0x07, 0xff], 0xfff0); // jmp fefa
+echo.set([0xba, 0xf8, 0x03, 0xb0, 0x3e, 0xee], 0xfefa); // mov dx, 3f8; mov al, '>'; out dx, al
+echo.set([0xba, 0xfd, 0x03, 0xec], 0xff00); // mov dx, 3fd; in al, dx
+echo.set([0xa8, 0x01, 0x74, 0xf8], 0xff04); // test al, 1; jz ff00
+echo.set([0xba, 0xf8, 0x03, 0xec], 0xff08); // mov dx, 3f8; in al, dx
+echo.set([0x3c, 0x04, 0x74, 0x03], 0xff0c); // cmp al, 4; je ff13
+echo.set([0xee, 0xeb, 0xed], 0xff10); //       out dx, al; jmp ff00
+echo.set([0xb0, 0x00, 0xe6, 0xf4], 0xff13); // mov al, 0; out f4, al
+echo.set([0xf4, 0xeb, 0xfd], 0xff17); //       hlt; jmp to it

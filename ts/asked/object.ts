@@ -113,7 +113,8 @@ export abstract class MemoryObject extends Handle {
     });
   }
 
-  /** The parts of private memory that are its own and not its file's: what was written, and perhaps more. @internal */
+  /** The parts of private memory that are its own and not its file's, in order, in whole pages of 4 KiB: what was
+   *  written, and perhaps more. Of shared memory, none. Throws CLOSED, SYSTEM. */
   ownRanges(): DataRange[] {
     const addon = addonObjectOf(this);
     return systemError(`data of ${this.what}`, () => rangesOf(addon.ownPages()));

@@ -1,6 +1,6 @@
 // Control that switches pieces of RAM: hidden, readable, or readable and writable.
 
-import { type Address, formatHex, sum } from '../core/address.ts';
+import { type Address, difference, formatHex, sum } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { keepInThread } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
@@ -79,6 +79,19 @@ export class RamVisibilityControl {
         ram.region.setFlags({ enabled: to !== 'unmapped', readonly: to === 'read-only' });
       }
     });
+  }
+
+  /** Writes RAM, whatever it is switched to: for chipsets that have writes land in RAM that reads do not see. Throws
+   *  NOT_CONTROLLABLE where not all of it is RAM of one piece; READONLY_OBJECT, GUEST_ACCESS, SYSTEM. */
+  write(gpa: Address, from: Uint8Array): void {
+    const start = validate.address(gpa, 'gpa');
+    const end = sum(start, validate.bytes(from, 'from').length);
+    const piece = this.#ram.pieces.find((ram) => ram.gpa <= start && sum(ram.gpa, ram.length) >= end);
+    if (piece === undefined) {
+      const message = `${formatHex(from.length)} bytes at ${formatHex(start)} are not RAM of one piece`;
+      throw new MembackingError('NOT_CONTROLLABLE', message, { details: { gpa: start, length: from.length } });
+    }
+    piece.object.write(sum(piece.backingOffset, difference(start, piece.gpa)), from);
   }
 
   /** Keeps whole pages of RAM readable and writable, whatever the pieces that they are in are switched to, until what

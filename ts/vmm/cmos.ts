@@ -36,6 +36,15 @@ export class Cmos {
     });
   }
 
+  save() {
+    return { bytes: this.#bytes.slice(), index: this.#index };
+  }
+
+  restore({ bytes, index }: ReturnType<Cmos['save']>): void {
+    this.#bytes.set(bytes);
+    this.#index = index & 0x7f;
+  }
+
   #store(at: number, value: number, size: number): void {
     for (let i = 0; i < size; i++) this.#bytes[at + i] = Math.floor(value / 2 ** (8 * i));
   }

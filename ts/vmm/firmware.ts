@@ -6,7 +6,8 @@ import { Flash } from './flash.ts';
 import { FOUR_GIB, PRIORITY } from './layout.ts';
 
 const PAGE = 0x1000;
-const LARGEST = 0x100_0000;
+/** Bytes of flash at most. */
+export const MOST_FLASH = 0x100_0000;
 const LEGACY_END = 0x100000;
 const LEGACY_WINDOW = 0x20000;
 
@@ -25,7 +26,8 @@ export function whyNoFirmware({ firmware, firmwareVariables }: FirmwareImage): s
     return 'firmwareVariables must be SharedMemory';
   }
   const sizes = [firmware.length, ...(firmwareVariables === undefined ? [] : [Number(firmwareVariables.size)])];
-  if (sizes.every((size) => size > 0 && size % PAGE === 0) && sizes[0]! + (sizes[1] ?? 0) <= LARGEST) return undefined;
+  if (sizes.every((size) => size > 0 && size % PAGE === 0) && sizes[0]! + (sizes[1] ?? 0) <= MOST_FLASH)
+    return undefined;
   return `firmware and its variables must be whole 4 KiB, up to 16 MiB; these have ${sizes.join(' and ')} bytes`;
 }
 

@@ -100,6 +100,17 @@ export class Flash {
     if (this.#region.flags.enabled !== isShown) this.#region.setFlags({ enabled: isShown });
   }
 
+  /** State of the chip; what is in its array is memory. */
+  save() {
+    return { status: this.#status, command: this.#command ?? 0, isArrayShown: this.#region.flags.enabled };
+  }
+
+  restore({ status, command, isArrayShown }: ReturnType<Flash['save']>): void {
+    this.#status = status;
+    this.#command = ([PROGRAM, ERASE] as const).find((each) => each === command);
+    this.#showArray(isArrayShown);
+  }
+
   reset(): void {
     this.#status = 0;
     this.#command = undefined;

@@ -16,7 +16,7 @@ const NAME_LENGTH = 55;
 
 export class FwCfg {
   readonly #items: ReadonlyMap<number, Uint8Array>;
-  #item: Uint8Array | undefined;
+  #key = SIGNATURE;
   #at = 0;
 
   /** `lowRam`: bytes of RAM below 4 GiB. File names have at most 55 characters. */
@@ -33,13 +33,22 @@ export class FwCfg {
     ]);
     ports.claim(0x510, 2, {
       widest: 2,
-      read: (offset) => (offset === 1 ? (this.#item?.[this.#at++] ?? 0) : 0xff),
+      read: (offset) => (offset === 1 ? (this.#items.get(this.#key)?.[this.#at++] ?? 0) : 0xff),
       write: (offset, _, value) => {
         if (offset !== 0) return;
-        this.#item = this.#items.get(value);
+        this.#key = value;
         this.#at = 0;
       },
     });
+  }
+
+  save() {
+    return { key: this.#key, at: this.#at };
+  }
+
+  restore({ key, at }: ReturnType<FwCfg['save']>): void {
+    this.#key = key;
+    this.#at = at;
   }
 }
 

@@ -14,9 +14,17 @@ export {
 export type { FirmwareImage } from './firmware.ts';
 export { HostBridge, type PamSegment, SEGMENTS } from './host-bridge.ts';
 export type { LinuxImage } from './linux.ts';
-export { Monitor, type MonitorOptions, type Stop } from './monitor.ts';
-export { type Bar, PciBus, PciFunction, type PciIdentity, type PciInterrupts, portBar } from './pci.ts';
+export { Monitor, type MonitorOptions, type MonitorRestoreOptions, type Stop } from './monitor.ts';
+export {
+  type Bar,
+  type FunctionState,
+  PciBus,
+  PciFunction,
+  type PciIdentity,
+  type PciInterrupts,
+  portBar,
+} from './pci.ts';
 export { PortBus, type PortClaim, type PortDevice } from './ports.ts';
-export { SerialPort, type SerialWires } from './serial.ts';
-export { SharedMemoryDevice } from './shared-memory-device.ts';
-export { type DiskImage, FileDisk, memoryDisk, SECTOR, VirtioBlock } from './virtio-block.ts';
+export { SerialPort, type SerialState, type SerialWires } from './serial.ts';
+export { type RegionMaker, SharedMemoryDevice } from './shared-memory-device.ts';
+export { type DiskImage, FileDisk, memoryDisk, overlayDisk, SECTOR, VirtioBlock } from './virtio-block.ts';

@@ -27,6 +27,14 @@ export interface PciIdentity {
   readonly subsystem?: number;
 }
 
+/** State of a PCI function. */
+export type FunctionState = {
+  /** Configuration space. */
+  readonly registers: Uint8Array;
+  /** Numbers that its device holds beside that, by name. */
+  readonly device: Readonly<Record<string, number>>;
+};
+
 const COMMAND = 0x04;
 const COMMAND_BITS = 0x07;
 const IO_ENABLED = 0x1;
@@ -125,6 +133,18 @@ export class PciFunction {
   /** Makes registers and BARs as they are after a reset. */
   reset(): void {
     this.#registers.set(this.#initial);
+    this.changed();
+    this.#placeBars();
+  }
+
+  /** State of the function. */
+  save(): FunctionState {
+    return { registers: this.#registers.slice(), device: {} };
+  }
+
+  /** Makes its state what `save` gave; BARs and all that registers say follow. */
+  restore({ registers }: FunctionState): void {
+    this.#registers.set(registers);
     this.changed();
     this.#placeBars();
   }
@@ -231,6 +251,17 @@ export class PciBus {
   reset(): void {
     this.#address = 0;
     for (const each of this.#devices.flat()) each.reset();
+  }
+
+  /** State of the bus and all functions. */
+  save() {
+    return { address: this.#address, functions: this.#devices.flat().map((each) => each.save()) };
+  }
+
+  /** Makes its state what `save` gave, of a bus with the same functions. */
+  restore({ address, functions }: ReturnType<PciBus['save']>): void {
+    this.#address = address;
+    for (const [i, each] of this.#devices.flat().entries()) each.restore(functions[i]!);
   }
 
   get #target(): PciFunction | undefined {

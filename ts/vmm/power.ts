@@ -1,7 +1,7 @@
 // Power management (PIIX4), as much as switches a machine off and tells time: ACPI's registers at ports 600 to 60b,
 // status, enable, control and timer. A function beside the ISA bridge, where firmware looks for it.
 
-import { PciFunction } from './pci.ts';
+import { type FunctionState, PciFunction } from './pci.ts';
 import type { PortBus } from './ports.ts';
 
 /** Registers by their ports; `FADT` tells the guest of them. */
@@ -19,6 +19,7 @@ const IS_ACPI = 0x0001;
 const SLEEP = 0x2000;
 /** Ticks of the timer in a millisecond (ACPI 4.8.3.3), which counts to 2^24. */
 const TICKS = 3579.545;
+const MOST_TICKS = 0xff_ffff;
 
 // The function's registers (82371AB data sheet, function 3): the ports cannot be moved, and are always on.
 const PORTS = 0x40;
@@ -29,6 +30,8 @@ const PORTS_ARE_ON = 0x80;
 
 export class PowerManagement extends PciFunction {
   readonly #words = new Uint16Array(3);
+  /** Ticks by which its time is ahead of this machine's. */
+  #ahead = 0;
 
   /** `off` is called when the guest switches the machine off. */
   constructor(ports: PortBus, off: () => void) {
@@ -38,7 +41,7 @@ export class PowerManagement extends PciFunction {
     this.define(PORTS_ARE_ON, 1, 1);
     ports.claim(POWER_PORTS.timer, 4, {
       widest: 4,
-      read: (offset) => ((performance.now() * TICKS) & 0xff_ffff) >> (8 * offset),
+      read: (offset) => this.#ticks >> (8 * offset),
       write: () => {},
     });
     ports.claim(POWER_PORTS.event, 2 * this.#words.length, {
@@ -56,6 +59,23 @@ export class PowerManagement extends PciFunction {
   #read(offset: number): number {
     if (offset === STATUS) return 0; // nothing ever happens
     return offset === CONTROL ? this.#words[2]! | IS_ACPI : this.#words[1]!;
+  }
+
+  get #ticks(): number {
+    return (performance.now() * TICKS + this.#ahead) & MOST_TICKS;
+  }
+
+  override save(): FunctionState {
+    const [, enable, control] = this.#words;
+    return { ...super.save(), device: { enable: enable!, control: control!, ticks: this.#ticks } };
+  }
+
+  /** The timer goes on from where it was. */
+  override restore(state: FunctionState): void {
+    super.restore(state);
+    const { enable, control, ticks } = state.device as { enable: number; control: number; ticks: number };
+    this.#words.set([0, enable, control]);
+    this.#ahead += (ticks & MOST_TICKS) - this.#ticks;
   }
 
   override reset(): void {

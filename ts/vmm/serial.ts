@@ -31,6 +31,20 @@ export interface SerialWires {
   interrupt(isRaised: boolean): void;
 }
 
+/** State of a serial port. */
+export type SerialState = {
+  /** The eight registers, as they were written. */
+  readonly registers: Uint8Array;
+  /** Divisor of the baud rate, low byte first. */
+  readonly divisor: Uint8Array;
+  /** Whether the interrupt of an empty sender is not answered yet. */
+  readonly isEmptyPending: boolean;
+  /** Whether the guest has switched the FIFO on. */
+  readonly isFifoOn: boolean;
+  /** Bytes that the guest has not read yet. */
+  readonly received: Uint8Array;
+};
+
 /** A serial port, a 16550 without waiting: what the guest sends is sent at once. */
 export class SerialPort {
   readonly #wires: SerialWires;
@@ -78,6 +92,26 @@ export class SerialPort {
     this.#registers.fill(0);
     this.#isFifoOn = false;
     this.#setEmptyPending(false);
+  }
+
+  /** State of the port. */
+  save(): SerialState {
+    return {
+      registers: this.#registers.slice(),
+      divisor: this.#divisor.slice(),
+      isEmptyPending: this.#isEmptyPending,
+      isFifoOn: this.#isFifoOn,
+      received: Uint8Array.from(Buffer.concat(this.#received.map(({ bytes, next }) => bytes.subarray(next)))),
+    };
+  }
+
+  /** Makes its state what `save` gave, and its interrupt line what goes with it. */
+  restore({ registers, divisor, isEmptyPending, isFifoOn, received }: SerialState): void {
+    this.#registers.set(registers);
+    this.#divisor.set(divisor);
+    this.#isFifoOn = isFifoOn;
+    void this.receive(received);
+    this.#setEmptyPending(isEmptyPending);
   }
 
   get #seesDivisor(): boolean {

@@ -6,10 +6,13 @@ import { PciFunction } from './pci.ts';
 /** One of the identifiers that virtio's vendor leaves to experiments. */
 const IDENTITY = { vendor: 0x1af4, device: 0x10f0, classCode: 0x050000 };
 
+/** Maker of device regions. */
+export type RegionMaker = Pick<DeviceMemoryMapper, 'newRegion'>;
+
 /** A PCI device whose one BAR shows a memory object. */
 export class SharedMemoryDevice extends PciFunction {
   /** `memory`: a power of two of bytes, at least a page. */
-  constructor(mapper: DeviceMemoryMapper, memory: SharedMemory) {
+  constructor(mapper: RegionMaker, memory: SharedMemory) {
     super(IDENTITY);
     const size = Number(memory.size);
     const { control, region } = mapper.newRegion(size, memory.name);

@@ -1,8 +1,9 @@
 // A disk: virtio-blk in its first form (virtio 0.9), with registers at I/O ports and one queue in guest memory.
 
 import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { type GuestMemory, MembackingError } from '../index.ts';
-import { PciFunction, portBar } from './pci.ts';
+import { type FunctionState, PciFunction, portBar } from './pci.ts';
 import { littleEndian, type PortBus } from './ports.ts';
 
 /** Bytes of a sector. */
@@ -16,6 +17,8 @@ const DISK_GRANULARITY = 0x10_0000;
 export interface DiskImage {
   /** Bytes, whole sectors. */
   readonly size: number;
+  /** Path of the file that it is, for snapshots, which do not keep the bytes. */
+  readonly file?: string;
   /** `into` is zeroed. */
   read(offset: number, into: Uint8Array): void;
   /** Writes `from` at `offset`. Absent for an image that cannot be written. */
@@ -25,11 +28,13 @@ export interface DiskImage {
 /** A file as a disk of whole MiB: what the file lacks is zeroes. Throws the system's errors. */
 export class FileDisk implements DiskImage {
   readonly size: number;
+  readonly file: string;
   readonly #fd: number;
 
-  /** Opens a file, for reading and writing. */
-  constructor(path: string) {
-    this.#fd = openSync(path, 'r+');
+  /** Opens a file, for reading and writing; with 'r', for reading alone. */
+  constructor(path: string, flags: 'r' | 'r+' = 'r+') {
+    this.file = resolve(path);
+    this.#fd = openSync(path, flags);
     this.size = wholeMib(fstatSync(this.#fd).size);
   }
 
@@ -51,6 +56,22 @@ export class FileDisk implements DiskImage {
 export function memoryDisk(content: Uint8Array): DiskImage {
   const read = (offset: number, into: Uint8Array) => into.set(content.subarray(offset, offset + into.length));
   return { size: wholeMib(content.length), read };
+}
+
+/** A disk that begins as another one, and keeps what is written to it in memory. */
+export function overlayDisk(image: DiskImage): DiskImage {
+  const sectors = new Map<number, Uint8Array>();
+  return {
+    size: image.size,
+    ...(image.file !== undefined && { file: image.file }),
+    read: (offset, into) => {
+      image.read(offset, into);
+      for (let at = 0; at < into.length; at += SECTOR) into.set(sectors.get(offset + at) ?? [], at);
+    },
+    write: (offset, from) => {
+      for (let at = 0; at < from.length; at += SECTOR) sectors.set(offset + at, from.slice(at, at + SECTOR));
+    },
+  };
 }
 
 function wholeMib(bytes: number): number {
@@ -100,13 +121,15 @@ export class VirtioBlock extends PciFunction {
   readonly #disk: DiskImage;
   readonly #failed: (error: unknown) => void;
   #hasFailed = false;
-  #selected = 0;
-  /** GPA of the queue; 0 while there is none. */
-  #queue = 0;
-  #status = 0;
-  #interruptStatus = 0;
-  /** Requests taken from the queue so far, as the guest counts them: modulo 2^16. */
-  #taken = 0;
+  readonly #state = {
+    selected: 0,
+    /** GPA of the queue; 0 while there is none. */
+    queue: 0,
+    status: 0,
+    interruptStatus: 0,
+    /** Requests taken from the queue so far, as the guest counts them: modulo 2^16. */
+    taken: 0,
+  };
 
   /** `failed` is told, once, that the image could not be read or written. The guest hears of it each time. */
   constructor(ports: PortBus, memory: GuestMemory, disk: DiskImage, failed: (error: unknown) => void) {
@@ -131,8 +154,18 @@ export class VirtioBlock extends PciFunction {
   }
 
   #resetDevice(): void {
-    this.#selected = this.#queue = this.#status = this.#taken = 0;
     this.#setInterruptStatus(0);
+    Object.assign(this.#state, { selected: 0, queue: 0, status: 0, taken: 0 });
+  }
+
+  override save(): FunctionState {
+    return { ...super.save(), device: { ...this.#state } };
+  }
+
+  override restore(state: FunctionState): void {
+    super.restore(state);
+    Object.assign(this.#state, state.device);
+    this.setInterrupt(this.#state.interruptStatus !== 0);
   }
 
   #read(register: number, size: number): number {
@@ -140,13 +173,13 @@ export class VirtioBlock extends PciFunction {
       case HOST_FEATURES:
         return this.#disk.write === undefined ? READ_ONLY_FEATURE : 0;
       case QUEUE_PAGE:
-        return this.#selected === 0 ? this.#queue / PAGE : 0;
+        return this.#state.selected === 0 ? this.#state.queue / PAGE : 0;
       case QUEUE_SIZE:
-        return this.#selected === 0 ? DESCRIPTORS : 0;
+        return this.#state.selected === 0 ? DESCRIPTORS : 0;
       case STATUS:
-        return this.#status;
+        return this.#state.status;
       case INTERRUPT_STATUS: {
-        const status = this.#interruptStatus;
+        const status = this.#state.interruptStatus;
         this.#setInterruptStatus(0);
         return status;
       }
@@ -171,24 +204,24 @@ export class VirtioBlock extends PciFunction {
   #write(register: number, value: number): void {
     switch (register) {
       case QUEUE_PAGE:
-        if (this.#selected === 0) this.#queue = value * PAGE;
+        if (this.#state.selected === 0) this.#state.queue = value * PAGE;
         break;
       case QUEUE_SELECT:
-        this.#selected = value & 0xffff;
+        this.#state.selected = value & 0xffff;
         break;
       case QUEUE_NOTIFY:
         this.#serve();
         break;
       case STATUS:
-        this.#status = value & 0xff;
+        this.#state.status = value & 0xff;
         if (value === 0) this.#resetDevice();
         break;
     }
   }
 
   #setInterruptStatus(status: number): void {
-    if (status === this.#interruptStatus) return;
-    this.#interruptStatus = status;
+    if (status === this.#state.interruptStatus) return;
+    this.#state.interruptStatus = status;
     this.setInterrupt(status !== 0);
   }
 
@@ -196,24 +229,24 @@ export class VirtioBlock extends PciFunction {
 
   /** Everything that waits. A queue that lies where no memory is ends the work until the guest resets the device. */
   #serve(): void {
-    if (this.#queue === 0) return;
-    const requests = this.#queue + DESCRIPTORS * 16;
-    const answers = this.#queue + Math.ceil((DESCRIPTORS * 16 + 6 + DESCRIPTORS * 2) / PAGE) * PAGE;
+    if (this.#state.queue === 0) return;
+    const requests = this.#state.queue + DESCRIPTORS * 16;
+    const answers = this.#state.queue + Math.ceil((DESCRIPTORS * 16 + 6 + DESCRIPTORS * 2) / PAGE) * PAGE;
     try {
       const wanted = this.#memory.readU16(requests + 2);
-      for (let served = 0; this.#taken !== wanted && served < DESCRIPTORS; served++) {
-        const head = this.#memory.readU16(requests + 4 + (this.#taken % DESCRIPTORS) * 2);
+      for (let served = 0; this.#state.taken !== wanted && served < DESCRIPTORS; served++) {
+        const head = this.#memory.readU16(requests + 4 + (this.#state.taken % DESCRIPTORS) * 2);
         const written = this.#answer(this.#chain(head));
-        const slot = answers + 4 + (this.#taken % DESCRIPTORS) * 8;
+        const slot = answers + 4 + (this.#state.taken % DESCRIPTORS) * 8;
         this.#memory.writeU32(slot, head);
         this.#memory.writeU32(slot + 4, written);
-        this.#taken = (this.#taken + 1) % 0x10000;
-        this.#memory.writeU16(answers + 2, this.#taken);
+        this.#state.taken = (this.#state.taken + 1) % 0x10000;
+        this.#memory.writeU16(answers + 2, this.#state.taken);
       }
       this.#setInterruptStatus(1);
     } catch (error) {
       if (!isGuestFault(error)) throw error;
-      this.#queue = 0;
+      this.#state.queue = 0;
     }
   }
 
@@ -221,7 +254,7 @@ export class VirtioBlock extends PciFunction {
   #chain(head: number): Descriptor[] {
     const chain: Descriptor[] = [];
     for (let index = head; chain.length < DESCRIPTORS; ) {
-      const at = this.#queue + (index % DESCRIPTORS) * 16;
+      const at = this.#state.queue + (index % DESCRIPTORS) * 16;
       const flags = this.#memory.readU16(at + 12);
       chain.push({
         gpa: this.#memory.readU64(at),
