@@ -143,7 +143,7 @@ const SCRIPT = '"$NODE" build/cli.js completion';
 
 /** Words that are typed, and what completes the last one. */
 const TYPED: readonly [words: string[], completed: string[]][] = [
-  [['re'], ['replay']],
+  [['re'], ['replay', 'restore']],
   [['flatview', '--d'], ['--diff']],
   [
     ['replay', '--plan'],

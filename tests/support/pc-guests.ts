@@ -1,4 +1,4 @@
-// Guests for the monitor: a boot sector that looks around from inside, a kernel of a few bytes, and firmware that echoes.
+// Guests for the monitor: a boot sector that looks around from inside, a kernel of a few bytes, firmware that echoes.
 
 import { existsSync } from 'node:fs';
 import {

@@ -2,11 +2,12 @@
 
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { MembackingError, parseTrace, SharedMemory, type TraceOutput, TraceReplay } from '../index.ts';
-import { demoSector, FileDisk, Monitor, type MonitorOptions, memoryDisk, type Stop } from '../vmm/index.ts';
+import { demoSector, FileDisk, Monitor, type MonitorOptions, memoryDisk } from '../vmm/index.ts';
 import { Report } from './boot-report.ts';
-import { type Arguments, type Command, EXIT, UsageError } from './command.ts';
-import { Console } from './console.ts';
+import { type Arguments, type Command, UsageError } from './command.ts';
 import { LineOutput, RawOutput } from './guest-output.ts';
+import { exitCode, runGuest, seconds } from './guest-run.ts';
+import { SNAPSHOT_HELP, SNAPSHOT_OPTIONS, Snapshots } from './guest-snapshots.ts';
 import { complain } from './output.ts';
 import type { ReplayStatistics } from './statistics.ts';
 
@@ -30,6 +31,7 @@ key as it is pressed, and Ctrl-A X leaves.
   --memory SIZE    RAM, in MiB, or with K, M or G behind the number; without it, 64M, or 512M for a kernel
   --trace FILE     write the whole history of the memory map there, for "membacking replay"
   --map            print the memory map before and after
+${SNAPSHOT_HELP}
   --timeout S      stop after S seconds
   --no-reboot      end when the guest resets itself
   --quiet          print the bytes that the guest sends, and nothing else
@@ -44,10 +46,10 @@ Examples:
   membacking boot --map
   membacking boot --disk disk.img --trace boot.jsonl --timeout 60
   membacking boot --firmware OVMF_CODE_4M.fd --firmware-vars vars.fd --disk disk.img --memory 256M
+  membacking boot --disk disk.img --snapshot booted --snapshot-at "login: "
   membacking boot --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --cpus 2 --quiet
 `;
 
-const TIME_UP = 124;
 const FIRMWARE = ['/usr/share/seabios/bios-256k.bin', '/usr/share/qemu/bios-256k.bin', '/usr/share/seabios/bios.bin'];
 const MIB = 0x10_0000;
 const UNITS: Readonly<Record<string, number>> = { K: 1024, '': MIB, M: MIB, G: 1024 * MIB };
@@ -65,6 +67,7 @@ export const bootCommand: Command = {
     memory: { type: 'string' },
     trace: { type: 'string' },
     map: { type: 'boolean' },
+    ...SNAPSHOT_OPTIONS,
     timeout: { type: 'string' },
     'no-reboot': { type: 'boolean' },
     quiet: { type: 'boolean' },
@@ -74,6 +77,7 @@ export const bootCommand: Command = {
     if (operands.length > 0) throw new UsageError('the files are named with options');
     if (options.quiet && options.json) throw new UsageError('give --quiet or --json, not both');
     const timeout = seconds(options.timeout);
+    const snapshots = new Snapshots(options);
     const machine = machineOf(options);
     const image = typeof options.disk === 'string' ? disk(options.disk) : undefined;
     const history = new History(options.trace);
@@ -84,15 +88,20 @@ export const bootCommand: Command = {
         ...machine,
         disk: image ?? memoryDisk(demoSector()),
         onLog: (byte) => output.log(byte),
-        onSerial: (byte) => output.serial(byte),
+        onSerial: (byte) => {
+          output.serial(byte);
+          snapshots.serial(byte);
+        },
         onDiskError: (error) => complain('note', `${options.disk}: ${(error as Error).message}; the guest was told`),
         record: history,
       });
       const report = new Report({ monitor, history, options, started: output.started });
       await report.begin();
-      const end = await runGuest(monitor, { timeout, history, output });
+      history.stopOnFailure(() => monitor?.stop());
+      const end = await runGuest(monitor, { timeout, output, snapshots, hasInput: true });
+      if (history.failure !== undefined) throw history.failure;
       await report.end(end);
-      return end === undefined ? EXIT.done : exitCode(end);
+      return exitCode(end);
     } finally {
       output.end();
       monitor?.close();
@@ -101,40 +110,6 @@ export const bootCommand: Command = {
     }
   },
 };
-
-/** Surroundings of a guest that runs. */
-interface GuestRun {
-  /** Seconds. */
-  readonly timeout: number | undefined;
-  readonly history: History;
-  readonly output: RawOutput | LineOutput;
-}
-
-/** Runs a guest, with standard input as its keys. Returns how it ended; undefined if its user has left. */
-async function runGuest(monitor: Monitor, { timeout, history, output }: GuestRun): Promise<Stop | undefined> {
-  const stop = () => monitor.stop();
-  const timer = timeout === undefined ? undefined : setTimeout(stop, timeout * 1000);
-  let input: Console | undefined;
-  let hasLeft = false;
-  try {
-    history.stopOnFailure(stop);
-    input = new Console({
-      type: (bytes) => monitor.type(bytes),
-      leave: () => {
-        hasLeft = true;
-        stop();
-      },
-    });
-    output.watch(monitor);
-    const end = await monitor.run();
-    await output.flush();
-    if (history.failure !== undefined) throw history.failure;
-    return hasLeft ? undefined : end;
-  } finally {
-    clearTimeout(timer);
-    input?.close();
-  }
-}
 
 type Options = Arguments['options'];
 
@@ -218,13 +193,6 @@ function processors(count: Options[string]): number {
   throw new UsageError(`--cpus must be a number from 1 to 64, not "${count}"`);
 }
 
-function seconds(time: Options[string]): number | undefined {
-  if (time === undefined) return undefined;
-  const value = Number(time);
-  if (value > 0 && value <= 2 ** 31 / 1000) return value;
-  throw new UsageError(`--timeout must be a number of seconds above 0, such as 60, not "${time}"`);
-}
-
 /** The history of the memory map: kept, and written to the file that was named. */
 class History implements TraceOutput {
   readonly #file: string;
@@ -268,23 +236,5 @@ class History implements TraceOutput {
 
   close(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
-  }
-}
-
-function exitCode(stop: Stop): number {
-  switch (stop.kind) {
-    case 'exit':
-      if (stop.status === 0) return EXIT.done;
-      complain('error', `the guest says that it failed: ${stop.status}`);
-      return EXIT.wrongInput;
-    case 'stopped':
-      complain('note', 'the time was up');
-      return TIME_UP;
-    case 'reset':
-      complain('error', 'the guest resets itself, which --no-reboot makes its end');
-      return EXIT.wrongInput;
-    case 'crashed':
-      complain('error', stop.message);
-      return EXIT.wrongInput;
   }
 }

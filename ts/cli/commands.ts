@@ -37,6 +37,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'a small PC on KVM, on which firmware or a kernel starts',
     load: async () => (await import('./boot.ts')).bootCommand,
   },
+  restore: {
+    summary: 'a machine of boot goes on from a snapshot, once or as clones',
+    load: async () => (await import('./restore.ts')).restoreCommand,
+  },
   snapshot: {
     summary: 'snapshots of guest memory: what is in them, verify, diff, merge',
     load: async () => (await import('./snapshot.ts')).snapshotCommand,

@@ -2,6 +2,7 @@
 
 const CTRL_A = 0x01;
 const LEAVING = new Set([...'xX'].map((letter) => letter.charCodeAt(0)));
+const KEEPING = new Set([...'sS'].map((letter) => letter.charCodeAt(0)));
 /** Signals that end a program, and would leave the terminal as it is. */
 const ENDINGS = ['SIGTERM', 'SIGHUP', 'SIGINT'] as const;
 
@@ -10,6 +11,8 @@ interface ConsoleUser {
   type(bytes: Uint8Array): Promise<void>;
   /** The user wants to leave. */
   leave(): void;
+  /** The user wants a snapshot. */
+  snapshot(): void;
 }
 
 export class Console {
@@ -59,12 +62,13 @@ export class Console {
     void this.#user.type(bytes).then(() => this.#input.resume());
   };
 
-  /** Ctrl-A X leaves, Ctrl-A Ctrl-A is Ctrl-A; another key after Ctrl-A does nothing. */
+  /** Ctrl-A X leaves, Ctrl-A S takes a snapshot, Ctrl-A Ctrl-A is Ctrl-A; another key after Ctrl-A does nothing. */
   #withoutCommands(bytes: Uint8Array): Uint8Array {
     return bytes.filter((byte) => {
       const isCommand = this.#isCommandNext;
       this.#isCommandNext = !isCommand && byte === CTRL_A;
       if (isCommand && LEAVING.has(byte)) this.#user.leave();
+      if (isCommand && KEEPING.has(byte)) this.#user.snapshot();
       return isCommand ? byte === CTRL_A : !this.#isCommandNext;
     });
   }

@@ -9,7 +9,7 @@ const NEW_LINE = 0x0a;
 const LONGEST_LINE = 1000;
 
 /** Takes bytes that the guest sends and its firmware logs. */
-interface GuestOutput {
+export interface GuestOutput {
   readonly started: number;
   serial(byte: number): void;
   log(byte: number): void;
@@ -45,11 +45,13 @@ export class LineOutput implements GuestOutput {
   readonly started = performance.now();
   readonly #lines: Record<'bios' | 'com1', string> = { bios: '', com1: '' };
   readonly #isRemark: boolean;
+  readonly #prefix: string;
   #timer: NodeJS.Timeout | undefined;
 
-  /** `isRemark`: the lines go to standard error. */
-  constructor({ isRemark }: { isRemark: boolean }) {
+  /** `isRemark`: the lines go to standard error. `prefix`: before the name of where a line is from. */
+  constructor({ isRemark, prefix = '' }: { isRemark: boolean; prefix?: string }) {
     this.#isRemark = isRemark;
+    this.#prefix = prefix;
   }
 
   serial(byte: number): void {
@@ -78,7 +80,7 @@ export class LineOutput implements GuestOutput {
     this.#timer?.refresh();
     const time = ((performance.now() - this.started) / 1000).toFixed(3).padStart(8);
     const stream = this.#isRemark ? process.stderr : process.stdout;
-    await (this.#isRemark ? remark : print)(`${styled('dim', `${time} ${from} |`, stream)} ${text}\n`);
+    await (this.#isRemark ? remark : print)(`${styled('dim', `${time} ${this.#prefix}${from} |`, stream)} ${text}\n`);
   }
 
   watch({ counts }: Monitor): void {

@@ -13,6 +13,19 @@ export function clearProgress(): void {
   shown?.clear();
 }
 
+/** Result of `run`, whose progress a bar shows. */
+export async function withProgress<Result>(
+  what: string,
+  run: (work: { progress(done: number, total: number): void }) => Promise<Result>,
+): Promise<Result> {
+  const progress = new Progress(what);
+  try {
+    return await run({ progress: (done, total) => progress.advance(done, total) });
+  } finally {
+    progress.end();
+  }
+}
+
 export class Progress {
   readonly #what: string;
   readonly #stream: NodeJS.WriteStream;

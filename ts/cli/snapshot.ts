@@ -8,13 +8,12 @@ import {
   type PageRange,
   type SnapshotDifference,
   type SnapshotFacts,
-  type SnapshotWork,
   verifySnapshot,
 } from '../index.ts';
 import { type Command, EXIT, UsageError } from './command.ts';
 import { jsonLine } from './json.ts';
 import { print, printLines } from './output.ts';
-import { Progress } from './progress.ts';
+import { withProgress } from './progress.ts';
 
 const HELP = `usage: membacking snapshot info DIR... [--json]
        membacking snapshot verify DIR... [--json]
@@ -105,15 +104,6 @@ async function merge([folder, target, ...more]: readonly string[], json: boolean
 
 function checkSome(folders: readonly string[]): void {
   if (folders.length === 0) throw new UsageError('name at least one folder');
-}
-
-async function withProgress<Result>(what: string, run: (work: SnapshotWork) => Promise<Result>): Promise<Result> {
-  const progress = new Progress(what);
-  try {
-    return await run({ progress: (done, total) => progress.advance(done, total) });
-  } finally {
-    progress.end();
-  }
 }
 
 function infoLines({ folder, layout }: SnapshotFacts): string[] {

@@ -173,10 +173,10 @@ export class Monitor {
     }
   }
 
-  /** Makes the machine of a snapshot, as it was: `run` goes on with it. The disk is the one that it had, as it was then.
-   *  A guest that was started as a kernel ends when it resets itself. Rejects with what
-   *  `GuestMemoryBuilder.fromSnapshot` rejects with, INVALID_ARGUMENT where the snapshot is of no such machine, and what
-   *  the constructor throws. Nothing is left then. */
+  /** Makes the machine of a snapshot, as it was: `run` goes on with it. The disk is the one that it had, as it was
+   *  then. A guest that was started as a kernel ends when it resets itself. Rejects with what
+   *  `GuestMemoryBuilder.fromSnapshot` rejects with, INVALID_ARGUMENT where the snapshot is of no such machine, and
+   *  what the constructor throws. Nothing is left then. */
   static async restore(folder: string, options: MonitorRestoreOptions = {}): Promise<Monitor> {
     const { mode = 'map', signal, progress, ...own } = options;
     const { record } = own;
@@ -256,10 +256,10 @@ export class Monitor {
     }
   }
 
-  /** Writes a snapshot of the machine into a folder: memory, devices, processors; of the disk, nothing but which one it
-   *  is. With `live`, which is the default, a guest that runs goes on meanwhile, and is held for the last round of copying
-   *  alone. Without it, and where the kernel does not track what the guest writes, the guest is held from now on until
-   *  all is written. Rejects as `GuestMemoryManager.snapshot` does. */
+  /** Writes a snapshot of the machine into a folder: memory, devices, processors; of the disk, nothing but which one
+   *  it is. With `live`, which is the default, a guest that runs goes on meanwhile, and is held for the last round of
+   *  copying alone. Without it, and where the kernel does not track what the guest writes, the guest is held from now
+   *  on until all is written. Rejects as `GuestMemoryManager.snapshot` does. */
   async snapshot(folder: string, options: SnapshotWork & { readonly live?: boolean } = {}): Promise<SnapshotLayout> {
     const { live = true, ...work } = options;
     const held = () => this.#atRest(() => this.memory.snapshot(folder, { ...work, state: this.#save() }));

@@ -13,7 +13,7 @@ export interface Device {
 }
 
 /** State of a machine but for its RAM. */
-export interface MachineState {
+interface MachineState {
   readonly version: number;
   /** Bytes of RAM. */
   readonly memory: number;
