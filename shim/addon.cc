@@ -17,6 +17,7 @@
 #include "napi/kvm_handle.h"
 #include "napi/machine_answers.h"
 #include "napi/object_handle.h"
+#include "napi/pager_handle.h"
 #include "napi/reservation_handle.h"
 #include "napi/vcpu_handle.h"
 #include "napi/vm_handle.h"
@@ -40,6 +41,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("askMachine", Napi::Function::New(env, machineAnswers, "askMachine"));
   ReservationHandle::define(env, exports);
   ObjectHandle::define(env, exports);
+  PagerHandle::define(env, exports);
   EventFdHandle::define(env, exports);
   ExecutorHandle::define(env, exports);
   KvmHandle::define(env, exports);

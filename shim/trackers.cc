@@ -30,8 +30,12 @@ Failure Trackers::begin(const std::vector<Command>& shown, uint32_t& tracker) {
 
 /// Begins to watch all VA spaces.
 Failure Trackers::watch(const std::vector<Command>& shown) {
+  std::shared_ptr<Pager> pager;
+  targets_.eachObject([&](uint32_t, const MemoryObject& object) {
+    if (object.lazy != nullptr) pager = object.lazy->pager;
+  });
   std::unique_ptr<WriteWatch> opened;
-  if (const Failure failure = WriteWatch::open(opened)) return failure;
+  if (const Failure failure = WriteWatch::open(std::move(pager), opened)) return failure;
   watch_ = std::move(opened);
   targets_.eachSink([this](Sink& sink) { sinkCame(sink); });
   for (const Command& command : shown) {

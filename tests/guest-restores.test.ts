@@ -11,6 +11,7 @@ import {
   type PlainState,
   type RamBacking,
   type RestoredGuest,
+  type RestoreMode,
   type Template,
   Vcpu,
   type VcpuState,
@@ -83,7 +84,7 @@ class Sweeper {
 }
 
 /** Ways for a guest to go on as another one. */
-const WAYS = ['copy', 'map', 'diff by copy', 'diff by map', 'stream', 'fork'] as const;
+const WAYS = ['copy', 'map', 'lazy', 'diff by copy', 'diff by map', 'diff by lazy', 'stream', 'fork'] as const;
 type Way = (typeof WAYS)[number];
 
 /** A guest that goes on as another one, again and again. */
@@ -142,7 +143,7 @@ class Journey {
     if (base === undefined) this.#template = undefined;
     this.#base = folder;
     if (this.#template !== undefined) return this.#template.builder({ diff: folder }).buildAsync();
-    return GuestMemoryBuilder.fromSnapshot(folder, { mode: way.endsWith('copy') ? 'copy' : 'map' });
+    return GuestMemoryBuilder.fromSnapshot(folder, { mode: way.split(' ').at(-1) as RestoreMode });
   }
 
   close(): void {
@@ -157,7 +158,16 @@ for (const backing of ['shared', 'private'] as const) {
     const journey = new Journey(t, backing);
     for (const way of WAYS) await journey.go(way, 2);
     // A snapshot of a restore of a diff of a fork.
-    for (const way of ['fork', 'diff by map', 'diff by copy', 'map', 'diff by map', 'copy'] as const)
+    for (const way of [
+      'fork',
+      'diff by map',
+      'diff by copy',
+      'map',
+      'diff by lazy',
+      'lazy',
+      'diff by map',
+      'copy',
+    ] as const)
       await journey.go(way, 2);
     journey.close();
     t.deepEqual(footprint(), before);

@@ -60,6 +60,7 @@ export {
   SharedMemory,
   type SharedMemoryOptions,
 } from './asked/object.ts';
+export type { PageLostMessage } from './asked/pager.ts';
 export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.ts';
 export type { AddressSpace, FlatRange, SeenEvent, SeenRegion } from './asked/space.ts';
 export type { Command as PlanCommand } from './core/core.ts';
@@ -103,6 +104,7 @@ export type { DeviceFile } from './guest/files.ts';
 export type { GuestMemoryFacts } from './guest/inspect.ts';
 export { type InspectServer, type InspectServerOptions, inspectSocket } from './guest/inspect-server.ts';
 export type { GpaRange } from './guest/layout.ts';
+export type { LazyPages } from './guest/lazy-pages.ts';
 export type { AddedRam, GuestMemoryManager, RestoredDevice, RestoredGuest } from './guest/manager.ts';
 export type { PrefetchOptions } from './guest/pages.ts';
 export type { RamVisibility, RamVisibilityControl, VisibilityChange } from './guest/ram.ts';

@@ -49,6 +49,8 @@ bool skipGuarded(int signal, const siginfo_t& info, GuardedThread thread) {
   return false;
 }
 
+thread_local BusErrorCatcher* catcher = nullptr;
+
 struct sigaction previousSegv;
 struct sigaction previousBus;
 
@@ -65,9 +67,21 @@ void passOn(const struct sigaction& previous, int signal, siginfo_t* info, void*
   }
 }
 
+}  // namespace
+
+/// Whether a signal of the kernel's is one that this thread's catcher waits for.
+bool catchBusError(int signal, int code) {
+  if (signal != SIGBUS || code <= 0 || catcher == nullptr) return false;
+  catcher->hasCaught_ = 1;
+  return true;
+}
+
+namespace {
+
 void onFault(int signal, siginfo_t* info, void* context) {
   // SAFETY: for SA_SIGINFO the kernel gives the interrupted thread's context, which sigreturn puts back.
   if (skipGuarded(signal, *info, GuardedThread(static_cast<ucontext_t*>(context)->uc_mcontext))) return;
+  if (catchBusError(signal, info->si_code)) return;
   passOn(signal == SIGBUS ? previousBus : previousSegv, signal, info, context);
 }
 
@@ -85,6 +99,10 @@ void install(int signal, struct sigaction& previous) {
 }
 
 }  // namespace
+
+BusErrorCatcher::BusErrorCatcher() { catcher = this; }
+
+BusErrorCatcher::~BusErrorCatcher() { catcher = nullptr; }
 
 void installFaultGuard() {
   static std::once_flag once;

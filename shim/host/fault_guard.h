@@ -10,12 +10,30 @@
 // A program that installs its own handler later, without passing signals on, takes this protection away.
 #pragma once
 
+#include <signal.h>
+
 #include <cstdint>
 
 namespace membacking {
 
 /// Installs the handlers, once per process, before the first guarded access.
 void installFaultGuard();
+
+/// Catcher of the bus errors that a hypervisor sends to the thread that runs a guest, which touches memory that has
+/// failed or is lost. For a thread that does nothing else meanwhile; after installFaultGuard().
+class BusErrorCatcher {
+ public:
+  BusErrorCatcher();
+  ~BusErrorCatcher();
+  BusErrorCatcher(const BusErrorCatcher&) = delete;
+
+  bool hasCaught() const { return hasCaught_ != 0; }
+
+ private:
+  friend bool catchBusError(int signal, int code);
+
+  volatile sig_atomic_t hasCaught_ = 0;
+};
 
 // Numbers have 1, 2, 4 or 8 `bytes`, little-endian; aligned ones are single-copy atomic. The result is 0, or the signal
 // of a fault at [hva, hva + bytes).

@@ -163,6 +163,18 @@ Failure MemoryObject::privateMemory(uint64_t size, const std::string& name, std:
   return kDone;
 }
 
+Failure MemoryObject::lazyMemory(std::shared_ptr<Pager> pager, uint64_t size, const std::string& name,
+                                 RangeMap<FilePart> absent, std::vector<FileDescriptor> files,
+                                 std::shared_ptr<MemoryObject>& result) {
+  std::shared_ptr<MemoryObject> object;
+  if (const Failure failure = privateMemory(size, name, object)) return failure;
+  uint32_t block = 0;
+  if (const Failure failure = pager->add(object->home, std::move(absent), std::move(files), block)) return failure;
+  object->lazy = std::make_unique<PagerBlock>(std::move(pager), block);
+  result = std::move(object);
+  return kDone;
+}
+
 Failure MemoryObject::privateFile(int fd, uint64_t fileOffset, uint64_t size, std::shared_ptr<MemoryObject>& result) {
   auto object = std::make_shared<MemoryObject>();
   object->fileOffset = fileOffset;

@@ -10,6 +10,7 @@
 #include "host/dirty_pages.h"
 #include "host/fd.h"
 #include "host/mapping.h"
+#include "host/pager.h"
 #include "host/stretch.h"
 #include "host/whereabouts.h"
 
@@ -40,6 +41,8 @@ struct MemoryObject {
   /// Reservation for the pages of a private object: readable and writable where they are at home, plain reservation
   /// where they are not.
   Mapping home;
+  /// Block of the pager that brings the pages of a private object; null where they are there. (It goes before `home`.)
+  std::unique_ptr<PagerBlock> lazy;
   /// Places of the private pages that are not at home.
   Whereabouts whereabouts;
   /// Pages written since somebody asked.
@@ -66,13 +69,18 @@ struct MemoryObject {
   /// Whether fromFd would take the access mode of a descriptor. EACCES.
   static Failure checkAccess(int fd, bool isWritable);
   static Failure privateMemory(uint64_t size, const std::string& name, std::shared_ptr<MemoryObject>&);
+  /// Makes private memory whose pages a pager brings: `absent` says which of them are in `files`.
+  static Failure lazyMemory(std::shared_ptr<Pager> pager, uint64_t size, const std::string& name,
+                            RangeMap<FilePart> absent, std::vector<FileDescriptor> files,
+                            std::shared_ptr<MemoryObject>&);
   /// Makes a copy-on-write image of a part of the file: whole pages from `fileOffset` on.
   static Failure privateFile(int fd, uint64_t fileOffset, uint64_t size, std::shared_ptr<MemoryObject>&);
 
   bool contains(uint64_t offset, uint64_t length) const {
     return length != 0 && offset < size && length <= size - offset;
   }
-  /// Whether the file is or can become shorter than the object: unless something excludes it.
+  /// Whether the file is or can become shorter than the object, unless something excludes it; or one that a pager has
+  /// yet to read.
   bool isShrinkable() const;
   /// Bytes of memory or disk space that the file of a shared object has.
   Failure readAllocated(uint64_t& bytes) const;
@@ -105,13 +113,18 @@ struct MemoryObject {
   Failure read(uint64_t offset, uint8_t* into, uint64_t length, uint64_t& done) const;
   /// EACCES: the object is read-only.
   Failure write(uint64_t offset, const uint8_t* from, uint64_t length, uint64_t& done);
+  /// Brings what the range touches, of an object that a pager brings.
+  Failure fetch(uint64_t offset, uint64_t length) const;
+  /// Makes what the range has zeroes, as far as a pager has not brought it.
+  void drop(uint64_t offset, uint64_t length) const;
   /// Makes pages dirty: those that the range, which is not empty, touches.
   void noteWritten(uint64_t offset, uint64_t length);
 
   // Data of the object, in object_data.cc: whole pages in order, joined where they follow each other. Asking makes
   // nothing resident, and moves the position of no descriptor.
 
-  /// Finds what the file has, as far as it says so: else all of it. Nothing where there is no file.
+  /// Finds what the file has, as far as it says so: else all of it; and what a pager would bring from files. Nothing
+  /// where there are none.
   Failure findFileData(std::vector<Stretch>& found) const;
   /// Finds the pages of a private object that are its own: those of its file are not.
   Failure findOwnPages(std::vector<Stretch>& found) const;

@@ -28,6 +28,8 @@ Failure MemoryObject::copyShared(uint64_t offset, uint64_t length, Copy copy) co
 /// Calls `copy(memory, hva, done, length)`, a pread or pwrite, for each stretch of the range.
 template <typename Copy>
 Failure MemoryObject::copyPrivate(uint64_t offset, uint64_t length, uint64_t& done, Copy copy) const {
+  // The kernel does not wait for a pager there. What cannot be brought is missing.
+  static_cast<void>(fetch(offset, length));
   const FileDescriptor memory(::open("/proc/self/mem", O_RDWR | O_CLOEXEC));
   if (!memory.isOpen()) return failedCall("open");
   while (done != length) {
@@ -66,6 +68,17 @@ Failure MemoryObject::write(uint64_t offset, const uint8_t* from, uint64_t lengt
   // At these addresses nobody watches.
   if (done != 0) noteWritten(offset, done);
   return failure;
+}
+
+Failure MemoryObject::fetch(uint64_t offset, uint64_t length) const {
+  if (lazy == nullptr) return kDone;
+  const uint64_t start = offset & ~(kPageSize - 1);
+  const uint64_t end = (offset + length + kPageSize - 1) & ~(kPageSize - 1);
+  return lazy->pager->fetch(lazy->number, start, end - start);
+}
+
+void MemoryObject::drop(uint64_t offset, uint64_t length) const {
+  if (lazy != nullptr) lazy->pager->drop(lazy->number, offset, length);
 }
 
 void MemoryObject::noteWritten(uint64_t offset, uint64_t length) {

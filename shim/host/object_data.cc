@@ -71,6 +71,7 @@ class Entries {
 }  // namespace
 
 Failure MemoryObject::findFileData(std::vector<Stretch>& found) const {
+  if (lazy != nullptr) found = lazy->pager->absent(lazy->number);
   if (!fd.isOpen()) return kDone;
   // Another one of its own: duplicates have one position.
   const FileDescriptor file(::open(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), O_RDONLY | O_CLOEXEC));

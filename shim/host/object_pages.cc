@@ -48,6 +48,7 @@ Failure MemoryObject::discard(uint64_t offset, uint64_t length, uint64_t& freed)
   if (const Failure failure = checkRange(offset, length)) return failure;
   // Zeroes are written by that, to pages of which the kernel does not say so.
   noteWritten(offset, length);
+  drop(offset, length);
   if (!isShared) return discardPages(home, offset, length, freed);
   if (fileKind == FileKind::kDriver) return {EOPNOTSUPP, "fallocate", "a driver's memory cannot be given back"};
   uint64_t before = 0;
@@ -81,6 +82,9 @@ Failure MemoryObject::whyMissing(uint64_t offset) const {
   struct stat file;
   struct statvfs system;
   if (!isShared && whereabouts.find(offset, 1).isLost) return {EIO, "mmap", "it went with the VA space that showed it"};
+  if (lazy != nullptr) {
+    if (const Failure lost = lazy->pager->whyLost(lazy->number, offset)) return lost;
+  }
   if (!fd.isOpen()) return {ENOMEM, "madvise", "no memory is free"};
   if (readFacts(fd.get(), file) != 0) return failedCall("fstat");
   if (S_ISREG(file.st_mode) && fileOffset + offset >= static_cast<uint64_t>(file.st_size)) {
@@ -180,6 +184,7 @@ Failure MemoryObject::readAllocated(uint64_t& bytes) const {
 }
 
 bool MemoryObject::isShrinkable() const {
+  if (lazy != nullptr) return !lazy->pager->absent(lazy->number).empty();
   if (!fd.isOpen()) return false;
   if (mayGrow) return true;
   const int seals = ::fcntl(fd.get(), F_GET_SEALS);

@@ -3,9 +3,21 @@
 #include "host/userfaultfd.h"
 
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+// Newer than some of the system headers this builds with.
+#ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+#define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
+#endif
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
 
 namespace membacking {
 namespace {
@@ -24,6 +36,9 @@ int openByDevice() {
 
 }  // namespace
 
+const uint64_t kWatchFeatures = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
+                                UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
+
 Failure openUserfaultfd(Userfaultfd& result) {
   result.fd = FileDescriptor(callUserfaultfd(0));
   if (result.fd.isOpen()) return kDone;
@@ -33,6 +48,13 @@ Failure openUserfaultfd(Userfaultfd& result) {
   result.fd = FileDescriptor(callUserfaultfd(kUserModeOnly));
   result.isUserModeOnly = result.fd.isOpen();
   return result.isUserModeOnly ? kDone : failure;
+}
+
+Failure enableUserfaultfd(int fd, uint64_t features) {
+  uffdio_api api = {};
+  api.api = UFFD_API;
+  api.features = features;
+  return ::ioctl(fd, UFFDIO_API, &api) == 0 ? kDone : failedCall("UFFDIO_API");
 }
 
 int scanPagemap(int pagemap, ScanArgument& argument) { return ::ioctl(pagemap, kScanPagemap, &argument); }

@@ -18,6 +18,12 @@ struct Userfaultfd {
 /// Opens one in the way that allows most. A failure is that of the first way.
 Failure openUserfaultfd(Userfaultfd& result);
 
+/// Features by which writes are watched (UFFD_FEATURE_*).
+extern const uint64_t kWatchFeatures;
+
+/// Asks a userfaultfd of which nothing was asked yet for features. EINVAL: this kernel has not all of them.
+Failure enableUserfaultfd(int fd, uint64_t features);
+
 /// struct page_region of linux/fs.h.
 struct PageRegion {
   uint64_t start;

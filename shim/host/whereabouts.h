@@ -2,8 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
+
+#include "host/range_map.h"
 
 namespace membacking {
 
@@ -35,13 +36,14 @@ class Whereabouts {
 
  private:
   struct Stay {
-    uint64_t end;
     std::weak_ptr<Reservation> reservation;
     uint64_t gpa;
+
+    Stay behind(uint64_t bytes) const { return {reservation, gpa + bytes}; }
   };
 
-  /// Stays by the offset of their first byte: disjoint, none empty.
-  std::map<uint64_t, Stay> stays_;
+  /// Stays by offsets in the object.
+  RangeMap<Stay> stays_;
 };
 
 }  // namespace membacking

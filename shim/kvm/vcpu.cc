@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "host/fault_guard.h"
 #include "host/invariant.h"
 #include "host/registry.h"
 #include "host/write_hold.h"
@@ -155,7 +156,7 @@ Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
     setImmediateExit(onlyFinish || mustLeave());
     lock.unlock();
     const uint64_t endedHolds = WriteHold::ended();
-    error = ::ioctl(fd(), KVM_RUN, 0) < 0 ? errno : 0;
+    error = runOnce();
     if (error == EFAULT && WriteHold::hasEndedSince(endedHolds)) error = EAGAIN;
     lock.lock();
     isRunning_ = false;
@@ -163,6 +164,14 @@ Failure Vcpu::enter(bool onlyFinish, const IsUnwanted& isUnwanted) {
     // EAGAIN: another vCPU has just started this one, or the guest wrote while writes were held.
   } while (error == EAGAIN || (error == EINTR && (mustWait() || isDoubted_) && !mustLeave()));
   return leave(error, onlyFinish);
+}
+
+/// Enters the guest once. Returns 0 or the errno.
+int Vcpu::runOnce() const {
+  const BusErrorCatcher catcher;
+  const int error = ::ioctl(fd(), KVM_RUN, 0) < 0 ? errno : 0;
+  // KVM leaves it to a signal to say so.
+  return error == EINTR && catcher.hasCaught() ? EHWPOISON : error;
 }
 
 /// Notes how a run has ended. With the mutex.

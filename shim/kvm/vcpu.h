@@ -107,6 +107,7 @@ class Vcpu {
  private:
   kvm_run& shared() const;
   Failure enter(bool onlyFinish, const IsUnwanted& isUnwanted);
+  int runOnce() const;
   Failure leave(int error, bool onlyFinish);
   bool mustLeave() const;
   void leaveGuest();

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "napi/pager_handle.h"
 #include "napi/pool_work.h"
 
 namespace membacking {
@@ -20,6 +21,8 @@ void ObjectHandle::define(Napi::Env env, Napi::Object exports) {
                      StaticMethod<&ObjectHandle::checkAccess>("checkAccess"),
                      StaticMethod<&ObjectHandle::privateMemory>("privateMemory"),
                      StaticMethod<&ObjectHandle::privateFile>("privateFile"),
+                     StaticMethod<&ObjectHandle::lazyMemory>("lazyMemory"),
+                     InstanceAccessor<&ObjectHandle::block>("block"),
                      InstanceAccessor<&ObjectHandle::kind>("kind"),
                      InstanceAccessor<&ObjectHandle::size>("size"),
                      InstanceAccessor<&ObjectHandle::writable>("writable"),
@@ -29,6 +32,9 @@ void ObjectHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&ObjectHandle::isShrinkable>("isShrinkable"),
                      InstanceMethod<&ObjectHandle::discard>("discard"),
                      InstanceMethod<&ObjectHandle::populate>("populate"),
+                     InstanceMethod<&ObjectHandle::fetch>("fetch"),
+                     InstanceMethod<&ObjectHandle::fetchNow>("fetchNow"),
+                     InstanceMethod<&ObjectHandle::drop>("drop"),
                      InstanceMethod<&ObjectHandle::whyMissing>("whyMissing"),
                      InstanceMethod<&ObjectHandle::setNumaNode>("setNumaNode"),
                      InstanceMethod<&ObjectHandle::adviseHugePages>("adviseHugePages"),
@@ -100,6 +106,58 @@ Napi::Value ObjectHandle::privateFile(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(object));
 }
 
+/// Descriptors in a list, each duplicated.
+static std::vector<FileDescriptor> toFiles(const Napi::Value& value) {
+  if (!value.IsArray()) throwType(value.Env(), "files", "an array");
+  const Napi::Array list = value.As<Napi::Array>();
+  std::vector<FileDescriptor> files;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const uint32_t fd = toU32(list.Get(i), "fd", std::numeric_limits<int>::max());
+    files.push_back(FileDescriptor::duplicate(static_cast<int>(fd)));
+    if (!files.back().isOpen()) check(value.Env(), failedCall("fcntl"));
+  }
+  return files;
+}
+
+/// Parts of files in a list of offset, length, number of the file and offset in it, one after the other: whole pages,
+/// upwards, inside of `size`.
+static RangeMap<FilePart> toParts(const Napi::Value& value, uint64_t size, size_t files) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_biguint64_array) {
+    throwType(value.Env(), "parts", "a BigUint64Array");
+  }
+  const Napi::BigUint64Array list = value.As<Napi::BigUint64Array>();
+  RangeMap<FilePart> parts;
+  uint64_t end = 0;
+  for (size_t i = 0; i + 3 < list.ElementLength(); i += 4) {
+    const uint64_t offset = list[i], length = list[i + 1], file = list[i + 2], fileOffset = list[i + 3];
+    const bool isInside = offset >= end && offset < size && length != 0 && length <= size - offset;
+    const bool isInFile = file < files && fileOffset <= std::numeric_limits<int64_t>::max() - length;
+    if (!isInside || !isInFile || (offset | length | fileOffset) % kPageSize != 0) {
+      throwRange(value.Env(), "parts", "whole pages of the files, upwards, inside of the size");
+    }
+    end = offset + length;
+    parts.set(offset, end, {static_cast<uint32_t>(file), fileOffset});
+  }
+  return parts;
+}
+
+Napi::Value ObjectHandle::lazyMemory(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Pager> pager = PagerHandle::from(info[0], "pager");
+  const uint64_t size = toSize(info[1]);
+  const std::string name = toFullName("membacking:ram", info[2]);
+  std::vector<FileDescriptor> files = toFiles(info[3]);
+  RangeMap<FilePart> parts = toParts(info[4], size, files.size());
+  std::shared_ptr<MemoryObject> object;
+  check(info.Env(), MemoryObject::lazyMemory(pager, size, name, std::move(parts), std::move(files), object));
+  return wrap(info.Env(), std::move(object));
+}
+
+Napi::Value ObjectHandle::block(const Napi::CallbackInfo& info) {
+  const MemoryObject& object = core(info);
+  if (object.lazy == nullptr) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), object.lazy->number);
+}
+
 Napi::Value ObjectHandle::kind(const Napi::CallbackInfo& info) {
   const MemoryObject& object = core(info);
   const char* shared = object.fileKind == FileKind::kDriver ? "driver" : "shared";
@@ -148,6 +206,27 @@ Napi::Value ObjectHandle::populate(const Napi::CallbackInfo& info) {
   return PoolWork::start(info.Env(), "membacking.populate", [object = shared(info.Env()), offset, length] {
     return object->populate(offset, length);
   });
+}
+
+Napi::Value ObjectHandle::fetch(const Napi::CallbackInfo& info) {
+  const uint64_t offset = toU64(info[0], "offset");
+  const uint64_t length = toU64(info[1], "length");
+  if (!core(info).contains(offset, length)) throwRange(info.Env(), "length", "inside the object, and not 0");
+  return PoolWork::start(info.Env(), "membacking.fetch", [object = shared(info.Env()), offset, length] {
+    return object->fetch(offset, length);
+  });
+}
+
+void ObjectHandle::fetchNow(const Napi::CallbackInfo& info) {
+  const MemoryObject& object = core(info);
+  const uint64_t offset = toU64(info[0], "offset");
+  const uint64_t length = toU64(info[1], "length");
+  if (!object.contains(offset, length)) throwRange(info.Env(), "length", "inside the object, and not 0");
+  check(info.Env(), object.fetch(offset, length));
+}
+
+void ObjectHandle::drop(const Napi::CallbackInfo& info) {
+  core(info).drop(toU64(info[0], "offset"), toU64(info[1], "length"));
 }
 
 Napi::Value ObjectHandle::whyMissing(const Napi::CallbackInfo& info) {

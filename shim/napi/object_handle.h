@@ -23,6 +23,7 @@ class ObjectHandle : public Handle<ObjectHandle, MemoryObject> {
   static void checkAccess(const Napi::CallbackInfo& info);
   static Napi::Value privateMemory(const Napi::CallbackInfo& info);
   static Napi::Value privateFile(const Napi::CallbackInfo& info);
+  static Napi::Value lazyMemory(const Napi::CallbackInfo& info);
 
   Napi::Value kind(const Napi::CallbackInfo& info);
   Napi::Value size(const Napi::CallbackInfo& info);
@@ -33,6 +34,10 @@ class ObjectHandle : public Handle<ObjectHandle, MemoryObject> {
   Napi::Value isShrinkable(const Napi::CallbackInfo& info);
   Napi::Value discard(const Napi::CallbackInfo& info);
   Napi::Value populate(const Napi::CallbackInfo& info);
+  Napi::Value fetch(const Napi::CallbackInfo& info);
+  void fetchNow(const Napi::CallbackInfo& info);
+  void drop(const Napi::CallbackInfo& info);
+  Napi::Value block(const Napi::CallbackInfo& info);
   Napi::Value whyMissing(const Napi::CallbackInfo& info);
   void setNumaNode(const Napi::CallbackInfo& info);
   Napi::Value adviseHugePages(const Napi::CallbackInfo& info);

@@ -13,7 +13,8 @@ void WatchedSpace::show(uint64_t gpa, uint64_t length, const std::shared_ptr<Mem
                         Use use) {
   INVARIANT(canWatch(*object));
   forget(gpa, length);
-  pieces_.insert({gpa, {gpa + length, object, offset, use, watch_->arm(*stretchOf(gpa), gpa, length)}});
+  const bool isArmed = watch_->arm(*stretchOf(gpa), gpa, length, object->lazy != nullptr);
+  pieces_.insert({gpa, {gpa + length, object, offset, use, isArmed}});
 }
 
 void WatchedSpace::forget(uint64_t gpa, uint64_t length) {
@@ -80,7 +81,7 @@ void WatchedSpace::noteAll() {
   for (auto& [start, piece] : pieces_) {
     if (piece.isArmed) continue;
     // Armed first: what is written meanwhile is noted twice, and not missed.
-    piece.isArmed = watch_->arm(*stretchOf(start), start, piece.end - start);
+    piece.isArmed = watch_->arm(*stretchOf(start), start, piece.end - start, piece.object->lazy != nullptr);
     piece.object->noteWritten(piece.offset, piece.end - start);
   }
   noteWritten(0, UINT64_MAX);

@@ -4,7 +4,7 @@ import { inspect } from 'node:util';
 import * as abi from '../../assembly/abi.ts';
 import type { PlanRunner } from '../apply/runner.ts';
 import type { ObjectTable } from '../asked/object-table.ts';
-import { type Address, formatHex, lengthOf, sum } from '../core/address.ts';
+import { type Address, difference, formatHex, higher, lengthOf, lower, sum } from '../core/address.ts';
 import type { Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import { keepInThread } from '../core/handle.ts';
@@ -81,7 +81,8 @@ export class Lease implements Disposable {
    *  is not to be written. Another thread gets a copy of it, whether it is in the list of what is transferred or not
    *  (newer Node.js refuses that); `WorkerGuestMemory` is the memory there. Throws NO_VIEW where JavaScript must not
    *  touch it (read-only memory, huge pages of a pool, a file that can become shorter, more than 4 GiB): there
-   *  `read` and `write` of the guest memory do. */
+   *  `read` and `write` of the guest memory do. Throws SYSTEM where pages of a lazy restore cannot be read: a view has
+   *  all of its pages. */
   get view(): Uint8Array {
     const { gpa, length } = this.#held;
     if (this.released) throw new MembackingError('CLOSED', `the lease at ${formatHex(gpa)} was released`);
@@ -90,6 +91,7 @@ export class Lease implements Disposable {
       const message = `memory at ${formatHex(gpa)} has no view: it is read-only, or of huge pages of a pool, or its file can become shorter, or it is more than 4 GiB; use read and write`;
       throw new MembackingError('NO_VIEW', message, { details: { gpa, length } });
     }
+    bring(this.#space, gpa, length);
     // Its addresses go to nobody else before it is collected, whatever ended the lease: the system may still be writing
     // there for somebody who has it.
     this.#buffer = systemError('a view of guest memory', () => this.#space.reservation.view(gpa, length, true));
@@ -143,14 +145,26 @@ function checkMapped(
     if (piece.start > next) break;
     if (!isEnough(mode, piece.flags)) throw refused(next, 'read-only');
     if (!isWholePages(Number(piece.start), Number(piece.last), gpa, last)) throw refused(next, 'trapping-page');
-    const { isLasting, granularity } = objects.objectOf(piece.id);
+    const { isLasting, isPaged, granularity } = objects.objectOf(piece.id);
     // A huge page that was given back comes again only if the pool has one.
-    const isCertain = isLasting && granularity === abi.PAGE_SIZE;
+    const isCertain = (isLasting || isPaged) && granularity === abi.PAGE_SIZE;
     if ((piece.flags & abi.ACCESS_WRITE) === 0 || !isCertain) isViewable = false;
     next = sum(piece.start, lengthOf(piece.start, piece.last));
   }
   if (next <= last) throw refused(next, 'hole');
   return isViewable;
+}
+
+/** Brings all pages of a range that pagers have yet to bring: JavaScript cannot be told of one that cannot be read.
+ *  Throws SYSTEM. */
+function bring({ context: { core, objects }, id }: LeasedSpace, gpa: number, length: number): void {
+  const last = gpa + length - 1;
+  for (const piece of core.partsIn(id, gpa, last)) {
+    const object = objects.objectOf(piece.id);
+    if (object.isLasting) continue;
+    const [from, to] = [higher(piece.start, gpa), lower(piece.last, last)];
+    object.fetchNow(sum(piece.offset, difference(from, piece.start)), lengthOf(from, to));
+  }
 }
 
 /** Checks that a range behind the first stretch of a VA space, or over its end, lies in one. Throws GUEST_ACCESS. */

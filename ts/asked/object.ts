@@ -6,9 +6,10 @@ import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import type { ObjectKind } from '../core/kinds.ts';
 import { type MemoryObject as AddonObject, native } from '../core/native.ts';
-import { describedFile, fileSize, obtainedFromSystem, systemError } from '../core/system.ts';
+import { describedFile, fileSize, obtainedFromSystem, systemError, wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import { type DataRange, united } from './data-range.ts';
+import { type FilePart, type Pager, partsForAddon } from './pager.ts';
 
 /** A user of an object, told when its handle is closed: mappings that are left keep its contents. */
 export interface ObjectUser {
@@ -30,8 +31,9 @@ export abstract class MemoryObject extends Handle {
   abstract readonly kind: ObjectKind;
   /** Bytes of its pages: where a part of one is seen, all of it is mapped. @internal */
   readonly granularity: number;
-  /** Whether nobody but the map can take its memory away; what is sealed later does not count. @internal */
-  readonly isLasting: boolean;
+  /** Whether a pager brings its pages. @internal */
+  readonly isPaged: boolean;
+  #isLasting: boolean;
   readonly #addon: AddonObject;
   /** An object does not keep the maps that know it: those that were dropped are told nothing. */
   readonly #users = new Set<WeakRef<ObjectUser>>();
@@ -53,12 +55,20 @@ export abstract class MemoryObject extends Handle {
     this.writable = addon.writable;
     // Asked now: it may be closed by its owner and stay mapped.
     this.granularity = addon.granularity;
-    this.isLasting = !addon.isShrinkable;
+    this.isPaged = addon.block !== undefined;
+    this.#isLasting = !addon.isShrinkable;
     this.#stopWatching = whenCollected(this, () => addon.close());
   }
 
   protected override get what(): string {
     return `memory object "${this.name}"`;
+  }
+
+  /** Whether nobody but the map can take its memory away; what is sealed later does not count. @internal */
+  get isLasting(): boolean {
+    // It is when a pager has brought all of it.
+    if (!this.#isLasting && this.isPaged && !this.closed) this.#isLasting = !this.#addon.isShrinkable;
+    return this.#isLasting;
   }
 
   /** @internal */
@@ -118,6 +128,11 @@ export abstract class MemoryObject extends Handle {
   ownRanges(): DataRange[] {
     const addon = addonObjectOf(this);
     return systemError(`data of ${this.what}`, () => rangesOf(addon.ownPages()));
+  }
+
+  /** Brings pages that a pager has, at once. Throws CLOSED, SYSTEM. @internal */
+  fetchNow(offset: Address, length: Address): void {
+    systemError(`pages of ${this.what}`, () => addonObjectOf(this).fetchNow(offset, length));
   }
 
   /** Descriptor of shared memory, for this package alone: nobody else gets it, so that the memory counts as open
@@ -266,6 +281,14 @@ export class SharedMemory extends MemoryObject {
   }
 }
 
+/** Origin of memory that a pager brings. */
+interface PagedFrom {
+  readonly name: string;
+  /** Descriptors. */
+  readonly files: readonly number[];
+  readonly parts: readonly FilePart[];
+}
+
 /** Memory without a file: seen at one place of one VA space at a time, kept while it is hidden. */
 export class PrivateMemory extends MemoryObject {
   /** Kind: always `private`. */
@@ -282,6 +305,31 @@ export class PrivateMemory extends MemoryObject {
         native().MemoryObject.privateMemory(bytes, checkedName),
       ),
     );
+  }
+
+  /** Memory whose pages a pager brings when somebody touches them: those of `parts` from files, which are duplicated,
+   *  others are zeroes. Throws SYSTEM. @internal */
+  static paged(pager: Pager, size: Address, { name, files, parts }: PagedFrom): PrivateMemory {
+    const addon = obtainedFromSystem(`memory of ${size} bytes cannot be had`, () =>
+      native().MemoryObject.lazyMemory(pager.addon, size, name, files, partsForAddon(parts)),
+    );
+    pager.name(addon.block!, name);
+    return new PrivateMemory(name, addon);
+  }
+
+  /** The pages that a pager has not brought, in order. Throws CLOSED, SYSTEM. @internal */
+  absentRanges(): DataRange[] {
+    const addon = addonObjectOf(this);
+    return addon.block === undefined ? [] : rangesOf(addon.fileData());
+  }
+
+  /** Brings pages that a pager has, in the background. Rejects with CLOSED, SYSTEM. @internal */
+  async fetch(offset: Address, length: Address): Promise<void> {
+    try {
+      await addonObjectOf(this).fetch(offset, length);
+    } catch (error) {
+      throw wrapped(`pages of ${this.what}`, error);
+    }
   }
 
   /** A copy-on-write image of a file, or of a part of it, in whole pages: writes stay here, the file stays as it is.

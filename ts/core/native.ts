@@ -139,7 +139,8 @@ export interface MemoryObject extends Handle {
   readonly fd: number | undefined;
   /** Memory or disk space in use. Private: undefined. */
   readonly allocatedBytes: bigint | undefined;
-  /** Whether the file behind it can become shorter, so that memory that was there is gone. */
+  /** Whether the file behind it can become shorter, so that memory that was there is gone; or one that a pager has yet
+   * to read. */
   readonly isShrinkable: boolean;
 
   // Ranges are inside the object, and whole pages of it, or else EINVAL. Of private memory, these reach what is at
@@ -153,6 +154,14 @@ export interface MemoryObject extends Handle {
   /** Makes all of the range resident now, in the background; several calls go on at once. Contents stay. EBUSY: a part
    * of the private memory is not at home; ENOMEM, ENOSPC, ENXIO, EIO: there is not enough, of memory or in its file. */
   populate(offset: U64, length: U64): Promise<void>;
+  /** Number of the block of a pager that brings its pages; else undefined. */
+  readonly block: number | undefined;
+  /** Brings what a pager has for the range, in the background, and all zeroes between. Errors of reading its files. */
+  fetch(offset: U64, length: U64): Promise<void>;
+  /** Does as `fetch`, at once. */
+  fetchNow(offset: U64, length: U64): void;
+  /** Makes what a pager has for the range zeroes, as far as it has not brought it. */
+  drop(offset: U64, length: U64): void;
   /** Reason why touching the page at `offset` has failed, in words. */
   whyMissing(offset: U64): string;
   /** Takes pages that become resident from now on from this NUMA node alone. EINVAL: there is no such node. */
@@ -174,10 +183,20 @@ export interface MemoryObject extends Handle {
 
   // Whole pages that hold something: offset and length of each stretch, in order. Asking makes nothing resident.
 
-  /** Data of the object's file, as far as it says where they are: else all of it. Nothing where there is no file. */
+  /** Data of the object's file, as far as it says where they are: else all of it; or what a pager has not brought from
+   * files. Nothing where there are none. */
   fileData(): BigUint64Array;
   /** Private: the pages that are its own, in memory or swapped out. */
   ownPages(): BigUint64Array;
+}
+
+/** Bringer of the pages of private memory, when somebody touches them first, by a thread of its own. It goes on as long
+ * as there is such memory. */
+export interface Pager extends Handle {
+  /** Sets who is told that there are losses. */
+  listen(listener: () => void): void;
+  /** Pages that could not be brought since this was called last. */
+  takeLosses(): readonly { readonly block: number; readonly offset: number; readonly error: SystemError }[];
 }
 
 /** An eventfd, with a descriptor of its own. */
@@ -354,6 +373,13 @@ interface Native {
     /** A copy-on-write image of a part of the file, in whole pages, from `fileOffset` on; default 0. EOPNOTSUPP: of
      * huge pages. */
     privateFile(fd: number, size: U64, fileOffset?: U64): MemoryObject;
+    /** Private memory whose pages a pager brings: those that `parts` says (offset, length, index of the file, offset in
+     * it, one after the other, upwards) are in the files, which are duplicated; others are zeroes. */
+    lazyMemory(pager: Pager, size: U64, name: string, files: readonly number[], parts: BigUint64Array): MemoryObject;
+  };
+  readonly Pager: {
+    /** EINVAL: this kernel cannot; EPERM, ENOSYS: it does not let this process. */
+    create(): Pager;
   };
   readonly EventFd: {
     /** One whose count is 0. */

@@ -9,6 +9,7 @@ import { withFileAt } from './adopted-memory.ts';
 import { MemoryBuildError, refusing } from './errors.ts';
 import { checkHugePages, checkPool } from './huge-pages.ts';
 import type { RamPiece } from './layout.ts';
+import type { LazyBacking } from './lazy-backing.ts';
 import { SharedMemoryBacking } from './shared-backing.ts';
 
 /** Backing of RAM: what its bytes are. Sizes are bytes; huge pages are of a size that the machine has a pool of. */
@@ -29,6 +30,9 @@ export type RamBacking =
   /** Memory that another manager had or has. `copyOnWrite`: that one sees nothing of what this guest writes. */
   | { readonly kind: 'handed-over'; readonly backing: SharedMemoryBacking; readonly copyOnWrite?: boolean };
 
+/** A backing that a caller may name, or one of the package's own. */
+export type AnyBacking = RamBacking | LazyBacking;
+
 export const BACKING_KINDS = ['shared', 'private', 'file', 'fd', 'adopted', 'handed-over'] as const;
 
 interface Wanted {
@@ -41,7 +45,7 @@ interface Wanted {
 }
 
 /** The memory of a backing; it is the caller's to close. Throws SYSTEM and MemoryBuildError. */
-export function openBacking(backing: RamBacking, wanted: Wanted): MemoryObject {
+export function openBacking(backing: AnyBacking, wanted: Wanted): MemoryObject {
   const { name, bytes, pieces, noReserve } = wanted;
   switch (backing.kind) {
     case 'shared': {
@@ -68,6 +72,8 @@ export function openBacking(backing: RamBacking, wanted: Wanted): MemoryObject {
       const { fd, copyOnWrite = false, fileOffset = 0 } = validate.options(backing, known, 'backing');
       return fromFd(fd, wanted, validate.flag(copyOnWrite, 'copyOnWrite'), fileOffset);
     }
+    case 'lazy':
+      return backing.open(name, bytes);
     case 'adopted':
       return adopted(backing, wanted);
     case 'handed-over': {

@@ -1,10 +1,10 @@
 // Bases of diffs: snapshots that a guest's memory differs from in known pages alone. A diff of one needs no comparison.
 
-import type { MemoryObject } from '../asked/object.ts';
+import type { MemoryObject, PrivateMemory } from '../asked/object.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
-import { joined, type PageRange } from '../snapshot/page-list.ts';
+import { joined, type PageRange, without } from '../snapshot/page-list.ts';
 import type { ObjectRange } from './dirty-pages.ts';
 import { DirtyTracker } from './dirty-tracker.ts';
 import type { Openable } from './template.ts';
@@ -77,6 +77,7 @@ export class Bases {
   #since: ReadonlyMap<string, WrittenSince> = new Map();
   /** Identities of the snapshots that RAM is a copy-on-write image of. */
   readonly #images = new WeakMap<MemoryObject, string>();
+  readonly #lazy = new WeakMap<MemoryObject, { readonly id: string; readonly pages: readonly PageRange[] }>();
   /** Template that the guest was made of. */
   template: Openable | undefined;
 
@@ -88,6 +89,20 @@ export class Bases {
   /** Identity of the snapshot that RAM shows wherever it was not written. */
   imageOf(object: MemoryObject): string | undefined {
     return this.#images.get(object);
+  }
+
+  /** Notes that the pages of private RAM come from a snapshot, which has `pages`. */
+  setLazy(object: MemoryObject, id: string, pages: readonly PageRange[]): void {
+    this.#lazy.set(object, { id, pages });
+  }
+
+  /** Pages of RAM that may differ from the snapshot that it comes from, if that is `id`. */
+  changedSince(object: PrivateMemory, id: string): readonly PageRange[] | undefined {
+    const lazy = this.#lazy.get(object);
+    if (lazy?.id !== id) return undefined;
+    // What is not absent any more has come, or was discarded.
+    const come = without(lazy.pages, object.absentRanges() as readonly PageRange[]);
+    return joined(object.ownRanges() as readonly PageRange[], come);
   }
 
   since(id: string): WrittenSince | undefined {

@@ -98,6 +98,7 @@ function giveBack({ va }: Memory, pieces: readonly Piece[]): Address {
   let freed = 0n;
   for (const { object, gpa, offset, length } of pieces) {
     const addon = addonObjectOf(object);
+    addon.drop(offset, length);
     freed += systemError('guest memory cannot be discarded', () =>
       object.kind === 'private' ? memoryOf(va).reservation.discardPrivate(gpa, length) : addon.discard(offset, length),
     );

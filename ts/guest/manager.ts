@@ -24,6 +24,7 @@ import { discard, discardWhenFree } from './discard.ts';
 import { type GuestMemoryFacts, inspect } from './inspect.ts';
 import { type InspectServer, type InspectServerOptions, inspectServer } from './inspect-server.ts';
 import { checkedRange, type GpaRange } from './layout.ts';
+import type { LazyPages } from './lazy-pages.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { RamVisibilityControl } from './ram.ts';
@@ -61,6 +62,8 @@ export interface RestoredGuest {
   readonly devices: readonly RestoredDevice[];
   /** Ranges of RAM that stay writable: see `RamVisibilityControl.keepWritable`. */
   readonly writableRam: readonly WritableRam[];
+  /** Pages that are still to come; undefined where the restore was not lazy. */
+  readonly lazy?: LazyPages;
   /** State that the snapshot's caller had added. */
   readonly state: PlainState | undefined;
 }

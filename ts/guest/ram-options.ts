@@ -1,8 +1,9 @@
 // Options of RAM, checked.
 
 import * as validate from '../core/validate.ts';
-import { BACKING_KINDS, type RamBacking } from './backing.ts';
+import { type AnyBacking, BACKING_KINDS, type RamBacking } from './backing.ts';
 import type { GpaRange } from './layout.ts';
+import { LazyBacking } from './lazy-backing.ts';
 
 /** Options of RAM of one backing. */
 export interface RamOptions {
@@ -28,7 +29,7 @@ export interface RamSpec {
   /** Name; undefined: to be found when it is built. */
   readonly name: string | undefined;
   readonly ranges: readonly GpaRange[];
-  readonly backing: RamBacking;
+  readonly backing: AnyBacking;
   readonly transparentHugePages: boolean | 'if-possible';
   readonly numaNode: number | undefined;
   readonly noReserve: boolean;
@@ -57,8 +58,11 @@ export function checkedRam(options: RamOptions): RamSpec {
     return { gpa: validate.address(gpa, 'gpa'), length: validate.size(length, 'length') };
   });
   const { backing = 'shared' } = given;
-  const full = typeof backing === 'string' ? { kind: validate.oneOf(SHORT_KINDS, backing, 'backing') } : backing;
-  validate.oneOf(BACKING_KINDS, (full as Partial<RamBacking> | null)?.kind, 'backing.kind');
+  const full: AnyBacking =
+    typeof backing === 'string' ? { kind: validate.oneOf(SHORT_KINDS, backing, 'backing') } : backing;
+  if (!(full instanceof LazyBacking)) {
+    validate.oneOf(BACKING_KINDS, (full as Partial<RamBacking> | null)?.kind, 'backing.kind');
+  }
   return {
     name: given.name === undefined ? undefined : validate.text(given.name, 'name'),
     ranges,

@@ -8,7 +8,7 @@ import type { Command } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
-import { openBacking, type RamBacking } from './backing.ts';
+import { type AnyBacking, openBacking } from './backing.ts';
 import { MemoryBuildError } from './errors.ts';
 import { checkWholePages } from './huge-pages.ts';
 import { checkDisjoint, checkX86, cutRam, type GpaRange, lastOf, type RamPiece } from './layout.ts';
@@ -20,7 +20,7 @@ import { WritableRam } from './writable-ram.ts';
 /** The RAM of one backing. */
 export interface RamBlock {
   readonly name: string;
-  readonly kind: RamBacking['kind'];
+  readonly kind: AnyBacking['kind'];
   readonly ranges: readonly GpaRange[];
   /** Ends with the block. */
   readonly object: MemoryObject;
@@ -187,7 +187,7 @@ export class RamStore {
     // Undone last: the map has then let go of it.
     this.#map.context.onUndo(() => object.close());
     const pieces = placeRam(this.#map, this.#root, name, object, cut);
-    const block = { name, kind: spec.backing.kind, ranges, object, pieces, transparentHugePages };
+    const block: RamBlock = { name, kind: spec.backing.kind, ranges, object, pieces, transparentHugePages };
     this.#set([...this.#blocks, block]);
     this.onPlaced(block);
     return block;

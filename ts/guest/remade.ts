@@ -8,7 +8,7 @@ import { refused } from '../snapshot/field.ts';
 import type { GuestLayout, SnapshotDevice, SnapshotRam } from '../snapshot/layout.ts';
 import { PAGE } from '../snapshot/page-list.ts';
 import type { TraceOutput } from '../trace/recorder.ts';
-import type { RamBacking } from './backing.ts';
+import type { AnyBacking, RamBacking } from './backing.ts';
 import type { GuestMemoryManager, RestoredDevice, RestoredGuest } from './manager.ts';
 import type { RamOptions } from './ram-options.ts';
 import type { GuestOptions } from './template.ts';
@@ -37,7 +37,7 @@ export type Begin = (options: BuilderOptions) => Builder;
 /** Builds the guest, on a backing for each block of RAM. */
 export function build(
   { options, ram }: GuestLayout,
-  backings: readonly RamBacking[],
+  backings: readonly AnyBacking[],
   { record, debug }: GuestOptions,
   begin: Begin,
 ): GuestMemoryManager {
@@ -50,7 +50,10 @@ export function build(
       ...(record !== undefined && { record }),
       ...(debug !== undefined && { debug }),
     });
-    for (const [i, { name, ranges }] of ram.entries()) builder.addRam({ name, ranges, backing: backings[i]! });
+    for (const [i, { name, ranges }] of ram.entries()) {
+      // A builder takes the package's own, too.
+      builder.addRam({ name, ranges, backing: backings[i] as RamBacking });
+    }
     return applying('ram', () => builder.build());
   });
 }

@@ -1,11 +1,16 @@
 // Guests made from snapshots: as the one was that the snapshot was taken of, and ordinary ones.
 
 import { Readable } from 'node:stream';
+import type { PrivateMemory } from '../asked/object.ts';
+import { Pager } from '../asked/pager.ts';
 import * as validate from '../core/validate.ts';
 import { BlockImage, closeChain, inFolder, type Link, type OpenLink, openChain } from '../snapshot/chain.ts';
+import type { SnapshotLayout } from '../snapshot/layout.ts';
 import { aborted, STEP, stepsOf } from '../snapshot/memory-writer.ts';
 import { checkWork, type SnapshotWork, stepCounter } from '../snapshot/write.ts';
 import type { RamBacking } from './backing.ts';
+import { LazyBacking } from './lazy-backing.ts';
+import { LazyPages } from './lazy-pages.ts';
 import type { GuestMemoryManager, RestoredGuest } from './manager.ts';
 import { RamWriter } from './ram-writer.ts';
 import { arranged, type Begin, build, copyOnWrite, fresh } from './remade.ts';
@@ -13,8 +18,9 @@ import { restoreStream } from './restore-stream.ts';
 import type { ForkMaker, GuestOptions } from './template.ts';
 
 /** Ways to bring a snapshot's memory into a guest: `copy` reads all of it into new memory. `map` shows the file, copied
- *  page by page where the guest writes: there at once, and the file has to stay as it is. */
-const RESTORE_MODES = ['copy', 'map'] as const;
+ *  page by page where the guest writes: there at once, and the file has to stay as it is. `lazy` reads each page when
+ *  somebody touches it first, from the file that has it. */
+const RESTORE_MODES = ['copy', 'map', 'lazy'] as const;
 /** A way to bring a snapshot's memory into a guest. */
 export type RestoreMode = (typeof RESTORE_MODES)[number];
 
@@ -81,6 +87,7 @@ async function restoreChain(
 ): Promise<RestoredGuest> {
   const { layout } = chain[0]!;
   const images = layout.ram.map(({ name }) => new BlockImage(chain, name));
+  if (mode === 'lazy') return lazyGuest(layout, images, options, begin);
   const backings = images.map((image) => (mode === 'map' ? mapped(image) : fresh(image.block)));
   const manager = build(layout, backings, options, begin);
   try {
@@ -93,6 +100,27 @@ async function restoreChain(
     throw error;
   }
   return arranged(manager, layout);
+}
+
+/** Makes a guest whose pages come from the snapshot's files when they are touched. */
+function lazyGuest(
+  layout: SnapshotLayout,
+  images: readonly BlockImage[],
+  options: GuestOptions,
+  begin: Begin,
+): RestoredGuest {
+  const pager = Pager.open();
+  try {
+    const backings = images.map((image) => new LazyBacking(pager, image));
+    const manager = build(layout, backings, options, begin);
+    manager.map.context.hold(pager.addon);
+    const memories = layout.ram.map(({ name }) => manager.ramObject(name) as PrivateMemory);
+    for (const [i, memory] of memories.entries()) manager.bases.setLazy(memory, layout.id, images[i]!.pages);
+    return { ...arranged(manager, layout), lazy: new LazyPages(memories) };
+  } catch (error) {
+    pager.addon.close();
+    throw error;
+  }
 }
 
 /** Options of a restore, checked. */

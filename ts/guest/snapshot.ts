@@ -5,7 +5,7 @@ import { readlinkSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
 import { Writable } from 'node:stream';
-import { type MemoryObject, SharedMemory } from '../asked/object.ts';
+import { type MemoryObject, PrivateMemory, SharedMemory } from '../asked/object.ts';
 import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
 import { type PlainState, stateJson } from '../snapshot/caller-state.ts';
@@ -263,12 +263,14 @@ function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
 function choose(
   object: MemoryObject,
   base: BlockImage | undefined,
-  { known, bases }: Found,
+  { known, bases, chain }: Found,
 ): Pick<Source, 'candidates' | 'leftOut'> {
   const data = () => object.dataRanges() as readonly PageRange[];
   if (base === undefined) return { candidates: data(), leftOut: 'zeroes' };
   const written = known?.pagesOf(object);
   if (written !== undefined) return { candidates: written, leftOut: 'nothing' };
+  const changed = object instanceof PrivateMemory && bases.changedSince(object, chain[0]!.layout.id);
+  if (changed) return { candidates: changed, leftOut: base };
   // All else is in both as in the snapshot that this RAM is an image of, and the base a diff.
   if (bases.imageOf(object) === base.lowest.id) {
     return { candidates: joined(object.ownRanges() as readonly PageRange[], base.pagesAbove), leftOut: base };

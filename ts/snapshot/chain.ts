@@ -3,11 +3,12 @@
 
 import type { FileHandle } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
+import type { FilePart } from '../asked/pager.ts';
 import { MembackingError } from '../core/errors.ts';
 import { damaged, openFolder } from './folder.ts';
 import type { SnapshotLayout, SnapshotRam } from './layout.ts';
 import { type Readable, readAll } from './memory-writer.ts';
-import { joined, type PageRange, within } from './page-list.ts';
+import { joined, type PageRange, within, without } from './page-list.ts';
 
 /** One snapshot of a chain. */
 export interface Link {
@@ -99,6 +100,24 @@ export class BlockImage implements Readable {
   /** Pages that some file has, in order. */
   get pages(): readonly PageRange[] {
     return this.#layers.reduce<readonly PageRange[]>((all, { block }) => joined(all, block.pages), []);
+  }
+
+  /** Descriptors of the files that have the pages. */
+  get files(): readonly number[] {
+    return this.#layers.map(({ memory }) => memory.fd);
+  }
+
+  /** Pages, in order, by the file that has them: its index in `files`. */
+  get parts(): readonly FilePart[] {
+    let covered: readonly PageRange[] = [];
+    const parts: FilePart[] = [];
+    for (const [file, { block }] of this.#layers.entries()) {
+      for (const { offset, length } of without(block.pages, covered)) {
+        parts.push({ offset, length, file, fileOffset: block.fileOffset + offset });
+      }
+      covered = joined(covered, block.pages);
+    }
+    return parts.sort((a, b) => Number(a.offset) - Number(b.offset));
   }
 
   /** Layer that all others lie on. */

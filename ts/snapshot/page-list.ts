@@ -52,6 +52,20 @@ export function* within(ranges: readonly PageRange[], start: number, end: number
   }
 }
 
+/** Parts of ranges that lie in no range of another list. */
+export function without(ranges: readonly PageRange[], taken: readonly PageRange[]): PageRange[] {
+  const left: PageRange[] = [];
+  for (const { offset, length } of ranges) {
+    let from = offset;
+    for (const part of within(taken, offset, offset + length)) {
+      if (part.offset > from) left.push({ offset: from, length: part.offset - from });
+      from = part.offset + part.length;
+    }
+    if (from < offset + length) left.push({ offset: from, length: offset + length - from });
+  }
+  return left;
+}
+
 export function bytesOf(ranges: readonly PageRange[]): number {
   return ranges.reduce((bytes, { length }) => bytes + length, 0);
 }

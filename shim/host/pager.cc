@@ -1,0 +1,380 @@
+// Pagers: the thread, the messages that it reads, and the pages that it puts where they belong.
+
+#include "host/pager.h"
+
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "host/invariant.h"
+#include "host/thread_signals.h"
+#include "host/userfaultfd.h"
+
+// Newer than some of the system headers this builds with.
+#ifndef UFFD_FEATURE_POISON
+#define UFFD_FEATURE_POISON (1 << 14)
+struct uffdio_poison {
+  uffdio_range range;
+  __u64 mode;
+  __s64 updated;
+};
+#define UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uffdio_poison)
+#endif
+
+namespace membacking {
+namespace {
+
+/// Bytes that are read and copied at once: whoever touches a page meanwhile waits for no more.
+constexpr uint64_t kStep = uint64_t{1} << 20;
+
+constexpr uint64_t kFeatures = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON;
+
+const uint8_t zeroes[kPageSize] = {};
+
+/// Reads all of a part of a file.
+Failure readPart(int fd, uint64_t fileOffset, uint8_t* into, uint64_t length) {
+  for (uint64_t done = 0; done != length;) {
+    const ssize_t read = ::pread(fd, into + done, length - done, static_cast<off_t>(fileOffset + done));
+    if (read < 0 && errno == EINTR) continue;
+    if (read < 0) return {errno, "pread", "the file of its pages cannot be read"};
+    if (read == 0) return {ENODATA, "pread", "the file of its pages ends before"};
+    done += static_cast<uint64_t>(read);
+  }
+  return kDone;
+}
+
+}  // namespace
+
+Failure Pager::open(std::shared_ptr<Pager>& result) {
+  auto pager = std::make_shared<Pager>();
+  Userfaultfd opened;
+  if (const Failure failure = openUserfaultfd(opened)) return failure;
+  if (opened.isUserModeOnly) {
+    return {EPERM, "userfaultfd", "this process may not serve the faults of guests (see vm.unprivileged_userfaultfd)"};
+  }
+  pager->fd_ = std::move(opened.fd);
+  if (::fcntl(pager->fd(), F_SETFL, O_NONBLOCK) != 0) return failedCall("fcntl");
+  pager->canWatch_ = !enableUserfaultfd(pager->fd(), kFeatures | kWatchFeatures);
+  if (!pager->canWatch_) {
+    const Failure failure = enableUserfaultfd(pager->fd(), kFeatures);
+    if (failure) return failure.error != EINVAL ? failure : Failure{EINVAL, "UFFDIO_API", "it needs Linux 6.6"};
+  }
+  if (const Failure failure = EventFd::create(pager->bell_)) return failure;
+  pager->buffer_.resize(kStep);
+  if (const int error = ::pthread_create(&pager->thread_, nullptr, runThread, pager.get())) {
+    return {error, "pthread_create", nullptr};
+  }
+  pager->isRunning_ = true;
+  result = std::move(pager);
+  return kDone;
+}
+
+Pager::~Pager() {
+  if (!isRunning_) return;
+  isEnding_ = true;
+  INVARIANT(!bell_->signal(1));
+  ::pthread_join(thread_, nullptr);
+}
+
+void Pager::setListener(std::function<void()> listener) {
+  const std::lock_guard lock(listenerMutex_);
+  listener_ = std::move(listener);
+}
+
+// ---- Other threads -------------------------------------------------------------------------------------------------
+
+/// Has `work` done on the pager's thread, and waits for that.
+void Pager::call(const Work& work) {
+  bool isDone = false;
+  std::unique_lock lock(mutex_);
+  works_.emplace_back([&] {
+    work();
+    const std::lock_guard again(mutex_);
+    isDone = true;
+    done_.notify_all();
+  });
+  INVARIANT(!bell_->signal(1));
+  done_.wait(lock, [&] { return isDone; });
+}
+
+Failure Pager::add(const Mapping& home, RangeMap<FilePart> absent, std::vector<FileDescriptor> files,
+                   uint32_t& block) {
+  const uint64_t start = home.base();
+  call([&] {
+    block = ++lastBlock_;
+    Block& added = blocks_[block];
+    added.homeStart = start;
+    added.homeEnd = start + home.size();
+    added.absent = std::move(absent);
+    added.files = std::move(files);
+    added.addresses.set(0, home.size(), {start});
+    places_.set(start, added.homeEnd, {block, 0});
+  });
+  uffdio_register registration = {};
+  registration.range = {start, home.size()};
+  registration.mode = UFFDIO_REGISTER_MODE_MISSING;
+  if (::ioctl(fd(), UFFDIO_REGISTER, &registration) == 0) return kDone;
+  const Failure failure = failedCall("UFFDIO_REGISTER");
+  remove(block);
+  return failure;
+}
+
+void Pager::remove(uint32_t block) {
+  call([&] {
+    const Block& going = blocks_.at(block);
+    going.addresses.each(0, UINT64_MAX, [&](const auto& range) {
+      const uint64_t address = range.value.value;
+      places_.erase(address, address + (range.end - range.start));
+      // Pages that are not at home may outlive their object: what is absent there shall not read as zeroes.
+      if (address >= going.homeStart && address < going.homeEnd) return;
+      going.absent.each(range.start, range.end, [&](const auto& part) {
+        poison(address + (part.start - range.start), part.end - part.start);
+      });
+    });
+    blocks_.erase(block);
+  });
+}
+
+Failure Pager::fetch(uint32_t block, uint64_t offset, uint64_t length) {
+  const uint64_t end = offset + length;
+  while (offset != end) {
+    // A step at a time, so that those who wait at an address come first.
+    const uint64_t stepEnd = std::min(end, offset + kStep);
+    Failure failure;
+    call([&] {
+      Block& fetched = blocks_.at(block);
+      while (!failure && offset != stepEnd) {
+        const auto part = fetched.absent.first(offset, stepEnd);
+        const uint64_t partStart = part ? part->start : stepEnd;
+        // Between what files have are zeroes, which the kernel brings by itself.
+        failure = partStart != offset ? put(fetched, offset, nullptr, partStart - offset)
+                                      : bring(fetched, offset, part->end - offset);
+        if (!failure) offset = partStart != offset ? partStart : part->end;
+      }
+      if (failure) fetched.losses.insert_or_assign(offset, failure);
+    });
+    if (failure) return failure;
+  }
+  return kDone;
+}
+
+void Pager::drop(uint32_t block, uint64_t offset, uint64_t length) {
+  call([&] { blocks_.at(block).absent.erase(offset, offset + length); });
+}
+
+std::vector<Stretch> Pager::absent(uint32_t block) {
+  std::vector<Stretch> stretches;
+  call([&] {
+    blocks_.at(block).absent.each(0, UINT64_MAX, [&](const auto& part) {
+      appendStretch(stretches, part.start, part.end - part.start);
+    });
+  });
+  return stretches;
+}
+
+Failure Pager::whyLost(uint32_t block, uint64_t offset) {
+  Failure why;
+  call([&] {
+    const auto& losses = blocks_.at(block).losses;
+    const auto found = losses.find(offset & ~(kPageSize - 1));
+    if (found != losses.end()) why = found->second;
+  });
+  return why;
+}
+
+std::vector<Pager::Loss> Pager::takeLosses() {
+  std::vector<Loss> taken;
+  call([&] { taken.swap(losses_); });
+  return taken;
+}
+
+// ---- The pager's thread --------------------------------------------------------------------------------------------
+
+void* Pager::runThread(void* self) {
+  leaveSignalsToOthers();
+  static_cast<Pager*>(self)->serve();
+  return nullptr;
+}
+
+void Pager::serve() {
+  pollfd watched[] = {{fd(), POLLIN, 0}, {bell_->fd(), POLLIN, 0}};
+  while (!isEnding_) {
+    const int count = ::poll(watched, 2, -1);
+    INVARIANT(count > 0 || errno == EINTR);
+    uint64_t rung = 0;
+    if (watched[1].revents != 0) INVARIANT(!bell_->take(rung));
+    do {
+      readMessages();
+      while (!faults_.empty()) {
+        const uint64_t address = faults_.front();
+        faults_.pop_front();
+        answer(address);
+      }
+    } while (runOne());
+  }
+}
+
+/// Does the oldest work that others wait for. Returns whether there was any.
+bool Pager::runOne() {
+  Work work;
+  {
+    const std::lock_guard lock(mutex_);
+    if (works_.empty()) return false;
+    work = std::move(works_.front());
+    works_.pop_front();
+  }
+  work();
+  return true;
+}
+
+/// Reads what the kernel has told: moves are noted, faults are kept to be answered.
+void Pager::readMessages() {
+  uffd_msg messages[16];
+  for (;;) {
+    const ssize_t bytes = ::read(fd(), messages, sizeof messages);
+    if (bytes < 0 && errno == EINTR) continue;
+    INVARIANT(bytes > 0 || errno == EAGAIN);
+    if (bytes <= 0) return;
+    const uffd_msg* const end = messages + static_cast<size_t>(bytes) / sizeof *messages;
+    for (const uffd_msg* message = messages; message != end; message++) {
+      if (message->event == UFFD_EVENT_REMAP) {
+        noteMove(message->arg.remap.from, message->arg.remap.to, message->arg.remap.len);
+      } else {
+        INVARIANT(message->event == UFFD_EVENT_PAGEFAULT);
+        faults_.push_back(message->arg.pagefault.address & ~(kPageSize - 1));
+      }
+    }
+  }
+}
+
+void Pager::noteMove(uint64_t from, uint64_t to, uint64_t length) {
+  RangeMap<Place> moved;
+  places_.each(from, from + length, [&](const auto& range) {
+    moved.set(range.start - from + to, range.end - from + to, range.value);
+  });
+  places_.erase(from, from + length);
+  moved.each(0, UINT64_MAX, [&](const auto& range) {
+    const auto [block, offset] = range.value;
+    places_.set(range.start, range.end, range.value);
+    blocks_.at(block).addresses.set(offset, offset + (range.end - range.start), {range.start});
+  });
+  // Whoever waits there finds what is there now.
+  wake(from, length);
+}
+
+/// Answers the fault of somebody who waits at an address.
+void Pager::answer(uint64_t address) {
+  const auto place = places_.first(address, address + kPageSize);
+  // It was moved away meanwhile.
+  if (!place) return wake(address, kPageSize);
+  const auto [number, offset] = place->value;
+  Block& block = blocks_.at(number);
+  const bool isAbsent = block.absent.first(offset, offset + kPageSize).has_value();
+  const Failure failure = isAbsent ? bring(block, offset, kPageSize) : put(block, offset, nullptr, kPageSize);
+  if (failure) lose(place->value, address, failure);
+}
+
+/// Notes that a page cannot be brought: whoever touches it gets a bus error.
+void Pager::lose(const Place& place, uint64_t address, const Failure& why) {
+  if (!poison(address, kPageSize)) return faults_.push_back(address);
+  if (!blocks_.at(place.block).losses.insert_or_assign(place.offset, why).second) return;
+  losses_.push_back({{place.block, {place.offset, kPageSize}}, why});
+  const std::lock_guard lock(listenerMutex_);
+  if (listener_) listener_();
+}
+
+/// Brings a stretch of at most a step, all of which one file has.
+Failure Pager::bring(Block& block, uint64_t offset, uint64_t length) {
+  const auto [file, fileOffset] = block.absent.first(offset, offset + length)->value;
+  if (const Failure failure = readPart(block.files[file].get(), fileOffset, buffer_.data(), length)) return failure;
+  if (const Failure failure = put(block, offset, buffer_.data(), length)) return failure;
+  block.absent.erase(offset, offset + length);
+  block.losses.erase(block.losses.lower_bound(offset), block.losses.lower_bound(offset + length));
+  return kDone;
+}
+
+/// Puts bytes where nothing is yet, or zeroes (null): wherever the pages are now.
+Failure Pager::put(Block& block, uint64_t offset, const uint8_t* bytes, uint64_t length) {
+  for (const uint64_t end = offset + length; offset != end;) {
+    const auto range = block.addresses.first(offset, end);
+    INVARIANT(range && range->start == offset);
+    const uint64_t address = range->value.value;
+    uint64_t done = 0;
+    const int error = copy(address, bytes, range->end - offset, done);
+    if (error == EAGAIN && done == 0) {
+      // Pages are being moved: the kernel says where to, and waits until that is read.
+      readMessages();
+      ::sched_yield();
+    } else if (error == EEXIST && done == 0) {
+      done = kPageSize;
+      wake(address, done);
+    } else if (error == ENOENT && done == 0) {
+      // Nobody can come by there any more.
+      wake(address, kPageSize);
+      return {ENOENT, "UFFDIO_COPY", "the memory has gone"};
+    } else if (error != 0 && done == 0) {
+      return {error, "UFFDIO_COPY", nullptr};
+    }
+    offset += done;
+    if (bytes != nullptr) bytes += done;
+  }
+  return kDone;
+}
+
+/// Copies bytes, or zeroes, to an address: `done` of them. Returns 0 or the errno of the next one.
+int Pager::copy(uint64_t address, const uint8_t* bytes, uint64_t length, uint64_t& done) {
+  if (bytes == nullptr) {
+    uffdio_zeropage zero = {};
+    zero.range = {address, length};
+    const int error = ::ioctl(fd(), UFFDIO_ZEROPAGE, &zero) == 0 ? 0 : errno;
+    done = zero.zeropage > 0 ? static_cast<uint64_t>(zero.zeropage) : 0;
+    // A note that the page is watched is in the way.
+    if (error != EEXIST || done != 0) return error;
+    length = kPageSize;
+  }
+  uffdio_copy copied = {};
+  copied.dst = address;
+  // SAFETY: the kernel reads that many bytes: the caller's, or those of a page of zeroes.
+  copied.src = reinterpret_cast<uint64_t>(bytes != nullptr ? bytes : zeroes);
+  copied.len = length;
+  copied.mode = isWatched_ ? UFFDIO_COPY_MODE_WP : 0;
+  int error = ::ioctl(fd(), UFFDIO_COPY, &copied) == 0 ? 0 : errno;
+  if (error == EINVAL && copied.mode != 0) {
+    // Nobody watches there.
+    copied.mode = 0;
+    error = ::ioctl(fd(), UFFDIO_COPY, &copied) == 0 ? 0 : errno;
+  }
+  done = copied.copy > 0 ? static_cast<uint64_t>(copied.copy) : 0;
+  return error;
+}
+
+/// Makes touches of a range, where nothing is, bus errors. Returns whether they are, or nobody can come by there; else
+/// pages are being moved.
+bool Pager::poison(uint64_t address, uint64_t length) {
+  uffdio_poison poisoned = {};
+  poisoned.range = {address, length};
+  if (::ioctl(fd(), UFFDIO_POISON, &poisoned) == 0) return true;
+  if (errno == EEXIST) {
+    // A note that the page is watched is in the way.
+    uffdio_writeprotect unwatched = {};
+    unwatched.range = {address, length};
+    unwatched.mode = UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
+    ::ioctl(fd(), UFFDIO_WRITEPROTECT, &unwatched);
+    if (::ioctl(fd(), UFFDIO_POISON, &poisoned) == 0) return true;
+  }
+  if (errno == EAGAIN) return false;
+  wake(address, length);
+  return true;
+}
+
+void Pager::wake(uint64_t address, uint64_t length) {
+  uffdio_range range = {address, length};
+  ::ioctl(fd(), UFFDIO_WAKE, &range);
+}
+
+}  // namespace membacking

@@ -1,0 +1,162 @@
+// Pagers: each a thread that brings pages of private memory when somebody touches them first, from files that have
+// them. Whoever touches one waits until it is there: an instruction, a system call, a guest.
+//
+// The kernel tells of each touch (userfaultfd, MISSING), and of each move of pages (EVENT_REMAP): a range stays
+// registered when it is moved. So that what it copies is always where it belongs, the pager's thread alone keeps the
+// account of which page is where, by these messages, and alone copies. Others ask it, and wait.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "host/event_fd.h"
+#include "host/fd.h"
+#include "host/mapping.h"
+#include "host/range_map.h"
+#include "host/stretch.h"
+
+namespace membacking {
+
+/// Bytes that a file has.
+struct FilePart {
+  /// Number of the file.
+  uint32_t file;
+  uint64_t fileOffset;
+
+  FilePart behind(uint64_t bytes) const { return {file, fileOffset + bytes}; }
+};
+
+/// Bytes of a number of blocks: a stretch of one.
+struct BlockStretch {
+  uint32_t block;
+  Stretch pages;
+};
+
+/// A pager with its blocks: private memory, by the numbers that it gives them. It does not keep their memory.
+class Pager {
+ public:
+  /// Page that could not be brought.
+  struct Loss {
+    BlockStretch page;
+    Failure why;
+  };
+
+  /// EINVAL: this kernel cannot (it needs Linux 6.6); EPERM, ENOSYS: it does not let this process.
+  static Failure open(std::shared_ptr<Pager>& result);
+  Pager() = default;
+  ~Pager();
+  Pager(const Pager&) = delete;
+
+  /// Descriptor of the userfaultfd: there is one at most for each range of addresses.
+  int fd() const { return fd_.get(); }
+  /// Whether the descriptor can watch writes too.
+  bool canWatch() const { return canWatch_; }
+  /// Says whether writes are watched: what is brought then counts as not written.
+  void setWatched(bool isWatched) { isWatched_ = isWatched; }
+  /// Sets who is told, on any thread, that there are losses; null: nobody, from when this returns.
+  void setListener(std::function<void()> listener);
+
+  // Any thread may call these, and waits for the pager's.
+
+  /// Begins to page: the pages of `home` that `absent` says are in these files, others are zeroes.
+  Failure add(const Mapping& home, RangeMap<FilePart> absent, std::vector<FileDescriptor> files, uint32_t& block);
+  /// Forgets a block, whose memory is going.
+  void remove(uint32_t block);
+  /// Brings all of a range. A failure is of the first page that cannot be brought; those before are there.
+  Failure fetch(uint32_t block, uint64_t offset, uint64_t length);
+  /// Forgets what files have for a range: it is zeroes where it was not brought.
+  void drop(uint32_t block, uint64_t offset, uint64_t length);
+  /// Pages that files have, and that are not there, upwards.
+  std::vector<Stretch> absent(uint32_t block);
+  /// Reason why a page could not be brought; kDone where nothing failed.
+  Failure whyLost(uint32_t block, uint64_t offset);
+  /// Takes the losses since this was called last.
+  std::vector<Loss> takeLosses();
+
+ private:
+  struct Block {
+    uint64_t homeStart;
+    uint64_t homeEnd;
+    RangeMap<FilePart> absent;
+    std::vector<FileDescriptor> files;
+    /// Host addresses by offset.
+    struct Address {
+      uint64_t value;
+      Address behind(uint64_t bytes) const { return {value + bytes}; }
+    };
+    RangeMap<Address> addresses;
+    std::map<uint64_t, Failure> losses;
+  };
+  /// Place in a block.
+  struct Place {
+    uint32_t block;
+    uint64_t offset;
+    Place behind(uint64_t bytes) const { return {block, offset + bytes}; }
+  };
+  using Work = std::function<void()>;
+
+  static void* runThread(void* self);
+  void serve();
+  void call(const Work& work);
+  bool runOne();
+
+  // On the pager's thread.
+
+  void readMessages();
+  void noteMove(uint64_t from, uint64_t to, uint64_t length);
+  void answer(uint64_t address);
+  void zero(uint64_t address);
+  void lose(const Place& place, uint64_t address, const Failure& why);
+  Failure bring(Block& block, uint64_t offset, uint64_t length);
+  Failure put(Block& block, uint64_t offset, const uint8_t* bytes, uint64_t length);
+  int copy(uint64_t address, const uint8_t* bytes, uint64_t length, uint64_t& done);
+  bool poison(uint64_t address, uint64_t length);
+  void wake(uint64_t address, uint64_t length);
+
+  FileDescriptor fd_;
+  bool canWatch_ = false;
+  std::atomic<bool> isWatched_ = false;
+  std::atomic<bool> isEnding_ = false;
+  std::shared_ptr<EventFd> bell_;
+  pthread_t thread_ = {};
+  bool isRunning_ = false;
+
+  std::mutex mutex_;
+  std::condition_variable done_;
+  /// Work that others wait for. With the mutex.
+  std::deque<Work> works_;
+  std::mutex listenerMutex_;
+  std::function<void()> listener_;
+
+  // Of the pager's thread.
+
+  std::map<uint32_t, Block> blocks_;
+  uint32_t lastBlock_ = 0;
+  RangeMap<Place> places_;
+  /// Addresses that somebody waits at.
+  std::deque<uint64_t> faults_;
+  std::vector<Loss> losses_;
+  std::vector<uint8_t> buffer_;
+};
+
+/// A block of a pager, which forgets it with the end of this.
+struct PagerBlock {
+  PagerBlock(std::shared_ptr<Pager> pager, uint32_t number) : pager(std::move(pager)), number(number) {}
+  ~PagerBlock() { pager->remove(number); }
+  PagerBlock(const PagerBlock&) = delete;
+
+  const std::shared_ptr<Pager> pager;
+  const uint32_t number;
+};
+
+}  // namespace membacking

@@ -1,0 +1,35 @@
+// Pagers in JavaScript.
+#pragma once
+
+#include <napi.h>
+
+#include "host/pager.h"
+#include "napi/handle.h"
+
+namespace membacking {
+
+/// Pager in JavaScript. It works on as long as there is memory whose pages it brings, also when this is closed.
+class PagerHandle : public Handle<PagerHandle, Pager> {
+ public:
+  static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x7061676572206e67};
+  static constexpr const char* kName = "Pager";
+
+  explicit PagerHandle(const Napi::CallbackInfo& info);
+  ~PagerHandle() override { stopListening(); }
+  static void define(Napi::Env env, Napi::Object exports);
+
+ private:
+  static Napi::Value create(const Napi::CallbackInfo& info);
+  static void stopAtExit(void* self);
+
+  void listen(const Napi::CallbackInfo& info);
+  Napi::Value takeLosses(const Napi::CallbackInfo& info);
+  void close(const Napi::CallbackInfo& info);
+  void stopListening();
+
+  napi_env env_;
+  /// Function that tells JavaScript that there is news; null where nobody listens.
+  napi_threadsafe_function news_ = nullptr;
+};
+
+}  // namespace membacking
