@@ -3,103 +3,16 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import {
-  GuestMemoryBuilder,
-  type GuestMemoryManager,
-  KvmPartition,
-  type PartitionState,
-  type PlainState,
-  RecordingPartition,
-  Vcpu,
-  type VcpuState,
-  verifySnapshot,
-} from '../ts/index.ts';
-import { vmOf } from '../ts/sinks/kvm.ts';
+import { GuestMemoryBuilder, RecordingPartition, verifySnapshot } from '../ts/index.ts';
 import { footprint } from './support/footprint.ts';
-import { enterUserMode, guestImage, kvmMissing, registersFor } from './support/guest.ts';
+import { kvmMissing } from './support/guest.ts';
+import { makeSwept, RunningGuest, SWEPT_SIZE } from './support/running-guest.ts';
 import { tempFolder } from './support/temp-folder.ts';
 import { trackingTest } from './support/tracking.ts';
 
 const PAGE = 0x1000;
 const MIB = 2 ** 20;
-const SIZE = 16 * MIB;
-/** Memory that the guest sweeps. */
-const FROM = MIB;
-
-function makeMemory(kind: 'shared' | 'private' = 'shared'): GuestMemoryManager {
-  const manager = new GuestMemoryBuilder({ maxAddress: 2 ** 32 - 1 })
-    .addRam({ name: 'ram', ranges: [{ gpa: 0, length: SIZE }], backing: { kind } })
-    .build();
-  manager.guestMemory.write(0, guestImage());
-  return manager;
-}
-
-/** A guest that counts up every page of its memory, round by round, in a thread of its own. */
-class RunningGuest {
-  readonly manager: GuestMemoryManager;
-  readonly #partition = KvmPartition.open();
-  readonly #vcpu: Vcpu;
-  #isRunning = false;
-  #run: Promise<void> = Promise.resolve();
-  rounds = 0;
-
-  constructor(manager: GuestMemoryManager, state?: PlainState) {
-    this.manager = manager;
-    manager.attachPartition(this.#partition);
-    const vcpu = vmOf(this.#partition).createVcpu(0);
-    enterUserMode(vcpu);
-    registersFor(vcpu, 'sweep', { rbx: FROM, rcx: SIZE });
-    this.#vcpu = Vcpu.of(0, vcpu);
-    if (state === undefined) return;
-    const saved = state as unknown as { vcpu: VcpuState; partition: PartitionState };
-    this.#partition.restore(saved.partition);
-    this.#vcpu.restore(saved.vcpu);
-  }
-
-  start(): void {
-    this.#isRunning = true;
-    this.#run = this.#goOn();
-  }
-
-  async #goOn(): Promise<void> {
-    while (this.#isRunning) {
-      const exit = await this.#vcpu.runAsync();
-      if (exit.kind === 'io' && exit.port === 0x15) this.rounds = Buffer.from(exit.data).readUInt32LE();
-      else if (exit.kind !== 'kicked' && exit.kind !== 'interrupted')
-        throw new Error(`a page was lost: ${JSON.stringify(exit.kind)}`);
-    }
-  }
-
-  async stop(): Promise<void> {
-    this.#isRunning = false;
-    this.#vcpu.kick();
-    await this.#run;
-  }
-
-  /** State of the guest while its partition is held: the vCPU stops, and goes on when it is let go. */
-  readonly state = async (): Promise<PlainState> => {
-    await this.stop();
-    const state = { vcpu: this.#vcpu.save(), partition: this.#partition.save() } as unknown as PlainState;
-    setImmediate(() => this.start());
-    return state;
-  };
-
-  /** Sweeps on in this thread. */
-  sweep(t: ExecutionContext, rounds: number): void {
-    for (let i = 0; i < rounds; i++) {
-      let exit = this.#vcpu.runToExit();
-      // A kick that came when the run had ended is the next one's.
-      while (exit.kind === 'kicked') exit = this.#vcpu.runToExit();
-      t.deepEqual([exit.kind, exit.kind === 'io' ? exit.port : 0], ['io', 0x15], 'no page was lost');
-    }
-  }
-
-  close(): void {
-    this.#vcpu.close();
-    this.#partition.close();
-    this.manager.close();
-  }
-}
+const SIZE = SWEPT_SIZE;
 
 for (const kind of ['shared', 'private'] as const) {
   if (kvmMissing !== undefined) test.skip(`a running guest with ${kind} RAM is snapshotted: ${kvmMissing}`, () => {});
@@ -109,7 +22,7 @@ for (const kind of ['shared', 'private'] as const) {
       async (t) => {
         const before = footprint();
         const folder = tempFolder(t);
-        const guest = new RunningGuest(makeMemory(kind));
+        const guest = new RunningGuest(makeSwept(kind));
         guest.start();
         const names = ['whole', 'diff', 'diff of it'];
         for (const [i, name] of names.entries()) {
@@ -138,7 +51,7 @@ for (const kind of ['shared', 'private'] as const) {
 function recordedGuest(t: ExecutionContext) {
   const before = footprint();
   const folder = tempFolder(t);
-  const manager = makeMemory();
+  const manager = makeSwept();
   const partition = new RecordingPartition();
   manager.attachPartition(partition);
   partition.events.length = 0;
@@ -203,7 +116,7 @@ trackingTest('a live snapshot that comes to nothing lets the guest go on, and le
 
 test.serial('what is asked of a live snapshot as it must not be is refused', async (t) => {
   const folder = join(tempFolder(t), 'x');
-  const manager = makeMemory();
+  const manager = makeSwept();
   const asked = (options: object) => t.throwsAsync(manager.snapshot(folder, options), { code: 'INVALID_ARGUMENT' });
   await asked({ live: 1 });
   await asked({ maxDowntime: 10 });

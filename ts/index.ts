@@ -106,6 +106,7 @@ export { type InspectServer, type InspectServerOptions, inspectSocket } from './
 export type { GpaRange } from './guest/layout.ts';
 export type { LazyPages } from './guest/lazy-pages.ts';
 export type { AddedRam, GuestMemoryManager, RestoredDevice, RestoredGuest } from './guest/manager.ts';
+export type { Migration, MigrationOptions } from './guest/migrate.ts';
 export type { PrefetchOptions } from './guest/pages.ts';
 export type { RamVisibility, RamVisibilityControl, VisibilityChange } from './guest/ram.ts';
 export type { RamOptions } from './guest/ram-options.ts';

@@ -96,6 +96,8 @@ export type ErrorCode =
   | 'RAM_CHANGED'
   /** A guest writes too fast to be copied within the time that it may be held. */
   | 'DOWNTIME_EXCEEDED'
+  /** A stream has failed at the moment at which a guest that migrates was handed over: it may run at its other end. */
+  | 'MIGRATION_UNSURE'
   /** A stream that guest memory goes through has failed. `cause` is its error. */
   | 'STREAM_FAILED'
   /** Memory is in use: `details.leases` says by whom. */

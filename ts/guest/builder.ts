@@ -1,6 +1,6 @@
 // Building guest memory: what RAM there is, where it lies, what it is made of.
 
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { type Address, LAST_ADDRESS, lower, sum } from '../core/address.ts';
 import { STRETCHES } from '../core/core.ts';
 import { POLICIES, type Policy } from '../core/kinds.ts';
@@ -13,6 +13,7 @@ import type { GuestMemoryParts } from './parts.ts';
 import { checkedRam, type RamOptions, type RamSpec } from './ram-options.ts';
 import { checkLayout, inBuildErrors, type RamLimits, RamStore } from './ram-store.ts';
 import { forkMaker, type RestoreOptions, restore } from './restore.ts';
+import { migrateIn } from './restore-stream.ts';
 
 /** Options of a guest's memory. */
 export interface GuestMemoryOptions {
@@ -129,6 +130,14 @@ export class GuestMemoryBuilder {
    *  takes. Nothing is left then. */
   static async fromSnapshot(source: string | Readable, options?: RestoreOptions): Promise<RestoredGuest> {
     return restore(source, options, begin);
+  }
+
+  /** A guest that `GuestMemoryManager.migrateOut` sends through the other end of a stream, which stays open; when the
+   *  promise is fulfilled, it is this side's alone. Huge pages stay whole where this machine has them. Throws as
+   *  `fromSnapshot` does: nothing is left then, and the guest goes on where it was. The caller then ends the stream, so
+   *  that the other side knows. */
+  static async migrateIn(stream: Duplex, options?: Omit<RestoreOptions, 'mode'>): Promise<RestoredGuest> {
+    return migrateIn(stream, options, begin);
   }
 
   /** Everything but RAM. */

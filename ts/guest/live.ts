@@ -1,11 +1,9 @@
 // Live copies of a guest's memory: taken while it runs, then, in rounds, of what it has written meanwhile. The guest is
 // held for the last round alone, and for no longer than it takes to copy that within this process.
 
-import type { FileHandle } from 'node:fs/promises';
 import type { MemoryObject } from '../asked/object.ts';
 import { MembackingError } from '../core/errors.ts';
-import type { SnapshotRam } from '../snapshot/layout.ts';
-import { aborted, checksumOf, inFile, type Source, writeAll, writeBlock } from '../snapshot/memory-writer.ts';
+import { aborted, type Source, stepsOf, type Target, writeBlock } from '../snapshot/memory-writer.ts';
 import { bytesOf, joined, type PageRange } from '../snapshot/page-list.ts';
 import { type LayoutBeside, memorySize, type PlannedBlock, type SnapshotWork } from '../snapshot/write.ts';
 import type { WrittenSince } from './bases.ts';
@@ -24,7 +22,7 @@ export interface LiveGuest {
 }
 
 /** Options of a live copy. */
-interface LiveOptions extends SnapshotWork {
+export interface LiveOptions extends SnapshotWork {
   /** Milliseconds for which vCPUs may be held. */
   readonly maxDowntime: number;
 }
@@ -36,25 +34,24 @@ const BYTES_A_MILLISECOND = 2 ** 19;
 /** Bytes that the last round has at most: they are kept in memory. */
 const MOST_HELD = 2 ** 28;
 
-/** Copies a guest's memory into a file of zeroes. Returns its blocks, and the rest as it was at the moment that the
- *  memory is of. Rejects with DOWNTIME_EXCEEDED where the guest writes too fast, with ABORTED, CLOSED, SYSTEM. */
+/** Pages of each block. */
+export type BlockPages = readonly (readonly PageRange[])[];
+
+/** Copies a guest's memory to places of zeroes. Returns the pages of each block that were written, and the rest as it
+ *  was at the moment that the memory is of. Rejects with DOWNTIME_EXCEEDED where the guest writes too fast, with
+ *  ABORTED, CLOSED, and what the places reject with. */
 export async function copyLive(
-  file: FileHandle,
+  targetAt: (fileOffset: number) => Target,
   guest: LiveGuest,
   options: LiveOptions,
-): Promise<{ ram: SnapshotRam[]; beside: LayoutBeside }> {
-  const copy = new LiveCopy(file, guest, options);
+): Promise<{ pages: BlockPages; beside: LayoutBeside }> {
+  const copy = new LiveCopy(targetAt, guest, options);
   const limit = Math.min(options.maxDowntime * BYTES_A_MILLISECOND, MOST_HELD);
-  await copy.write(guest.blocks.map(({ source }) => source));
-  for (let round = 0; round < MOST_ROUNDS; round++) {
-    const written = copy.written();
-    if (total(written) <= limit) {
-      const beside = await copy.finish(written, limit);
-      if (beside !== undefined) return { ram: await copy.blocks(), beside };
-    } else await copy.write(guest.blocks.map(({ source }, i) => again(source, written[i]!)));
-  }
-  const message = `the guest writes too fast: what is left takes more than the ${options.maxDowntime} ms that it may be held; raise maxDowntime, or hold it yourself`;
-  throw new MembackingError('DOWNTIME_EXCEEDED', message);
+  const beside = await copy.untilItFits(
+    () => limit,
+    (left) => copy.finish(left, limit),
+  );
+  return { pages: copy.pages, beside };
 }
 
 /** Source of a round: all of its pages are written, zeroes too. */
@@ -62,81 +59,109 @@ function again(source: Source, candidates: readonly PageRange[]): Source {
   return { ...source, candidates, leftOut: 'nothing' };
 }
 
-function total(pages: readonly (readonly PageRange[])[]): number {
+function total(pages: BlockPages): number {
   return pages.reduce((bytes, ranges) => bytes + bytesOf(ranges), 0);
 }
 
-/** A stretch of the memory file, and its bytes. */
+/** Bytes of a block, and their offset in it. */
 interface Held {
-  readonly position: number;
+  readonly target: Target;
+  readonly offset: number;
   readonly bytes: Buffer;
 }
 
 /** A copy that is under way. */
-class LiveCopy {
-  readonly #file: FileHandle;
+export class LiveCopy {
+  readonly #targets: readonly Target[];
   readonly #guest: LiveGuest;
-  readonly #work: SnapshotWork;
-  readonly #offsets: readonly number[];
-  /** Pages of each block that the file has. */
-  #pages: readonly (readonly PageRange[])[];
+  readonly #options: LiveOptions;
+  /** Pages of each block that were written. */
+  pages: BlockPages;
+  /** Rounds of copying so far. */
+  rounds = 0;
   /** Pages of each block that were found written, and are not copied again yet. */
-  #left: readonly (readonly PageRange[])[];
+  #left: BlockPages;
   #done = 0;
 
-  constructor(file: FileHandle, guest: LiveGuest, work: SnapshotWork) {
-    this.#file = file;
+  constructor(targetAt: (fileOffset: number) => Target, guest: LiveGuest, options: LiveOptions) {
     this.#guest = guest;
-    this.#work = work;
-    this.#offsets = guest.blocks.map((_, i) => memorySize(guest.blocks.slice(0, i)));
-    this.#pages = guest.blocks.map(() => []);
-    this.#left = this.#pages;
+    this.#options = options;
+    this.#targets = guest.blocks.map((_, i) => targetAt(memorySize(guest.blocks.slice(0, i))));
+    this.pages = guest.blocks.map(() => []);
+    this.#left = this.pages;
   }
 
-  /** Pages of each block that the file has not as they are now. */
-  written(): readonly (readonly PageRange[])[] {
+  /** Copies all, and again what is written meanwhile, until that is at most `limit()` bytes: then `finish` copies the
+   *  rest, and gives what there is beside the memory; undefined where there was more. Rejects with DOWNTIME_EXCEEDED
+   *  where it never fits. */
+  async untilItFits(
+    limit: () => number,
+    finish: (left: number) => Promise<LayoutBeside | undefined>,
+  ): Promise<LayoutBeside> {
+    await this.#copy(this.#guest.blocks.map(({ source }) => source));
+    while (this.rounds <= MOST_ROUNDS) {
+      const left = this.written();
+      if (left > limit()) {
+        await this.copyLeft();
+        continue;
+      }
+      const beside = await finish(left);
+      if (beside !== undefined) return beside;
+      this.rounds++;
+    }
+    const message = `the guest writes too fast: what is left takes more than the ${this.#options.maxDowntime} ms that it may be held; raise maxDowntime, or hold it yourself`;
+    throw new MembackingError('DOWNTIME_EXCEEDED', message);
+  }
+
+  /** Bytes of pages that are not copied as they are now. */
+  written(): number {
     const taken = this.#guest.since.take();
     this.#left = this.#guest.objects.map((object, i) => {
       // Where nobody knows, all may have been written.
       const now = taken.get(object) ?? (object.dataRanges() as readonly PageRange[]);
       return joined(this.#left[i]!, now);
     });
-    return this.#left;
+    return total(this.#left);
   }
 
-  /** Copies pages of each block while the guest runs. */
-  async write(sources: readonly Source[]): Promise<void> {
+  /** Copies what `written` has found. */
+  copyLeft(): Promise<void> {
+    return this.#copy(this.#guest.blocks.map(({ source }, i) => again(source, this.#left[i]!)));
+  }
+
+  async #copy(sources: readonly Source[]): Promise<void> {
     this.#left = sources.map(() => []);
+    this.rounds++;
     const wanted = this.#done + total(sources.map(({ candidates }) => candidates));
-    const { signal, progress } = this.#work;
+    const { signal, progress } = this.#options;
     for (const [i, source] of sources.entries()) {
       const onStep = (bytes: number) => {
         this.#done += bytes;
         progress?.(this.#done, wanted);
       };
-      const { pages } = await writeBlock(source, inFile(this.#file, this.#offsets[i]!), { signal, onStep });
-      this.#pages = this.#pages.with(i, joined(this.#pages[i]!, pages));
+      const { pages } = await writeBlock(source, this.#targets[i]!, { signal, onStep });
+      this.pages = this.pages.with(i, joined(this.pages[i]!, pages));
     }
   }
 
-  /** Copies the rest while the guest is held, if that is at most `limit` bytes: the copy is of that moment then.
-   *  Returns what there is beside the memory; undefined where there was more. */
-  async finish(expected: readonly (readonly PageRange[])[], limit: number): Promise<LayoutBeside | undefined> {
-    if (this.#work.signal?.aborted) throw aborted(this.#work.signal.reason);
+  /** Copies the rest, of which `expected` bytes were known, while the guest is held, if that is at most `limit` bytes:
+   *  the copy is of that moment then. Returns what there is beside the memory; undefined where there was more. */
+  async finish(expected: number, limit: number): Promise<LayoutBeside | undefined> {
+    if (this.#options.signal?.aborted) throw aborted(this.#options.signal.reason);
     // Touched now: fresh memory costs more than the copying.
-    const room = Buffer.alloc(Math.min(limit, 2 * total(expected) + 2 ** 20));
+    const room = Buffer.alloc(Math.min(limit, 2 * expected + 2 ** 20));
     const letGo = this.#guest.hold();
     let held: Held[];
     let beside: LayoutBeside;
     try {
       beside = await this.#guest.facts();
-      if (total(this.written()) > room.length) return undefined;
+      if (this.written() > room.length) return undefined;
       held = this.#copyInto(room);
-      this.#pages = this.#pages.map((pages, i) => joined(pages, this.#left[i]!));
+      this.pages = this.pages.map((pages, i) => joined(pages, this.#left[i]!));
     } finally {
       letGo();
     }
-    for (const { position, bytes } of held) await writeAll(this.#file, bytes, position);
+    for (const { target, offset, bytes } of held) await target.write(bytes, offset);
     return beside;
   }
 
@@ -144,23 +169,12 @@ class LiveCopy {
   #copyInto(room: Buffer): Held[] {
     let end = 0;
     return this.#guest.objects.flatMap((object, i) =>
-      this.#left[i]!.map(({ offset, length }) => {
+      [...stepsOf(this.#left[i]!)].map(({ offset, length }) => {
         const bytes = room.subarray(end, end + length);
         end += length;
         object.read(offset, bytes);
-        return { position: this.#offsets[i]! + offset, bytes };
+        return { target: this.#targets[i]!, offset, bytes };
       }),
     );
-  }
-
-  /** Blocks as the file has them. */
-  async blocks(): Promise<SnapshotRam[]> {
-    const ram: SnapshotRam[] = [];
-    for (const [i, block] of this.#guest.blocks.entries()) {
-      const [fileOffset, pages] = [this.#offsets[i]!, this.#pages[i]!];
-      const crc32 = await checksumOf(this.#file, fileOffset, pages, () => {});
-      ram.push({ ...block.ram, fileOffset, pages, crc32: crc32! });
-    }
-    return ram;
   }
 }

@@ -1,6 +1,6 @@
 // The guest memory of one virtual machine: RAM, devices, the partitions that see them.
 
-import type { Writable } from 'node:stream';
+import type { Duplex, Writable } from 'node:stream';
 import type { LocalGuestMemory } from '../access/local-guest-memory.ts';
 import { type MemoryObject, SharedMemory } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
@@ -25,6 +25,7 @@ import { type GuestMemoryFacts, inspect } from './inspect.ts';
 import { type InspectServer, type InspectServerOptions, inspectServer } from './inspect-server.ts';
 import { checkedRange, type GpaRange } from './layout.ts';
 import type { LazyPages } from './lazy-pages.ts';
+import { type Migration, type MigrationOptions, migrateOut } from './migrate.ts';
 import { checkedPrefetch, type PrefetchOptions } from './pages.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { RamVisibilityControl } from './ram.ts';
@@ -239,6 +240,18 @@ export class GuestMemoryManager extends Handle {
   async snapshot(target: string | Writable, options?: SnapshotOptions): Promise<SnapshotLayout> {
     this.checkOpen();
     return snapshot(this.#subject, target, options);
+  }
+
+  /** Sends the guest through a stream, which stays open, to `GuestMemoryBuilder.migrateIn` at its other end: all of
+   *  its memory while it runs, then, in rounds, what it has written meanwhile, until the rest can be sent within
+   *  `maxDowntime`; then that, while the partitions are held. They stay held when the promise is fulfilled: the guest
+   *  is the other side's, and what is here is the caller's to close. Devices that write are the caller's to hold, from
+   *  the moment at which `state` is called. Throws as `snapshot` does, and SNAPSHOT_DAMAGED for answers that are none:
+   *  the guest runs on here then, and the caller ends the stream, so that the other side knows. MIGRATION_UNSURE where
+   *  the stream breaks at the very moment at which the other side is told to go on: the guest stays held. */
+  async migrateOut(stream: Duplex, options?: MigrationOptions): Promise<Migration> {
+    this.checkOpen();
+    return migrateOut(this.#subject, stream, options);
   }
 
   /** Keeps a snapshot in memory, to make guests from; this one goes on on its own memory. The caller holds it until

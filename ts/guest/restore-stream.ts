@@ -1,37 +1,98 @@
 // Guests from streams: their memory is written as it comes, and the rest is made when all of it is there.
 
-import type { Readable } from 'node:stream';
+import { Duplex, type Readable } from 'node:stream';
+import { MembackingError } from '../core/errors.ts';
+import * as validate from '../core/validate.ts';
 import { BlockImage, closeChain, inFolder, openChain } from '../snapshot/chain.ts';
 import { parseLayout, type SnapshotLayout, type SnapshotRam } from '../snapshot/layout.ts';
 import { STEP, stepsOf } from '../snapshot/memory-writer.ts';
 import { bytesOf } from '../snapshot/page-list.ts';
 import { RECORD, strange } from '../snapshot/records.ts';
-import { type Received, RecordReader } from '../snapshot/stream.ts';
-import type { SnapshotWork } from '../snapshot/write.ts';
+import { type Received, RecordReader, RecordWriter } from '../snapshot/stream.ts';
+import { checkWork, type SnapshotWork } from '../snapshot/write.ts';
 import type { GuestMemoryManager, RestoredGuest } from './manager.ts';
 import { RamWriter } from './ram-writer.ts';
 import { arranged, type Begin, build, fresh } from './remade.ts';
 import type { GuestOptions } from './template.ts';
 
+/** Codes of errors of a machine that has not the huge pages that a guest had. */
+const NO_HUGE_PAGES: readonly string[] = ['HUGE_PAGES_MISSING', 'HUGE_PAGE_SIZE'];
+
 /** Makes a guest of the snapshot in a stream. Rejects as `GuestMemoryBuilder.fromSnapshot` does. */
 export async function restoreStream(
   stream: Readable,
+  options: GuestOptions & SnapshotWork,
+  begin: Begin,
+): Promise<RestoredGuest> {
+  const reader = new RecordReader(stream, options.signal);
+  try {
+    const announced = layoutOf(await reader.next([RECORD.begin]));
+    return await receiveGuest(reader, announced, options, begin);
+  } finally {
+    reader.end();
+  }
+}
+
+/** Makes the guest that a stream has announced. */
+async function receiveGuest(
+  reader: RecordReader,
+  announced: SnapshotLayout,
   { signal, progress, ...options }: GuestOptions & SnapshotWork,
   begin: Begin,
 ): Promise<RestoredGuest> {
-  const reader = new RecordReader(stream, signal);
+  const manager = buildAnew(announced, options, begin);
+  try {
+    return arranged(manager, await receive(reader, announced, manager, progress));
+  } catch (error) {
+    manager.close();
+    throw error;
+  }
+}
+
+/** Builds the guest on new RAM, of huge pages where it had them and this machine has them. */
+function buildAnew(announced: SnapshotLayout, options: GuestOptions, begin: Begin): GuestMemoryManager {
+  try {
+    return build(announced, announced.ram.map(fresh), options, begin);
+  } catch (error) {
+    const isWithoutPages = error instanceof MembackingError && NO_HUGE_PAGES.includes(error.code);
+    if (!isWithoutPages) throw error;
+    const ordinary = announced.ram.map(({ kind }) => ({ kind }));
+    return build(announced, ordinary, options, begin);
+  }
+}
+
+/** Makes the guest that comes through a duplex stream. Rejects as `GuestMemoryBuilder.migrateIn` does. */
+export async function migrateIn(
+  stream: Duplex,
+  options: (GuestOptions & SnapshotWork) | undefined,
+  begin: Begin,
+): Promise<RestoredGuest> {
+  const given = validate.options(options, ['signal', 'progress', 'record', 'debug'], 'migrateIn');
+  validate.instance(Duplex, stream, 'the stream');
+  checkWork(given);
+  const reader = new RecordReader(stream, given.signal);
   try {
     const announced = layoutOf(await reader.next([RECORD.begin]));
-    const manager = build(announced, announced.ram.map(fresh), options, begin);
+    if (announced.base !== undefined) throw strange('a guest that migrates is no diff');
+    const guest = await receiveGuest(reader, announced, given, begin);
     try {
-      return arranged(manager, await receive(reader, announced, manager, progress));
+      await takeOver(reader, new RecordWriter(stream, given.signal), announced.id);
+      return guest;
     } catch (error) {
-      manager.close();
+      guest.manager.close();
       throw error;
     }
   } finally {
     reader.end();
   }
+}
+
+/** Says that the guest is there, and waits for the word that it is this side's. */
+async function takeOver(reader: RecordReader, writer: RecordWriter, id: string): Promise<void> {
+  await writer.write(RECORD.ready, 0, Buffer.from(id));
+  const { payload } = await reader.next([RECORD.go]);
+  if (payload.toString() !== id) throw strange('the word to go on is for another guest');
+  writer.end();
 }
 
 /** Layout of a record that has one. Throws SNAPSHOT_LAYOUT, SNAPSHOT_VERSION. */

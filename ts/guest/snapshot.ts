@@ -10,14 +10,16 @@ import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
 import { type PlainState, stateJson } from '../snapshot/caller-state.ts';
 import { BlockImage, closeChain, inFolder, type Link, type OpenLink, openChain } from '../snapshot/chain.ts';
-import type { SnapshotDevice, SnapshotLayout } from '../snapshot/layout.ts';
-import { inFile, readAll, type Source } from '../snapshot/memory-writer.ts';
+import type { SnapshotDevice, SnapshotLayout, SnapshotRam } from '../snapshot/layout.ts';
+import { checksumOf, inFile, readAll, type Source } from '../snapshot/memory-writer.ts';
 import { joined, PAGE, type PageRange } from '../snapshot/page-list.ts';
+import { RecordWriter } from '../snapshot/stream.ts';
 import {
   checkWork,
   type LayoutBeside,
   memorySize,
   type PlannedBlock,
+  SnapshotStream,
   type SnapshotWork,
   writeBlocks,
   writeFilled,
@@ -27,7 +29,7 @@ import {
 import { type Bases, WrittenSince } from './bases.ts';
 import type { MappedRegion } from './device.ts';
 import { hold, holdable } from './hold.ts';
-import { copyLive, type LiveGuest } from './live.ts';
+import { type BlockPages, copyLive, type LiveGuest, type LiveOptions } from './live.ts';
 import { openMemory, pathOf } from './memory-file.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { visibilityOf } from './ram.ts';
@@ -42,8 +44,8 @@ const DEFAULT_DOWNTIME = 300;
 export interface SnapshotOptions extends FreezeOptions {
   /** Snapshot that this one is a diff of, its folder or a template: only pages that were written since are in it. */
   readonly base?: string | Template<unknown>;
-  /** Whether the guest goes on meanwhile: its partitions are held for the last part of the copying alone. Into a folder
-   *  alone. Default false. */
+  /** Whether the guest goes on meanwhile: its partitions are held for the last part of the copying alone.
+   *  Default false. */
   readonly live?: boolean;
   /** Milliseconds for which a live snapshot may hold the guest to copy what it wrote last. Default 300. */
   readonly maxDowntime?: number;
@@ -74,31 +76,66 @@ export async function snapshot(
   const { base, live, maxDowntime, state, ...work } = validate.options(options, known, 'snapshot');
   const folder = target instanceof Writable ? undefined : validate.text(target, 'the target');
   const openBase = base === undefined ? undefined : openerOf(base, folder);
-  const liveFor = downtimeOf(live, maxDowntime, folder);
+  const liveFor = downtimeOf(live, maxDowntime);
   checkNow(subject, work);
   if (liveFor !== undefined) holdable(subject.parts.map);
   const now = liveFor === undefined ? await stateOf(state) : undefined;
   return withBlocks(subject, { openBase, isLive: liveFor !== undefined }, async (blocks, beside) => {
     const onBase = beside.base && { id: beside.base.id, folder: placeOf(base!, folder) };
     const rest = { ...beside.rest, base: onBase, state: now };
-    if (target instanceof Writable) return writeStream(target, blocks, rest, work);
-    if (liveFor === undefined) return writeSnapshot(target, blocks, rest, work);
-    const guest = liveGuest(subject, { blocks, ...beside }, async () => {
-      const held = await stateOf(state);
-      return { ...layoutWithoutMemory(subject), base: onBase, state: held };
+    if (liveFor !== undefined) {
+      const guest = liveGuest(subject, { blocks, ...beside }, { base: onBase, state });
+      return writeLive(target, guest, rest, { ...work, maxDowntime: liveFor });
+    }
+    return target instanceof Writable
+      ? writeStream(target, blocks, rest, work)
+      : writeSnapshot(target, blocks, rest, work);
+  });
+}
+
+/** Writes a live snapshot. `rest`: what it is announced with in a stream. */
+async function writeLive(
+  target: string | Writable,
+  guest: LiveGuest,
+  rest: LayoutBeside,
+  options: LiveOptions,
+): Promise<SnapshotLayout> {
+  const { blocks } = guest;
+  if (target instanceof Writable) {
+    const writer = new RecordWriter(target, options.signal);
+    const stream = await SnapshotStream.begin(writer, blocks, rest);
+    const { pages, beside } = await copyLive(stream.at, guest, options);
+    const layout = await stream.end(copiedRam(blocks, pages), beside);
+    writer.end();
+    return layout;
+  }
+  return writeFilled(target, memorySize(blocks), async (memory) => {
+    const { pages, beside } = await copyLive((fileOffset) => inFile(memory, fileOffset), guest, options);
+    const summed = copiedRam(blocks, pages).map(async (block) => {
+      const crc32 = await checksumOf(memory, block.fileOffset, block.pages, () => {});
+      return { ...block, crc32: crc32! };
     });
-    const options = { ...work, maxDowntime: liveFor };
-    return writeFilled(target, memorySize(blocks), (memory) => copyLive(memory, guest, options));
+    return { ram: await Promise.all(summed), beside };
+  });
+}
+
+/** Blocks of RAM that were copied, without checksums: in a stream, each record has its own. */
+export function copiedRam(blocks: readonly PlannedBlock[], pages: BlockPages): SnapshotRam[] {
+  return blocks.map(({ ram }, i) => {
+    const fileOffset = memorySize(blocks.slice(0, i));
+    return { ...ram, fileOffset, pages: pages[i]!, crc32: 0 };
   });
 }
 
 /** Milliseconds that a live snapshot may hold vCPUs for; undefined for one that is not live. */
-function downtimeOf(live: unknown, maxDowntime: unknown, folder: string | undefined): number | undefined {
-  if (!validate.flag(live ?? false, 'live')) {
-    if (maxDowntime === undefined) return undefined;
-    throw validate.invalid('maxDowntime is for a live snapshot: say live, too');
-  }
-  if (folder === undefined) throw validate.invalid('a live snapshot is written into a folder, not into a stream');
+function downtimeOf(live: unknown, maxDowntime: unknown): number | undefined {
+  if (validate.flag(live ?? false, 'live')) return checkedDowntime(maxDowntime);
+  if (maxDowntime === undefined) return undefined;
+  throw validate.invalid('maxDowntime is for a live snapshot: say live, too');
+}
+
+/** Milliseconds that vCPUs may be held for. Throws INVALID_ARGUMENT. */
+export function checkedDowntime(maxDowntime: unknown): number {
   return validate.integer(maxDowntime ?? DEFAULT_DOWNTIME, 'maxDowntime', 1, 3_600_000);
 }
 
@@ -139,7 +176,7 @@ export async function freeze<Guest>(
 }
 
 /** Checks that a snapshot can be begun now. Throws INVALID_ARGUMENT, and ABORTED. */
-function checkNow({ parts: { map } }: SnapshotSubject, work: SnapshotWork): void {
+export function checkNow({ parts: { map } }: SnapshotSubject, work: SnapshotWork): void {
   if (map.context.isBusy) throw validate.invalid('a snapshot is taken when no transaction is open');
   checkWork(work);
 }
@@ -163,13 +200,15 @@ interface Beside {
 }
 
 /** A guest as a live copy needs it. */
-function liveGuest(
-  { parts: { map, store } }: SnapshotSubject,
+export function liveGuest(
+  subject: SnapshotSubject,
   { blocks, objects, since }: Beside & { readonly blocks: readonly PlannedBlock[] },
-  rest: () => Promise<LayoutBeside>,
+  { base, state }: { readonly base: LayoutBeside['base']; readonly state: FreezeOptions['state'] },
 ): LiveGuest {
+  const { map, store } = subject.parts;
   const facts = async () => {
-    const now = await rest();
+    const held = await stateOf(state);
+    const now = { ...layoutWithoutMemory(subject), base, state: held };
     if (store.blocks.length === objects.length && store.blocks.every(({ object }, i) => object === objects[i]))
       return now;
     throw new MembackingError('RAM_CHANGED', 'RAM has come or gone while a live snapshot was taken: take it again');
@@ -185,7 +224,7 @@ interface Taking {
 
 /** Calls `body`, which makes a snapshot of the blocks of RAM as they are now; what they are read from is open until it
  *  is done. What is written later is known to be written since that snapshot. */
-async function withBlocks<Result extends { readonly id: string }>(
+export async function withBlocks<Result extends { readonly id: string }>(
   subject: SnapshotSubject,
   { openBase, isLive }: Taking,
   body: (blocks: readonly PlannedBlock[], beside: Beside) => Promise<Result>,

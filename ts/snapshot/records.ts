@@ -21,6 +21,10 @@ export const RECORD = {
   pages: 2,
   /** Text of a layout, the last record: all but the RAM as it was at the moment that the pages are of. */
   end: 3,
+  /** Identity of a guest that migrates, said by the side that receives it: all of it is there, and waits. */
+  ready: 4,
+  /** Identity of that guest, said by the side that has sent it: it is the other side's now. */
+  go: 5,
 } as const;
 /** A kind of records. */
 export type RecordKind = (typeof RECORD)[keyof typeof RECORD];
@@ -29,8 +33,10 @@ export type RecordKind = (typeof RECORD)[keyof typeof RECORD];
 export const HEAD = 24;
 /** Bytes of pages that one record has at most. */
 const MOST_PAGES = 2 ** 20;
-/** Bytes of a text that one record has at most. */
+/** Bytes of a layout that one record has at most. */
 const MOST_TEXT = 256 * 2 ** 20;
+/** Bytes of an identity that one record has at most. */
+const MOST_IDENTITY = 36;
 
 /** Head of a record. */
 interface RecordHead {
@@ -59,7 +65,8 @@ export function readHead(head: Buffer, kinds: readonly RecordKind[]): RecordHead
   const length = head.readUInt32LE(4);
   const offset = head.readBigUInt64LE(16);
   const isPages = kind === RECORD.pages;
-  const most = isPages ? MOST_PAGES : MOST_TEXT;
+  const isIdentity = kind === RECORD.ready || kind === RECORD.go;
+  const most = isPages ? MOST_PAGES : isIdentity ? MOST_IDENTITY : MOST_TEXT;
   if (kind === undefined || head.readUInt32LE(12) !== 0 || length > most || offset > Number.MAX_SAFE_INTEGER) {
     throw strange('what comes is no record of memory');
   }

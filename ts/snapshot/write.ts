@@ -63,21 +63,59 @@ export async function writeStream(
   rest: LayoutBeside,
   work: SnapshotWork,
 ): Promise<SnapshotLayout> {
-  const id = randomUUID();
-  const memory = { file: `memory-${id}`, size: memorySize(blocks) };
   const writer = new RecordWriter(stream, work.signal);
-  await writer.write(RECORD.begin, 0, textOf({ id, memory, ram: announced(blocks), ...rest }));
-  const inStream = (fileOffset: number): Target => ({
-    write: (bytes, offset) => writer.write(RECORD.pages, fileOffset + offset, bytes),
-  });
-  const layout = { id, memory, ram: await writeBlocks(inStream, blocks, work), ...rest };
-  await writer.write(RECORD.end, 0, textOf(layout));
+  const target = await SnapshotStream.begin(writer, blocks, rest);
+  const layout = await target.end(await writeBlocks(target.at, blocks, work), rest);
   writer.end();
   return layout;
 }
 
-function textOf(layout: SnapshotLayout): Buffer {
-  return Buffer.from(formatLayout(layout));
+/** A snapshot on its way through a stream. */
+export class SnapshotStream {
+  readonly id = randomUUID();
+  /** Bytes of pages that were written. */
+  bytes = 0;
+  readonly #writer: RecordWriter;
+  readonly #memory: SnapshotLayout['memory'];
+
+  private constructor(writer: RecordWriter, size: number) {
+    this.#writer = writer;
+    this.#memory = { file: `memory-${this.id}`, size };
+  }
+
+  /** Writes its first record. Rejects as `RecordWriter.write` does. */
+  static async begin(
+    writer: RecordWriter,
+    blocks: readonly PlannedBlock[],
+    rest: LayoutBeside,
+  ): Promise<SnapshotStream> {
+    const stream = new SnapshotStream(writer, memorySize(blocks));
+    await stream.#write(RECORD.begin, announced(blocks), rest);
+    return stream;
+  }
+
+  /** Place of a block, from `fileOffset` on. */
+  readonly at = (fileOffset: number): Target => ({
+    write: (bytes, offset) => {
+      this.bytes += bytes.length;
+      return this.#writer.write(RECORD.pages, fileOffset + offset, bytes);
+    },
+  });
+
+  /** Writes its last record. Rejects as `RecordWriter.write` does. */
+  end(ram: readonly SnapshotRam[], rest: LayoutBeside): Promise<SnapshotLayout> {
+    return this.#write(RECORD.end, ram, rest);
+  }
+
+  async #write(
+    kind: typeof RECORD.begin | typeof RECORD.end,
+    ram: readonly SnapshotRam[],
+    rest: LayoutBeside,
+  ): Promise<SnapshotLayout> {
+    const layout = { id: this.id, memory: this.#memory, ram, ...rest };
+    await this.#writer.write(kind, 0, Buffer.from(formatLayout(layout)));
+    return layout;
+  }
 }
 
 /** Blocks before their pages are looked at: all that may come are named. */
