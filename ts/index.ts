@@ -40,10 +40,10 @@ export type {
 // ---- A live memory map -------------------------------------------------------------------------
 // Of what only the package makes there is the type, and no constructor.
 
-export type { GuestMemory, TrappedAccess } from './access/guest-memory.ts';
+export type { GuestMemory, LeaseOptions, LeaseRange, TrappedAccess } from './access/guest-memory.ts';
 export type { LeaseFacts, LeaseMode } from './access/held-lease.ts';
 export type { Lease } from './access/lease.ts';
-export type { LeaseOptions, LeaseRange, LocalGuestMemory } from './access/local-guest-memory.ts';
+export type { LocalGuestMemory } from './access/local-guest-memory.ts';
 export type { WindowedMemory } from './access/windowed-memory.ts';
 export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
 export type { AtOnce } from './apply/holding.ts';

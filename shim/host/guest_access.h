@@ -24,6 +24,8 @@ enum class AccessError : int32_t {
   kGone = MEMBACKING_GONE,
   /// A compare-exchange at an address that is no multiple of its size.
   kMisaligned = MEMBACKING_MISALIGNED,
+  /// A lock on what is being changed, or is about to be.
+  kChanging = MEMBACKING_CHANGING,
 };
 
 /// Outcome of an access.

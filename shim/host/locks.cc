@@ -1,6 +1,8 @@
 // Locks and bars: two lists, of which one is looked through before the other grows.
 #include "host/locks.h"
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 namespace membacking {
@@ -14,23 +16,61 @@ bool isEnough(Use left, bool isWrite) { return left == Use::kAll || (left == Use
 
 }  // namespace
 
-uint64_t Locks::add(std::vector<Range> ranges, bool isWrite, const std::string& holder) {
+uint64_t Locks::add(Lock lock) {
   const std::lock_guard<std::mutex> guard(mutex_);
   if (gate_->isShut != 0) return 0;
   for (const auto& [_, bar] : bars_) {
-    for (const Range& range : ranges) {
-      if (overlap(range, bar.range) && !isEnough(bar.left, isWrite)) return 0;
+    for (const Range& range : lock.ranges) {
+      if (overlap(range, bar.range) && !isEnough(bar.left, lock.isWrite)) return 0;
     }
   }
   const uint64_t id = ++lastId_;
-  locks_.emplace(id, Lock{id, std::move(ranges), isWrite, holder});
+  locks_.emplace(id, std::move(lock));
   addUser();
   return id;
+}
+
+void Locks::awaitOpenGate() const {
+  constexpr std::chrono::milliseconds kLongest{100};
+  for (const auto until = std::chrono::steady_clock::now() + kLongest;
+       gate_->isShut != 0 && std::chrono::steady_clock::now() < until;) {
+    std::this_thread::yield();
+  }
 }
 
 void Locks::remove(uint64_t id) {
   const std::lock_guard<std::mutex> guard(mutex_);
   if (locks_.erase(id) != 0) removeUser();
+}
+
+bool Locks::revoke(uint64_t id) {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  const auto found = locks_.find(id);
+  if (found == locks_.end()) return true;
+  if (!found->second.isRevocable()) return false;
+  locks_.erase(found);
+  removeUser();
+  return true;
+}
+
+bool Locks::show(uint64_t id) {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  const auto found = locks_.find(id);
+  if (found == locks_.end()) return false;
+  found->second.isShown = true;
+  return true;
+}
+
+void Locks::removeAllOf(const void* owner) {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  for (auto at = locks_.begin(); at != locks_.end();) {
+    if (at->second.owner != owner) {
+      ++at;
+    } else {
+      at = locks_.erase(at);
+      removeUser();
+    }
+  }
 }
 
 bool Locks::isHeld(uint64_t id) const {
@@ -55,7 +95,7 @@ std::vector<Locks::Broken> Locks::brokenBy(Range range, Use left) const {
   for (const auto& [id, lock] : locks_) {
     if (isEnough(left, lock.isWrite)) continue;
     for (const Range& held : lock.ranges) {
-      if (overlap(held, range)) broken.push_back({id, held, lock.isWrite, lock.holder});
+      if (overlap(held, range)) broken.push_back({id, held, lock.isWrite, lock.holder, lock.isRevocable()});
     }
   }
   return broken;

@@ -1,4 +1,5 @@
-// Locks of native code on ranges of a VA space, and the changes that keep new ones away.
+// Locks on ranges of a VA space, of native code and of JavaScript in any thread, and the changes that keep new ones
+// away.
 #pragma once
 
 #include <atomic>
@@ -13,8 +14,8 @@
 
 namespace membacking {
 
-/// Locks of one VA space. Threads of native code take and release them; the one that carries out plans bars ranges
-/// before it looks who has locked them, so that nobody comes in between.
+/// Locks of one VA space. Any thread takes and releases them; the one that carries out plans bars ranges before it
+/// looks who has locked them, so that nobody comes in between.
 class Locks {
  public:
   /// Stretch [start, end) of GPAs.
@@ -22,11 +23,17 @@ class Locks {
     uint64_t start;
     uint64_t end;
   };
+  /// Ranges that somebody has locked.
   struct Lock {
-    uint64_t id;
     std::vector<Range> ranges;
-    bool isWrite;
+    bool isWrite = false;
     std::string holder;
+    /// Somebody whose end is the lock's; null for none.
+    const void* owner = nullptr;
+    /// Whether somebody has addresses of it, so that it cannot be taken from its owner.
+    bool isShown = false;
+
+    bool isRevocable() const { return owner != nullptr && !isShown; }
   };
   /// A part of a lock that a change would break.
   struct Broken {
@@ -34,6 +41,7 @@ class Locks {
     Range range;
     bool isWrite;
     std::string holder;
+    bool isRevocable;
   };
 
   /// Words that JavaScript writes and reads with Atomics, because every change of the map does. Each side writes its
@@ -52,8 +60,15 @@ class Locks {
   void removeUser() { gate_->users--; }
 
   /// Takes a lock; 0 where a bar is in the way.
-  uint64_t add(std::vector<Range> ranges, bool isWrite, const std::string& holder);
+  uint64_t add(Lock lock);
+  /// Waits for the end of a plan that is carried out just now, but not long.
+  void awaitOpenGate() const;
   void remove(uint64_t id);
+  /// Takes a lock from its owner. Returns whether it is held no more.
+  bool revoke(uint64_t id);
+  /// Keeps a lock from being revoked, as its owner is to have addresses of it. Returns whether it is held.
+  bool show(uint64_t id);
+  void removeAllOf(const void* owner);
   bool isHeld(uint64_t id) const;
 
   /// Keeps new locks from a range that is about to have no more than `left`, until unbar().

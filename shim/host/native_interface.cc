@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "host/guest_access.h"
+#include "host/guest_lock.h"
 #include "host/invariant.h"
 #include "host/registry.h"
 #include "host/reservation.h"
@@ -100,37 +101,14 @@ membacking_result compareExchangeNumber(const membacking_memory* memory, uint64_
   return resultOf(memory->access().compareExchange(gpa, width, *expected, value));
 }
 
-/// Finds out whether each page of a range can be accessed. To write, one byte of each is exchanged for itself.
-AccessResult probe(const GuestMemory& access, const membacking_range& range, bool isWrite) {
-  const uint64_t last = range.gpa + (range.length - 1);
-  for (uint64_t gpa = range.gpa;; gpa = (gpa | (kPageSize - 1)) + 1) {
-    uint64_t value = 0;
-    AccessResult result = access.load(gpa, 1, value);
-    if (result.error == AccessError::kNone && isWrite) result = access.compareExchange(gpa, 1, value, value);
-    if (result.error != AccessError::kNone || (gpa | (kPageSize - 1)) >= last) return result;
-  }
-}
-
 membacking_result lockRanges(membacking_memory* memory, const membacking_range* ranges, size_t count, int isWrite,
                              const char* holder, membacking_lock** lock) {
-  const GuestMemory access = memory->access();
   std::vector<Locks::Range> held;
-  for (size_t i = 0; i != count; i++) {
-    const auto [gpa, length] = std::pair(ranges[i].gpa, ranges[i].length);
-    if (memory->reservation->find(gpa, length) == nullptr) return {MEMBACKING_OUTSIDE, gpa};
-    held.push_back({gpa, gpa + length});
-  }
-  Locks& locks = memory->reservation->locks();
-  const uint64_t id = locks.add(held, isWrite != 0, holder);
-  if (id == 0) return {MEMBACKING_CHANGING, ranges[0].gpa};
-  // From now on no change takes away what is found here.
-  for (size_t i = 0; i != count; i++) {
-    const AccessResult result = probe(access, ranges[i], isWrite != 0);
-    if (result.error == AccessError::kNone) continue;
-    locks.remove(id);
-    return resultOf(result);
-  }
-  *lock = new membacking_lock{memory->reservation, std::move(held), id};
+  for (size_t i = 0; i != count; i++) held.push_back({ranges[i].gpa, ranges[i].gpa + ranges[i].length});
+  TakenLock taken;
+  const AccessResult result = lockMemory(*memory->reservation, {held, isWrite != 0, holder}, taken);
+  if (result.error != AccessError::kNone) return resultOf(result);
+  *lock = new membacking_lock{memory->reservation, std::move(held), taken.id};
   return {MEMBACKING_OK, 0};
 }
 

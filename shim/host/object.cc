@@ -171,6 +171,7 @@ Failure MemoryObject::lazyMemory(std::shared_ptr<Pager> pager, uint64_t size, co
   uint32_t block = 0;
   if (const Failure failure = pager->add(object->home, std::move(absent), std::move(files), block)) return failure;
   object->lazy = std::make_unique<PagerBlock>(std::move(pager), block);
+  object->isLasting = false;
   result = std::move(object);
   return kDone;
 }

@@ -34,7 +34,8 @@ struct MemoryObject {
   /// Offset in the file of the object's first byte: whole pages. Shared: 0.
   uint64_t fileOffset = 0;
   FileKind fileKind = FileKind::kNone;
-  /// Whether nobody else can take its pages away, nor any of them be missing; what is sealed later does not count.
+  /// Whether nobody else can take its pages away, nor any of them be missing. What is sealed, or brought by a pager,
+  /// later does not count.
   bool isLasting = true;
   /// Whether huge pages are reserved for what is mapped; else one may be missing when it is touched.
   bool isReserved = true;

@@ -91,6 +91,16 @@ int32_t WindowUser::numberFor(const Window& next) {
   return number;
 }
 
+bool Windows::isLasting(const Limits& limits, uint64_t start, uint64_t end, Use least) const {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return false;
+  const uint64_t firstPage = start & ~(kPageSize - 1);
+  const uint64_t endOfLast = (end + kPageSize - 1) & ~(kPageSize - 1);
+  Use ignored = Use::kNothing;
+  if (lasting_.firstBelow(firstPage, endOfLast, least, ignored) != endOfLast) return false;
+  return LimitsHold(limits).firstRefused(firstPage, endOfLast, least == Use::kAll, ignored) == endOfLast;
+}
+
 WindowsShut::WindowsShut(Windows& windows, uint64_t gpa, uint64_t length, const Limits* only)
     : windows_(windows), lock_(windows.mutex_), start_(gpa), end_(gpa + length) {
   std::vector<const WindowUser::Gate*> shut;

@@ -80,12 +80,17 @@ class WindowUser {
 
 /// Windows of one VA space and its views, and the memory that they may show.
 class Windows {
+ public:
+  /// Whether all of a range is memory that stays until a change, and whole pages of it may be used so under these
+  /// limits. False, too, while something changes.
+  bool isLasting(const Limits& limits, uint64_t start, uint64_t end, Use least) const;
+
  private:
   friend class WindowUser;
   friend class WindowsShut;
 
   /// Held while anything changes, so that none is opened.
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::vector<WindowUser*> users_;
   /// Memory that stays until a change.
   UseMap lasting_{Use::kNothing};

@@ -2,6 +2,9 @@
 
 #include "napi/guest_calls.h"
 
+#include <utility>
+
+#include "host/guest_lock.h"
 #include "host/reservation.h"
 #include "napi/args.h"
 #include "napi/exchange.h"
@@ -86,6 +89,25 @@ Napi::Value compareExchange(const Napi::CallbackInfo& info) {
   return report(info, result, found == expected ? 1 : 0);
 }
 
+Napi::Value lock(const Napi::CallbackInfo& info) {
+  Reservation& reservation = memoryOf(info).reservation;
+  const uint64_t gpa = toGpa(info[0]);
+  const uint64_t length = toU64(info[1], "length");
+  Locks::Lock wanted{{{gpa, gpa + length}}, toBool(info[2], "isWrite"), toString(info[3], "holder"), &callsOf(info)};
+  if (length == 0 || length > UINT64_MAX - gpa) return report(info, {AccessError::kOutside, gpa}, 0);
+  reservation.locks().awaitOpenGate();
+  TakenLock taken;
+  const AccessResult result = lockMemory(reservation, std::move(wanted), taken);
+  tell(info, taken.isPlain);
+  return report(info, result, static_cast<double>(taken.id));
+}
+
+Napi::Value unlock(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<Reservation>& reservation = callsOf(info).reservation;
+  if (reservation) reservation->locks().remove(toU64(info[0], "lock"));
+  return info.Env().Undefined();
+}
+
 template <Napi::Value (*call)(const Napi::CallbackInfo&)>
 void define(Napi::Object handle, const char* name, const std::shared_ptr<GuestCalls>& calls) {
   Napi::Function function = Napi::Function::New<call>(handle.Env(), name, calls.get());
@@ -96,12 +118,20 @@ void define(Napi::Object handle, const char* name, const std::shared_ptr<GuestCa
 
 }  // namespace
 
+void GuestCalls::end() {
+  if (!reservation) return;
+  reservation->locks().removeAllOf(this);
+  reservation.reset();
+}
+
 void defineGuestCalls(Napi::Object handle, const std::shared_ptr<GuestCalls>& calls) {
   define<read>(handle, "read", calls);
   define<write>(handle, "write", calls);
   define<load>(handle, "load", calls);
   define<store>(handle, "store", calls);
   define<compareExchange>(handle, "compareExchange", calls);
+  define<lock>(handle, "lock", calls);
+  define<unlock>(handle, "unlock", calls);
   const std::shared_ptr<AccessFacts> facts(calls, &calls->facts);
   constexpr size_t kNumbers = sizeof(AccessFacts) / sizeof(double);
   handle.Set("facts", Napi::Float64Array::New(handle.Env(), kNumbers, exchangeBuffer(handle.Env(), facts), 0));

@@ -17,9 +17,13 @@ struct GuestCalls {
   /// Null when the handle is closed.
   std::shared_ptr<Reservation> reservation;
   AccessFacts facts;
+
+  /// Closes it, with the locks that were taken.
+  void end();
 };
 
-/// Puts `read`, `write`, `load`, `store`, `compareExchange` and the `facts` that they leave on a handle.
+/// Puts `read`, `write`, `load`, `store`, `compareExchange`, `lock`, `unlock`, and the `facts` that they leave, on a
+/// handle.
 void defineGuestCalls(Napi::Object handle, const std::shared_ptr<GuestCalls>& calls);
 
 }  // namespace membacking

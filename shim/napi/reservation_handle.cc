@@ -19,7 +19,7 @@ ReservationHandle::ReservationHandle(const Napi::CallbackInfo& info) : Handle(in
   defineGuestCalls(info.This().As<Napi::Object>(), calls_);
 }
 
-ReservationHandle::~ReservationHandle() { calls_->reservation.reset(); }
+ReservationHandle::~ReservationHandle() { calls_->end(); }
 
 void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
   Handle::define(env, exports,
@@ -42,6 +42,8 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ReservationHandle::unbar>("unbar"),
                      InstanceMethod<&ReservationHandle::lockedIn>("lockedIn"),
                      InstanceMethod<&ReservationHandle::isLocked>("isLocked"),
+                     InstanceMethod<&ReservationHandle::revoke>("revoke"),
+                     InstanceMethod<&ReservationHandle::showLock>("showLock"),
                      InstanceMethod<&ReservationHandle::close>("close"),
                  });
 }
@@ -198,6 +200,7 @@ Napi::Value ReservationHandle::lockedIn(const Napi::CallbackInfo& info) {
     lock.Set("access", exactly(info.Env(), broken.isWrite ? abi::ACCESS_READ | abi::ACCESS_WRITE : abi::ACCESS_READ));
     lock.Set("gpa", exactly(info.Env(), broken.range.start));
     lock.Set("length", exactly(info.Env(), broken.range.end - broken.range.start));
+    lock.Set("isRevocable", broken.isRevocable);
     list[list.Length()] = lock;
   }
   return list;
@@ -207,8 +210,16 @@ Napi::Value ReservationHandle::isLocked(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), isOpen() && core(info).locks().isHeld(toU64(info[0], "id")));
 }
 
+Napi::Value ReservationHandle::revoke(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), !isOpen() || core(info).locks().revoke(toU64(info[0], "id")));
+}
+
+Napi::Value ReservationHandle::showLock(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), core(info).locks().show(toU64(info[0], "id")));
+}
+
 void ReservationHandle::close(const Napi::CallbackInfo&) {
-  calls_->reservation.reset();
+  calls_->end();
   windowUser_.reset();
   release();
 }

@@ -41,6 +41,8 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   void unbar(const Napi::CallbackInfo& info);
   Napi::Value lockedIn(const Napi::CallbackInfo& info);
   Napi::Value isLocked(const Napi::CallbackInfo& info);
+  Napi::Value revoke(const Napi::CallbackInfo& info);
+  Napi::Value showLock(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   WindowUser& windowUser(const Napi::CallbackInfo& info);

@@ -20,6 +20,7 @@ const FAULT_WORDS: Readonly<Record<AccessFault, string>> = {
   'read-only': 'is read-only',
   gone: 'has no memory behind it now',
   misaligned: 'is not a multiple of its width',
+  changing: 'is about to change',
 };
 
 /** Reasons of a bus error, for threads that cannot find out which it was. */
@@ -38,10 +39,15 @@ export function exact(gpa: Address, what: string): number {
 /** Reason why nothing is behind what is mapped at a GPA, in words; undefined where it is not known. */
 export type WhyGone = (gpa: number) => string | undefined;
 
+/** Fault that a negative result of a call of the addon stands for. */
+export function accessFault(result: number): AccessFault {
+  return ACCESS_FAULTS[-result] as AccessFault;
+}
+
 /** Passes on the result of a call of the addon, which left `facts`. Throws GUEST_ACCESS. */
 export function succeeded(result: number, what: string, facts: Float64Array, whyGone?: WhyGone): number {
   if (result >= 0) return result;
-  const [gpa, fault] = [facts[FACT_GPA]!, ACCESS_FAULTS[-result] as AccessFault];
+  const [gpa, fault] = [facts[FACT_GPA]!, accessFault(result)];
   throw refused(what, gpa, fault, fault === 'gone' ? (whyGone?.(gpa) ?? ANY_REASON) : undefined);
 }
 

@@ -2,6 +2,8 @@
 
 import type { Address } from '../core/address.ts';
 import type { Width } from '../core/native.ts';
+import type { LeaseMode } from './held-lease.ts';
+import type { Lease } from './lease.ts';
 
 /** A guest's access that has trapped, such as an `mmio` exit of a vCPU. */
 export interface TrappedAccess {
@@ -11,6 +13,20 @@ export interface TrappedAccess {
   readonly isWrite: boolean;
   /** Bytes of the access: those that the guest writes, or those that it is to read. */
   readonly data: Uint8Array;
+}
+
+/** A stretch of guest memory that is to be leased. */
+export interface LeaseRange {
+  /** First GPA. */
+  readonly gpa: Address;
+  /** Bytes. */
+  readonly length: Address;
+}
+
+/** Options of `GuestMemory.lock`. */
+export interface LeaseOptions {
+  /** Name of the user, for those who must wait. */
+  readonly holder: string;
 }
 
 /** Guest memory by guest-physical address. An access meets whatever is mapped at that moment. Where nothing is mapped,
@@ -30,6 +46,10 @@ export interface GuestMemory {
    *  traps, too. Reads fill `data`. False if some byte of it is no memory, or not to be written: then it is a device's.
    *  Throws INVALID_ARGUMENT, CLOSED. */
   answer(access: TrappedAccess): boolean;
+
+  /** Holds on to a stretch of memory that is mapped now with that access: it stays so until the lease is released, or
+   *  the thread ends that took it. Throws GUEST_ACCESS where it is not, LEASED where it is about to change. */
+  lock(range: LeaseRange, mode: LeaseMode, options: LeaseOptions): Lease;
 
   // Little-endian, at any alignment. Values are from 0 to all bits set. Throw GUEST_ACCESS.
 

@@ -26,9 +26,9 @@ export interface HeldLease extends LeaseFacts, Stretch {
   readonly owner: object;
   /** Whether it is held: from its being entered to its end. */
   isHeld: boolean;
-  /** Whether native code holds it, which tells nobody of its end. */
+  /** Whether native code or another thread holds it, which tells nobody of its end. */
   readonly isElsewhere?: boolean;
-  /** Ends it, whatever its holder is doing. */
+  /** Ends it, whatever its holder is doing; unless that is elsewhere and has addresses of the memory. */
   takeBack(): void;
 }
 

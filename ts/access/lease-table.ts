@@ -45,20 +45,25 @@ export class LeaseTable {
   /** Changes that somebody waits to make: nobody gets a new lease that would be in the way. */
   readonly #barred = new Set<Change>();
   readonly #waiting = new Set<() => void>();
-  /** Locks of native code. */
+  /** Locks of native code, and leases of other threads. */
   readonly natively = new NativeLocks();
 
-  /** Every lease that is held, in the order in which they were taken. */
+  /** Every lease that is held: those of this thread in the order in which they were taken, then others. */
   all(): LeaseFacts[] {
     return this.#all().map(leaseFacts);
   }
 
   #all(): HeldLease[] {
-    return [...this.#held.values()].flatMap((held) => held.all()).sort((one, other) => one.order - other.order);
+    const own = [...this.#held.values()].flatMap((held) => held.all());
+    return [...own.sort((one, other) => one.order - other.order), ...this.natively.all()];
   }
 
   /** Leases that a change would break. */
   brokenBy(change: Change): HeldLease[] {
+    return [...this.#ownBrokenBy(change), ...this.natively.brokenBy(change)];
+  }
+
+  #ownBrokenBy(change: Change): HeldLease[] {
     const of = this.#held.get(change.of as number);
     const spaces = of === undefined ? [...this.#held.values()] : [of];
     const touched = spaces.flatMap((held) => held.overlapping(change.start, change.end));
@@ -67,7 +72,7 @@ export class LeaseTable {
 
   /** Whether nothing is leased. */
   get isEmpty(): boolean {
-    return this.#count === 0;
+    return this.#count === 0 && this.natively.isEmpty;
   }
 
   /** Whether some lease is in a VA space. */
@@ -107,10 +112,10 @@ export class LeaseTable {
   }
 
   #addBroken(core: Core, broken: Set<HeldLease>): void {
-    for (const change of this.announced) for (const lease of this.brokenBy(change)) broken.add(lease);
+    for (const change of this.announced) for (const lease of this.#ownBrokenBy(change)) broken.add(lease);
     for (const [sink, held] of this.#held) {
       for (let i = core.commandTouching(0, sink, held); i >= 0; i = core.commandTouching(i + 1, sink, held)) {
-        for (const lease of this.brokenBy(changeOf(core.command(i)))) broken.add(lease);
+        for (const lease of this.#ownBrokenBy(changeOf(core.command(i)))) broken.add(lease);
       }
     }
   }
@@ -138,7 +143,20 @@ export class LeaseTable {
 
   /** Ends the leases in a range that is lost. */
   endIn(sink: number, start: Address, length: Address): LeaseFacts[] {
-    return this.#end(this.#held.get(sink)?.overlapping(Number(start), Number(sum(start, length))) ?? []);
+    const change = { of: sink, start: Number(start), end: Number(sum(start, length)), left: 0, concerns: () => false };
+    return this.#end(this.brokenBy(change));
+  }
+
+  /** Ends leases, and gives those that are still held: somebody else has their views. */
+  revoke(leases: readonly HeldLease[]): HeldLease[] {
+    for (const lease of leases) {
+      try {
+        lease.takeBack();
+      } catch (error) {
+        if (!(error instanceof MembackingError)) throw error;
+      }
+    }
+    return leases.filter(({ isHeld }) => isHeld);
   }
 
   #end(leases: readonly HeldLease[]): LeaseFacts[] {

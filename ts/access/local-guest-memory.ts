@@ -1,26 +1,11 @@
-// Guest memory in the thread that owns the map, and leases of it.
+// Guest memory in the thread that owns the map.
 
 import { inspect } from 'node:util';
-import type { Address } from '../core/address.ts';
 import * as validate from '../core/validate.ts';
-import { exact } from './guest-access.ts';
-import { LEASE_MODES, type LeaseMode } from './held-lease.ts';
-import { Lease, type LeasedSpace } from './lease.ts';
+import type { LeaseFacts } from './held-lease.ts';
+import type { Lease } from './lease.ts';
+import { type LeasedSpace, LocalLease } from './local-lease.ts';
 import { sourceOf, WindowedMemory } from './windowed-memory.ts';
-
-/** A stretch of guest memory that is to be leased. */
-export interface LeaseRange {
-  /** First GPA. */
-  readonly gpa: Address;
-  /** Bytes. */
-  readonly length: Address;
-}
-
-/** Options of `LocalGuestMemory.lock`. */
-export interface LeaseOptions {
-  /** Name of the user, for those who must wait. */
-  readonly holder: string;
-}
 
 /** Guest memory of this thread's map. Devices that are to run in any thread take a `GuestMemory` instead. */
 export class LocalGuestMemory extends WindowedMemory {
@@ -30,18 +15,8 @@ export class LocalGuestMemory extends WindowedMemory {
     super(what, space);
   }
 
-  /** Holds on to a stretch of memory that is mapped now with that access: it stays so until the lease is released.
-   *  Throws GUEST_ACCESS where it is not, LEASED where it is about to change. */
-  lock(range: LeaseRange, mode: LeaseMode, options: LeaseOptions): Lease {
-    const { gpa, length } = validate.options(range, ['gpa', 'length'], 'a range to lock');
-    const { holder } = validate.options(options, ['holder'], 'lock');
-    const facts = {
-      gpa: exact(gpa, 'lock'),
-      length: validate.integer(Number(validate.length(length, 'length')), 'length', 1, Number.MAX_SAFE_INTEGER),
-      mode: validate.oneOf(LEASE_MODES, mode, 'mode'),
-      holder: validate.text(holder, 'holder'),
-    };
-    return new Lease(sourceOf<LeasedSpace>(this), this, facts);
+  protected lease(facts: LeaseFacts): Lease {
+    return new LocalLease(sourceOf<LeasedSpace>(this), this, facts);
   }
 
   /** Text for console.log and util.inspect. */

@@ -1,5 +1,5 @@
-// Locks that native code holds through membacking.h, seen as leases. Its threads take them at any time: ranges that are
-// about to change are barred first, and only then asked for who has locked them.
+// Locks that native code holds through membacking.h, and leases of other threads, seen as leases of this one. They are
+// taken at any time: ranges that are about to change are barred first, and only then asked for who has locked them.
 
 import * as abi from '../../assembly/abi.ts';
 import { GATE_SHUT, GATE_USERS, type Reservation } from '../core/native.ts';
@@ -11,8 +11,8 @@ type Action = () => void;
 interface Watched {
   /** VA space that it is, or is a view of. */
   readonly sink: number;
-  /** Guest memory that is seen through a view. */
-  readonly view: object | undefined;
+  /** Guest memory that reaches it. */
+  readonly memory: object;
   readonly gate: Int32Array;
 }
 
@@ -24,9 +24,9 @@ export class NativeLocks {
   /** Ends the bars of the change that is under way. */
   #unbar: Action | undefined;
 
-  /** Heeds locks on a VA space from now on; on a view of one, those that changes of `view` break too. */
-  watch(reservation: Reservation, sink: number, view?: object): void {
-    this.#spaces.set(reservation, { sink, view, gate: new Int32Array(reservation.gate) });
+  /** Heeds locks on a VA space, or a view of one, from now on: what changes of `sink` or of `memory` would break. */
+  watch(reservation: Reservation, sink: number, memory: object): void {
+    this.#spaces.set(reservation, { sink, memory, gate: new Int32Array(reservation.gate) });
     this.#gates = gatesOf(this.#spaces);
   }
   forget(reservation: Reservation): void {
@@ -42,7 +42,7 @@ export class NativeLocks {
     if (!isUsed) return [];
     const concerned = changes();
     this.#unbar = this.bar(concerned);
-    return concerned.flatMap((change) => this.#brokenBy(change));
+    return concerned.flatMap((change) => this.brokenBy(change));
   }
 
   end(): void {
@@ -66,15 +66,29 @@ export class NativeLocks {
     };
   }
 
-  #concernedBy(of: Change['of']): Reservation[] {
-    return [...this.#spaces].flatMap(([each, { sink, view }]) => (of === sink || of === view ? [each] : []));
+  /** Whether nobody has opened a VA space in native code, and nothing is locked. */
+  get isEmpty(): boolean {
+    return this.#gates.every((gate) => Atomics.load(gate, GATE_USERS) === 0);
   }
 
-  #brokenBy(change: Change): HeldLease[] {
+  /** All locks, of each VA space in the order in which they were taken. */
+  all(): HeldLease[] {
+    if (this.isEmpty) return [];
+    return [...this.#spaces.keys()].flatMap((each) =>
+      this.#brokenIn(each, { start: 0, end: Number.MAX_SAFE_INTEGER, left: 0 }),
+    );
+  }
+
+  /** Locks that a change would break. */
+  brokenBy(change: Change): HeldLease[] {
     return this.#concernedBy(change.of).flatMap((reservation) => this.#brokenIn(reservation, change));
   }
 
-  #brokenIn(reservation: Reservation, { start, end, left }: Change): HeldLease[] {
+  #concernedBy(of: Change['of']): Reservation[] {
+    return [...this.#spaces].flatMap(([each, { sink, memory }]) => (of === sink || of === memory ? [each] : []));
+  }
+
+  #brokenIn(reservation: Reservation, { start, end, left }: Pick<Change, 'start' | 'end' | 'left'>): HeldLease[] {
     const { sink } = this.#spaces.get(reservation)!;
     return reservation.lockedIn(start, end - start, left).map(({ id, holder, access, gpa, length }) => ({
       ...{ sink, owner: reservation, holder, gpa, length, start: gpa, end: gpa + length, order: 0 },
@@ -83,7 +97,9 @@ export class NativeLocks {
       get isHeld() {
         return reservation.isLocked(id);
       },
-      takeBack() {},
+      takeBack() {
+        reservation.revoke(id);
+      },
     }));
   }
 }

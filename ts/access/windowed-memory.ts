@@ -8,8 +8,10 @@ import type { Reservation, Width } from '../core/native.ts';
 import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
 import { answer, compareExchange, exact, succeeded, type WhyGone, wide } from './guest-access.ts';
-import type { GuestMemory, TrappedAccess } from './guest-memory.ts';
+import type { GuestMemory, LeaseOptions, LeaseRange, TrappedAccess } from './guest-memory.ts';
 import { type GuestWindow, NO_WINDOW, SHUT } from './guest-window.ts';
+import { LEASE_MODES, type LeaseFacts, type LeaseMode } from './held-lease.ts';
+import type { Lease } from './lease.ts';
 
 /** Bytes that are copied through a window at once: whoever is about to shut it waits for that. */
 const MOST_AT_ONCE = 2 ** 20;
@@ -78,6 +80,18 @@ export abstract class WindowedMemory implements GuestMemory {
     return answer(this, access);
   }
 
+  lock(range: LeaseRange, mode: LeaseMode, options: LeaseOptions): Lease {
+    const { gpa, length } = validate.options(range, ['gpa', 'length'], 'a range to lock');
+    const { holder } = validate.options(options, ['holder'], 'lock');
+    const facts = {
+      gpa: exact(gpa, 'lock'),
+      length: validate.integer(Number(validate.length(length, 'length')), 'length', 1, Number.MAX_SAFE_INTEGER),
+      mode: validate.oneOf(LEASE_MODES, mode, 'mode'),
+      holder: validate.text(holder, 'holder'),
+    };
+    return this.lease(facts);
+  }
+
   readU8(gpa: Address): number {
     const at = this.#readableAt(gpa, 1);
     if (at >= 0) {
@@ -136,6 +150,9 @@ export abstract class WindowedMemory implements GuestMemory {
     const { reservation, whyGone } = this.#open();
     return compareExchange(reservation, gpa, width, expected, value, whyGone);
   }
+
+  /** Takes a lease. Throws CLOSED, GUEST_ACCESS, LEASED. */
+  protected abstract lease(facts: LeaseFacts): Lease;
 
   /** Text for console.log and util.inspect. */
   [inspect.custom](): string {

@@ -3,8 +3,11 @@
 import { native } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
+import type { LeaseFacts } from './held-lease.ts';
+import type { Lease } from './lease.ts';
 import { ThreadWindows } from './thread-windows.ts';
 import { type MemorySource, sourceOf, WindowedMemory } from './windowed-memory.ts';
+import { WorkerLease } from './worker-lease.ts';
 
 const WHAT = 'the guest memory of another thread';
 
@@ -15,9 +18,11 @@ interface WorkerSource extends MemorySource {
 
 /** Guest memory of a VA space of another thread. Each access is of what is mapped when it is made, mostly in place as
  *  in the VA space's own thread. It throws GUEST_ACCESS where nothing is: everywhere, when the VA space has been
- *  closed. Until this is closed too, its addresses stay reserved. A thread that holds on to memory, or needs it as an
- *  array, asks the VA space's own thread for a lease. */
+ *  closed. Until this is closed too, its addresses stay reserved. Leases end with it, or with their thread. */
 export class WorkerGuestMemory extends WindowedMemory implements Disposable {
+  /** Leases that have a view. */
+  readonly #viewed = new Set<Lease>();
+
   private constructor(source: WorkerSource) {
     validate.madeBy('WorkerGuestMemory.fromToken', source);
     super(WHAT, source);
@@ -31,10 +36,15 @@ export class WorkerGuestMemory extends WindowedMemory implements Disposable {
     return new WorkerGuestMemory({ reservation, windows: new ThreadWindows(reservation) });
   }
 
-  /** Ends the handle. May be called again. */
+  protected lease(facts: LeaseFacts): Lease {
+    return new WorkerLease(sourceOf<WorkerSource>(this).reservation, facts, this.#viewed);
+  }
+
+  /** Ends the handle, and the leases that were taken. May be called again. */
   close(): void {
     if (this.closed) return;
     const { reservation, windows } = sourceOf<WorkerSource>(this);
+    for (const lease of this.#viewed) lease.release();
     this.use(undefined);
     windows.close();
     reservation.close();

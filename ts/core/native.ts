@@ -30,7 +30,7 @@ interface Handle {
 }
 
 /** Faults of an access to guest memory, by the negative of what the call returned. */
-export const ACCESS_FAULTS = ['', 'outside', 'hole', 'read-only', 'gone', 'misaligned'] as const;
+export const ACCESS_FAULTS = ['', 'outside', 'hole', 'read-only', 'gone', 'misaligned', 'changing'] as const;
 export type AccessFault = Exclude<(typeof ACCESS_FAULTS)[number], ''>;
 
 /** Bytes of an access that is made in one step. */
@@ -68,6 +68,12 @@ export interface Reservation extends Handle {
     high: number,
   ): number;
 
+  /** Locks a range of one stretch. The number of the lock, or the fault: 'changing' where a change is being made, or
+   * waited for. FACT_LOW: whether a view may be made of it. The lock ends with this handle. */
+  lock(gpa: number, length: number, isWrite: boolean, holder: string): number;
+  /** Ends a lock; nothing where it has ended. */
+  unlock(lock: number): void;
+
   /** Makes the page tables of what the range shows, in the background, so that its first touches cost nothing. Rejects
    * where there is nothing to show: what comes before is done. */
   fill(gpa: U64, length: U64): Promise<void>;
@@ -89,6 +95,10 @@ export interface Reservation extends Handle {
   /** Locks of native code that need more than `left` of a range. */
   lockedIn(gpa: U64, length: U64, left: number): NativeLock[];
   isLocked(id: number): boolean;
+  /** Takes a lock away, of JavaScript in any thread that has no view of it. Whether it is held no more. */
+  revoke(id: number): boolean;
+  /** Keeps a lock of this handle from being revoked, as a view is to be made of it. Whether it is held. */
+  showLock(id: number): boolean;
   /** The memory itself, up to 4 GiB of one stretch, as long as nobody detaches it. The caller sees to it that all of
    * the range is mapped, readable and writable until detachView: touching what is not there ends the process.
    * `isLasting`: its addresses go to nobody else before it is collected. Default false. */
@@ -110,13 +120,14 @@ interface OpenedWindow {
   readonly partEnd: number;
 }
 
-/** A range that native code has locked. `access` is ACCESS_*. */
+/** A range that native code has locked, or JavaScript of any thread by `lock`. `access` is ACCESS_*. */
 interface NativeLock {
   readonly id: number;
   readonly holder: string;
   readonly access: number;
   readonly gpa: number;
   readonly length: number;
+  readonly isRevocable: boolean;
 }
 
 export const FACT_LOW = 0;

@@ -1,8 +1,8 @@
 // The context that all handles of one memory map share: the core, who runs its plans, the names, the trace that is
 // recorded. Here is the only way into a transaction and out of it.
 
-import type { LeaseContext } from '../access/lease.ts';
 import { LeaseTable } from '../access/lease-table.ts';
+import type { LeaseContext } from '../access/local-lease.ts';
 import type { OwnWindows, WindowContext } from '../access/own-windows.ts';
 import { PlanEvents } from '../apply/plan-events.ts';
 import { type Outcome, type PlanObserver, PlanRunner } from '../apply/runner.ts';

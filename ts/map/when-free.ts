@@ -14,6 +14,9 @@ import type { Context } from './context.ts';
 export interface WaitOptions {
   /** Milliseconds. Default: as long as it takes. */
   readonly deadline?: number;
+  /** Whether leases that are held at the deadline end then, whatever their holders are doing, and the change is made.
+   *  Those stay of which another thread has a view, and locks of native code: LEASED says whose. Default: false. */
+  readonly revoke?: boolean;
   /** Signal that gives the waiting up: it ends with ABORTED. */
   readonly signal?: AbortSignal;
 }
@@ -27,7 +30,9 @@ const POLL_PERIOD = 2;
 /** Does `MemoryMap.whenFree`. */
 export async function whenFree<Result>(context: Context, body: () => Result, options?: WaitOptions): Promise<Result> {
   if (typeof body !== 'function') throw validate.invalid('whenFree needs a function');
-  const { deadline, signal } = validate.options(options, ['deadline', 'signal'], 'whenFree');
+  const { deadline, revoke, signal } = validate.options(options, ['deadline', 'revoke', 'signal'], 'whenFree');
+  const isRevoking = validate.flag(revoke ?? false, 'revoke');
+  if (isRevoking && deadline === undefined) throw validate.invalid('leases are revoked at a deadline: give one');
   if (signal !== undefined) validate.instance(AbortSignal, signal, 'signal');
   const until =
     deadline === undefined ? undefined : performance.now() + validate.integer(deadline, 'deadline', 0, MAX_DEADLINE);
@@ -38,10 +43,10 @@ export async function whenFree<Result>(context: Context, body: () => Result, opt
       if (signal?.aborted) throw aborted([], signal.reason);
       const conflict = attempt(context, kept, body);
       if (!('leases' in conflict)) return conflict.result;
-      // What the body itself has leased ended with it, and would be in the way again.
-      if (!conflict.leases.some(({ isHeld }) => isHeld)) throw conflict;
+      // What the body itself has leased ended with it, and would be in the way again. Others end at any time.
+      if (!conflict.leases.some(({ isHeld, isElsewhere }) => isHeld || isElsewhere)) throw conflict;
       kept.add(conflict);
-      await allEnded(context, conflict.leases, until, signal);
+      await allEnded(context, conflict.leases, { until, isRevoking, signal });
     }
   } catch (error) {
     throw ended(error, kept);
@@ -173,12 +178,18 @@ function giveBack(context: Context, part: Withheld): void {
   for (const attachment of attachmentsOf(context, part)) attachment.giveBack(part, context.withheld);
 }
 
+/** End of a wait that has a deadline, by `performance.now()`, or a signal. */
+interface Patience {
+  readonly until: number | undefined;
+  readonly isRevoking: boolean;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** Settles when none of the leases is held. Throws LEASED at the deadline, ABORTED. */
 function allEnded(
   { leases: table }: Context,
   leases: readonly HeldLease[],
-  until: number | undefined,
-  signal: AbortSignal | undefined,
+  { until, isRevoking, signal }: Patience,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const still = () => leases.filter(({ isHeld }) => isHeld);
@@ -193,7 +204,10 @@ function allEnded(
       if (still().length === 0) finish(resolve);
     };
     const onAbort = () => finish(() => reject(aborted(still(), signal!.reason)));
-    const onDeadline = () => finish(() => reject(new LeaseConflict(table, still(), [])));
+    const onDeadline = () => {
+      const left = isRevoking ? table.revoke(still()) : still();
+      finish(() => (left.length === 0 ? resolve() : reject(new LeaseConflict(table, left, []))));
+    };
     const stop = table.onEnd(check);
     const poll = leases.some(({ isElsewhere }) => isElsewhere) ? setInterval(check, POLL_PERIOD) : undefined;
     const timer = until === undefined ? undefined : setTimeout(onDeadline, Math.max(0, until - performance.now()));

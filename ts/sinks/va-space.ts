@@ -1,8 +1,8 @@
 // VA spaces: host memory that mirrors an address space, stretch by stretch: HVA = base of the stretch + GPA.
 
 import { GPA_BITS, SINK_VA } from '../../assembly/abi.ts';
-import type { LeaseContext, LeasedSpace } from '../access/lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
+import type { LeaseContext, LeasedSpace } from '../access/local-lease.ts';
 import { OwnWindows, type WindowContext } from '../access/own-windows.ts';
 import { nativeOf } from '../apply/native-executor.ts';
 import type { MemoryObject } from '../asked/object.ts';
@@ -92,7 +92,7 @@ export class VaSpace extends Sink {
     const executor = nativeOf(context);
     this.connect(executor);
     executor.setSink(id, SINK_VA, reservation);
-    context.leases.natively.watch(reservation, id);
+    context.leases.natively.watch(reservation, id, this.memory);
   }
 
   protected override get what(): string {

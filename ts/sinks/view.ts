@@ -1,7 +1,7 @@
 // Views: a VA space as one of its users may use it, by protections that are the view's own. Nothing is mapped for one.
 
 import { SINK_VIEW } from '../../assembly/abi.ts';
-import type { LeasedSpace } from '../access/lease.ts';
+import type { LeasedSpace } from '../access/local-lease.ts';
 import { OwnWindows } from '../access/own-windows.ts';
 import { nativeOf } from '../apply/native-executor.ts';
 import type { Reservation } from '../core/native.ts';

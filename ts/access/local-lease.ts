@@ -1,0 +1,129 @@
+// Leases of the thread that changes the map.
+
+import * as abi from '../../assembly/abi.ts';
+import type { PlanRunner } from '../apply/runner.ts';
+import type { ObjectTable } from '../asked/object-table.ts';
+import { type Address, difference, higher, lengthOf, lower, sum } from '../core/address.ts';
+import type { Core } from '../core/core.ts';
+import type { Reservation } from '../core/native.ts';
+import * as validate from '../core/validate.ts';
+import type { HeldLease, LeaseFacts, LeaseMode } from './held-lease.ts';
+import { cannotLease, Lease } from './lease.ts';
+import { aboutToChange, isEnough, type LeaseTable } from './lease-table.ts';
+import type { OwnWindows } from './own-windows.ts';
+
+/** The map that memory is leased of. */
+export interface LeaseContext {
+  readonly core: Core;
+  readonly objects: ObjectTable;
+  readonly leases: LeaseTable;
+  readonly runner: PlanRunner;
+  readonly isBusy: boolean;
+  onUndo(undo: () => void): void;
+}
+
+/** The VA space that leased memory lies in, or a view of one. @internal */
+export interface LeasedSpace {
+  readonly context: LeaseContext;
+  /** Sink that says what may be used. */
+  readonly id: number;
+  /** VA space that the memory is mapped in. */
+  readonly va: number;
+  readonly reservation: Reservation;
+  readonly windows: OwnWindows;
+  /** Reason why nothing is behind what is mapped at a GPA, in words; undefined where nothing is mapped. */
+  readonly whyGone: (gpa: Address) => string | undefined;
+}
+
+const PAGE_MASK = abi.PAGE_SIZE - 1;
+
+/** Number of the next lease, in the order in which they are taken. */
+let taken = 0;
+
+/** Lease of the thread that changes the map, which ends it before the memory goes. */
+export class LocalLease extends Lease {
+  readonly #space: LeasedSpace;
+  readonly #held: HeldLease;
+
+  /** Takes the lease. Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is
+   *  about to change. @internal */
+  constructor(space: LeasedSpace, owner: object, facts: LeaseFacts) {
+    validate.madeBy('GuestMemory.lock', facts);
+    const { holder, mode, gpa, length } = facts;
+    const { context } = space;
+    if (context.runner.isRunning) throw aboutToChange(gpa);
+    super(space.reservation, facts, checkMapped(space, mode, gpa, length));
+    const end = () => this.release();
+    const stretch = { start: gpa, end: gpa + length, order: taken++ };
+    this.#space = space;
+    this.#held = { holder, mode, gpa, length, sink: space.va, owner, ...stretch, isHeld: false, takeBack: end };
+    if (context.isBusy) context.onUndo(end);
+    context.leases.add(this.#held);
+  }
+
+  get released(): boolean {
+    return !this.#held.isHeld;
+  }
+
+  protected keepForView(): boolean {
+    bring(this.#space, this.#held.gpa, this.#held.length);
+    return true;
+  }
+
+  protected letGo(): void {
+    this.#space.context.leases.remove(this.#held);
+  }
+}
+
+/** Checks that all of the range is mapped with enough access. Throws GUEST_ACCESS. Returns whether JavaScript may touch
+ *  it: it is writable, and certainly stays there. */
+function checkMapped(
+  { context, id, va, reservation }: LeasedSpace,
+  mode: LeaseMode,
+  gpa: number,
+  length: number,
+): boolean {
+  const { core, objects } = context;
+  const last = gpa + length - 1;
+  if (gpa >= reservation.size || last >= reservation.size) checkOneStretch(core, va, gpa, last);
+  let next: Address = gpa;
+  let isViewable = true;
+  for (const piece of core.partsIn(id, gpa, last)) {
+    if (piece.start > next) break;
+    if (!isEnough(mode, piece.flags)) throw cannotLease(next, 'read-only');
+    if (!isWholePages(Number(piece.start), Number(piece.last), gpa, last)) throw cannotLease(next, 'trapping-page');
+    const { isLasting, isPaged, granularity } = objects.objectOf(piece.id);
+    // A huge page that was given back comes again only if the pool has one.
+    const isCertain = (isLasting || isPaged) && granularity === abi.PAGE_SIZE;
+    if ((piece.flags & abi.ACCESS_WRITE) === 0 || !isCertain) isViewable = false;
+    next = sum(piece.start, lengthOf(piece.start, piece.last));
+  }
+  if (next <= last) throw cannotLease(next, 'hole');
+  return isViewable;
+}
+
+/** Brings all pages of a range that pagers have yet to bring: JavaScript cannot be told of one that cannot be read.
+ *  Throws SYSTEM. */
+function bring({ context: { core, objects }, id }: LeasedSpace, gpa: number, length: number): void {
+  const last = gpa + length - 1;
+  for (const piece of core.partsIn(id, gpa, last)) {
+    const object = objects.objectOf(piece.id);
+    if (object.isLasting) continue;
+    const [from, to] = [higher(piece.start, gpa), lower(piece.last, last)];
+    object.fetchNow(sum(piece.offset, difference(from, piece.start)), lengthOf(from, to));
+  }
+}
+
+/** Checks that a range behind the first stretch of a VA space, or over its end, lies in one. Throws GUEST_ACCESS. */
+function checkOneStretch(core: Core, va: number, gpa: number, last: number): void {
+  const [stretch] = core.stretches(va, gpa, last);
+  if (stretch === undefined || stretch.start > last) throw cannotLease(gpa, 'hole');
+  if (stretch.start > gpa || stretch.last < last) throw cannotLease(gpa, 'stretches');
+}
+
+/** Whether what [start, end] has of [first, last] lies in pages of which it has all. */
+function isWholePages(start: number, end: number, first: number, last: number): boolean {
+  const isCutInFront = (start & PAGE_MASK) !== 0 && first <= start + PAGE_MASK - (start & PAGE_MASK);
+  const isCutBehind = ((end + 1) & PAGE_MASK) !== 0 && last >= end - (end & PAGE_MASK);
+  return !isCutInFront && !isCutBehind;
+}

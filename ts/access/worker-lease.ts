@@ -1,0 +1,50 @@
+// Leases of threads that do not change the map: locks in the addon, which everybody sees who changes it.
+
+import { FACT_GPA, FACT_LOW, type Reservation } from '../core/native.ts';
+import * as validate from '../core/validate.ts';
+import { accessFault } from './guest-access.ts';
+import type { LeaseFacts } from './held-lease.ts';
+import { cannotLease, Lease } from './lease.ts';
+import { aboutToChange } from './lease-table.ts';
+
+/** Lease of another thread than the one that changes the map. It ends with its thread, too. */
+export class WorkerLease extends Lease {
+  readonly #reservation: Reservation;
+  readonly #lock: number;
+  /** Leases of the memory that have a view. */
+  readonly #viewed: Set<Lease>;
+
+  /** Takes the lease. Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is
+   *  about to change. @internal */
+  constructor(reservation: Reservation, facts: LeaseFacts, viewed: Set<Lease>) {
+    validate.madeBy('GuestMemory.lock', facts);
+    const { gpa, length, mode, holder } = facts;
+    const lock = reservation.lock(gpa, length, mode === 'write', holder);
+    if (lock < 0) throw refusal(reservation, lock, gpa);
+    super(reservation, facts, reservation.facts[FACT_LOW] === 1);
+    this.#reservation = reservation;
+    this.#lock = lock;
+    this.#viewed = viewed;
+  }
+
+  get released(): boolean {
+    return !this.#reservation.isLocked(this.#lock);
+  }
+
+  protected keepForView(): boolean {
+    this.#viewed.add(this);
+    return this.#reservation.showLock(this.#lock);
+  }
+
+  protected letGo(): void {
+    this.#viewed.delete(this);
+    this.#reservation.unlock(this.#lock);
+  }
+}
+
+function refusal(reservation: Reservation, result: number, gpa: number): Error {
+  const fault = accessFault(result);
+  if (fault === 'changing') return aboutToChange(gpa);
+  if (fault !== 'outside') return cannotLease(reservation.facts[FACT_GPA]!, fault);
+  return cannotLease(gpa, reservation.addressOf(gpa) === undefined ? 'hole' : 'stretches');
+}
