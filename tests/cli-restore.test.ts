@@ -19,7 +19,7 @@ kvmTest('a machine is kept when it has sent a text, and goes on from there, alon
     const { code, out, err } = membacking(args, { cwd, input: 'abcd\x04' });
     t.deepEqual([code, out], [0, '>abcd']);
     t.regex(err, NOTE);
-    for (const how of [[], ['--map'], ['--copy']]) {
+    for (const how of [[], ['--map'], ['--copy'], ['--lazy']]) {
       const again = membacking(['restore', 'kept', '--quiet', ...how], { cwd });
       t.deepEqual(again, { code: 0, out: 'cd', err: '' }, 'what was typed and not read is still to be read');
     }
@@ -89,7 +89,7 @@ test('restore says what is wrong with what was typed, or handed in', (t) => {
   const cases: [string[], number, RegExp][] = [
     [['restore'], 2, /name the folder of one snapshot/],
     [['restore', 'a', 'b'], 2, /name the folder of one snapshot/],
-    [['restore', 'a', '--map', '--copy'], 2, /--map or --copy, not both/],
+    [['restore', 'a', '--map', '--copy'], 2, /give one of --map, --copy, --lazy/],
     [['restore', 'a', '--quiet', '--json'], 2, /--quiet or --json, not both/],
     [['restore', 'a', '--clones', '0'], 2, /a number from 1 to 1000, not "0"/],
     [['restore', 'a', '--clones', 'many'], 2, /a number from 1 to 1000, not "many"/],

@@ -111,6 +111,7 @@ export type { PrefetchOptions } from './guest/pages.ts';
 export type { RamVisibility, RamVisibilityControl, VisibilityChange } from './guest/ram.ts';
 export type { RamOptions } from './guest/ram-options.ts';
 export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
+export type { OtherLayout } from './guest/relaid.ts';
 export type { RestoreMode, RestoreOptions } from './guest/restore.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
 export type { FreezeOptions, SnapshotOptions } from './guest/snapshot.ts';

@@ -12,7 +12,7 @@ import { jsonLine } from './json.ts';
 import { complain, print, printLines } from './output.ts';
 import { withProgress } from './progress.ts';
 
-const HELP = `usage: membacking restore DIR [--map | --copy] [--clones N] [OPTION...]
+const HELP = `usage: membacking restore DIR [--map | --copy | --lazy] [--clones N] [OPTION...]
 
 Goes on with the machine that "membacking boot --snapshot DIR" has kept, as often as one likes. Its disk is read, and what
 the guest writes to it is kept in memory, and lost at the end.
@@ -20,6 +20,7 @@ the guest writes to it is kept in memory, and lost at the end.
   --map            the guest reads the snapshot's memory file, and has its own copy of each page that it writes; this is
                    so without the option, too
   --copy           read all of the memory first
+  --lazy           read each page when it is touched first
   --clones N       N machines at once, 1 to 1000, that share what they do not change; standard input is the first one's
   --disk FILE      the disk as it was, if it is not where it was
 ${SNAPSHOT_HELP}
@@ -44,6 +45,7 @@ export const restoreCommand: Command = {
   options: {
     map: { type: 'boolean' },
     copy: { type: 'boolean' },
+    lazy: { type: 'boolean' },
     clones: { type: 'string' },
     disk: { type: 'string' },
     ...SNAPSHOT_OPTIONS,
@@ -54,12 +56,11 @@ export const restoreCommand: Command = {
   async run({ options, operands: [folder, ...more] }) {
     if (folder === undefined || more.length > 0) throw new UsageError('name the folder of one snapshot');
     if (options.quiet && options.json) throw new UsageError('give --quiet or --json, not both');
-    if (options.map && options.copy) throw new UsageError('give --map or --copy, not both');
+    const mode = modeOf(options);
     const count = clones(options.clones);
     if (count > 1 && options.quiet) throw new UsageError('--quiet is for one guest: give --json, or neither');
     if (count > 1 && options.snapshot !== undefined) throw new UsageError('--snapshot is for one guest');
     const timeout = seconds(options.timeout);
-    const mode = options.copy ? 'copy' : 'map';
     const snapshots = new Snapshots(options);
     const source = await openSource(folder, options.disk);
     const made: Clone[] = [];
@@ -81,6 +82,12 @@ export const restoreCommand: Command = {
     }
   },
 };
+
+function modeOf(options: Arguments['options']): RestoreMode {
+  const named = (['map', 'copy', 'lazy'] as const).filter((mode) => options[mode]);
+  if (named.length > 1) throw new UsageError('give one of --map, --copy, --lazy');
+  return named[0] ?? 'map';
+}
 
 function clones(count: Arguments['options'][string]): number {
   if (count === undefined) return 1;

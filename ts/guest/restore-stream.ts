@@ -12,18 +12,20 @@ import { type Received, RecordReader, RecordWriter } from '../snapshot/stream.ts
 import { checkWork, type SnapshotWork } from '../snapshot/write.ts';
 import type { GuestMemoryManager, RestoredGuest } from './manager.ts';
 import { RamWriter } from './ram-writer.ts';
+import { checkedOther, type OtherLayout, relaid } from './relaid.ts';
 import { arranged, type Begin, build, fresh } from './remade.ts';
 import type { GuestOptions } from './template.ts';
 
 /** Codes of errors of a machine that has not the huge pages that a guest had. */
 const NO_HUGE_PAGES: readonly string[] = ['HUGE_PAGES_MISSING', 'HUGE_PAGE_SIZE'];
 
+/** Options of guests from streams. */
+interface ReceiveOptions extends GuestOptions, SnapshotWork {
+  readonly layout?: OtherLayout;
+}
+
 /** Makes a guest of the snapshot in a stream. Rejects as `GuestMemoryBuilder.fromSnapshot` does. */
-export async function restoreStream(
-  stream: Readable,
-  options: GuestOptions & SnapshotWork,
-  begin: Begin,
-): Promise<RestoredGuest> {
+export async function restoreStream(stream: Readable, options: ReceiveOptions, begin: Begin): Promise<RestoredGuest> {
   const reader = new RecordReader(stream, options.signal);
   try {
     const announced = layoutOf(await reader.next([RECORD.begin]));
@@ -37,12 +39,12 @@ export async function restoreStream(
 async function receiveGuest(
   reader: RecordReader,
   announced: SnapshotLayout,
-  { signal, progress, ...options }: GuestOptions & SnapshotWork,
+  { signal, progress, layout: other = {}, ...options }: ReceiveOptions,
   begin: Begin,
 ): Promise<RestoredGuest> {
-  const manager = buildAnew(announced, options, begin);
+  const manager = buildAnew(relaid(announced, other, true), options, begin);
   try {
-    return arranged(manager, await receive(reader, announced, manager, progress));
+    return arranged(manager, relaid(await receive(reader, announced, manager, progress), other, true));
   } catch (error) {
     manager.close();
     throw error;
@@ -64,12 +66,17 @@ function buildAnew(announced: SnapshotLayout, options: GuestOptions, begin: Begi
 /** Makes the guest that comes through a duplex stream. Rejects as `GuestMemoryBuilder.migrateIn` does. */
 export async function migrateIn(
   stream: Duplex,
-  options: (GuestOptions & SnapshotWork) | undefined,
+  options: ReceiveOptions | undefined,
   begin: Begin,
 ): Promise<RestoredGuest> {
-  const given = validate.options(options, ['signal', 'progress', 'record', 'debug'], 'migrateIn');
+  const { layout, ...work } = validate.options(
+    options,
+    ['layout', 'signal', 'progress', 'record', 'debug'],
+    'migrateIn',
+  );
   validate.instance(Duplex, stream, 'the stream');
-  checkWork(given);
+  checkWork(work);
+  const given = { ...work, layout: checkedOther(layout) };
   const reader = new RecordReader(stream, given.signal);
   try {
     const announced = layoutOf(await reader.next([RECORD.begin]));

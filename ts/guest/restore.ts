@@ -13,6 +13,7 @@ import { LazyBacking } from './lazy-backing.ts';
 import { LazyPages } from './lazy-pages.ts';
 import type { GuestMemoryManager, RestoredGuest } from './manager.ts';
 import { RamWriter } from './ram-writer.ts';
+import { checkedOther, type OtherLayout, relaid } from './relaid.ts';
 import { arranged, type Begin, build, copyOnWrite, fresh } from './remade.ts';
 import { restoreStream } from './restore-stream.ts';
 import type { ForkMaker, GuestOptions } from './template.ts';
@@ -28,6 +29,8 @@ export type RestoreMode = (typeof RESTORE_MODES)[number];
 export interface RestoreOptions extends SnapshotWork, GuestOptions {
   /** Way to bring the memory in. Default `copy`. */
   readonly mode?: RestoreMode;
+  /** Layout, as far as it is to be another one. Default: as it was. */
+  readonly layout?: OtherLayout;
 }
 
 /** Makes a guest of the snapshot in a folder or a stream. Rejects as `GuestMemoryBuilder.fromSnapshot` does. */
@@ -83,9 +86,9 @@ async function withChain<Result>(
 async function restoreChain(
   chain: readonly Link[],
   { mode, begin }: { readonly mode: RestoreMode; readonly begin: Begin },
-  options: GuestOptions & SnapshotWork,
+  { layout: other = {}, ...options }: GuestOptions & SnapshotWork & Pick<RestoreOptions, 'layout'>,
 ): Promise<RestoredGuest> {
-  const { layout } = chain[0]!;
+  const layout = relaid(chain[0]!.layout, other, mode === 'copy');
   const images = layout.ram.map(({ name }) => new BlockImage(chain, name));
   if (mode === 'lazy') return lazyGuest(layout, images, options, begin);
   const backings = images.map((image) => (mode === 'map' ? mapped(image) : fresh(image.block)));
@@ -129,11 +132,11 @@ interface Checked extends RestoreOptions {
 }
 
 function checkedOptions(options: RestoreOptions | undefined): Checked {
-  const known = ['mode', 'signal', 'progress', 'record', 'debug'] as const;
+  const known = ['mode', 'layout', 'signal', 'progress', 'record', 'debug'] as const;
   const given = validate.options(options, known, 'fromSnapshot');
   const mode = validate.oneOf(RESTORE_MODES, given.mode ?? 'copy', 'mode');
   checkWork(given);
-  return { ...given, mode };
+  return { ...given, mode, layout: checkedOther(given.layout) };
 }
 
 function mapped({ lowest: { memory, block } }: BlockImage): RamBacking {
