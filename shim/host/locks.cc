@@ -18,16 +18,24 @@ bool isEnough(Use left, bool isWrite) { return left == Use::kAll || (left == Use
 
 uint64_t Locks::add(Lock lock) {
   const std::lock_guard<std::mutex> guard(mutex_);
-  if (gate_->isShut != 0) return 0;
-  for (const auto& [_, bar] : bars_) {
-    for (const Range& range : lock.ranges) {
-      if (overlap(range, bar.range) && !isEnough(bar.left, lock.isWrite)) return 0;
-    }
+  // Before the gate is read: see Gate.
+  addUser();
+  if (gate_->isShut != 0 || isBarred(lock)) {
+    removeUser();
+    return 0;
   }
   const uint64_t id = ++lastId_;
   locks_.emplace(id, std::move(lock));
-  addUser();
   return id;
+}
+
+bool Locks::isBarred(const Lock& lock) const {
+  for (const auto& [_, bar] : bars_) {
+    for (const Range& range : lock.ranges) {
+      if (overlap(range, bar.range) && !isEnough(bar.left, lock.isWrite)) return true;
+    }
+  }
+  return false;
 }
 
 void Locks::awaitOpenGate() const {

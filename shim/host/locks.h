@@ -83,6 +83,8 @@ class Locks {
     Use left;
   };
 
+  bool isBarred(const Lock& lock) const;
+
   const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
   mutable std::mutex mutex_;
   uint64_t lastId_ = 0;
