@@ -357,6 +357,11 @@ export function isKept(id: u32, gpaLow: u32, gpaHigh: u32): i32 {
   if (owner == 0) return fail(ERR_BAD_ID, id + 1);
   return partition.isKept(sinkOf(id), join64(gpaLow, gpaHigh)) ? 1 : 0;
 }
+/** Number of slots of an attachment beyond the fewest that show the same: see splits.ts. */
+export function slotSplits(id: u32): i32 {
+  const owner = sinks.isAlive(id) ? sinkOf(id).partition : 0;
+  return owner != 0 ? slots.countSplits(id) : fail(ERR_BAD_ID, id + 1);
+}
 /** 1 if the partition of an attachment is shut down, else 0. */
 export function isDown(id: u32): i32 {
   const owner = sinks.isAlive(id) ? sinkOf(id).partition : 0;

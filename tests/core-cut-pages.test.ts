@@ -101,10 +101,8 @@ for (const build of BUILDS) {
     ]);
     world.change('set fuses disabled');
     t.deepEqual(world.planLines, [
-      'slot-delete  vtl0  0+2000     ram+0     rwx  slot 0',
-      'slot-delete  vtl0  3000+1000  ram+3000  rwx  slot 1',
-      'va-limit     va    2000+28              rwx',
-      'slot-add     vtl0  0+4000     ram+0     rwx  slot 0',
+      'va-limit  va    2000+28              rwx',
+      'slot-add  vtl0  2000+1000  ram+2000  rwx  slot 2',
     ]);
     world.checkSinks();
   });

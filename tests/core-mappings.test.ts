@@ -195,9 +195,9 @@ for (const build of BUILDS) {
     world.change('map dax 0 4000 secret 0 readonly');
     t.deepEqual(access(), ['rx', 'rx', 'rwx']);
     world.change('map dax 0 4000 secret 0');
-    t.deepEqual(access(), ['rwx', 'rwx']);
+    t.deepEqual(access(), ['rwx', 'rwx', 'rwx']);
     world.change('set mirror readonly');
-    t.deepEqual(access(), ['rx', 'rwx']);
+    t.deepEqual(access(), ['rx', 'rwx', 'rwx']);
     world.checkSinks();
   });
 

@@ -100,9 +100,9 @@ for (const build of BUILDS) {
 /** All that follows fails. */
 const FOR_EVER = new Array<number>(1000).fill(0);
 
-/** State that is seen; slots that were lost may have come back with other numbers. */
+/** State that is seen; slots that were lost may have come back with other numbers, and in parts. */
 function visible(world: World): unknown {
-  const slots = world.slots('vtl0').map((line) => line.replace(/^ *\S+ +/, ''));
+  const slots = world.joinedSlots('vtl0');
   const events = [...world.names.sinks.values()].includes('told') ? world.sinkEvents('told') : [];
   return [world.flat(), world.pieces('va'), slots, world.events(), events];
 }

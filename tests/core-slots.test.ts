@@ -102,9 +102,12 @@ const KEPT: readonly (readonly [change: string, slots: readonly string[]])[] = [
   ['keep vm 4000 2000', ['0-3fff ram+0 rwx', '6000-ffff ram+6000 rwx']],
   ['keep vm 0 1000', ['1000-3fff ram+1000 rwx', '6000-ffff ram+6000 rwx']],
   ['keep vm f000 5000', ['1000-3fff ram+1000 rwx', '6000-efff ram+6000 rwx']],
-  ['give-back vm 5000 1000', ['1000-3fff ram+1000 rwx', '5000-efff ram+5000 rwx']],
+  ['give-back vm 5000 1000', ['1000-3fff ram+1000 rwx', '5000-5fff ram+5000 rwx', '6000-efff ram+6000 rwx']],
+  ['set ram disabled', []],
+  ['set ram enabled', ['1000-3fff ram+1000 rwx', '5000-efff ram+5000 rwx']],
   ['resize ram to 18000', ['1000-3fff ram+1000 rwx', '5000-efff ram+5000 rwx', '14000-17fff ram+14000 rwx']],
-  ['give-back vm 0 all', ['0-17fff ram+0 rwx']],
+  ['set ram disabled\ngive-back vm 0 all', []],
+  ['set ram enabled', ['0-17fff ram+0 rwx']],
 ];
 
 for (const build of BUILDS) {
@@ -142,4 +145,71 @@ function trimmed(lines: readonly string[]): string[] {
 /** Slots without their numbers. */
 function places(world: World, attachment: string): string[] {
   return trimmed(world.slots(attachment)).map((row) => row.replace(/^\d+ /, ''));
+}
+
+// ---- Splits ----------------------------------------------------------------------------------------
+
+/** RAM of 16 pages at 0, and two ROMs of a page that may be put over it. */
+function pc(build: (typeof BUILDS)[number], slots: number): World {
+  return worldWith(build, `vm ${slots}`).change(`
+    ram ram 10000
+    place ram in system
+    rom low 1000
+    rom high 1000
+    set low disabled
+    set high disabled
+    place low in system at 4000 priority 1
+    place high in system at c000 priority 1
+  `);
+}
+
+for (const build of BUILDS) {
+  test(`${build}: a slot that was cut stays cut, and only what is in the middle goes and comes`, (t) => {
+    const world = pc(build, 8);
+    const splits = () => world.core.slotSplits(world.id('sink', 'vtl0'));
+    t.is(splits(), 0);
+    world.change('set low enabled');
+    t.deepEqual(world.planLines, [
+      'slot-delete  vtl0  0+10000    ram+0     rwx  slot 0',
+      'slot-add     vtl0  0+4000     ram+0     rwx  slot 0',
+      'slot-add     vtl0  4000+1000  low+0     rx   slot 1',
+      'slot-add     vtl0  5000+b000  ram+5000  rwx  slot 2',
+    ]);
+    t.is(splits(), 0);
+    world.change('set low disabled');
+    t.deepEqual(world.planLines, [
+      'slot-delete  vtl0  4000+1000  low+0     rx   slot 1',
+      'slot-add     vtl0  4000+1000  ram+4000  rwx  slot 1',
+    ]);
+    t.is(splits(), 2);
+    world.change('set low enabled');
+    t.deepEqual(world.planLines, [
+      'slot-delete  vtl0  4000+1000  ram+4000  rwx  slot 1',
+      'slot-add     vtl0  4000+1000  low+0     rx   slot 1',
+    ]);
+    world.checkSinks();
+  });
+
+  test(`${build}: slots are joined where their partition runs short of them, and not before`, (t) => {
+    const world = pc(build, 4).change('set low enabled').change('set low disabled');
+    t.is(world.slots('vtl0').length, 3);
+    world.change('set high enabled');
+    t.deepEqual(world.planLines, [
+      'slot-delete  vtl0  5000+b000  ram+5000  rwx  slot 2',
+      'slot-delete  vtl0  0+4000     ram+0     rwx  slot 0',
+      'slot-delete  vtl0  4000+1000  ram+4000  rwx  slot 1',
+      'slot-add     vtl0  0+c000     ram+0     rwx  slot 0',
+      'slot-add     vtl0  c000+1000  high+0    rx   slot 1',
+      'slot-add     vtl0  d000+3000  ram+d000  rwx  slot 2',
+    ]);
+    t.is(world.core.slotSplits(world.id('sink', 'vtl0')), 0);
+    world.checkSinks();
+  });
+
+  test(`${build}: what does not fit even in the fewest slots is refused, and nothing is joined`, (t) => {
+    const world = pc(build, 4).change('set low enabled').change('set low disabled');
+    const before = world.describe();
+    t.throws(() => world.change('set low enabled\nset high enabled'), { code: 'NO_SLOTS' });
+    t.deepEqual(world.describe(), before);
+  });
 }

@@ -9,6 +9,7 @@ import { PciBus, PortBus, SharedMemoryDevice } from '../ts/vmm/index.ts';
 import { LINK_LINES } from '../ts/vmm/isa-bridge.ts';
 import { hugePageTest } from './support/accounting.ts';
 import { kvmMissing } from './support/guest.ts';
+import { joinedSlots } from './support/joined-slots.ts';
 import { LoggingPartition, Machine, refusal, wordAt } from './support/map-state.ts';
 import { footprint } from './support/shim-plan.ts';
 import { buildVm, Guest, got, wrote } from './support/vm.ts';
@@ -28,10 +29,9 @@ function ready(t: ExecutionContext) {
   ram.map({ object: memory });
   for (let page = 0; page < 1024; page++) va.memory.writeU32(8 * MIB + page * PAGE, page);
   const slots = () =>
-    attachment
-      .slots()
-      .filter(({ gpa }) => gpa >= 8 * MIB)
-      .map(({ gpa, length, access }) => `${gpa.toString(16)}+${length.toString(16)} ${access}`);
+    joinedSlots(attachment.slots().filter(({ gpa }) => gpa >= 8 * MIB)).map(
+      ({ gpa, length, access }) => `${gpa.toString(16)}+${length.toString(16)} ${access}`,
+    );
   const words = (...pages: number[]) => pages.map((page) => wordAt(va, 8 * MIB + page * PAGE));
   /** `refused`: how many of the last plans came to nothing. */
   const end = (refused = 0) => {

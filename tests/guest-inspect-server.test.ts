@@ -203,8 +203,8 @@ test.serial('facts as top prints them: at once, and what has happened since the 
     writableRam: [],
     devices: [],
     partitions: [
-      { name: 'vm', vtl: 0, slots: 9, events: 0, isShutDown: false, zapsAllSlots: false },
-      { name: 'old', vtl: 2, slots: 0, events: 0, isShutDown: true, zapsAllSlots: undefined },
+      { name: 'vm', vtl: 0, slots: 9, slotSplits: 2, events: 0, isShutDown: false, zapsAllSlots: false },
+      { name: 'old', vtl: 2, slots: 0, slotSplits: 0, events: 0, isShutDown: true, zapsAllSlots: undefined },
     ],
     ...{ events: [], protections: [], trappingPages: [], lost: [] },
     leases: ['disk', 'net', 'disk'].map((holder) => ({ holder, mode: 'read' as const, gpa: 0, length: 4096 })),

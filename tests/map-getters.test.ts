@@ -38,7 +38,7 @@ const BEFORE: Model = {
   manager: { closed: false, guestMemory: 'a LocalGuestMemory' },
   space: { closed: false, hidden: [] },
   va: { closed: false, token: 'a bigint', nativeInterface: 'a bigint' },
-  attachment: { closed: false, isShutDown: false },
+  attachment: { closed: false, isShutDown: false, slotSplits: 0 },
   client: { token: 'a bigint' },
   mapper: { regions: ['device region "bar"'] },
   device: { closed: false, length: 4 * PAGE },
@@ -71,12 +71,14 @@ const CHANGES: readonly [title: string, change: (world: World) => void, after: M
   [
     'it is made larger',
     ({ device }) => device.resize(8 * PAGE),
-    { bar: { size: 8 * PAGE }, device: { length: 8 * PAGE } },
+    { bar: { size: 8 * PAGE }, device: { length: 8 * PAGE }, attachment: { slotSplits: 1 } },
+    { attachment: { slotSplits: 0 } },
   ],
   [
     'it is made smaller as a region',
     ({ bar }) => bar.resize(2 * PAGE),
-    { bar: { size: 2 * PAGE }, device: { length: 2 * PAGE } },
+    { bar: { size: 2 * PAGE }, device: { length: 2 * PAGE }, attachment: { slotSplits: 0 } },
+    { attachment: { slotSplits: 1 } },
   ],
   [
     'it is placed read-only',
@@ -145,7 +147,7 @@ const CHANGES: readonly [title: string, change: (world: World) => void, after: M
   [
     'the partition is detached',
     ({ attachment }) => attachment.close(),
-    { attachment: { closed: true, isShutDown: 'CLOSED' } },
+    { attachment: { closed: true, isShutDown: 'CLOSED', slotSplits: 'CLOSED' } },
   ],
   [
     'the alias ends',

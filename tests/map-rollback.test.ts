@@ -10,6 +10,7 @@ import { KvmPartition, type MembackingError, PrivateMemory, type Region, SharedM
 import { vmOf } from '../ts/sinks/kvm.ts';
 import { Failing } from './support/failing.ts';
 import { enterUserMode, guestImage, kvmMissing, kvmTest, runOnce } from './support/guest.ts';
+import { joinedSlots } from './support/joined-slots.ts';
 import { LoggingPartition, Machine, mappingCount, refusal, wordAt } from './support/map-state.ts';
 import { encode, mapsOf, PAGE } from './support/shim-plan.ts';
 import { alignRows } from './support/table.ts';
@@ -66,10 +67,14 @@ class World extends Machine {
     return { state: this.state(), contents: this.contents().slice(FIRST), guest: this.guestView() };
   }
 
-  /** State that is seen, whatever numbers its slots have. */
+  /** State that is seen, whatever numbers its slots have, and where they are cut. */
   visible() {
-    const slots = this.attachment.slots().map(({ slot, ...seen }) => seen);
-    return { slots, pieces: this.va.text(), contents: this.contents().slice(FIRST), guest: this.guestView() };
+    return {
+      slots: joinedSlots(this.attachment.slots()),
+      pieces: this.va.text(),
+      contents: this.contents().slice(FIRST),
+      guest: this.guestView(),
+    };
   }
 
   close(t: ExecutionContext): void {

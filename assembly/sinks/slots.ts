@@ -3,9 +3,10 @@
 // One slot is one flat range of memory, in whole pages, or the part of it that one protection covers, or that is
 // mapped read-only, or that is not a hidden part of a large page, or that the hypervisor does not keep for itself;
 // cut where a stretch of the VA space ends (see stretches.ts), and where an address is a multiple of the largest
-// power of two that a slot may have, so that where it is cut depends on nothing else. Its HVA is that of its GPA in
-// the VA space, so a slot of the same GPAs and access is the same slot, whatever it shows: it is not touched. Slots
-// cannot be resized or re-flagged where they are: they are deleted, then added.
+// power of two that a slot may have, so that where it is cut depends on nothing else; and where it was cut before (see
+// splits.ts). Its HVA is that of its GPA in the VA space, so a slot of the same GPAs and access is the same slot,
+// whatever it shows: it is not touched. Slots cannot be resized or re-flagged where they are: they are deleted, then
+// added.
 //
 // A slot that shows an echo (see echoes.ts) has the HVA of the home instead, and no more access than that has; where
 // the home is another one, so is the slot. The attachment's tree of homes has them: GPA -> a = GPA of the home.
@@ -19,6 +20,7 @@ import {
   ERR_BAD_ID,
   ERR_BAD_KIND,
   ERR_BAD_RANGE,
+  ERR_NO_MEMORY,
   ERR_NO_SLOTS,
   ERR_PAST_LIMIT,
   MAX_SLOTS,
@@ -31,6 +33,7 @@ import { partitionOf, partitions, Sink, sinkOf, sinks, spaceOf, writablePartitio
 import { FlatRange, isWritable } from '../asked/views';
 import { copyWords } from '../base/bytes';
 import { fail } from '../base/failure';
+import { clearExhausted, exhausted } from '../base/heap';
 import {
   hasWholePage,
   LAST_BYTE,
@@ -57,37 +60,10 @@ import { heldLast, isHeld, isLosing, noteLost } from './lost';
 import { giveSlot, isKept, keptLast, takeSlot } from './partition';
 import { fitsPages, isMappedReadonly, protectedAccess, protectionLast, writabilityLast } from './parts';
 import { hasLargePages, heldLimits, LIMIT_BYTES, Limit } from './pieces';
+import { accessOf, numberOf, PlacedSlot, packSlot, SLOT_BYTES, Slot } from './slot';
+import { keepSplits } from './splits';
 import { reachOf, stretchLast } from './stretches';
 import { bytesKept } from './va-changes';
-
-const ACCESS_BITS: u32 = 8;
-const ACCESS_MASK: u32 = (1 << ACCESS_BITS) - 1;
-
-/** A memory slot, at [start, last] (GPAs of the space). One that only should be there has no number yet: it is 0. */
-@unmanaged
-export class Slot extends Span {
-  get offsetInRegion(): u64 {
-    return this.a;
-  }
-  get region(): u32 {
-    return this.b;
-  }
-  get number(): u32 {
-    return this.c >> ACCESS_BITS;
-  }
-  /** ACCESS_*. */
-  get access(): u32 {
-    return this.c & ACCESS_MASK;
-  }
-}
-
-/** A slot with the GPA in the VA space whose HVA it has: its own, but for an echo. */
-@unmanaged
-export class PlacedSlot extends Slot {
-  home: u64;
-}
-
-const SLOT_BYTES: u32 = offsetof<PlacedSlot>();
 
 const flat = changetype<Cursor<FlatRange>>(memory.data(CURSOR_SIZE, 8));
 const state = changetype<Cursor<Slot>>(memory.data(CURSOR_SIZE, 8));
@@ -97,6 +73,8 @@ const walk = changetype<Walk<PlacedSlot>>(memory.data(WALK_SIZE, 8));
 /** The slots that there are and that there should be in a stretch, as PlacedSlots, as all lists below. */
 const current = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const wanted = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+/** The largest slots that there may be in it. */
+const whole = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Limits of large pages, in order, and how many bytes of this list have been passed. */
 const limits = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 let limitsPassed: u32 = 0;
@@ -288,17 +266,23 @@ export function compareSlots(id: u32, from: u32, end: u32): i32 {
   const firstAdded = added.length;
   renamed.clear();
   for (let at = from; at < end && ensureStep(); ) at = diffStretch(sink, at, end);
-  planRemovals(id, firstRemoved);
-  applyRenames(id);
-  noteDisturbance(sink, firstRemoved, firstAdded);
-  if (added.length == firstAdded || !runs.ensure(12)) return 0;
-  runs.push32(id);
-  runs.push32(firstAdded);
-  runs.push32(added.length);
+  planDifference(id, firstRemoved, firstAdded);
+  if (added.length == firstAdded) return 0;
   const highest = changetype<PlacedSlot>(added.end - SLOT_BYTES);
   return highest.last > min(sink.last, reachOf(sinkOf(sink.va - 1)))
     ? fail(ERR_PAST_LIMIT, highest.region + 1, id + 1, highest.last)
     : 0;
+}
+
+/** Plans what `compare` noted of an attachment, in `removed` and `added` from there on. */
+function planDifference(id: u32, firstRemoved: u32, firstAdded: u32): void {
+  planRemovals(id, firstRemoved);
+  applyRenames(id);
+  noteDisturbance(sinkOf(id), firstRemoved, firstAdded);
+  if (added.length == firstAdded || !runs.ensure(12)) return;
+  runs.push32(id);
+  runs.push32(firstAdded);
+  runs.push32(added.length);
 }
 
 /** Compares a touched range, extended to the whole of every slot that it touches, with what should be there. Returns
@@ -313,9 +297,7 @@ function diffStretch(sink: Sink, at: u32, end: u32): u32 {
   state.seek(sink.stateTree, start == 0 ? 0 : start - 1);
   while (true) {
     for (let span = state.span; span != null && (span.start <= last || span.start - 1 == last); span = state.span) {
-      if (!current.ensure(SLOT_BYTES)) return end;
-      copyWords(current.extend(SLOT_BYTES), changetype<usize>(span), offsetof<Slot>());
-      changetype<PlacedSlot>(current.end - SLOT_BYTES).home = homeOfSlot(sink, span.start);
+      if (!appendCurrent(sink, span)) return end;
       start = min(start, span.start);
       last = max(last, span.last);
       state.next();
@@ -326,10 +308,21 @@ function diffStretch(sink: Sink, at: u32, end: u32): u32 {
     last = max(last, pageLast(touched.last));
     at += TOUCHED_BYTES;
   }
+  whole.clear();
+  wantedSlots(sink, start, last, whole);
   wanted.clear();
-  wantedSlots(sink, start, last, wanted);
+  keepSplits(current, whole, wanted);
   compare();
   return at;
+}
+
+/** Appends a slot that there is to `current`; false when memory has run out. */
+function appendCurrent(sink: Sink, slot: Slot): bool {
+  if (!current.ensure(SLOT_BYTES)) return false;
+  const placed = changetype<PlacedSlot>(current.extend(SLOT_BYTES));
+  copyWords(changetype<usize>(placed), changetype<usize>(slot), offsetof<Slot>());
+  placed.home = homeOfSlot(sink, slot.start);
+  return true;
 }
 
 /** Notes the slots that go, that come, and that stay but show another region; they are the same only as wholes. */
@@ -402,6 +395,7 @@ function planRemovals(id: u32, firstRemoved: u32): void {
 /** Emits commands for the slots that come, and gives them numbers: when all that goes has given its own back. Returns
  *  0 or a code. */
 export function planSlots(): i32 {
+  if (!isLosing) joinWhereShort();
   for (let run: u32 = 0; run < runs.length; run += 12) {
     const id = load<u32>(runs.at(run));
     const end = load<u32>(runs.at(run), 8);
@@ -415,12 +409,56 @@ export function planSlots(): i32 {
       }
       if (number < 0) return fail(ERR_NO_SLOTS, slot.region + 1, id + 1, slot.start);
       emitSlot(additionsOf(SINK_PARTITION), OP_SLOT_ADD, id, slot, number);
-      const c = ((<u32>number) << ACCESS_BITS) | slot.access;
+      const c = packSlot(number, slot.access);
       tree.insert(sinkOf(id).stateTree, slot.start, slot.last, slot.offsetInRegion, slot.region, c);
       if (slot.home != slot.start) spans.put(sinkOf(id).homesTree, slot.start, slot.last, slot.home, 0, 0);
     }
   }
   return 0;
+}
+
+/** Joins all slots of the partitions that do not have enough of them for what comes. */
+function joinWhereShort(): void {
+  const end = runs.length;
+  for (let run: u32 = 0; run < end && ensureStep(); run += 12) {
+    if (load<u32>(runs.at(run), 8) == load<u32>(runs.at(run), 4)) continue;
+    const partition = sinkOf(load<u32>(runs.at(run))).partition;
+    if (partitionOf(partition - 1).slotsUsed + comingTo(partition) <= partitionOf(partition - 1).slotLimit) continue;
+    for (let id: u32 = 0; id < sinks.count; ++id) {
+      if (sinks.isAlive(id) && sinkOf(id).partition == partition) joinSlots(id);
+    }
+  }
+}
+
+/** Number of slots that come to a partition (its id + 1). */
+function comingTo(partition: u32): u32 {
+  let count: u32 = 0;
+  for (let run: u32 = 0; run < runs.length; run += 12) {
+    if (sinkOf(load<u32>(runs.at(run))).partition != partition) continue;
+    count += (load<u32>(runs.at(run), 8) - load<u32>(runs.at(run), 4)) / SLOT_BYTES;
+  }
+  return count;
+}
+
+/** Plans the largest slots that an attachment may have, in place of all that it has and that were to come. */
+function joinSlots(id: u32): void {
+  for (let run: u32 = 0; run < runs.length; run += 12) {
+    if (load<u32>(runs.at(run)) == id) store<u32>(runs.at(run), load<u32>(runs.at(run), 4), 8);
+  }
+  const sink = sinkOf(id);
+  const firstRemoved = removed.length;
+  const firstAdded = added.length;
+  renamed.clear();
+  current.clear();
+  state.seek(sink.stateTree, 0);
+  for (let slot = state.span; slot != null; slot = state.span) {
+    if (!appendCurrent(sink, slot)) return;
+    state.next();
+  }
+  wanted.clear();
+  wantedSlots(sink, 0, LAST_BYTE, wanted);
+  compare();
+  planDifference(id, firstRemoved, firstAdded);
 }
 
 function emitSlot(list: Vector, op: u32, id: u32, slot: PlacedSlot, number: u32): void {
@@ -432,6 +470,19 @@ function emitSlot(list: Vector, op: u32, id: u32, slot: PlacedSlot, number: u32)
   command.slot = number;
   command.region = slot.region;
   command.offsetInRegion = slot.offsetInRegion;
+}
+
+/** Number of slots that the attachment has beyond the fewest that show the same. */
+export function countSplits(id: u32): i32 {
+  const sink = sinkOf(id);
+  let count: i32 = 0;
+  state.seek(sink.stateTree, 0);
+  for (; state.span != null; state.next()) ++count;
+  wanted.clear();
+  wantedSlots(sink, 0, LAST_BYTE, wanted);
+  if (!exhausted) return count - <i32>(wanted.length / SLOT_BYTES);
+  clearExhausted();
+  return fail(ERR_NO_MEMORY);
 }
 
 // ---- Back, and out -------------------------------------------------------------------------
@@ -452,8 +503,8 @@ export function readSlots(id: u32, from: u64, last: u64, _when: When): i32 {
   for (let i: u32 = 0; i < count; ++i) {
     const row = rowAt(i);
     const packed = row.flags;
-    row.flags = packed & ACCESS_MASK;
-    row.kind = packed >> ACCESS_BITS;
+    row.flags = accessOf(packed);
+    row.kind = numberOf(packed);
     row.other = sink.va - 1;
   }
   return <i32>count;

@@ -151,8 +151,40 @@ async function flips(group: Group, machine: Machine, bare: Machine): Promise<voi
   );
 }
 
+/** Toggles a ROM of 64 KiB over RAM of `size`, that has been cut there before. */
+function overlay(size: number): Side {
+  const map = new MemoryMap();
+  const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 40 });
+  const file = SharedMemory.create(size);
+  const ram = map.createRegion({ name: 'ram', kind: 'ram', size });
+  ram.map({ object: file, length: size });
+  ram.place(root, { offset: 0 });
+  const rom = map.createRegion({ name: 'rom', kind: 'rom', size: 0x1_0000 });
+  rom.map({ object: SharedMemory.create(0x1_0000), length: 0x1_0000 });
+  rom.place(root, { offset: 0xf_0000, priority: 1 });
+  const space = map.createAddressSpace({ name: 'guest', root });
+  const va = map.attachVaSpace(space, { size: 2 ** 40 });
+  map.attachPartition(KvmPartition.open(), { space, va });
+  return {
+    run: () => {
+      for (let i = 0; i < OVERLAYS; i++) rom.setFlags({ enabled: i % 2 === 1 });
+    },
+  };
+}
+
+const OVERLAYS = 100;
+
+async function overlays(group: Group): Promise<void> {
+  group.doing('a ROM over RAM');
+  const what = 'toggle a ROM over 8 GiB of RAM';
+  const goals = [speedAtLeast(0.9)];
+  const small = { what: 'over 16 MiB', ...overlay(2 ** 24) };
+  await group.add(compare({ what, operations: OVERLAYS, goals, ours: overlay(2 ** 33), baseline: small }));
+}
+
 await runGroup(async (group) => {
   const [machine, bare] = [new Machine(), new Machine()];
   await remaps(group, machine, bare);
   await flips(group, machine, bare);
+  await overlays(group);
 });

@@ -498,7 +498,7 @@ export class History {
         const stretches = world.recorder.stretches(world.idOf('sink', sink.va));
         const stretchOf = (page: number) => stretches.findLastIndex(({ start }) => page >= start);
         const wanted = world.core.isDown(own) ? [] : this.#state.slots(sink, lost, this.#homes(sink.va), stretchOf);
-        same(`slots of ${id}`, JSON.stringify(slots), JSON.stringify(wanted));
+        same(`slots of ${id}`, JSON.stringify(joinedAs(wanted, slots)), JSON.stringify(wanted));
         continue;
       }
       if (sink.kind === 'events') {
@@ -533,6 +533,22 @@ export class History {
     }
     world.checkSinks();
   }
+}
+
+/** Slots, those that are parts of one of the `wanted` joined. */
+function joinedAs<Slot extends { start: number; last: number; access: string }>(
+  wanted: readonly Slot[],
+  slots: readonly Slot[],
+): Slot[] {
+  const joined: Slot[] = [];
+  for (const slot of slots) {
+    const run = joined.at(-1);
+    const goesOn = run !== undefined && run.last + 1 === slot.start && run.access === slot.access;
+    const isPart = wanted.some(({ start, last }) => run !== undefined && start <= run.start && last >= slot.last);
+    if (goesOn && isPart) joined[joined.length - 1] = { ...run, last: slot.last };
+    else joined.push(slot);
+  }
+  return joined;
 }
 
 function sorted(lines: readonly string[]): string {

@@ -114,8 +114,9 @@ export class Machine {
     this.ram.map({ object: this.memory, length: (pages / 2) * PAGE });
   }
 
-  attach(partition: KvmPartition | Partition): Attachment {
-    return this.map.attachPartition(partition, { space: this.space, va: this.va });
+  /** `slotLimit`: the fewest that do for what is shown keep slots from staying cut. */
+  attach(partition: KvmPartition | Partition, options: { slotLimit?: number } = {}): Attachment {
+    return this.map.attachPartition(partition, { space: this.space, va: this.va, ...options });
   }
 
   /** Core, handles, names; real mappings; the recording. */

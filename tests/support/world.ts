@@ -206,6 +206,19 @@ export class World {
     );
   }
 
+  /** Stretches of slots that go on in each other: range, region+offset, access. */
+  joinedSlots(sink: string): string[] {
+    const runs: Row[] = [];
+    for (const row of this.core.sinkRows(this.id('sink', sink))) {
+      const run = runs.at(-1);
+      const isNext = run !== undefined && BigInt(run.last) + 1n === BigInt(row.start);
+      const goesOn = isNext && run.id === row.id && run.flags === row.flags && placeAfter(run) === BigInt(row.offset);
+      if (goesOn) runs[runs.length - 1] = { ...run, last: row.last };
+      else runs.push(row);
+    }
+    return alignRows(runs.map((row) => [rangeOf(row), placeIn(this.names.regions, row), accessName(row.flags)]));
+  }
+
   /** The slots of an attachment that show what is mapped elsewhere: "8000+2000 at 41000". */
   homes(sink: string): string[] {
     const hex = (pages: number) => (pages * abi.PAGE_SIZE).toString(16);
@@ -339,4 +352,9 @@ function rangeOf({ start, last }: Row): string {
 
 function placeIn(names: ReadonlyMap<number, string>, { id, offset }: Row): string {
   return `${names.get(id)}+${offset.toString(16)}`;
+}
+
+/** Offset at which what a row shows ends. */
+function placeAfter({ start, last, offset }: Row): bigint {
+  return BigInt(offset) + BigInt(last) - BigInt(start) + 1n;
 }

@@ -129,14 +129,13 @@ type Export = (...args: number[]) => number;
 const NAMES = [
   ...(['abiVersion', 'init', 'verify', 'heapInUse', 'failedId', 'otherId', 'rowsPointer'] as const),
   ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'depth', 'planPointer', 'planClass'] as const),
-  ...(['commandTouching', 'releases'] as const),
+  ...(['commandTouching', 'releases', 'allowStretches', 'readStretches'] as const),
   ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
   ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'objectKind', 'map', 'unmap'] as const),
   ...(['eventCreate', 'eventDestroy', 'readEvents', 'readSinkEvents'] as const),
-  ...(['allowStretches', 'readStretches'] as const),
   ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect', 'withhold', 'giveBack'] as const),
-  ...(['lose', 'shutDown', 'isDown', 'repair', 'readLost', 'partitionKeep', 'isKept'] as const),
+  ...(['lose', 'shutDown', 'isDown', 'slotSplits', 'repair', 'readLost', 'partitionKeep', 'isKept'] as const),
   ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections', 'readWithheld'] as const),
   ...(['readRegion', 'readChildren', 'explain'] as const),
 ];
@@ -505,6 +504,10 @@ export class Core {
   /** Whether the hypervisor keeps the page for itself that an attachment would show at a GPA of its address space. */
   isKept(sink: number, gpa: Address): boolean {
     return this.#check(this.#wasm.isKept(sink, low(gpa), high(gpa))) !== 0;
+  }
+  /** Number of slots of an attachment beyond the fewest that show the same. Throws NO_MEMORY. */
+  slotSplits(sink: number): number {
+    return this.#check(this.#wasm.slotSplits(sink));
   }
   /** Whether the partition of an attachment is shut down. */
   isDown(sink: number): boolean {

@@ -66,6 +66,8 @@ export interface GuestMemoryFacts {
     readonly vtl: Vtl;
     /** Memory slots that it has. */
     readonly slots: number;
+    /** Number of them beyond the fewest that show the same: they stay cut where something was over them. */
+    readonly slotSplits: number;
     /** Number of events that it has. */
     readonly events: number;
     /** Whether it was shut down, because memory could not be taken away from it: it gets no slots any more. */
@@ -164,6 +166,7 @@ function partitionFacts({ vtl, partitions }: VtlState): GuestMemoryFacts['partit
     name: attachments[0]!.partition.name,
     vtl,
     slots: attachments.reduce((count, attachment) => count + attachment.slots().length, 0),
+    slotSplits: attachments.reduce((count, attachment) => count + attachment.slotSplits, 0),
     events: attachments.reduce((count, attachment) => count + attachment.events().length, 0),
     isShutDown: attachments[0]!.isShutDown,
     zapsAllSlots: attachments[0]!.partition.zapsAllSlots,

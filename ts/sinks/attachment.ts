@@ -162,6 +162,13 @@ export class Attachment extends Sink {
     }));
   }
 
+  /** Number of its slots beyond the fewest that show the same: a slot that was cut stays cut when what hid a part of it
+   *  goes, until its partition runs short of slots. Inside a transaction: before it. Throws CLOSED, NO_MEMORY. */
+  get slotSplits(): number {
+    this.checkOpen();
+    return this.context.core.slotSplits(this.id);
+  }
+
   /** The events that its partition has, in order of GPA. Inside a transaction: before it. */
   events(): AttachedEvent[] {
     this.checkOpen();
