@@ -7,7 +7,7 @@ import type { ExecutionContext } from 'ava';
 import { GuestMemoryBuilder, type PageLostMessage, type RestoredGuest, verifySnapshot } from '../ts/index.ts';
 import { descriptors } from './support/footprint.ts';
 import { guestImage, kvmMissing } from './support/guest.ts';
-import { lazyTest } from './support/lazy.ts';
+import { lazyTest, pagerThreads } from './support/lazy.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { tempFolder } from './support/temp-folder.ts';
 import { trackingMissing } from './support/tracking.ts';
@@ -39,8 +39,6 @@ async function aSnapshot(t: ExecutionContext): Promise<string> {
 /** Path of a snapshot's memory file. */
 const memoryOf = (folder: string) => join(folder, readdirSync(folder).find((name) => name.startsWith('memory-'))!);
 
-const threads = () => readdirSync('/proc/self/task').length;
-
 /** Pages of the snapshot that a restore has not brought. */
 const absentPages = ({ lazy }: RestoredGuest) => lazy!.absentBytes / PAGE;
 
@@ -53,13 +51,13 @@ function restoredTest(
     const folder = await aSnapshot(t);
     const before = descriptors();
     const restored = await GuestMemoryBuilder.fromSnapshot(folder, { mode: 'lazy' });
-    const among = threads();
+    t.is(pagerThreads(), 1);
     try {
       await body(t, restored, folder);
     } finally {
       restored.manager.close();
     }
-    t.is(threads(), among - 1, 'the thread that brings pages has ended');
+    t.is(pagerThreads(), 0);
     t.deepEqual(descriptors(), before);
     const maps = readFileSync('/proc/self/maps', 'utf8').split('\n');
     t.deepEqual(

@@ -96,7 +96,7 @@ for (const [way, restore] of Object.entries(WAYS)) {
   );
 }
 
-for (const way of ['copy', 'stream'] as const) {
+for (const way of ['copy', 'lazy', 'stream'] as const) {
   test.serial(`a block of RAM has more bytes than it had, by ${way}: zeroes, which are RAM`, async (t) => {
     const source = makeGuest();
     const layout = { ram: { low: [{ gpa: 0, length: 6 * MIB }], more: [{ gpa: 4 * GIB, length: MIB }] } };

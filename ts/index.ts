@@ -60,7 +60,7 @@ export {
   SharedMemory,
   type SharedMemoryOptions,
 } from './asked/object.ts';
-export type { PageLostMessage } from './asked/pager.ts';
+export type { PageLostMessage, PageSource } from './asked/pager.ts';
 export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.ts';
 export type { AddressSpace, FlatRange, SeenEvent, SeenRegion } from './asked/space.ts';
 export type { Command as PlanCommand } from './core/core.ts';
@@ -104,7 +104,7 @@ export type { DeviceFile } from './guest/files.ts';
 export type { GuestMemoryFacts } from './guest/inspect.ts';
 export { type InspectServer, type InspectServerOptions, inspectSocket } from './guest/inspect-server.ts';
 export type { GpaRange } from './guest/layout.ts';
-export type { LazyPages } from './guest/lazy-pages.ts';
+export type { LazyPages, LoadOptions } from './guest/lazy-pages.ts';
 export type { AddedRam, GuestMemoryManager, RestoredDevice, RestoredGuest } from './guest/manager.ts';
 export type { Migration, MigrationOptions } from './guest/migrate.ts';
 export type { PrefetchOptions } from './guest/pages.ts';
@@ -113,6 +113,7 @@ export type { RamOptions } from './guest/ram-options.ts';
 export { type RecordedEvent, RecordingPartition, type RecordingPartitionOptions } from './guest/recording-partition.ts';
 export type { OtherLayout } from './guest/relaid.ts';
 export type { RestoreMode, RestoreOptions } from './guest/restore.ts';
+export type { LazyOptions } from './guest/restore-lazily.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
 export type { FreezeOptions, SnapshotOptions } from './guest/snapshot.ts';
 export type { ForkBuilder, ForkOptions, GuestOptions, Template } from './guest/template.ts';

@@ -9,6 +9,7 @@
 
 #include "host/fault_guard.h"
 #include "host/invariant.h"
+#include "host/pager.h"
 #include "host/write_hold.h"
 
 namespace membacking {
@@ -82,10 +83,12 @@ AccessResult GuestMemory::copy(uint64_t gpa, uint64_t length, bool isWrite, Copy
     const uint64_t partEnd = at + range.length;
     Use use = Use::kAll;
     const uint64_t allowedEnd = hold.firstRefused(at, partEnd, isWrite, use);
+    const uint64_t bytes = Pager::bytesWithoutWait(range.hva, allowedEnd - at);
     uint64_t copied = 0;
-    const int signal = copy(done, range.hva, allowedEnd - at, copied);
-    INVARIANT(signal == 0 ? copied == allowedEnd - at : copied < allowedEnd - at);
+    const int signal = copy(done, range.hva, bytes, copied);
+    INVARIANT(signal == 0 ? copied == bytes : copied < bytes);
     if (signal != 0) return explain(signal, range.hva + copied, at + copied, isWrite);
+    if (at + bytes != allowedEnd) return {AccessError::kGone, at + bytes};
     if (allowedEnd != partEnd) return {errorOf(use), allowedEnd};
     done += range.length;
   }
@@ -129,6 +132,7 @@ AccessResult GuestMemory::load(uint64_t gpa, uint32_t bytes, uint64_t& value) co
   const LimitsHold hold(reservation.limits());
   const AccessError refused = refuse(hold, gpa, bytes, false);
   if (refused != AccessError::kNone) return {refused, gpa};
+  if (Pager::bytesWithoutWait(range.hva, bytes) != bytes) return {AccessError::kGone, gpa};
   const int signal = guardedLoad(range.hva, bytes, value);
   return signal == 0 ? AccessResult{AccessError::kNone, gpa + bytes} : explain(signal, range.hva, gpa, false);
 }
@@ -142,6 +146,7 @@ AccessResult GuestMemory::store(uint64_t gpa, uint32_t bytes, uint64_t value) co
   const LimitsHold hold(reservation.limits());
   const AccessError refused = refuse(hold, gpa, bytes, true);
   if (refused != AccessError::kNone) return {refused, gpa};
+  if (Pager::bytesWithoutWait(range.hva, bytes) != bytes) return {AccessError::kGone, gpa};
   const int signal = pastHolds([&] { return guardedStore(range.hva, bytes, value); });
   return signal == 0 ? AccessResult{AccessError::kNone, gpa + bytes} : explain(signal, range.hva, gpa, true);
 }
@@ -155,6 +160,7 @@ AccessResult GuestMemory::compareExchange(uint64_t gpa, uint32_t bytes, uint64_t
   const AccessError refused = refuse(hold, gpa, bytes, true);
   if (refused != AccessError::kNone) return {refused, gpa};
   if (gpa % bytes != 0) return {AccessError::kMisaligned, gpa};
+  if (Pager::bytesWithoutWait(range.hva, bytes) != bytes) return {AccessError::kGone, gpa};
   const int signal = pastHolds([&] { return guardedExchange(range.hva, bytes, expected, value); });
   return signal == 0 ? AccessResult{AccessError::kNone, gpa + bytes} : explain(signal, range.hva, gpa, true);
 }

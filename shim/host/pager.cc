@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
 
 #include "host/invariant.h"
 #include "host/thread_signals.h"
@@ -36,6 +37,11 @@ constexpr uint64_t kFeatures = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON;
 
 const uint8_t zeroes[kPageSize] = {};
 
+/// Pagers whose source is code of this thread.
+thread_local std::set<Pager*> pagersOfThread;
+
+constexpr Failure kNotGiven{EAGAIN, "read", "the source of its pages has yet to give it: load it before"};
+
 /// Reads all of a part of a file.
 Failure readPart(int fd, uint64_t fileOffset, uint8_t* into, uint64_t length) {
   for (uint64_t done = 0; done != length;) {
@@ -49,6 +55,8 @@ Failure readPart(int fd, uint64_t fileOffset, uint8_t* into, uint64_t length) {
 }
 
 }  // namespace
+
+thread_local uint32_t Pager::sourcesOfThread = 0;
 
 Failure Pager::open(std::shared_ptr<Pager>& result) {
   auto pager = std::make_shared<Pager>();
@@ -84,6 +92,30 @@ Pager::~Pager() {
 void Pager::setListener(std::function<void()> listener) {
   const std::lock_guard lock(listenerMutex_);
   listener_ = std::move(listener);
+}
+
+void Pager::beginSource(uint32_t patience) {
+  patience_ = patience;
+  if (pagersOfThread.insert(this).second) sourcesOfThread++;
+}
+
+void Pager::endSource() {
+  if (pagersOfThread.erase(this) != 0) sourcesOfThread--;
+}
+
+uint64_t Pager::bytesBeforeOwn(uint64_t hva, uint64_t length) {
+  uint64_t end = hva + length;
+  for (Pager* pager : pagersOfThread) {
+    pager->call([&] {
+      pager->places_.each(hva & ~(kPageSize - 1), end, [&](const auto& range) {
+        const auto [block, offset] = range.value;
+        pager->blocks_.at(block).absent.each(offset, offset + (range.end - range.start), [&](const auto& part) {
+          if (part.value.file == FilePart::kSource) end = std::min(end, range.start + (part.start - offset));
+        });
+      });
+    });
+  }
+  return std::max(end, hva) - hva;
 }
 
 // ---- Other threads -------------------------------------------------------------------------------------------------
@@ -137,6 +169,11 @@ void Pager::remove(uint32_t block) {
       });
     });
     blocks_.erase(block);
+    const auto isOfBlock = [&](const BlockStretch& stretch) { return stretch.block == block; };
+    ahead_.erase(std::remove_if(ahead_.begin(), ahead_.end(), isOfBlock), ahead_.end());
+    wanted_.erase(std::remove_if(wanted_.begin(), wanted_.end(), isOfBlock), wanted_.end());
+    asked_.erase(std::remove_if(asked_.begin(), asked_.end(), isOfBlock), asked_.end());
+    waiting_.erase(waiting_.lower_bound({block, 0}), waiting_.lower_bound({block + 1, 0}));
   });
 }
 
@@ -164,7 +201,61 @@ Failure Pager::fetch(uint32_t block, uint64_t offset, uint64_t length) {
 }
 
 void Pager::drop(uint32_t block, uint64_t offset, uint64_t length) {
-  call([&] { blocks_.at(block).absent.erase(offset, offset + length); });
+  call([&] {
+    Block& dropped = blocks_.at(block);
+    dropped.absent.erase(offset, offset + length);
+    // Whoever waits for a page of it gets zeroes.
+    const auto end = waiting_.lower_bound({block, offset + length});
+    for (auto at = waiting_.lower_bound({block, offset}); at != end; at = waiting_.erase(at)) {
+      static_cast<void>(put(dropped, at->first.second, nullptr, kPageSize));
+    }
+  });
+}
+
+void Pager::bringAhead(uint32_t block, std::vector<Stretch> ranges) {
+  call([&] {
+    if (blocks_.count(block) == 0) return;
+    for (const Stretch& range : ranges) ahead_.push_back({block, range});
+  });
+}
+
+Failure Pager::supply(uint32_t block, uint64_t offset, const uint8_t* bytes, uint64_t length) {
+  Failure failure;
+  call([&] {
+    // It may have gone meanwhile, as what was asked for may have been dropped.
+    const auto found = blocks_.find(block);
+    if (found == blocks_.end()) return;
+    Block& supplied = found->second;
+    while (const auto part = supplied.absent.first(offset, offset + length)) {
+      failure = put(supplied, part->start, bytes + (part->start - offset), part->end - part->start);
+      if (failure) return;
+      supplied.arrived(part->start, part->end);
+    }
+    const auto first = waiting_.lower_bound({block, offset});
+    const auto end = waiting_.lower_bound({block, offset + length});
+    for (auto at = first; at != end; ++at) wanted_.push_back({block, {at->first.second, kPageSize}});
+    waiting_.erase(first, end);
+  });
+  return failure;
+}
+
+void Pager::refuse(uint32_t block, uint64_t offset) {
+  call([&] {
+    if (waiting_.erase({block, offset}) == 0) return;
+    lose({block, offset}, {EIO, "read", "the source of its pages has not given it"});
+  });
+}
+
+std::vector<BlockStretch> Pager::takeAsked() {
+  std::vector<BlockStretch> taken;
+  call([&] { taken.swap(asked_); });
+  return taken;
+}
+
+std::vector<BlockStretch> Pager::wanted() {
+  std::vector<BlockStretch> wanted;
+  call([&] { wanted = wanted_; });
+  return wanted;
 }
 
 std::vector<Stretch> Pager::absent(uint32_t block) {
@@ -182,7 +273,12 @@ Failure Pager::whyLost(uint32_t block, uint64_t offset) {
   call([&] {
     const auto& losses = blocks_.at(block).losses;
     const auto found = losses.find(offset & ~(kPageSize - 1));
-    if (found != losses.end()) why = found->second;
+    const auto part = blocks_.at(block).absent.first(offset, offset + 1);
+    if (found != losses.end()) {
+      why = found->second;
+    } else if (part && part->value.file == FilePart::kSource) {
+      why = kNotGiven;
+    }
   });
   return why;
 }
@@ -197,6 +293,7 @@ std::vector<Pager::Loss> Pager::takeLosses() {
 
 void* Pager::runThread(void* self) {
   leaveSignalsToOthers();
+  ::pthread_setname_np(::pthread_self(), "membacking-page");
   static_cast<Pager*>(self)->serve();
   return nullptr;
 }
@@ -204,8 +301,10 @@ void* Pager::runThread(void* self) {
 void Pager::serve() {
   pollfd watched[] = {{fd(), POLLIN, 0}, {bell_->fd(), POLLIN, 0}};
   while (!isEnding_) {
-    const int count = ::poll(watched, 2, -1);
-    INVARIANT(count > 0 || errno == EINTR);
+    constexpr int kBetweenLooks = 50;
+    const int count = ::poll(watched, 2, waiting_.empty() ? -1 : kBetweenLooks);
+    INVARIANT(count >= 0 || errno == EINTR);
+    loseLate();
     uint64_t rung = 0;
     if (watched[1].revents != 0) INVARIANT(!bell_->take(rung));
     do {
@@ -215,7 +314,7 @@ void Pager::serve() {
         faults_.pop_front();
         answer(address);
       }
-    } while (runOne());
+    } while (runOne() || stepAhead());
   }
 }
 
@@ -274,16 +373,61 @@ void Pager::answer(uint64_t address) {
   if (!place) return wake(address, kPageSize);
   const auto [number, offset] = place->value;
   Block& block = blocks_.at(number);
-  const bool isAbsent = block.absent.first(offset, offset + kPageSize).has_value();
-  const Failure failure = isAbsent ? bring(block, offset, kPageSize) : put(block, offset, nullptr, kPageSize);
-  if (failure) lose(place->value, address, failure);
+  const auto part = block.absent.first(offset, offset + kPageSize);
+  if (part && part->value.file == FilePart::kSource) return ask(place->value);
+  const Failure failure = part ? bring(block, offset, kPageSize) : put(block, offset, nullptr, kPageSize);
+  if (failure) return lose(place->value, failure);
+  if (part) wanted_.push_back({number, {offset, kPageSize}});
+}
+
+/// Asks the source for a page, once.
+void Pager::ask(const Place& place) {
+  const auto late = std::chrono::steady_clock::now() + std::chrono::milliseconds(patience_);
+  if (!waiting_.insert({{place.block, place.offset}, late}).second) return;
+  asked_.push_back({place.block, {place.offset, kPageSize}});
+  tellNews();
+}
+
+/// Loses pages that the source has not given in time.
+void Pager::loseLate() {
+  const auto now = std::chrono::steady_clock::now();
+  for (auto at = waiting_.begin(); at != waiting_.end();) {
+    const auto [page, late] = *at;
+    at = late > now ? std::next(at) : waiting_.erase(at);
+    if (late <= now) {
+      lose({page.first, page.second}, {ETIMEDOUT, "read", "the source of its pages has not given it in time"});
+    }
+  }
+}
+
+/// Brings a part of what nobody waits for yet. Returns whether there was any.
+bool Pager::stepAhead() {
+  if (ahead_.empty()) return false;
+  auto& [number, range] = ahead_.front();
+  Block& block = blocks_.at(number);
+  const auto part = block.absent.first(range.offset, range.offset + range.length);
+  const uint64_t length = part ? std::min(part->end - part->start, kStep) : 0;
+  const bool isBrought = part && part->value.file != FilePart::kSource && !bring(block, part->start, length);
+  const uint64_t end = range.offset + range.length;
+  range.offset = isBrought ? part->start + length : end;
+  range.length = end - range.offset;
+  if (range.length == 0) ahead_.pop_front();
+  return true;
 }
 
 /// Notes that a page cannot be brought: whoever touches it gets a bus error.
-void Pager::lose(const Place& place, uint64_t address, const Failure& why) {
-  if (!poison(address, kPageSize)) return faults_.push_back(address);
-  if (!blocks_.at(place.block).losses.insert_or_assign(place.offset, why).second) return;
+void Pager::lose(const Place& place, const Failure& why) {
+  Block& block = blocks_.at(place.block);
+  while (!poison(block.addresses.first(place.offset, place.offset + 1)->value.value, kPageSize)) {
+    readMessages();
+    ::sched_yield();
+  }
+  if (!block.losses.insert_or_assign(place.offset, why).second) return;
   losses_.push_back({{place.block, {place.offset, kPageSize}}, why});
+  tellNews();
+}
+
+void Pager::tellNews() {
   const std::lock_guard lock(listenerMutex_);
   if (listener_) listener_();
 }
@@ -291,10 +435,10 @@ void Pager::lose(const Place& place, uint64_t address, const Failure& why) {
 /// Brings a stretch of at most a step, all of which one file has.
 Failure Pager::bring(Block& block, uint64_t offset, uint64_t length) {
   const auto [file, fileOffset] = block.absent.first(offset, offset + length)->value;
+  if (file == FilePart::kSource) return kNotGiven;
   if (const Failure failure = readPart(block.files[file].get(), fileOffset, buffer_.data(), length)) return failure;
   if (const Failure failure = put(block, offset, buffer_.data(), length)) return failure;
-  block.absent.erase(offset, offset + length);
-  block.losses.erase(block.losses.lower_bound(offset), block.losses.lower_bound(offset + length));
+  block.arrived(offset, offset + length);
   return kDone;
 }
 

@@ -4,11 +4,15 @@
 // The kernel tells of each touch (userfaultfd, MISSING), and of each move of pages (EVENT_REMAP): a range stays
 // registered when it is moved. So that what it copies is always where it belongs, the pager's thread alone keeps the
 // account of which page is where, by these messages, and alone copies. Others ask it, and wait.
+//
+// Pages that no file has, a source gives, which is code of another thread: it is told which are asked for. That thread
+// itself must not touch them, as nobody would answer; a page that is not given in time is lost.
 #pragma once
 
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -27,9 +31,11 @@
 
 namespace membacking {
 
-/// Bytes that a file has.
+/// Bytes that a file has, or the source.
 struct FilePart {
-  /// Number of the file.
+  static constexpr uint32_t kSource = UINT32_MAX;
+
+  /// Number of the file, or kSource.
   uint32_t file;
   uint64_t fileOffset;
 
@@ -63,8 +69,16 @@ class Pager {
   bool canWatch() const { return canWatch_; }
   /// Says whether writes are watched: what is brought then counts as not written.
   void setWatched(bool isWatched) { isWatched_ = isWatched; }
-  /// Sets who is told, on any thread, that there are losses; null: nobody, from when this returns.
+  /// Sets who is told, on any thread, that there is news; null: nobody, from when this returns.
   void setListener(std::function<void()> listener);
+  /// Makes the calling thread the source's, until it says endSource(), with the milliseconds that it has for a page.
+  void beginSource(uint32_t patience);
+  void endSource();
+  /// Bytes from an address on, at most `length`, that the calling thread may touch: if it is a source's, it would wait
+  /// for itself at the next one.
+  static uint64_t bytesWithoutWait(uint64_t hva, uint64_t length) {
+    return sourcesOfThread == 0 ? length : bytesBeforeOwn(hva, length);
+  }
 
   // Any thread may call these, and waits for the pager's.
 
@@ -76,7 +90,17 @@ class Pager {
   Failure fetch(uint32_t block, uint64_t offset, uint64_t length);
   /// Forgets what files have for a range: it is zeroes where it was not brought.
   void drop(uint32_t block, uint64_t offset, uint64_t length);
-  /// Pages that files have, and that are not there, upwards.
+  /// Brings ranges when nobody waits for anything, in this order. What cannot be brought is left.
+  void bringAhead(uint32_t block, std::vector<Stretch> ranges);
+  /// Gives pages that the source has: those of the range that are not there yet become these.
+  Failure supply(uint32_t block, uint64_t offset, const uint8_t* bytes, uint64_t length);
+  /// Says that the source will not give a page.
+  void refuse(uint32_t block, uint64_t offset);
+  /// Takes the pages that are asked of the source since this was called last.
+  std::vector<BlockStretch> takeAsked();
+  /// Pages that somebody waited for, in order, and that were brought.
+  std::vector<BlockStretch> wanted();
+  /// Pages that files or the source have, and that are not there, upwards.
   std::vector<Stretch> absent(uint32_t block);
   /// Reason why a page could not be brought; kDone where nothing failed.
   Failure whyLost(uint32_t block, uint64_t offset);
@@ -96,6 +120,12 @@ class Pager {
     };
     RangeMap<Address> addresses;
     std::map<uint64_t, Failure> losses;
+
+    /// Notes that the pages of a range are there.
+    void arrived(uint64_t start, uint64_t end) {
+      absent.erase(start, end);
+      losses.erase(losses.lower_bound(start), losses.lower_bound(end));
+    }
   };
   /// Place in a block.
   struct Place {
@@ -104,6 +134,10 @@ class Pager {
     Place behind(uint64_t bytes) const { return {block, offset + bytes}; }
   };
   using Work = std::function<void()>;
+
+  /// Number of pagers whose source is code of this thread.
+  static thread_local uint32_t sourcesOfThread;
+  static uint64_t bytesBeforeOwn(uint64_t hva, uint64_t length);
 
   static void* runThread(void* self);
   void serve();
@@ -115,8 +149,11 @@ class Pager {
   void readMessages();
   void noteMove(uint64_t from, uint64_t to, uint64_t length);
   void answer(uint64_t address);
-  void zero(uint64_t address);
-  void lose(const Place& place, uint64_t address, const Failure& why);
+  void ask(const Place& place);
+  void loseLate();
+  void lose(const Place& place, const Failure& why);
+  void tellNews();
+  bool stepAhead();
   Failure bring(Block& block, uint64_t offset, uint64_t length);
   Failure put(Block& block, uint64_t offset, const uint8_t* bytes, uint64_t length);
   int copy(uint64_t address, const uint8_t* bytes, uint64_t length, uint64_t& done);
@@ -126,6 +163,7 @@ class Pager {
   FileDescriptor fd_;
   bool canWatch_ = false;
   std::atomic<bool> isWatched_ = false;
+  std::atomic<uint32_t> patience_ = 30'000;
   std::atomic<bool> isEnding_ = false;
   std::shared_ptr<EventFd> bell_;
   pthread_t thread_ = {};
@@ -146,6 +184,11 @@ class Pager {
   /// Addresses that somebody waits at.
   std::deque<uint64_t> faults_;
   std::vector<Loss> losses_;
+  std::deque<BlockStretch> ahead_;
+  std::vector<BlockStretch> wanted_;
+  /// Pages that somebody waits for the source to give, and until when.
+  std::map<std::pair<uint32_t, uint64_t>, std::chrono::steady_clock::time_point> waiting_;
+  std::vector<BlockStretch> asked_;
   std::vector<uint8_t> buffer_;
 };
 

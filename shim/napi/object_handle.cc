@@ -131,7 +131,7 @@ static RangeMap<FilePart> toParts(const Napi::Value& value, uint64_t size, size_
   for (size_t i = 0; i + 3 < list.ElementLength(); i += 4) {
     const uint64_t offset = list[i], length = list[i + 1], file = list[i + 2], fileOffset = list[i + 3];
     const bool isInside = offset >= end && offset < size && length != 0 && length <= size - offset;
-    const bool isInFile = file < files && fileOffset <= std::numeric_limits<int64_t>::max() - length;
+    const bool isInFile = (file < files || file == FilePart::kSource) && fileOffset <= std::numeric_limits<int64_t>::max() - length;
     if (!isInside || !isInFile || (offset | length | fileOffset) % kPageSize != 0) {
       throwRange(value.Env(), "parts", "whole pages of the files, upwards, inside of the size");
     }

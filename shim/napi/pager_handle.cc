@@ -2,7 +2,9 @@
 
 #include "napi/pager_handle.h"
 
+#include <limits>
 #include <utility>
+#include <vector>
 
 namespace membacking {
 
@@ -13,7 +15,13 @@ void PagerHandle::define(Napi::Env env, Napi::Object exports) {
                  {
                      StaticMethod<&PagerHandle::create>("create"),
                      InstanceMethod<&PagerHandle::listen>("listen"),
+                     InstanceMethod<&PagerHandle::beginSource>("beginSource"),
                      InstanceMethod<&PagerHandle::takeLosses>("takeLosses"),
+                     InstanceMethod<&PagerHandle::takeAsked>("takeAsked"),
+                     InstanceMethod<&PagerHandle::supply>("supply"),
+                     InstanceMethod<&PagerHandle::refuse>("refuse"),
+                     InstanceMethod<&PagerHandle::bringAhead>("bringAhead"),
+                     InstanceMethod<&PagerHandle::wanted>("wanted"),
                      InstanceMethod<&PagerHandle::close>("close"),
                  });
 }
@@ -51,6 +59,65 @@ Napi::Value PagerHandle::takeLosses(const Napi::CallbackInfo& info) {
   return result;
 }
 
+void PagerHandle::beginSource(const Napi::CallbackInfo& info) { core(info).beginSource(toU32(info[0], "patience")); }
+
+/// Block and offset of each page, one after the other.
+static Napi::Value pairsOf(Napi::Env env, const std::vector<BlockStretch>& pages) {
+  Napi::Float64Array pairs = Napi::Float64Array::New(env, 2 * pages.size());
+  double* next = pairs.Data();
+  for (const auto& [block, page] : pages) {
+    *next++ = block;
+    *next++ = static_cast<double>(page.offset);
+  }
+  return pairs;
+}
+
+Napi::Value PagerHandle::takeAsked(const Napi::CallbackInfo& info) {
+  return pairsOf(info.Env(), core(info).takeAsked());
+}
+
+Napi::Value PagerHandle::wanted(const Napi::CallbackInfo& info) { return pairsOf(info.Env(), core(info).wanted()); }
+
+/// Offset of a page of a block.
+static uint64_t toPage(const Napi::Value& value) {
+  const uint64_t offset = toU64(value, "offset");
+  if (offset % kPageSize != 0 || offset > std::numeric_limits<int64_t>::max()) {
+    throwRange(value.Env(), "offset", "whole pages, below 2^63");
+  }
+  return offset;
+}
+
+void PagerHandle::supply(const Napi::CallbackInfo& info) {
+  Pager& pager = core(info);
+  const uint32_t block = toU32(info[0], "block");
+  const uint64_t offset = toPage(info[1]);
+  Napi::Uint8Array bytes = toBytes(info[2], "bytes");
+  const size_t length = bytes.ByteLength();
+  if (length == 0 || length % kPageSize != 0) throwRange(info.Env(), "bytes", "whole pages, at least one");
+  check(info.Env(), pager.supply(block, offset, bytes.Data(), length));
+}
+
+void PagerHandle::refuse(const Napi::CallbackInfo& info) {
+  core(info).refuse(toU32(info[0], "block"), toPage(info[1]));
+}
+
+void PagerHandle::bringAhead(const Napi::CallbackInfo& info) {
+  Pager& pager = core(info);
+  const uint32_t block = toU32(info[0], "block");
+  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
+    throwType(info.Env(), "ranges", "a Float64Array");
+  }
+  const Napi::Float64Array pairs = info[1].As<Napi::Float64Array>();
+  std::vector<Stretch> ranges;
+  for (size_t i = 0; i + 1 < pairs.ElementLength(); i += 2) {
+    const uint64_t offset = toPage(Napi::Number::New(info.Env(), pairs[i]));
+    const uint64_t length = toPage(Napi::Number::New(info.Env(), pairs[i + 1]));
+    if (length == 0) throwRange(info.Env(), "ranges", "not empty");
+    ranges.push_back({offset, length});
+  }
+  pager.bringAhead(block, std::move(ranges));
+}
+
 void PagerHandle::close(const Napi::CallbackInfo&) {
   stopListening();
   release();
@@ -60,6 +127,7 @@ void PagerHandle::stopAtExit(void* self) { static_cast<PagerHandle*>(self)->stop
 
 void PagerHandle::stopListening() {
   if (news_ == nullptr) return;
+  shared(env_)->endSource();
   shared(env_)->setListener(nullptr);
   napi_remove_env_cleanup_hook(env_, stopAtExit, this);
   napi_release_threadsafe_function(std::exchange(news_, nullptr), napi_tsfn_abort);

@@ -23,7 +23,13 @@ class PagerHandle : public Handle<PagerHandle, Pager> {
   static void stopAtExit(void* self);
 
   void listen(const Napi::CallbackInfo& info);
+  void beginSource(const Napi::CallbackInfo& info);
   Napi::Value takeLosses(const Napi::CallbackInfo& info);
+  Napi::Value takeAsked(const Napi::CallbackInfo& info);
+  void supply(const Napi::CallbackInfo& info);
+  void refuse(const Napi::CallbackInfo& info);
+  void bringAhead(const Napi::CallbackInfo& info);
+  Napi::Value wanted(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
   void stopListening();
 

@@ -1,5 +1,6 @@
 // Tests of lazy restores, where the kernel can make them.
 
+import { readdirSync, readFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { Pager } from '../../ts/asked/pager.ts';
 
@@ -12,6 +13,12 @@ function whyNotLazy(): string | undefined {
   } catch (error) {
     return (error as Error).message;
   }
+}
+
+/** Number of threads of this process that bring pages. */
+export function pagerThreads(): number {
+  const names = readdirSync('/proc/self/task').map((id) => readFileSync(`/proc/self/task/${id}/comm`, 'utf8'));
+  return names.filter((name) => name === 'membacking-page\n').length;
 }
 
 /** A test that needs lazy restores; where there are none, a skipped test that says so. One after the other. */

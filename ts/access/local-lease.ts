@@ -92,9 +92,9 @@ function checkMapped(
     if (piece.start > next) break;
     if (!isEnough(mode, piece.flags)) throw cannotLease(next, 'read-only');
     if (!isWholePages(Number(piece.start), Number(piece.last), gpa, last)) throw cannotLease(next, 'trapping-page');
-    const { isLasting, isPaged, granularity } = objects.objectOf(piece.id);
+    const { isLasting, block, granularity } = objects.objectOf(piece.id);
     // A huge page that was given back comes again only if the pool has one.
-    const isCertain = (isLasting || isPaged) && granularity === abi.PAGE_SIZE;
+    const isCertain = (isLasting || block !== undefined) && granularity === abi.PAGE_SIZE;
     if ((piece.flags & abi.ACCESS_WRITE) === 0 || !isCertain) isViewable = false;
     next = sum(piece.start, lengthOf(piece.start, piece.last));
   }

@@ -31,8 +31,8 @@ export abstract class MemoryObject extends Handle {
   abstract readonly kind: ObjectKind;
   /** Bytes of its pages: where a part of one is seen, all of it is mapped. @internal */
   readonly granularity: number;
-  /** Whether a pager brings its pages. @internal */
-  readonly isPaged: boolean;
+  /** Number of the pager's block that has its pages; undefined where no pager brings them. @internal */
+  readonly block: number | undefined;
   #isLasting: boolean;
   readonly #addon: AddonObject;
   /** An object does not keep the maps that know it: those that were dropped are told nothing. */
@@ -55,7 +55,7 @@ export abstract class MemoryObject extends Handle {
     this.writable = addon.writable;
     // Asked now: it may be closed by its owner and stay mapped.
     this.granularity = addon.granularity;
-    this.isPaged = addon.block !== undefined;
+    this.block = addon.block;
     this.#isLasting = !addon.isShrinkable;
     this.#stopWatching = whenCollected(this, () => addon.close());
   }
@@ -67,7 +67,7 @@ export abstract class MemoryObject extends Handle {
   /** Whether nobody but the map can take its memory away; what is sealed later does not count. @internal */
   get isLasting(): boolean {
     // It is when a pager has brought all of it.
-    if (!this.#isLasting && this.isPaged && !this.closed) this.#isLasting = !this.#addon.isShrinkable;
+    if (!this.#isLasting && this.block !== undefined && !this.closed) this.#isLasting = !this.#addon.isShrinkable;
     return this.#isLasting;
   }
 
@@ -313,14 +313,15 @@ export class PrivateMemory extends MemoryObject {
     const addon = obtainedFromSystem(`memory of ${size} bytes cannot be had`, () =>
       native().MemoryObject.lazyMemory(pager.addon, size, name, files, partsForAddon(parts)),
     );
-    pager.name(addon.block!, name);
-    return new PrivateMemory(name, addon);
+    const memory = new PrivateMemory(name, addon);
+    pager.name(memory.block!, name);
+    return memory;
   }
 
   /** The pages that a pager has not brought, in order. Throws CLOSED, SYSTEM. @internal */
   absentRanges(): DataRange[] {
     const addon = addonObjectOf(this);
-    return addon.block === undefined ? [] : rangesOf(addon.fileData());
+    return this.block === undefined ? [] : rangesOf(addon.fileData());
   }
 
   /** Brings pages that a pager has, in the background. Rejects with CLOSED, SYSTEM. @internal */

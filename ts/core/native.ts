@@ -206,6 +206,20 @@ export interface MemoryObject extends Handle {
 export interface Pager extends Handle {
   /** Sets who is told that there are losses. */
   listen(listener: () => void): void;
+  /** Makes this thread's code the source of pages that no file has: milliseconds that it has for one. It must not wait
+   * for them itself: accesses to guest memory are refused as `gone`. */
+  beginSource(patience: number): void;
+  /** Pages that are asked of the source since this was called last: block and offset of each, one after the other. */
+  takeAsked(): Float64Array;
+  /** Gives whole pages of a block from `offset` on: those that are not there yet become these. */
+  supply(block: number, offset: number, bytes: Uint8Array): void;
+  /** Says that a page will not be given. */
+  refuse(block: number, offset: number): void;
+  /** Brings ranges of a block that files have, in this order, when nobody waits for anything: offset and length of
+   * each, one after the other. */
+  bringAhead(block: number, ranges: Float64Array): void;
+  /** Pages that somebody waited for, and that were brought, in order: block and offset of each, one after the other. */
+  wanted(): Float64Array;
   /** Pages that could not be brought since this was called last. */
   takeLosses(): readonly { readonly block: number; readonly offset: number; readonly error: SystemError }[];
 }

@@ -1,21 +1,38 @@
 // Backings of lazy restores: memory whose pages a pager brings.
 
 import { PrivateMemory } from '../asked/object.ts';
-import type { FilePart, Pager } from '../asked/pager.ts';
+import { type FilePart, FROM_SOURCE, type Pager } from '../asked/pager.ts';
 import type { Address } from '../core/address.ts';
 import type { BlockImage } from '../snapshot/chain.ts';
+import type { SnapshotRam } from '../snapshot/layout.ts';
+import type { PageRange } from '../snapshot/page-list.ts';
 
-/** Backing of RAM whose pages a pager brings from a snapshot. Its files are open until the RAM is built. */
+/** Backing of RAM whose pages a pager brings. Its files are open until the RAM is built. */
 export class LazyBacking {
   readonly kind = 'lazy';
+  /** Pages that are elsewhere; others are zeroes. */
+  readonly pages: readonly PageRange[];
   readonly #pager: Pager;
   readonly #files: readonly number[];
   readonly #parts: readonly FilePart[];
 
-  constructor(pager: Pager, image: BlockImage) {
+  private constructor(pager: Pager, pages: readonly PageRange[], files: readonly number[], parts: readonly FilePart[]) {
     this.#pager = pager;
-    this.#files = image.files;
-    this.#parts = image.parts;
+    this.pages = pages;
+    this.#files = files;
+    this.#parts = parts;
+  }
+
+  /** Pages that the files of a snapshot have. */
+  static ofFiles(pager: Pager, image: BlockImage): LazyBacking {
+    return new LazyBacking(pager, image.pages, image.files, image.parts);
+  }
+
+  /** Pages that the pager's source has: those of the snapshot; of a diff all, as its base is not looked at. */
+  static ofSource(pager: Pager, { size, pages, onBase }: SnapshotRam): LazyBacking {
+    const given = onBase ? [{ offset: 0, length: size }] : pages;
+    const parts = given.map((range) => ({ ...range, file: FROM_SOURCE, fileOffset: 0 }));
+    return new LazyBacking(pager, given, [], parts);
   }
 
   /** Makes the memory. Throws SYSTEM. */

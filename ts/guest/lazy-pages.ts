@@ -1,19 +1,60 @@
-// Pages of a lazy restore that are still where the snapshot has them, and how all of them are brought.
+// Pages of a lazy restore: those that are still where the snapshot has them, how they are brought, and which were
+// wanted.
 
 import type { PrivateMemory } from '../asked/object.ts';
+import type { Pager } from '../asked/pager.ts';
+import { higher, lower } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
+import type { VaSpace } from '../sinks/va-space.ts';
+import type { SnapshotLayout } from '../snapshot/layout.ts';
 import { aborted, stepsOf } from '../snapshot/memory-writer.ts';
-import { bytesOf, type PageRange } from '../snapshot/page-list.ts';
+import { bytesOf, PAGE, type PageRange, within } from '../snapshot/page-list.ts';
+import { inLargeSteps, inStretches, type WantedPages, writeWorkingSet } from '../snapshot/working-set.ts';
 import { checkWork, type SnapshotWork, stepCounter } from '../snapshot/write.ts';
+import { checkedRange, type GpaRange, lastOf } from './layout.ts';
 
-/** Pages of a guest that was restored lazily. One comes when somebody touches it, and all of them when they are
- *  loaded. */
+/** Options of `LazyPages.load`. */
+export interface LoadOptions extends SnapshotWork {
+  /** Guest memory that is loaded, as the guest sees it now. Default: all RAM. */
+  readonly range?: GpaRange;
+}
+
+/** Parts of a lazy restore. */
+interface LazyParts {
+  /** Folder of the snapshot. */
+  readonly folder: string;
+  readonly layout: SnapshotLayout;
+  readonly pager: Pager;
+  /** Pages that earlier restores have wanted. */
+  readonly workingSet: readonly WantedPages[];
+  /** Memory of each block of the layout. */
+  readonly memories: readonly PrivateMemory[];
+  readonly va: VaSpace;
+}
+
+/** Pages of some memory. */
+interface MemoryPages {
+  readonly memory: PrivateMemory;
+  readonly pages: readonly PageRange[];
+}
+
+/** Pages of a guest that was restored lazily. One comes when somebody touches it, and all of them when they are loaded;
+ *  those that earlier restores of the snapshot have wanted (see `saveWorkingSet`) come by themselves, in the
+ *  background. */
 export class LazyPages {
-  readonly #memories: readonly PrivateMemory[];
+  readonly #parts: LazyParts;
 
   /** @internal Made by GuestMemoryBuilder.fromSnapshot. */
-  constructor(memories: readonly PrivateMemory[]) {
-    this.#memories = memories;
+  constructor(parts: LazyParts) {
+    this.#parts = parts;
+    const { pager, workingSet, layout, memories } = parts;
+    if (pager.hasSource) return;
+    for (const { ram, pages } of workingSet) {
+      const { block } = memories[layout.ram.findIndex(({ name }) => name === ram)]!;
+      const ranges = inLargeSteps(pages).flatMap(({ offset, length }) => [offset, length]);
+      pager.addon.bringAhead(block!, Float64Array.from(ranges));
+    }
   }
 
   /** Bytes that the snapshot alone has. What was discarded is not among them, nor what has gone. */
@@ -21,28 +62,72 @@ export class LazyPages {
     return this.#absent().reduce((bytes, { pages }) => bytes + bytesOf(pages), 0);
   }
 
+  /** Number of pages that somebody has waited for. Throws CLOSED. */
+  get waits(): number {
+    return this.#wanted().length;
+  }
+
   /** Brings all of them, in the background; who touches one meanwhile comes first. The snapshot's files are of no use
-   *  any more then. Rejects with SYSTEM where one cannot be read, CLOSED where RAM goes meanwhile, ABORTED: what has
-   *  come stays. */
-  async load(options?: SnapshotWork): Promise<void> {
-    const work = validate.options(options, ['signal', 'progress'], 'load');
+   *  any more then. Rejects with SYSTEM where one cannot be read, with what the page source throws, CLOSED where RAM
+   *  goes meanwhile, ABORTED: what has come stays. */
+  async load(options?: LoadOptions): Promise<void> {
+    const { range, ...work } = validate.options(options, ['range', 'signal', 'progress'], 'load');
     checkWork(work);
-    const absent = this.#absent();
+    const absent = range === undefined ? this.#absent() : this.#absentIn(checkedRange(range, 'the range'));
     const onStep = stepCounter(
       absent.map(({ pages }) => pages),
       work.progress,
     );
     for (const { memory, pages } of absent) {
-      for (const { offset, length } of stepsOf(pages)) {
+      for (const step of stepsOf(pages)) {
         if (work.signal?.aborted) throw aborted(work.signal.reason);
-        await memory.fetch(offset, length);
-        onStep(length);
+        await this.#bring(memory, step);
+        onStep(step.length);
       }
     }
   }
 
-  #absent(): { memory: PrivateMemory; pages: readonly PageRange[] }[] {
-    const open = this.#memories.filter((memory) => !memory.closed);
+  /** Writes beside the snapshot which pages were wanted, by this restore and earlier ones, in order. The next restore
+   *  of the snapshot brings these in the background, in large steps. Rejects with SYSTEM, CLOSED. */
+  async saveWorkingSet(): Promise<void> {
+    const { folder, layout, workingSet } = this.#parts;
+    await writeWorkingSet(folder, layout, [...workingSet, ...inStretches(this.#wanted())]);
+  }
+
+  async #bring(memory: PrivateMemory, { offset, length }: PageRange): Promise<void> {
+    const { pager } = this.#parts;
+    if (!pager.hasSource) return memory.fetch(offset, length);
+    for (let done = 0; done < length; done += await pager.give(memory.block!, offset + done));
+  }
+
+  #wanted(): { ram: string; offset: number }[] {
+    const { pager, layout, memories } = this.#parts;
+    if (pager.isClosed) throw new MembackingError('CLOSED', 'the guest memory manager is closed');
+    const names = new Map(memories.map(({ block }, i) => [block, layout.ram[i]!.name]));
+    const pairs = pager.addon.wanted();
+    return Array.from({ length: pairs.length / 2 }, (_, i) => ({
+      ram: names.get(pairs[2 * i])!,
+      offset: pairs[2 * i + 1]!,
+    }));
+  }
+
+  #absent(): MemoryPages[] {
+    const open = this.#parts.memories.filter((memory) => !memory.closed);
     return open.map((memory) => ({ memory, pages: memory.absentRanges() as readonly PageRange[] }));
+  }
+
+  /** Absent pages that a range of guest memory shows. */
+  #absentIn(range: GpaRange): MemoryPages[] {
+    const absent = new Map(this.#absent().map(({ memory, pages }) => [memory, pages]));
+    return this.#parts.va.pieces().flatMap((piece) => {
+      const pages = absent.get(piece.object as PrivateMemory);
+      const [from, last] = [higher(piece.gpa, range.gpa), lower(lastOf(piece), lastOf(range))];
+      if (pages === undefined || from > last) return [];
+      const start = Number(piece.objectOffset) + Number(from) - Number(piece.gpa);
+      const [first, end] = [Math.floor(start / PAGE) * PAGE, start + Number(last) - Number(from) + 1];
+      return [
+        { memory: piece.object as PrivateMemory, pages: [...within(pages, first, Math.ceil(end / PAGE) * PAGE)] },
+      ];
+    });
   }
 }

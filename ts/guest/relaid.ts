@@ -9,7 +9,7 @@ import { checkedRange, type GpaRange } from './layout.ts';
  *  kept writable by its address must be there still. */
 export interface OtherLayout {
   /** Ranges of blocks of RAM, by name, which its bytes fill in order: as many bytes as there were, or more. What is
-   *  more is zeroes, and takes new memory (`copy`, a stream). */
+   *  more is zeroes. With `map`, as many. */
   readonly ram?: Readonly<Record<string, readonly GpaRange[]>>;
   /** GPAs of device regions, by name; null for nowhere. */
   readonly devices?: Readonly<Record<string, Address | null>>;

@@ -1,20 +1,16 @@
 // Guests made from snapshots: as the one was that the snapshot was taken of, and ordinary ones.
 
 import { Readable } from 'node:stream';
-import type { PrivateMemory } from '../asked/object.ts';
-import { Pager } from '../asked/pager.ts';
 import * as validate from '../core/validate.ts';
 import { BlockImage, closeChain, inFolder, type Link, type OpenLink, openChain } from '../snapshot/chain.ts';
-import type { SnapshotLayout } from '../snapshot/layout.ts';
 import { aborted, STEP, stepsOf } from '../snapshot/memory-writer.ts';
 import { checkWork, type SnapshotWork, stepCounter } from '../snapshot/write.ts';
 import type { RamBacking } from './backing.ts';
-import { LazyBacking } from './lazy-backing.ts';
-import { LazyPages } from './lazy-pages.ts';
 import type { GuestMemoryManager, RestoredGuest } from './manager.ts';
 import { RamWriter } from './ram-writer.ts';
 import { checkedOther, type OtherLayout, relaid } from './relaid.ts';
 import { arranged, type Begin, build, copyOnWrite, fresh } from './remade.ts';
+import { checkedLazily, type LazyOptions, restoreLazily } from './restore-lazily.ts';
 import { restoreStream } from './restore-stream.ts';
 import type { ForkMaker, GuestOptions } from './template.ts';
 
@@ -26,7 +22,7 @@ const RESTORE_MODES = ['copy', 'map', 'lazy'] as const;
 export type RestoreMode = (typeof RESTORE_MODES)[number];
 
 /** Options of `GuestMemoryBuilder.fromSnapshot`. */
-export interface RestoreOptions extends SnapshotWork, GuestOptions {
+export interface RestoreOptions extends SnapshotWork, GuestOptions, LazyOptions {
   /** Way to bring the memory in. Default `copy`. */
   readonly mode?: RestoreMode;
   /** Layout, as far as it is to be another one. Default: as it was. */
@@ -44,8 +40,9 @@ export async function restore(
     if (mode === 'copy') return restoreStream(source, given, begin);
     throw validate.invalid(`a snapshot in a stream is restored by copy alone, not by ${mode}`);
   }
-  const open = inFolder(validate.text(source, 'the source'));
-  return withChain(open, undefined, (chain) => restoreChain(chain, { mode, begin }, given));
+  const folder = validate.text(source, 'the source');
+  if (mode === 'lazy') return restoreLazily(folder, given, begin);
+  return withChain(inFolder(folder), undefined, (chain) => restoreChain(chain, { mode, begin }, given));
 }
 
 /** Makers of guests on templates. */
@@ -90,7 +87,6 @@ async function restoreChain(
 ): Promise<RestoredGuest> {
   const layout = relaid(chain[0]!.layout, other, mode === 'copy');
   const images = layout.ram.map(({ name }) => new BlockImage(chain, name));
-  if (mode === 'lazy') return lazyGuest(layout, images, options, begin);
   const backings = images.map((image) => (mode === 'map' ? mapped(image) : fresh(image.block)));
   const manager = build(layout, backings, options, begin);
   try {
@@ -105,37 +101,20 @@ async function restoreChain(
   return arranged(manager, layout);
 }
 
-/** Makes a guest whose pages come from the snapshot's files when they are touched. */
-function lazyGuest(
-  layout: SnapshotLayout,
-  images: readonly BlockImage[],
-  options: GuestOptions,
-  begin: Begin,
-): RestoredGuest {
-  const pager = Pager.open();
-  try {
-    const backings = images.map((image) => new LazyBacking(pager, image));
-    const manager = build(layout, backings, options, begin);
-    manager.map.context.hold(pager.addon);
-    const memories = layout.ram.map(({ name }) => manager.ramObject(name) as PrivateMemory);
-    for (const [i, memory] of memories.entries()) manager.bases.setLazy(memory, layout.id, images[i]!.pages);
-    return { ...arranged(manager, layout), lazy: new LazyPages(memories) };
-  } catch (error) {
-    pager.addon.close();
-    throw error;
-  }
-}
-
 /** Options of a restore, checked. */
 interface Checked extends RestoreOptions {
   readonly mode: RestoreMode;
 }
 
 function checkedOptions(options: RestoreOptions | undefined): Checked {
-  const known = ['mode', 'layout', 'signal', 'progress', 'record', 'debug'] as const;
+  const known = [
+    ...(['mode', 'layout', 'signal', 'progress', 'record', 'debug'] as const),
+    ...(['pageSource', 'pageTimeout'] as const),
+  ] as const;
   const given = validate.options(options, known, 'fromSnapshot');
   const mode = validate.oneOf(RESTORE_MODES, given.mode ?? 'copy', 'mode');
   checkWork(given);
+  checkedLazily(given, mode === 'lazy');
   return { ...given, mode, layout: checkedOther(given.layout) };
 }
 

@@ -1,6 +1,7 @@
 // A snapshot's folder: `layout.json`, and the memory file that it names. Whoever opens it meanwhile, or after a crash
 // at any point of writing, finds the snapshot that was there, or the new one, whole.
 
+import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +13,7 @@ const LAYOUT = 'layout.json';
 /** Bytes that a layout may have. */
 const MOST_LAYOUT = 256 * 2 ** 20;
 /** Names of files that are a snapshot's, or what is left of one that was not finished. */
-const OURS = /^(memory-[0-9a-f-]{36}|layout-[0-9a-f-]{36}\.json)$/;
+const OURS = /^(memory-[0-9a-f-]{36}|(layout|working-set)-[0-9a-f-]{36,73}\.json)$/;
 
 /** Writes a snapshot into a folder, which is made where it is missing: `write` fills the memory file of `size` bytes,
  *  and gives the layout. Rejects with what `write` rejects with, and SYSTEM: nothing of it is left then, and what was
@@ -77,6 +78,37 @@ async function syncFolder(folder: string): Promise<void> {
   await closing(handle, () => handle.sync());
 }
 
+/** Text of a file beside a snapshot; undefined where there is none. Rejects with SYSTEM, SNAPSHOT_DAMAGED,
+ *  SNAPSHOT_LAYOUT. */
+export async function readBeside(folder: string, name: string): Promise<string | undefined> {
+  try {
+    return await readText(join(folder, name));
+  } catch (error) {
+    if (error instanceof MembackingError && error.details.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** Writes a file beside a snapshot, in place of the one of that name. Rejects with SYSTEM, and leaves nothing then. */
+export async function writeBeside(folder: string, name: string, text: string): Promise<void> {
+  const draft = name.replace(/\.json$/, `-${randomUUID()}.json`);
+  await inSystem(`"${join(folder, name)}" cannot be written`, async () => {
+    try {
+      await writeSynced(join(folder, draft), text);
+      await rename(join(folder, draft), join(folder, name));
+    } catch (error) {
+      await rm(join(folder, draft), { force: true });
+      throw error;
+    }
+  });
+}
+
+/** Layout of the snapshot in a folder, whose memory is not looked at. Rejects with SYSTEM, SNAPSHOT_LAYOUT,
+ *  SNAPSHOT_VERSION, SNAPSHOT_DAMAGED. */
+export async function readLayout(folder: string): Promise<SnapshotLayout> {
+  return parseLayout(await readText(join(folder, LAYOUT)));
+}
+
 /** Removes those of a folder's files that are a snapshot's and that `isGoing` names, as far as the system lets it. */
 async function removeOurs(folder: string, isGoing: (name: string) => boolean): Promise<void> {
   const names = await readdir(folder).catch(() => []);
@@ -87,7 +119,7 @@ async function removeOurs(folder: string, isGoing: (name: string) => boolean): P
 /** Snapshot in a folder: its layout, and its memory file, open for reading and as long as the layout says. Rejects with
  *  SYSTEM, SNAPSHOT_LAYOUT, SNAPSHOT_VERSION and SNAPSHOT_DAMAGED. */
 export async function openFolder(folder: string): Promise<{ layout: SnapshotLayout; memory: FileHandle }> {
-  const layout = parseLayout(await readLayout(join(folder, LAYOUT)));
+  const layout = await readLayout(folder);
   const { file, size } = layout.memory;
   const memory = await openRegular(join(folder, file));
   try {
@@ -106,7 +138,7 @@ export function damaged(message: string): MembackingError {
   return new MembackingError('SNAPSHOT_DAMAGED', `the snapshot's memory is damaged: ${message}`);
 }
 
-async function readLayout(path: string): Promise<string> {
+async function readText(path: string): Promise<string> {
   const file = await openRegular(path);
   return closing(file, async () => {
     const { size } = await inSystem(`"${path}" cannot be read`, () => file.stat());
