@@ -72,7 +72,7 @@ for (const [name, makePair] of [
       for (let hop = 0; hop < 2; hop++) {
         const [near, far] = await makePair(t);
         const [migration, { manager, state }] = await Promise.all([
-          guest.manager.migrateOut(near, { maxDowntime: 2000, state: guest.heldState }),
+          guest.manager.migrateOut(near, { maxDowntime: 60_000, state: guest.heldState }),
           GuestMemoryBuilder.migrateIn(far, { debug: true }),
         ]);
         t.true(migration.rounds >= 2 && migration.bytes > 0 && migration.downtime > 0);
@@ -114,7 +114,7 @@ kvmTracking('a running guest goes into another process, through its pipes', asyn
   child.stderr.on('data', (text) => (said += text));
   const stream = Duplex.from({ readable: child.stdout, writable: child.stdin });
   stream.on('error', () => {}); // the process ends it
-  await guest.manager.migrateOut(stream, { maxDowntime: 2000, state: guest.heldState });
+  await guest.manager.migrateOut(stream, { maxDowntime: 60_000, state: guest.heldState });
   await once(child, 'close');
   t.is(said.trim(), '21,21,21', 'each sweep ends at port 15, and none at 16');
   guest.close();
@@ -125,7 +125,7 @@ kvmTracking('a running guest is snapshotted into a stream, and goes on at both e
   guest.start();
   const stream = new PassThrough();
   const [layout, { manager, state }] = await Promise.all([
-    guest.manager.snapshot(stream, { live: true, maxDowntime: 1000, state: guest.state }),
+    guest.manager.snapshot(stream, { live: true, maxDowntime: 60_000, state: guest.state }),
     GuestMemoryBuilder.fromSnapshot(stream),
   ]);
   t.true(layout.ram[0]!.pages.length > 0);

@@ -1,10 +1,24 @@
-// Snapshots: a whole one against `cp` of its file, a diff against writing its pages, forks of a template, and for how
-// long a live one holds the guest. In memory, so that it is the copying that is measured, and not a disk.
+// Snapshots: a whole one against `cp` of its file, a diff against writing its pages, forks of a template, for how long
+// a live one holds the guest, and migration. In memory, so that it is the copying that is measured, and not a disk.
 
 import { execFileSync } from 'node:child_process';
-import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  closeSync,
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { GuestMemoryBuilder, type GuestMemoryManager, RecordingPartition } from '../../ts/index.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { atMost, compare, median, speedAtLeast } from './support/measure.ts';
@@ -13,12 +27,15 @@ const PAGE = 4096;
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 
-/** A guest of which every page holds something. */
+/** A guest of which every page was written, and holds something up to the first GiB: files of it need no more. */
 function makeGuest(length: number): GuestMemoryManager {
   const manager = new GuestMemoryBuilder({ maxAddress: 2 ** 36 - 1 }).addRam({ ranges: [{ gpa: 0, length }] }).build();
   const bytes = Buffer.alloc(Math.min(length, 16 * MIB));
   for (let at = 0; at < bytes.length; at += 8) bytes.writeUInt32LE((at * 2654435761) % 2 ** 32, at);
-  for (let gpa = 0; gpa < length; gpa += bytes.length) manager.guestMemory.write(gpa, bytes);
+  for (let gpa = 0; gpa < length; gpa += bytes.length) {
+    if (gpa === GIB) bytes.fill(0);
+    manager.guestMemory.write(gpa, bytes);
+  }
   return manager;
 }
 
@@ -111,6 +128,98 @@ async function forks(group: Group): Promise<void> {
   template.close();
 }
 
+/** Bytes of memory of this process. */
+function memoryInUse(): number {
+  return 1024 * Number(/^Pss:\s+(\d+)/m.exec(readFileSync('/proc/self/smaps_rollup', 'utf8'))![1]);
+}
+
+async function idleClones(group: Group, folder: string): Promise<void> {
+  group.doing('idle clones');
+  const COUNT = 100;
+  const parent = makeGuest(64 * MIB);
+  await parent.snapshot(join(folder, 'clones'));
+  parent.close();
+  const clones: GuestMemoryManager[] = [];
+  const make = async () => {
+    const { manager } = await GuestMemoryBuilder.fromSnapshot(join(folder, 'clones'), { mode: 'map' });
+    manager.guestMemory.writeU32(0, clones.push(manager));
+  };
+  for (let i = 0; i < 10; i++) await make(); // what the process needs once
+  const before = memoryInUse();
+  for (let i = 0; i < COUNT; i++) await make();
+  await group.add({
+    ...{
+      what: 'memory of an idle clone of 64 MiB, of a hundred',
+      unit: 'bytes',
+      ours: (memoryInUse() - before) / COUNT,
+    },
+    goals: [atMost(MIB)],
+  });
+  for (const each of clones) each.close();
+  rmSync(join(folder, 'clones'), { recursive: true });
+}
+
+async function migration(group: Group, folder: string): Promise<void> {
+  group.doing('migration');
+  const manager = makeGuest(GIB);
+  const [memory, copy, path] = ['memory', 'copy', 'socket'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  await pipeline(memoryOf(manager), createWriteStream(memory));
+  let ends: [Socket, Socket] | undefined;
+  let received: GuestMemoryManager | undefined;
+  const prepare = async () => {
+    received?.close();
+    for (const end of ends ?? []) end.destroy();
+    rmSync(copy, { force: true });
+    const server = createServer().listen(path);
+    await once(server, 'listening');
+    const far = once(server, 'connection') as Promise<[Socket]>;
+    ends = [connect(path), (await far)[0]];
+    server.close();
+  };
+  const downtimes: number[] = [];
+  await group.add(
+    await compare({
+      ...{ what: 'migration of 1 GiB through a Unix socket', operations: 1, leastPairs: 5, goals: [speedAtLeast(0.8)] },
+      ours: {
+        prepare,
+        run: async () => {
+          const [{ downtime }, guest] = await Promise.all([
+            manager.migrateOut(ends![0]),
+            GuestMemoryBuilder.migrateIn(ends![1]),
+          ]);
+          downtimes.push(downtime * 1e6);
+          received = guest.manager;
+        },
+      },
+      baseline: {
+        what: 'its memory file copied through one',
+        prepare,
+        run: async () => {
+          const source = createReadStream(memory, { highWaterMark: MIB });
+          await Promise.all([pipeline(source, ends![0]), pipeline(ends![1], createWriteStream(copy))]);
+        },
+      },
+    }),
+  );
+  await group.add({ what: 'downtime of it, of a guest that is idle', unit: 'ns', ours: median(downtimes), goals: [] });
+  for (const each of [manager, received]) each?.close();
+  for (const end of ends ?? []) end.destroy();
+  for (const each of [memory, copy]) rmSync(each, { force: true });
+}
+
+/** Bytes of a guest of 1 GiB. */
+function* memoryOf(manager: GuestMemoryManager): Generator<Buffer> {
+  for (let gpa = 0; gpa < GIB; gpa += MIB) {
+    const bytes = Buffer.alloc(MIB);
+    manager.guestMemory.read(gpa, bytes);
+    yield bytes;
+  }
+}
+
 /** Partition that says for how long it was held, in nanoseconds. */
 class TimedPartition extends RecordingPartition {
   readonly times: number[] = [];
@@ -124,8 +233,8 @@ class TimedPartition extends RecordingPartition {
 }
 
 async function holds(group: Group, folder: string): Promise<void> {
-  for (const size of [64 * MIB, GIB]) {
-    const name = size < GIB ? '64 MiB' : '1 GiB';
+  for (const size of [64 * MIB, GIB, 8 * GIB]) {
+    const name = size < GIB ? '64 MiB' : `${size / GIB} GiB`;
     group.doing(`live snapshot of ${name}`);
     const manager = makeGuest(size);
     const partition = new TimedPartition();
@@ -153,7 +262,9 @@ await runGroup(async (group) => {
     await whole(group, folder);
     await diff(group, folder);
     await forks(group);
+    await idleClones(group, folder);
     await holds(group, folder);
+    await migration(group, folder);
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -29,6 +29,8 @@ export interface LiveOptions extends SnapshotWork {
 
 /** Rounds in which a guest is given time to write less. */
 const MOST_ROUNDS = 30;
+/** Bytes that are so few that another round makes them no fewer. */
+const LITTLE = 2 ** 18;
 /** Bytes that are copied within a millisecond, on slow machines too. */
 const BYTES_A_MILLISECOND = 2 ** 19;
 /** Bytes that the last round has at most: they are kept in memory. */
@@ -91,17 +93,19 @@ export class LiveCopy {
     this.#left = this.pages;
   }
 
-  /** Copies all, and again what is written meanwhile, until that is at most `limit()` bytes: then `finish` copies the
-   *  rest, and gives what there is beside the memory; undefined where there was more. Rejects with DOWNTIME_EXCEEDED
-   *  where it never fits. */
+  /** Copies all, and again what is written meanwhile, as long as that halves what is left, and until it is at most
+   *  `limit()` bytes: then `finish` copies the rest, and gives what there is beside the memory; undefined where there
+   *  was more. Rejects with DOWNTIME_EXCEEDED where it never fits. */
   async untilItFits(
     limit: () => number,
     finish: (left: number) => Promise<LayoutBeside | undefined>,
   ): Promise<LayoutBeside> {
     await this.#copy(this.#guest.blocks.map(({ source }) => source));
-    while (this.rounds <= MOST_ROUNDS) {
+    for (let before = Number.POSITIVE_INFINITY; this.rounds <= MOST_ROUNDS; ) {
       const left = this.written();
-      if (left > limit()) {
+      const isFalling = left > LITTLE && left < before / 2;
+      before = left;
+      if (isFalling || left > limit()) {
         await this.copyLeft();
         continue;
       }
@@ -139,7 +143,7 @@ export class LiveCopy {
         this.#done += bytes;
         progress?.(this.#done, wanted);
       };
-      const { pages } = await writeBlock(source, this.#targets[i]!, { signal, onStep });
+      const { pages } = await writeBlock(source, this.#targets[i]!, { signal, onStep, isSummed: false });
       this.pages = this.pages.with(i, joined(this.pages[i]!, pages));
     }
   }

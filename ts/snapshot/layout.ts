@@ -38,7 +38,7 @@ export interface SnapshotRam {
   readonly onBase: boolean;
   /** Pages that the memory file has, in order. */
   readonly pages: readonly PageRange[];
-  /** CRC-32 of these pages. */
+  /** CRC-32 of these pages; 0 in a stream, where each record has its own. */
   readonly crc32: number;
 }
 

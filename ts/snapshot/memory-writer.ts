@@ -30,6 +30,8 @@ interface WriteOptions {
   readonly signal: AbortSignal | undefined;
   /** Listener that is told, after each step, of how many bytes it has looked at. */
   readonly onStep: (bytes: number) => void;
+  /** Whether the CRC-32 is wanted; else it is 0. */
+  readonly isSummed: boolean;
 }
 
 /** Pages that were written, and their CRC-32. */
@@ -71,7 +73,7 @@ export function inFile(file: FileHandle, fileOffset: number): Target {
 export async function writeBlock(
   source: Source,
   target: Target,
-  { signal, onStep }: WriteOptions,
+  { signal, onStep, isSummed }: WriteOptions,
 ): Promise<WrittenPages> {
   const pages: PageRange[] = [];
   let crc32 = 0;
@@ -94,7 +96,7 @@ export async function writeBlock(
       const step: Step = await reading;
       begin();
       const runs = runsOf(step, source.leftOut);
-      for (const run of runs) crc32 = zlib.crc32(bytesOf(step, run), crc32);
+      if (isSummed) for (const run of runs) crc32 = zlib.crc32(bytesOf(step, run), crc32);
       await writing;
       writing = writeRuns(target, step, runs);
       writing.catch(() => {});

@@ -76,7 +76,7 @@ export async function compareSnapshots(
       );
       const differences: SnapshotDifference[] = [];
       for (const { ram, change, source } of pairs) {
-        const { pages } = await writeBlock(source, { write: async () => {} }, { signal, onStep });
+        const { pages } = await writeBlock(source, { write: async () => {} }, { signal, onStep, isSummed: false });
         if (change !== 'changed' || pages.length > 0) differences.push({ ram, change, pages });
       }
       return differences;

@@ -65,7 +65,7 @@ export async function writeStream(
 ): Promise<SnapshotLayout> {
   const writer = new RecordWriter(stream, work.signal);
   const target = await SnapshotStream.begin(writer, blocks, rest);
-  const layout = await target.end(await writeBlocks(target.at, blocks, work), rest);
+  const layout = await target.end(await writeBlocks(target.at, blocks, { ...work, isSummed: false }), rest);
   writer.end();
   return layout;
 }
@@ -133,11 +133,12 @@ export function memorySize(blocks: readonly PlannedBlock[]): number {
   return blocks.reduce((bytes, { ram }) => bytes + ram.size, 0);
 }
 
-/** Writes blocks to their places in a memory file of zeroes, one behind the other. Rejects as `writeBlock` does. */
+/** Writes blocks to their places in a memory file of zeroes, one behind the other. `isSummed`: whether the pages of
+ *  each are to have a CRC-32. Rejects as `writeBlock` does. */
 export async function writeBlocks(
   targetAt: (fileOffset: number) => Target,
   blocks: readonly PlannedBlock[],
-  { signal, progress }: SnapshotWork,
+  { signal, progress, isSummed = true }: SnapshotWork & { readonly isSummed?: boolean },
 ): Promise<SnapshotRam[]> {
   const onStep = stepCounter(
     blocks.map(({ source }) => source.candidates),
@@ -146,7 +147,7 @@ export async function writeBlocks(
   const ram: SnapshotRam[] = [];
   let fileOffset = 0;
   for (const { ram: block, source } of blocks) {
-    const written = await writeBlock(source, targetAt(fileOffset), { signal, onStep });
+    const written = await writeBlock(source, targetAt(fileOffset), { signal, onStep, isSummed });
     ram.push({ ...block, fileOffset, ...written });
     fileOffset += block.size;
   }

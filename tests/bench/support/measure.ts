@@ -7,7 +7,7 @@ import type { Bound, Row, Speed } from './rows.ts';
 /** One side of a comparison. */
 export interface Side {
   /** Prepares a turn, and is not timed. */
-  prepare?(): void;
+  prepare?(): void | Promise<void>;
   run(): void | Promise<void>;
 }
 
@@ -76,7 +76,7 @@ export async function compareFast(comparison: Comparison): Promise<Row> {
 
 /** Milliseconds. */
 async function turn(side: Side): Promise<number> {
-  side.prepare?.();
+  await side.prepare?.();
   const started = performance.now();
   const pending = side.run();
   if (pending !== undefined) await pending;
