@@ -231,6 +231,15 @@ test.serial('a writer that fails at any record is told, and the guest is as it w
   t.deepEqual(footprint(), before);
 });
 
+test.serial('a stream that is destroyed in the midst of a write, and says nothing of it, has failed', async (t) => {
+  const manager = makeGuest();
+  const before = footprint();
+  const silent: Writable = new Writable({ write: () => void setImmediate(() => silent.destroy()) });
+  await t.throwsAsync(manager.snapshot(silent), { code: 'STREAM_FAILED', message: /it was closed/ });
+  manager.close();
+  t.true(footprint().descriptors.length <= before.descriptors.length);
+});
+
 test.serial('a stream that hangs is given up with the signal, on either side', async (t) => {
   const manager = makeGuest();
   const bytes = await recorded(manager);

@@ -29,11 +29,15 @@ export class RecordWriter {
   readonly #signal: AbortSignal | undefined;
   /** Nobody else may listen: without a listener, an error ends the process. It comes to `write` too. */
   readonly #listener = () => {};
+  /** Ends the write that is under way: a stream that is destroyed need not say what became of it. */
+  readonly #closed = () => this.#giveUp();
+  #giveUp = () => {};
 
   constructor(stream: Writable, signal: AbortSignal | undefined) {
     this.#stream = stream;
     this.#signal = signal;
     stream.on('error', this.#listener);
+    stream.on('close', this.#closed);
   }
 
   /** Writes a record; what it is made of is free again when the promise is fulfilled. Rejects with STREAM_FAILED and
@@ -42,6 +46,7 @@ export class RecordWriter {
     // A stream may keep what it was given: it gets memory of its own.
     const record = Buffer.concat([headOf(kind, offset, payload), payload]);
     const written = new Promise<void>((resolve, reject) => {
+      this.#giveUp = () => reject(failed(this.#stream.errored ?? new Error('it was closed')));
       this.#stream.write(record, (error) => (error ? reject(failed(error)) : resolve()));
     });
     return orAborted(written, this.#signal);
@@ -50,6 +55,7 @@ export class RecordWriter {
   /** Lets go of the stream, which has not failed. */
   end(): void {
     this.#stream.off('error', this.#listener);
+    this.#stream.off('close', this.#closed);
   }
 }
 
