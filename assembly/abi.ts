@@ -3,7 +3,7 @@
 // Plain constants only: no types, no functions, no strings.
 
 /** Changes whenever anything below changes meaning; core, shim and ts refuse to meet otherwise. */
-export const ABI_VERSION = 7;
+export const ABI_VERSION = 8;
 
 // ---- Sizes and capacities ------------------------------------------------------------------
 
@@ -292,6 +292,78 @@ export const ROW_AUX = 44;
 export const ROW_EXTENT = 48;
 /** Rows that fit in the exchange buffer. */
 export const ROW_CAPACITY = 512;
+
+// ---- Messages between a manager and its clients ----------------------------------------------
+//
+// Each message is this header. A run has, behind it, the objects that the client is to know or to forget, then commands
+// (see above) with 0 for a sink; the descriptors of the objects that are to be known come along, in their order.
+//
+//    0         4         8                16               24               32
+//   +---------+---------+----------------+----------------+----------------+
+//   | kind    | version | sequence       | start          | length         |
+//   +---------+---------+----------------+----------------+----------------+
+//   | error   | done    | objects | count| memory         | mapper         |
+//   +---------+---------+---------+------+----------------+----------------+
+//   32        36        40        44     48               56               64
+//
+//                from     sequence      start, length            error         else
+// hello          client   of the asker                                         version
+// welcome        manager  its hello's   VA space: size, reach    errno or 0    memory, mapper; a descriptor: of runs
+// ready          client   of the asker                                         mapper: of another one, to be used
+// opened         manager  its ready's                            errno or 0
+// ask            client   of the asker  range that is wanted
+// answer         manager  its ask's     range that is followed   errno or 0
+// end            client   of the asker
+// run            manager  1, 2, 3 …                                            objects, count; done: 1 takes back
+// done           client   its run's                              errno or 0    done: commands that were carried out
+
+export const MESSAGE_SIZE = 64;
+export const MESSAGE_KIND = 0;
+export const MESSAGE_VERSION = 4;
+export const MESSAGE_SEQUENCE = 8;
+export const MESSAGE_START = 16;
+export const MESSAGE_LENGTH = 24;
+export const MESSAGE_ERROR = 32;
+export const MESSAGE_DONE = 36;
+export const MESSAGE_OBJECTS = 40;
+export const MESSAGE_COUNT = 44;
+/** Number of the memory, the same for all clients that see the same; nobody guesses it. */
+export const MESSAGE_MEMORY = 48;
+/** Number of the client's mapper. */
+export const MESSAGE_MAPPER = 56;
+
+export const MESSAGE_HELLO = 1;
+export const MESSAGE_WELCOME = 2;
+export const MESSAGE_READY = 3;
+export const MESSAGE_OPENED = 4;
+export const MESSAGE_ASK = 5;
+export const MESSAGE_ANSWER = 6;
+export const MESSAGE_END = 7;
+export const MESSAGE_RUN = 8;
+export const MESSAGE_DONE_RUN = 9;
+
+// An object in a run:
+//
+//    0         4         8                16
+//   +---------+---------+----------------+
+//   | id      | flags   | size           |
+//   +---------+---------+----------------+
+
+export const SHARED_OBJECT_SIZE = 16;
+export const SHARED_OBJECT_ID = 0;
+export const SHARED_OBJECT_FLAGS = 4;
+export const SHARED_OBJECT_BYTES = 8;
+/** Flag of an object whose descriptor comes along; without it, one that is to be forgotten. */
+export const SHARED_OBJECT_KNOWN = 1;
+/** Flag of an object that may be mapped writable. */
+export const SHARED_OBJECT_WRITABLE = 2;
+/** Flag of an object whose file may have less than its size. */
+export const SHARED_OBJECT_MAY_GROW = 4;
+/** Flag of an object whose huge pages are reserved. */
+export const SHARED_OBJECT_RESERVED = 8;
+/** Objects, and commands, that one run has at most. */
+export const MAX_RUN_OBJECTS = 32;
+export const MAX_RUN_COMMANDS = 64;
 
 // ---- Error codes: what a caller can do wrong ------------------------------------------------
 

@@ -11,11 +11,14 @@
 #include "abi.h"
 #include "host/mapping.h"
 #include "host/native_interface.h"
+#include "napi/channel_handle.h"
 #include "napi/event_fd_handle.h"
 #include "napi/executor_handle.h"
+#include "napi/follower_handle.h"
 #include "napi/handle.h"
 #include "napi/kvm_handle.h"
 #include "napi/machine_answers.h"
+#include "napi/mapper_handle.h"
 #include "napi/object_handle.h"
 #include "napi/pager_handle.h"
 #include "napi/reservation_handle.h"
@@ -44,6 +47,9 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   PagerHandle::define(env, exports);
   EventFdHandle::define(env, exports);
   ExecutorHandle::define(env, exports);
+  ChannelHandle::define(env, exports);
+  MapperHandle::define(env, exports);
+  FollowerHandle::define(env, exports);
   KvmHandle::define(env, exports);
   VmHandle::define(env, exports);
   VcpuHandle::define(env, exports);

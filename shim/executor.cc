@@ -45,6 +45,19 @@ Failure Executor::execute(const Command& command) {
   return failure;
 }
 
+std::string Executor::confirm(bool isTakingBack, Failure& failure) {
+  targets_.eachSink([&](Sink& sink) { sink.send(isTakingBack); });
+  std::string first;
+  targets_.eachSink([&](Sink& sink) {
+    std::string who;
+    const Failure refused = sink.confirm(isTakingBack, who);
+    if (!refused || failure) return;
+    failure = refused;
+    first = who;
+  });
+  return first;
+}
+
 uint32_t Executor::secure(const uint8_t* record, bool mayReplace) {
   Command command;
   // SAFETY: the caller has checked that a record lies in its buffer.

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "sinks/sink.h"
@@ -18,6 +19,10 @@ class Executor {
   /// Carries out `count` records from `records` on. Returns the number of those that were done; `failure` says why the
   /// next one was not.
   uint32_t run(const uint8_t* records, uint32_t count, Failure& failure);
+
+  /// Waits until other processes have done what was passed on to them by run(). `failure` says why not, and the result
+  /// is the name of who has not; empty otherwise. `isTakingBack`: who does not take back what was done is cut off.
+  std::string confirm(bool isTakingBack, Failure& failure);
 
   /// Takes away all access to what a command that failed has left: in the VA space, or by a memory slot. Returns
   /// SECURED_*. `mayReplace`: no private pages are in the range.

@@ -57,7 +57,7 @@ test('the C++ header has every constant with its value', (t) => {
 });
 
 test('sizes, capacities and codes', (t) => {
-  t.is(abi.ABI_VERSION, 7);
+  t.is(abi.ABI_VERSION, 8);
   for (const prefix of [
     'PAGE_',
     'MAX_',
@@ -78,6 +78,8 @@ test('sizes, capacities and codes', (t) => {
 test('record layouts', (t) => {
   t.snapshot(family('COMMAND_'));
   t.snapshot(family('ROW_'));
+  t.snapshot(family('MESSAGE_'));
+  t.snapshot(family('SHARED_OBJECT_'));
 });
 
 test('error codes count down from -1 without a gap', (t) => {

@@ -19,13 +19,17 @@ const CLASSES = Object.entries(addon).flatMap(([name, value]) =>
 function makeHandles(): { handles: Map<string, object>; close(): void } {
   const world = makeWorld();
   const eventFd = addon.EventFd.create();
+  const [channel, other] = addon.Channel.pair();
+  const mapper = addon.Mapper.create('client', false, 1000, false);
   const handles = new Map<string, object>([
     ['Reservation', world.space],
     ['MemoryObject', world.shared],
     ['Executor', world.executor],
     ['EventFd', eventFd],
+    ['Channel', channel],
+    ['Mapper', mapper],
   ]);
-  const closers = [world, eventFd];
+  const closers = [world, eventFd, channel, other, mapper];
   if (!kvmMissing) {
     const kvm = addon.Kvm.open();
     const vm = kvm.createVm();
@@ -45,7 +49,19 @@ function membersOf({ prototype }: Class): [name: string, member: (...args: unkno
 
 test('every member of every class refuses every receiver that is not of the class', (t) => {
   const { handles, close } = makeHandles();
-  const names = ['EventFd', 'Executor', 'Kvm', 'MemoryObject', 'Reservation', 'Vcpu', 'Vm'];
+  const names = [
+    'Channel',
+    'EventFd',
+    'Executor',
+    'Follower',
+    'Kvm',
+    'Mapper',
+    'MemoryObject',
+    'Pager',
+    'Reservation',
+    'Vcpu',
+    'Vm',
+  ];
   t.deepEqual(CLASSES.map(({ name }) => name).sort(), names);
   let refused = 0;
   for (const type of CLASSES) {

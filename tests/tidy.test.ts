@@ -107,7 +107,7 @@ test('one file touches the Wasm memory, one has its code, one loads the addon', 
 /** Folders and top files of each part, from the top down: imports and includes go down these lists. */
 const ORDER: Readonly<Record<string, readonly string[]>> = {
   assembly: ['index', 'verify', 'describe', 'plan', 'sinks', 'seen', 'asked', 'tree', 'undo', 'base', 'abi'],
-  shim: ['addon', 'napi', 'executor', 'trackers', 'sinks', 'kvm', 'host', 'recipe'],
+  shim: ['addon', 'napi', 'mapper', 'executor', 'trackers', 'sinks', 'kvm', 'host', 'recipe'],
   // The three at the top use what every user can, see above: the index of the package.
   ts: [
     ...['dev', 'cli', 'vmm', 'viewer', 'index', 'core-index'],
@@ -324,7 +324,7 @@ function isNamedElsewhere(path: string, name: string): boolean {
 test('assertions stay', (t) => {
   /** Assertions that each part has at least; the builds that check themselves have those of the verifying files
    *  besides. */
-  const floor = { assembly: 62, ts: 25 };
+  const floor = { assembly: 62, ts: 26 };
   for (const [part, least] of Object.entries(floor)) {
     const files = within(new RegExp(`^${part}/(?!.*verify\\.ts$)`));
     const count = lines(files, /\b(assert|INVARIANT)\(/).length;

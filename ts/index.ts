@@ -44,6 +44,7 @@ export type { GuestMemory, LeaseOptions, LeaseRange, TrappedAccess } from './acc
 export type { LeaseFacts, LeaseMode } from './access/held-lease.ts';
 export type { Lease } from './access/lease.ts';
 export type { LocalGuestMemory } from './access/local-guest-memory.ts';
+export type { GuestMemoryTicket, OpenedClient, OpenOptions } from './access/opened-client.ts';
 export type { WindowedMemory } from './access/windowed-memory.ts';
 export { WorkerGuestMemory } from './access/worker-guest-memory.ts';
 export type { AtOnce } from './apply/holding.ts';
@@ -115,9 +116,10 @@ export type { OtherLayout } from './guest/relaid.ts';
 export type { RestoreMode, RestoreOptions } from './guest/restore.ts';
 export type { LazyOptions } from './guest/restore-lazily.ts';
 export { SharedMemoryBacking, type SharedMemoryPart } from './guest/shared-backing.ts';
+export type { ShareOptions } from './guest/sharing.ts';
 export type { FreezeOptions, SnapshotOptions } from './guest/snapshot.ts';
 export type { ForkBuilder, ForkOptions, GuestOptions, Template } from './guest/template.ts';
-export type { GuestMemoryClient, Vtl, VtlAccess, VtlProtectionOptions } from './guest/vtl.ts';
+export { GuestMemoryClient, type Vtl, type VtlAccess, type VtlProtectionOptions } from './guest/vtl.ts';
 export type { WritableRam } from './guest/writable-ram.ts';
 export {
   type AddressSpaceOptions,

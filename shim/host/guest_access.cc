@@ -96,19 +96,45 @@ AccessResult GuestMemory::copy(uint64_t gpa, uint64_t length, bool isWrite, Copy
   return {AccessError::kNone, gpa + length};
 }
 
+/// Makes an access, of all that is behind the first bytes that were done, and goes on with it where what was missing is
+/// brought.
+template <typename Access>
+AccessResult GuestMemory::bringing(uint64_t gpa, uint64_t length, Access access) const {
+  AccessResult result = access(0);
+  while (result.error == AccessError::kHole && reservation.bring(result.gpa, gpa + length - result.gpa)) {
+    result = access(result.gpa - gpa);
+  }
+  return result;
+}
+
+/// Makes an access to a number, again where what was missing of it is brought.
+template <typename Access>
+AccessResult GuestMemory::bringingNumber(uint64_t gpa, uint32_t bytes, Access access) const {
+  AccessResult result = access();
+  while (result.error == AccessError::kHole &&
+         (reservation.bring(gpa, bytes) || reservation.bring(gpa + (bytes - 1), 1))) {
+    result = access();
+  }
+  return result;
+}
+
 AccessResult GuestMemory::read(uint64_t gpa, uint8_t* into, size_t length) const {
-  return copy(gpa, length, false, [=](uint64_t offset, uint64_t hva, uint64_t bytes, uint64_t& done) {
-    return guardedRead(into + offset, hva, bytes, done);
+  return bringing(gpa, length, [=](uint64_t before) {
+    return copy(gpa + before, length - before, false, [=](uint64_t offset, uint64_t hva, uint64_t bytes, uint64_t& done) {
+      return guardedRead(into + before + offset, hva, bytes, done);
+    });
   });
 }
 
 AccessResult GuestMemory::write(uint64_t gpa, const uint8_t* from, size_t length) const {
-  return copy(gpa, length, true, [=](uint64_t offset, uint64_t hva, uint64_t bytes, uint64_t& done) {
-    return pastHolds([&] {
-      uint64_t more = 0;
-      const int signal = guardedWrite(hva + done, from + offset + done, bytes - done, more);
-      done += more;
-      return signal;
+  return bringing(gpa, length, [=](uint64_t before) {
+    return copy(gpa + before, length - before, true, [=](uint64_t offset, uint64_t hva, uint64_t bytes, uint64_t& done) {
+      return pastHolds([&] {
+        uint64_t more = 0;
+        const int signal = guardedWrite(hva + done, from + before + offset + done, bytes - done, more);
+        done += more;
+        return signal;
+      });
     });
   });
 }
@@ -123,6 +149,10 @@ AccessResult GuestMemory::across(uint64_t gpa, const HostRange& range, uint32_t 
 }
 
 AccessResult GuestMemory::load(uint64_t gpa, uint32_t bytes, uint64_t& value) const {
+  return bringingNumber(gpa, bytes, [&] { return loadNow(gpa, bytes, value); });
+}
+
+AccessResult GuestMemory::loadNow(uint64_t gpa, uint32_t bytes, uint64_t& value) const {
   const HostRange range = at(gpa, bytes);
   if (range.length != bytes) {
     value = 0;
@@ -138,6 +168,10 @@ AccessResult GuestMemory::load(uint64_t gpa, uint32_t bytes, uint64_t& value) co
 }
 
 AccessResult GuestMemory::store(uint64_t gpa, uint32_t bytes, uint64_t value) const {
+  return bringingNumber(gpa, bytes, [&] { return storeNow(gpa, bytes, value); });
+}
+
+AccessResult GuestMemory::storeNow(uint64_t gpa, uint32_t bytes, uint64_t value) const {
   const HostRange range = at(gpa, bytes);
   if (range.length != bytes) {
     // SAFETY: `bytes` are at most those of the number.
@@ -152,6 +186,10 @@ AccessResult GuestMemory::store(uint64_t gpa, uint32_t bytes, uint64_t value) co
 }
 
 AccessResult GuestMemory::compareExchange(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const {
+  return bringingNumber(gpa, bytes, [&] { return exchangeNow(gpa, bytes, expected, value); });
+}
+
+AccessResult GuestMemory::exchangeNow(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const {
   const HostRange range = at(gpa, bytes);
   if (range.length != bytes) {
     return across(gpa, range, bytes, [&] { return AccessResult{AccessError::kMisaligned, gpa}; });

@@ -71,6 +71,14 @@ struct GuestMemory {
   AccessError refuse(const LimitsHold& hold, uint64_t gpa, uint64_t length, bool isWrite) const;
   template <typename Copy>
   AccessResult across(uint64_t gpa, const HostRange& range, uint32_t bytes, Copy copy) const;
+  template <typename Access>
+  AccessResult bringing(uint64_t gpa, uint64_t length, Access access) const;
+  template <typename Access>
+  AccessResult bringingNumber(uint64_t gpa, uint32_t bytes, Access access) const;
+  // As the functions above without "Now", of what is mapped already.
+  AccessResult loadNow(uint64_t gpa, uint32_t bytes, uint64_t& value) const;
+  AccessResult storeNow(uint64_t gpa, uint32_t bytes, uint64_t value) const;
+  AccessResult exchangeNow(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const;
   template <typename Copy>
   AccessResult copy(uint64_t gpa, uint64_t length, bool isWrite, Copy copy) const;
 };

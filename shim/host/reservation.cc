@@ -50,6 +50,13 @@ Reservation::Share Reservation::find(uint64_t gpa, uint64_t length) {
   return stretch != nullptr && stretch->contains(gpa, length) ? stretch : nullptr;
 }
 
+std::vector<Reservation::Share> Reservation::stretches() {
+  std::vector<Share> all{find(0)};
+  const std::shared_lock lock(mutex_);
+  for (const auto& [start, stretch] : others_) all.push_back(stretch);
+  return all;
+}
+
 Failure Reservation::addStretch(uint64_t gpa, uint64_t length) {
   const auto next = others_.lower_bound(gpa);
   const bool isTaken = find(gpa) != nullptr || (next != others_.end() && next->first - gpa < length);
@@ -69,6 +76,21 @@ void Reservation::removeStretch(uint64_t gpa) {
   if (at == others_.end()) return;
   gone = std::move(at->second);
   others_.erase(at);
+}
+
+void Reservation::setBringer(std::shared_ptr<Bringer> bringer) {
+  const std::lock_guard lock(mutex_);
+  bringer_.swap(bringer);
+}
+
+bool Reservation::bring(uint64_t gpa, uint64_t length) const {
+  if (isView()) return viewed_->bring(gpa, length);
+  std::shared_ptr<Bringer> bringer;
+  {
+    const std::shared_lock lock(mutex_);
+    bringer = bringer_;
+  }
+  return bringer != nullptr && bringer->bring(gpa, length);
 }
 
 }  // namespace membacking

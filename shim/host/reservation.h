@@ -6,6 +6,7 @@
 #include <memory>
 #include <shared_mutex>
 #include <string>
+#include <vector>
 
 #include "host/limits.h"
 #include "host/locks.h"
@@ -13,6 +14,14 @@
 #include "host/windows.h"
 
 namespace membacking {
+
+/// Somebody who maps memory when it is used for the first time.
+class Bringer {
+ public:
+  virtual ~Bringer() = default;
+  /// Maps what there is at `gpa`, and of the bytes behind it what is convenient. False: there is nothing new.
+  virtual bool bring(uint64_t gpa, uint64_t length) = 0;
+};
 
 /// One VA space, with the limits of its use, known to the process by its token; or a view of one, which has limits and
 /// a token of its own. Its first stretch, from GPA 0 on, is there as long as it is; others come and go behind that, by
@@ -41,10 +50,18 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
   /// The stretch that has all of a range; null where none has it.
   Share find(uint64_t gpa, uint64_t length);
 
+  /// All stretches, the first one first.
+  std::vector<Share> stretches();
+
   /// Reserves a stretch of whole pages behind the first one. EINVAL: a part of it is one.
   Failure addStretch(uint64_t gpa, uint64_t length);
   /// Gives a stretch back, when the last share of it has gone; nothing where there is none.
   void removeStretch(uint64_t gpa);
+
+  /// Asks `bringer`, from now on, for what is not mapped; null: nobody.
+  void setBringer(std::shared_ptr<Bringer> bringer);
+  /// Has what is not mapped at `gpa` brought. False: there is nothing new.
+  bool bring(uint64_t gpa, uint64_t length) const;
 
   Limits& limits() { return limits_; }
   const Limits& limits() const { return limits_; }
@@ -63,6 +80,8 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
   mutable std::shared_mutex mutex_;
   /// Stretches behind the first one, by their start: disjoint.
   std::map<uint64_t, Share> others_;
+  /// Null but in a client of another process. With the mutex.
+  std::shared_ptr<Bringer> bringer_;
   Limits limits_;
   Locks locks_;
   Windows windows_;

@@ -52,7 +52,14 @@ Napi::Value EventFdHandle::take(const Napi::CallbackInfo& info) {
 Napi::Value EventFdHandle::wait(const Napi::CallbackInfo& info) {
   EventWaiter& waiter = EventWaiter::of(info.Env());
   if (waiter.isWaiting(wait_)) throwCoded(info.Env(), "ERR_WAITING", "Somebody waits for this EventFd already");
-  return waiter.wait(info.Env(), shared(info.Env()), wait_);
+  const std::shared_ptr<EventFd>& eventFd = shared(info.Env());
+  const auto take = [eventFd](Napi::Env env, Napi::Value& value) {
+    uint64_t count = 0;
+    const Failure failure = eventFd->take(count);
+    if (count != 0) value = Napi::BigInt::New(env, count);
+    return failure;
+  };
+  return waiter.wait(info.Env(), {eventFd->fd(), kName, true, take}, wait_);
 }
 
 void EventFdHandle::close(const Napi::CallbackInfo& info) {

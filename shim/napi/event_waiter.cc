@@ -1,4 +1,4 @@
-// Waits for eventfds: the thread, and how signals reach JavaScript.
+// Waits for descriptors: the thread, and how signals reach JavaScript.
 
 #include "napi/event_waiter.h"
 
@@ -28,7 +28,7 @@ EventWaiter::EventWaiter(Napi::Env env) : env_(env) {
   check(env, EventFd::create(end_));
   check(env, arm(kEnd, end_->fd(), true));
   const napi_status status =
-      napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "membacking.EventFd"), 0, 1, nullptr,
+      napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "membacking.waiter"), 0, 1, nullptr,
                                       nullptr, this, onSignals, &signals_);
   if (status != napi_ok) throw Napi::Error::New(env);
   napi_unref_threadsafe_function(env, signals_);
@@ -41,7 +41,7 @@ EventWaiter::EventWaiter(Napi::Env env) : env_(env) {
   }
 }
 
-/// Lets the thread report the next signal of an eventfd, once.
+/// Lets the thread report that a descriptor is readable, once.
 Failure EventWaiter::arm(uint64_t wait, int fd, bool isNew) {
   epoll_event event = {};
   event.events = EPOLLIN | EPOLLONESHOT;
@@ -50,12 +50,12 @@ Failure EventWaiter::arm(uint64_t wait, int fd, bool isNew) {
   return done == 0 ? kDone : failedCall("epoll_ctl");
 }
 
-Napi::Promise EventWaiter::wait(Napi::Env env, const std::shared_ptr<EventFd>& eventFd, uint64_t& wait) {
+Napi::Promise EventWaiter::wait(Napi::Env env, Awaited awaited, uint64_t& wait) {
   const uint64_t number = ++waits_;
-  check(env, arm(number, eventFd->fd(), true));
+  check(env, arm(number, awaited.fd, true));
   Napi::Promise::Deferred promise = Napi::Promise::Deferred::New(env);
-  if (pending_.empty()) napi_ref_threadsafe_function(env, signals_);
-  pending_.emplace(number, Pending{eventFd, promise});
+  if (awaited.keepsRunning && running_++ == 0) napi_ref_threadsafe_function(env, signals_);
+  pending_.emplace(number, Pending{std::move(awaited), promise});
   wait = number;
   return promise.Promise();
 }
@@ -65,29 +65,32 @@ EventWaiter::Pending EventWaiter::takePending(Napi::Env env, uint64_t wait) {
   const auto found = pending_.find(wait);
   Pending taken = std::move(found->second);
   pending_.erase(found);
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, taken.eventFd->fd(), nullptr);
-  if (pending_.empty()) napi_unref_threadsafe_function(env, signals_);
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, taken.awaited.fd, nullptr);
+  if (taken.awaited.keepsRunning && --running_ == 0) napi_unref_threadsafe_function(env, signals_);
   return taken;
 }
 
 void EventWaiter::cancel(Napi::Env env, uint64_t wait) {
   if (!isWaiting(wait)) return;
-  Napi::Error error = Napi::Error::New(env, "This EventFd was closed while somebody waited for it");
+  const Pending taken = takePending(env, wait);
+  const std::string message = std::string("This ") + taken.awaited.owner + " was closed while somebody waited for it";
+  Napi::Error error = Napi::Error::New(env, message);
   error.Set("code", Napi::String::New(env, "ERR_CLOSED"));
-  takePending(env, wait).promise.Reject(error.Value());
+  taken.promise.Reject(error.Value());
 }
 
-/// Settles the promise of a wait whose eventfd was signalled, unless somebody else has taken the count.
+/// Settles the promise of a wait whose descriptor is readable, unless somebody else has taken what was there.
 void EventWaiter::settle(Napi::Env env, uint64_t wait) {
   const auto found = pending_.find(wait);
   if (found == pending_.end()) return;
-  uint64_t count = 0;
-  Failure failure = found->second.eventFd->take(count);
-  if (!failure && count == 0) failure = arm(wait, found->second.eventFd->fd(), false);
+  const Awaited& awaited = found->second.awaited;
+  Napi::Value value;
+  Failure failure = awaited.take(env, value);
+  if (!failure && value.IsEmpty()) failure = arm(wait, awaited.fd, false);
   if (failure) {
     takePending(env, wait).promise.Reject(systemError(env, failure).Value());
-  } else if (count != 0) {
-    takePending(env, wait).promise.Resolve(Napi::BigInt::New(env, count));
+  } else if (!value.IsEmpty()) {
+    takePending(env, wait).promise.Resolve(value);
   }
 }
 

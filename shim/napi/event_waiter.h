@@ -1,10 +1,11 @@
-// Waits for eventfds: one thread of an environment watches all of them, made when somebody waits for the first time.
+// Waits for descriptors: one thread of an environment watches all of them, made when somebody waits for the first time.
 #pragma once
 
 #include <napi.h>
 #include <pthread.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -14,7 +15,19 @@
 
 namespace membacking {
 
-/// Thread that watches eventfds, and the promises that it is for.
+/// Something that a promise is to be settled with, once a descriptor is readable.
+struct Awaited {
+  /// Stays open as long as `take` is there.
+  int fd;
+  /// Name of what it belongs to, for messages.
+  const char* owner;
+  /// Whether the wait keeps the process running.
+  bool keepsRunning;
+  /// Takes it; the value stays empty where it is not there yet.
+  std::function<Failure(Napi::Env, Napi::Value&)> take;
+};
+
+/// Thread that watches descriptors, and the promises that it is for.
 class EventWaiter {
  public:
   /// Waiter of an environment.
@@ -22,15 +35,15 @@ class EventWaiter {
   explicit EventWaiter(Napi::Env env);
   ~EventWaiter() { stop(); }
 
-  /// Promise of the count of an eventfd, once it is not 0. `wait` becomes its number, which is not 0.
-  Napi::Promise wait(Napi::Env env, const std::shared_ptr<EventFd>& eventFd, uint64_t& wait);
+  /// Promise of what is awaited. `wait` becomes its number, which is not 0.
+  Napi::Promise wait(Napi::Env env, Awaited awaited, uint64_t& wait);
   bool isWaiting(uint64_t wait) const { return pending_.count(wait) != 0; }
   /// Rejects the promise of a wait with ERR_CLOSED, if it is not settled.
   void cancel(Napi::Env env, uint64_t wait);
 
  private:
   struct Pending {
-    std::shared_ptr<EventFd> eventFd;
+    Awaited awaited;
     Napi::Promise::Deferred promise;
   };
 
@@ -53,9 +66,11 @@ class EventWaiter {
   // Of JavaScript's thread alone.
   uint64_t waits_ = 0;
   std::unordered_map<uint64_t, Pending> pending_;
+  /// Number of those that keep the process running.
+  uint32_t running_ = 0;
 
   std::mutex mutex_;
-  /// Waits whose eventfds were signalled. With the mutex.
+  /// Waits whose descriptors are readable. With the mutex.
   std::vector<uint64_t> signalled_;
 };
 

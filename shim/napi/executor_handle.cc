@@ -8,6 +8,7 @@
 #include "abi.h"
 #include "host/invariant.h"
 #include "napi/event_fd_handle.h"
+#include "napi/mapper_handle.h"
 #include "napi/object_handle.h"
 #include "napi/sink_kinds.h"
 
@@ -24,11 +25,13 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
                  {
                      StaticMethod<&ExecutorHandle::create>("create"),
                      InstanceMethod<&ExecutorHandle::setSink>("setSink"),
+                     InstanceMethod<&ExecutorHandle::setMapper>("setMapper"),
                      InstanceMethod<&ExecutorHandle::clearSink>("clearSink"),
                      InstanceMethod<&ExecutorHandle::setObject>("setObject"),
                      InstanceMethod<&ExecutorHandle::clearObject>("clearObject"),
                      InstanceMethod<&ExecutorHandle::setEvent>("setEvent"),
                      InstanceMethod<&ExecutorHandle::clearEvent>("clearEvent"),
+                     InstanceMethod<&ExecutorHandle::confirm>("confirm"),
                      InstanceMethod<&ExecutorHandle::shutDown>("shutDown"),
                      InstanceAccessor<&ExecutorHandle::failure>("failure"),
                      InstanceAccessor<&ExecutorHandle::answer>("answer"),
@@ -54,6 +57,11 @@ static uint32_t toEvent(const Napi::Value& value) { return toU32(value, "event",
 void ExecutorHandle::setSink(const Napi::CallbackInfo& info) {
   const uint32_t sink = toSink(info[0]);
   core(info).setSink(sink, makeSink(info[1], info[2]));
+}
+
+void ExecutorHandle::setMapper(const Napi::CallbackInfo& info) {
+  const uint32_t sink = toSink(info[0]);
+  core(info).setSink(sink, std::make_shared<MapperSink>(MapperHandle::from(info[1], "mapper")));
 }
 
 void ExecutorHandle::clearSink(const Napi::CallbackInfo& info) {
@@ -122,6 +130,14 @@ Napi::Value ExecutorHandle::carryOut(const Napi::CallbackInfo& info) {
     headroom_.reset();
   }
   return Napi::Number::New(info.Env(), done);
+}
+
+Napi::Value ExecutorHandle::confirm(const Napi::CallbackInfo& info) {
+  Executor& executor = core(info);
+  const bool isTakingBack = toBool(info[0], "isTakingBack");
+  failure_ = kDone;
+  const std::string who = executor.confirm(isTakingBack, failure_);
+  return failure_ ? Napi::String::New(info.Env(), who) : info.Env().Undefined();
 }
 
 Napi::Value ExecutorHandle::failure(const Napi::CallbackInfo& info) {

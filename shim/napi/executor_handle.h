@@ -25,6 +25,7 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
 
   void setSink(const Napi::CallbackInfo& info);
   void clearSink(const Napi::CallbackInfo& info);
+  void setMapper(const Napi::CallbackInfo& info);
   void setObject(const Napi::CallbackInfo& info);
   void clearObject(const Napi::CallbackInfo& info);
   void setEvent(const Napi::CallbackInfo& info);
@@ -32,6 +33,7 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value unwind(const Napi::CallbackInfo& info);
   Napi::Value carryOut(const Napi::CallbackInfo& info);
+  Napi::Value confirm(const Napi::CallbackInfo& info);
   Napi::Value secure(const Napi::CallbackInfo& info);
   void shutDown(const Napi::CallbackInfo& info);
   Napi::Value failure(const Napi::CallbackInfo& info);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,14 @@ class Sink {
   /// Ends for good the use that a partition behind the sink makes of memory.
   virtual void shutDown() {}
 
+  // Kinds that pass commands on to another process, which carries them out meanwhile.
+
+  /// Sends off what was executed. `isTakingBack`: it takes back what may not have been confirmed.
+  virtual void send(bool) {}
+  /// Waits until all of that is done. Fails where it is not, and `who` becomes the name of who has not done it. What
+  /// takes a change back does not fail: whoever does not do it is cut off.
+  virtual Failure confirm(bool, std::string&) { return kDone; }
+
   // Tracking of dirty pages, for kinds that show memory to this process.
 
   /// Watches from now on what comes to be shown; null: nothing any more. What is shown already comes by watchShown().
@@ -39,6 +48,9 @@ class Sink {
   virtual Failure watchShown(const Command&, const Targets&) { return invalid("the sink shows nothing"); }
   /// Notes at its object each page that was written since it was asked for last.
   virtual void noteWritten() {}
+
+  /// VA space of this process that the sink is; null for other sinks.
+  virtual Reservation* space() const { return nullptr; }
 
   const uint32_t kind;
 };
@@ -72,11 +84,10 @@ class Targets {
     }
   }
 
-  /// Null where the id means no sink of the kind.
-  template <typename Kind>
-  Kind* sinkOf(uint32_t id) const {
-    Sink* found = sink(id);
-    return found != nullptr && found->kind == Kind::kKind ? static_cast<Kind*>(found) : nullptr;
+  /// VA space of this process by the id of its sink; null where the id means none.
+  Reservation* space(uint32_t id) const {
+    const Sink* found = sink(id);
+    return found == nullptr ? nullptr : found->space();
   }
 
  private:

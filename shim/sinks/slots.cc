@@ -2,16 +2,14 @@
 
 #include "sinks/slots.h"
 
-#include "sinks/va.h"
-
 namespace membacking {
 
 Failure SlotSink::execute(const Command& command, const Targets& targets) {
   if (!isWholePages(command)) return invalid("the range is not whole pages");
-  const VaSink* va = targets.sinkOf<VaSink>(command.va);
-  if (va == nullptr) return invalid("there is no VA space of this number");
+  Reservation* space = targets.space(command.va);
+  if (space == nullptr) return invalid("there is no VA space of this number");
   if (command.offset % kPageSize != 0) return invalid("the offset is not a whole page");
-  const Reservation::Share stretch = va->reservation()->find(command.offset, command.length);
+  const Reservation::Share stretch = space->find(command.offset, command.length);
   if (stretch == nullptr && command.op == abi::OP_SLOT_ADD) {
     return invalid("the range is not inside a stretch of its VA space");
   }

@@ -23,7 +23,7 @@ class VaSink : public Sink {
   Failure watchShown(const Command& command, const Targets& targets) override;
   void noteWritten() override;
 
-  const std::shared_ptr<Reservation>& reservation() const { return reservation_; }
+  Reservation* space() const override { return reservation_.get(); }
 
  private:
   Failure carryOut(const Command& command, const Targets& targets);

@@ -3,7 +3,6 @@
 #include "sinks/watched_space.h"
 
 #include <algorithm>
-#include <iterator>
 
 #include "host/invariant.h"
 
@@ -12,21 +11,8 @@ namespace membacking {
 void WatchedSpace::show(uint64_t gpa, uint64_t length, const std::shared_ptr<MemoryObject>& object, uint64_t offset,
                         Use use) {
   INVARIANT(canWatch(*object));
-  forget(gpa, length);
   const bool isArmed = watch_->arm(*stretchOf(gpa), gpa, length, object->lazy != nullptr);
-  pieces_.insert({gpa, {gpa + length, object, offset, use, isArmed}});
-}
-
-void WatchedSpace::forget(uint64_t gpa, uint64_t length) {
-  cut(gpa);
-  cut(gpa + length);
-  pieces_.erase(pieces_.lower_bound(gpa), pieces_.lower_bound(gpa + length));
-}
-
-void WatchedSpace::setUse(uint64_t gpa, uint64_t length, Use use) {
-  cut(gpa);
-  cut(gpa + length);
-  for (auto at = pieces_.lower_bound(gpa); at != pieces_.end() && at->first < gpa + length; ++at) at->second.use = use;
+  pieces_.show(gpa, {gpa + length, object, offset, use, isArmed});
 }
 
 /// Finds the stretch of a piece: there is one as long as something is shown.
@@ -34,23 +20,6 @@ Reservation::Share WatchedSpace::stretchOf(uint64_t gpa) const {
   Reservation::Share stretch = reservation_->find(gpa);
   INVARIANT(stretch != nullptr);
   return stretch;
-}
-
-/// Makes two pieces of one that `gpa` is inside of.
-void WatchedSpace::cut(uint64_t gpa) {
-  const auto at = firstIn(gpa);
-  if (at == pieces_.end() || at->first >= gpa) return;
-  Piece behind = at->second;
-  behind.offset += gpa - at->first;
-  at->second.end = gpa;
-  pieces_.insert({gpa, std::move(behind)});
-}
-
-/// Finds the first piece that ends behind `gpa`.
-WatchedSpace::Pieces::iterator WatchedSpace::firstIn(uint64_t gpa) {
-  auto at = pieces_.upper_bound(gpa);
-  if (at != pieces_.begin() && std::prev(at)->second.end > gpa) --at;
-  return at;
 }
 
 Failure WatchedSpace::holdWrites(uint64_t gpa, uint64_t length) {
@@ -68,7 +37,7 @@ Failure WatchedSpace::letWrite(uint64_t gpa, uint64_t length) { return protect(g
 /// Allows at most `most` at those parts of a range that may be written.
 Failure WatchedSpace::protect(uint64_t gpa, uint64_t length, Use most) {
   const uint64_t end = gpa + length;
-  for (auto at = firstIn(gpa); at != pieces_.end() && at->first < end; ++at) {
+  for (auto at = pieces_.firstIn(gpa); at != pieces_.end() && at->first < end; ++at) {
     const auto& [start, piece] = *at;
     if (piece.use != Use::kAll) continue;
     const uint64_t from = std::max(start, gpa);
@@ -89,7 +58,7 @@ void WatchedSpace::noteAll() {
 
 void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
   const uint64_t end = gpa + length;
-  for (auto at = firstIn(gpa); at != pieces_.end() && at->first < end;) {
+  for (auto at = pieces_.firstIn(gpa); at != pieces_.end() && at->first < end;) {
     const uint64_t from = std::max(at->first, gpa);
     uint64_t to = std::min(at->second.end, end);
     if (!at++->second.isArmed) {
@@ -110,14 +79,14 @@ void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
 void WatchedSpace::noteArmed(const Mapping& stretch, uint64_t gpa, uint64_t end) {
   const auto note = [this](uint64_t from, uint64_t length) { notePages(from, length); };
   if (watch_->takeWritten(stretch, gpa, end - gpa, note)) return;
-  for (auto at = firstIn(gpa); at != pieces_.end() && at->first < end; ++at) at->second.isArmed = false;
+  for (auto at = pieces_.firstIn(gpa); at != pieces_.end() && at->first < end; ++at) at->second.isArmed = false;
   notePages(gpa, end - gpa);
 }
 
 /// Notes that all pages of a range that pieces cover were written.
 void WatchedSpace::notePages(uint64_t gpa, uint64_t length) {
   const uint64_t end = gpa + length;
-  for (auto at = firstIn(gpa); gpa != end; ++at) {
+  for (auto at = pieces_.firstIn(gpa); gpa != end; ++at) {
     INVARIANT(at != pieces_.end() && at->first <= gpa);
     const auto& [start, piece] = *at;
     const uint64_t to = std::min(piece.end, end);

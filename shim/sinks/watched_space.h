@@ -2,13 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 
 #include "host/object.h"
 #include "host/reservation.h"
-#include "host/use.h"
 #include "host/write_watch.h"
+#include "sinks/shown_pieces.h"
 
 namespace membacking {
 
@@ -29,9 +28,9 @@ class WatchedSpace {
   /// Begins to watch a range that shows `object` from `offset` on: pages written from now on.
   void show(uint64_t gpa, uint64_t length, const std::shared_ptr<MemoryObject>& object, uint64_t offset, Use use);
   /// Forgets what a range has shown. Of what was written there since it was asked for last, nothing is noted.
-  void forget(uint64_t gpa, uint64_t length);
+  void forget(uint64_t gpa, uint64_t length) { pieces_.forget(gpa, length); }
   /// Says what may be done with the pieces of a range from now on.
-  void setUse(uint64_t gpa, uint64_t length, Use use);
+  void setUse(uint64_t gpa, uint64_t length, Use use) { pieces_.setUse(gpa, length, use); }
 
   /// Keeps everybody from writing to a range, and notes what was written there. A failure has changed nothing, or says
   /// that it has.
@@ -45,27 +44,14 @@ class WatchedSpace {
   void noteAll();
 
  private:
-  struct Piece {
-    uint64_t end;
-    std::shared_ptr<MemoryObject> object;
-    /// Offset in the object of the piece's first byte.
-    uint64_t offset;
-    Use use;
-    bool isArmed;
-  };
-  using Pieces = std::map<uint64_t, Piece>;
-
   Reservation::Share stretchOf(uint64_t gpa) const;
-  void cut(uint64_t gpa);
-  Pieces::iterator firstIn(uint64_t gpa);
   Failure protect(uint64_t gpa, uint64_t length, Use most);
   void noteArmed(const Mapping& stretch, uint64_t gpa, uint64_t end);
   void notePages(uint64_t gpa, uint64_t length);
 
   const std::shared_ptr<Reservation> reservation_;
   const std::shared_ptr<WriteWatch> watch_;
-  /// Pieces by GPA: disjoint, none empty.
-  Pieces pieces_;
+  ShownPieces pieces_;
 };
 
 }  // namespace membacking

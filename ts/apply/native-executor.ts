@@ -12,7 +12,8 @@ import {
   type ShownPiece,
   type SinkTarget,
 } from '../core/native.ts';
-import type { Executor } from './runner.ts';
+import type { Mapper as AddonMapper } from '../core/native-clients.ts';
+import type { Executor, Unconfirmed } from './runner.ts';
 
 /** A map that plans are carried out for. */
 interface Owner {
@@ -37,6 +38,8 @@ export function nativeOf(map: Owner): NativeExecutor {
 
 export class NativeExecutor implements Executor {
   readonly #addon: AddonExecutor = native().Executor.create();
+  /** Sinks that are VA spaces of other processes. */
+  readonly #mappers = new Set<number>();
 
   execute(core: Core, first: number, count: number): number {
     return this.#addon.run(core.memory.buffer, pointerOf(core, first, count), count);
@@ -44,6 +47,12 @@ export class NativeExecutor implements Executor {
 
   unwind(core: Core, first: number, count: number): number {
     return this.#addon.unwind(core.memory.buffer, pointerOf(core, first, count), count);
+  }
+
+  confirm(isTakingBack: boolean): Unconfirmed | undefined {
+    if (this.#mappers.size === 0) return undefined;
+    const who = this.#addon.confirm(isTakingBack);
+    return who === undefined ? undefined : { who, cause: this.#addon.failure };
   }
 
   get failure(): unknown {
@@ -67,7 +76,13 @@ export class NativeExecutor implements Executor {
   setSink(sink: number, kind: number, target: SinkTarget): void {
     this.#addon.setSink(sink, kind, target);
   }
+  /** Makes `sink` a VA space of another process. */
+  setMapper(sink: number, mapper: AddonMapper): void {
+    this.#addon.setMapper(sink, mapper);
+    this.#mappers.add(sink);
+  }
   clearSink(sink: number): void {
+    this.#mappers.delete(sink);
     this.#addon.clearSink(sink);
   }
   setObject(id: number, object: AddonObject): void {

@@ -12,6 +12,13 @@ import { operationName } from '../core/kinds.ts';
 import { Holding, type Pausable } from './holding.ts';
 import { enterLoss, Losses, type LossOperation } from './losses.ts';
 
+/** Somebody who has not done what was passed on to him. */
+export interface Unconfirmed {
+  /** Name, for messages. */
+  readonly who: string;
+  readonly cause: unknown;
+}
+
 /** Carries out commands of the core's current plan. */
 export interface Executor {
   /** Commands `first` to `first + count - 1`, in order, up to the first that fails. Returns how many were done. */
@@ -19,6 +26,9 @@ export interface Executor {
   /** Carries out commands that take others back, with everything that was kept in reserve for that. Otherwise as
    *  `execute`, which is the default. */
   unwind?(core: Core, first: number, count: number): number;
+  /** Waits until other processes have done what was executed and passed on to them; says who has not. `isTakingBack`:
+   *  who does not take back what was done is cut off, and nobody is left. Default: nothing is passed on. */
+  confirm?(isTakingBack: boolean): Unconfirmed | undefined;
   /** Error of the last command that failed. */
   readonly failure: unknown;
   /** ANSWER_*: what there is of it. Default: nothing was done. */
@@ -76,6 +86,8 @@ export class PlanRunner {
   readonly #connections = new Map<number, Connection>();
   /** The executor of every sink, while there is only one. */
   #only: Executor | undefined;
+  /** Executors that pass commands on. */
+  #passing: readonly Executor[] = [];
   #isRunning = false;
   #around = (executor: Executor): Executor => executor;
   readonly #observers: PlanObserver[] = [];
@@ -111,6 +123,7 @@ export class PlanRunner {
   #simplify(): void {
     const different = new Set([...this.#connections.values()].map(({ executor }) => executor));
     this.#only = different.size === 1 ? [...different][0] : undefined;
+    this.#passing = [...different].filter(({ confirm }) => confirm !== undefined);
   }
 
   /** Whether a plan is being carried out or taken back: what the core says is there may not be. */
@@ -204,6 +217,8 @@ export class PlanRunner {
     const end = plan.commands - plan.releases;
     const failure = this.#run(0, end, execute);
     if (failure !== undefined) return this.#fail(plan, failure, holding);
+    const unconfirmed = this.#confirm(false);
+    if (unconfirmed !== undefined) return this.#failUnconfirmed(plan, unconfirmed, holding);
     this.#core.adopt();
     const unreleased = end === plan.commands ? undefined : this.#run(end, plan.commands, execute);
     assert(unreleased === undefined, 'what nobody uses any more is given back without a failure');
@@ -226,6 +241,22 @@ export class PlanRunner {
     const what = `command ${failure.done + 1} of ${plan.commands} of the plan (${place}) failed: ${reason(failure.cause)}`;
     const error = planFailed(what, { done: failure.done, command }, failure.cause, lost);
     return { plan, hasHappened: false, error, lost };
+  }
+
+  /** Takes back a plan of which all commands were done, as far as that is known. */
+  #failUnconfirmed(plan: PlanFacts, { who, cause }: Unconfirmed, holding: Holding): Outcome {
+    const done = plan.commands - plan.releases;
+    const lost = this.#takeBack({ done, cause, answer: abi.ANSWER_NOT_DONE, moved: 0 }, holding);
+    const error = planFailed(`the plan was not confirmed by ${who}: ${reason(cause)}`, { done, who }, cause, lost);
+    return { plan, hasHappened: false, error, lost };
+  }
+
+  #confirm(isTakingBack: boolean): Unconfirmed | undefined {
+    for (let i = 0; i < this.#passing.length; i++) {
+      const unconfirmed = this.#passing[i]!.confirm!(isTakingBack);
+      if (unconfirmed !== undefined) return unconfirmed;
+    }
+    return undefined;
   }
 
   // ---- Taking back -------------------------------------------------------------------------------
@@ -276,6 +307,8 @@ export class PlanRunner {
       this.#lose(failure, isHindered, losses);
       next = failure.done + 1;
     }
+    const unconfirmed = this.#confirm(true);
+    assert(unconfirmed === undefined, 'who does not take a plan back is cut off');
     return losses;
   }
 
@@ -344,7 +377,7 @@ const NONE_DONE = hindered(0);
 /** PLAN_FAILED, or RANGE_LOST where not all could be put back. */
 function planFailed(
   what: string,
-  details: { done?: number; command?: Command },
+  details: { done?: number; command?: Command; who?: string },
   cause: unknown,
   lost: readonly (readonly LossOperation[])[],
 ): MembackingError {

@@ -82,7 +82,7 @@ export type ErrorCode =
   | 'NO_DIRTY_TRACKING'
   /** A hypervisor cannot keep the guest from executing what it reads. */
   | 'EXECUTE_CONTROL'
-  /** Private RAM, which cannot be handed on. */
+  /** Private RAM, which cannot be handed on, nor be seen by another process. */
   | 'NOT_SHARED'
   /** A snapshot's layout is not as it must be: `details.path` says where. */
   | 'SNAPSHOT_LAYOUT'

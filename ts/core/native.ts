@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { ABI_VERSION } from '../../assembly/abi.ts';
 import { artefact } from './artefact.ts';
 import type { ObjectKind } from './kinds.ts';
+import type { Handle, Mapper, NativeClients } from './native-clients.ts';
 
 /** Bytes or an address. The addon takes both; a number has to be a safe integer. */
 type U64 = number | bigint;
@@ -23,10 +24,6 @@ export interface SystemError extends Error {
   readonly code: string;
   readonly errno: number;
   readonly syscall: string;
-}
-
-interface Handle {
-  close(): void;
 }
 
 /** Faults of an access to guest memory, by the negative of what the call returned. */
@@ -253,6 +250,8 @@ export interface ShownPiece {
 export interface Executor extends Handle {
   /** Makes `sink` one of a kind, SINK_* of abi.ts: `target` is what is behind it. */
   setSink(sink: number, kind: number, target: SinkTarget): void;
+  /** Makes `sink` a VA space (SINK_VA) of another process. */
+  setMapper(sink: number, mapper: Mapper): void;
   clearSink(sink: number): void;
   setObject(id: number, object: MemoryObject): void;
   clearObject(id: number): void;
@@ -263,7 +262,10 @@ export interface Executor extends Handle {
   /** Runs a plan that takes back what was done: as `run`, but also where the process has as many mappings as it may
    *  have. */
   unwind(memory: ArrayBuffer, pointer: number, count: number): number;
-  /** Error of the last `run` or `unwind` that stopped early. */
+  /** Waits until other processes have done what was passed on to them. The name of the first that has not, with
+   *  `failure`. `isTakingBack`: who does not take back what was done is cut off. */
+  confirm(isTakingBack: boolean): string | undefined;
+  /** Error of the last `run` or `unwind` that stopped early, or `confirm`. */
   readonly failure: SystemError | undefined;
   /** ANSWER_* of abi.ts: what there is of the command that failed. */
   readonly answer: number;
@@ -366,7 +368,7 @@ export interface MachineAnswers {
   readonly protectionKeysError: number;
 }
 
-interface Native {
+interface Native extends NativeClients {
   readonly abiVersion: number;
   /** Address of the table of functions that membacking.h describes. */
   readonly nativeInterface: bigint;

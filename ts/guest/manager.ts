@@ -317,10 +317,17 @@ export class GuestMemoryManager extends Handle {
 
   protected override release(): void {
     try {
+      this.#endShares();
       this.map.close();
     } finally {
       if (this.map.closed) this.#end();
     }
+  }
+
+  /** Takes all memory from clients, unless the map is not to be closed now, as it says itself. */
+  #endShares(): void {
+    if (this.map.context.isBusy) return;
+    for (const level of this.#levels.values()) level.sharing.end();
   }
 
   #end(): void {

@@ -9,11 +9,13 @@ import { accessName, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { Attachment } from '../sinks/attachment.ts';
+import type { Sink } from '../sinks/sink.ts';
 import { memoryOf, reachOf, type VaSpace } from '../sinks/va-space.ts';
 import { type GuestView, memoryOfView } from '../sinks/view.ts';
 import type { AttachedPartition } from './attached-partition.ts';
 import { type GpaRange, lastOf } from './layout.ts';
 import type { RamBlock } from './ram-store.ts';
+import { Sharing } from './sharing.ts';
 import { GuestMemoryClient, type Vtl, type VtlAccess, type VtlProtectionOptions } from './vtl.ts';
 
 /** Protection of a trust level. */
@@ -31,6 +33,7 @@ interface VtlProtection {
 export class VtlState {
   readonly vtl: Vtl;
   readonly client: GuestMemoryClient;
+  readonly sharing: Sharing;
   readonly #map: MemoryMap;
   /** The memory that levels without protections see. */
   readonly #base: VaSpace;
@@ -46,7 +49,9 @@ export class VtlState {
     this.#map = map;
     this.#base = base;
     const memory = new LocalGuestMemory(`guest memory of VTL${vtl}`, memoryOf(base));
-    this.client = new GuestMemoryClient(vtl, memory, () => this.#ownView().token);
+    const token = () => this.#ownView().token;
+    this.sharing = new Sharing({ map, va: base, token, enter: (sink) => this.#enterSink(sink) });
+    this.client = new GuestMemoryClient(vtl, memory, { token, sharing: this.sharing });
   }
 
   /** Protections in order of GPA. */
@@ -69,6 +74,7 @@ export class VtlState {
     if (isTakenBack && this.#view === undefined) return;
     this.#map.transaction(() => {
       this.#announce(added);
+      this.sharing.protect(start, end - start, access);
       this.#ownView().setAccess(start, end - start, access, added.nearest);
       for (const { attachments } of this.partitions) for (const each of attachments) protect(each, added);
     });
@@ -99,6 +105,10 @@ export class VtlState {
   /** Whether something of a range is protected. */
   isProtected(range: GpaRange): boolean {
     return this.#protectionsIn(range.gpa, lastOf(range)).length > 0;
+  }
+
+  #enterSink(sink: Sink): void {
+    for (const { start, end, access } of this.protections) sink.setAccess(start, end - start, access);
   }
 
   end(): void {

@@ -25,8 +25,9 @@ import { obtainedFromSystem } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import { Attachment, checkedPartition } from '../sinks/attachment.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
+import { Mapper } from '../sinks/mapper.ts';
 import type { Partition } from '../sinks/partition.ts';
-import { memoryOf, reachOf, VaSpace } from '../sinks/va-space.ts';
+import { memoryOf, reachOf, stretchFields, VaSpace } from '../sinks/va-space.ts';
 import { GuestView } from '../sinks/view.ts';
 import { count, renderFlatViews, renderTrees } from '../text/render.ts';
 import { type TraceCommand, TracePlan } from '../trace/core-replay.ts';
@@ -300,7 +301,7 @@ export class MemoryMap extends Handle {
       reservation = reserved(size, name, limits.count === 0 ? size : higher(size, MOST_REACH));
       const id = core.attach(abi.SINK_VA, spaceId, { last: lastByte(size) });
       if (limits.count > 0) core.allowStretches(id, limits);
-      recorder?.record({ op: 'va', id, space: spaceId, size, ...recorded(limits) });
+      recorder?.record({ op: 'va', id, space: spaceId, size, ...stretchFields(limits) });
       return new VaSpace(this.#context, id, name, space, reservation, limits);
     });
   }
@@ -373,6 +374,7 @@ export class MemoryMap extends Handle {
     const failure = detachAll(context, Attachment);
     // No partition refuses any more: now what is leased may go.
     warnOfEnded(context.leases.endAll());
+    detachAll(context, Mapper);
     detachAll(context, GuestView);
     detachAll(context, VaSpace);
     context.close();
@@ -384,8 +386,10 @@ export class MemoryMap extends Handle {
 const isOpen = ({ closed }: MapHandle) => !closed;
 const idOf = ({ id }: MapHandle) => id;
 
+type SinkClass = typeof Attachment | typeof Mapper | typeof GuestView | typeof VaSpace;
+
 /** Closes all sinks of a kind together. Returns what went wrong after that: a partition that could not be resumed. */
-function detachAll(context: Context, kind: typeof Attachment | typeof GuestView | typeof VaSpace): unknown {
+function detachAll(context: Context, kind: SinkClass): unknown {
   const sinks = [...context.sinks].filter((sink) => sink instanceof kind);
   if (sinks.length === 0) return undefined;
   if (!context.isBroken) {
@@ -425,12 +429,6 @@ function stretchLimits({ size, maxStretches, maxStretchBytes }: VaSpaceOptions):
     bytes: validate.address(maxStretchBytes ?? STRETCHES.bytes, 'maxStretchBytes'),
     unit: STRETCHES.unit,
   };
-}
-
-/** Fields of a trace that say them: those that have not their usual values. */
-function recorded({ count, bytes }: StretchLimits): { stretches?: number; stretchBytes?: Address } {
-  if (count === 0) return {};
-  return { stretches: count, ...(bytes === STRETCHES.bytes ? {} : { stretchBytes: bytes }) };
 }
 
 /** Addresses of this process; stretches may come up to before `reach`. Throws SYSTEM, which says what to lower. */

@@ -203,16 +203,12 @@ export class Attachment extends Sink {
 
   /** Keeps a range from the guest, whatever is protected, until `giveBack`. Inside a transaction. @internal */
   withhold({ start, last, access }: Withheld): void {
-    const length = lengthOf(start, last);
-    this.context.core.withhold(this.id, start, length, access);
-    this.context.recorder?.record({ op: 'withhold', sink: this.id, start, length, access: accessName(access) });
+    this.withholdRange(start, lengthOf(start, last), accessName(access));
   }
 
   /** Ends what was withheld in a range, but for what `others` withhold there. Inside a transaction. @internal */
   giveBack(part: Withheld, others: Iterable<Withheld>): void {
-    const length = lengthOf(part.start, part.last);
-    this.context.core.giveBack(this.id, part.start, length);
-    this.context.recorder?.record({ op: 'give-back', sink: this.id, start: part.start, length });
+    this.giveBackRange(part.start, lengthOf(part.start, part.last));
     for (const other of partsWithin(others, part)) if (other.concerns(this)) this.withhold(other);
   }
 

@@ -6,7 +6,7 @@ import type { MapContext } from '../asked/context.ts';
 import { MapHandle } from '../asked/map-handle.ts';
 import { type Address, lengthOf } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
-import { ACCESSES, type Access, protectionNumber } from '../core/kinds.ts';
+import { ACCESSES, type Access, accessNumber, protectionNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 
 /** Options of `protect`. */
@@ -71,6 +71,19 @@ export abstract class Sink extends MapHandle {
     this.context.core.protect(this.id, start, length, protectionNumber({ access, nearest }));
     const protection = { sink: this.id, start, length, access, ...(nearest && { nearest }) };
     this.context.recorder?.record({ op: 'protect', ...protection });
+  }
+
+  /** Leaves of a range at most `access`, whatever is protected, until it is given back. Inside a transaction.
+   *  @internal */
+  withholdRange(start: Address, length: Address, access: Access): void {
+    this.context.core.withhold(this.id, start, length, accessNumber(access));
+    this.context.recorder?.record({ op: 'withhold', sink: this.id, start, length, access });
+  }
+
+  /** Ends what was withheld in a range. Inside a transaction. @internal */
+  giveBackRange(start: Address, length: Address): void {
+    this.context.core.giveBack(this.id, start, length);
+    this.context.recorder?.record({ op: 'give-back', sink: this.id, start, length });
   }
 
   /** Ranges that should show something and do not, because what was there could not be put back, in order of GPA. */

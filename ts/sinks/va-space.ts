@@ -8,7 +8,7 @@ import { nativeOf } from '../apply/native-executor.ts';
 import type { MemoryObject } from '../asked/object.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { type Address, higher, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
-import type { StretchLimits } from '../core/core.ts';
+import { STRETCHES, type StretchLimits } from '../core/core.ts';
 import { type Access, accessName } from '../core/kinds.ts';
 import { native, type Reservation } from '../core/native.ts';
 import * as validate from '../core/validate.ts';
@@ -168,6 +168,13 @@ export class VaSpace extends Sink {
 /** End of the GPAs that a VA space can ever have. @internal */
 export function reachOf({ size, maxStretches }: VaSpace): Address {
   return maxStretches === 0 ? size : higher(size, 2 ** GPA_BITS);
+}
+
+/** Fields of a trace that say how many stretches a VA space may have: those that have not their usual values.
+ *  @internal */
+export function stretchFields({ count, bytes }: StretchLimits): { stretches?: number; stretchBytes?: Address } {
+  if (count === 0) return {};
+  return { stretches: count, ...(bytes === STRETCHES.bytes ? {} : { stretchBytes: bytes }) };
 }
 
 /** Gives back what is held of a VA space, or of a view of one. @internal */

@@ -1,0 +1,254 @@
+// Followers: how memory is opened, and the thread that carries out runs.
+
+#include "mapper/follower.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "host/thread_signals.h"
+#include "sinks/va.h"
+
+namespace membacking {
+namespace {
+
+/// Followers of this process by their memories, while somebody has them open. Never destroyed: threads may still use
+/// it while the process exits.
+struct Followers {
+  std::mutex mutex;
+  std::map<uint64_t, std::shared_ptr<Follower>> byMemory;
+};
+
+Followers& followers() {
+  static Followers* all = new Followers;
+  return *all;
+}
+
+/// Whether a run is as long as its header says, and has as many descriptors as it has objects to be known.
+bool isWhole(const Message& run, const Received& received) {
+  if (run.kind != abi::MESSAGE_RUN || run.version != abi::ABI_VERSION) return false;
+  if (run.objects > abi::MAX_RUN_OBJECTS || run.count > abi::MAX_RUN_COMMANDS) return false;
+  return received.bytes.size() == sizeof run + run.objects * sizeof(SharedObject) + run.count * sizeof(Command);
+}
+
+}  // namespace
+
+// ---- Opening and leaving ------------------------------------------------------------------------------------------
+
+Failure Follower::open(int fd, int milliseconds, std::shared_ptr<Follower>& result) {
+  Channel channel;
+  if (const Failure failure = Channel::adopt(fd, channel)) return failure;
+  // One at a time: the second to open a memory finds the first.
+  const std::lock_guard lock(followers().mutex);
+  for (const auto& [memory, known] : followers().byMemory) {
+    if (known->hasEnded() || !known->requests_->isOf(channel)) continue;
+    known->users_++;
+    result = known;
+    return kDone;
+  }
+  const auto requests = std::make_shared<Requests>(std::move(channel));
+  Message message;
+  message.kind = abi::MESSAGE_HELLO;
+  std::vector<FileDescriptor> descriptors;
+  if (const Failure failure = requests->exchange(message, abi::MESSAGE_WELCOME, milliseconds, descriptors)) {
+    return failure;
+  }
+  if (descriptors.size() != 1) return garbled("the manager's welcome has no channel for commands");
+  const auto known = followers().byMemory.find(message.memory);
+  if (known != followers().byMemory.end() && !known->second->hasEnded()) {
+    result = known->second;
+    return result->join(*requests, milliseconds);
+  }
+  std::shared_ptr<Follower> follower(new Follower(requests));
+  if (const Failure failure = follower->begin(message, descriptors[0].get(), milliseconds)) {
+    requests->sendEnd();
+    return failure;
+  }
+  follower->users_ = 1;
+  followers().byMemory[message.memory] = follower;
+  result = std::move(follower);
+  return kDone;
+}
+
+/// Has the manager use this mapper for one more client, whose requests these are.
+Failure Follower::join(Requests& requests, int milliseconds) {
+  Message message;
+  message.kind = abi::MESSAGE_READY;
+  message.mapper = mapper_;
+  std::vector<FileDescriptor> descriptors;
+  const Failure failure = requests.exchange(message, abi::MESSAGE_OPENED, milliseconds, descriptors);
+  requests.sendEnd();
+  if (failure) return failure;
+  requests_->follow(message.start, message.length);
+  users_++;
+  return kDone;
+}
+
+/// Makes the VA space and its thread, and has the manager show the memory in it.
+Failure Follower::begin(const Message& welcome, int commands, int milliseconds) {
+  memory_ = welcome.memory;
+  mapper_ = welcome.mapper;
+  if (welcome.start == 0 || welcome.start % kPageSize != 0 || welcome.length < welcome.start) {
+    return garbled("the manager's VA space is not whole pages");
+  }
+  if (const Failure failure = Channel::adopt(commands, commands_)) return failure;
+  const char* const name = "membacking:client";
+  if (const Failure failure = Reservation::create(welcome.start, welcome.length, name, reservation_)) return failure;
+  reservation_->setBringer(requests_);
+  executor_->setSink(0, std::make_shared<VaSink>(reservation_));
+  auto share = std::make_unique<std::shared_ptr<Follower>>(shared_from_this());
+  pthread_t thread;
+  if (const int error = ::pthread_create(&thread, nullptr, runThread, share.get())) {
+    return {error, "pthread_create", nullptr};
+  }
+  share.release();
+  ::pthread_detach(thread);
+  Message message;
+  message.kind = abi::MESSAGE_READY;
+  message.mapper = mapper_;
+  std::vector<FileDescriptor> descriptors;
+  if (const Failure failure = requests_->exchange(message, abi::MESSAGE_OPENED, milliseconds, descriptors)) {
+    return failure;
+  }
+  requests_->follow(message.start, message.length);
+  return kDone;
+}
+
+void Follower::leave() {
+  const std::lock_guard lock(followers().mutex);
+  if (--users_ != 0) return;
+  const auto known = followers().byMemory.find(memory_);
+  // One that had ended may have been followed by another.
+  if (known->second.get() == this) followers().byMemory.erase(known);
+  // The manager takes the memory away, and ends the channel of commands: with that, the thread ends.
+  requests_->sendEnd();
+}
+
+// ---- The thread ---------------------------------------------------------------------------------------------------
+
+void* Follower::runThread(void* share) {
+  leaveSignalsToOthers();
+  // SAFETY: who made the thread has given it this share.
+  const std::unique_ptr<std::shared_ptr<Follower>> own(static_cast<std::shared_ptr<Follower>*>(share));
+  (*own)->follow();
+  return nullptr;
+}
+
+void Follower::follow() {
+  bool isObeying = true;
+  while (isObeying && !commands_.awaitReadable(-1)) {
+    Received received;
+    const Failure failure = commands_.receive(received);
+    if (failure.error != EAGAIN) isObeying = !failure && obey(received);
+  }
+  end();
+}
+
+/// Carries out a run and confirms it. False: the manager has ended the channel, or breaks the rules.
+bool Follower::obey(Received& received) {
+  Message message;
+  if (received.bytes.size() < sizeof message) return false;
+  // SAFETY: there are as many bytes (above).
+  std::memcpy(&message, received.bytes.data(), sizeof message);
+  if (!isWhole(message, received) || message.sequence != last_ + 1) return false;
+  last_ = message.sequence;
+  Message confirmation;
+  confirmation.kind = abi::MESSAGE_DONE_RUN;
+  confirmation.sequence = message.sequence;
+  confirmation.error = static_cast<uint32_t>(carryOut(message, received, confirmation.done).error);
+  received.descriptors.clear();
+  Failure failure;
+  while ((failure = commands_.send(&confirmation, sizeof confirmation)).error == EAGAIN) {
+    if (commands_.awaitWritable(-1)) return false;
+  }
+  return !failure;
+}
+
+/// Makes a run's objects known or forgets them, then carries out its commands, of which `done` were done.
+Failure Follower::carryOut(const Message& run, const Received& received, uint32_t& done) {
+  const uint8_t* next = received.bytes.data() + sizeof run;
+  size_t descriptor = 0;
+  for (uint32_t i = 0; i < run.objects; i++, next += sizeof(SharedObject)) {
+    SharedObject shared;
+    // SAFETY: the message is as long as its header says.
+    std::memcpy(&shared, next, sizeof shared);
+    if (shared.id > abi::MAX_OBJECTS) return garbled("there is no such object");
+    std::shared_ptr<MemoryObject> object;
+    if (shared.flags & abi::SHARED_OBJECT_KNOWN) {
+      if (descriptor == received.descriptors.size()) return {EMFILE, "recvmsg", nullptr};
+      const int fd = received.descriptors[descriptor++].get();
+      if (const Failure failure = MemoryObject::fromFd(
+              fd, shared.bytes, (shared.flags & abi::SHARED_OBJECT_WRITABLE) != 0,
+              (shared.flags & abi::SHARED_OBJECT_MAY_GROW) != 0, (shared.flags & abi::SHARED_OBJECT_RESERVED) != 0,
+              object)) {
+        return failure;
+      }
+    }
+    executor_->setObject(shared.id, std::move(object));
+  }
+  // What takes a change back puts the same memory where it was: no lock is broken.
+  if (run.done == 0) return execute(next, run.count, done);
+  Failure failure;
+  done = executor_->run(next, run.count, failure);
+  return failure;
+}
+
+/// Carries out commands, but for one that would break a lock of this process.
+Failure Follower::execute(const uint8_t* records, uint32_t count, uint32_t& done) {
+  Locks& locks = reservation_->locks();
+  Locks::Gate& gate = *locks.gate();
+  Failure failure;
+  gate.isShut = 1;
+  if (gate.users == 0) {
+    done = executor_->run(records, count, failure);
+    gate.isShut = 0;
+    return failure;
+  }
+  gate.isShut = 0;
+  for (done = 0; done != count && !failure; done += failure ? 0 : 1) {
+    Command command;
+    // SAFETY: the caller has checked that there are so many records.
+    std::memcpy(&command, records + done * sizeof command, sizeof command);
+    const Locks::Range range{command.gpa, command.gpa + std::min(command.length, UINT64_MAX - command.gpa)};
+    const bool isLeft = command.op == abi::OP_VA_PROTECT || command.op == abi::OP_VA_LIMIT;
+    const Use left = isLeft ? useOf(command.access) : Use::kNothing;
+    const uint64_t bar = locks.bar(range, left);
+    if (!locks.brokenBy(range, left).empty()) {
+      failure = {EBUSY, "plan", nullptr};
+    } else {
+      executor_->run(records + done * sizeof command, 1, failure);
+    }
+    locks.unbar(bar);
+  }
+  return failure;
+}
+
+/// Takes everything out of the VA space, for whoever still has it.
+void Follower::end() {
+  constexpr auto kPeriod = std::chrono::milliseconds(5);
+  hasEnded_ = true;
+  requests_->shutDown();
+  reservation_->setBringer(nullptr);
+  // Whoever has leased memory has addresses of it, perhaps. Nobody gets a new lease.
+  Locks& locks = reservation_->locks();
+  const Locks::Range all{0, UINT64_MAX};
+  locks.bar(all, Use::kNothing);
+  while (!locks.brokenBy(all, Use::kNothing).empty()) std::this_thread::sleep_for(kPeriod);
+  for (const Reservation::Share& stretch : reservation_->stretches()) {
+    Command command = {};
+    command.op = abi::OP_VA_UNMAP;
+    command.gpa = stretch->start();
+    command.length = stretch->size();
+    // SAFETY: a record of its own.
+    executor_->secure(reinterpret_cast<const uint8_t*>(&command), true);
+  }
+  executor_.reset();
+}
+
+}  // namespace membacking

@@ -1,0 +1,52 @@
+// Requests of a client to its manager: one at a time, by whatever thread, which waits for the answer.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+#include <utility>
+#include <vector>
+
+#include "host/channel.h"
+#include "host/reservation.h"
+#include "sinks/message.h"
+
+namespace membacking {
+
+/// Channel of a client's requests, and the ranges that its mapper follows: what is shown there is mapped, now and after
+/// every change. Others are asked for when they are used for the first time.
+class Requests : public Bringer {
+ public:
+  explicit Requests(Channel channel) : channel_(std::move(channel)) {}
+
+  /// Whether they go through the same socket as another channel.
+  bool isOf(const Channel& channel) const { return channel_.isSame(channel); }
+  /// Sends a message, which becomes the answer: one of `kind`, within `milliseconds` (-1: however long it takes).
+  /// `descriptors`: those that come along. ETIMEDOUT; ECONNRESET: the manager has gone; EPROTO; and what the answer
+  /// says.
+  Failure exchange(Message& message, uint32_t kind, int milliseconds, std::vector<FileDescriptor>& descriptors);
+  /// Says that the client uses the memory no more.
+  void sendEnd();
+  /// Ends all requests, also those that are waited for.
+  void shutDown() const { channel_.shutDown(); }
+
+  /// Enters that a range is followed.
+  void follow(uint64_t start, uint64_t length);
+  bool bring(uint64_t gpa, uint64_t length) override;
+
+ private:
+  Failure exchangeInTurn(Message& message, uint32_t kind, int milliseconds, std::vector<FileDescriptor>& descriptors);
+  Failure receive(Message& message, uint32_t kind, int milliseconds, std::vector<FileDescriptor>& descriptors) const;
+  bool isFollowed(uint64_t gpa) const;
+
+  const Channel channel_;
+  /// Held from a request to its answer.
+  std::mutex turn_;
+  uint64_t last_ = 0;
+  mutable std::shared_mutex mutex_;
+  /// Ranges that are followed, end by start: disjoint, none empty.
+  std::map<uint64_t, uint64_t> followed_;
+};
+
+}  // namespace membacking

@@ -1,0 +1,33 @@
+// Mappers in JavaScript: the manager's side of its clients' mapper threads.
+#pragma once
+
+#include <napi.h>
+
+#include "napi/handle.h"
+#include "sinks/mapper.h"
+
+namespace membacking {
+
+/// Mapper in JavaScript.
+class MapperHandle : public Handle<MapperHandle, Mapper> {
+ public:
+  static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x6d61707065727321};
+  static constexpr const char* kName = "Mapper";
+
+  using Handle::Handle;
+  static void define(Napi::Env env, Napi::Object exports);
+
+ private:
+  static Napi::Value create(const Napi::CallbackInfo& info);
+
+  Napi::Value clientEnd(const Napi::CallbackInfo& info);
+  void begin(const Napi::CallbackInfo& info);
+  Napi::Value ended(const Napi::CallbackInfo& info);
+  void cutOff(const Napi::CallbackInfo& info);
+  void close(const Napi::CallbackInfo& info);
+
+  /// Number of the last wait; 0 for none.
+  uint64_t wait_ = 0;
+};
+
+}  // namespace membacking

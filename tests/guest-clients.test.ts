@@ -1,0 +1,275 @@
+// Guest memory in other processes: the same bytes there, whatever the map does; a change is complete when all have
+// confirmed it, and nobody who does not keeps anything but himself.
+
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import test, { type ExecutionContext } from 'ava';
+import { artefact } from '../ts/core/artefact.ts';
+import type { GuestMemoryManager } from '../ts/guest/manager.ts';
+import { EventFd, GuestMemoryClient, SharedMemory, type ShareOptions } from '../ts/index.ts';
+import { Mapper } from '../ts/sinks/mapper.ts';
+import { DeviceProcess } from './support/device-process.ts';
+import { footprint } from './support/footprint.ts';
+import { PATIENCE } from './support/patience.ts';
+import { buildVm, MIB } from './support/vm.ts';
+
+type Footprint = ReturnType<typeof footprint>;
+
+const PAGE = 0x1000;
+const AT = 2 * MIB;
+const BAR = 0x8000_0000;
+const HIGH_BAR = 0x2_0000_0000;
+
+test.before(() => {
+  // The thread that waits for descriptors is there once for the process.
+  const eventFd = EventFd.create();
+  eventFd.wait().catch(() => {});
+  eventFd.close();
+});
+
+/** A test with a manager, of which nothing is left in this process at its end. */
+function clientTest(
+  title: string,
+  body: (t: ExecutionContext, manager: GuestMemoryManager) => Promise<void>,
+  options: Parameters<typeof buildVm>[0] = {},
+): void {
+  test.serial(title, async (t) => {
+    t.timeout(PATIENCE);
+    const before = footprint();
+    const manager = buildVm(options);
+    try {
+      await body(t, manager);
+    } finally {
+      manager.close();
+    }
+    t.deepEqual(left(footprint(), before), []);
+  });
+}
+
+/** Descriptors and mappings that are there now and were not before. Sockets of earlier processes may have gone. */
+function left(now: Footprint, before: Footprint): string[] {
+  const counts = new Map<string, number>();
+  for (const each of Object.values(before).flat()) counts.set(each, (counts.get(each) ?? 0) + 1);
+  return Object.values(now)
+    .flat()
+    .filter((each) => {
+      const count = counts.get(each) ?? 0;
+      counts.set(each, count - 1);
+      return count <= 0;
+    });
+}
+
+/** A device process with a share of its own. */
+async function deviceOf(manager: GuestMemoryManager, options?: ShareOptions, vtl: 0 | 2 = 0): Promise<DeviceProcess> {
+  return DeviceProcess.open(manager.client(vtl).share(options));
+}
+
+for (const lazy of [false, true]) {
+  const kind = lazy ? 'lazy' : 'eager';
+  clientTest(`${kind}: both sides see each other's writes, and every change of the map`, async (t, manager) => {
+    const device = await deviceOf(manager, { lazy });
+    manager.guestMemory.writeU32(AT, 0x1234);
+    t.is(await device.run(`memory.readU32(${AT})`), 0x1234);
+    await device.run(`memory.writeU64(${AT} + ${PAGE}, 5n)`);
+    t.is(manager.guestMemory.readU64(AT + PAGE), 5n);
+    t.is(await device.run(`Number(memory.compareExchange(${AT}, 4, 0x1234, 7))`), 0x1234);
+    t.is(manager.guestMemory.readU32(AT), 7);
+
+    const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'bar');
+    const file = SharedMemory.create(4 * PAGE);
+    region.map(0, file.fd, 0, 4 * PAGE, true);
+    file.write(0, Uint8Array.of(9));
+    t.is(await device.run(`memory.readU8(${BAR})`), 'GUEST_ACCESS hole');
+    control.mapToGuest(BAR);
+    t.is(await device.run(`memory.readU8(${BAR})`), 9);
+    control.mapToGuest(HIGH_BAR);
+    t.is(await device.run(`memory.readU8(${BAR})`), 'GUEST_ACCESS hole');
+    t.is(await device.run(`memory.readU8(${HIGH_BAR})`), 9);
+    control.unmapFromGuest();
+    t.is(await device.run(`memory.readU8(${HIGH_BAR})`), 'GUEST_ACCESS hole');
+    file.close();
+    t.is(await device.end(), 0);
+  });
+}
+
+clientTest('a read-only client has descriptors and mappings that cannot be written', async (t, manager) => {
+  const device = await deviceOf(manager, { readOnly: true });
+  manager.guestMemory.writeU8(AT, 3);
+  t.is(await device.run(`memory.readU8(${AT})`), 3);
+  t.is(await device.run(`memory.writeU8(${AT}, 4)`), 'GUEST_ACCESS read-only');
+  t.deepEqual(await device.run('mappings(/memfd:ram/).map((line) => line.split(" ")[1])'), ['r--s']);
+  t.is(await device.run('descriptors(/memfd:ram/).map((fd) => fs.writeSync(fd, "x"))'), 'EBADF');
+  await device.end();
+});
+
+clientTest('a client sees the ranges of its share alone, and a lazy one maps what it has used', async (t, manager) => {
+  const ranges = [
+    { gpa: 3 * MIB, length: PAGE },
+    { gpa: AT, length: 2 * PAGE },
+  ];
+  const narrow = await deviceOf(manager, { ranges });
+  const reads = (at: number) => `memory.readU8(${at})`;
+  t.is(await narrow.run(reads(AT)), 0);
+  t.is(await narrow.run(reads(AT + 2 * PAGE)), 'GUEST_ACCESS hole');
+  t.is(await narrow.run(reads(3 * MIB)), 0);
+  t.is(await narrow.run(reads(3 * MIB - 1)), 'GUEST_ACCESS hole');
+  t.is(await narrow.run('mappings(/memfd:ram/).length'), 2);
+  const lazy = await deviceOf(manager, { lazy: true });
+  t.deepEqual(await lazy.run('[mappings(/memfd:ram/).length, descriptors(/memfd:ram/).length]'), [0, 0]);
+  t.is(await lazy.run(reads(AT)), 0);
+  t.deepEqual(await lazy.run('[mappings(/memfd:ram/).length, descriptors(/memfd:ram/).length]'), [1, 1]);
+  t.is(await lazy.run(`memory.read(${AT} - 8, new Uint8Array(16))`), undefined, 'a read over two units');
+  t.is(await lazy.run(reads(5 * MIB)), 'GUEST_ACCESS hole');
+  const [narrowEnd, lazyEnd] = await Promise.all([narrow.end(), lazy.end()]);
+  t.deepEqual([narrowEnd, lazyEnd], [0, 0]);
+});
+
+clientTest('a client is protected as its trust level is, before and after it came', async (t, manager) => {
+  manager.setVtlProtection(2, { gpa: AT, length: PAGE }, 'none');
+  const [vtl0, vtl2] = [await deviceOf(manager, { lazy: true }), await deviceOf(manager, {}, 2)];
+  t.is(await vtl0.run(`memory.readU8(${AT})`), 0);
+  t.is(await vtl2.run(`memory.readU8(${AT})`), 'GUEST_ACCESS hole');
+  manager.setVtlProtection(2, { gpa: AT, length: PAGE }, 'rwx');
+  manager.setVtlProtection(0, { gpa: AT, length: PAGE }, 'r', { nearest: true });
+  t.is(await vtl2.run(`memory.writeU8(${AT}, 1)`), undefined);
+  t.is(await vtl0.run(`memory.writeU8(${AT}, 2)`), 'GUEST_ACCESS read-only');
+  t.is(await vtl0.run(`memory.readU8(${AT})`), 1);
+  await Promise.all([vtl0.end(), vtl2.end()]);
+});
+
+clientTest('descriptors come once, and go with the last mapping', async (t, manager) => {
+  const device = await deviceOf(manager);
+  const held = () => device.run('descriptors(/memfd:(bar|ram)/).length');
+  const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'bar');
+  const file = SharedMemory.create(4 * PAGE, { name: 'bar' });
+  region.map(0, file.fd, 0, PAGE, true);
+  region.map(2 * PAGE, file.fd, PAGE, PAGE, true);
+  file.close();
+  t.is(await held(), 1);
+  control.mapToGuest(BAR);
+  t.is(await held(), 2);
+  region.unmap(0, PAGE);
+  t.is(await held(), 2);
+  region.unmap(0, 4 * PAGE);
+  // What is not mapped any more is forgotten after the change.
+  await settled(t, async () => (await held()) === 1);
+  await device.end();
+});
+
+clientTest('a process has one VA space of a memory, however often it is opened', async (t, manager) => {
+  const client = manager.client();
+  const device = await DeviceProcess.open(
+    client.share({ lazy: true }),
+    client.share(),
+    client.share({ readOnly: true }),
+  );
+  t.is(await device.run(`memory.readU8(${AT})`), 0);
+  const spaces = () => [...manager.map.context.sinks].filter((sink) => sink instanceof Mapper).length;
+  const mapped = 'mappings(/memfd:ram/).map((line) => line.split(" ")[1])';
+  t.deepEqual([spaces(), await device.run(mapped)], [1, ['rw-s']]);
+  await device.run('globalThis.clients = [client]; clients.push(await open(3)); 0');
+  t.is(await device.run('clients[1].token === clients[0].token'), true);
+  t.is(await device.run(`clients[1].memory.readU8(3 * ${MIB})`), 0);
+  await device.run('clients.push(await open(4)); 0');
+  t.is(await device.run('clients[2].token === clients[0].token'), true, 'an eager one makes the lazy one eager');
+  t.is(await device.run(`mappings(/memfd:ram/).length`), 1);
+  t.is(spaces(), 1);
+  await device.run('clients.push(await open(5)); 0');
+  t.is(await device.run('clients[3].token === clients[0].token'), false, 'less of the memory is another one');
+  t.deepEqual([spaces(), await device.run(mapped)], [2, ['r--s', 'rw-s']]);
+  await device.run('clients[0].close(); clients[2].close()');
+  t.is(await device.run(`clients[1].memory.readU8(${AT})`), 0);
+  await device.run('clients.forEach((each) => each.close())');
+  await settled(t, () => spaces() === 0);
+  t.deepEqual(await device.run('[mappings(/membacking:client|memfd:ram/), descriptors(/memfd:ram/)]'), [[], []]);
+  await device.end();
+});
+
+clientTest('a worker opens a ticket without a process in between, in its bounds', async (t, manager) => {
+  const whole = await GuestMemoryClient.open(manager.client().share());
+  whole.memory.writeU8(AT, 6);
+  const ticket = manager.client().share({ readOnly: true, ranges: [{ gpa: AT, length: PAGE }] });
+  const worker = new Worker(WORKER, {
+    eval: true,
+    workerData: { module: artefact('index.js').href, ticket, AT, PAGE },
+  });
+  const [answers] = await once(worker, 'message');
+  t.deepEqual(answers, [6, 'GUEST_ACCESS', 'GUEST_ACCESS']);
+  await worker.terminate();
+  manager.client().unshare(ticket);
+  await t.throwsAsync(GuestMemoryClient.open(ticket), { code: 'CLOSED' });
+  whole.close();
+});
+
+/** Waits for what happens by itself. */
+async function settled(t: ExecutionContext, isSo: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await isSo())) await sleep(5);
+  t.pass();
+}
+
+/** Reads, writes, and reads behind the range of its ticket. */
+const WORKER = `
+const { parentPort, workerData } = require('node:worker_threads');
+const { module: path, ticket, AT, PAGE } = workerData;
+import(path).then(async ({ GuestMemoryClient }) => {
+  const { memory } = await GuestMemoryClient.open(ticket);
+  const accesses = [() => memory.readU8(AT), () => memory.writeU8(AT, 1), () => memory.readU8(AT + PAGE)];
+  parentPort.postMessage(accesses.map((access) => {
+    try { return access(); } catch (error) { return error.code; }
+  }));
+});
+`;
+
+clientTest('a ticket that is taken back, or a manager that ends, leaves nothing mapped', async (t, manager) => {
+  const client = manager.client();
+  const tickets = [client.share(), client.share({ lazy: true })] as const;
+  const devices = await Promise.all(tickets.map((ticket) => DeviceProcess.open(ticket)));
+  for (const device of devices) t.is(await device.run(`memory.readU8(${AT})`), 0);
+  client.unshare(tickets[0]);
+  manager.close();
+  for (const device of devices) {
+    t.is(await device.run(`memory.readU8(${AT})`), 'GUEST_ACCESS hole');
+    t.is(await device.run('client.ended'), true);
+    t.deepEqual(await device.run('[mappings(/memfd:ram/), descriptors(/memfd:ram/)]'), [[], []]);
+    t.is(await device.run('(client.close(), client.close(), client.closed)'), true);
+    t.deepEqual(await device.run('mappings(/membacking:client/)'), []);
+    t.is(await device.end(), 0);
+  }
+});
+
+clientTest('a lease in a client holds, until it ends', async (t, manager) => {
+  const ticket = manager.client().share({ name: 'disk' });
+  const device = await DeviceProcess.open(ticket);
+  const range = { gpa: AT, length: PAGE };
+  await device.run(`globalThis.lease = memory.lock({ gpa: ${AT}, length: 16 }, 'write', { holder: 'disk' }); 0`);
+  const protect = () => manager.setVtlProtection(0, range, 'none');
+  const error = t.throws(protect, { code: 'PLAN_FAILED', message: /disk .*EBUSY: memory is leased there/ });
+  t.like(error, { details: { who: `disk (process ${device.pid})` } });
+  t.throws(() => manager.client().unshare(ticket), { code: 'PLAN_FAILED' });
+  t.is(await device.run(`lease.view.fill(7); memory.readU8(${AT})`), 7);
+  t.is(manager.guestMemory.readU8(AT), 7);
+  manager.setVtlProtection(0, { gpa: AT + PAGE, length: PAGE }, 'none');
+  await device.run('lease.release()');
+  protect();
+  t.is(await device.run(`memory.readU8(${AT})`), 'GUEST_ACCESS hole');
+  manager.client().unshare(ticket);
+  await device.end();
+});
+
+clientTest('a change that a client refuses is taken back everywhere', async (t, manager) => {
+  const [able, unable] = [await deviceOf(manager), await deviceOf(manager, { name: 'disk' })];
+  const free = await unable.run('const free = fs.openSync("/dev/null"); fs.closeSync(free); free');
+  execFileSync('prlimit', ['--pid', `${unable.pid}`, `--nofile=${free}:${free}`]);
+  const { control, region } = manager.deviceMapper.newRegion(PAGE, 'bar');
+  const file = SharedMemory.create(PAGE);
+  region.map(0, file.fd, 0, PAGE, true);
+  const error = t.throws(() => control.mapToGuest(BAR), { code: 'PLAN_FAILED' });
+  t.regex(error!.message, /not confirmed by disk \(process \d+\)/);
+  t.is(await able.run(`memory.readU8(${BAR})`), 'GUEST_ACCESS hole');
+  t.is(control.gpa, undefined);
+  file.close();
+  t.is(await unable.run(`memory.readU8(${AT})`), 0);
+  await Promise.all([able.end(), unable.end()]);
+});

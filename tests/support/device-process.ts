@@ -1,0 +1,87 @@
+// A process of its own that has opened guest memory, as a device's is, and does what a test tells it.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { artefact } from '../../ts/core/artefact.ts';
+import type { GuestMemoryTicket } from '../../ts/index.ts';
+
+/** Body of the process: does what comes, where `client` is the memory that was opened last, and `memory` its memory.
+ *  What is thrown comes back as its code, and fault. */
+const DEVICE = `
+const { GuestMemoryClient } = await import(process.argv[1]);
+const fs = await import('node:fs');
+let client, memory;
+const open = async (fd) => {
+  client = await GuestMemoryClient.open(fd, { timeout: 5000 });
+  memory = client.memory;
+  return client;
+};
+const descriptors = (pattern) => fs.readdirSync('/proc/self/fd').filter((fd) => {
+  try { return pattern.test(fs.readlinkSync('/proc/self/fd/' + fd)); } catch { return false; }
+}).map(Number);
+const mappings = (pattern) => fs.readFileSync('/proc/self/maps', 'utf8').split('\\n').filter((line) => pattern.test(line));
+process.on('message', async (code) => {
+  let answer;
+  try {
+    const statements = code.split('; ');
+    statements.push('return ' + statements.pop());
+    answer = { value: await eval('(async () => {' + statements.join(';') + '})()') };
+  } catch (error) {
+    answer = { value: [error.code ?? error.message, error.details?.fault].filter((each) => each).join(' ') };
+  }
+  process.send(answer);
+});
+process.send({ value: 'ready' });
+`;
+
+export class DeviceProcess {
+  /** Exit code of the process, or the signal that has killed it. */
+  readonly ended: Promise<number | string>;
+  readonly #child: ChildProcess;
+  #last: Promise<unknown>;
+
+  /** A process that has inherited the descriptors of tickets, from 3 on, and has opened none. */
+  constructor(...tickets: Pick<GuestMemoryTicket, 'fd'>[]) {
+    const args = ['--input-type=module', '-e', DEVICE, artefact('index.js').href];
+    const descriptors = tickets.map(({ fd }) => fd);
+    this.#child = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', ...descriptors, 'ipc'] });
+    this.ended = once(this.#child, 'exit').then(([code, signal]) => code ?? signal);
+    this.#last = this.#answer();
+    this.#last.catch(() => {});
+  }
+
+  /** A process that has opened the first of its tickets. */
+  static async open(...tickets: Pick<GuestMemoryTicket, 'fd'>[]): Promise<DeviceProcess> {
+    const device = new DeviceProcess(...tickets);
+    await device.run('await open(3); 0');
+    return device;
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** The value of the last statement in the process, or the code of what it throws. */
+  async run(code: string): Promise<unknown> {
+    await this.#last;
+    this.#last = this.#answer();
+    this.#last.catch(() => {});
+    this.#child.send(code);
+    return this.#last;
+  }
+
+  async #answer(): Promise<unknown> {
+    const answer = once(this.#child, 'message').then(([message]) => message.value);
+    return Promise.race([answer, this.ended.then((end) => Promise.reject(new Error(`the process has ended: ${end}`)))]);
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#child.kill(name);
+  }
+
+  /** Ends it in order. */
+  async end(): Promise<number | string> {
+    this.#child.disconnect();
+    return this.ended;
+  }
+}

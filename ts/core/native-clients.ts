@@ -1,0 +1,68 @@
+// The addon's part in sharing guest memory with other processes: sockets, mapper threads, and both their sides.
+
+export interface Handle {
+  close(): void;
+}
+
+/** A message that came through a channel. */
+export interface ChannelMessage {
+  /** Empty where it was too large. */
+  readonly bytes: Uint8Array;
+  /** Process of the sender, by the kernel. */
+  readonly pid: number;
+  readonly uid: number;
+}
+
+/** One end of a Unix socket that keeps messages apart. */
+export interface Channel extends Handle {
+  readonly fd: number;
+  /** Sends a message at once, with a descriptor. False: there is no room for it, or the peer has closed the channel. */
+  send(bytes: Uint8Array, fd?: number): boolean;
+  /** The next message, or null when the peer has closed the channel. One wait at a time: ERR_WAITING. close() rejects
+   *  it with ERR_CLOSED. It does not keep the process running. Descriptors that come along are closed. */
+  receive(): Promise<ChannelMessage | null>;
+}
+
+/** Ends of a mapper, by the number that `Mapper.ended` gives. */
+export const MAPPER_ENDS = ['', 'dead', 'killed', 'cut-off'] as const;
+
+/** Mapper thread of another process, as its manager has it. */
+export interface Mapper extends Handle {
+  /** The client's end of the channel of runs, until `begin`. */
+  readonly clientEnd: number;
+  /** Says which process has been given its end. */
+  begin(pid: number): void;
+  /** Number of MAPPER_ENDS, once it has ended; as `Channel.receive`. */
+  ended(): Promise<number>;
+  /** Ends the client's use of memory: kills its process if that is a child of this one. */
+  cutOff(): void;
+}
+
+/** Guest memory of another process's manager, in this one. */
+export interface Follower extends Handle {
+  /** Token of its VA space for `Reservation.fromToken`. */
+  readonly token: bigint;
+  /** Whether its manager has ended it, or itself. */
+  readonly hasEnded: boolean;
+}
+
+/** Classes of the addon for sharing. */
+export interface NativeClients {
+  readonly Channel: {
+    /** Both ends of a new one. */
+    pair(): [Channel, Channel];
+    /** An end of a duplicate of the caller's descriptor. EPROTOTYPE: of something else. */
+    adopt(fd: number): Channel;
+  };
+  readonly Mapper: {
+    /** `deadline`: milliseconds in which it is to confirm a change. `isCutOff`: whether it is cut off where it does
+     * not; else the change fails. */
+    create(name: string, isReadOnly: boolean, deadline: number, isCutOff: boolean): Mapper;
+  };
+  readonly Follower: {
+    /** Opens the memory that is shared at the other end of a Unix socket, whose descriptor stays the caller's;
+     * `timeout`: milliseconds for each answer. ETIMEDOUT, ECONNRESET, EPROTO, EPROTONOSUPPORT; or what the manager
+     * says. */
+    open(fd: number, timeout: number): Promise<Follower>;
+  };
+}

@@ -1,0 +1,231 @@
+// One share of guest memory: a socket, and the client that has come to it, whose requests are answered here.
+
+import { constants } from 'node:os';
+import * as abi from '../../assembly/abi.ts';
+import { type Address, lower } from '../core/address.ts';
+import { obtained } from '../core/collected.ts';
+import { MembackingError } from '../core/errors.ts';
+import { decodeMessage, encodeMessage, type Message } from '../core/message.ts';
+import { native } from '../core/native.ts';
+import { type Mapper as AddonMapper, type Channel, type ChannelMessage, MAPPER_ENDS } from '../core/native-clients.ts';
+import type { Context } from '../map/context.ts';
+import { Mapper } from '../sinks/mapper.ts';
+import { follow, type Scope } from '../sinks/scope.ts';
+import { reachOf, type VaSpace } from '../sinks/va-space.ts';
+
+const { EBUSY, EPROTONOSUPPORT, EIO } = constants.errno;
+/** Bytes that a lazy client is given at once, if it asks for less. */
+const UNIT = 2 ** 21;
+
+/** States of a share, and the only message that goes on from each: `end` of a client ends it, as everything else
+ *  does. */
+const EXPECTED = {
+  new: abi.MESSAGE_HELLO,
+  greeted: abi.MESSAGE_READY,
+  open: abi.MESSAGE_ASK,
+  over: undefined,
+} as const;
+type State = keyof typeof EXPECTED;
+
+/** Options of a share, checked. */
+export interface ShareFacts {
+  /** Number of the share. */
+  readonly id: number;
+  readonly name: string;
+  readonly isLazy: boolean;
+  readonly scope: Scope;
+  readonly deadline: number;
+  readonly isCutOff: boolean;
+  /** Number of the memory, the same for all shares of the same. */
+  readonly memory: bigint;
+}
+
+/** The memory that is shared. */
+export interface SharedSpace {
+  readonly context: Context;
+  readonly va: VaSpace;
+  /** Shares by their numbers. */
+  readonly shares: ReadonlyMap<number, Share>;
+  /** Begins to protect a mapper as all of its trust level are. Inside a transaction. */
+  enter(mapper: Mapper): void;
+  /** The share is over. */
+  leave(share: Share): void;
+}
+
+export class Share {
+  readonly facts: ShareFacts;
+  readonly #space: SharedSpace;
+  readonly #channel: Channel;
+  /** The client's end, until the client has come. */
+  #clientEnd: Channel | undefined;
+  #pid = 0;
+  #addon: AddonMapper | undefined;
+  /** The client's VA space, once it is ready. */
+  #mapper: Mapper | undefined;
+  #isOver = false;
+
+  constructor(space: SharedSpace, facts: ShareFacts) {
+    this.facts = facts;
+    this.#space = space;
+    [this.#channel, this.#clientEnd] = obtained(() => native().Channel.pair());
+    void this.#serve();
+  }
+
+  /** Descriptor of the client's end. Precondition: no client has come. */
+  get fd(): number {
+    return this.#clientEnd!.fd;
+  }
+
+  /** Ends it, unless the client holds on to memory. Throws PLAN_FAILED. */
+  takeBack(): void {
+    this.#mapper?.close();
+    this.end();
+  }
+
+  /** Ends it: the client, if there is one, has nothing mapped any more, or is cut off. */
+  end(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#channel.close();
+    this.#clientEnd?.close();
+    this.#space.leave(this);
+    if (this.#mapper === undefined) this.#addon?.close();
+    else this.#detach(this.#mapper, this.#addon!);
+  }
+
+  #detach(mapper: Mapper, addon: AddonMapper): void {
+    if (mapper.closed) return;
+    try {
+      mapper.close();
+    } catch {
+      // Whoever does not let go is let go.
+      addon.cutOff();
+      if (this.#space.context.isBroken) mapper.discard();
+      else mapper.close();
+    }
+  }
+
+  // ---- Requests --------------------------------------------------------------------------------
+
+  /** Answers one request after the other. A client that breaks the rules is done with. */
+  async #serve(): Promise<void> {
+    try {
+      for (let state: State = 'new'; state !== 'over'; ) {
+        const received = await this.#channel.receive();
+        state = received === null ? 'over' : this.#answer(state, received);
+      }
+    } catch {
+      // It was ended while it waited, or the system has failed it.
+    }
+    this.end();
+  }
+
+  #answer(state: State, { bytes, pid }: ChannelMessage): State {
+    const message = decodeMessage(bytes);
+    if (message === undefined || message.kind !== EXPECTED[state]) return 'over';
+    if (state === 'new') return this.#greet(message, pid);
+    if (message.version !== abi.ABI_VERSION || pid !== this.#pid) return 'over';
+    return state === 'greeted' ? this.#open(message) : this.#bring(message);
+  }
+
+  /** Gives the client what its mapper thread needs. */
+  #greet({ version, sequence }: Message, pid: number): State {
+    this.#clientEnd!.close();
+    this.#clientEnd = undefined;
+    if (version !== abi.ABI_VERSION || pid === 0) {
+      this.#send({ kind: abi.MESSAGE_WELCOME, sequence, error: EPROTONOSUPPORT });
+      return 'over';
+    }
+    const { id, name, scope, deadline, isCutOff, memory } = this.facts;
+    const addon = native().Mapper.create(`${name} (process ${pid})`, scope.isReadOnly, deadline, isCutOff);
+    this.#pid = pid;
+    this.#addon = addon;
+    const { va } = this.#space;
+    const [start, length] = [va.size, reachOf(va)];
+    const welcome = { kind: abi.MESSAGE_WELCOME, sequence, start, length, memory, mapper: id };
+    if (!this.#send(welcome, addon.clientEnd)) return 'over';
+    addon.begin(pid);
+    void this.#awaitEnd(addon);
+    return 'greeted';
+  }
+
+  /** Shows the client's mapper thread the memory, or lets another of the process do for this client too. */
+  #open({ sequence, mapper }: Message): State {
+    const length = this.facts.isLazy ? 0 : reachOf(this.#space.va);
+    const error = mapper === this.facts.id ? this.#attach(length) : this.#join(Number(mapper), length);
+    const isSent = this.#send({ kind: abi.MESSAGE_OPENED, sequence, start: 0, length, error });
+    return isSent && error === 0 ? 'open' : 'over';
+  }
+
+  #attach(length: Address): number {
+    const { context, va } = this.#space;
+    const { name, scope } = this.facts;
+    return errorOf(() =>
+      context.transaction(() => {
+        context.onUndo(() => {
+          this.#mapper = undefined;
+        });
+        this.#mapper = Mapper.attach(context, va, `${name} (process ${this.#pid})`, this.#addon!);
+        this.#space.enter(this.#mapper);
+        if (length > 0) follow(this.#mapper, scope, 0, length);
+      }),
+    );
+  }
+
+  #join(id: number, length: Address): number {
+    const other = this.#space.shares.get(id);
+    const mapper = other?.mapperFor(this.facts.memory, this.#pid);
+    if (mapper === undefined) return EIO;
+    if (length === 0) return 0;
+    return errorOf(() => this.#space.context.transaction(() => follow(mapper, this.facts.scope, 0, length)));
+  }
+
+  /** Mapper that shows the memory in a process; undefined where it is another memory, or process. */
+  mapperFor(memory: bigint, pid: number): Mapper | undefined {
+    return memory === this.facts.memory && pid === this.#pid ? this.#mapper : undefined;
+  }
+
+  /** Has the client's mapper follow what it asks for, or ends it. */
+  #bring({ sequence, start: wanted, length: bytes }: Message): State {
+    const mapper = this.#mapper;
+    const reach = Number(reachOf(this.#space.va));
+    const start = Math.floor(Number(wanted) / UNIT) * UNIT;
+    if (mapper === undefined || bytes === 0 || start >= reach) return 'over';
+    const end = Number(lower(Math.ceil((Number(wanted) + Number(bytes)) / UNIT) * UNIT, reach));
+    const length = end - start;
+    const error = errorOf(() => this.#space.context.transaction(() => follow(mapper, this.facts.scope, start, length)));
+    return this.#send({ kind: abi.MESSAGE_ANSWER, sequence, start, length, error }) ? 'open' : 'over';
+  }
+
+  #send(message: Partial<Message> & Pick<Message, 'kind'>, fd?: number): boolean {
+    return this.#channel.send(encodeMessage(message), fd);
+  }
+
+  // ---- Its end ---------------------------------------------------------------------------------
+
+  async #awaitEnd(addon: AddonMapper): Promise<void> {
+    try {
+      const end = MAPPER_ENDS[await addon.ended()];
+      if (end !== 'dead') warnOfCut(this.facts.name, this.#pid, end === 'killed');
+      this.end();
+    } catch {
+      // The mapper was closed.
+    }
+  }
+}
+
+/** Errno for a client whose memory cannot be shown; 0 where it can. */
+function errorOf(show: () => void): number {
+  try {
+    show();
+    return 0;
+  } catch (error) {
+    return error instanceof MembackingError && error.code === 'PRIVATE_TWICE' ? EBUSY : EIO;
+  }
+}
+
+function warnOfCut(name: string, pid: number, isKilled: boolean): void {
+  const left = isKilled ? 'it was killed' : 'it may still see what it had mapped: end it';
+  const message = `client "${name}" (process ${pid}) was cut off, as it has not confirmed a change or has broken the rules; ${left}`;
+  process.emitWarning(message, { type: 'MembackingWarning', code: 'CLIENT_CUT_OFF' });
+}

@@ -1,0 +1,194 @@
+// Sharing of guest memory as one trust level sees it: tickets for other threads and processes.
+
+import { randomBytes } from 'node:crypto';
+import { PAGE_SIZE } from '../../assembly/abi.ts';
+import type { GuestMemoryTicket } from '../access/opened-client.ts';
+import { type Address, formatHex, sum } from '../core/address.ts';
+import { MembackingError } from '../core/errors.ts';
+import type { Access } from '../core/kinds.ts';
+import * as validate from '../core/validate.ts';
+import type { Context } from '../map/context.ts';
+import type { MemoryMap } from '../map/map.ts';
+import { follow, type Scope } from '../sinks/scope.ts';
+import type { Sink } from '../sinks/sink.ts';
+import { reachOf, type VaSpace } from '../sinks/va-space.ts';
+import type { GuestView } from '../sinks/view.ts';
+import { checkedRange, type GpaRange } from './layout.ts';
+import { Share, type SharedSpace, type ShareFacts } from './share.ts';
+
+/** Ways to deal with a client that does not confirm a change by its deadline. */
+const SILENCES = ['refuse', 'cut-off'] as const;
+
+/** Options of `GuestMemoryClient.share`. */
+export interface ShareOptions {
+  /** Name for people: in messages. Default "client". */
+  readonly name?: string;
+  /** Whether memory is mapped in the client's process when it is used for the first time; else all is, at once. Default
+   *  false. */
+  readonly lazy?: boolean;
+  /** Whether the client may only read: it gets descriptors and mappings that cannot be written. Default false. */
+  readonly readOnly?: boolean;
+  /** Ranges that the client may see, whole pages. Default: all. */
+  readonly ranges?: readonly GpaRange[];
+  /** Milliseconds in which the client's process is to confirm a change. Default 1000. */
+  readonly deadline?: number;
+  /** Consequence where it does not: the change is refused, or the client cut off, which kills a process that is this
+   *  one's child. Default `refuse`. */
+  readonly whenSilent?: (typeof SILENCES)[number];
+}
+
+/** A trust level whose memory is shared. */
+interface SharedLevel {
+  readonly map: MemoryMap;
+  readonly va: VaSpace;
+  /** Token of all that the level sees. */
+  token(): bigint;
+  /** Protects a sink as the level is, now. Inside a transaction. */
+  enter(sink: Sink): void;
+}
+
+const SHARE_OPTIONS = ['name', 'lazy', 'readOnly', 'ranges', 'deadline', 'whenSilent'] as const;
+
+/** The longest deadline: a minute. */
+const MAX_DEADLINE = 60_000;
+
+let lastId = 0;
+
+/** Shares of one trust level. */
+export class Sharing implements SharedSpace {
+  readonly shares = new Map<number, Share>();
+  readonly #level: SharedLevel;
+  /** Sinks that have been given a part of the level's memory: they are protected as it is. */
+  readonly #sinks = new Set<Sink>();
+  readonly #views = new Map<number, GuestView>();
+  /** Numbers of memories by their scopes. */
+  readonly #memories = new Map<string, bigint>();
+
+  constructor(level: SharedLevel) {
+    this.#level = level;
+  }
+
+  get context(): Context {
+    return this.#level.map.context;
+  }
+  get va(): VaSpace {
+    return this.#level.va;
+  }
+
+  /** Makes a share, and its ticket. */
+  share(options: ShareOptions | undefined): GuestMemoryTicket {
+    this.#checkIdle();
+    const facts = this.#checked(options);
+    this.#refusePrivate(facts.scope);
+    const share = new Share(this, facts);
+    this.shares.set(facts.id, share);
+    try {
+      return { id: facts.id, token: formatHex(this.#tokenFor(facts)), fd: share.fd };
+    } catch (error) {
+      share.end();
+      throw error;
+    }
+  }
+
+  /** Ends a share. */
+  unshare(ticket: GuestMemoryTicket): void {
+    this.#checkIdle();
+    this.shares.get(ticket?.id)?.takeBack();
+  }
+
+  enter(sink: Sink): void {
+    this.context.onUndo(() => this.#sinks.delete(sink));
+    this.#sinks.add(sink);
+    this.#level.enter(sink);
+  }
+
+  leave({ facts }: Share): void {
+    this.shares.delete(facts.id);
+    this.#views.get(facts.id)?.close();
+    this.#views.delete(facts.id);
+  }
+
+  /** Leaves what is shared of the access to a range only `access`. Inside a transaction. */
+  protect(start: Address, length: Address, access: Access): void {
+    for (const sink of this.#sinks) {
+      if (sink.closed) this.#sinks.delete(sink);
+      else sink.setAccess(start, length, access);
+    }
+  }
+
+  /** Ends all shares. Precondition: no transaction is open. */
+  end(): void {
+    for (const share of [...this.shares.values()]) share.end();
+  }
+
+  #checkIdle(): void {
+    this.context.checkOpen();
+    if (this.context.isBusy) {
+      throw new MembackingError('IN_USE', 'memory is not shared inside a transaction, nor taken back');
+    }
+  }
+
+  #checked(options: ShareOptions | undefined): ShareFacts {
+    const given = validate.options(options, SHARE_OPTIONS, 'share');
+    const { name = 'client', lazy = false, readOnly = false, deadline = 1000, whenSilent = 'refuse' } = given;
+    const scope = { isReadOnly: validate.flag(readOnly, 'readOnly'), ranges: checkedRanges(given.ranges) };
+    return {
+      id: ++lastId,
+      name: validate.text(name, 'name'),
+      isLazy: validate.flag(lazy, 'lazy'),
+      scope,
+      deadline: validate.integer(deadline, 'deadline', 1, MAX_DEADLINE),
+      isCutOff: validate.oneOf(SILENCES, whenSilent, 'whenSilent') === 'cut-off',
+      memory: this.#memoryOf(scope),
+    };
+  }
+
+  /** Number of the memory that a scope leaves of the level's. */
+  #memoryOf(scope: Scope): bigint {
+    const key = JSON.stringify(scope, (_, value) => (typeof value === 'bigint' ? formatHex(value) : value));
+    const known = this.#memories.get(key) ?? randomBytes(8).readBigUInt64LE();
+    this.#memories.set(key, known);
+    return known;
+  }
+
+  #refusePrivate(scope: Scope): void {
+    const { core, objects } = this.context;
+    const names = core.sinkRows(this.va.id).flatMap(({ id, start, last }) => {
+      const object = objects.objectOf(id);
+      return object.kind === 'private' && isWithin(scope, start, last) ? [object.name] : [];
+    });
+    if (names.length === 0) return;
+    const message = `private memory has one mapper, the manager's: "${[...new Set(names)].join('", "')}" cannot be shared; leave it out of ranges, or give it another backing`;
+    throw new MembackingError('NOT_SHARED', message, { details: { names } });
+  }
+
+  /** Token for this process: that of the whole level, or of a view of its own. */
+  #tokenFor({ id, name, scope }: ShareFacts): bigint {
+    if (!scope.isReadOnly && scope.ranges === undefined) return this.#level.token();
+    const view = this.context.transaction(() => {
+      const made = this.#level.map.attachView(this.va, name);
+      made.withholdRange(0, reachOf(this.va), 'none');
+      this.enter(made);
+      follow(made, scope, 0, reachOf(this.va));
+      return made;
+    });
+    this.#views.set(id, view);
+    return view.token;
+  }
+}
+
+/** Ranges in order of GPA. Throws INVALID_ARGUMENT. */
+function checkedRanges(ranges: readonly GpaRange[] | undefined): readonly GpaRange[] | undefined {
+  if (ranges === undefined) return undefined;
+  if (!Array.isArray(ranges)) throw validate.invalid('ranges must be a list');
+  const checked = ranges.map((range: GpaRange) => checkedRange(range, 'a range'));
+  for (const { gpa, length } of checked) {
+    if ((BigInt(gpa) | BigInt(length)) % BigInt(PAGE_SIZE) === 0n) continue;
+    throw validate.invalid(`ranges must be whole pages, not ${formatHex(length)} bytes at ${formatHex(gpa)}`);
+  }
+  return checked.sort((one, other) => (one.gpa < other.gpa ? -1 : 1));
+}
+
+function isWithin({ ranges }: Scope, start: Address, last: Address): boolean {
+  return ranges === undefined || ranges.some(({ gpa, length }) => gpa <= last && sum(gpa, length) > start);
+}
