@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { artefact } from '../ts/core/artefact.ts';
 import {
   GuestMemoryBuilder,
@@ -15,6 +15,7 @@ import {
   type RestoreMode,
 } from '../ts/index.ts';
 import { footprint } from './support/footprint.ts';
+import { lazyMissing, lazyTest, pagerThreads } from './support/lazy.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { PATIENCE } from './support/patience.ts';
 import { Random, tries } from './support/random.ts';
@@ -25,7 +26,7 @@ const MIB = 2 ** 20;
 const LOW = 2 * MIB;
 const HIGH = 0x1_0000_0000;
 const UUID = /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g;
-const MODES: readonly RestoreMode[] = ['copy', 'map'];
+const MODES: readonly RestoreMode[] = ['copy', 'map', ...(lazyMissing === undefined ? (['lazy'] as const) : [])];
 
 /** A guest with RAM in two blocks, a piece of it hidden, another one read-only, a device and a protection. */
 function makeGuest(): GuestMemoryManager {
@@ -74,9 +75,9 @@ function layoutText(folder: string): string[] {
 }
 
 /** Error of a restore that fails. */
-async function refusalOf(folder: string): Promise<string> {
+async function refusalOf(folder: string, mode: RestoreMode = 'map'): Promise<string> {
   try {
-    const { manager } = await GuestMemoryBuilder.fromSnapshot(folder, { mode: 'map' });
+    const { manager } = await GuestMemoryBuilder.fromSnapshot(folder, { mode });
     manager.close();
     return 'a guest';
   } catch (error) {
@@ -541,41 +542,68 @@ const HOSTILE: readonly (Json | undefined)[] = [
   { __proto__: null, gpa: '0x0' },
 ];
 
-test.serial(
-  'a layout with any field removed, of another type, huge or negative is refused by its path, or is a guest',
-  async (t) => {
+for (const mode of ['map', 'lazy'] as const) {
+  const restoredTest = mode === 'lazy' ? lazyTest : test.serial;
+  restoredTest(
+    `a layout with any field removed, of another type, huge or negative is refused by its path, or is a guest: ${mode}`,
+    async (t: ExecutionContext) => {
+      const folder = tempFolder(t);
+      const manager = makeGuest();
+      await manager.snapshot(join(folder, 'base'));
+      await manager.snapshot(join(folder, 'diff'), { base: join(folder, 'base'), state: { rip: 1n } });
+      manager.close();
+      const before = footprint();
+      const path = join(folder, 'diff/layout.json');
+      const good = JSON.parse(readFileSync(path, 'utf8')) as Json;
+      const codes = new Map<string, number>();
+      for (const field of pathsOf(good)) {
+        if (field[0] === 'state' && field.length > 1) continue;
+        for (const value of HOSTILE) {
+          writeFileSync(path, JSON.stringify(withValue(good, field, value)));
+          const outcome = await refusalOf(join(folder, 'diff'), mode);
+          const code = outcome.split(':')[0]!;
+          codes.set(code, (codes.get(code) ?? 0) + 1);
+          if (code === 'SNAPSHOT_LAYOUT' && value !== undefined && !Array.isArray(value)) {
+            t.true(outcome.includes(String(field[0])), `${field.join('.')}: ${outcome}`);
+          }
+        }
+      }
+      t.deepEqual([...codes.keys()].sort(), [
+        'SNAPSHOT_BASE',
+        'SNAPSHOT_DAMAGED',
+        'SNAPSHOT_LAYOUT',
+        'SNAPSHOT_VERSION',
+        'SYSTEM',
+        'a guest',
+      ]);
+      t.deepEqual(footprint(), before);
+      t.is(pagerThreads(), 0);
+    },
+  );
+
+  restoredTest(`files that are cut anywhere make no guest: ${mode}`, async (t: ExecutionContext) => {
     const folder = tempFolder(t);
     const manager = makeGuest();
     await manager.snapshot(join(folder, 'base'));
-    await manager.snapshot(join(folder, 'diff'), { base: join(folder, 'base'), state: { rip: 1n } });
+    manager.guestMemory.writeU32(0x1000, 7);
+    const { memory } = await manager.snapshot(join(folder, 'diff'), { base: join(folder, 'base') });
     manager.close();
     const before = footprint();
-    const path = join(folder, 'diff/layout.json');
-    const good = JSON.parse(readFileSync(path, 'utf8')) as Json;
-    const codes = new Map<string, number>();
-    for (const field of pathsOf(good)) {
-      if (field[0] === 'state' && field.length > 1) continue;
-      for (const value of HOSTILE) {
-        writeFileSync(path, JSON.stringify(withValue(good, field, value)));
-        const outcome = await refusalOf(join(folder, 'diff'));
-        const code = outcome.split(':')[0]!;
-        codes.set(code, (codes.get(code) ?? 0) + 1);
-        if (code === 'SNAPSHOT_LAYOUT' && value !== undefined && !Array.isArray(value)) {
-          t.true(outcome.includes(String(field[0])), `${field.join('.')}: ${outcome}`);
-        }
-      }
+    const layout = join(folder, 'diff/layout.json');
+    const text = readFileSync(layout);
+    for (let length = 0; length < text.length - 2; length += 61) {
+      writeFileSync(layout, text.subarray(0, length));
+      t.regex(await refusalOf(join(folder, 'diff'), mode), /^SNAPSHOT_LAYOUT/, `the layout ends at ${length}`);
     }
-    t.deepEqual([...codes.keys()].sort(), [
-      'SNAPSHOT_BASE',
-      'SNAPSHOT_DAMAGED',
-      'SNAPSHOT_LAYOUT',
-      'SNAPSHOT_VERSION',
-      'SYSTEM',
-      'a guest',
-    ]);
+    writeFileSync(layout, text);
+    for (let part = 7; part >= 0; part--) {
+      truncateSync(join(folder, 'diff', memory.file), Math.floor((memory.size * part) / 8));
+      t.regex(await refusalOf(join(folder, 'diff'), mode), /^SNAPSHOT_DAMAGED/, `${part} eighths of the memory`);
+    }
     t.deepEqual(footprint(), before);
-  },
-);
+    t.is(pagerThreads(), 0);
+  });
+}
 
 test.serial('files that are not what they were are refused with what is wrong', async (t) => {
   const folder = tempFolder(t);

@@ -165,7 +165,8 @@ void Pager::remove(uint32_t block) {
       // Pages that are not at home may outlive their object: what is absent there shall not read as zeroes.
       if (address >= going.homeStart && address < going.homeEnd) return;
       going.absent.each(range.start, range.end, [&](const auto& part) {
-        poison(address + (part.start - range.start), part.end - part.start);
+        const uint64_t end = address + (part.end - range.start);
+        for (uint64_t page = address + (part.start - range.start); page != end; page += kPageSize) poison(page);
       });
     });
     blocks_.erase(block);
@@ -418,7 +419,7 @@ bool Pager::stepAhead() {
 /// Notes that a page cannot be brought: whoever touches it gets a bus error.
 void Pager::lose(const Place& place, const Failure& why) {
   Block& block = blocks_.at(place.block);
-  while (!poison(block.addresses.first(place.offset, place.offset + 1)->value.value, kPageSize)) {
+  while (!poison(block.addresses.first(place.offset, place.offset + 1)->value.value)) {
     readMessages();
     ::sched_yield();
   }
@@ -444,12 +445,15 @@ Failure Pager::bring(Block& block, uint64_t offset, uint64_t length) {
 
 /// Puts bytes where nothing is yet, or zeroes (null): wherever the pages are now.
 Failure Pager::put(Block& block, uint64_t offset, const uint8_t* bytes, uint64_t length) {
+  uint64_t most = length;
   for (const uint64_t end = offset + length; offset != end;) {
     const auto range = block.addresses.first(offset, end);
     INVARIANT(range && range->start == offset);
     const uint64_t address = range->value.value;
+    const uint64_t tried = std::min(range->end - offset, most);
     uint64_t done = 0;
-    const int error = copy(address, bytes, range->end - offset, done);
+    const int error = copy(address, bytes, tried, done);
+    most = length;
     if (error == EAGAIN && done == 0) {
       // Pages are being moved: the kernel says where to, and waits until that is read.
       readMessages();
@@ -457,6 +461,9 @@ Failure Pager::put(Block& block, uint64_t offset, const uint8_t* bytes, uint64_t
     } else if (error == EEXIST && done == 0) {
       done = kPageSize;
       wake(address, done);
+    } else if (error == ENOENT && done == 0 && tried != kPageSize) {
+      // The kernel copies into one piece (VMA) at a time, and protections cut it into several.
+      most = tried / 2 / kPageSize * kPageSize;
     } else if (error == ENOENT && done == 0) {
       // Nobody can come by there any more.
       wake(address, kPageSize);
@@ -497,22 +504,22 @@ int Pager::copy(uint64_t address, const uint8_t* bytes, uint64_t length, uint64_
   return error;
 }
 
-/// Makes touches of a range, where nothing is, bus errors. Returns whether they are, or nobody can come by there; else
+/// Makes touches of a page, where nothing is, bus errors. Returns whether they are, or nobody can come by there; else
 /// pages are being moved.
-bool Pager::poison(uint64_t address, uint64_t length) {
+bool Pager::poison(uint64_t address) {
   uffdio_poison poisoned = {};
-  poisoned.range = {address, length};
+  poisoned.range = {address, kPageSize};
   if (::ioctl(fd(), UFFDIO_POISON, &poisoned) == 0) return true;
   if (errno == EEXIST) {
     // A note that the page is watched is in the way.
     uffdio_writeprotect unwatched = {};
-    unwatched.range = {address, length};
+    unwatched.range = {address, kPageSize};
     unwatched.mode = UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
     ::ioctl(fd(), UFFDIO_WRITEPROTECT, &unwatched);
     if (::ioctl(fd(), UFFDIO_POISON, &poisoned) == 0) return true;
   }
   if (errno == EAGAIN) return false;
-  wake(address, length);
+  wake(address, kPageSize);
   return true;
 }
 

@@ -157,7 +157,7 @@ class Pager {
   Failure bring(Block& block, uint64_t offset, uint64_t length);
   Failure put(Block& block, uint64_t offset, const uint8_t* bytes, uint64_t length);
   int copy(uint64_t address, const uint8_t* bytes, uint64_t length, uint64_t& done);
-  bool poison(uint64_t address, uint64_t length);
+  bool poison(uint64_t address);
   void wake(uint64_t address, uint64_t length);
 
   FileDescriptor fd_;

@@ -1,5 +1,6 @@
 // Snapshots: a whole one against `cp` of its file, a diff against writing its pages, forks of a template, for how long
-// a live one holds the guest, and migration. In memory, so that it is the copying that is measured, and not a disk.
+// a live one holds the guest, lazy restores against an empty guest and a bare fault handler, and migration. In memory,
+// so that it is the copying that is measured, and not a disk.
 
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -19,7 +20,10 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { GuestMemoryBuilder, type GuestMemoryManager, RecordingPartition } from '../../ts/index.ts';
+import { GuestMemoryBuilder, type GuestMemoryManager, KvmPartition, RecordingPartition } from '../../ts/index.ts';
+import { vmOf } from '../../ts/sinks/kvm.ts';
+import { enterUserMode, guestImage, registersFor } from '../support/cpl3-guest.ts';
+import { baseline } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { atMost, compare, median, speedAtLeast } from './support/measure.ts';
 
@@ -256,6 +260,106 @@ async function holds(group: Group, folder: string): Promise<void> {
   }
 }
 
+/** A folder with a snapshot of a guest of `size` bytes, of which the first `data` hold something. */
+async function aSnapshot(folder: string, size: number, data: number): Promise<string> {
+  const target = join(folder, `${size}`);
+  const manager = new GuestMemoryBuilder({ maxAddress: 2 ** 36 - 1 })
+    .addRam({ name: 'ram', ranges: [{ gpa: 0, length: size }] })
+    .build();
+  const bytes = Buffer.alloc(16 * MIB, 7);
+  for (let gpa = 0; gpa < data; gpa += bytes.length) manager.guestMemory.write(gpa, bytes);
+  manager.guestMemory.write(0, guestImage());
+  await manager.snapshot(target);
+  manager.close();
+  return target;
+}
+
+/** Nanoseconds from `make` to a guest's first exit. */
+async function toFirstExit(make: () => Promise<GuestMemoryManager> | GuestMemoryManager): Promise<number> {
+  const partition = KvmPartition.open();
+  const vcpu = vmOf(partition).createVcpu(0);
+  enterUserMode(vcpu);
+  registersFor(vcpu, 'out', {});
+  const started = performance.now();
+  const manager = await make();
+  manager.attachPartition(partition);
+  vcpu.run();
+  const time = (performance.now() - started) * 1e6;
+  vcpu.close();
+  partition.close();
+  manager.close();
+  return time;
+}
+
+async function lazyStarts(group: Group, folder: string): Promise<void> {
+  if (!existsSync('/dev/kvm')) return;
+  for (const size of [64 * MIB, 8 * GIB]) {
+    const name = size < GIB ? '64 MiB' : '8 GiB';
+    group.doing(`lazy restore of ${name}`);
+    const target = await aSnapshot(folder, size, 64 * MIB);
+    const lazily = async () => (await GuestMemoryBuilder.fromSnapshot(target, { mode: 'lazy' })).manager;
+    const empty = () => {
+      const ram = { name: 'ram', ranges: [{ gpa: 0, length: size }] };
+      const manager = new GuestMemoryBuilder({ maxAddress: 2 ** 36 - 1 }).addRam(ram).build();
+      manager.guestMemory.write(0, guestImage());
+      return manager;
+    };
+    const differences: number[] = [];
+    for (let i = 0; i < 25; i++) differences.push((await toFirstExit(lazily)) - (await toFirstExit(empty)));
+    await group.add({
+      ...{ what: `lazy restore of ${name}, to the guest's first exit, over an empty guest`, unit: 'ns' },
+      ...{ ours: median(differences), goals: [atMost(3e6)] },
+    });
+    rmSync(target, { recursive: true });
+  }
+}
+
+async function lazyFaults(group: Group, folder: string): Promise<void> {
+  group.doing('lazy faults');
+  const [size, pages] = [GIB, 256];
+  const target = await aSnapshot(folder, size, size);
+  const memory = join(target, readdirSync(target).find((name) => name.startsWith('memory-'))!);
+  const { manager } = await GuestMemoryBuilder.fromSnapshot(target, { mode: 'lazy' });
+  const fd = openSync(memory, 'r');
+  const bare = baseline.serveFaults(fd, size);
+  const touching = (base: bigint) => {
+    let next = 0;
+    return () => {
+      baseline.touch(BigUint64Array.of(base + BigInt((next++ * pages * PAGE) % size), BigInt(pages * PAGE), 0n), pages);
+    };
+  };
+  await group.add(
+    await compare({
+      ...{ what: 'first touch of a page of a lazy restore', operations: pages, goals: [speedAtLeast(1 / 1.2)] },
+      ours: { run: touching(manager.va.base) },
+      baseline: { what: 'a bare handler in C', run: touching(bare) },
+    }),
+  );
+  baseline.endFaults();
+  closeSync(fd);
+  manager.close();
+  await workingSets(group, target);
+  rmSync(target, { recursive: true });
+}
+
+/** Waits of a guest that goes through 64 MiB again and again, as its restore finds out what it wants. */
+async function workingSets(group: Group, target: string): Promise<void> {
+  const waits: number[] = [];
+  for (let i = 0; i < 2; i++) {
+    const { manager, lazy } = await GuestMemoryBuilder.fromSnapshot(target, { mode: 'lazy' });
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    for (let page = 0; page < 16_384; page++) manager.guestMemory.readU32(((page * 37) % 16_384) * PAGE);
+    waits.push(lazy!.waits);
+    await lazy!.saveWorkingSet();
+    manager.close();
+  }
+  const [without, withSet] = waits as [number, number];
+  await group.add({
+    ...{ what: 'waits for 16 384 pages, 200 ms after a restore with a working set', unit: 'count', ours: withSet },
+    ...{ baseline: { what: 'without one', value: without }, goals: [atMost(without / 20)] },
+  });
+}
+
 await runGroup(async (group) => {
   const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'membacking-bench-'));
   try {
@@ -265,6 +369,8 @@ await runGroup(async (group) => {
     await idleClones(group, folder);
     await holds(group, folder);
     await migration(group, folder);
+    await lazyStarts(group, folder);
+    await lazyFaults(group, folder);
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -4,11 +4,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { Pager } from '../../ts/asked/pager.ts';
 
-const missing = whyNotLazy();
+/** Reason why nothing can be restored lazily here; undefined where it can. */
+export const lazyMissing = whyNotLazy();
 
 function whyNotLazy(): string | undefined {
   try {
-    Pager.open().addon.close();
+    Pager.open().close();
     return undefined;
   } catch (error) {
     return (error as Error).message;
@@ -23,6 +24,6 @@ export function pagerThreads(): number {
 
 /** A test that needs lazy restores; where there are none, a skipped test that says so. One after the other. */
 export function lazyTest(title: string, body: (t: ExecutionContext) => void | Promise<void>): void {
-  if (missing === undefined) test.serial(title, body);
-  else test.serial.skip(`${title}: ${missing}`, body);
+  if (lazyMissing === undefined) test.serial(title, body);
+  else test.serial.skip(`${title}: ${lazyMissing}`, body);
 }

@@ -56,7 +56,7 @@ export abstract class MemoryObject extends Handle {
     // Asked now: it may be closed by its owner and stay mapped.
     this.granularity = addon.granularity;
     this.block = addon.block;
-    this.#isLasting = !addon.isShrinkable;
+    this.#isLasting = this.block === undefined && !addon.isShrinkable;
     this.#stopWatching = whenCollected(this, () => addon.close());
   }
 

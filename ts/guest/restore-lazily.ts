@@ -10,7 +10,7 @@ import type { SnapshotLayout } from '../snapshot/layout.ts';
 import { readWorkingSet } from '../snapshot/working-set.ts';
 import { LazyBacking } from './lazy-backing.ts';
 import { LazyPages } from './lazy-pages.ts';
-import type { RestoredGuest } from './manager.ts';
+import type { GuestMemoryManager, RestoredGuest } from './manager.ts';
 import { type OtherLayout, relaid } from './relaid.ts';
 import { arranged, type Begin, build } from './remade.ts';
 import type { GuestOptions } from './template.ts';
@@ -75,16 +75,21 @@ async function lazyGuest(
   { folder, begin, ...options }: Making,
   backingsOf: (pager: Pager) => LazyBacking[],
 ): Promise<RestoredGuest> {
+  // It is read while the guest is built.
+  const reading = readWorkingSet(folder, layout);
+  let manager: GuestMemoryManager | undefined;
   try {
-    const workingSet = await readWorkingSet(folder, layout);
     const backings = backingsOf(pager);
-    const manager = build(layout, backings, options, begin);
+    manager = build(layout, backings, options, begin);
     manager.map.context.hold(pager);
-    const memories = layout.ram.map(({ name }) => manager.ramObject(name) as PrivateMemory);
+    const memories = layout.ram.map(({ name }) => manager!.ramObject(name) as PrivateMemory);
     for (const [i, memory] of memories.entries()) manager.bases.setLazy(memory, layout.id, backings[i]!.pages);
-    const lazy = new LazyPages({ folder, layout, pager, workingSet, memories, va: manager.va });
-    return { ...arranged(manager, layout), lazy };
+    const guest = arranged(manager, layout);
+    const lazy = new LazyPages({ folder, layout, pager, workingSet: await reading, memories, va: manager.va });
+    return { ...guest, lazy };
   } catch (error) {
+    await reading.catch(() => {});
+    manager?.close();
     pager.close();
     throw error;
   }

@@ -97,7 +97,7 @@ export function inStretches(pages: Iterable<{ readonly ram: string; readonly off
 /** Stretches that are brought together, by pages. */
 const TOGETHER = 1024;
 /** Bytes between two stretches that are brought too, as one larger step is faster than two. */
-const GAP = 16 * PAGE;
+const GAP = 2 * PAGE;
 
 /** Larger stretches that have all of those that were wanted, and are about in the order of these. */
 export function inLargeSteps(pages: readonly PageRange[]): PageRange[] {

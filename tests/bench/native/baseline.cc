@@ -7,6 +7,7 @@
 #include <linux/kvm.h>
 #include <linux/userfaultfd.h>
 #include <napi.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -15,6 +16,7 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <thread>
 
 namespace {
 
@@ -121,6 +123,57 @@ void collect(const Napi::CallbackInfo& info) {
   uint64_t bytes = 0;
   for (const Piece& piece : Pieces(info[0])) bytes += takeWritten(info.Env(), piece);
   must(info.Env(), bytes % kPageSize == 0, "PAGEMAP_SCAN");
+}
+
+/// The bare handler of faults: one thread, one page at a time, from a file of which the memory is an image.
+struct FaultServer {
+  int uffd;
+  int file;
+  int end[2];
+  uint64_t hva;
+  uint64_t bytes;
+  std::thread thread;
+
+  void serve() {
+    uint8_t page[kPageSize];
+    pollfd watched[] = {{uffd, POLLIN, 0}, {end[0], POLLIN, 0}};
+    while (poll(watched, 2, -1) > 0 && watched[1].revents == 0) {
+      uffd_msg message;
+      if (read(uffd, &message, sizeof message) != sizeof message) continue;
+      const uint64_t address = message.arg.pagefault.address & ~(kPageSize - 1);
+      if (pread(file, page, kPageSize, static_cast<off_t>(address - hva)) != static_cast<ssize_t>(kPageSize)) return;
+      uffdio_copy copied = {address, reinterpret_cast<uint64_t>(page), kPageSize, 0, 0};
+      ioctl(uffd, UFFDIO_COPY, &copied);
+    }
+  }
+};
+FaultServer* server = nullptr;
+
+/// serveFaults(fd, bytes): the address of new memory, whose pages a bare handler copies from a file.
+Napi::Value serveFaults(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  server = new FaultServer{};
+  server->file = number(info[0]);
+  server->bytes = wide(info[1]);
+  server->uffd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK));
+  uffdio_api api = {UFFD_API, 0, 0};
+  must(env, server->uffd >= 0 && ioctl(server->uffd, UFFDIO_API, &api) == 0, "UFFDIO_API");
+  void* memory = mmap(nullptr, server->bytes, kReadWrite, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  must(env, memory != MAP_FAILED && pipe(server->end) == 0, "mmap");
+  server->hva = reinterpret_cast<uint64_t>(memory);
+  uffdio_register registration = {{server->hva, server->bytes}, UFFDIO_REGISTER_MODE_MISSING, 0};
+  must(env, ioctl(server->uffd, UFFDIO_REGISTER, &registration) == 0, "UFFDIO_REGISTER");
+  server->thread = std::thread([] { server->serve(); });
+  return Napi::BigInt::New(env, server->hva);
+}
+
+/// endFaults(): ends the handler, and the memory.
+void endFaults(const Napi::CallbackInfo& info) {
+  must(info.Env(), write(server->end[1], "", 1) == 1, "write");
+  server->thread.join();
+  munmap(reinterpret_cast<void*>(server->hva), server->bytes);
+  for (const int fd : {server->uffd, server->end[0], server->end[1]}) close(fd);
+  delete server;
 }
 
 /// protect(pieces): gives each piece the access (PROT_*) that stands in the place of its offset.
@@ -254,6 +307,8 @@ Napi::Object init(Napi::Env, Napi::Object exports) {
   define<watch>(exports, "watch");
   define<collect>(exports, "collect");
   define<protect>(exports, "protect");
+  exports.Set("serveFaults", Napi::Function::New<serveFaults>(exports.Env(), "serveFaults"));
+  define<endFaults>(exports, "endFaults");
   define<copy>(exports, "copy");
   define<flip>(exports, "flip");
   define<build>(exports, "build");

@@ -17,6 +17,9 @@ interface Baseline {
   watch(pieces: Pieces): void;
   /** Finds the bytes written in them since they were asked for last. */
   collect(pieces: Pieces): void;
+  /** Address of new memory, whose pages a bare fault handler copies from a file. */
+  serveFaults(fd: number, bytes: number): bigint;
+  endFaults(): void;
   /** mprotect of each piece, whose third word is PROT_*. */
   protect(pieces: Pieces): void;
   /** One memcpy for each GPA. */
