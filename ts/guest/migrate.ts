@@ -160,7 +160,7 @@ class Sending {
       await peer.isReady(target.id);
       this.#downtime = performance.now() - began;
       isReady = true;
-      await writer.write(RECORD.go, 0, Buffer.from(target.id));
+      await writer.writeText(RECORD.go, target.id);
       return beside;
     } catch (error) {
       if (isReady) throw unsure(error);

@@ -96,7 +96,7 @@ export async function migrateIn(
 
 /** Says that the guest is there, and waits for the word that it is this side's. */
 async function takeOver(reader: RecordReader, writer: RecordWriter, id: string): Promise<void> {
-  await writer.write(RECORD.ready, 0, Buffer.from(id));
+  await writer.writeText(RECORD.ready, id);
   const { payload } = await reader.next([RECORD.go]);
   if (payload.toString() !== id) throw strange('the word to go on is for another guest');
   writer.end();

@@ -3,7 +3,7 @@
 import type { Readable, Writable } from 'node:stream';
 import { MembackingError } from '../core/errors.ts';
 import { aborted } from './memory-writer.ts';
-import { checkRecord, HEAD, headOf, type RecordKind, readHead, strange } from './records.ts';
+import { checkRecord, HEAD, headOf, RECORD, type RecordKind, readHead, strange } from './records.ts';
 
 /** Error of a stream that has failed. */
 function failed(cause: unknown): MembackingError {
@@ -29,9 +29,13 @@ export class RecordWriter {
   readonly #signal: AbortSignal | undefined;
   /** Nobody else may listen: without a listener, an error ends the process. It comes to `write` too. */
   readonly #listener = () => {};
-  /** Ends the write that is under way: a stream that is destroyed need not say what became of it. */
-  readonly #closed = () => this.#giveUp();
-  #giveUp = () => {};
+  /** Ends the writes that are under way: a stream that is destroyed need not say what became of them. */
+  readonly #closed = () => {
+    for (const reject of this.#waiting) reject(failed(this.#stream.errored ?? new Error('it was closed')));
+  };
+  readonly #waiting = new Set<(error: MembackingError) => void>();
+  /** Pages that are on their way, while the next are read. */
+  #onTheirWay: Promise<void> = Promise.resolve();
 
   constructor(stream: Writable, signal: AbortSignal | undefined) {
     this.#stream = stream;
@@ -40,14 +44,30 @@ export class RecordWriter {
     stream.on('close', this.#closed);
   }
 
-  /** Writes a record; what it is made of is free again when the promise is fulfilled. Rejects with STREAM_FAILED and
-   *  ABORTED. */
-  write(kind: RecordKind, offset: number, payload: Uint8Array): Promise<void> {
+  /** Writes pages, when those before are written; what they are made of is free again when the promise is fulfilled.
+   *  Rejects with STREAM_FAILED and ABORTED, of those before too. */
+  async writePages(offset: number, pages: Uint8Array): Promise<void> {
+    const before = this.#onTheirWay;
+    this.#onTheirWay = this.#write(RECORD.pages, offset, pages);
+    this.#onTheirWay.catch(() => {}); // the next one tells of it
+    await before;
+  }
+
+  /** Writes a text: all is written when the promise is fulfilled. Rejects with STREAM_FAILED and ABORTED. */
+  async writeText(kind: RecordKind, text: string): Promise<void> {
+    await this.#onTheirWay;
+    await this.#write(kind, 0, Buffer.from(text));
+  }
+
+  #write(kind: RecordKind, offset: number, payload: Uint8Array): Promise<void> {
     // A stream may keep what it was given: it gets memory of its own.
     const record = Buffer.concat([headOf(kind, offset, payload), payload]);
     const written = new Promise<void>((resolve, reject) => {
-      this.#giveUp = () => reject(failed(this.#stream.errored ?? new Error('it was closed')));
-      this.#stream.write(record, (error) => (error ? reject(failed(error)) : resolve()));
+      this.#waiting.add(reject);
+      this.#stream.write(record, (error) => {
+        this.#waiting.delete(reject);
+        return error ? reject(failed(error)) : resolve();
+      });
     });
     return orAborted(written, this.#signal);
   }

@@ -83,7 +83,7 @@ export class SnapshotStream {
     this.#memory = { file: `memory-${this.id}`, size };
   }
 
-  /** Writes its first record. Rejects as `RecordWriter.write` does. */
+  /** Writes its first record. Rejects as `RecordWriter.writeText` does. */
   static async begin(
     writer: RecordWriter,
     blocks: readonly PlannedBlock[],
@@ -98,11 +98,11 @@ export class SnapshotStream {
   readonly at = (fileOffset: number): Target => ({
     write: (bytes, offset) => {
       this.bytes += bytes.length;
-      return this.#writer.write(RECORD.pages, fileOffset + offset, bytes);
+      return this.#writer.writePages(fileOffset + offset, bytes);
     },
   });
 
-  /** Writes its last record. Rejects as `RecordWriter.write` does. */
+  /** Writes its last record. Rejects as `RecordWriter.writeText` does. */
   end(ram: readonly SnapshotRam[], rest: LayoutBeside): Promise<SnapshotLayout> {
     return this.#write(RECORD.end, ram, rest);
   }
@@ -113,7 +113,7 @@ export class SnapshotStream {
     rest: LayoutBeside,
   ): Promise<SnapshotLayout> {
     const layout = { id: this.id, memory: this.#memory, ram, ...rest };
-    await this.#writer.write(kind, 0, Buffer.from(formatLayout(layout)));
+    await this.#writer.writeText(kind, formatLayout(layout));
     return layout;
   }
 }
