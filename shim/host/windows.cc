@@ -92,8 +92,7 @@ int32_t WindowUser::numberFor(const Window& next) {
 }
 
 bool Windows::isLasting(const Limits& limits, uint64_t start, uint64_t end, Use least) const {
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) return false;
+  const std::lock_guard lock(mutex_);
   const uint64_t firstPage = start & ~(kPageSize - 1);
   const uint64_t endOfLast = (end + kPageSize - 1) & ~(kPageSize - 1);
   Use ignored = Use::kNothing;

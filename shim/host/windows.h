@@ -82,7 +82,7 @@ class WindowUser {
 class Windows {
  public:
   /// Whether all of a range is memory that stays until a change, and whole pages of it may be used so under these
-  /// limits. False, too, while something changes.
+  /// limits. Waits while something changes.
   bool isLasting(const Limits& limits, uint64_t start, uint64_t end, Use least) const;
 
  private:

@@ -156,8 +156,9 @@ export class Chunks {
   }
 
   /** The memory of a chunk, of which a window shows what is there for certain. Undefined where there are too many, or
-   *  the runtime has no such buffers. */
-  bufferOf({ start, end }: CommandRange): ArrayBuffer | undefined {
+   *  the runtime has no such buffers, or `isThere` says, when a new one has been made, that its stretch may have gone
+   *  before. */
+  bufferOf({ start, end }: CommandRange, isThere: () => boolean): ArrayBuffer | undefined {
     const hva = this.#reservation.addressOf(start);
     const made = this.#buffers.get(start);
     if (made !== undefined && made.hva === hva) return made.buffer;
@@ -166,7 +167,9 @@ export class Chunks {
     try {
       const buffer = this.#reservation.view(start, end - start);
       this.#buffers.set(start, { buffer, hva });
-      return buffer;
+      if (isThere()) return buffer;
+      this.drop({ start, end });
+      return undefined;
     } catch {
       return undefined;
     }

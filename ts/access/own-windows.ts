@@ -116,7 +116,7 @@ export class OwnWindows {
       last = next;
     }
     const chunk = this.#chunkAt(gpa);
-    const buffer = chunk && this.#chunks.bufferOf(chunk);
+    const buffer = chunk && this.#chunks.bufferOf(chunk, () => true);
     if (buffer === undefined) return undefined;
     // Nothing but whole pages: the rest of a page that traps is not to be seen.
     const start = Math.max(chunk!.start, pageAt(Number(first.start) + abi.PAGE_SIZE - 1));

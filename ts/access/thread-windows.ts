@@ -154,19 +154,19 @@ export class ThreadWindows {
   #open(gpa: number, isWrite: boolean): GatedWindow | undefined {
     const opened = this.#reservation.openWindow(gpa, isWrite, CHUNK);
     if (opened === undefined) return undefined;
-    const chunk = { start: opened.partStart, end: opened.partEnd };
-    const buffer = this.#chunks.bufferOf(chunk);
-    if (buffer === undefined) {
-      // There are too many, perhaps of stretches that have gone.
-      this.close();
-      return undefined;
-    }
     // Its gate was another one's, which was shut.
     this.#windows[opened.number]?.drop();
+    const chunk = { start: opened.partStart, end: opened.partEnd };
     const gate = this.#gates.subarray(2 * opened.number, 2 * opened.number + 2);
-    const window = new GatedWindow(opened, buffer, opened.start - chunk.start, gate);
     // As long as it is open, the stretch is the one that the addon has seen.
-    if (!window.isOpen) this.#chunks.drop(chunk);
+    const isOpen = () => gate[1] === 1;
+    const buffer = this.#chunks.bufferOf(chunk, isOpen);
+    if (buffer === undefined) {
+      // There are too many, perhaps of stretches that have gone.
+      if (isOpen()) this.close();
+      return undefined;
+    }
+    const window = new GatedWindow(opened, buffer, opened.start - chunk.start, gate);
     this.#windows[opened.number] = window;
     return window;
   }
