@@ -172,19 +172,41 @@ leaseTest('at the deadline a monitor may end leases, whatever their holders do',
   manager.ramVisibility.set(PAM, 'read-write');
   const shown = other.lock({ gpa: AT, length: 8 }, 'write', { holder: 'viewer' });
   shown.view[0] = 9;
-  const error = await t.throwsAsync(
-    manager.whenFree(() => hide(manager), { deadline: 10, revoke: true }),
-    { code: 'LEASED', message: /"viewer"/ },
-  );
-  t.like(error, { details: { leases: [{ holder: 'viewer' }] } });
-  t.is(shown.view[0], 9);
-  shown.release();
-  hide(manager);
+  const { view: theirs } = shown;
+  await manager.whenFree(() => hide(manager), { deadline: 10, revoke: true });
+  t.deepEqual([shown.released, theirs.length], [true, 0], 'who has a view is asked');
   other.close();
   await t.throwsAsync(
     manager.whenFree(() => {}, { revoke: true }),
     { code: 'INVALID_ARGUMENT' },
   );
+});
+
+leaseTest('a worker that has a view lets it go when it is asked to', async (t, manager) => {
+  const worker = await workerOn(
+    manager,
+    `const lease = lock();
+     const { view } = lease;
+     parentPort.on('message', () => parentPort.postMessage([view.length, lease.released]));`,
+  );
+  await manager.whenFree(() => hide(manager), { deadline: 10, revoke: true });
+  const answered = once(worker, 'message');
+  worker.postMessage('is it?');
+  t.deepEqual((await answered)[0], [0, true]);
+  await worker.terminate();
+});
+
+leaseTest('a worker that does not come to it keeps its view until it is terminated', async (t, manager) => {
+  const worker = await workerOn(
+    manager,
+    `const { view } = lock();
+     setTimeout(() => { for (;;) view[0] = 9; }, 1);`,
+  );
+  while (manager.guestMemory.readU8(AT) !== 9) await new Promise((resolve) => setTimeout(resolve, 1));
+  const revoked = manager.whenFree(() => hide(manager), { deadline: 10, revoke: true });
+  t.like(await t.throwsAsync(revoked, { code: 'LEASED' }), { details: { leases: [{ holder: 'disk worker' }] } });
+  await worker.terminate();
+  hide(manager);
 });
 
 test.serial('a manager that is closed ends the leases of other threads, and says whose they were', async (t) => {

@@ -51,22 +51,31 @@ void Locks::remove(uint64_t id) {
   if (locks_.erase(id) != 0) removeUser();
 }
 
-bool Locks::revoke(uint64_t id) {
+void Locks::revoke(uint64_t id) {
   const std::lock_guard<std::mutex> guard(mutex_);
   const auto found = locks_.find(id);
-  if (found == locks_.end()) return true;
-  if (!found->second.isRevocable()) return false;
-  locks_.erase(found);
-  removeUser();
-  return true;
+  if (found == locks_.end() || found->second.owner == nullptr) return;
+  if (found->second.ask != nullptr) {
+    found->second.isAskedFor = true;
+    found->second.ask();
+  } else {
+    locks_.erase(found);
+    removeUser();
+  }
 }
 
-bool Locks::show(uint64_t id) {
+bool Locks::show(uint64_t id, std::function<void()> ask) {
   const std::lock_guard<std::mutex> guard(mutex_);
   const auto found = locks_.find(id);
   if (found == locks_.end()) return false;
-  found->second.isShown = true;
+  found->second.ask = std::move(ask);
   return true;
+}
+
+bool Locks::isAskedFor(uint64_t id) const {
+  const std::lock_guard<std::mutex> guard(mutex_);
+  const auto found = locks_.find(id);
+  return found != locks_.end() && found->second.isAskedFor;
 }
 
 void Locks::removeAllOf(const void* owner) {
@@ -103,7 +112,7 @@ std::vector<Locks::Broken> Locks::brokenBy(Range range, Use left) const {
   for (const auto& [id, lock] : locks_) {
     if (isEnough(left, lock.isWrite)) continue;
     for (const Range& held : lock.ranges) {
-      if (overlap(held, range)) broken.push_back({id, held, lock.isWrite, lock.holder, lock.isRevocable()});
+      if (overlap(held, range)) broken.push_back({id, held, lock.isWrite, lock.holder});
     }
   }
   return broken;

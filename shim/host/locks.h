@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -30,10 +31,10 @@ class Locks {
     std::string holder;
     /// Somebody whose end is the lock's; null for none.
     const void* owner = nullptr;
-    /// Whether somebody has addresses of it, so that it cannot be taken from its owner.
-    bool isShown = false;
-
-    bool isRevocable() const { return owner != nullptr && !isShown; }
+    /// Asks the thread that has addresses of it to let it go: nobody takes it from that one. Null where none has.
+    std::function<void()> ask = nullptr;
+    /// Whether that thread was asked.
+    bool isAskedFor = false;
   };
   /// A part of a lock that a change would break.
   struct Broken {
@@ -41,7 +42,6 @@ class Locks {
     Range range;
     bool isWrite;
     std::string holder;
-    bool isRevocable;
   };
 
   /// Words that JavaScript writes and reads with Atomics, because every change of the map does. Each side writes its
@@ -64,10 +64,14 @@ class Locks {
   /// Waits for the end of a plan that is carried out just now, but not long.
   void awaitOpenGate() const;
   void remove(uint64_t id);
-  /// Takes a lock from its owner. Returns whether it is held no more.
-  bool revoke(uint64_t id);
-  /// Keeps a lock from being revoked, as its owner is to have addresses of it. Returns whether it is held.
-  bool show(uint64_t id);
+  /// Takes a lock from its owner, or asks the thread that has addresses of it to let it go. Nothing happens to one that
+  /// has no owner.
+  void revoke(uint64_t id);
+  /// Keeps a lock for a thread that is to have addresses of it. Returns whether it is held. `ask` is called by any
+  /// thread, and calls nobody who takes locks.
+  bool show(uint64_t id, std::function<void()> ask);
+  /// Whether the thread that has addresses of a lock was asked to let it go.
+  bool isAskedFor(uint64_t id) const;
   void removeAllOf(const void* owner);
   bool isHeld(uint64_t id) const;
 

@@ -44,6 +44,7 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ReservationHandle::isLocked>("isLocked"),
                      InstanceMethod<&ReservationHandle::revoke>("revoke"),
                      InstanceMethod<&ReservationHandle::showLock>("showLock"),
+                     InstanceMethod<&ReservationHandle::isAskedFor>("isAskedFor"),
                      InstanceMethod<&ReservationHandle::close>("close"),
                  });
 }
@@ -200,7 +201,6 @@ Napi::Value ReservationHandle::lockedIn(const Napi::CallbackInfo& info) {
     lock.Set("access", exactly(info.Env(), broken.isWrite ? abi::ACCESS_READ | abi::ACCESS_WRITE : abi::ACCESS_READ));
     lock.Set("gpa", exactly(info.Env(), broken.range.start));
     lock.Set("length", exactly(info.Env(), broken.range.end - broken.range.start));
-    lock.Set("isRevocable", broken.isRevocable);
     list[list.Length()] = lock;
   }
   return list;
@@ -210,16 +210,28 @@ Napi::Value ReservationHandle::isLocked(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), isOpen() && core(info).locks().isHeld(toU64(info[0], "id")));
 }
 
-Napi::Value ReservationHandle::revoke(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), !isOpen() || core(info).locks().revoke(toU64(info[0], "id")));
+void ReservationHandle::revoke(const Napi::CallbackInfo& info) {
+  if (isOpen()) core(info).locks().revoke(toU64(info[0], "id"));
 }
 
 Napi::Value ReservationHandle::showLock(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), core(info).locks().show(toU64(info[0], "id")));
+  if (!info[1].IsFunction()) throwType(info.Env(), "asked", "a function");
+  if (!notice_) {
+    // Without locks nobody is asked for one.
+    const auto end = [calls = calls_] { calls->end(); };
+    notice_ = std::make_unique<Notice>(info.Env(), info[1].As<Napi::Function>(), end);
+  }
+  const bool isHeld = core(info).locks().show(toU64(info[0], "id"), [this] { notice_->give(); });
+  return Napi::Boolean::New(info.Env(), isHeld);
+}
+
+Napi::Value ReservationHandle::isAskedFor(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), core(info).locks().isAskedFor(toU64(info[0], "id")));
 }
 
 void ReservationHandle::close(const Napi::CallbackInfo&) {
   calls_->end();
+  notice_.reset();
   windowUser_.reset();
   release();
 }

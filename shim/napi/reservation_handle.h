@@ -8,6 +8,7 @@
 #include "host/reservation.h"
 #include "napi/guest_calls.h"
 #include "napi/handle.h"
+#include "napi/notice.h"
 
 namespace membacking {
 
@@ -41,8 +42,9 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   void unbar(const Napi::CallbackInfo& info);
   Napi::Value lockedIn(const Napi::CallbackInfo& info);
   Napi::Value isLocked(const Napi::CallbackInfo& info);
-  Napi::Value revoke(const Napi::CallbackInfo& info);
+  void revoke(const Napi::CallbackInfo& info);
   Napi::Value showLock(const Napi::CallbackInfo& info);
+  Napi::Value isAskedFor(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   WindowUser& windowUser(const Napi::CallbackInfo& info);
@@ -50,6 +52,8 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   std::shared_ptr<GuestCalls> calls_ = std::make_shared<GuestCalls>();
   /// Null until somebody asks for windows.
   std::unique_ptr<WindowUser> windowUser_;
+  /// Tells JavaScript that a lock with a view is asked for. Null until there is one.
+  std::unique_ptr<Notice> notice_;
 };
 
 }  // namespace membacking

@@ -1,7 +1,15 @@
 // Leases and windows: what one costs, and what those that are there cost every change elsewhere. Plans are made, and
 // handed to an executor that does nothing.
 
-import { type Lease, MemoryMap, type Region, SharedMemory, type VaSpace } from '../../ts/index.ts';
+import {
+  type GuestMemory,
+  type Lease,
+  MemoryMap,
+  type Region,
+  SharedMemory,
+  type VaSpace,
+  WorkerGuestMemory,
+} from '../../ts/index.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { atMost, compare, type Side, speedAtLeast } from './support/measure.ts';
 
@@ -79,6 +87,36 @@ function leasing(machine: Machine, operations: number): Side {
   };
 }
 
+/** Leases of workers, with and without a view, beside those of the map's own thread. */
+async function elsewhere(group: Group): Promise<void> {
+  const map = new MemoryMap();
+  const root = map.createRegion({ name: 'ram', kind: 'ram', size: 16 * MIB });
+  root.map({ object: SharedMemory.create(16 * MIB), length: 16 * MIB });
+  const va = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }));
+  const operations = 1000;
+  const holding = (memory: GuestMemory, use: (lease: Lease) => unknown): Side => ({
+    run: () => {
+      for (let i = 0; i < operations; i++) {
+        const lease = memory.lock({ gpa: i * 8192, length: 4096 }, 'write', { holder: 'disk' });
+        use(lease);
+        lease.release();
+      }
+    },
+  });
+  for (const [name, use] of [
+    ['lease and release', () => {}],
+    ['lease, view and release', (lease: Lease) => lease.view],
+  ] as const) {
+    const what = `${name}, in a worker`;
+    group.doing(what);
+    const goals = [atMost(300)];
+    const ours = holding(WorkerGuestMemory.fromToken(va.token), use);
+    const baseline = { what: "the map's own thread", ...holding(va.memory, use) };
+    await group.add(compare({ what, operations, goals, ours, baseline }));
+  }
+  map.close();
+}
+
 async function leases(group: Group): Promise<void> {
   const plain = new Machine(0);
   const operations = 1000;
@@ -145,6 +183,7 @@ async function placing(group: Group): Promise<void> {
 
 await runGroup(async (group) => {
   await leases(group);
+  await elsewhere(group);
   await changes(group);
   await placing(group);
 });

@@ -1,6 +1,6 @@
 // Guest memory by GPA: single values against a DataView on memory of the same size, copies against memcpy.
 
-import { type GuestMemory, MemoryMap, SharedMemory, type VaSpace } from '../../ts/index.ts';
+import { type GuestMemory, MemoryMap, SharedMemory, type VaSpace, WorkerGuestMemory } from '../../ts/index.ts';
 import { Random } from '../support/random.ts';
 import { baseline } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
@@ -95,9 +95,46 @@ async function scalars(group: Group): Promise<void> {
   });
 }
 
+/** Guest memory as workers have it, by a token: beside that of the map's own thread, and memcpy. */
+async function workers(group: Group): Promise<void> {
+  const va = guest(4, MIB);
+  const memory = WorkerGuestMemory.fromToken(va.token);
+  for (const [name, width, use, ours] of SCALARS.filter(([each]) => each.endsWith('u32'))) {
+    const gpas = addresses(width);
+    const what = `${name}, in a worker`;
+    group.doing(what);
+    await group.add(
+      compareFast({
+        ...{ what, operations: ACCESSES, goals: [atMost(15)] },
+        ours: { run: loop(ours, use, memory, gpas) },
+        baseline: { what: "the map's own thread", run: loop(ours, use, va.memory, gpas) },
+      }),
+    );
+  }
+}
+
+/** Copies between a buffer and guest memory, one for each GPA. */
+interface Copies {
+  readonly memory: GuestMemory;
+  readonly buffer: Uint8Array;
+  readonly gpas: Float64Array;
+  readonly isWrite: boolean;
+}
+
+function copying({ memory, buffer, gpas, isWrite }: Copies): () => void {
+  if (isWrite)
+    return () => {
+      for (const gpa of gpas) memory.write(gpa, buffer);
+    };
+  return () => {
+    for (const gpa of gpas) memory.read(gpa, buffer);
+  };
+}
+
 async function copies(group: Group): Promise<void> {
   const bytes = 128 * MIB;
   const { memory, base, nativeInterface, token } = guest(4, bytes);
+  const other = WorkerGuestMemory.fromToken(token);
   for (const [name, length, count] of [
     ['4 KiB', 4096, 2000] as const,
     ['64 KiB', 65_536, 500] as const,
@@ -111,13 +148,8 @@ async function copies(group: Group): Promise<void> {
     for (const isWrite of [false, true]) {
       const what = isWrite ? `write ${name}` : `read ${name}`;
       group.doing(what);
-      const run = isWrite
-        ? () => {
-            for (const gpa of gpas) memory.write(gpa, buffer);
-          }
-        : () => {
-            for (const gpa of gpas) memory.read(gpa, buffer);
-          };
+      const run = copying({ memory, buffer, gpas, isWrite });
+      const inWorker = copying({ memory: other, buffer, gpas, isWrite });
       const bare = () => baseline.copy(base, buffer, length, gpas, isWrite);
       const native = () => nativeCopy.copy(nativeInterface, token, buffer, gpas, isWrite);
       const memcpy = { what: 'memcpy', run: bare };
@@ -125,11 +157,15 @@ async function copies(group: Group): Promise<void> {
       await group.add(
         compare({ what: `${what} in C`, operations: count, goals, ours: { run: native }, baseline: memcpy }),
       );
+      await group.add(
+        compare({ what: `${what} in a worker`, operations: count, goals, ours: { run: inWorker }, baseline: memcpy }),
+      );
     }
   }
 }
 
 await runGroup(async (group) => {
   await scalars(group);
+  await workers(group);
   await copies(group);
 });

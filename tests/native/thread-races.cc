@@ -73,13 +73,13 @@ void lockAndWrite(Locks& locks, uint64_t page) {
   const Locks::Range range{page * kPage, (page + 1) * kPage};
   int owner = 0;
   for (uint64_t turn = 0; !isOver; turn++) {
-    const uint64_t id = locks.add({{range}, true, "holder", &owner, false});
+    const uint64_t id = locks.add({{range}, true, "holder", &owner});
     if (id == 0) {
       counts.refusals++;
       continue;
     }
     counts.locks++;
-    if (turn % 3 != 0 || locks.show(id)) memory[page] = static_cast<uint32_t>(turn & 0xffff);
+    if (turn % 3 != 0 || locks.show(id, [] {})) memory[page] = static_cast<uint32_t>(turn & 0xffff);
     if (turn % 2 != 0) {
       locks.remove(id);
     } else {

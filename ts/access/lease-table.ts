@@ -147,18 +147,6 @@ export class LeaseTable {
     return this.#end(this.brokenBy(change));
   }
 
-  /** Ends leases, and gives those that are still held: somebody else has their views. */
-  revoke(leases: readonly HeldLease[]): HeldLease[] {
-    for (const lease of leases) {
-      try {
-        lease.takeBack();
-      } catch (error) {
-        if (!(error instanceof MembackingError)) throw error;
-      }
-    }
-    return leases.filter(({ isHeld }) => isHeld);
-  }
-
   #end(leases: readonly HeldLease[]): LeaseFacts[] {
     for (const lease of leases) {
       try {

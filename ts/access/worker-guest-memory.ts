@@ -21,7 +21,7 @@ interface WorkerSource extends MemorySource {
  *  closed. Until this is closed too, its addresses stay reserved. Leases end with it, or with their thread. */
 export class WorkerGuestMemory extends WindowedMemory implements Disposable {
   /** Leases that have a view. */
-  readonly #viewed = new Set<Lease>();
+  readonly #viewed = new Set<WorkerLease>();
 
   private constructor(source: WorkerSource) {
     validate.madeBy('WorkerGuestMemory.fromToken', source);

@@ -12,11 +12,11 @@ export class WorkerLease extends Lease {
   readonly #reservation: Reservation;
   readonly #lock: number;
   /** Leases of the memory that have a view. */
-  readonly #viewed: Set<Lease>;
+  readonly #viewed: Set<WorkerLease>;
 
   /** Takes the lease. Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is
    *  about to change. @internal */
-  constructor(reservation: Reservation, facts: LeaseFacts, viewed: Set<Lease>) {
+  constructor(reservation: Reservation, facts: LeaseFacts, viewed: Set<WorkerLease>) {
     validate.madeBy('GuestMemory.lock', facts);
     const { gpa, length, mode, holder } = facts;
     const lock = reservation.lock(gpa, length, mode === 'write', holder);
@@ -32,14 +32,25 @@ export class WorkerLease extends Lease {
   }
 
   protected keepForView(): boolean {
-    this.#viewed.add(this);
-    return this.#reservation.showLock(this.#lock);
+    const viewed = this.#viewed;
+    if (!this.#reservation.showLock(this.#lock, () => endAskedFor(viewed))) return false;
+    viewed.add(this);
+    return true;
+  }
+
+  /** Ends it, if another thread has asked for that. */
+  endIfAskedFor(): void {
+    if (this.#reservation.isAskedFor(this.#lock)) this.release();
   }
 
   protected letGo(): void {
     this.#viewed.delete(this);
     this.#reservation.unlock(this.#lock);
   }
+}
+
+function endAskedFor(leases: ReadonlySet<WorkerLease>): void {
+  for (const lease of leases) lease.endIfAskedFor();
 }
 
 function refusal(reservation: Reservation, result: number, gpa: number): Error {

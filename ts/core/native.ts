@@ -92,10 +92,13 @@ export interface Reservation extends Handle {
   /** Locks of native code that need more than `left` of a range. */
   lockedIn(gpa: U64, length: U64, left: number): NativeLock[];
   isLocked(id: number): boolean;
-  /** Takes a lock away, of JavaScript in any thread that has no view of it. Whether it is held no more. */
-  revoke(id: number): boolean;
-  /** Keeps a lock of this handle from being revoked, as a view is to be made of it. Whether it is held. */
-  showLock(id: number): boolean;
+  /** Takes a lock away from JavaScript of any thread, or asks it to let it go, where it has a view. */
+  revoke(id: number): void;
+  /** Keeps a lock of this handle for its thread, as a view is to be made of it. Whether it is held. When it is asked
+   * for, `asked` is called in this thread; the first one that is given, for all locks. */
+  showLock(id: number, asked: () => void): boolean;
+  /** Whether a lock that has a view is asked for. */
+  isAskedFor(id: number): boolean;
   /** The memory itself, up to 4 GiB of one stretch, as long as nobody detaches it. The caller sees to it that all of
    * the range is mapped, readable and writable until detachView: touching what is not there ends the process.
    * `isLasting`: its addresses go to nobody else before it is collected. Default false. */
@@ -124,7 +127,6 @@ interface NativeLock {
   readonly access: number;
   readonly gpa: number;
   readonly length: number;
-  readonly isRevocable: boolean;
 }
 
 export const FACT_LOW = 0;

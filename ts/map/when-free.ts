@@ -14,8 +14,9 @@ import type { Context } from './context.ts';
 export interface WaitOptions {
   /** Milliseconds. Default: as long as it takes. */
   readonly deadline?: number;
-  /** Whether leases that are held at the deadline end then, whatever their holders are doing, and the change is made.
-   *  Those stay of which another thread has a view, and locks of native code: LEASED says whose. Default: false. */
+  /** Whether leases that are held at the deadline end then, whatever their holders are doing, and the change is made. A
+   *  lease of which another thread has a view ends when its event loop comes to that; if not within a second, or for a
+   *  lock of native code, it throws LEASED. Default: false. */
   readonly revoke?: boolean;
   /** Signal that gives the waiting up: it ends with ABORTED. */
   readonly signal?: AbortSignal;
@@ -23,6 +24,9 @@ export interface WaitOptions {
 
 /** The longest that a timer of Node.js can be set to. */
 const MAX_DEADLINE = 2 ** 31 - 1;
+
+/** Milliseconds that a thread has to let go of a view when it is asked to. */
+const GRACE = 1000;
 
 /** Milliseconds between two looks at locks of native code, which tells nobody when it unlocks. */
 const POLL_PERIOD = 2;
@@ -204,17 +208,30 @@ function allEnded(
       if (still().length === 0) finish(resolve);
     };
     const onAbort = () => finish(() => reject(aborted(still(), signal!.reason)));
+    const giveUp = () => finish(() => reject(new LeaseConflict(table, still(), [])));
     const onDeadline = () => {
-      const left = isRevoking ? table.revoke(still()) : still();
-      finish(() => (left.length === 0 ? resolve() : reject(new LeaseConflict(table, left, []))));
+      if (!isRevoking) return giveUp();
+      // Threads that have views are asked to let go, and their JavaScript comes to it when it has nothing else to do.
+      timer = setTimeout(giveUp, GRACE);
+      for (const lease of still()) takeBack(lease);
+      check();
     };
     const stop = table.onEnd(check);
     const poll = leases.some(({ isElsewhere }) => isElsewhere) ? setInterval(check, POLL_PERIOD) : undefined;
-    const timer = until === undefined ? undefined : setTimeout(onDeadline, Math.max(0, until - performance.now()));
+    let timer = until === undefined ? undefined : setTimeout(onDeadline, Math.max(0, until - performance.now()));
     signal?.addEventListener('abort', onAbort);
     if (signal?.aborted) onAbort();
     else check();
   });
+}
+
+/** Ends a lease, unless its view was given away, or its holder can only be asked. */
+function takeBack(lease: HeldLease): void {
+  try {
+    lease.takeBack();
+  } catch (error) {
+    if (!(error instanceof MembackingError)) throw error;
+  }
 }
 
 function aborted(leases: readonly HeldLease[], cause: unknown): MembackingError {
