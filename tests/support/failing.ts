@@ -39,6 +39,7 @@ export class Failing {
         this.unwindAfter -= done;
         return done;
       },
+      confirm: (isTakingBack) => executor.confirm?.(isTakingBack),
       get failure() {
         return stopped ?? executor.failure;
       },

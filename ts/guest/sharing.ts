@@ -34,7 +34,7 @@ export interface ShareOptions {
   readonly deadline?: number;
   /** Consequence where it does not: the change is refused, or the client cut off, which kills a process that is this
    *  one's child. Default `refuse`. */
-  readonly whenSilent?: (typeof SILENCES)[number];
+  readonly whenSilent?: 'refuse' | 'cut-off';
 }
 
 /** A trust level whose memory is shared. */

@@ -1,0 +1,192 @@
+// Clients that die, stop, refuse or lie: the manager goes on, and nobody else loses anything.
+
+import { once } from 'node:events';
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import * as abi from '../assembly/abi.ts';
+import { decodeMessage, encodeMessage, type Message } from '../ts/core/message.ts';
+import { native } from '../ts/core/native.ts';
+import type { GuestMemoryManager } from '../ts/guest/manager.ts';
+import { SharedMemory } from '../ts/index.ts';
+import { Mapper } from '../ts/sinks/mapper.ts';
+import { DeviceProcess } from './support/device-process.ts';
+import { Failing } from './support/failing.ts';
+import { PATIENCE } from './support/patience.ts';
+import { buildVm, MIB } from './support/vm.ts';
+
+const PAGE = 0x1000;
+const AT = 2 * MIB;
+const BAR = 0x8000_0000;
+
+function clientTest(title: string, body: (t: ExecutionContext, manager: GuestMemoryManager) => Promise<void>): void {
+  test.serial(title, async (t) => {
+    t.timeout(PATIENCE);
+    const manager = buildVm();
+    try {
+      await body(t, manager);
+    } finally {
+      manager.close();
+    }
+  });
+}
+
+const protect = (manager: GuestMemoryManager, access: 'none' | 'rwx') =>
+  manager.setVtlProtection(0, { gpa: AT, length: PAGE }, access);
+const READ = `memory.readU8(${AT})`;
+const mappersOf = ({ map }: GuestMemoryManager) => [...map.context.sinks].filter((sink) => sink instanceof Mapper);
+
+clientTest('a change that a stopped client does not confirm is taken back, also there', async (t, manager) => {
+  const client = manager.client();
+  const stopped = await DeviceProcess.open(client.share({ name: 'disk', deadline: 100 }));
+  const other = await DeviceProcess.open(client.share({ lazy: true }));
+  t.is(await other.run(READ), 0);
+  stopped.signal('SIGSTOP');
+  for (let round = 0; round < 3; round++) {
+    const error = t.throws(() => protect(manager, 'none'), { code: 'PLAN_FAILED', message: /did not confirm/ });
+    t.like(error, { details: { who: `disk (process ${stopped.pid})` } });
+  }
+  t.is(await other.run(READ), 0);
+  stopped.signal('SIGCONT');
+  t.is(await stopped.run(READ), 0);
+  protect(manager, 'none');
+  t.is(await stopped.run(READ), 'GUEST_ACCESS hole');
+  await Promise.all([stopped.end(), other.end()]);
+});
+
+clientTest('a stopped client is cut off where the manager was told so: its own child is killed', async (t, manager) => {
+  const client = manager.client();
+  const stopped = await DeviceProcess.open(client.share({ name: 'disk', deadline: 100, whenSilent: 'cut-off' }));
+  const other = await DeviceProcess.open(client.share());
+  const warned = once(process, 'warning');
+  stopped.signal('SIGSTOP');
+  protect(manager, 'none');
+  t.is(await stopped.ended, 'SIGKILL');
+  const [{ code, message }] = await warned;
+  t.is(code, 'CLIENT_CUT_OFF');
+  t.regex(message, /"disk" \(process \d+\) was cut off.*it was killed/);
+  t.is(await other.run(READ), 'GUEST_ACCESS hole');
+  t.is(mappersOf(manager).length, 1);
+  await other.end();
+});
+
+clientTest('processes are killed at any point of changes, which go on', async (t, manager) => {
+  const kills = 20;
+  const client = manager.client();
+  const witness = await DeviceProcess.open(client.share());
+  const { control, region } = manager.deviceMapper.newRegion(PAGE, 'bar');
+  const file = SharedMemory.create(PAGE);
+  file.write(0, Uint8Array.of(5));
+  region.map(0, file.fd, 0, PAGE, true);
+  let changes = 0;
+  for (let kill = 0; kill < kills; kill++) {
+    const device = await DeviceProcess.open(client.share({ lazy: kill % 2 === 0 }));
+    device.run(`setTimeout(() => process.kill(process.pid, 'SIGKILL'), ${kill % 7}); ${READ}`).catch(() => {});
+    let isAlive = true;
+    device.ended.then(() => {
+      isAlive = false;
+    });
+    while (isAlive) {
+      control.mapToGuest(BAR);
+      control.unmapFromGuest();
+      changes += 2;
+      await new Promise(setImmediate);
+    }
+    t.is(await device.ended, 'SIGKILL');
+  }
+  t.log(`${kills} kills, ${changes} changes`);
+  control.mapToGuest(BAR);
+  t.is(await witness.run(`memory.readU8(${BAR})`), 5);
+  while (mappersOf(manager).length > 1) await new Promise(setImmediate);
+  file.close();
+  await witness.end();
+});
+
+clientTest('each failure point of a change leaves three clients as they were', async (t, manager) => {
+  const client = manager.client();
+  const devices = await Promise.all(
+    [{}, { lazy: true }, { readOnly: true }].map((options) => DeviceProcess.open(client.share(options))),
+  );
+  const seen = () => Promise.all(devices.map((each) => each.run(`[${READ}, memory.readU8(${AT} + ${PAGE})]`)));
+  const before = await seen();
+  const failing = new Failing(manager.map.context);
+  let failed = 0;
+  for (let after = 0; ; after++) {
+    failing.after = after;
+    try {
+      protect(manager, 'none');
+      break;
+    } catch {
+      failed++;
+      failing.after = Number.POSITIVE_INFINITY;
+      t.deepEqual(await seen(), before, `after ${after} commands`);
+    }
+  }
+  failing.after = Number.POSITIVE_INFINITY;
+  t.true(failed >= 4, `${failed}`);
+  t.deepEqual(
+    await seen(),
+    devices.map(() => 'GUEST_ACCESS hole'),
+  );
+  await Promise.all(devices.map((each) => each.end()));
+});
+
+// ---- The protocol --------------------------------------------------------------------------------
+
+const word = fc.nat({ max: 0xffffffff });
+const wide = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
+const messages = fc.record({
+  ...{ kind: word, version: word, error: word, done: word, objects: word, count: word },
+  ...{ sequence: wide, start: wide, length: wide, memory: wide, mapper: wide },
+});
+
+test('a message is what was sent, and nothing of another length is one', (t) => {
+  fc.assert(
+    fc.property(messages, fc.nat({ max: 200 }), (message, length) => {
+      const bytes = encodeMessage(message);
+      const decoded = decodeMessage(bytes)!;
+      for (const [name, value] of Object.entries(message)) t.is(BigInt(decoded[name as keyof Message]), BigInt(value));
+      t.is(decodeMessage(new Uint8Array(length)) === undefined, length !== abi.MESSAGE_SIZE);
+    }),
+  );
+});
+
+/** First messages of peers, of which none is a client's. */
+const LIES: Readonly<Record<string, Uint8Array>> = {
+  'a byte': Uint8Array.of(1),
+  'half a message': encodeMessage({ kind: abi.MESSAGE_HELLO }).subarray(0, 32),
+  'a message that is too long': new Uint8Array(8192),
+  'another version': encodeMessage({ kind: abi.MESSAGE_HELLO, version: 99 }),
+  'no hello': encodeMessage({ kind: abi.MESSAGE_READY }),
+  'a request for memory before a hello': encodeMessage({ kind: abi.MESSAGE_ASK, length: 1 }),
+  'a message of a manager': encodeMessage({ kind: abi.MESSAGE_RUN }),
+  'an end': encodeMessage({ kind: abi.MESSAGE_END }),
+};
+
+/** Messages that a peer sends behind a hello that was answered. */
+const LATER_LIES: Readonly<Record<string, Uint8Array>> = {
+  'a second hello': encodeMessage({ kind: abi.MESSAGE_HELLO }),
+  'the mapper of somebody else': encodeMessage({ kind: abi.MESSAGE_READY, mapper: 2 ** 40 }),
+  'a request for memory': encodeMessage({ kind: abi.MESSAGE_ASK, start: 0, length: 1 }),
+  'a version that changes': encodeMessage({ kind: abi.MESSAGE_READY, version: 1 }),
+};
+
+for (const [what, isLater, lie] of [
+  ...Object.entries(LIES).map(([name, bytes]) => [name, false, bytes] as const),
+  ...Object.entries(LATER_LIES).map(([name, bytes]) => [name, true, bytes] as const),
+]) {
+  clientTest(`a peer that sends ${what} ends its share, and nothing else`, async (t, manager) => {
+    const client = manager.client();
+    const peer = native().Channel.adopt(client.share().fd);
+    if (isLater) {
+      peer.send(encodeMessage({ kind: abi.MESSAGE_HELLO, sequence: 7 }));
+      const welcome = decodeMessage((await peer.receive())!.bytes)!;
+      t.like(welcome, { kind: abi.MESSAGE_WELCOME, version: abi.ABI_VERSION, sequence: 7, error: 0 });
+    }
+    // Whoever floods fills its own socket.
+    for (let i = 0; peer.send(lie) && i < 10_000; i++);
+    for (let answer = await peer.receive(); answer !== null; answer = await peer.receive());
+    peer.close();
+    protect(manager, 'none');
+    t.is(mappersOf(manager).length, 0);
+  });
+}
