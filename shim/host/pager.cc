@@ -73,7 +73,8 @@ Failure Pager::open(std::shared_ptr<Pager>& result) {
     if (failure) return failure.error != EINVAL ? failure : Failure{EINVAL, "UFFDIO_API", "it needs Linux 6.6"};
   }
   if (const Failure failure = EventFd::create(pager->bell_)) return failure;
-  pager->buffer_.resize(kStep);
+  // Left as it is: most of it is never used.
+  pager->buffer_.reset(new uint8_t[kStep]);
   if (const int error = ::pthread_create(&pager->thread_, nullptr, runThread, pager.get())) {
     return {error, "pthread_create", nullptr};
   }
@@ -437,8 +438,8 @@ void Pager::tellNews() {
 Failure Pager::bring(Block& block, uint64_t offset, uint64_t length) {
   const auto [file, fileOffset] = block.absent.first(offset, offset + length)->value;
   if (file == FilePart::kSource) return kNotGiven;
-  if (const Failure failure = readPart(block.files[file].get(), fileOffset, buffer_.data(), length)) return failure;
-  if (const Failure failure = put(block, offset, buffer_.data(), length)) return failure;
+  if (const Failure failure = readPart(block.files[file].get(), fileOffset, buffer_.get(), length)) return failure;
+  if (const Failure failure = put(block, offset, buffer_.get(), length)) return failure;
   block.arrived(offset, offset + length);
   return kDone;
 }

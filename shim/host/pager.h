@@ -189,7 +189,7 @@ class Pager {
   /// Pages that somebody waits for the source to give, and until when.
   std::map<std::pair<uint32_t, uint64_t>, std::chrono::steady_clock::time_point> waiting_;
   std::vector<BlockStretch> asked_;
-  std::vector<uint8_t> buffer_;
+  std::unique_ptr<uint8_t[]> buffer_;
 };
 
 /// A block of a pager, which forgets it with the end of this.

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { MembackingError } from '../core/errors.ts';
 import { wrapped } from '../core/system.ts';
 import { formatLayout, parseLayout, type SnapshotLayout } from './layout.ts';
+import { readAll } from './memory-writer.ts';
 
 const LAYOUT = 'layout.json';
 /** Bytes that a layout may have. */
@@ -121,17 +122,10 @@ async function removeOurs(folder: string, isGoing: (name: string) => boolean): P
 export async function openFolder(folder: string): Promise<{ layout: SnapshotLayout; memory: FileHandle }> {
   const layout = await readLayout(folder);
   const { file, size } = layout.memory;
-  const memory = await openRegular(join(folder, file));
-  try {
-    const facts = await inSystem(`"${file}" cannot be read`, () => memory.stat());
-    if (facts.size !== size) {
-      throw damaged(`"${join(folder, file)}" has ${facts.size} bytes, and should have ${size}`);
-    }
-    return { layout, memory };
-  } catch (error) {
-    await memory.close();
-    throw error;
-  }
+  const { file: memory, size: found } = await openRegular(join(folder, file));
+  if (found === size) return { layout, memory };
+  await memory.close();
+  throw damaged(`"${join(folder, file)}" has ${found} bytes, and should have ${size}`);
 }
 
 export function damaged(message: string): MembackingError {
@@ -139,26 +133,27 @@ export function damaged(message: string): MembackingError {
 }
 
 async function readText(path: string): Promise<string> {
-  const file = await openRegular(path);
+  const { file, size } = await openRegular(path);
   return closing(file, async () => {
-    const { size } = await inSystem(`"${path}" cannot be read`, () => file.stat());
     if (size > MOST_LAYOUT) {
       throw new MembackingError(
         'SNAPSHOT_LAYOUT',
         `"${path}" has ${size} bytes: no layout has more than ${MOST_LAYOUT}`,
       );
     }
-    return inSystem(`"${path}" cannot be read`, () => file.readFile('utf8'));
+    const bytes = Buffer.alloc(size);
+    await inSystem(`"${path}" cannot be read`, () => readAll(file, bytes, 0));
+    return bytes.toString('utf8');
   });
 }
 
 /** Opens a file for reading that is an ordinary one: another would block, or have effects. */
-async function openRegular(path: string): Promise<FileHandle> {
+async function openRegular(path: string): Promise<{ file: FileHandle; size: number }> {
   const file = await inSystem(`"${path}" cannot be opened`, () =>
     open(path, constants.O_RDONLY | constants.O_NONBLOCK),
   );
   const facts = await file.stat();
-  if (facts.isFile()) return file;
+  if (facts.isFile()) return { file, size: facts.size };
   await file.close();
   throw new MembackingError('SNAPSHOT_DAMAGED', `"${path}" must be an ordinary file`);
 }
