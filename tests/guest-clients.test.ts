@@ -239,6 +239,25 @@ clientTest('a ticket that is taken back, or a manager that ends, leaves nothing 
   }
 });
 
+clientTest(
+  'private memory has one mapper: it is not shared, nor comes where somebody else would see it',
+  async (t, manager) => {
+    const device = await deviceOf(manager);
+    const ranges = [{ gpa: 16 * MIB, length: MIB }];
+    t.throws(() => manager.addRam({ name: 'own', ranges, backing: 'private' }), { code: 'PRIVATE_TWICE' });
+    await device.end();
+    await settled(t, () => manager.map.context.sinks.size === 2);
+    manager.addRam({ name: 'own', ranges, backing: 'private' });
+    for (const lazy of [false, true]) {
+      const error = t.throws(() => manager.client().share({ lazy }), { code: 'NOT_SHARED' });
+      t.like(error, { details: { names: ['own'] } });
+    }
+    const narrow = await deviceOf(manager, { ranges: [{ gpa: 0, length: 4 * MIB }] });
+    t.is(await narrow.run(`memory.readU8(${AT})`), 0);
+    await narrow.end();
+  },
+);
+
 clientTest('a lease in a client holds, until it ends', async (t, manager) => {
   const ticket = manager.client().share({ name: 'disk' });
   const device = await DeviceProcess.open(ticket);

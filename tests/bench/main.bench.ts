@@ -15,6 +15,7 @@ const GROUPS = [
   'core',
   'guest',
   'leases',
+  'clients',
   'remap',
   'build',
   'memory',

@@ -1,0 +1,135 @@
+// Clients in other processes: what they cost a change of the map, what a first access of a lazy one takes, and accesses
+// there beside those of the manager's own thread.
+
+import { native } from '../../ts/core/native.ts';
+import { GuestMemoryBuilder, type GuestMemoryManager, type ShareOptions } from '../../ts/index.ts';
+import { DeviceProcess } from '../support/device-process.ts';
+import { type Group, runGroup } from './support/group.ts';
+import { compare, type Side, speedAtLeast } from './support/measure.ts';
+
+const MIB = 2 ** 20;
+const PAGE = 0x1000;
+const UNIT = 2 * MIB;
+const SIZE = 4096 * MIB;
+
+/** A guest, and processes that have its memory. */
+class Machine {
+  readonly manager: GuestMemoryManager = new GuestMemoryBuilder()
+    .addRam({ ranges: [{ gpa: 0, length: SIZE }] })
+    .build();
+  readonly devices: DeviceProcess[] = [];
+
+  async open(count: number, options?: ShareOptions): Promise<this> {
+    for (let i = 0; i < count; i++) {
+      this.devices.push(await DeviceProcess.open(this.manager.client().share({ deadline: 60_000, ...options })));
+    }
+    return this;
+  }
+
+  /** A page is taken away and given back. */
+  changing(operations: number): Side {
+    const range = { gpa: MIB, length: PAGE };
+    return {
+      run: () => {
+        for (let i = 0; i < operations / 2; i++) {
+          this.manager.setVtlProtection(0, range, 'none');
+          this.manager.setVtlProtection(0, range, 'rwx');
+        }
+      },
+    };
+  }
+
+  async close(): Promise<void> {
+    this.manager.close();
+    await Promise.all(this.devices.map((each) => each.end()));
+  }
+}
+
+async function changes(group: Group): Promise<void> {
+  const operations = 100;
+  const one = await new Machine().open(1);
+  for (const [count, goals] of [
+    [0, []],
+    [4, []],
+    [16, [speedAtLeast(0.5)]],
+  ] as const) {
+    const what = `a page is protected, ${count} clients`;
+    group.doing(what);
+    const machine = await new Machine().open(count);
+    const baseline = { what: '1 client', ...one.changing(operations) };
+    await group.add(compare({ what, operations, goals, ours: machine.changing(operations), baseline }));
+    await machine.close();
+  }
+  await one.close();
+}
+
+/** First accesses of a lazy client, unit by unit, beside messages with a descriptor that come back at once. */
+async function firstAccesses(group: Group): Promise<void> {
+  const operations = 64;
+  const what = 'a first access of a lazy client';
+  group.doing(what);
+  const machine = await new Machine().open(1, { lazy: true });
+  const [device] = machine.devices;
+  const [near, far] = native().Channel.pair();
+  let unit = 0;
+  const ours = {
+    run: async () => {
+      const start = (unit * UNIT) % SIZE;
+      unit += operations;
+      await device!.run(`for (let i = 0; i < ${operations}; i++) memory.readU8(${start} + i * ${UNIT}); 0`);
+    },
+  };
+  const echo = async () => {
+    for (let i = 0; i < operations; i++) {
+      near.send(Uint8Array.of(1), far.fd);
+      await far.receive();
+      far.send(Uint8Array.of(1));
+      await near.receive();
+    }
+  };
+  await group.add(
+    compare({ what, operations, leastPairs: 7, ours, baseline: { what: 'a message there and back', run: echo } }),
+  );
+  near.close();
+  far.close();
+  await machine.close();
+}
+
+async function accesses(group: Group): Promise<void> {
+  const machine = await new Machine().open(1);
+  const [device] = machine.devices;
+  const memory = machine.manager.guestMemory;
+  const bytes = new Uint8Array(PAGE);
+  await device!.run(`globalThis.bytes = new Uint8Array(${PAGE}); 0`);
+  for (const [what, operations, here, there] of [
+    ['a u32 in a client', 2_000_000, (at: number) => memory.readU32(at & 0xffff), 'own.readU32(at & 0xffff)'],
+    [
+      '4 KiB in a client',
+      200_000,
+      (at: number) => memory.read((at & 0xf) << 12, bytes),
+      'own.read((at & 0xf) << 12, into)',
+    ],
+  ] as const) {
+    group.doing(what);
+    const ours = {
+      run: async () =>
+        void (await device!.run(
+          `const [own, into] = [memory, bytes]; for (let at = 0; at < ${operations}; at++) ${there}; 0`,
+        )),
+    };
+    const baseline = {
+      what: "in the manager's thread",
+      run: () => {
+        for (let at = 0; at < operations; at++) here(at);
+      },
+    };
+    await group.add(compare({ what, operations, goals: [speedAtLeast(0.8)], ours, baseline }));
+  }
+  await machine.close();
+}
+
+await runGroup(async (group) => {
+  await changes(group);
+  await firstAccesses(group);
+  await accesses(group);
+});
