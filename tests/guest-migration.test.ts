@@ -10,12 +10,13 @@ import * as tls from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemoryBuilder, type GuestMemoryManager, type Migration, RecordingPartition } from '../ts/index.ts';
 import { HEAD, headOf, RECORD, type RecordKind } from '../ts/snapshot/records.ts';
+import { hugePageTest } from './support/accounting.ts';
 import { descriptors, footprint } from './support/footprint.ts';
 import { kvmMissing } from './support/guest.ts';
 import { Random, tries } from './support/random.ts';
 import { makeSwept, RunningGuest } from './support/running-guest.ts';
 import { tempFolder } from './support/temp-folder.ts';
-import { trackingTest } from './support/tracking.ts';
+import { trackingMissing, trackingTest } from './support/tracking.ts';
 
 const PAGE = 0x1000;
 const MIB = 2 ** 20;
@@ -135,6 +136,42 @@ kvmTracking('a running guest is snapshotted into a stream, and goes on at both e
   again.sweep(t, 3);
   for (const each of [guest, again]) each.close();
 });
+
+// ---- Huge pages ------------------------------------------------------------------------------------
+
+const HUGE = 2 * MIB;
+
+if (trackingMissing === undefined) {
+  hugePageTest(
+    'huge pages stay whole where both sides have them, and are ordinary ones where not',
+    HUGE,
+    4,
+    async (t) => {
+      const before = footprint();
+      const manager = new GuestMemoryBuilder()
+        .addRam({
+          name: 'huge',
+          ranges: [{ gpa: 0, length: 2 * HUGE }],
+          backing: { kind: 'shared', hugePageSize: HUGE },
+        })
+        .build();
+      manager.guestMemory.writeU32(HUGE + PAGE, 0x600d);
+      const received: GuestMemoryManager[] = [];
+      for (const [from, pageSize] of [
+        [manager, HUGE],
+        [manager, PAGE], // the pool is empty now
+      ] as const) {
+        const [near, far] = endPair();
+        const [, guest] = await Promise.all([from.migrateOut(near), GuestMemoryBuilder.migrateIn(far)]);
+        received.push(guest.manager);
+        t.is(guest.manager.ramObject('huge').granularity, pageSize);
+        t.is(guest.manager.guestMemory.readU32(HUGE + PAGE), 0x600d);
+      }
+      for (const each of [manager, ...received]) each.close();
+      t.deepEqual(footprint(), before);
+    },
+  );
+}
 
 // ---- Streams that fail -----------------------------------------------------------------------------
 
