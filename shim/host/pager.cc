@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -295,7 +296,7 @@ std::vector<Pager::Loss> Pager::takeLosses() {
 
 void* Pager::runThread(void* self) {
   leaveSignalsToOthers();
-  ::pthread_setname_np(::pthread_self(), "membacking-page");
+  ::prctl(PR_SET_NAME, "membacking-page");
   static_cast<Pager*>(self)->serve();
   return nullptr;
 }
