@@ -10,10 +10,8 @@
 #ifdef __GLIBC__
 #ifdef __x86_64__
 #define OLDEST_GLIBC "GLIBC_2.2.5"
-#define GLIBC_WITH_THREAD_NAMES "GLIBC_2.12"
 #else
 #define OLDEST_GLIBC "GLIBC_2.17"  // AArch64
-#define GLIBC_WITH_THREAD_NAMES OLDEST_GLIBC
 #endif
 #define OLD_SYMBOL(name, version) __asm__(".symver " #name "," #name "@" version)
 OLD_SYMBOL(pthread_create, OLDEST_GLIBC);
@@ -25,11 +23,9 @@ OLD_SYMBOL(pthread_once, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_rwlock_rdlock, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_rwlock_unlock, OLDEST_GLIBC);
 OLD_SYMBOL(pthread_rwlock_wrlock, OLDEST_GLIBC);
-OLD_SYMBOL(pthread_setname_np, GLIBC_WITH_THREAD_NAMES);
 OLD_SYMBOL(pthread_sigmask, OLDEST_GLIBC);
 // std::condition_variable::wait
 OLD_SYMBOL(_ZNSt18condition_variable4waitERSt11unique_lockISt5mutexE, "GLIBCXX_3.4.11");
 #undef OLD_SYMBOL
-#undef GLIBC_WITH_THREAD_NAMES
 #undef OLDEST_GLIBC
 #endif
