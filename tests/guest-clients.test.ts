@@ -258,6 +258,19 @@ clientTest(
   },
 );
 
+clientTest('a lease that a ticket leads to in the process of the manager holds, too', async (t, manager) => {
+  const client = manager.client();
+  const ticket = client.share({ ranges: [{ gpa: AT, length: PAGE }] });
+  const opened = await GuestMemoryClient.open(ticket);
+  const lease = opened.memory.lock({ gpa: AT, length: 8 }, 'write', { holder: 'worker' });
+  t.throws(() => manager.setVtlProtection(0, { gpa: AT, length: PAGE }, 'none'), { code: 'LEASED' });
+  t.throws(() => client.unshare(ticket), { code: 'IN_USE' });
+  lease.release();
+  client.unshare(ticket);
+  t.throws(() => opened.memory.readU8(AT), { code: 'GUEST_ACCESS' });
+  opened.close();
+});
+
 clientTest('a lease in a client holds, until it ends', async (t, manager) => {
   const ticket = manager.client().share({ name: 'disk' });
   const device = await DeviceProcess.open(ticket);

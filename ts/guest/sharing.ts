@@ -12,7 +12,7 @@ import type { MemoryMap } from '../map/map.ts';
 import { follow, type Scope } from '../sinks/scope.ts';
 import type { Sink } from '../sinks/sink.ts';
 import { reachOf, type VaSpace } from '../sinks/va-space.ts';
-import type { GuestView } from '../sinks/view.ts';
+import { type GuestView, memoryOfView } from '../sinks/view.ts';
 import { checkedRange, type GpaRange } from './layout.ts';
 import { Share, type SharedSpace, type ShareFacts } from './share.ts';
 
@@ -45,6 +45,8 @@ interface SharedLevel {
   token(): bigint;
   /** Protects a sink as the level is, now. Inside a transaction. */
   enter(sink: Sink): void;
+  /** Heeds locks that are taken through a view, from now on. */
+  watch(view: GuestView): void;
 }
 
 const SHARE_OPTIONS = ['name', 'lazy', 'readOnly', 'ranges', 'deadline', 'whenSilent'] as const;
@@ -93,7 +95,12 @@ export class Sharing implements SharedSpace {
   /** Ends a share. */
   unshare(ticket: GuestMemoryTicket): void {
     this.#checkIdle();
-    this.shares.get(ticket?.id)?.takeBack();
+    const share = this.shares.get(ticket?.id);
+    if (share === undefined) return;
+    if (this.#isLeased(share.facts.id)) {
+      throw new MembackingError('IN_USE', 'a ticket is not taken back while memory is leased through it');
+    }
+    share.takeBack();
   }
 
   enter(sink: Sink): void {
@@ -104,6 +111,8 @@ export class Sharing implements SharedSpace {
 
   leave({ facts }: Share): void {
     this.shares.delete(facts.id);
+    // What threads of this process have leased through it stays until the map is closed.
+    if (this.#isLeased(facts.id)) return;
     this.#views.get(facts.id)?.close();
     this.#views.delete(facts.id);
   }
@@ -119,6 +128,13 @@ export class Sharing implements SharedSpace {
   /** Ends all shares. Precondition: no transaction is open. */
   end(): void {
     for (const share of [...this.shares.values()]) share.end();
+  }
+
+  /** Whether threads of this process have leased memory through the view of a share. */
+  #isLeased(id: number): boolean {
+    const view = this.#views.get(id);
+    if (view === undefined || view.closed) return false;
+    return memoryOfView(view).reservation.lockedIn(0, reachOf(this.va), 0).length > 0;
   }
 
   #checkIdle(): void {
@@ -173,6 +189,7 @@ export class Sharing implements SharedSpace {
       return made;
     });
     this.#views.set(id, view);
+    this.#level.watch(view);
     return view.token;
   }
 }

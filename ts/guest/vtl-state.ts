@@ -50,7 +50,8 @@ export class VtlState {
     this.#base = base;
     const memory = new LocalGuestMemory(`guest memory of VTL${vtl}`, memoryOf(base));
     const token = () => this.#ownView().token;
-    this.sharing = new Sharing({ map, va: base, token, enter: (sink) => this.#enterSink(sink) });
+    const enter = (sink: Sink) => this.#enterSink(sink);
+    this.sharing = new Sharing({ map, va: base, token, enter, watch: (view) => this.#watch(view) });
     this.client = new GuestMemoryClient(vtl, memory, { token, sharing: this.sharing });
   }
 
@@ -107,6 +108,11 @@ export class VtlState {
     return this.#protectionsIn(range.gpa, lastOf(range)).length > 0;
   }
 
+  #watch(view: GuestView): void {
+    const { reservation, va } = memoryOfView(view);
+    this.#map.context.leases.natively.watch(reservation, va, this.client.memory);
+  }
+
   #enterSink(sink: Sink): void {
     for (const { start, end, access } of this.protections) sink.setAccess(start, end - start, access);
   }
@@ -132,7 +138,7 @@ export class VtlState {
       const seen = memoryOfView(view);
       this.#view = view;
       this.client.memory.use(seen);
-      this.#map.context.leases.natively.watch(seen.reservation, seen.va, this.client.memory);
+      this.#watch(view);
       this.#map.context.onUndo(() => {
         this.#view = undefined;
         this.client.memory.use(memoryOf(this.#base));

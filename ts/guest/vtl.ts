@@ -56,8 +56,8 @@ export class GuestMemoryClient {
     return this.#level.sharing.share(options);
   }
 
-  /** Takes a ticket back: whoever has come with it has nothing any more. Throws IN_USE inside a transaction, and
-   *  PLAN_FAILED where he has leased memory. */
+  /** Takes a ticket back: whoever has come with it has nothing any more. Throws IN_USE inside a transaction,
+   *  and where a thread of this process has leased memory through it; PLAN_FAILED where another process has. */
   unshare(ticket: GuestMemoryTicket): void {
     this.#level.sharing.unshare(ticket);
   }
