@@ -9,7 +9,7 @@ import { CHUNK, Chunks, GuestWindow, SHUT, type WindowRange } from './guest-wind
 const PATIENCE = 1000;
 const PATIENCE_AFTER_CHANGES = 32;
 
-/** Whether the steps of an access are made in the order in which they are written: V8 keeps it, see GuestWindow. Of
+/** Whether the steps of an access are made in the order in which they are written: V8 keeps it, see GatedWindow. Of
  *  JavaScriptCore nobody has looked. */
 const KEEPS_ORDER = process.versions.bun === undefined;
 
