@@ -51,7 +51,7 @@ const BEFORE: Model = {
     released: false,
     view: 'a Uint8Array',
   },
-  memory: { closed: false, allocatedBytes: 0, fd: 'a number', ownFd: 'a number' },
+  memory: { closed: false, allocatedBytes: 0, fd: 'a number', ownFd: 'a number', isLasting: true },
 };
 
 /** Each change, and what it makes of what was said before. Last: what is still different inside the transaction, in

@@ -6,6 +6,7 @@ import { MembackingError } from '../core/errors.ts';
 import { keepInThread } from '../core/handle.ts';
 import type { Reservation } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
+import * as validate from '../core/validate.ts';
 import type { LeaseFacts } from './held-lease.ts';
 import { leaseFacts, renderLease } from './lease-table.ts';
 
@@ -19,6 +20,7 @@ export abstract class Lease implements Disposable {
 
   /** `isViewable`: JavaScript may touch the memory. @internal */
   constructor(reservation: Reservation, facts: LeaseFacts, isViewable: boolean) {
+    validate.madeBy('GuestMemory.lock', facts);
     keepInThread(this);
     this.#reservation = reservation;
     this.#facts = facts;
