@@ -92,7 +92,9 @@ export function programs(folder, sources) {
 }
 
 function bundle({ name, from, to, clear, options }) {
-  const all = { bundle: true, format: 'esm', platform: 'node', target: 'node20', sourcemap: 'linked', ...options };
+  // Maps without the sources, which would be a fifth of the package: they give files and lines.
+  const maps = { sourcemap: 'linked', sourcesContent: false };
+  const all = { bundle: true, format: 'esm', platform: 'node', target: 'node20', ...maps, ...options };
   const run = async () => {
     clear();
     await esbuild(all);
