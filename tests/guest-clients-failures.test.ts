@@ -25,6 +25,7 @@ function clientTest(title: string, body: (t: ExecutionContext, manager: GuestMem
     try {
       await body(t, manager);
     } finally {
+      DeviceProcess.killAll();
       manager.close();
     }
   });
@@ -40,13 +41,13 @@ clientTest('a change that a stopped client does not confirm is taken back, also 
   const stopped = await DeviceProcess.open(client.share({ name: 'disk', deadline: 100 }));
   const other = await DeviceProcess.open(client.share({ lazy: true }));
   t.is(await other.run(READ), 0);
-  stopped.signal('SIGSTOP');
+  await stopped.stop();
   for (let round = 0; round < 3; round++) {
     const error = t.throws(() => protect(manager, 'none'), { code: 'PLAN_FAILED', message: /did not confirm/ });
     t.like(error, { details: { who: `disk (process ${stopped.pid})` } });
   }
   t.is(await other.run(READ), 0);
-  stopped.signal('SIGCONT');
+  stopped.resume();
   t.is(await stopped.run(READ), 0);
   protect(manager, 'none');
   t.is(await stopped.run(READ), 'GUEST_ACCESS hole');
@@ -58,7 +59,7 @@ clientTest('a stopped client is cut off where the manager was told so: its own c
   const stopped = await DeviceProcess.open(client.share({ name: 'disk', deadline: 100, whenSilent: 'cut-off' }));
   const other = await DeviceProcess.open(client.share());
   const warned = once(process, 'warning');
-  stopped.signal('SIGSTOP');
+  await stopped.stop();
   protect(manager, 'none');
   t.is(await stopped.ended, 'SIGKILL');
   const [{ code, message }] = await warned;

@@ -42,6 +42,7 @@ function clientTest(
     try {
       await body(t, manager);
     } finally {
+      DeviceProcess.killAll();
       manager.close();
     }
     t.deepEqual(left(footprint(), before), []);

@@ -2,6 +2,8 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { artefact } from '../../ts/core/artefact.ts';
 import type { GuestMemoryTicket } from '../../ts/index.ts';
 
@@ -35,6 +37,9 @@ process.send({ value: 'ready' });
 `;
 
 export class DeviceProcess {
+  /** Processes that have not ended. */
+  static readonly #running = new Set<DeviceProcess>();
+
   /** Exit code of the process, or the signal that has killed it. */
   readonly ended: Promise<number | string>;
   readonly #child: ChildProcess;
@@ -45,7 +50,11 @@ export class DeviceProcess {
     const args = ['--input-type=module', '-e', DEVICE, artefact('index.js').href];
     const descriptors = tickets.map(({ fd }) => fd);
     this.#child = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', ...descriptors, 'ipc'] });
-    this.ended = once(this.#child, 'exit').then(([code, signal]) => code ?? signal);
+    DeviceProcess.#running.add(this);
+    this.ended = once(this.#child, 'exit').then(([code, signal]) => {
+      DeviceProcess.#running.delete(this);
+      return code ?? signal;
+    });
     this.#last = this.#answer();
     this.#last.catch(() => {});
   }
@@ -55,6 +64,11 @@ export class DeviceProcess {
     const device = new DeviceProcess(...tickets);
     await device.run('await open(3); 0');
     return device;
+  }
+
+  /** Kills those that a test has left, which keep its own process from ending. */
+  static killAll(): void {
+    for (const device of DeviceProcess.#running) device.#child.kill('SIGKILL');
   }
 
   get pid(): number {
@@ -75,8 +89,16 @@ export class DeviceProcess {
     return Promise.race([answer, this.ended.then((end) => Promise.reject(new Error(`the process has ended: ${end}`)))]);
   }
 
-  signal(name: NodeJS.Signals): void {
-    this.#child.kill(name);
+  /** Stops it: none of its threads goes on when this has ended. */
+  async stop(): Promise<void> {
+    this.#child.kill('SIGSTOP');
+    const isStopped = (thread: string) =>
+      / T /.test(readFileSync(`/proc/${this.pid}/task/${thread}/stat`, 'utf8').replace(/^.*\)/, ''));
+    while (!readdirSync(`/proc/${this.pid}/task`).every(isStopped)) await sleep(1);
+  }
+  /** Lets it go on. */
+  resume(): void {
+    this.#child.kill('SIGCONT');
   }
 
   /** Ends it in order. */
