@@ -184,7 +184,8 @@ clientTest('a process has one VA space of a memory, however often it is opened',
   t.is(await device.run(`clients[1].memory.readU8(${AT})`), 0);
   await device.run('clients.forEach((each) => each.close())');
   await settled(t, () => spaces() === 0);
-  t.deepEqual(await device.run('[mappings(/membacking:client|memfd:ram/), descriptors(/memfd:ram/)]'), [[], []]);
+  const left = '[...mappings(/membacking:client|memfd:ram/), ...descriptors(/memfd:ram/)].length';
+  await settled(t, async () => (await device.run(left)) === 0);
   await device.end();
 });
 
