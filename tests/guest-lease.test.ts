@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import type { Lease } from '../ts/access/lease.ts';
 import type { LocalGuestMemory } from '../ts/access/local-guest-memory.ts';
 import { SharedMemory } from '../ts/asked/object.ts';
@@ -14,35 +14,16 @@ import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import type { MemorySlot } from '../ts/sinks/partition.ts';
 import { joinedSlots } from './support/joined-slots.ts';
+import { AT, hide, leaseTest, PAM } from './support/leases.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
-const PAM = { gpa: 0xc8000, length: 0x4000 };
-const AT = 0xc9000;
-
-function hide(manager: GuestMemoryManager): void {
-  manager.ramVisibility.set(PAM, 'unmapped');
-}
 
 /** Keeps the process alive until then, which `AbortSignal.timeout` does not. */
 function abortedAfter(milliseconds: number): AbortSignal {
   const controller = new AbortController();
   setTimeout(() => controller.abort(), milliseconds);
   return controller.signal;
-}
-
-function leaseTest(
-  title: string,
-  body: (t: ExecutionContext, manager: GuestMemoryManager) => void | Promise<void>,
-): void {
-  test.serial(title, async (t) => {
-    const manager = buildVm({ x86LegacySupport: true });
-    try {
-      await body(t, manager);
-    } finally {
-      manager.close();
-    }
-  });
 }
 
 leaseTest('memory in use is neither hidden nor replaced nor protected, and the error says who has it', (t, manager) => {

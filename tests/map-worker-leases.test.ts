@@ -3,18 +3,12 @@
 
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { artefact } from '../ts/core/artefact.ts';
 import { type GuestMemory, type GuestMemoryManager, MembackingError, WorkerGuestMemory } from '../ts/index.ts';
+import { AT, hide, leaseTest, PAM } from './support/leases.ts';
 import { PAGE } from './support/shim-plan.ts';
 import { buildVm, MIB } from './support/vm.ts';
-
-const PAM = { gpa: 0xc8000, length: 0x4000 };
-const AT = 0xc9000;
-
-function hide(manager: GuestMemoryManager): void {
-  manager.ramVisibility.set(PAM, 'unmapped');
-}
 
 /** Worker with the guest's memory. `body` may post to `parentPort`. */
 async function workerOn(manager: GuestMemoryManager, body: string): Promise<Worker> {
@@ -31,20 +25,6 @@ import(path).then(({ WorkerGuestMemory }) => {
   const worker = new Worker(code, { eval: true, workerData });
   await once(worker, 'message');
   return worker;
-}
-
-function leaseTest(
-  title: string,
-  body: (t: ExecutionContext, manager: GuestMemoryManager) => void | Promise<void>,
-): void {
-  test.serial(title, async (t) => {
-    const manager = buildVm({ x86LegacySupport: true });
-    try {
-      await body(t, manager);
-    } finally {
-      manager.close();
-    }
-  });
 }
 
 leaseTest('what a worker has leased is not taken away, and the error says who has it', async (t, manager) => {

@@ -39,9 +39,13 @@ class RangeMap {
     auto at = ranges_.upper_bound(start);
     if (at != ranges_.begin() && std::prev(at)->second.end > start) --at;
     if (start >= end || at == ranges_.end() || at->first >= end) return std::nullopt;
-    const auto& [rangeStart, range] = *at;
-    const uint64_t from = rangeStart < start ? start : rangeStart;
-    return Range{from, range.end < end ? range.end : end, range.value.behind(from - rangeStart)};
+    return clipped(*at, start, end);
+  }
+  /// Finds what has a value in [start, end), down from its end to where another range ends.
+  std::optional<Range> last(uint64_t start, uint64_t end) const {
+    const auto next = ranges_.lower_bound(end);
+    if (start >= end || next == ranges_.begin() || std::prev(next)->second.end <= start) return std::nullopt;
+    return clipped(*std::prev(next), start, end);
   }
   /// Calls `what(range)` for all that have values in [start, end), upwards.
   template <typename Do>
@@ -57,6 +61,13 @@ class RangeMap {
     uint64_t end;
     Value value;
   };
+
+  /// The part of a range in [start, end). Precondition: there is one.
+  static Range clipped(const std::pair<const uint64_t, Stay>& range, uint64_t start, uint64_t end) {
+    const auto& [rangeStart, stay] = range;
+    const uint64_t from = rangeStart < start ? start : rangeStart;
+    return {from, stay.end < end ? stay.end : end, stay.value.behind(from - rangeStart)};
+  }
 
   /// Makes two ranges of one that `at` is inside of.
   void cut(uint64_t at) {

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 
+#include "host/range_map.h"
 #include "host/use.h"
 
 namespace membacking {
@@ -17,7 +17,7 @@ class UseMap {
   /// Replaces whatever was said of [start, end), which is not empty.
   void set(uint64_t start, uint64_t end, Use use);
   /// Whether every byte has the use of all that lies in no stretch.
-  bool isEmpty() const { return stretches_.empty(); }
+  bool isEmpty() const { return stretches_.isEmpty(); }
 
   /// First byte in [start, end) that allows less than `least`; `end` if there is none. `found` gets what it allows.
   uint64_t firstBelow(uint64_t start, uint64_t end, Use least, Use& found) const;
@@ -26,16 +26,15 @@ class UseMap {
   uint64_t startOfRun(uint64_t start, uint64_t end, Use least) const;
 
  private:
-  struct Stretch {
-    uint64_t end;
+  /// Use of every byte of a stretch.
+  struct UseOfEach {
     Use use;
+    UseOfEach behind(uint64_t) const { return *this; }
   };
 
-  void cut(uint64_t at);
-
   const Use elsewhere_;
-  /// Disjoint, none empty, by their starts; none of them has the use `elsewhere_`.
-  std::map<uint64_t, Stretch> stretches_;
+  /// Stretches, none of which has the use `elsewhere_`.
+  RangeMap<UseOfEach> stretches_;
 };
 
 }  // namespace membacking
