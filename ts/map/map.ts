@@ -27,7 +27,7 @@ import { Attachment, checkedPartition } from '../sinks/attachment.ts';
 import type { KvmPartition } from '../sinks/kvm.ts';
 import { Mapper } from '../sinks/mapper.ts';
 import type { Partition } from '../sinks/partition.ts';
-import { memoryOf, reachOf, stretchFields, VaSpace } from '../sinks/va-space.ts';
+import { enterVa, memoryOf, reachOf, VaSpace } from '../sinks/va-space.ts';
 import { GuestView } from '../sinks/view.ts';
 import { count, renderFlatViews, renderTrees } from '../text/render.ts';
 import { type TraceCommand, TracePlan } from '../trace/core-replay.ts';
@@ -294,14 +294,11 @@ export class MemoryMap extends Handle {
     const name = validate.text(given.name ?? `va of ${space.name}`, 'name');
     const size = validate.length(given.size ?? DEFAULT_VA_SIZE, 'size');
     const limits = stretchLimits(given);
-    const { core, recorder } = this.#context;
     return this.#context.transaction(() => {
       let reservation: Reservation | undefined;
       this.#context.onUndo(() => reservation?.close());
       reservation = reserved(size, name, limits.count === 0 ? size : higher(size, MOST_REACH));
-      const id = core.attach(abi.SINK_VA, spaceId, { last: lastByte(size) });
-      if (limits.count > 0) core.allowStretches(id, limits);
-      recorder?.record({ op: 'va', id, space: spaceId, size, ...stretchFields(limits) });
+      const id = enterVa(this.#context, spaceId, size, limits);
       return new VaSpace(this.#context, id, name, space, reservation, limits);
     });
   }

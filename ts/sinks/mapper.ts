@@ -1,13 +1,11 @@
 // Mappers: VA spaces of other processes, whose mapper threads are told of every change of what they follow.
 
-import { SINK_VA } from '../../assembly/abi.ts';
 import { nativeOf } from '../apply/native-executor.ts';
-import { lastByte } from '../core/address.ts';
 import { STRETCHES } from '../core/core.ts';
 import type { Mapper as AddonMapper } from '../core/native-clients.ts';
 import { renderPieces } from '../text/render.ts';
 import { Sink, type SinkContext } from './sink.ts';
-import { reachOf, stretchFields, type VaSpace } from './va-space.ts';
+import { enterVa, reachOf, type VaSpace } from './va-space.ts';
 
 /** The VA space of another process, which is given what it follows: see `follow` in scope.ts. */
 export class Mapper extends Sink {
@@ -24,12 +22,8 @@ export class Mapper extends Sink {
 
   /** Gives another process a VA space like `va`, in which nothing is followed yet. Inside a transaction. */
   static attach(context: SinkContext, va: VaSpace, name: string, addon: AddonMapper): Mapper {
-    const { core, recorder } = context;
-    const { size } = va;
     const limits = { count: va.maxStretches, bytes: va.maxStretchBytes, unit: STRETCHES.unit };
-    const id = core.attach(SINK_VA, va.space.id, { last: lastByte(size) });
-    if (limits.count > 0) core.allowStretches(id, limits);
-    recorder?.record({ op: 'va', id, space: va.space.id, size, ...stretchFields(limits) });
+    const id = enterVa(context, va.space.id, va.size, limits);
     const mapper = new Mapper(context, id, name, addon);
     mapper.withholdRange(0, reachOf(va), 'none');
     return mapper;

@@ -170,9 +170,17 @@ export function reachOf({ size, maxStretches }: VaSpace): Address {
   return maxStretches === 0 ? size : higher(size, 2 ** GPA_BITS);
 }
 
-/** Fields of a trace that say how many stretches a VA space may have: those that have not their usual values.
- *  @internal */
-export function stretchFields({ count, bytes }: StretchLimits): { stretches?: number; stretchBytes?: Address } {
+/** Has a VA space of `size` bytes mirror an address space, in the core and in the trace. Returns its number. Inside a
+ *  transaction. Throws what `Core.attach` throws. @internal */
+export function enterVa({ core, recorder }: SinkContext, space: number, size: Address, limits: StretchLimits): number {
+  const id = core.attach(SINK_VA, space, { last: lastByte(size) });
+  if (limits.count > 0) core.allowStretches(id, limits);
+  recorder?.record({ op: 'va', id, space, size, ...stretchFields(limits) });
+  return id;
+}
+
+/** Fields of a trace that say how many stretches a VA space may have: those that have not their usual values. */
+function stretchFields({ count, bytes }: StretchLimits): { stretches?: number; stretchBytes?: Address } {
   if (count === 0) return {};
   return { stretches: count, ...(bytes === STRETCHES.bytes ? {} : { stretchBytes: bytes }) };
 }
