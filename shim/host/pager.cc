@@ -34,6 +34,9 @@ namespace {
 /// Bytes that are read and copied at once: whoever touches a page meanwhile waits for no more.
 constexpr uint64_t kStep = uint64_t{1} << 20;
 
+/// Time for which the thread looks out for the next fault before it sleeps: to be woken takes longer than to answer.
+constexpr auto kAwake = std::chrono::microseconds(50);
+
 constexpr uint64_t kFeatures = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON;
 
 const uint8_t zeroes[kPageSize] = {};
@@ -305,8 +308,14 @@ void Pager::serve() {
   pollfd watched[] = {{fd(), POLLIN, 0}, {bell_->fd(), POLLIN, 0}};
   while (!isEnding_) {
     constexpr int kBetweenLooks = 50;
-    const int count = ::poll(watched, 2, waiting_.empty() ? -1 : kBetweenLooks);
+    const bool isAwake = Clock::now() < awakeUntil_;
+    const int count = ::poll(watched, 2, isAwake ? 0 : waiting_.empty() ? -1 : kBetweenLooks);
     INVARIANT(count >= 0 || errno == EINTR);
+    if (isAwake && count == 0) {
+      // Whoever was woken may need this processor.
+      ::sched_yield();
+      continue;
+    }
     loseLate();
     uint64_t rung = 0;
     if (watched[1].revents != 0) INVARIANT(!bell_->take(rung));
@@ -316,6 +325,7 @@ void Pager::serve() {
         const uint64_t address = faults_.front();
         faults_.pop_front();
         answer(address);
+        awakeUntil_ = Clock::now() + kAwake;
       }
     } while (runOne() || stepAhead());
   }
@@ -337,12 +347,11 @@ bool Pager::runOne() {
 /// Reads what the kernel has told: moves are noted, faults are kept to be answered.
 void Pager::readMessages() {
   uffd_msg messages[16];
-  for (;;) {
-    const ssize_t bytes = ::read(fd(), messages, sizeof messages);
-    if (bytes < 0 && errno == EINTR) continue;
-    INVARIANT(bytes > 0 || errno == EAGAIN);
-    if (bytes <= 0) return;
-    const uffd_msg* const end = messages + static_cast<size_t>(bytes) / sizeof *messages;
+  ssize_t bytes = 0;
+  do {
+    bytes = ::read(fd(), messages, sizeof messages);
+    INVARIANT(bytes > 0 || errno == EAGAIN || errno == EINTR);
+    const uffd_msg* const end = messages + std::max<ssize_t>(bytes, 0) / static_cast<ssize_t>(sizeof *messages);
     for (const uffd_msg* message = messages; message != end; message++) {
       if (message->event == UFFD_EVENT_REMAP) {
         noteMove(message->arg.remap.from, message->arg.remap.to, message->arg.remap.len);
@@ -351,7 +360,8 @@ void Pager::readMessages() {
         faults_.push_back(message->arg.pagefault.address & ~(kPageSize - 1));
       }
     }
-  }
+    // Fewer than there is room for: there are no more.
+  } while (bytes == sizeof messages || (bytes < 0 && errno == EINTR));
 }
 
 void Pager::noteMove(uint64_t from, uint64_t to, uint64_t length) {
@@ -385,7 +395,7 @@ void Pager::answer(uint64_t address) {
 
 /// Asks the source for a page, once.
 void Pager::ask(const Place& place) {
-  const auto late = std::chrono::steady_clock::now() + std::chrono::milliseconds(patience_);
+  const auto late = Clock::now() + std::chrono::milliseconds(patience_);
   if (!waiting_.insert({{place.block, place.offset}, late}).second) return;
   asked_.push_back({place.block, {place.offset, kPageSize}});
   tellNews();
@@ -393,7 +403,7 @@ void Pager::ask(const Place& place) {
 
 /// Loses pages that the source has not given in time.
 void Pager::loseLate() {
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::now();
   for (auto at = waiting_.begin(); at != waiting_.end();) {
     const auto [page, late] = *at;
     at = late > now ? std::next(at) : waiting_.erase(at);

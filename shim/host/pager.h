@@ -134,6 +134,7 @@ class Pager {
     Place behind(uint64_t bytes) const { return {block, offset + bytes}; }
   };
   using Work = std::function<void()>;
+  using Clock = std::chrono::steady_clock;
 
   /// Number of pagers whose source is code of this thread.
   static thread_local uint32_t sourcesOfThread;
@@ -183,11 +184,13 @@ class Pager {
   RangeMap<Place> places_;
   /// Addresses that somebody waits at.
   std::deque<uint64_t> faults_;
+  /// The thread sleeps no earlier.
+  Clock::time_point awakeUntil_;
   std::vector<Loss> losses_;
   std::deque<BlockStretch> ahead_;
   std::vector<BlockStretch> wanted_;
   /// Pages that somebody waits for the source to give, and until when.
-  std::map<std::pair<uint32_t, uint64_t>, std::chrono::steady_clock::time_point> waiting_;
+  std::map<std::pair<uint32_t, uint64_t>, Clock::time_point> waiting_;
   std::vector<BlockStretch> asked_;
   std::unique_ptr<uint8_t[]> buffer_;
 };

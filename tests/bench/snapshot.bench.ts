@@ -314,6 +314,22 @@ async function lazyStarts(group: Group, folder: string): Promise<void> {
   }
 }
 
+/** The first and the last of the processors that this process may use. */
+function processors(): [string, string] {
+  const [, first, last = first] = /^Cpus_allowed_list:\s+(\d+)(?:.*\D(\d+))?$/m.exec(
+    readFileSync('/proc/self/status', 'utf8'),
+  )!;
+  return [first!, last!];
+}
+
+/** Keeps threads of this process on processors: how long a wake-up takes is up to where both threads are. */
+function place(processor: string, isMeant: (thread: string) => boolean): void {
+  for (const thread of readdirSync('/proc/self/task')) {
+    if (!isMeant(readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim())) continue;
+    execFileSync('taskset', ['-c', '-p', processor, thread]);
+  }
+}
+
 async function lazyFaults(group: Group, folder: string): Promise<void> {
   group.doing('lazy faults');
   const [size, pages] = [GIB, 256];
@@ -328,13 +344,26 @@ async function lazyFaults(group: Group, folder: string): Promise<void> {
       baseline.touch(BigUint64Array.of(base + BigInt((next++ * pages * PAGE) % size), BigInt(pages * PAGE), 0n), pages);
     };
   };
-  await group.add(
-    await compare({
-      ...{ what: 'first touch of a page of a lazy restore', operations: pages, goals: [speedAtLeast(1 / 1.2)] },
-      ours: { run: touching(manager.va.base) },
-      baseline: { what: 'a bare handler in C', run: touching(bare) },
-    }),
-  );
+  const sides = {
+    ours: { run: touching(manager.va.base) },
+    baseline: { what: 'a bare handler in C', run: touching(bare) },
+  };
+  const [first, last] = processors();
+  for (const [handler, where] of [
+    [first, "on the toucher's processor"],
+    [last, 'on another one'],
+  ] as const) {
+    place(first, (thread) => thread === 'node');
+    place(handler, (thread) => thread === 'membacking-page' || thread === 'bare-page');
+    await group.add(
+      await compare({
+        what: `first touch of a page of a lazy restore, the handler ${where}`,
+        ...{ operations: pages, goals: [speedAtLeast(1 / 1.2)] },
+        ...sides,
+      }),
+    );
+  }
+  place(`${first}-${last}`, () => true);
   baseline.endFaults();
   closeSync(fd);
   manager.close();

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -135,6 +136,7 @@ struct FaultServer {
   std::thread thread;
 
   void serve() {
+    prctl(PR_SET_NAME, "bare-page");
     uint8_t page[kPageSize];
     pollfd watched[] = {{uffd, POLLIN, 0}, {end[0], POLLIN, 0}};
     while (poll(watched, 2, -1) > 0 && watched[1].revents == 0) {
