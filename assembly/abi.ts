@@ -3,7 +3,7 @@
 // Plain constants only: no types, no functions, no strings.
 
 /** Changes whenever anything below changes meaning; core, shim and ts refuse to meet otherwise. */
-export const ABI_VERSION = 8;
+export const ABI_VERSION = 9;
 
 // ---- Sizes and capacities ------------------------------------------------------------------
 
@@ -308,7 +308,7 @@ export const ROW_CAPACITY = 512;
 //
 //                from     sequence      start, length            error         else
 // hello          client   of the asker                                         version
-// welcome        manager  its hello's   VA space: size, reach    errno or 0    memory, mapper; a descriptor: of runs
+// welcome        manager  its hello's   VA space: size, reach    errno or 0    memory, mapper; descriptors: runs, locks
 // ready          client   of the asker                                         mapper: of another one, to be used
 // opened         manager  its ready's                            errno or 0
 // ask            client   of the asker  range that is wanted
@@ -316,6 +316,7 @@ export const ROW_CAPACITY = 512;
 // end            client   of the asker
 // run            manager  1, 2, 3 …                                            objects, count; done: 1 takes back
 // done           client   its run's                              errno or 0    done: commands that were carried out
+// revoke         manager                start: of a lock
 
 export const MESSAGE_SIZE = 64;
 export const MESSAGE_KIND = 0;
@@ -341,6 +342,7 @@ export const MESSAGE_ANSWER = 6;
 export const MESSAGE_END = 7;
 export const MESSAGE_RUN = 8;
 export const MESSAGE_DONE_RUN = 9;
+export const MESSAGE_REVOKE = 10;
 
 // An object in a run:
 //
@@ -364,6 +366,33 @@ export const SHARED_OBJECT_RESERVED = 8;
 /** Objects, and commands, that one run has at most. */
 export const MAX_RUN_OBJECTS = 32;
 export const MAX_RUN_COMMANDS = 64;
+
+// Locks of a client's process, in memory that it has in common with its manager, zero in the beginning. Each side
+// writes its own part before it reads the other's: of a lock and a change that begin together, one sees the other.
+//
+//    0         4         8         12        16          64
+//   +---------+---------+---------+---------+-----------+------------------+---------------------+
+//   | shut    | users   | bars    | entries |           | bars, 24 B each  | entries, 96 B each  |
+//   +---------+---------+---------+---------+-----------+------------------+---------------------+
+//   manager    client    manager   client                manager            client
+//
+// `bars` and `entries` say how many of the places behind have ever been used. A bar is in force while `up` is not 0; an
+// entry is a lock's while its number is not 0.
+//
+//           0                8                16               24               32
+//          +----------------+----------------+----------------+----------------+----------------------+
+//   bar    | start          | end            | left    | up   |
+//          +----------------+----------------+----------------+----------------+----------------------+
+//   entry  | number         | start          | end            | write          | holder, to byte 96   |
+//          +----------------+----------------+----------------+----------------+----------------------+
+
+export const LOCKS_HEADER_SIZE = 64;
+export const LOCK_BAR_SIZE = 24;
+export const LOCK_ENTRY_SIZE = 96;
+/** Bytes of UTF-8 of a holder's name that an entry has. */
+export const LOCK_HOLDER_SIZE = 64;
+export const LOCK_BARS = 1024;
+export const LOCK_ENTRIES = 16384;
 
 // ---- Error codes: what a caller can do wrong ------------------------------------------------
 

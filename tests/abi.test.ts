@@ -57,7 +57,7 @@ test('the C++ header has every constant with its value', (t) => {
 });
 
 test('sizes, capacities and codes', (t) => {
-  t.is(abi.ABI_VERSION, 8);
+  t.is(abi.ABI_VERSION, 9);
   for (const prefix of [
     'PAGE_',
     'MAX_',
@@ -80,6 +80,7 @@ test('record layouts', (t) => {
   t.snapshot(family('ROW_'));
   t.snapshot(family('MESSAGE_'));
   t.snapshot(family('SHARED_OBJECT_'));
+  t.snapshot(family('LOCK'));
 });
 
 test('error codes count down from -1 without a gap', (t) => {

@@ -1,7 +1,7 @@
 // Clients that die, stop, refuse or lie: the manager goes on, and nobody else loses anything.
 
 import { once } from 'node:events';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import fc from 'fast-check';
 import * as abi from '../assembly/abi.ts';
 import { decodeMessage, encodeMessage, type Message } from '../ts/core/message.ts';
@@ -9,27 +9,9 @@ import { native } from '../ts/core/native.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { SharedMemory } from '../ts/index.ts';
 import { Mapper } from '../ts/sinks/mapper.ts';
+import { AT, BAR, clientTest, PAGE } from './support/clients.ts';
 import { DeviceProcess } from './support/device-process.ts';
 import { Failing } from './support/failing.ts';
-import { PATIENCE } from './support/patience.ts';
-import { buildVm, MIB } from './support/vm.ts';
-
-const PAGE = 0x1000;
-const AT = 2 * MIB;
-const BAR = 0x8000_0000;
-
-function clientTest(title: string, body: (t: ExecutionContext, manager: GuestMemoryManager) => Promise<void>): void {
-  test.serial(title, async (t) => {
-    t.timeout(PATIENCE);
-    const manager = buildVm();
-    try {
-      await body(t, manager);
-    } finally {
-      DeviceProcess.killAll();
-      manager.close();
-    }
-  });
-}
 
 const protect = (manager: GuestMemoryManager, access: 'none' | 'rwx') =>
   manager.setVtlProtection(0, { gpa: AT, length: PAGE }, access);

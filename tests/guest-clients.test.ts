@@ -3,69 +3,15 @@
 
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import test, { type ExecutionContext } from 'ava';
 import { artefact } from '../ts/core/artefact.ts';
-import type { GuestMemoryManager } from '../ts/guest/manager.ts';
-import { EventFd, GuestMemoryClient, SharedMemory, type ShareOptions } from '../ts/index.ts';
+import { GuestMemoryClient, SharedMemory } from '../ts/index.ts';
 import { Mapper } from '../ts/sinks/mapper.ts';
+import { AT, BAR, clientTest, deviceOf, PAGE, settled } from './support/clients.ts';
 import { DeviceProcess } from './support/device-process.ts';
-import { footprint } from './support/footprint.ts';
-import { PATIENCE } from './support/patience.ts';
-import { buildVm, MIB } from './support/vm.ts';
+import { MIB } from './support/vm.ts';
 
-type Footprint = ReturnType<typeof footprint>;
-
-const PAGE = 0x1000;
-const AT = 2 * MIB;
-const BAR = 0x8000_0000;
 const HIGH_BAR = 0x2_0000_0000;
-
-test.before(() => {
-  // The thread that waits for descriptors is there once for the process.
-  const eventFd = EventFd.create();
-  eventFd.wait().catch(() => {});
-  eventFd.close();
-});
-
-/** A test with a manager, of which nothing is left in this process at its end. */
-function clientTest(
-  title: string,
-  body: (t: ExecutionContext, manager: GuestMemoryManager) => Promise<void>,
-  options: Parameters<typeof buildVm>[0] = {},
-): void {
-  test.serial(title, async (t) => {
-    t.timeout(PATIENCE);
-    const before = footprint();
-    const manager = buildVm(options);
-    try {
-      await body(t, manager);
-    } finally {
-      DeviceProcess.killAll();
-      manager.close();
-    }
-    t.deepEqual(left(footprint(), before), []);
-  });
-}
-
-/** Descriptors and mappings that are there now and were not before. Sockets of earlier processes may have gone. */
-function left(now: Footprint, before: Footprint): string[] {
-  const counts = new Map<string, number>();
-  for (const each of Object.values(before).flat()) counts.set(each, (counts.get(each) ?? 0) + 1);
-  return Object.values(now)
-    .flat()
-    .filter((each) => {
-      const count = counts.get(each) ?? 0;
-      counts.set(each, count - 1);
-      return count <= 0;
-    });
-}
-
-/** A device process with a share of its own. */
-async function deviceOf(manager: GuestMemoryManager, options?: ShareOptions, vtl: 0 | 2 = 0): Promise<DeviceProcess> {
-  return DeviceProcess.open(manager.client(vtl).share(options));
-}
 
 for (const lazy of [false, true]) {
   const kind = lazy ? 'lazy' : 'eager';
@@ -205,12 +151,6 @@ clientTest('a worker opens a ticket without a process in between, in its bounds'
   whole.close();
 });
 
-/** Waits for what happens by itself. */
-async function settled(t: ExecutionContext, isSo: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await isSo())) await sleep(5);
-  t.pass();
-}
-
 /** Reads, writes, and reads behind the range of its ticket. */
 const WORKER = `
 const { parentPort, workerData } = require('node:worker_threads');
@@ -259,38 +199,6 @@ clientTest(
     await narrow.end();
   },
 );
-
-clientTest('a lease that a ticket leads to in the process of the manager holds, too', async (t, manager) => {
-  const client = manager.client();
-  const ticket = client.share({ ranges: [{ gpa: AT, length: PAGE }] });
-  const opened = await GuestMemoryClient.open(ticket);
-  const lease = opened.memory.lock({ gpa: AT, length: 8 }, 'write', { holder: 'worker' });
-  t.throws(() => manager.setVtlProtection(0, { gpa: AT, length: PAGE }, 'none'), { code: 'LEASED' });
-  t.throws(() => client.unshare(ticket), { code: 'IN_USE' });
-  lease.release();
-  client.unshare(ticket);
-  t.throws(() => opened.memory.readU8(AT), { code: 'GUEST_ACCESS' });
-  opened.close();
-});
-
-clientTest('a lease in a client holds, until it ends', async (t, manager) => {
-  const ticket = manager.client().share({ name: 'disk' });
-  const device = await DeviceProcess.open(ticket);
-  const range = { gpa: AT, length: PAGE };
-  await device.run(`globalThis.lease = memory.lock({ gpa: ${AT}, length: 16 }, 'write', { holder: 'disk' }); 0`);
-  const protect = () => manager.setVtlProtection(0, range, 'none');
-  const error = t.throws(protect, { code: 'PLAN_FAILED', message: /disk .*EBUSY: memory is leased there/ });
-  t.like(error, { details: { who: `disk (process ${device.pid})` } });
-  t.throws(() => manager.client().unshare(ticket), { code: 'PLAN_FAILED' });
-  t.is(await device.run(`lease.view.fill(7); memory.readU8(${AT})`), 7);
-  t.is(manager.guestMemory.readU8(AT), 7);
-  manager.setVtlProtection(0, { gpa: AT + PAGE, length: PAGE }, 'none');
-  await device.run('lease.release()');
-  protect();
-  t.is(await device.run(`memory.readU8(${AT})`), 'GUEST_ACCESS hole');
-  manager.client().unshare(ticket);
-  await device.end();
-});
 
 clientTest('a change that a client refuses is taken back everywhere', async (t, manager) => {
   const [able, unable] = [await deviceOf(manager), await deviceOf(manager, { name: 'disk' })];

@@ -31,6 +31,8 @@ AccessResult lockMemory(Reservation& reservation, Locks::Lock lock, TakenLock& t
   for (const auto& [start, end] : lock.ranges) {
     if (reservation.find(start, end - start) == nullptr) return {AccessError::kOutside, start};
   }
+  // What is mapped for the lock's sake would otherwise be a change of what is locked.
+  for (const auto& [start, end] : lock.ranges) static_cast<void>(reservation.bring(start, end - start));
   const std::vector<Locks::Range> ranges = lock.ranges;
   const bool isWrite = lock.isWrite;
   taken.id = reservation.locks().add(std::move(lock));

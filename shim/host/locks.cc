@@ -6,32 +6,36 @@
 #include <utility>
 
 namespace membacking {
-namespace {
 
-bool overlap(const Locks::Range& one, const Locks::Range& other) {
-  return one.start < other.end && other.start < one.end;
+void Locks::setWitness(std::shared_ptr<Witness> witness, std::shared_ptr<Gate> gate) {
+  witness_ = std::move(witness);
+  gate_ = std::move(gate);
 }
-
-bool isEnough(Use left, bool isWrite) { return left == Use::kAll || (left == Use::kRead && !isWrite); }
-
-}  // namespace
 
 uint64_t Locks::add(Lock lock) {
   const std::lock_guard<std::mutex> guard(mutex_);
-  // Before the gate is read: see Gate.
+  const uint64_t id = ++lastId_;
+  // Before the gate and the bars are read: see Gate.
   addUser();
-  if (gate_->isShut != 0 || isBarred(lock)) {
-    removeUser();
+  const bool isShown = witness_ == nullptr || witness_->show(id, lock);
+  if (!isShown || gate_->isShut != 0 || isBarred(lock)) {
+    end(id);
     return 0;
   }
-  const uint64_t id = ++lastId_;
   locks_.emplace(id, std::move(lock));
   return id;
 }
 
+/// Undoes what comes before a lock is entered.
+void Locks::end(uint64_t id) {
+  if (witness_ != nullptr) witness_->forget(id);
+  removeUser();
+}
+
 bool Locks::isBarred(const Lock& lock) const {
-  for (const auto& [_, bar] : bars_) {
-    for (const Range& range : lock.ranges) {
+  for (const Range& range : lock.ranges) {
+    if (witness_ != nullptr && witness_->isBarred(range, lock.isWrite)) return true;
+    for (const auto& [_, bar] : bars_) {
       if (overlap(range, bar.range) && !isEnough(bar.left, lock.isWrite)) return true;
     }
   }
@@ -48,7 +52,7 @@ void Locks::awaitOpenGate() const {
 
 void Locks::remove(uint64_t id) {
   const std::lock_guard<std::mutex> guard(mutex_);
-  if (locks_.erase(id) != 0) removeUser();
+  if (locks_.erase(id) != 0) end(id);
 }
 
 void Locks::revoke(uint64_t id) {
@@ -60,7 +64,7 @@ void Locks::revoke(uint64_t id) {
     found->second.ask();
   } else {
     locks_.erase(found);
-    removeUser();
+    end(id);
   }
 }
 
@@ -84,8 +88,8 @@ void Locks::removeAllOf(const void* owner) {
     if (at->second.owner != owner) {
       ++at;
     } else {
+      end(at->first);
       at = locks_.erase(at);
-      removeUser();
     }
   }
 }

@@ -54,7 +54,20 @@ class Locks {
   };
   static_assert(std::atomic<int32_t>::is_always_lock_free && sizeof(Gate) == 8, "JavaScript reads two words");
 
+  /// Somebody outside of the process who is shown every lock, and bars ranges too.
+  class Witness {
+   public:
+    virtual ~Witness() = default;
+    /// Shows a lock before it is held. False: there is no room for it.
+    virtual bool show(uint64_t id, const Lock& lock) = 0;
+    /// A lock has ended, or was not taken.
+    virtual void forget(uint64_t id) = 0;
+    virtual bool isBarred(Range range, bool isWrite) const = 0;
+  };
+
   const std::shared_ptr<Gate>& gate() const { return gate_; }
+  /// Has somebody watch, who has another gate. Before anybody takes a lock.
+  void setWitness(std::shared_ptr<Witness> witness, std::shared_ptr<Gate> gate);
 
   void addUser() { gate_->users++; }
   void removeUser() { gate_->users--; }
@@ -88,12 +101,22 @@ class Locks {
   };
 
   bool isBarred(const Lock& lock) const;
+  void end(uint64_t id);
 
-  const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
+  std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
+  /// Null but in a client of another process.
+  std::shared_ptr<Witness> witness_;
   mutable std::mutex mutex_;
   uint64_t lastId_ = 0;
   std::unordered_map<uint64_t, Lock> locks_;
   std::unordered_map<uint64_t, Bar> bars_;
 };
+
+inline bool overlap(const Locks::Range& one, const Locks::Range& other) {
+  return one.start < other.end && other.start < one.end;
+}
+
+/// Whether a lock goes on with the use that is left.
+inline bool isEnough(Use left, bool isWrite) { return left == Use::kAll || (left == Use::kRead && !isWrite); }
 
 }  // namespace membacking

@@ -80,11 +80,13 @@ void Reservation::removeStretch(uint64_t gpa) {
 
 void Reservation::setBringer(std::shared_ptr<Bringer> bringer) {
   const std::lock_guard lock(mutex_);
+  hasBringer_ = bringer != nullptr;
   bringer_.swap(bringer);
 }
 
 bool Reservation::bring(uint64_t gpa, uint64_t length) const {
   if (isView()) return viewed_->bring(gpa, length);
+  if (!hasBringer_) return false;
   std::shared_ptr<Bringer> bringer;
   {
     const std::shared_lock lock(mutex_);

@@ -1,6 +1,7 @@
 // VA spaces: reservations that mirror an address space, stretch by stretch: HVA = base of the stretch + GPA.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -19,7 +20,7 @@ namespace membacking {
 class Bringer {
  public:
   virtual ~Bringer() = default;
-  /// Maps what there is at `gpa`, and of the bytes behind it what is convenient. False: there is nothing new.
+  /// Maps what there is in a range, and around it what is convenient. False: there is nothing new.
   virtual bool bring(uint64_t gpa, uint64_t length) = 0;
 };
 
@@ -60,7 +61,7 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
 
   /// Asks `bringer`, from now on, for what is not mapped; null: nobody.
   void setBringer(std::shared_ptr<Bringer> bringer);
-  /// Has what is not mapped at `gpa` brought. False: there is nothing new.
+  /// Has what is not mapped of a range brought. False: there is nothing new.
   bool bring(uint64_t gpa, uint64_t length) const;
 
   Limits& limits() { return limits_; }
@@ -82,6 +83,7 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
   std::map<uint64_t, Share> others_;
   /// Null but in a client of another process. With the mutex.
   std::shared_ptr<Bringer> bringer_;
+  std::atomic<bool> hasBringer_{false};
   Limits limits_;
   Locks locks_;
   Windows windows_;

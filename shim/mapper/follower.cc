@@ -4,7 +4,6 @@
 
 #include <pthread.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -13,6 +12,7 @@
 #include <utility>
 
 #include "host/thread_signals.h"
+#include "mapper/shown_locks.h"
 #include "sinks/va.h"
 
 namespace membacking {
@@ -59,14 +59,14 @@ Failure Follower::open(int fd, int milliseconds, std::shared_ptr<Follower>& resu
   if (const Failure failure = requests->exchange(message, abi::MESSAGE_WELCOME, milliseconds, descriptors)) {
     return failure;
   }
-  if (descriptors.size() != 1) return garbled("the manager's welcome has no channel for commands");
+  if (descriptors.size() != 2) return garbled("the manager's welcome has no channel for commands and table of locks");
   const auto known = followers().byMemory.find(message.memory);
   if (known != followers().byMemory.end() && !known->second->hasEnded()) {
     result = known->second;
     return result->join(*requests, milliseconds);
   }
   std::shared_ptr<Follower> follower(new Follower(requests));
-  if (const Failure failure = follower->begin(message, descriptors[0].get(), milliseconds)) {
+  if (const Failure failure = follower->begin(message, descriptors, milliseconds)) {
     requests->sendEnd();
     return failure;
   }
@@ -91,15 +91,18 @@ Failure Follower::join(Requests& requests, int milliseconds) {
 }
 
 /// Makes the VA space and its thread, and has the manager show the memory in it.
-Failure Follower::begin(const Message& welcome, int commands, int milliseconds) {
+Failure Follower::begin(const Message& welcome, const std::vector<FileDescriptor>& ends, int milliseconds) {
   memory_ = welcome.memory;
   mapper_ = welcome.mapper;
   if (welcome.start == 0 || welcome.start % kPageSize != 0 || welcome.length < welcome.start) {
     return garbled("the manager's VA space is not whole pages");
   }
-  if (const Failure failure = Channel::adopt(commands, commands_)) return failure;
+  if (const Failure failure = Channel::adopt(ends[0].get(), commands_)) return failure;
+  std::shared_ptr<LockTable> table;
+  if (const Failure failure = LockTable::map(ends[1].get(), table)) return failure;
   const char* const name = "membacking:client";
   if (const Failure failure = Reservation::create(welcome.start, welcome.length, name, reservation_)) return failure;
+  reservation_->locks().setWitness(std::make_shared<ShownLocks>(table), {table, &table->gate});
   reservation_->setBringer(requests_);
   executor_->setSink(0, std::make_shared<VaSink>(reservation_));
   auto share = std::make_unique<std::shared_ptr<Follower>>(shared_from_this());
@@ -150,12 +153,16 @@ void Follower::follow() {
   end();
 }
 
-/// Carries out a run and confirms it. False: the manager has ended the channel, or breaks the rules.
+/// Does what a message says, and confirms a run. False: the manager has ended the channel, or breaks the rules.
 bool Follower::obey(Received& received) {
   Message message;
   if (received.bytes.size() < sizeof message) return false;
   // SAFETY: there are as many bytes (above).
   std::memcpy(&message, received.bytes.data(), sizeof message);
+  if (message.kind == abi::MESSAGE_REVOKE && message.version == abi::ABI_VERSION) {
+    reservation_->locks().revoke(message.start);
+    return true;
+  }
   if (!isWhole(message, received) || message.sequence != last_ + 1) return false;
   last_ = message.sequence;
   Message confirmation;
@@ -192,40 +199,8 @@ Failure Follower::carryOut(const Message& run, const Received& received, uint32_
     }
     executor_->setObject(shared.id, std::move(object));
   }
-  // What takes a change back puts the same memory where it was: no lock is broken.
-  if (run.done == 0) return execute(next, run.count, done);
   Failure failure;
   done = executor_->run(next, run.count, failure);
-  return failure;
-}
-
-/// Carries out commands, but for one that would break a lock of this process.
-Failure Follower::execute(const uint8_t* records, uint32_t count, uint32_t& done) {
-  Locks& locks = reservation_->locks();
-  Locks::Gate& gate = *locks.gate();
-  Failure failure;
-  gate.isShut = 1;
-  if (gate.users == 0) {
-    done = executor_->run(records, count, failure);
-    gate.isShut = 0;
-    return failure;
-  }
-  gate.isShut = 0;
-  for (done = 0; done != count && !failure; done += failure ? 0 : 1) {
-    Command command;
-    // SAFETY: the caller has checked that there are so many records.
-    std::memcpy(&command, records + done * sizeof command, sizeof command);
-    const Locks::Range range{command.gpa, command.gpa + std::min(command.length, UINT64_MAX - command.gpa)};
-    const bool isLeft = command.op == abi::OP_VA_PROTECT || command.op == abi::OP_VA_LIMIT;
-    const Use left = isLeft ? useOf(command.access) : Use::kNothing;
-    const uint64_t bar = locks.bar(range, left);
-    if (!locks.brokenBy(range, left).empty()) {
-      failure = {EBUSY, "plan", nullptr};
-    } else {
-      executor_->run(records + done * sizeof command, 1, failure);
-    }
-    locks.unbar(bar);
-  }
   return failure;
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "executor.h"
 #include "host/channel.h"
@@ -29,13 +30,12 @@ class Follower : public std::enable_shared_from_this<Follower> {
  private:
   explicit Follower(std::shared_ptr<Requests> requests) : requests_(std::move(requests)) {}
   Failure join(Requests& requests, int milliseconds);
-  Failure begin(const Message& welcome, int commands, int milliseconds);
+  Failure begin(const Message& welcome, const std::vector<FileDescriptor>& ends, int milliseconds);
 
   static void* runThread(void* share);
   void follow();
   bool obey(Received& received);
   Failure carryOut(const Message& run, const Received& received, uint32_t& done);
-  Failure execute(const uint8_t* records, uint32_t count, uint32_t& done);
   void end();
 
   const std::shared_ptr<Requests> requests_;

@@ -69,25 +69,28 @@ void Requests::follow(uint64_t start, uint64_t length) {
   followed_.emplace(start, end);
 }
 
-bool Requests::isFollowed(uint64_t gpa) const {
+/// First byte from `gpa` on that is not followed.
+uint64_t Requests::endOfFollowed(uint64_t gpa) const {
   const std::shared_lock lock(mutex_);
   const auto next = followed_.upper_bound(gpa);
-  return next != followed_.begin() && std::prev(next)->second > gpa;
+  return next == followed_.begin() ? gpa : std::max(gpa, std::prev(next)->second);
 }
 
 bool Requests::bring(uint64_t gpa, uint64_t length) {
-  if (isFollowed(gpa)) return false;
+  const uint64_t end = gpa + std::min(length, UINT64_MAX - gpa);
+  if (endOfFollowed(gpa) >= end) return false;
   const std::lock_guard turn(turn_);
+  const uint64_t start = endOfFollowed(gpa);
   // Another thread may have asked meanwhile.
-  if (isFollowed(gpa)) return true;
+  if (start >= end) return true;
   Message message;
   message.kind = abi::MESSAGE_ASK;
-  message.start = gpa;
-  message.length = length;
+  message.start = start;
+  message.length = end - start;
   std::vector<FileDescriptor> descriptors;
   if (exchangeInTurn(message, abi::MESSAGE_ANSWER, -1, descriptors)) return false;
   follow(message.start, message.length);
-  return isFollowed(gpa);
+  return endOfFollowed(start) > start;
 }
 
 }  // namespace membacking

@@ -38,7 +38,7 @@ class Requests : public Bringer {
  private:
   Failure exchangeInTurn(Message& message, uint32_t kind, int milliseconds, std::vector<FileDescriptor>& descriptors);
   Failure receive(Message& message, uint32_t kind, int milliseconds, std::vector<FileDescriptor>& descriptors) const;
-  bool isFollowed(uint64_t gpa) const;
+  uint64_t endOfFollowed(uint64_t gpa) const;
 
   const Channel channel_;
   /// Held from a request to its answer.

@@ -50,8 +50,9 @@ Napi::Value ChannelHandle::send(const Napi::CallbackInfo& info) {
   const size_t length = bytes.ByteLength();
   if (length == 0 || length > kMostMessageBytes) throwRange(info.Env(), "bytes", "a message: neither empty nor too long");
   std::vector<int> descriptors;
-  if (!info[1].IsUndefined()) {
-    descriptors.push_back(static_cast<int>(toU32(info[1], "fd", std::numeric_limits<int>::max())));
+  for (const size_t i : {1, 2}) {
+    if (info[i].IsUndefined()) continue;
+    descriptors.push_back(static_cast<int>(toU32(info[i], "fd", std::numeric_limits<int>::max())));
   }
   const Failure failure = core(info).send(bytes.Data(), length, descriptors);
   if (failure && failure.error != EAGAIN && failure.error != EPIPE && failure.error != ECONNRESET) {

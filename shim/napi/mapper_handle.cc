@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "napi/event_waiter.h"
+#include "napi/lock_calls.h"
 
 namespace membacking {
 
@@ -14,9 +15,18 @@ void MapperHandle::define(Napi::Env env, Napi::Object exports) {
                  {
                      StaticMethod<&MapperHandle::create>("create"),
                      InstanceAccessor<&MapperHandle::clientEnd>("clientEnd"),
+                     InstanceAccessor<&MapperHandle::lockTable>("lockTable"),
                      InstanceMethod<&MapperHandle::begin>("begin"),
                      InstanceMethod<&MapperHandle::ended>("ended"),
                      InstanceMethod<&MapperHandle::cutOff>("cutOff"),
+                     InstanceMethod<&MapperHandle::shut>("shut"),
+                     InstanceMethod<&MapperHandle::unshut>("unshut"),
+                     InstanceAccessor<&MapperHandle::isUsed>("isUsed"),
+                     InstanceMethod<&MapperHandle::bar>("bar"),
+                     InstanceMethod<&MapperHandle::unbar>("unbar"),
+                     InstanceMethod<&MapperHandle::lockedIn>("lockedIn"),
+                     InstanceMethod<&MapperHandle::isLocked>("isLocked"),
+                     InstanceMethod<&MapperHandle::revoke>("revoke"),
                      InstanceMethod<&MapperHandle::close>("close"),
                  });
 }
@@ -32,6 +42,10 @@ Napi::Value MapperHandle::create(const Napi::CallbackInfo& info) {
 
 Napi::Value MapperHandle::clientEnd(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), core(info).clientEnd());
+}
+
+Napi::Value MapperHandle::lockTable(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), core(info).lockTable());
 }
 
 void MapperHandle::begin(const Napi::CallbackInfo& info) {
@@ -51,6 +65,48 @@ Napi::Value MapperHandle::ended(const Napi::CallbackInfo& info) {
 }
 
 void MapperHandle::cutOff(const Napi::CallbackInfo& info) { core(info).cutOff(); }
+
+// Whoever has ended holds nothing. Nobody asks of one that is closed but for bars and locks that were there before.
+
+/// Whether a mapper's locks count.
+static bool isHolding(Mapper& mapper) {
+  mapper.checkEnd();
+  return mapper.end() == Mapper::End::kNone;
+}
+
+Napi::Value MapperHandle::shut(const Napi::CallbackInfo& info) {
+  Mapper& mapper = core(info);
+  return Napi::Boolean::New(info.Env(), mapper.end() != Mapper::End::kNone || mapper.locks().shut());
+}
+
+void MapperHandle::unshut(const Napi::CallbackInfo& info) { core(info).locks().open(); }
+
+Napi::Value MapperHandle::isUsed(const Napi::CallbackInfo& info) {
+  Mapper& mapper = core(info);
+  return Napi::Boolean::New(info.Env(), mapper.end() == Mapper::End::kNone && mapper.locks().isUsed());
+}
+
+Napi::Value MapperHandle::bar(const Napi::CallbackInfo& info) { return barRange(info, core(info).locks()); }
+
+void MapperHandle::unbar(const Napi::CallbackInfo& info) {
+  if (isOpen()) core(info).locks().unbar(toU64(info[0], "bar"));
+}
+
+Napi::Value MapperHandle::lockedIn(const Napi::CallbackInfo& info) {
+  Mapper& mapper = core(info);
+  if (!isHolding(mapper)) return Napi::Array::New(info.Env());
+  return lockedInRange(info, mapper.locks(), " in " + mapper.name());
+}
+
+Napi::Value MapperHandle::isLocked(const Napi::CallbackInfo& info) {
+  const bool isLocked =
+      isOpen() && isHolding(core(info)) && core(info).locks().isHeld(toU64(info[0], "id"));
+  return Napi::Boolean::New(info.Env(), isLocked);
+}
+
+void MapperHandle::revoke(const Napi::CallbackInfo& info) {
+  if (isOpen()) core(info).revoke(toU64(info[0], "id"));
+}
 
 void MapperHandle::close(const Napi::CallbackInfo& info) {
   if (wait_ != 0) EventWaiter::of(info.Env()).cancel(info.Env(), wait_);

@@ -21,9 +21,18 @@ class MapperHandle : public Handle<MapperHandle, Mapper> {
   static Napi::Value create(const Napi::CallbackInfo& info);
 
   Napi::Value clientEnd(const Napi::CallbackInfo& info);
+  Napi::Value lockTable(const Napi::CallbackInfo& info);
   void begin(const Napi::CallbackInfo& info);
   Napi::Value ended(const Napi::CallbackInfo& info);
   void cutOff(const Napi::CallbackInfo& info);
+  Napi::Value shut(const Napi::CallbackInfo& info);
+  void unshut(const Napi::CallbackInfo& info);
+  Napi::Value isUsed(const Napi::CallbackInfo& info);
+  Napi::Value bar(const Napi::CallbackInfo& info);
+  void unbar(const Napi::CallbackInfo& info);
+  Napi::Value lockedIn(const Napi::CallbackInfo& info);
+  Napi::Value isLocked(const Napi::CallbackInfo& info);
+  void revoke(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   /// Number of the last wait; 0 for none.

@@ -9,6 +9,7 @@
 #include "abi.h"
 #include "host/pages.h"
 #include "host/registry.h"
+#include "napi/lock_calls.h"
 #include "napi/pool_work.h"
 #include "napi/view.h"
 
@@ -130,11 +131,6 @@ void ReservationHandle::detachView(const Napi::CallbackInfo& info) {
   membacking::detachView(info[0], core(info));
 }
 
-/// Number of an address, or of something else that is at most 2^53 here.
-static Napi::Number exactly(Napi::Env env, uint64_t value) {
-  return Napi::Number::New(env, static_cast<double>(value));
-}
-
 /// Windows of this handle, which are one thread's.
 WindowUser& ReservationHandle::windowUser(const Napi::CallbackInfo& info) {
   Reservation& reservation = core(info);
@@ -171,39 +167,14 @@ Napi::Value ReservationHandle::gate(const Napi::CallbackInfo& info) {
   return exchangeBuffer(info.Env(), core(info).locks().gate());
 }
 
-/// Range of the first two arguments. One that ends past 2^64 ends there.
-static Locks::Range toRange(const Napi::CallbackInfo& info) {
-  const uint64_t start = toU64(info[0], "gpa");
-  return {start, start + std::min(toU64(info[1], "length"), UINT64_MAX - start)};
-}
-
-/// Use that the ACCESS_* of the third argument are.
-static Use toUse(const Napi::CallbackInfo& info) {
-  const uint32_t access = toU32(info[2], "left", abi::ACCESS_ALL);
-  if (access & abi::ACCESS_WRITE) return Use::kAll;
-  return access & abi::ACCESS_READ ? Use::kRead : Use::kNothing;
-}
-
-Napi::Value ReservationHandle::bar(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(core(info).locks().bar(toRange(info), toUse(info))));
-}
+Napi::Value ReservationHandle::bar(const Napi::CallbackInfo& info) { return barRange(info, core(info).locks()); }
 
 void ReservationHandle::unbar(const Napi::CallbackInfo& info) {
   if (isOpen()) core(info).locks().unbar(toU64(info[0], "bar"));
 }
 
 Napi::Value ReservationHandle::lockedIn(const Napi::CallbackInfo& info) {
-  Napi::Array list = Napi::Array::New(info.Env());
-  for (const Locks::Broken& broken : core(info).locks().brokenBy(toRange(info), toUse(info))) {
-    Napi::Object lock = Napi::Object::New(info.Env());
-    lock.Set("id", exactly(info.Env(), broken.id));
-    lock.Set("holder", broken.holder);
-    lock.Set("access", exactly(info.Env(), broken.isWrite ? abi::ACCESS_READ | abi::ACCESS_WRITE : abi::ACCESS_READ));
-    lock.Set("gpa", exactly(info.Env(), broken.range.start));
-    lock.Set("length", exactly(info.Env(), broken.range.end - broken.range.start));
-    list[list.Length()] = lock;
-  }
-  return list;
+  return lockedInRange(info, core(info).locks(), "");
 }
 
 Napi::Value ReservationHandle::isLocked(const Napi::CallbackInfo& info) {

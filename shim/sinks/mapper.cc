@@ -33,11 +33,6 @@ void append(std::vector<uint8_t>& bytes, const std::vector<Record>& records) {
   bytes.insert(bytes.end(), first, first + records.size() * sizeof(Record));
 }
 
-/// Failure of a client's command, by its errno.
-Failure refusal(uint32_t error) {
-  return {static_cast<int>(error), "mapper", error == EBUSY ? "memory is leased there" : nullptr};
-}
-
 uint32_t flagsOf(const MemoryObject& object, bool isWritable) {
   return abi::SHARED_OBJECT_KNOWN | (isWritable ? abi::SHARED_OBJECT_WRITABLE : 0) |
          (object.mayGrow ? abi::SHARED_OBJECT_MAY_GROW : 0) | (object.isReserved ? abi::SHARED_OBJECT_RESERVED : 0);
@@ -48,6 +43,7 @@ uint32_t flagsOf(const MemoryObject& object, bool isWritable) {
 Failure Mapper::create(Options options, std::shared_ptr<Mapper>& result) {
   std::shared_ptr<Mapper> mapper(new Mapper(std::move(options)));
   if (const Failure failure = Channel::create(mapper->channel_, mapper->clientEnd_)) return failure;
+  if (const Failure failure = ClientLocks::create(mapper->locks_)) return failure;
   if (const Failure failure = EventFd::create(mapper->ended_)) return failure;
   mapper->watch_ = FileDescriptor(::epoll_create1(EPOLL_CLOEXEC));
   if (!mapper->watch_.isOpen()) return failedCall("epoll_create1");
@@ -64,6 +60,7 @@ Failure Mapper::watchFor(int fd) const {
 
 Failure Mapper::begin(pid_t pid) {
   clientEnd_ = Channel();
+  locks_.giveUpFd();
   if (const Failure failure = Process::open(pid, process_)) return failure;
   return watchFor(process_.fd());
 }
@@ -260,7 +257,7 @@ bool Mapper::takeConfirmation(const Received& received) {
   confirmed_ = message.sequence;
   if (message.error == 0) return true;
   if (run.isTakingBack) return false;
-  if (message.sequence >= first_ && !failure_) failure_ = refusal(message.error);
+  if (message.sequence >= first_ && !failure_) failure_ = {static_cast<int>(message.error), "mapper", nullptr};
   return true;
 }
 
@@ -289,6 +286,13 @@ void Mapper::noteWritten(uint64_t gpa, uint64_t end) {
     if (piece.use != Use::kAll || !WatchedSpace::canWatch(*piece.object)) continue;
     piece.object->noteWritten(piece.offset + (from - start), std::min(piece.end, end) - from);
   }
+}
+
+void Mapper::revoke(uint64_t lock) const {
+  Message message;
+  message.kind = abi::MESSAGE_REVOKE;
+  message.start = lock;
+  static_cast<void>(channel_.send(&message, sizeof message));
 }
 
 void Mapper::checkEnd() {

@@ -14,6 +14,7 @@
 #include "host/channel.h"
 #include "host/event_fd.h"
 #include "host/process.h"
+#include "sinks/client_locks.h"
 #include "sinks/message.h"
 #include "sinks/shown_pieces.h"
 #include "sinks/sink.h"
@@ -47,9 +48,10 @@ class Mapper {
   static Failure create(Options options, std::shared_ptr<Mapper>& result);
 
   const std::string& name() const { return options_.name; }
-  /// The client's end of the channel, to be sent to it.
+  /// The client's end of the channel, and the table of its locks, to be sent to it.
   int clientEnd() const { return clientEnd_.fd(); }
-  /// Says that the process has its end, which is given up here. ESRCH, ENOSYS.
+  int lockTable() const { return locks_.fd(); }
+  /// Says that the process has both, which are given up here. ESRCH, ENOSYS.
   Failure begin(pid_t pid);
 
   /// Takes a command for the next run. `object`: what it maps; null where it maps nothing.
@@ -63,6 +65,12 @@ class Mapper {
 
   /// Notes at its object each page that the client may have written.
   void noteWritten() { noteWritten(0, UINT64_MAX); }
+
+  /// Locks of the client's process, of which none is held after its end.
+  ClientLocks& locks() { return locks_; }
+  const ClientLocks& locks() const { return locks_; }
+  /// Asks the client to end a lock. One that does not answer anyway need not be told.
+  void revoke(uint64_t lock) const;
 
   End end() const { return end_; }
   /// Descriptor that is readable once the mapper has ended.
@@ -121,6 +129,7 @@ class Mapper {
   const Options options_;
   Channel channel_;
   Channel clientEnd_;
+  ClientLocks locks_;
   Process process_;
   std::shared_ptr<EventFd> ended_;
   /// Epoll descriptor that watches for the end: by `ended_`, or of the process.

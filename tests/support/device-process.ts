@@ -67,8 +67,10 @@ export class DeviceProcess {
   }
 
   /** Kills those that a test has left, which keep its own process from ending. */
-  static killAll(): void {
-    for (const device of DeviceProcess.#running) device.#child.kill('SIGKILL');
+  static async killAll(): Promise<void> {
+    const running = [...DeviceProcess.#running];
+    for (const device of running) device.#child.kill('SIGKILL');
+    await Promise.all(running.map(({ ended }) => ended));
   }
 
   get pid(): number {
@@ -80,7 +82,8 @@ export class DeviceProcess {
     await this.#last;
     this.#last = this.#answer();
     this.#last.catch(() => {});
-    this.#child.send(code);
+    // One that has ended says so by its end.
+    this.#child.send(code, () => {});
     return this.#last;
   }
 

@@ -8,7 +8,7 @@ export type LeaseMode = (typeof LEASE_MODES)[number];
 
 /** Facts of a lease, for those who must wait for it. */
 export interface LeaseFacts {
-  /** Name that the holder gave itself. */
+  /** Name that the holder gave itself; of one in another process, with the name of its client and process. */
   readonly holder: string;
   /** Access that is held. */
   readonly mode: LeaseMode;
@@ -26,10 +26,12 @@ export interface HeldLease extends LeaseFacts, Stretch {
   readonly owner: object;
   /** Whether it is held: from its being entered to its end. */
   isHeld: boolean;
-  /** Whether native code or another thread holds it, which tells nobody of its end. */
+  /** Whether native code, or another thread or process, holds it, which tells nobody of its end. */
   readonly isElsewhere?: boolean;
   /** Ends it, whatever its holder is doing; unless that is elsewhere and has addresses of the memory. */
   takeBack(): void;
+  /** Does without its holder, where that is a process that may be cut off. */
+  readonly cutOff?: (() => void) | undefined;
 }
 
 /** An attachment, as far as a change of its VA space concerns it. */

@@ -1,44 +1,63 @@
-// Locks that native code holds through membacking.h, and leases of other threads, seen as leases of this one. They are
-// taken at any time: ranges that are about to change are barred first, and only then asked for who has locked them.
+// Locks that native code holds through membacking.h, and leases of other threads and processes, seen as leases of this
+// one. They are taken at any time: ranges that are about to change are barred first, and only then asked for who has
+// locked them.
 
 import * as abi from '../../assembly/abi.ts';
 import { GATE_SHUT, GATE_USERS, type Reservation } from '../core/native.ts';
+import type { Mapper as AddonMapper, LockSpace } from '../core/native-clients.ts';
 import type { Change, HeldLease } from './held-lease.ts';
 
 type Action = () => void;
 
-/** Memory whose changes concern a reservation. */
+/** Gate of locks: see shim/host/locks.h. */
+interface Gate {
+  /** Shuts it, unless somebody has opened the VA space or locked something: whether nobody has. */
+  shut(): boolean;
+  unshut(): void;
+  readonly isUsed: boolean;
+}
+
+/** Memory whose changes concern its locks. */
 interface Watched {
   /** VA space that it is, or is a view of. */
   readonly sink: number;
   /** Guest memory that reaches it. */
   readonly memory: object;
-  readonly gate: Int32Array;
+  readonly gate: Gate;
+  /** Does without a holder that does not let go, where its process may be cut off. */
+  readonly cutOff?: Action | undefined;
 }
 
 export class NativeLocks {
-  /** Reservations of VA spaces and views, with what changes concern each: see `Change.of`. */
-  readonly #spaces = new Map<Reservation, Watched>();
+  /** Locks of VA spaces and views, with what changes concern each: see `Change.of`. */
+  readonly #spaces = new Map<LockSpace, Watched>();
   /** Gates of them all. */
-  #gates: readonly Int32Array[] = [];
+  #gates: readonly Gate[] = [];
   /** Ends the bars of the change that is under way. */
   #unbar: Action | undefined;
 
   /** Heeds locks on a VA space, or a view of one, from now on: what changes of `sink` or of `memory` would break. */
   watch(reservation: Reservation, sink: number, memory: object): void {
-    this.#spaces.set(reservation, { sink, memory, gate: new Int32Array(reservation.gate) });
+    this.#add(reservation, { sink, memory, gate: new OwnGate(reservation) });
+  }
+  /** Heeds locks of another process, in its VA space `sink`. `cutOff`: what is done with one that does not let go. */
+  watchMapper(mapper: AddonMapper, sink: number, memory: object, cutOff: Action | undefined): void {
+    this.#add(mapper, { sink, memory, gate: mapper, cutOff });
+  }
+  #add(space: LockSpace, watched: Watched): void {
+    this.#spaces.set(space, watched);
     this.#gates = gatesOf(this.#spaces);
   }
-  forget(reservation: Reservation): void {
-    this.#spaces.delete(reservation);
+  forget(space: LockSpace): void {
+    this.#spaces.delete(space);
     this.#gates = gatesOf(this.#spaces);
   }
 
-  /** Keeps native code from locking what is about to change, until `end`, and gives the locks that are in the way. */
+  /** Keeps others from locking what is about to change, until `end`, and gives the locks that are in the way. */
   begin(changes: () => readonly Change[]): HeldLease[] {
     const gates = this.#gates;
     let isUsed = false;
-    for (let i = 0; i < gates.length; i++) isUsed = shut(gates[i]!) || isUsed;
+    for (let i = 0; i < gates.length; i++) isUsed = !gates[i]!.shut() || isUsed;
     if (!isUsed) return [];
     const concerned = changes();
     this.#unbar = this.bar(concerned);
@@ -47,18 +66,18 @@ export class NativeLocks {
 
   end(): void {
     const gates = this.#gates;
-    for (let i = 0; i < gates.length; i++) Atomics.store(gates[i]!, GATE_SHUT, 0);
+    for (let i = 0; i < gates.length; i++) gates[i]!.unshut();
     if (this.#unbar === undefined) return;
     this.#unbar();
     this.#unbar = undefined;
   }
 
-  /** Keeps native code from new locks that the changes would break, until the result is called. */
+  /** Keeps others from new locks that the changes would break, until the result is called. */
   bar(changes: readonly Change[]): Action {
     const unbar = changes.flatMap(({ of, start, end, left }) =>
-      this.#concernedBy(of).map((reservation) => {
-        const id = reservation.bar(start, end - start, left);
-        return () => reservation.unbar(id);
+      this.#concernedBy(of).map((space) => {
+        const id = space.bar(start, end - start, left);
+        return () => space.unbar(id);
       }),
     );
     return () => {
@@ -68,7 +87,7 @@ export class NativeLocks {
 
   /** Whether nobody has opened a VA space in native code, and nothing is locked. */
   get isEmpty(): boolean {
-    return this.#gates.every((gate) => Atomics.load(gate, GATE_USERS) === 0);
+    return this.#gates.every(({ isUsed }) => !isUsed);
   }
 
   /** All locks, of each VA space in the order in which they were taken. */
@@ -81,37 +100,54 @@ export class NativeLocks {
 
   /** Locks that a change would break. */
   brokenBy(change: Change): HeldLease[] {
-    return this.#concernedBy(change.of).flatMap((reservation) => this.#brokenIn(reservation, change));
+    return this.#concernedBy(change.of).flatMap((space) => this.#brokenIn(space, change));
   }
 
-  #concernedBy(of: Change['of']): Reservation[] {
+  #concernedBy(of: Change['of']): LockSpace[] {
     return [...this.#spaces].flatMap(([each, { sink, memory }]) => (of === sink || of === memory ? [each] : []));
   }
 
-  #brokenIn(reservation: Reservation, { start, end, left }: Pick<Change, 'start' | 'end' | 'left'>): HeldLease[] {
-    const { sink } = this.#spaces.get(reservation)!;
-    return reservation.lockedIn(start, end - start, left).map(({ id, holder, access, gpa, length }) => ({
-      ...{ sink, owner: reservation, holder, gpa, length, start: gpa, end: gpa + length, order: 0 },
+  #brokenIn(space: LockSpace, { start, end, left }: Pick<Change, 'start' | 'end' | 'left'>): HeldLease[] {
+    const { sink, cutOff } = this.#spaces.get(space)!;
+    return space.lockedIn(start, end - start, left).map(({ id, holder, access, gpa, length }) => ({
+      ...{ sink, owner: space, holder, gpa, length, start: gpa, end: gpa + length, order: 0 },
       mode: (access & abi.ACCESS_WRITE) === 0 ? 'read' : 'write',
       isElsewhere: true,
       get isHeld() {
-        return reservation.isLocked(id);
+        return space.isLocked(id);
       },
       takeBack() {
-        reservation.revoke(id);
+        space.revoke(id);
       },
+      cutOff,
     }));
   }
 }
 
-function gatesOf(spaces: ReadonlyMap<unknown, Watched>): Int32Array[] {
+function gatesOf(spaces: ReadonlyMap<unknown, Watched>): Gate[] {
   return [...spaces.values()].map(({ gate }) => gate);
 }
 
-/** Shuts a gate; where somebody has opened the VA space, its ranges are to be barred instead: true. */
-function shut(gate: Int32Array): boolean {
-  Atomics.store(gate, GATE_SHUT, 1);
-  if (Atomics.load(gate, GATE_USERS) === 0) return false;
-  Atomics.store(gate, GATE_SHUT, 0);
-  return true;
+/** Gate of a VA space of this process: its two words. */
+class OwnGate implements Gate {
+  readonly #words: Int32Array;
+
+  constructor(reservation: Reservation) {
+    this.#words = new Int32Array(reservation.gate);
+  }
+
+  get isUsed(): boolean {
+    return Atomics.load(this.#words, GATE_USERS) !== 0;
+  }
+
+  shut(): boolean {
+    Atomics.store(this.#words, GATE_SHUT, 1);
+    if (!this.isUsed) return true;
+    this.unshut();
+    return false;
+  }
+
+  unshut(): void {
+    Atomics.store(this.#words, GATE_SHUT, 0);
+  }
 }

@@ -4,6 +4,29 @@ export interface Handle {
   close(): void;
 }
 
+/** A range that native code has locked, or JavaScript of any thread or process. `access` is ACCESS_*. */
+interface NativeLock {
+  readonly id: number;
+  readonly holder: string;
+  readonly access: number;
+  readonly gpa: number;
+  readonly length: number;
+}
+
+/** Locks of a VA space, of this process or of another one. */
+export interface LockSpace {
+  /** Keeps others than this thread from new locks on a range that need more than `left`, ACCESS_*. The number of the
+   * bar. */
+  bar(gpa: number | bigint, length: number | bigint, left: number): number;
+  /** Once the handle is closed, nothing. */
+  unbar(bar: number): void;
+  /** Locks that need more than `left` of a range. */
+  lockedIn(gpa: number | bigint, length: number | bigint, left: number): NativeLock[];
+  isLocked(id: number): boolean;
+  /** Takes a lock away from JavaScript of any thread or process, or asks it to let it go, where it has a view. */
+  revoke(id: number): void;
+}
+
 /** A message that came through a channel. */
 export interface ChannelMessage {
   /** Empty where it was too large. */
@@ -16,8 +39,8 @@ export interface ChannelMessage {
 /** One end of a Unix socket that keeps messages apart. */
 export interface Channel extends Handle {
   readonly fd: number;
-  /** Sends a message at once, with a descriptor. False: there is no room for it, or the peer has closed the channel. */
-  send(bytes: Uint8Array, fd?: number): boolean;
+  /** Sends a message at once, with descriptors. False: there is no room for it, or the peer has closed the channel. */
+  send(bytes: Uint8Array, fd?: number, second?: number): boolean;
   /** The next message, or null when the peer has closed the channel. One wait at a time: ERR_WAITING. close() rejects
    *  it with ERR_CLOSED. It does not keep the process running. Descriptors that come along are closed. */
   receive(): Promise<ChannelMessage | null>;
@@ -27,15 +50,21 @@ export interface Channel extends Handle {
 export const MAPPER_ENDS = ['', 'dead', 'killed', 'cut-off'] as const;
 
 /** Mapper thread of another process, as its manager has it. */
-export interface Mapper extends Handle {
-  /** The client's end of the channel of runs, until `begin`. */
+export interface Mapper extends Handle, LockSpace {
+  /** Descriptors of the client's end of the channel of runs, and of the table of its locks, until `begin`. */
   readonly clientEnd: number;
-  /** Says which process has been given its end. */
+  readonly lockTable: number;
+  /** Says which process has been given both. */
   begin(pid: number): void;
   /** Number of MAPPER_ENDS, once it has ended; as `Channel.receive`. */
   ended(): Promise<number>;
   /** Ends the client's use of memory: kills its process if that is a child of this one. */
   cutOff(): void;
+  /** Shuts the gate of its locks, unless somebody has opened the VA space or locked something: whether nobody has. */
+  shut(): boolean;
+  unshut(): void;
+  /** Whether somebody has opened the VA space or locked something. */
+  readonly isUsed: boolean;
 }
 
 /** Guest memory of another process's manager, in this one. */

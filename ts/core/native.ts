@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { ABI_VERSION } from '../../assembly/abi.ts';
 import { artefact } from './artefact.ts';
 import type { ObjectKind } from './kinds.ts';
-import type { Handle, Mapper, NativeClients } from './native-clients.ts';
+import type { Handle, LockSpace, Mapper, NativeClients } from './native-clients.ts';
 
 /** Bytes or an address. The addon takes both; a number has to be a safe integer. */
 type U64 = number | bigint;
@@ -36,7 +36,7 @@ export type Width = 1 | 2 | 4 | 8;
 /** A VA space: HVA = base of its stretch + GPA. GPAs are plain numbers here; what is no address is 'outside'. The
  *  access functions throw for arguments of a wrong type only: a bad access is a negative number, of ACCESS_FAULTS,
  *  with its GPA in `facts[FACT_GPA]`. They may be called while any thread changes the map. */
-export interface Reservation extends Handle {
+export interface Reservation extends Handle, LockSpace {
   /** HVA of GPA 0, where the first stretch begins, and its bytes. */
   readonly base: bigint;
   readonly size: bigint;
@@ -85,15 +85,6 @@ export interface Reservation extends Handle {
   /** Two words, to be written and read with Atomics: GATE_SHUT, GATE_USERS. A new array each time; it outlives the
    * handle. */
   readonly gate: ArrayBuffer;
-  /** Keeps native code from new locks on a range that need more than `left`, ACCESS_*. The number of the bar. */
-  bar(gpa: U64, length: U64, left: number): number;
-  /** Once the handle is closed, nothing. */
-  unbar(bar: number): void;
-  /** Locks of native code that need more than `left` of a range. */
-  lockedIn(gpa: U64, length: U64, left: number): NativeLock[];
-  isLocked(id: number): boolean;
-  /** Takes a lock away from JavaScript of any thread, or asks it to let it go, where it has a view. */
-  revoke(id: number): void;
   /** Keeps a lock of this handle for its thread, as a view is to be made of it. Whether it is held. When it is asked
    * for, `asked` is called in this thread; the first one that is given, for all locks. */
   showLock(id: number, asked: () => void): boolean;
@@ -118,15 +109,6 @@ interface OpenedWindow {
   /** Part of the stretch that it is in, [partStart, partEnd). */
   readonly partStart: number;
   readonly partEnd: number;
-}
-
-/** A range that native code has locked, or JavaScript of any thread by `lock`. `access` is ACCESS_*. */
-interface NativeLock {
-  readonly id: number;
-  readonly holder: string;
-  readonly access: number;
-  readonly gpa: number;
-  readonly length: number;
 }
 
 export const FACT_LOW = 0;

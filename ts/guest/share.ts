@@ -9,6 +9,7 @@ import { decodeMessage, encodeMessage, type Message } from '../core/message.ts';
 import { native } from '../core/native.ts';
 import { type Mapper as AddonMapper, type Channel, type ChannelMessage, MAPPER_ENDS } from '../core/native-clients.ts';
 import type { Context } from '../map/context.ts';
+import { whenFree } from '../map/when-free.ts';
 import { Mapper } from '../sinks/mapper.ts';
 import { follow, type Scope } from '../sinks/scope.ts';
 import { reachOf, type VaSpace } from '../sinks/va-space.ts';
@@ -44,6 +45,8 @@ export interface ShareFacts {
 export interface SharedSpace {
   readonly context: Context;
   readonly va: VaSpace;
+  /** Guest memory of the trust level in this process. */
+  readonly memory: object;
   /** Shares by their numbers. */
   readonly shares: ReadonlyMap<number, Share>;
   /** Begins to protect a mapper as all of its trust level are. Inside a transaction. */
@@ -76,7 +79,7 @@ export class Share {
     return this.#clientEnd!.fd;
   }
 
-  /** Ends it, unless the client holds on to memory. Throws PLAN_FAILED. */
+  /** Ends it, unless the client holds on to memory. Throws LEASED, PLAN_FAILED. */
   takeBack(): void {
     this.#mapper?.close();
     this.end();
@@ -90,17 +93,19 @@ export class Share {
     this.#clientEnd?.close();
     this.#space.leave(this);
     if (this.#mapper === undefined) this.#addon?.close();
-    else this.#detach(this.#mapper, this.#addon!);
+    else void this.#detach(this.#mapper, this.#addon!);
   }
 
-  #detach(mapper: Mapper, addon: AddonMapper): void {
-    if (mapper.closed) return;
+  /** Takes all memory from the client: at once, or when it has let go of what it had leased. */
+  async #detach(mapper: Mapper, addon: AddonMapper): Promise<void> {
+    const { context } = this.#space;
     try {
-      mapper.close();
+      if (!mapper.closed) await whenFree(context, () => mapper.close(), { deadline: 0, revoke: true });
     } catch {
+      if (mapper.closed) return;
       // Whoever does not let go is let go.
       addon.cutOff();
-      if (this.#space.context.isBroken) mapper.discard();
+      if (context.isBroken) mapper.discard();
       else mapper.close();
     }
   }
@@ -143,7 +148,7 @@ export class Share {
     const { va } = this.#space;
     const [start, length] = [va.size, reachOf(va)];
     const welcome = { kind: abi.MESSAGE_WELCOME, sequence, start, length, memory, mapper: id };
-    if (!this.#send(welcome, addon.clientEnd)) return 'over';
+    if (!this.#send(welcome, addon.clientEnd, addon.lockTable)) return 'over';
     addon.begin(pid);
     void this.#awaitEnd(addon);
     return 'greeted';
@@ -158,14 +163,15 @@ export class Share {
   }
 
   #attach(length: Address): number {
-    const { context, va } = this.#space;
-    const { name, scope } = this.facts;
+    const { context, va, memory } = this.#space;
+    const { name, scope, isCutOff } = this.facts;
+    const client = { name: `${name} (process ${this.#pid})`, addon: this.#addon!, isCutOff, memory };
     return errorOf(() =>
       context.transaction(() => {
         context.onUndo(() => {
           this.#mapper = undefined;
         });
-        this.#mapper = Mapper.attach(context, va, `${name} (process ${this.#pid})`, this.#addon!);
+        this.#mapper = Mapper.attach(va, client);
         this.#space.enter(this.#mapper);
         if (length > 0) follow(this.#mapper, scope, 0, length);
       }),
@@ -197,8 +203,8 @@ export class Share {
     return this.#send({ kind: abi.MESSAGE_ANSWER, sequence, start, length, error }) ? 'open' : 'over';
   }
 
-  #send(message: Partial<Message> & Pick<Message, 'kind'>, fd?: number): boolean {
-    return this.#channel.send(encodeMessage(message), fd);
+  #send(message: Partial<Message> & Pick<Message, 'kind'>, ...descriptors: [number, number] | []): boolean {
+    return this.#channel.send(encodeMessage(message), ...descriptors);
   }
 
   // ---- Its end ---------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ export interface ShareOptions {
 interface SharedLevel {
   readonly map: MemoryMap;
   readonly va: VaSpace;
+  /** Guest memory of the level in this process. */
+  readonly memory: object;
   /** Token of all that the level sees. */
   token(): bigint;
   /** Protects a sink as the level is, now. Inside a transaction. */
@@ -75,6 +77,9 @@ export class Sharing implements SharedSpace {
   }
   get va(): VaSpace {
     return this.#level.va;
+  }
+  get memory(): object {
+    return this.#level.memory;
   }
 
   /** Makes a share, and its ticket. */

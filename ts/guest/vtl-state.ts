@@ -51,7 +51,7 @@ export class VtlState {
     const memory = new LocalGuestMemory(`guest memory of VTL${vtl}`, memoryOf(base));
     const token = () => this.#ownView().token;
     const enter = (sink: Sink) => this.#enterSink(sink);
-    this.sharing = new Sharing({ map, va: base, token, enter, watch: (view) => this.#watch(view) });
+    this.sharing = new Sharing({ map, va: base, memory, token, enter, watch: (view) => this.#watch(view) });
     this.client = new GuestMemoryClient(vtl, memory, { token, sharing: this.sharing });
   }
 

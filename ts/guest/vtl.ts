@@ -57,7 +57,7 @@ export class GuestMemoryClient {
   }
 
   /** Takes a ticket back: whoever has come with it has nothing any more. Throws IN_USE inside a transaction,
-   *  and where a thread of this process has leased memory through it; PLAN_FAILED where another process has. */
+   *  and where a thread of this process has leased memory through it; LEASED where another process has. */
   unshare(ticket: GuestMemoryTicket): void {
     this.#level.sharing.unshare(ticket);
   }

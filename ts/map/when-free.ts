@@ -209,10 +209,15 @@ function allEnded(
     };
     const onAbort = () => finish(() => reject(aborted(still(), signal!.reason)));
     const giveUp = () => finish(() => reject(new LeaseConflict(table, still(), [])));
+    const onEndOfGrace = () => {
+      for (const lease of still()) lease.cutOff?.();
+      if (still().length === 0) finish(resolve);
+      else giveUp();
+    };
     const onDeadline = () => {
       if (!isRevoking) return giveUp();
       // Threads that have views are asked to let go, and their JavaScript comes to it when it has nothing else to do.
-      timer = setTimeout(giveUp, GRACE);
+      timer = setTimeout(onEndOfGrace, GRACE);
       for (const lease of still()) takeBack(lease);
       check();
     };

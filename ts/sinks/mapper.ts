@@ -1,5 +1,6 @@
 // Mappers: VA spaces of other processes, whose mapper threads are told of every change of what they follow.
 
+import type { LeaseContext } from '../access/local-lease.ts';
 import { nativeOf } from '../apply/native-executor.ts';
 import { STRETCHES } from '../core/core.ts';
 import type { Mapper as AddonMapper } from '../core/native-clients.ts';
@@ -7,24 +8,39 @@ import { renderPieces } from '../text/render.ts';
 import { Sink, type SinkContext } from './sink.ts';
 import { enterVa, reachOf, type VaSpace } from './va-space.ts';
 
+/** Client that a mapper is of. */
+interface MapperClient {
+  /** Name for people: in messages. */
+  readonly name: string;
+  readonly addon: AddonMapper;
+  /** Whether it is cut off where it does not let go of what is revoked. */
+  readonly isCutOff: boolean;
+  /** Guest memory of the manager that it sees too: its leases heed changes of that. */
+  readonly memory: object;
+}
+
 /** The VA space of another process, which is given what it follows: see `follow` in scope.ts. */
 export class Mapper extends Sink {
+  /** @internal */
+  declare readonly context: SinkContext & LeaseContext;
   readonly #addon: AddonMapper;
 
-  private constructor(context: SinkContext, id: number, name: string, addon: AddonMapper) {
+  private constructor(context: SinkContext & LeaseContext, id: number, client: MapperClient) {
+    const { name, addon, isCutOff, memory } = client;
     super(context, id, name);
     this.#addon = addon;
     context.hold(addon);
     const native = nativeOf(context);
     this.connect(native);
     native.setMapper(id, addon);
+    context.leases.natively.watchMapper(addon, id, memory, isCutOff ? () => addon.cutOff() : undefined);
   }
 
   /** Gives another process a VA space like `va`, in which nothing is followed yet. Inside a transaction. */
-  static attach(context: SinkContext, va: VaSpace, name: string, addon: AddonMapper): Mapper {
-    const limits = { count: va.maxStretches, bytes: va.maxStretchBytes, unit: STRETCHES.unit };
-    const id = enterVa(context, va.space.id, va.size, limits);
-    const mapper = new Mapper(context, id, name, addon);
+  static attach(va: VaSpace, client: MapperClient): Mapper {
+    const { context, space, size, maxStretches, maxStretchBytes } = va;
+    const limits = { count: maxStretches, bytes: maxStretchBytes, unit: STRETCHES.unit };
+    const mapper = new Mapper(context, enterVa(context, space.id, size, limits), client);
     mapper.withholdRange(0, reachOf(va), 'none');
     return mapper;
   }
@@ -41,6 +57,7 @@ export class Mapper extends Sink {
   /** @internal */
   override discard(): void {
     super.discard();
+    this.context.leases.natively.forget(this.#addon);
     this.context.letGo(this.#addon);
     this.#addon.close();
   }

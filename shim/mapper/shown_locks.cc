@@ -1,0 +1,68 @@
+// Locks that are shown: an entry is written while its number is 0, so that nobody takes a half of one for a whole.
+
+#include "mapper/shown_locks.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace membacking {
+namespace {
+
+constexpr auto kRelaxed = std::memory_order_relaxed;
+
+void write(LockTable::Entry& entry, uint64_t id, const Locks::Range& range, const Locks::Lock& lock) {
+  // The number was 0 before anything else of it changes.
+  std::atomic_thread_fence(std::memory_order_release);
+  entry.start.store(range.start, kRelaxed);
+  entry.end.store(range.end, kRelaxed);
+  entry.isWrite.store(lock.isWrite ? 1 : 0, kRelaxed);
+  char name[abi::LOCK_HOLDER_SIZE] = {};
+  lock.holder.copy(name, sizeof name);
+  for (size_t i = 0; i != std::size(entry.holder); i++) {
+    uint64_t word = 0;
+    // SAFETY: the name is as many bytes as the words.
+    std::memcpy(&word, name + i * sizeof word, sizeof word);
+    entry.holder[i].store(word, kRelaxed);
+  }
+  entry.id.store(id);
+}
+
+}  // namespace
+
+bool ShownLocks::show(uint64_t id, const Locks::Lock& lock) {
+  std::vector<uint32_t>& places = places_[id];
+  for (const Locks::Range& range : lock.ranges) {
+    const uint32_t place = takePlace();
+    if (place == abi::LOCK_ENTRIES) return false;
+    places.push_back(place);
+    write(table_->entries[place], id, range, lock);
+  }
+  table_->usedEntries = used_;
+  return true;
+}
+
+/// A free place, the number of places where there is none.
+uint32_t ShownLocks::takePlace() {
+  if (free_.empty()) return used_ == abi::LOCK_ENTRIES ? used_ : used_++;
+  const uint32_t place = free_.back();
+  free_.pop_back();
+  return place;
+}
+
+void ShownLocks::forget(uint64_t id) {
+  const auto found = places_.find(id);
+  for (const uint32_t place : found->second) {
+    table_->entries[place].id.store(0);
+    free_.push_back(place);
+  }
+  places_.erase(found);
+}
+
+bool ShownLocks::isBarred(Locks::Range range, bool isWrite) const {
+  const uint32_t used = std::min<uint32_t>(table_->usedBars, abi::LOCK_BARS);
+  return std::any_of(table_->bars, table_->bars + used, [&](const LockTable::Bar& bar) {
+    return bar.isUp != 0 && overlap(range, {bar.start, bar.end}) && !isEnough(static_cast<Use>(bar.left.load()), isWrite);
+  });
+}
+
+}  // namespace membacking
