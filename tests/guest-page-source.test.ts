@@ -1,16 +1,14 @@
 // Lazy restores from a page source, and with a working set: pages that lie elsewhere, and those that come by
 // themselves.
 
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import { GuestMemoryBuilder, type PageLostMessage, type PageSource, type RestoredGuest, Vcpu } from '../ts/index.ts';
-import { KvmPartition, vmOf } from '../ts/sinks/kvm.ts';
+import { GuestMemoryBuilder, type PageSource, type RestoredGuest } from '../ts/index.ts';
 import { descriptors } from './support/footprint.ts';
-import { enterUserMode, guestImage, kvmMissing, registersFor } from './support/guest.ts';
-import { lazyTest, pagerThreads } from './support/lazy.ts';
+import { guestImage, kvmMissing } from './support/guest.ts';
+import { lazyTest, pagerThreads, WaitingGuest } from './support/lazy.ts';
 import { tempFolder } from './support/temp-folder.ts';
 import { MIB } from './support/vm.ts';
 
@@ -37,6 +35,13 @@ const memoryOf = (folder: string) => join(folder, readdirSync(folder).find((name
 
 /** Ways in which a source answers, by offset; others get the page. */
 type Answers = Readonly<Record<number, () => Uint8Array | Promise<Uint8Array>>>;
+
+/** The page of the guest at an address. */
+function pageOf(gpa: number): Buffer {
+  const page = Buffer.alloc(PAGE);
+  page.writeUInt32LE(wordAt(gpa));
+  return page;
+}
 
 /** Facts of a restore from a source. */
 interface Sourced extends RestoredGuest {
@@ -78,11 +83,7 @@ function sourceTest(
 sourceTest(
   'pages are loaded from a source that gives one, many, at once or later',
   {
-    [FIRST]: () => {
-      const pages = Buffer.alloc(4 * PAGE);
-      for (let i = 0; i < 4; i++) pages.writeUInt32LE(wordAt(FIRST + i * PAGE), i * PAGE);
-      return pages;
-    },
+    [FIRST]: () => Buffer.concat([0, 1, 2, 3].map((i) => pageOf(FIRST + i * PAGE))),
   },
   async (t, { manager, lazy, asked }) => {
     await lazy!.load({ range: { gpa: FIRST + 8, length: 6 * PAGE } });
@@ -151,27 +152,12 @@ if (kvmMissing === undefined) {
     'a guest waits for its pages while JavaScript goes on; one that the source does not give is lost',
     FAILING,
     async (t, { manager, asked }) => {
-      const partition = KvmPartition.open();
-      manager.attachPartition(partition);
-      const lost = new Map<number, unknown>();
-      const listener = (message: unknown) => {
-        const { offset, error } = message as PageLostMessage;
-        lost.set(offset, (error.cause as Error).message);
-      };
-      subscribe('membacking:page-lost', listener);
-      const addon = vmOf(partition).createVcpu(0);
-      const vcpu = Vcpu.of(0, addon);
-      enterUserMode(addon);
-      /** Has a guest read at an address: the value, or how it ended. */
-      const read = async (gpa: number) => {
-        registersFor(addon, 'read', { rbx: gpa });
-        const exit = await vcpu.runAsync();
-        return exit.kind === 'io' ? Buffer.from(exit.data).readUInt32LE() : exit.kind;
-      };
-      t.is(await read(FIRST + 8 * PAGE), wordAt(FIRST + 8 * PAGE));
-      t.is(await read(FIRST + 9 * PAGE), wordAt(FIRST + 9 * PAGE));
+      const guest = new WaitingGuest(manager);
+      const { lost } = guest;
+      t.is(await guest.read(FIRST + 8 * PAGE), wordAt(FIRST + 8 * PAGE));
+      t.is(await guest.read(FIRST + 9 * PAGE), wordAt(FIRST + 9 * PAGE));
       t.true(asked.includes(FIRST + 8 * PAGE));
-      for (let i = 0; i < 5; i++) t.is(await read(FIRST + i * PAGE), 'memory-fault', `page ${i}`);
+      for (let i = 0; i < 5; i++) t.is(await guest.read(FIRST + i * PAGE), 'memory-fault', `page ${i}`);
       await setTimeout(20);
       t.deepEqual(
         [...lost.keys()],
@@ -179,11 +165,26 @@ if (kvmMissing === undefined) {
       );
       t.is(lost.get(FIRST), 'no such page');
       t.is(lost.get(FIRST + PAGE), 'no network');
-      t.regex(String(lost.get(FIRST + 2 * PAGE)), /not 100 bytes/);
-      t.regex(String(lost.get(FIRST + 3 * PAGE)), /has not given it in time/);
-      unsubscribe('membacking:page-lost', listener);
-      vcpu.close();
-      partition.close();
+      t.regex(lost.get(FIRST + 2 * PAGE)!, /not 100 bytes/);
+      t.regex(lost.get(FIRST + 3 * PAGE)!, /has not given it in time/);
+      guest.close();
+    },
+  );
+
+  let isSlow = true;
+  sourceTest(
+    'a page that was lost is there again when the source gives it after all',
+    { [FIRST]: () => setTimeout(isSlow ? 400 : 1).then(() => pageOf(FIRST)) },
+    async (t, { manager, lazy }) => {
+      const guest = new WaitingGuest(manager);
+      t.is(await guest.read(FIRST), 'memory-fault');
+      t.is(await guest.read(FIRST), 'memory-fault');
+      t.throws(() => manager.guestMemory.readU32(FIRST), { code: 'GUEST_ACCESS', message: /in time/ });
+      isSlow = false;
+      await lazy!.load({ range: { gpa: FIRST, length: PAGE } });
+      t.is(await guest.read(FIRST), wordAt(FIRST));
+      t.is(manager.guestMemory.readU32(FIRST), wordAt(FIRST));
+      guest.close();
     },
   );
 }
@@ -233,6 +234,36 @@ lazyTest('a restore fetches first what earlier ones wanted, so that nobody waits
   });
   t.throws(() => workingSetOf(folder), undefined, 'it goes with its snapshot');
 });
+
+lazyTest(
+  'a source is asked first for what earlier restores wanted, in large steps, and at once by who waits',
+  async (t) => {
+    const { folder, memory } = await aSnapshot(t);
+    const first = await GuestMemoryBuilder.fromSnapshot(folder, { mode: 'lazy' });
+    for (const gpa of [FIRST + 64 * PAGE, FIRST, FIRST + PAGE, FIRST + 2 * PAGE, FIRST + 3 * PAGE]) {
+      first.manager.guestMemory.readU32(gpa);
+    }
+    await first.lazy!.saveWorkingSet();
+    first.manager.close();
+
+    const asked: string[] = [];
+    const pageSource: PageSource = async (_, offset, length) => {
+      asked.push(`${offset / PAGE}+${length / PAGE}`);
+      await setTimeout(1);
+      // One page at a time, now and then; and one is not to be had.
+      if (offset === FIRST + PAGE) throw new Error('no such page');
+      return memory.subarray(offset, offset + (offset === FIRST ? PAGE : length));
+    };
+    const { manager, lazy } = await GuestMemoryBuilder.fromSnapshot(folder, { mode: 'lazy', pageSource });
+    const before = lazy!.absentBytes;
+    while (lazy!.absentBytes > before - 2 * PAGE) await setTimeout(1);
+    t.deepEqual(asked, ['256+4', '257+3', '320+1'], 'what is left out is left, and the next step goes on');
+    t.is(manager.guestMemory.readU32(FIRST + 64 * PAGE), wordAt(FIRST + 64 * PAGE));
+    t.throws(() => manager.guestMemory.readU32(FIRST + 2 * PAGE), { code: 'GUEST_ACCESS' });
+    await t.throwsAsync(lazy!.load(), { message: 'no such page' });
+    manager.close();
+  },
+);
 
 const workingSetOf = (folder: string) => {
   const name = readdirSync(folder).find((each) => each.startsWith('working-set-'));

@@ -11,6 +11,7 @@ import { GuestMemoryBuilder, type GuestMemoryManager, MembackingError } from '..
 import { HEAD, headOf, RECORD, type RecordKind } from '../ts/snapshot/records.ts';
 import { footprint } from './support/footprint.ts';
 import { Random, tries } from './support/random.ts';
+import { recorded } from './support/recorded-stream.ts';
 import { tempFolder } from './support/temp-folder.ts';
 
 const PAGE = 0x1000;
@@ -33,19 +34,6 @@ function textAt({ guestMemory }: GuestMemoryManager, gpa: number): string {
   const bytes = new Uint8Array(32);
   guestMemory.read(gpa, bytes);
   return Buffer.from(bytes).toString().replace(/\0+$/, '');
-}
-
-/** All bytes of a guest's snapshot in a stream. */
-async function recorded(manager: GuestMemoryManager): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  const stream = new Writable({
-    write(chunk: Buffer, _, done) {
-      chunks.push(Buffer.from(chunk));
-      done();
-    },
-  });
-  await manager.snapshot(stream, { state: 'recorded' });
-  return Buffer.concat(chunks);
 }
 
 /** Code of the error that a restore of some bytes ends with. */

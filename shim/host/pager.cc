@@ -14,6 +14,7 @@
 #include <set>
 
 #include "host/invariant.h"
+#include "host/pages.h"
 #include "host/thread_signals.h"
 #include "host/userfaultfd.h"
 
@@ -208,8 +209,10 @@ Failure Pager::fetch(uint32_t block, uint64_t offset, uint64_t length) {
 
 void Pager::drop(uint32_t block, uint64_t offset, uint64_t length) {
   call([&] {
-    Block& dropped = blocks_.at(block);
-    dropped.absent.erase(offset, offset + length);
+    const auto found = blocks_.find(block);
+    if (found == blocks_.end()) return;
+    Block& dropped = found->second;
+    dropped.arrived(offset, offset + length);
     // Whoever waits for a page of it gets zeroes.
     const auto end = waiting_.lower_bound({block, offset + length});
     for (auto at = waiting_.lower_bound({block, offset}); at != end; at = waiting_.erase(at)) {
@@ -470,6 +473,10 @@ Failure Pager::put(Block& block, uint64_t offset, const uint8_t* bytes, uint64_t
       // Pages are being moved: the kernel says where to, and waits until that is read.
       readMessages();
       ::sched_yield();
+    } else if (error == EEXIST && done == 0 && block.losses.erase(offset) != 0) {
+      // It was lost, and touches of it are bus errors until the note of that goes.
+      // SAFETY: nothing is there but that note, in memory of the block.
+      if (const Failure failure = dropPages(reinterpret_cast<void*>(address), kPageSize)) return failure;
     } else if (error == EEXIST && done == 0) {
       done = kPageSize;
       wake(address, done);

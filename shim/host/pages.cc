@@ -94,6 +94,10 @@ Failure populatePages(const Mapping& mapping, uint64_t offset, uint64_t length, 
 Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint64_t& freed) {
   void* start = mapping.at(offset, length);
   if (const Failure failure = countPrivate(reinterpret_cast<uint64_t>(start), length, freed)) return failure;
+  return dropPages(start, length);
+}
+
+Failure dropPages(void* start, uint64_t length) {
   // EINVAL: some of it is locked.
   if (::madvise(start, length, MADV_DONTNEED) == 0) return kDone;
   if (errno == EINVAL && ::madvise(start, length, MADV_DONTNEED_LOCKED) == 0) return kDone;

@@ -16,6 +16,9 @@ Failure populatePages(const Mapping& mapping, uint64_t offset, uint64_t length, 
 /// Drops the private pages in the range, also locked ones. `freed`: the bytes of memory and swap that only they used.
 Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint64_t& freed);
 
+/// Drops what is in private pages at an address, also in locked ones.
+Failure dropPages(void* start, uint64_t length);
+
 /// Makes every page resident, and keeps it so until the mapping ends.
 Failure lockPages(const Mapping& mapping, uint64_t offset, uint64_t length);
 /// Keeps resident the pages that are, and those that become so. Any access will do.

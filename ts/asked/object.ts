@@ -324,6 +324,11 @@ export class PrivateMemory extends MemoryObject {
     return this.block === undefined ? [] : rangesOf(addon.fileData());
   }
 
+  /** Makes zeroes of what a pager has not brought of a range. Throws CLOSED. @internal */
+  drop(offset: Address, length: Address): void {
+    addonObjectOf(this).drop(offset, length);
+  }
+
   /** Brings pages that a pager has, in the background. Rejects with CLOSED, SYSTEM. @internal */
   async fetch(offset: Address, length: Address): Promise<void> {
     try {

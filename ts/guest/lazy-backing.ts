@@ -5,7 +5,11 @@ import { type FilePart, FROM_SOURCE, type Pager } from '../asked/pager.ts';
 import type { Address } from '../core/address.ts';
 import type { BlockImage } from '../snapshot/chain.ts';
 import type { SnapshotRam } from '../snapshot/layout.ts';
-import type { PageRange } from '../snapshot/page-list.ts';
+import { joined, type PageRange, without } from '../snapshot/page-list.ts';
+
+function fromSource(pages: readonly PageRange[]): FilePart[] {
+  return pages.map((range) => ({ ...range, file: FROM_SOURCE, fileOffset: 0 }));
+}
 
 /** Backing of RAM whose pages a pager brings. Its files are open until the RAM is built. */
 export class LazyBacking {
@@ -31,8 +35,20 @@ export class LazyBacking {
   /** Pages that the pager's source has: those of the snapshot; of a diff all, as its base is not looked at. */
   static ofSource(pager: Pager, { size, pages, onBase }: SnapshotRam): LazyBacking {
     const given = onBase ? [{ offset: 0, length: size }] : pages;
-    const parts = given.map((range) => ({ ...range, file: FROM_SOURCE, fileOffset: 0 }));
-    return new LazyBacking(pager, given, [], parts);
+    return new LazyBacking(pager, given, [], fromSource(given));
+  }
+
+  /** Pages that the pager's source may have, and those that the base has, of which files do. */
+  static ofSourceAndBase(pager: Pager, { pages }: SnapshotRam, base: BlockImage | undefined): LazyBacking {
+    const ofFiles = (base?.parts ?? []).flatMap((part) =>
+      without([part as PageRange], pages).map(({ offset, length }) => ({
+        ...{ offset, length, file: part.file },
+        fileOffset: part.fileOffset + offset - Number(part.offset),
+      })),
+    );
+    const all = joined(base?.pages ?? [], pages);
+    const parts = [...ofFiles, ...fromSource(pages)].sort((a, b) => Number(a.offset) - Number(b.offset));
+    return new LazyBacking(pager, all, base?.files ?? [], parts);
   }
 
   /** Makes the memory. Throws SYSTEM. */

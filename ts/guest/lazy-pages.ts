@@ -10,6 +10,7 @@ import type { VaSpace } from '../sinks/va-space.ts';
 import type { SnapshotLayout } from '../snapshot/layout.ts';
 import { aborted, stepsOf } from '../snapshot/memory-writer.ts';
 import { bytesOf, PAGE, type PageRange, within } from '../snapshot/page-list.ts';
+import { orAborted } from '../snapshot/stream.ts';
 import { inLargeSteps, inStretches, type WantedPages, writeWorkingSet } from '../snapshot/working-set.ts';
 import { checkWork, type SnapshotWork, stepCounter } from '../snapshot/write.ts';
 import { checkedRange, type GpaRange, lastOf } from './layout.ts';
@@ -22,8 +23,8 @@ export interface LoadOptions extends SnapshotWork {
 
 /** Parts of a lazy restore. */
 interface LazyParts {
-  /** Folder of the snapshot. */
-  readonly folder: string;
+  /** Folder of the snapshot; undefined where it is in none. */
+  readonly folder: string | undefined;
   readonly layout: SnapshotLayout;
   readonly pager: Pager;
   /** Pages that earlier restores have wanted. */
@@ -39,6 +40,11 @@ interface MemoryPages {
   readonly pages: readonly PageRange[];
 }
 
+/** Has files read ahead. */
+function bringAhead({ addon }: Pager, { memory, pages }: MemoryPages): void {
+  addon.bringAhead(memory.block!, Float64Array.from(pages.flatMap(({ offset, length }) => [offset, length])));
+}
+
 /** Pages of a guest that was restored lazily. One comes when somebody touches it, and all of them when they are loaded;
  *  those that earlier restores of the snapshot have wanted (see `saveWorkingSet`) come by themselves, in the
  *  background. */
@@ -49,12 +55,12 @@ export class LazyPages {
   constructor(parts: LazyParts) {
     this.#parts = parts;
     const { pager, workingSet, layout, memories } = parts;
-    if (pager.hasSource) return;
-    for (const { ram, pages } of workingSet) {
-      const { block } = memories[layout.ram.findIndex(({ name }) => name === ram)]!;
-      const ranges = inLargeSteps(pages).flatMap(({ offset, length }) => [offset, length]);
-      pager.addon.bringAhead(block!, Float64Array.from(ranges));
-    }
+    const wanted = workingSet.map(({ ram, pages }) => {
+      const memory = memories[layout.ram.findIndex(({ name }) => name === ram)]!;
+      return { memory, pages: inLargeSteps(pages) };
+    });
+    if (pager.hasSource) void this.#askAhead(wanted);
+    else for (const each of wanted) bringAhead(pager, each);
   }
 
   /** Bytes that the snapshot alone has. What was discarded is not among them, nor what has gone. */
@@ -68,8 +74,9 @@ export class LazyPages {
   }
 
   /** Brings all of them, in the background; who touches one meanwhile comes first. The snapshot's files are of no use
-   *  any more then. Rejects with SYSTEM where one cannot be read, with what the page source throws, CLOSED where RAM
-   *  goes meanwhile, ABORTED: what has come stays. */
+   *  any more then, and a stream has been read to the end of the snapshot. Rejects with SYSTEM where one cannot be
+   *  read, with what the page source throws, with what the stream has failed with, CLOSED where RAM goes meanwhile,
+   *  ABORTED: what has come stays. */
   async load(options?: LoadOptions): Promise<void> {
     const { range, ...work } = validate.options(options, ['range', 'signal', 'progress'], 'load');
     checkWork(work);
@@ -81,23 +88,47 @@ export class LazyPages {
     for (const { memory, pages } of absent) {
       for (const step of stepsOf(pages)) {
         if (work.signal?.aborted) throw aborted(work.signal.reason);
-        await this.#bring(memory, step);
+        await orAborted(this.#bring(memory, step), work.signal);
         onStep(step.length);
       }
     }
+    if (range === undefined) await orAborted(this.#parts.pager.ended, work.signal);
   }
 
   /** Writes beside the snapshot which pages were wanted, by this restore and earlier ones, in order. The next restore
-   *  of the snapshot brings these in the background, in large steps. Rejects with SYSTEM, CLOSED. */
+   *  of the snapshot brings these in the background, in large steps. Rejects with SYSTEM, CLOSED, and INVALID_ARGUMENT
+   *  where the snapshot has come by a stream. */
   async saveWorkingSet(): Promise<void> {
     const { folder, layout, workingSet } = this.#parts;
+    if (folder === undefined) throw validate.invalid('a snapshot that has come by a stream is in no folder');
     await writeWorkingSet(folder, layout, [...workingSet, ...inStretches(this.#wanted())]);
   }
 
-  async #bring(memory: PrivateMemory, { offset, length }: PageRange): Promise<void> {
+  async #bring(memory: PrivateMemory, range: PageRange): Promise<void> {
+    await this.#ask(memory, range);
+    await memory.fetch(range.offset, range.length);
+  }
+
+  /** Has the source give its pages of a range. */
+  async #ask({ block }: PrivateMemory, { offset, length }: PageRange): Promise<void> {
     const { pager } = this.#parts;
-    if (!pager.hasSource) return memory.fetch(offset, length);
-    for (let done = 0; done < length; done += await pager.give(memory.block!, offset + done));
+    if (!pager.hasSource) return;
+    for (let done = 0; done < length; ) done += await pager.give(block!, offset + done, length - done);
+  }
+
+  /** Has the source give pages when nobody waits for another one. What it does not give is left. */
+  async #askAhead(wanted: readonly MemoryPages[]): Promise<void> {
+    const { pager } = this.#parts;
+    for (const { memory, pages } of wanted) {
+      for (const { offset, length } of pages) {
+        const absent = memory.closed ? [] : (memory.absentRanges() as readonly PageRange[]);
+        for (const step of stepsOf([...within(absent, offset, offset + length)])) {
+          await pager.quiet();
+          if (pager.isClosed) return;
+          await this.#ask(memory, step).catch(() => {});
+        }
+      }
+    }
   }
 
   #wanted(): { ram: string; offset: number }[] {

@@ -57,7 +57,7 @@ export async function migrateOut(
     try {
       const peer = new Peer(reader);
       const writer = new RecordWriter(stream, work.signal);
-      const target = await SnapshotStream.begin(writer, blocks, rest);
+      const target = await SnapshotStream.begin(writer, blocks, rest, RECORD.begin);
       const migration = await new Sending({ guest, target, writer, peer }, given).run();
       writer.end();
       return migration;

@@ -1,18 +1,24 @@
 // Guests whose pages come when somebody touches them first: from the files of a snapshot and its bases, or from a
 // source of the caller's.
 
+import type { Readable } from 'node:stream';
 import type { PrivateMemory } from '../asked/object.ts';
-import { Pager, type PageSource } from '../asked/pager.ts';
+import { givenBy, Pager, type PageSource } from '../asked/pager.ts';
 import * as validate from '../core/validate.ts';
-import { BlockImage, closeChain, inFolder, openChain } from '../snapshot/chain.ts';
+import { BlockImage, closeChain, inFolder, type Link, openBase, openChain } from '../snapshot/chain.ts';
 import { readLayout } from '../snapshot/folder.ts';
 import type { SnapshotLayout } from '../snapshot/layout.ts';
+import { RECORD } from '../snapshot/records.ts';
+import { type Received, RecordReader } from '../snapshot/stream.ts';
 import { readWorkingSet } from '../snapshot/working-set.ts';
+import type { SnapshotWork } from '../snapshot/write.ts';
 import { LazyBacking } from './lazy-backing.ts';
 import { LazyPages } from './lazy-pages.ts';
 import type { GuestMemoryManager, RestoredGuest } from './manager.ts';
 import { type OtherLayout, relaid } from './relaid.ts';
 import { arranged, type Begin, build } from './remade.ts';
+import { FIRST, layoutOf } from './restore-stream.ts';
+import { StreamedPages } from './streamed-pages.ts';
 import type { GuestOptions } from './template.ts';
 
 const DEFAULT_TIMEOUT = 30_000;
@@ -20,33 +26,47 @@ const DEFAULT_TIMEOUT = 30_000;
 /** Options of a lazy restore. */
 export interface LazyOptions {
   /** Source of the pages, which lie elsewhere: of the snapshot's folder, the layout alone is read. Called in this
-   *  thread, once for each page that somebody waits for. */
+   *  thread, once for each page that somebody waits for, and for those that are loaded. */
   readonly pageSource?: PageSource;
-  /** Milliseconds in which the source has to give a page; it is lost then. Default 30 000. */
+  /** Milliseconds in which the source, or the stream, has to give a page that somebody waits for; it is lost then.
+   *  Default 30 000. */
   readonly pageTimeout?: number;
 }
 
-/** Milliseconds that a page source has. Throws INVALID_ARGUMENT. */
-export function checkedLazily({ pageSource, pageTimeout }: LazyOptions, isLazy: boolean): number {
+/** Way to bring a snapshot in. */
+interface Way {
+  readonly isLazy: boolean;
+  readonly isStream: boolean;
+}
+
+/** Checks options of a lazy restore. Throws INVALID_ARGUMENT. */
+export function checkLazily({ pageSource, pageTimeout }: LazyOptions, { isLazy, isStream }: Way): void {
   if (pageSource !== undefined && typeof pageSource !== 'function')
     throw validate.invalid('pageSource must be a function');
   if (pageSource !== undefined && !isLazy) throw validate.invalid('pageSource is for a lazy restore: say mode: "lazy"');
-  if (pageTimeout !== undefined && pageSource === undefined) {
-    throw validate.invalid('pageTimeout is for a page source: give one, too');
+  if (pageSource !== undefined && isStream)
+    throw validate.invalid('pageSource is for a folder: a stream has its pages');
+  if (pageTimeout !== undefined && pageSource === undefined && !(isLazy && isStream)) {
+    throw validate.invalid('pageTimeout is for a page source, or a stream that is restored lazily');
   }
-  return validate.integer(pageTimeout ?? DEFAULT_TIMEOUT, 'pageTimeout', 1, 3_600_000);
+  validate.integer(pageTimeout ?? DEFAULT_TIMEOUT, 'pageTimeout', 1, 3_600_000);
 }
 
 /** Makes a guest of the snapshot in a folder. Rejects as `GuestMemoryBuilder.fromSnapshot` does. */
 export async function restoreLazily(
   folder: string,
-  { pageSource, layout: other = {}, ...options }: GuestOptions & LazyOptions & { readonly layout?: OtherLayout },
+  {
+    pageSource,
+    pageTimeout = DEFAULT_TIMEOUT,
+    layout: other = {},
+    ...options
+  }: GuestOptions & LazyOptions & { readonly layout?: OtherLayout },
   begin: Begin,
 ): Promise<RestoredGuest> {
   if (pageSource !== undefined) {
     const layout = relaid(await readLayout(folder), other, true);
-    const timeout = checkedLazily({ ...options, pageSource }, true);
-    return lazyGuest(layout, Pager.open({ pageSource, timeout }), { ...options, folder, begin }, (pager) =>
+    const guest = { ...options, folder, begin };
+    return lazyGuest(layout, Pager.open(givenBy(pageSource, pageTimeout)), guest, (pager) =>
       layout.ram.map((block) => LazyBacking.ofSource(pager, block)),
     );
   }
@@ -63,8 +83,49 @@ export async function restoreLazily(
   }
 }
 
+/** Makes a guest of the snapshot in a stream, which goes on to be read. Rejects as `GuestMemoryBuilder.fromSnapshot`
+ *  does. */
+export async function restoreStreamLazily(
+  stream: Readable,
+  { signal, progress, pageTimeout = DEFAULT_TIMEOUT, layout: other = {}, ...options }: StreamOptions,
+  begin: Begin,
+): Promise<RestoredGuest> {
+  const ending = new AbortController();
+  const signals = [ending.signal, ...(signal === undefined ? [] : [signal])];
+  const reader = new RecordReader(stream, AbortSignal.any(signals));
+  let base: readonly Link[] = [];
+  try {
+    const announced = stillLayout(await reader.next(FIRST));
+    base = await openBase(announced);
+    const streamed = new StreamedPages({ reader, announced, base, timeout: pageTimeout, progress, ending });
+    const guest = { ...options, streamed, begin };
+    return await lazyGuest(relaid(announced, other, true), Pager.open(streamed), guest, (pager) =>
+      announced.ram.map((block, i) => LazyBacking.ofSourceAndBase(pager, block, streamed.images[i])),
+    );
+  } catch (error) {
+    reader.end();
+    await closeChain(base);
+    throw error;
+  }
+}
+
+/** Options of a lazy restore from a stream. */
+interface StreamOptions extends GuestOptions, SnapshotWork, LazyOptions {
+  readonly layout?: OtherLayout;
+}
+
+/** Layout of a guest that stood still, which is there before its memory is. Throws INVALID_ARGUMENT for another one. */
+function stillLayout(record: Received): SnapshotLayout {
+  if (record.kind === RECORD.still) return layoutOf(record);
+  throw validate.invalid(
+    'the guest in the stream went on while it was written, and is there when all of it is: say mode: "copy"',
+  );
+}
+
 interface Making extends GuestOptions {
-  readonly folder: string;
+  /** Folder of the snapshot; none where it comes by a stream. */
+  readonly folder?: string;
+  readonly streamed?: StreamedPages;
   readonly begin: Begin;
 }
 
@@ -72,11 +133,11 @@ interface Making extends GuestOptions {
 async function lazyGuest(
   layout: SnapshotLayout,
   pager: Pager,
-  { folder, begin, ...options }: Making,
+  { folder, streamed, begin, ...options }: Making,
   backingsOf: (pager: Pager) => LazyBacking[],
 ): Promise<RestoredGuest> {
   // It is read while the guest is built.
-  const reading = readWorkingSet(folder, layout);
+  const reading = folder === undefined ? Promise.resolve([]) : readWorkingSet(folder, layout);
   let manager: GuestMemoryManager | undefined;
   try {
     const backings = backingsOf(pager);
@@ -86,6 +147,7 @@ async function lazyGuest(
     for (const [i, memory] of memories.entries()) manager.bases.setLazy(memory, layout.id, backings[i]!.pages);
     const guest = arranged(manager, layout);
     const lazy = new LazyPages({ folder, layout, pager, workingSet: await reading, memories, va: manager.va });
+    streamed?.begin(memories, pager);
     return { ...guest, lazy };
   } catch (error) {
     await reading.catch(() => {});

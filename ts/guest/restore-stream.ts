@@ -3,7 +3,7 @@
 import { Duplex, type Readable } from 'node:stream';
 import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
-import { BlockImage, closeChain, inFolder, openChain } from '../snapshot/chain.ts';
+import { baseImages, closeChain, openBase } from '../snapshot/chain.ts';
 import { parseLayout, type SnapshotLayout, type SnapshotRam } from '../snapshot/layout.ts';
 import { STEP, stepsOf } from '../snapshot/memory-writer.ts';
 import { bytesOf } from '../snapshot/page-list.ts';
@@ -15,6 +15,9 @@ import { RamWriter } from './ram-writer.ts';
 import { checkedOther, type OtherLayout, relaid } from './relaid.ts';
 import { arranged, type Begin, build, fresh } from './remade.ts';
 import type { GuestOptions } from './template.ts';
+
+/** Kinds of the first record of a snapshot. */
+export const FIRST = [RECORD.begin, RECORD.still] as const;
 
 /** Codes of errors of a machine that has not the huge pages that a guest had. */
 const NO_HUGE_PAGES: readonly string[] = ['HUGE_PAGES_MISSING', 'HUGE_PAGE_SIZE'];
@@ -28,7 +31,7 @@ interface ReceiveOptions extends GuestOptions, SnapshotWork {
 export async function restoreStream(stream: Readable, options: ReceiveOptions, begin: Begin): Promise<RestoredGuest> {
   const reader = new RecordReader(stream, options.signal);
   try {
-    const announced = layoutOf(await reader.next([RECORD.begin]));
+    const announced = layoutOf(await reader.next(FIRST));
     return await receiveGuest(reader, announced, options, begin);
   } finally {
     reader.end();
@@ -103,7 +106,7 @@ async function takeOver(reader: RecordReader, writer: RecordWriter, id: string):
 }
 
 /** Layout of a record that has one. Throws SNAPSHOT_LAYOUT, SNAPSHOT_VERSION. */
-function layoutOf({ payload }: Received): SnapshotLayout {
+export function layoutOf({ payload }: Received): SnapshotLayout {
   return parseLayout(payload.toString('utf8'));
 }
 
@@ -132,19 +135,14 @@ async function receive(
 }
 
 /** Writes what the base of a diff has. */
-async function writeBase({ base, ram }: SnapshotLayout, writers: readonly RamWriter[]): Promise<void> {
-  if (base === undefined) return;
-  const { folder } = base;
-  if (folder === undefined) throw strange('it is a diff of a template');
-  const chain = await openChain(inFolder(folder));
+async function writeBase(layout: SnapshotLayout, writers: readonly RamWriter[]): Promise<void> {
+  const chain = await openBase(layout);
   const buffer = Buffer.allocUnsafeSlow(STEP);
   try {
-    for (const [i, { name, onBase }] of ram.entries()) {
-      if (!onBase) continue;
-      const image = new BlockImage(chain, name);
-      for (const { offset, length } of stepsOf(image.pages)) {
+    for (const [i, image] of baseImages(layout, chain).entries()) {
+      for (const { offset, length } of stepsOf(image?.pages ?? [])) {
         const bytes = buffer.subarray(0, length);
-        await image.read(offset, bytes);
+        await image!.read(offset, bytes);
         await writers[i]!.write(offset, bytes);
       }
     }
@@ -154,7 +152,7 @@ async function writeBase({ base, ram }: SnapshotLayout, writers: readonly RamWri
 }
 
 /** Block of RAM that a record's pages are in, and their offset in it. Throws SNAPSHOT_DAMAGED. */
-function placeOf({ offset, payload }: Received, ram: readonly SnapshotRam[]): { index: number; offset: number } {
+export function placeOf({ offset, payload }: Received, ram: readonly SnapshotRam[]): { index: number; offset: number } {
   const index = ram.findLastIndex(({ fileOffset }) => fileOffset <= offset);
   const block = ram[index];
   if (block === undefined || offset + payload.length > block.fileOffset + block.size) {

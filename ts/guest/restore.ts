@@ -10,13 +10,14 @@ import type { GuestMemoryManager, RestoredGuest } from './manager.ts';
 import { RamWriter } from './ram-writer.ts';
 import { checkedOther, type OtherLayout, relaid } from './relaid.ts';
 import { arranged, type Begin, build, copyOnWrite, fresh } from './remade.ts';
-import { checkedLazily, type LazyOptions, restoreLazily } from './restore-lazily.ts';
+import { checkLazily, type LazyOptions, restoreLazily, restoreStreamLazily } from './restore-lazily.ts';
 import { restoreStream } from './restore-stream.ts';
 import type { ForkMaker, GuestOptions } from './template.ts';
 
 /** Ways to bring a snapshot's memory into a guest: `copy` reads all of it into new memory. `map` shows the file, copied
  *  page by page where the guest writes: there at once, and the file has to stay as it is. `lazy` reads each page when
- *  somebody touches it first, from the file that has it. */
+ *  somebody touches it first, from the file that has it; from a stream, each page comes when the stream has reached
+ *  it. */
 const RESTORE_MODES = ['copy', 'map', 'lazy'] as const;
 /** A way to bring a snapshot's memory into a guest. */
 export type RestoreMode = (typeof RESTORE_MODES)[number];
@@ -35,10 +36,10 @@ export async function restore(
   options: RestoreOptions | undefined,
   begin: Begin,
 ): Promise<RestoredGuest> {
-  const { mode, ...given } = checkedOptions(options);
+  const { mode, ...given } = checkedOptions(options, source instanceof Readable);
   if (source instanceof Readable) {
-    if (mode === 'copy') return restoreStream(source, given, begin);
-    throw validate.invalid(`a snapshot in a stream is restored by copy alone, not by ${mode}`);
+    if (mode === 'map') throw validate.invalid('a snapshot in a stream is in no file that could be mapped');
+    return mode === 'lazy' ? restoreStreamLazily(source, given, begin) : restoreStream(source, given, begin);
   }
   const folder = validate.text(source, 'the source');
   if (mode === 'lazy') return restoreLazily(folder, given, begin);
@@ -106,7 +107,7 @@ interface Checked extends RestoreOptions {
   readonly mode: RestoreMode;
 }
 
-function checkedOptions(options: RestoreOptions | undefined): Checked {
+function checkedOptions(options: RestoreOptions | undefined, isStream: boolean): Checked {
   const known = [
     ...(['mode', 'layout', 'signal', 'progress', 'record', 'debug'] as const),
     ...(['pageSource', 'pageTimeout'] as const),
@@ -114,7 +115,7 @@ function checkedOptions(options: RestoreOptions | undefined): Checked {
   const given = validate.options(options, known, 'fromSnapshot');
   const mode = validate.oneOf(RESTORE_MODES, given.mode ?? 'copy', 'mode');
   checkWork(given);
-  checkedLazily(given, mode === 'lazy');
+  checkLazily(given, { isLazy: mode === 'lazy', isStream });
   return { ...given, mode, layout: checkedOther(given.layout) };
 }
 

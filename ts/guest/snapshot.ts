@@ -13,6 +13,7 @@ import { BlockImage, closeChain, inFolder, type Link, type OpenLink, openChain }
 import type { SnapshotDevice, SnapshotLayout, SnapshotRam } from '../snapshot/layout.ts';
 import { checksumOf, inFile, readAll, type Source } from '../snapshot/memory-writer.ts';
 import { joined, PAGE, type PageRange } from '../snapshot/page-list.ts';
+import { RECORD } from '../snapshot/records.ts';
 import { RecordWriter } from '../snapshot/stream.ts';
 import {
   checkWork,
@@ -103,7 +104,7 @@ async function writeLive(
   const { blocks } = guest;
   if (target instanceof Writable) {
     const writer = new RecordWriter(target, options.signal);
-    const stream = await SnapshotStream.begin(writer, blocks, rest);
+    const stream = await SnapshotStream.begin(writer, blocks, rest, RECORD.begin);
     const { pages, beside } = await copyLive(stream.at, guest, options);
     const layout = await stream.end(copiedRam(blocks, pages), beside);
     writer.end();

@@ -68,6 +68,27 @@ function otherBase(folder: string, wanted: string, found: string): MembackingErr
   return new MembackingError('SNAPSHOT_BASE', message, { details: { folder } });
 }
 
+/** Opens the snapshots that a diff which comes from elsewhere lies on, none where it is no diff. Rejects as `openChain`
+ *  does. */
+export async function openBase({ base }: SnapshotLayout): Promise<Link[]> {
+  if (base === undefined) return [];
+  const { id, folder } = base;
+  if (folder === undefined) {
+    throw new MembackingError('SNAPSHOT_BASE', `the snapshot is a diff of a template, ${id}, which is not to be had`);
+  }
+  return openChain(async () => {
+    const link = await inFolder(folder)();
+    if (link.layout.id === id) return link;
+    await closeChain([link]);
+    throw otherBase(folder, id, link.layout.id);
+  });
+}
+
+/** Blocks of RAM of a diff as its base has them; undefined for those of which it has all. Throws SNAPSHOT_BASE. */
+export function baseImages({ ram }: SnapshotLayout, base: readonly Link[]): (BlockImage | undefined)[] {
+  return ram.map(({ name, size, onBase }) => (onBase ? new BlockImage(base, name, size) : undefined));
+}
+
 /** One snapshot's part in a block of RAM. */
 interface Layer {
   /** Identity of the snapshot. */
@@ -82,11 +103,12 @@ export class BlockImage implements Readable {
   /** Parts that a diff has, itself first; the last one says all of the block. */
   readonly #layers: readonly Layer[];
 
-  constructor(links: readonly Link[], name: string) {
+  /** `size`: bytes that the block has; default: as many as the first of the snapshots has. Throws SNAPSHOT_BASE. */
+  constructor(links: readonly Link[], name: string, size?: number) {
     const layers: Layer[] = [];
     for (const { layout, memory, folder } of links) {
       const block = layout.ram.find((each) => each.name === name);
-      if (block === undefined || (layers.length > 0 && block.size !== layers[0]!.block.size)) {
+      if (block === undefined || block.size !== (size ?? layers[0]?.block.size ?? block.size)) {
         const message = `the snapshot in "${folder}" has no RAM "${name}" of the size that the diff has`;
         throw new MembackingError('SNAPSHOT_BASE', message, { details: { folder, name } });
       }

@@ -25,6 +25,9 @@ export const RECORD = {
   ready: 4,
   /** Identity of that guest, said by the side that has sent it: it is the other side's now. */
   go: 5,
+  /** Text of a layout, the first record in place of `begin` where the guest stood still: the last one's says the same,
+   *  but for the pages, and each of these comes once, in order. */
+  still: 6,
 } as const;
 /** A kind of records. */
 export type RecordKind = (typeof RECORD)[keyof typeof RECORD];

@@ -11,8 +11,8 @@ function failed(cause: unknown): MembackingError {
   return new MembackingError('STREAM_FAILED', message, { cause });
 }
 
-/** Result of `promise`, unless it is given up before. */
-function orAborted<Value>(promise: Promise<Value>, signal: AbortSignal | undefined): Promise<Value> {
+/** Result of `promise`, unless it is given up before. Rejects with ABORTED then. */
+export function orAborted<Value>(promise: Promise<Value>, signal: AbortSignal | undefined): Promise<Value> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
     const giveUp = () => reject(aborted(signal.reason));

@@ -64,11 +64,14 @@ export async function writeStream(
   work: SnapshotWork,
 ): Promise<SnapshotLayout> {
   const writer = new RecordWriter(stream, work.signal);
-  const target = await SnapshotStream.begin(writer, blocks, rest);
+  const target = await SnapshotStream.begin(writer, blocks, rest, RECORD.still);
   const layout = await target.end(await writeBlocks(target.at, blocks, { ...work, isSummed: false }), rest);
   writer.end();
   return layout;
 }
+
+/** Kinds of a stream's first record. */
+type FirstRecord = typeof RECORD.begin | typeof RECORD.still;
 
 /** A snapshot on its way through a stream. */
 export class SnapshotStream {
@@ -88,9 +91,10 @@ export class SnapshotStream {
     writer: RecordWriter,
     blocks: readonly PlannedBlock[],
     rest: LayoutBeside,
+    kind: FirstRecord,
   ): Promise<SnapshotStream> {
     const stream = new SnapshotStream(writer, memorySize(blocks));
-    await stream.#write(RECORD.begin, announced(blocks), rest);
+    await stream.#write(kind, announced(blocks), rest);
     return stream;
   }
 
@@ -108,7 +112,7 @@ export class SnapshotStream {
   }
 
   async #write(
-    kind: typeof RECORD.begin | typeof RECORD.end,
+    kind: FirstRecord | typeof RECORD.end,
     ram: readonly SnapshotRam[],
     rest: LayoutBeside,
   ): Promise<SnapshotLayout> {
