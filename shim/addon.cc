@@ -17,6 +17,7 @@
 #include "napi/follower_handle.h"
 #include "napi/handle.h"
 #include "napi/kvm_handle.h"
+#include "napi/leavings_handle.h"
 #include "napi/machine_answers.h"
 #include "napi/mapper_handle.h"
 #include "napi/object_handle.h"
@@ -44,6 +45,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("askMachine", Napi::Function::New(env, machineAnswers, "askMachine"));
   ReservationHandle::define(env, exports);
   ObjectHandle::define(env, exports);
+  LeavingsHandle::define(env, exports);
   PagerHandle::define(env, exports);
   EventFdHandle::define(env, exports);
   ExecutorHandle::define(env, exports);

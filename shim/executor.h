@@ -36,6 +36,9 @@ class Executor {
   void setObject(uint32_t id, std::shared_ptr<MemoryObject> object);
   void setEvent(uint32_t id, std::shared_ptr<EventFd> event) { targets_.setEvent(id, std::move(event)); }
 
+  /// Keeps there what plans take out of VA spaces; null: no longer.
+  void setLeavings(std::shared_ptr<Leavings> leavings) { targets_.setLeavings(std::move(leavings)); }
+
   /// Trackers of its objects' dirty pages.
   Trackers& trackers() { return trackers_; }
 

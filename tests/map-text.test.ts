@@ -55,6 +55,29 @@ test('inside a transaction a map shows itself too, whatever was closed there', (
   machine.end(t);
 });
 
+test('long lists are cut, which says how much is left out', (t) => {
+  const machine = new Machine();
+  const { map, root, va, memory } = machine;
+  const bus = map.createRegion({ name: 'bus', kind: 'container', size: 4096 * PAGE }).place(root, { priority: 1 });
+  map.transaction(() => {
+    for (let i = 0; i < 1000; i++) {
+      const bar = map
+        .createRegion({ name: `bar ${i}`, kind: 'device', size: PAGE })
+        .place(bus, { offset: 2 * i * PAGE });
+      if (i < 24) bar.map({ object: memory, objectOffset: i * PAGE, length: PAGE });
+    }
+  });
+  const space = map.createAddressSpace({ name: 'bus', root: bus });
+  const cut = (value: unknown) => inspect(value, { maxArrayLength: 3 }).split('\n');
+  t.snapshot({ map: cut(map), space: cut(space), va: cut(va), bus: cut(bus) });
+  const [shown, whole] = [inspect(map), inspect(map, { maxArrayLength: null })];
+  t.true(shown.split('\n').length < 400);
+  t.true(shown.includes('more ranges') && shown.includes('more regions'));
+  t.true(whole.split('\n').length > 2000);
+  t.false(whole.includes('more'));
+  machine.end(t);
+});
+
 test('a name cannot do anything to a terminal', (t) => {
   const machine = new Machine();
   const region = machine.map.createRegion({ name: '\x1b[2J\nram', kind: 'ram', size: PAGE });

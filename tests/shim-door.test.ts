@@ -55,6 +55,7 @@ test('every member of every class refuses every receiver that is not of the clas
     'Executor',
     'Follower',
     'Kvm',
+    'Leavings',
     'Mapper',
     'MemoryObject',
     'Pager',

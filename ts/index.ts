@@ -100,6 +100,7 @@ export type {
 } from './guest/device.ts';
 export type { DirtyPages, ObjectRange } from './guest/dirty-pages.ts';
 export type { DirtyTracker } from './guest/dirty-tracker.ts';
+export type { DiscardOptions } from './guest/discard.ts';
 export { MemoryBuildError, PartitionAttachError } from './guest/errors.ts';
 export type { DeviceFile } from './guest/files.ts';
 export type { GuestMemoryFacts } from './guest/inspect.ts';

@@ -148,6 +148,12 @@ Failure Mapping::protect(uint64_t offset, uint64_t length, Use use) {
 }
 
 Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
+  if (const Failure failure = movePages(target, targetOffset, offset, length)) return failure;
+  const Failure failure = clear(offset, length);
+  return failure ? halfDone(failure, length) : kDone;
+}
+
+Failure Mapping::movePages(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
   for (uint64_t moved = 0; moved != length;) {
     const uint64_t piece = lengthOfOnePiece(offset + moved, length - moved);
     INVARIANT(piece != 0 && piece <= length - moved && piece % kPageSize == 0);
@@ -157,8 +163,7 @@ Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset,
     }
     moved += piece;
   }
-  const Failure failure = clear(offset, length);
-  return failure ? halfDone(failure, length) : kDone;
+  return kDone;
 }
 
 void* Mapping::at(uint64_t offset, uint64_t length) const {

@@ -65,6 +65,9 @@ class Mapping {
   /// range becomes plain reservation. The range's protection goes with it. A failure says how much has moved: the pages
   /// behind are where they were.
   Failure moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
+  /// Moves pages as moveTo does, also shared ones, and leaves what the range shows: private memory without its
+  /// contents.
+  Failure movePages(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
 
   /// Address of a range that is not empty, in whole pages, inside the mapping.
   void* at(uint64_t offset, uint64_t length) const;

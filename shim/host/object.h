@@ -88,8 +88,12 @@ struct MemoryObject {
 
   // Pages of the object, in object_pages.cc. A range that leaves the object or cuts its pages is EINVAL.
 
-  /// Gives memory back to the machine: the range reads as zeroes, a copy of a file as the file. `freed`: bytes.
-  Failure discard(uint64_t offset, uint64_t length, uint64_t& freed);
+  /// Says that ranges are to be freed: what a pager has for them is dropped, and the pages are dirty, as freeing writes
+  /// zeroes of which the kernel does not say so.
+  Failure leave(const std::vector<Stretch>& ranges);
+  /// Gives memory back to the machine, of ranges that leave() took: they read as zeroes, a copy of a file as the file.
+  /// Any thread may call it for a shared object. `freed`: bytes. One that fails has freed what comes before.
+  Failure free(const std::vector<Stretch>& ranges, uint64_t& freed) const;
   /// Makes the range resident. Any thread may call it, several at once, while plans are carried out.
   Failure populate(uint64_t offset, uint64_t length) const;
   /// Names the cause why touching the page at `offset` has failed: for people, as others change that.

@@ -44,23 +44,39 @@ Failure MemoryObject::showShared(Mapping& place, uint64_t at, uint64_t length, U
   return kDone;
 }
 
-Failure MemoryObject::discard(uint64_t offset, uint64_t length, uint64_t& freed) {
-  if (const Failure failure = checkRange(offset, length)) return failure;
-  // Zeroes are written by that, to pages of which the kernel does not say so.
-  noteWritten(offset, length);
-  drop(offset, length);
-  if (!isShared) return discardPages(home, offset, length, freed);
+Failure MemoryObject::leave(const std::vector<Stretch>& ranges) {
+  for (const auto& [offset, length] : ranges) {
+    if (const Failure failure = checkRange(offset, length)) return failure;
+  }
+  for (const auto& [offset, length] : ranges) {
+    noteWritten(offset, length);
+    drop(offset, length);
+  }
+  return kDone;
+}
+
+Failure MemoryObject::free(const std::vector<Stretch>& ranges, uint64_t& freed) const {
+  freed = 0;
+  if (!isShared) {
+    Failure failure = countPrivate(home, ranges, freed);
+    for (size_t i = 0; i < ranges.size() && !failure; i++) failure = discardPages(home, ranges[i].offset, ranges[i].length);
+    return failure;
+  }
   if (fileKind == FileKind::kDriver) return {EOPNOTSUPP, "fallocate", "a driver's memory cannot be given back"};
   uint64_t before = 0;
   uint64_t after = 0;
+  uint64_t most = 0;
   if (const Failure failure = readAllocated(before)) return failure;
-  const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-  if (::fallocate(fd.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
-    return failedCall("fallocate");
+  for (const auto& [offset, length] : ranges) {
+    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    if (::fallocate(fd.get(), mode, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
+      return failedCall("fallocate");
+    }
+    most += length;
   }
   if (const Failure failure = readAllocated(after)) return failure;
   // Others may have touched the rest of the object meanwhile.
-  freed = std::min(before - std::min(before, after), length);
+  freed = std::min(before - std::min(before, after), most);
   return kDone;
 }
 

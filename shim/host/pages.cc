@@ -49,21 +49,19 @@ Failure touchPages(void* start, uint64_t length, bool isWritable) {
   return kDone;
 }
 
-/// Bytes in memory or swap that belong to this process alone, of the pages in the range.
-Failure countPrivate(uint64_t hva, uint64_t length, uint64_t& bytes) {
+/// Adds the bytes in memory or swap that belong to this process alone, of the pages in the range. `pagemap`: descriptor
+/// of /proc/self/pagemap.
+Failure countRange(int pagemap, uint64_t hva, uint64_t length, uint64_t& bytes) {
   // An entry of /proc/self/pagemap, as in the kernel's admin-guide/mm/pagemap.rst.
   constexpr uint64_t kExclusive = uint64_t{1} << 56;
   constexpr uint64_t kFileOrShared = uint64_t{1} << 61;
   constexpr uint64_t kSwapped = uint64_t{1} << 62;
-  const FileDescriptor pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-  if (!pagemap.isOpen()) return failedCall("open");
   uint64_t entries[512];
   uint64_t page = hva / kPageSize;
   const uint64_t end = page + length / kPageSize;
-  bytes = 0;
   while (page != end) {
     const uint64_t wanted = std::min<uint64_t>(end - page, std::size(entries)) * sizeof(uint64_t);
-    const ssize_t got = ::pread(pagemap.get(), entries, wanted, static_cast<off_t>(page * sizeof(uint64_t)));
+    const ssize_t got = ::pread(pagemap, entries, wanted, static_cast<off_t>(page * sizeof(uint64_t)));
     if (got <= 0) return got < 0 ? failedCall("pread") : Failure{EIO, "pread", nullptr};
     const uint64_t count = static_cast<uint64_t>(got) / sizeof(uint64_t);
     bytes += kPageSize * static_cast<uint64_t>(std::count_if(entries, entries + count, [](uint64_t entry) {
@@ -91,10 +89,17 @@ Failure populatePages(const Mapping& mapping, uint64_t offset, uint64_t length, 
                                                                                               : failedCall("madvise");
 }
 
-Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint64_t& freed) {
-  void* start = mapping.at(offset, length);
-  if (const Failure failure = countPrivate(reinterpret_cast<uint64_t>(start), length, freed)) return failure;
-  return dropPages(start, length);
+Failure countPrivate(const Mapping& mapping, const std::vector<Stretch>& ranges, uint64_t& bytes) {
+  const FileDescriptor pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  if (!pagemap.isOpen()) return failedCall("open");
+  for (const auto& [offset, length] : ranges) {
+    if (const Failure failure = countRange(pagemap.get(), mapping.addressOf(offset), length, bytes)) return failure;
+  }
+  return kDone;
+}
+
+Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length) {
+  return dropPages(mapping.at(offset, length), length);
 }
 
 Failure dropPages(void* start, uint64_t length) {

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "host/mapping.h"
+#include "host/stretch.h"
 
 namespace membacking {
 
@@ -13,8 +15,10 @@ namespace membacking {
 /// EFAULT, ENOMEM: there is not enough, or the file ends before. EINVAL: the range has no such access.
 Failure populatePages(const Mapping& mapping, uint64_t offset, uint64_t length, bool isWritable);
 
-/// Drops the private pages in the range, also locked ones. `freed`: the bytes of memory and swap that only they used.
-Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint64_t& freed);
+/// Adds the bytes of memory and swap that the private pages in ranges alone use.
+Failure countPrivate(const Mapping& mapping, const std::vector<Stretch>& ranges, uint64_t& bytes);
+/// Drops the private pages in the range, also locked ones.
+Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length);
 
 /// Drops what is in private pages at an address, also in locked ones.
 Failure dropPages(void* start, uint64_t length);

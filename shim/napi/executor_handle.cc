@@ -8,6 +8,7 @@
 #include "abi.h"
 #include "host/invariant.h"
 #include "napi/event_fd_handle.h"
+#include "napi/leavings_handle.h"
 #include "napi/mapper_handle.h"
 #include "napi/object_handle.h"
 #include "napi/sink_kinds.h"
@@ -31,6 +32,8 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ExecutorHandle::clearObject>("clearObject"),
                      InstanceMethod<&ExecutorHandle::setEvent>("setEvent"),
                      InstanceMethod<&ExecutorHandle::clearEvent>("clearEvent"),
+                     InstanceMethod<&ExecutorHandle::setLeavings>("setLeavings"),
+                     InstanceMethod<&ExecutorHandle::clearLeavings>("clearLeavings"),
                      InstanceMethod<&ExecutorHandle::confirm>("confirm"),
                      InstanceMethod<&ExecutorHandle::shutDown>("shutDown"),
                      InstanceAccessor<&ExecutorHandle::failure>("failure"),
@@ -84,6 +87,14 @@ void ExecutorHandle::setEvent(const Napi::CallbackInfo& info) {
 
 void ExecutorHandle::clearEvent(const Napi::CallbackInfo& info) {
   core(info).setEvent(toEvent(info[0]), nullptr);
+}
+
+void ExecutorHandle::setLeavings(const Napi::CallbackInfo& info) {
+  core(info).setLeavings(LeavingsHandle::from(info[0], "leavings"));
+}
+
+void ExecutorHandle::clearLeavings(const Napi::CallbackInfo& info) {
+  if (isOpen()) core(info).setLeavings(nullptr);
 }
 
 Napi::Value ExecutorHandle::unwind(const Napi::CallbackInfo& info) {

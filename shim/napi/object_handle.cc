@@ -30,7 +30,9 @@ void ObjectHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&ObjectHandle::fd>("fd"),
                      InstanceAccessor<&ObjectHandle::allocatedBytes>("allocatedBytes"),
                      InstanceAccessor<&ObjectHandle::isShrinkable>("isShrinkable"),
+                     InstanceMethod<&ObjectHandle::leave>("leave"),
                      InstanceMethod<&ObjectHandle::discard>("discard"),
+                     InstanceMethod<&ObjectHandle::discardLater>("discardLater"),
                      InstanceMethod<&ObjectHandle::populate>("populate"),
                      InstanceMethod<&ObjectHandle::fetch>("fetch"),
                      InstanceMethod<&ObjectHandle::fetchNow>("fetchNow"),
@@ -38,7 +40,6 @@ void ObjectHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ObjectHandle::whyMissing>("whyMissing"),
                      InstanceMethod<&ObjectHandle::setNumaNode>("setNumaNode"),
                      InstanceMethod<&ObjectHandle::adviseHugePages>("adviseHugePages"),
-                     InstanceMethod<&ObjectHandle::noteWritten>("noteWritten"),
                      InstanceMethod<&ObjectHandle::pin>("pin"),
                      InstanceMethod<&ObjectHandle::copy<false>>("read"),
                      InstanceMethod<&ObjectHandle::copy<true>>("write"),
@@ -194,10 +195,39 @@ Napi::Value ObjectHandle::isShrinkable(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), core(info).isShrinkable());
 }
 
+/// Ranges of all arguments.
+static std::vector<Stretch> toRanges(const Napi::CallbackInfo& info) {
+  std::vector<Stretch> ranges;
+  for (size_t i = 0; i == 0 || i < info.Length(); i += 2) {
+    ranges.push_back({toU64(info[i], "offset"), toU64(info[i + 1], "length")});
+  }
+  return ranges;
+}
+
+void ObjectHandle::leave(const Napi::CallbackInfo& info) { check(info.Env(), core(info).leave(toRanges(info))); }
+
 Napi::Value ObjectHandle::discard(const Napi::CallbackInfo& info) {
+  MemoryObject& object = core(info);
+  const std::vector<Stretch> ranges = toRanges(info);
   uint64_t freed = 0;
-  check(info.Env(), core(info).discard(toU64(info[0], "offset"), toU64(info[1], "length"), freed));
+  check(info.Env(), object.leave(ranges));
+  check(info.Env(), object.free(ranges, freed));
   return Napi::BigInt::New(info.Env(), freed);
+}
+
+Napi::Value ObjectHandle::discardLater(const Napi::CallbackInfo& info) {
+  const std::shared_ptr<MemoryObject> object = shared(info.Env());
+  if (!object->isShared) throwType(info.Env(), "this", "shared memory");
+  const std::vector<Stretch> ranges = toRanges(info);
+  check(info.Env(), object->leave(ranges));
+  const auto freed = std::make_shared<uint64_t>(0);
+  return PoolWork::start(
+      info.Env(), "membacking.discard", [object, ranges, freed] { return object->free(ranges, *freed); },
+      [object, ranges, freed](Napi::Env env) {
+        // Some were zeroes only when they had been written last.
+        check(env, object->leave(ranges));
+        return Napi::BigInt::New(env, *freed);
+      });
 }
 
 Napi::Value ObjectHandle::populate(const Napi::CallbackInfo& info) {
@@ -241,14 +271,6 @@ Napi::Value ObjectHandle::adviseHugePages(const Napi::CallbackInfo& info) {
   bool atTouch = false;
   check(info.Env(), core(info).adviseHugePages(atTouch));
   return Napi::Boolean::New(info.Env(), atTouch);
-}
-
-void ObjectHandle::noteWritten(const Napi::CallbackInfo& info) {
-  MemoryObject& object = core(info);
-  const uint64_t offset = toU64(info[0], "offset");
-  const uint64_t length = toU64(info[1], "length");
-  if (!object.contains(offset, length)) throwRange(info.Env(), "length", "inside the object, and not 0");
-  object.noteWritten(offset, length);
 }
 
 void ObjectHandle::pin(const Napi::CallbackInfo& info) { check(info.Env(), core(info).pin()); }

@@ -32,7 +32,9 @@ class ObjectHandle : public Handle<ObjectHandle, MemoryObject> {
   Napi::Value fd(const Napi::CallbackInfo& info);
   Napi::Value allocatedBytes(const Napi::CallbackInfo& info);
   Napi::Value isShrinkable(const Napi::CallbackInfo& info);
+  void leave(const Napi::CallbackInfo& info);
   Napi::Value discard(const Napi::CallbackInfo& info);
+  Napi::Value discardLater(const Napi::CallbackInfo& info);
   Napi::Value populate(const Napi::CallbackInfo& info);
   Napi::Value fetch(const Napi::CallbackInfo& info);
   void fetchNow(const Napi::CallbackInfo& info);
@@ -41,7 +43,6 @@ class ObjectHandle : public Handle<ObjectHandle, MemoryObject> {
   Napi::Value whyMissing(const Napi::CallbackInfo& info);
   void setNumaNode(const Napi::CallbackInfo& info);
   Napi::Value adviseHugePages(const Napi::CallbackInfo& info);
-  void noteWritten(const Napi::CallbackInfo& info);
   void pin(const Napi::CallbackInfo& info);
   template <bool isWrite>
   Napi::Value copy(const Napi::CallbackInfo& info);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "abi.h"
+#include "host/leavings.h"
 #include "host/pages.h"
 #include "host/registry.h"
 #include "napi/lock_calls.h"
@@ -34,6 +35,7 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ReservationHandle::addressOf>("addressOf"),
                      InstanceMethod<&ReservationHandle::fill>("fill"),
                      InstanceMethod<&ReservationHandle::discardPrivate>("discardPrivate"),
+                     InstanceMethod<&ReservationHandle::discardPrivateLater>("discardPrivateLater"),
                      InstanceMethod<&ReservationHandle::view>("view"),
                      InstanceMethod<&ReservationHandle::detachView>("detachView"),
                      InstanceAccessor<&ReservationHandle::windowGates>("windowGates"),
@@ -99,10 +101,10 @@ struct PagesOfStretch {
   uint64_t length;
 };
 
-/// Range of the first two arguments.
-static PagesOfStretch toPages(const Napi::CallbackInfo& info, Reservation& reservation) {
-  const uint64_t gpa = toU64(info[0], "gpa");
-  const uint64_t length = toU64(info[1], "length");
+/// Range of two arguments, of which `first` is the number of the first.
+static PagesOfStretch toPages(const Napi::CallbackInfo& info, Reservation& reservation, size_t first = 0) {
+  const uint64_t gpa = toU64(info[first], "gpa");
+  const uint64_t length = toU64(info[first + 1], "length");
   Reservation::Share stretch = reservation.find(gpa, length);
   if (stretch == nullptr) throwRange(info.Env(), "length", "inside a stretch of the VA space, and not 0");
   if ((gpa | length) % kPageSize != 0) throwRange(info.Env(), "length", "whole pages, like gpa");
@@ -115,11 +117,49 @@ Napi::Value ReservationHandle::fill(const Napi::CallbackInfo& info) {
                          [pages] { return populatePages(*pages.stretch, pages.gpa, pages.length, false); });
 }
 
+/// Ranges of all arguments.
+static std::vector<PagesOfStretch> toRanges(const Napi::CallbackInfo& info, Reservation& reservation) {
+  std::vector<PagesOfStretch> ranges;
+  for (size_t i = 0; i == 0 || i < info.Length(); i += 2) ranges.push_back(toPages(info, reservation, i));
+  return ranges;
+}
+
+/// Drops the private pages of ranges. `freed`: grows by the bytes that those alone had.
+static Failure discardRanges(const std::vector<PagesOfStretch>& ranges, uint64_t& freed) {
+  for (auto first = ranges.begin(), end = first; first != ranges.end(); first = end) {
+    const Mapping& stretch = *first->stretch;
+    std::vector<Stretch> inside;
+    for (; end != ranges.end() && end->stretch.get() == &stretch; end++) inside.push_back({end->gpa, end->length});
+    if (const Failure failure = countPrivate(stretch, inside, freed)) return failure;
+    for (const auto& [gpa, length] : inside) {
+      if (const Failure failure = discardPages(stretch, gpa, length)) return failure;
+    }
+  }
+  return kDone;
+}
+
 Napi::Value ReservationHandle::discardPrivate(const Napi::CallbackInfo& info) {
-  const PagesOfStretch pages = toPages(info, core(info));
   uint64_t freed = 0;
-  check(info.Env(), discardPages(*pages.stretch, pages.gpa, pages.length, freed));
+  check(info.Env(), discardRanges(toRanges(info, core(info)), freed));
   return Napi::BigInt::New(info.Env(), freed);
+}
+
+Napi::Value ReservationHandle::discardPrivateLater(const Napi::CallbackInfo& info) {
+  const auto leavings = std::make_shared<Leavings>();
+  std::vector<PagesOfStretch> ranges = toRanges(info, core(info));
+  // Taken now: what the addresses show when they are freed is another question.
+  const auto isTaken = [&](const PagesOfStretch& each) { return leavings->take(*each.stretch, each.gpa, each.length); };
+  ranges.erase(std::remove_if(ranges.begin(), ranges.end(), isTaken), ranges.end());
+  const auto freed = std::make_shared<uint64_t>(0);
+  check(info.Env(), discardRanges(ranges, *freed));
+  return PoolWork::start(
+      info.Env(), "membacking.discard",
+      [leavings, freed] {
+        const Failure failure = leavings->count(*freed);
+        leavings->free();
+        return failure;
+      },
+      [freed](Napi::Env env) { return Napi::BigInt::New(env, *freed); });
 }
 
 Napi::Value ReservationHandle::view(const Napi::CallbackInfo& info) {

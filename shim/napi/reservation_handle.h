@@ -33,6 +33,7 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   Napi::Value token(const Napi::CallbackInfo& info);
   Napi::Value fill(const Napi::CallbackInfo& info);
   Napi::Value discardPrivate(const Napi::CallbackInfo& info);
+  Napi::Value discardPrivateLater(const Napi::CallbackInfo& info);
   Napi::Value view(const Napi::CallbackInfo& info);
   void detachView(const Napi::CallbackInfo& info);
   Napi::Value windowGates(const Napi::CallbackInfo& info);

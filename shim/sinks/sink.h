@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "host/event_fd.h"
+#include "host/leavings.h"
 #include "host/object.h"
 #include "host/write_watch.h"
 #include "sinks/command.h"
@@ -64,6 +65,11 @@ class Targets {
 
   void setEvent(uint32_t id, std::shared_ptr<EventFd> event) { set(events_, id, std::move(event)); }
 
+  /// Keeps pages that VA spaces do not show any more, instead of having them freed at once; null: no longer.
+  void setLeavings(std::shared_ptr<Leavings> leavings) { leavings_ = std::move(leavings); }
+  /// Null where pages are freed at once.
+  Leavings* leavings() const { return leavings_.get(); }
+
   /// Null where the id means nothing.
   Sink* sink(uint32_t id) const { return get(sinks_, id).get(); }
   const std::shared_ptr<MemoryObject>& object(uint32_t id) const { return get(objects_, id); }
@@ -109,6 +115,7 @@ class Targets {
   List<Sink> sinks_;
   List<MemoryObject> objects_;
   List<EventFd> events_;
+  std::shared_ptr<Leavings> leavings_;
 };
 
 }  // namespace membacking

@@ -100,7 +100,7 @@ Failure VaSink::change(const Command& command, const Targets& targets, Mapping& 
     case abi::OP_VA_MAP:
       return map(command, targets, space);
     case abi::OP_VA_UNMAP:
-      return unmap(command, space);
+      return unmap(command, targets, space);
     case abi::OP_VA_PROTECT:
       return protect(command, targets, space);
     case abi::OP_VA_PARK:
@@ -137,8 +137,12 @@ Failure VaSink::map(const Command& command, const Targets& targets, Mapping& spa
   });
 }
 
-Failure VaSink::unmap(const Command& command, Mapping& space) {
-  return exchange(command, space, nullptr, [&](Use) { return space.clear(command.gpa, command.length); });
+Failure VaSink::unmap(const Command& command, const Targets& targets, Mapping& space) {
+  return exchange(command, space, nullptr, [&](Use) {
+    // What is taken is shared: should clearing fail, the range shows it still, and finds it when it is touched.
+    if (Leavings* leavings = targets.leavings()) leavings->take(space, command.gpa, command.length);
+    return space.clear(command.gpa, command.length);
+  });
 }
 
 Failure VaSink::protect(const Command& command, const Targets& targets, Mapping& space) {

@@ -37,7 +37,7 @@ class VaSink : public Sink {
 
   Failure change(const Command& command, const Targets& targets, Mapping& space);
   Failure map(const Command& command, const Targets& targets, Mapping& space);
-  Failure unmap(const Command& command, Mapping& space);
+  Failure unmap(const Command& command, const Targets& targets, Mapping& space);
   Failure protect(const Command& command, const Targets& targets, Mapping& space);
   Failure park(const Command& command, const Targets& targets, Mapping& space);
   Failure unpark(const Command& command, const Targets& targets, Mapping& space);

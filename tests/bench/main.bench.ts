@@ -17,6 +17,7 @@ const GROUPS = [
   'leases',
   'clients',
   'remap',
+  'freeing',
   'build',
   'memory',
   'dirty',

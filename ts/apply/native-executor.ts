@@ -7,6 +7,7 @@ import type { Core } from '../core/core.ts';
 import {
   type EventFd as AddonEventFd,
   type Executor as AddonExecutor,
+  type Leavings as AddonLeavings,
   type MemoryObject as AddonObject,
   native,
   type ShownPiece,
@@ -97,6 +98,14 @@ export class NativeExecutor implements Executor {
   }
   clearEvent(id: number): void {
     this.#addon.clearEvent(id);
+  }
+
+  /** Keeps there what plans take out of VA spaces, instead of freeing it at once. */
+  keepIn(leavings: AddonLeavings): void {
+    this.#addon.setLeavings(leavings);
+  }
+  keepNothing(): void {
+    this.#addon.clearLeavings();
   }
 
   /** Begins to track dirty pages: none is. `shown`: what VA spaces show now. The tracker's number. */

@@ -1,5 +1,6 @@
 // Memory objects: memory that regions map.
 
+import { freeingLater } from '../apply/freeing.ts';
 import { type Address, difference, formatHex, sum, toAddress } from '../core/address.ts';
 import { whenCollected } from '../core/collected.ts';
 import { MembackingError } from '../core/errors.ts';
@@ -159,6 +160,12 @@ export abstract class MemoryObject extends Handle {
   /** @internal */
   removeUser(user: WeakRef<ObjectUser>): void {
     this.#users.delete(user);
+  }
+
+  /** Closes it, and frees what nobody else has of it in the background: settles when that is done. What is still
+   *  mapped goes with its mapping. */
+  async closeAsync(): Promise<void> {
+    if (!this.closed) await freeingLater([this.#addon], undefined, () => this.close());
   }
 
   protected override release(): void {

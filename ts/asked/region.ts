@@ -276,8 +276,8 @@ export class Region extends MapHandle {
   }
 
   /** @internal */
-  override text(): string[] {
-    return [this.what, ...renderTrees(this.context.core, [this.id], this.context.names)];
+  override text(most?: number): string[] {
+    return [this.what, ...renderTrees(this.context.core, [this.id], this.context.names, most)];
   }
 
   /** Kind and name, for messages: `ram "pc.ram"`. */

@@ -136,8 +136,8 @@ export class AddressSpace extends MapHandle {
   }
 
   /** @internal */
-  override text(): string[] {
-    return renderFlatView(this.context.core, this.id, this.context.names);
+  override text(most?: number): string[] {
+    return renderFlatView(this.context.core, this.id, this.context.names, most);
   }
 
   #range(row: Row): FlatRange {

@@ -557,9 +557,9 @@ export class Core {
   sinkRows(sink: number): Row[] {
     return this.#within(this.#wasm.readSink, sink, 0, LAST_ADDRESS);
   }
-  /** The row of a sink at a GPA of the space; undefined where there is none. */
-  sinkRowAt(sink: number, gpa: Address): Row | undefined {
-    return this.#some(this.#wasm.readSink, sink, gpa, gpa)[0];
+  /** Rows of a sink that have a byte in [first, last] of the space, as many as come at once. */
+  someSinkRows(sink: number, first: Address, last = LAST_ADDRESS): Row[] {
+    return this.#some(this.#wasm.readSink, sink, first, last);
   }
   /** Stretches of a VA space behind its first one that have a byte in [first, last]. */
   stretches(va: number, first: Address = 0, last: Address = LAST_ADDRESS): Row[] {
@@ -599,13 +599,13 @@ export class Core {
     const { flags } = this.region(id);
     return flags & abi.REGION_EMPTY ? 0 : lengthOf(0, this.#u64(this.#rows + abi.ROW_EXTENT));
   }
-  /** The children of a region in order of precedence, without those of size 0. */
-  children(id: number): Row[] {
+  /** The children of a region in order of precedence, without those of size 0; once there are `most`, few more. */
+  children(id: number, most = Number.POSITIVE_INFINITY): Row[] {
     const rows: Row[] = [];
     while (true) {
       const count = this.#check(this.#wasm.readChildren(id, rows.length));
       for (let i = 0; i < count; i++) rows.push(this.#row(i));
-      if (count < abi.ROW_CAPACITY) return rows;
+      if (count < abi.ROW_CAPACITY || rows.length >= most) return rows;
     }
   }
   /** The region that is seen at an address, then those that it hides, in order. */

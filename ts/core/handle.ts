@@ -1,6 +1,6 @@
 // Base of every handle: close(), which may be called twice, an error of its own for use after that, and a text form.
 
-import { inspect } from 'node:util';
+import { type InspectOptions, inspect } from 'node:util';
 import * as workerThreads from 'node:worker_threads';
 import { MembackingError } from './errors.ts';
 import { printable } from './printable.ts';
@@ -43,14 +43,16 @@ export abstract class Handle implements Disposable {
     this.close();
   }
 
-  /** Text for console.log and util.inspect: the text form; within something else, only what it is. */
-  [inspect.custom](depth: number | null, options: { readonly depth?: number | null }): string {
+  /** Text for console.log and util.inspect: the text form; within something else, only what it is. Long lists are cut,
+   *  which says how much is left out: `maxArrayLength`, 100 for console.log, is the most of one. */
+  [inspect.custom](depth: number | null, options: InspectOptions): string {
     if (this.closed) return `${printable(this.what)} (closed)`;
-    return depth === options.depth ? this.text().map(printable).join('\n') : printable(this.what);
+    const most = options.maxArrayLength ?? Number.POSITIVE_INFINITY;
+    return depth === options.depth ? this.text(most).map(printable).join('\n') : printable(this.what);
   }
 
-  /** A line an item. Precondition: it is open. @internal */
-  text(): string[] {
+  /** A line an item, of each list at most `most`. Precondition: it is open. @internal */
+  text(_most?: number): string[] {
     return [this.what];
   }
 

@@ -74,9 +74,11 @@ export interface Reservation extends Handle, LockSpace {
   /** Makes the page tables of what the range shows, in the background, so that its first touches cost nothing. Rejects
    * where there is nothing to show: what comes before is done. */
   fill(gpa: U64, length: U64): Promise<void>;
-  /** Gives the private memory shown in the range back to the machine: it reads as zeroes, or as its file, from now on.
-   * Whole pages. Returns the bytes freed. */
-  discardPrivate(gpa: U64, length: U64): bigint;
+  /** Gives the private memory shown in ranges, GPA and length of each one after the other, back to the machine: it
+   * reads as zeroes, or as its file, from now on. Whole pages. Returns the bytes freed. */
+  discardPrivate(...ranges: readonly U64[]): bigint;
+  /** Does as `discardPrivate`, and frees what is large in the background. */
+  discardPrivateLater(...ranges: readonly U64[]): Promise<bigint>;
   /** Two words for each window that this handle opens: see shim/host/windows.h. A new array each time. */
   readonly windowGates: ArrayBuffer;
   /** Opens a window around a byte, in a part of its stretch of `longest` bytes. Undefined where that cannot be, or not
@@ -135,14 +137,16 @@ export interface MemoryObject extends Handle {
    * to read. */
   readonly isShrinkable: boolean;
 
-  // Ranges are inside the object, and whole pages of it, or else EINVAL. Of private memory, these reach what is at
-  // home: shown nowhere.
+  // Ranges are inside the object, and whole pages of it, or else EINVAL; several are the offset and the length of each,
+  // one after the other. Of private memory, these reach what is at home: shown nowhere.
 
+  /** Says that ranges become zeroes: they are dirty, and a pager drops what it has for them. */
+  leave(...ranges: readonly U64[]): void;
   /** Gives memory back to the machine: it reads as zeroes from now on (the copy of a file: as the file). Returns the
-   * bytes freed. */
-  discard(offset: U64, length: U64): bigint;
-  /** Makes pages dirty that were written in a way that nobody sees. */
-  noteWritten(offset: U64, length: U64): void;
+   * bytes freed. Does what `leave` does. */
+  discard(...ranges: readonly U64[]): bigint;
+  /** Discards in the background; of shared memory only. */
+  discardLater(...ranges: readonly U64[]): Promise<bigint>;
   /** Makes all of the range resident now, in the background; several calls go on at once. Contents stay. EBUSY: a part
    * of the private memory is not at home; ENOMEM, ENOSPC, ENXIO, EIO: there is not enough, of memory or in its file. */
   populate(offset: U64, length: U64): Promise<void>;
@@ -180,6 +184,16 @@ export interface MemoryObject extends Handle {
   fileData(): BigUint64Array;
   /** Private: the pages that are its own, in memory or swapped out. */
   ownPages(): BigUint64Array;
+}
+
+/** Pages that plans have taken out of VA spaces, and objects: kept until they are freed in the background, or with
+ *  `close` at once. */
+export interface Leavings extends Handle {
+  /** Keeps an object, whoever closes it. */
+  keep(object: MemoryObject): void;
+  /** Closes it, and frees the pages, and the objects that nobody else has, in the background. Settles when that is
+   * done. */
+  free(): Promise<void>;
 }
 
 /** Bringer of the pages of private memory, when somebody touches them first, by a thread of its own. It goes on as long
@@ -246,6 +260,10 @@ export interface Executor extends Handle {
   /** Runs a plan that takes back what was done: as `run`, but also where the process has as many mappings as it may
    *  have. */
   unwind(memory: ArrayBuffer, pointer: number, count: number): number;
+  /** Keeps there what plans take out of VA spaces from now on, as far as it is large. */
+  setLeavings(leavings: Leavings): void;
+  /** Ends that; also once it is closed. */
+  clearLeavings(): void;
   /** Waits until other processes have done what was passed on to them. The name of the first that has not, with
    *  `failure`. `isTakingBack`: who does not take back what was done is cut off. */
   confirm(isTakingBack: boolean): string | undefined;
@@ -388,6 +406,7 @@ interface Native extends NativeClients {
      * it, one after the other, upwards) are in the files, which are duplicated; others are zeroes. */
     lazyMemory(pager: Pager, size: U64, name: string, files: readonly number[], parts: BigUint64Array): MemoryObject;
   };
+  readonly Leavings: { create(): Leavings };
   readonly Pager: {
     /** EINVAL: this kernel cannot; EPERM, ENOSYS: it does not let this process. */
     create(): Pager;

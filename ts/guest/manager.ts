@@ -2,7 +2,9 @@
 
 import type { Duplex, Writable } from 'node:stream';
 import type { LocalGuestMemory } from '../access/local-guest-memory.ts';
-import { type MemoryObject, SharedMemory } from '../asked/object.ts';
+import { freeingLater } from '../apply/freeing.ts';
+import { nativeOf } from '../apply/native-executor.ts';
+import { addonObjectOf, type MemoryObject, SharedMemory } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import type { Address } from '../core/address.ts';
@@ -20,7 +22,15 @@ import { type AttachedPartition, attach } from './attached-partition.ts';
 import { Bases } from './bases.ts';
 import { DeviceMemoryMapper, type DeviceRegionControl, type MappedRegion } from './device.ts';
 import { DirtyTracker } from './dirty-tracker.ts';
-import { discard, discardWhenFree } from './discard.ts';
+import {
+  checkedOptions,
+  checkedRanges,
+  type Discardable,
+  type DiscardOptions,
+  discard,
+  discardAsync,
+  discardWhenFree,
+} from './discard.ts';
 import { type GuestMemoryFacts, inspect } from './inspect.ts';
 import { type InspectServer, type InspectServerOptions, inspectServer } from './inspect-server.ts';
 import { checkedRange, type GpaRange } from './layout.ts';
@@ -188,6 +198,17 @@ export class GuestMemoryManager extends Handle {
   /** Takes RAM from the guest, with its protections, and gives it back; also RAM that the guest was built with: ask the
    *  guest before. Throws LEASED. */
   removeRam(name: string): void {
+    this.#remove(this.#blockNamed(name));
+  }
+
+  /** Removes RAM as `removeRam` does, at once; its pages are freed in the background. Settles when that is done.
+   *  Rejects with what `removeRam` throws, and with IN_USE inside a transaction: nothing has happened then. */
+  async removeRamAsync(name: string): Promise<void> {
+    const block = this.#blockNamed(name);
+    await removeLater(this.map, block, () => this.#remove(block));
+  }
+
+  #blockNamed(name: string): RamBlock {
     this.checkOpen();
     const { store } = this.#parts;
     const wanted = validate.text(name, 'name');
@@ -196,7 +217,7 @@ export class GuestMemoryManager extends Handle {
       const known = store.blocks.map((each) => `"${each.name}"`).join(', ') || 'none';
       throw validate.invalid(`there is no RAM named "${wanted}"; there is ${known}`);
     }
-    this.#remove(block);
+    return block;
   }
 
   #remove(block: RamBlock): void {
@@ -206,20 +227,33 @@ export class GuestMemoryManager extends Handle {
     });
   }
 
-  /** Gives the machine back what a range of RAM holds, as a balloon does: it reads as zeroes afterwards, or as its file
-   *  where that is copied on write. Whole pages of the backing. Returns the bytes freed. Throws LEASED, and
-   *  NOT_DISCARDABLE where it is not all visible, writable RAM without protections, or is pinned; SYSTEM, where only
-   *  what comes before has been given back. */
-  discard(range: GpaRange): Address {
+  /** Gives the machine back what a range of RAM holds, or a list of ranges, as a balloon does: it reads as zeroes
+   *  afterwards, or as its file where that is copied on write. Whole pages of the backing. Returns the bytes freed.
+   *  Throws LEASED, and NOT_DISCARDABLE where it is not all visible, writable RAM without protections, or is pinned;
+   *  SYSTEM, where only what comes before has been given back. */
+  discard(ranges: GpaRange | readonly GpaRange[]): Address {
     this.checkOpen();
-    return discard(this.#parts, checkedRange(range, 'the range'), [...this.#levels.values()]);
+    return discard(this.#discardable, checkedRanges(ranges));
   }
 
-  /** Discards as `discard` does, when none of the range is leased any more. Waits as `whenFree` does. Throws as
-   *  `discard`, and ABORTED. */
-  async discardWhenFree(range: GpaRange, options?: WaitOptions): Promise<Address> {
+  /** Discards as `discard` does, in the background, part by part. Meanwhile the map may change, what is written there
+   *  is lost or not, and nobody gets a new lease of the part. Rejects with LEASED, NOT_DISCARDABLE and SYSTEM as
+   *  `discard` throws them, and with ABORTED and CLOSED. Where it has begun, what comes before has been given back: so
+   *  if RAM is hidden, protected or leased meanwhile. */
+  async discardAsync(ranges: GpaRange | readonly GpaRange[], options?: DiscardOptions): Promise<Address> {
     this.checkOpen();
-    return discardWhenFree(this.#parts, checkedRange(range, 'the range'), [...this.#levels.values()], options);
+    return discardAsync(this.#discardable, checkedRanges(ranges), checkedOptions(options));
+  }
+
+  /** Discards as `discardAsync` does, when none of the ranges is leased any more. Waits as `whenFree` does. Rejects
+   *  with LEASED, NOT_DISCARDABLE, SYSTEM, ABORTED and CLOSED as `discardAsync` does. */
+  async discardWhenFree(ranges: GpaRange | readonly GpaRange[], options?: WaitOptions): Promise<Address> {
+    this.checkOpen();
+    return discardWhenFree(this.#discardable, checkedRanges(ranges), options);
+  }
+
+  get #discardable(): Discardable {
+    return { ...this.#parts, levels: [...this.#levels.values()] };
   }
 
   /** Tracker of the pages that are written from now on. Throws NO_DIRTY_TRACKING where the kernel cannot say. */
@@ -289,8 +323,8 @@ export class GuestMemoryManager extends Handle {
   }
 
   /** Text of what the guest sees. @internal */
-  override text(): string[] {
-    return [this.what, ...this.space.text()];
+  override text(most?: number): string[] {
+    return [this.what, ...this.space.text(most)];
   }
 
   /** All RAM, to be kept when this manager is closed, and handed to the next one. Throws NOT_SHARED where some is
@@ -313,6 +347,14 @@ export class GuestMemoryManager extends Handle {
   /** Memory of a block of RAM. Precondition: there is one of that name. @internal */
   ramObject(name: string): MemoryObject {
     return this.#parts.store.blocks.find((block) => block.name === name)!.object;
+  }
+
+  /** Closes it as `close` does, at once: nobody reaches the memory any more. Its pages are freed in the background.
+   *  Settles when that is done, with what `close` throws. */
+  async closeAsync(): Promise<void> {
+    if (this.closed) return;
+    const objects = this.#parts.store.blocks.map(({ object }) => addonObjectOf(object));
+    await freeingLater(objects, nativeOf(this.map.context), () => this.close());
   }
 
   protected override release(): void {
@@ -338,6 +380,14 @@ export class GuestMemoryManager extends Handle {
     this.#parts.store.close();
     this.setClosed(true);
   }
+}
+
+/** Carries out `remove`, which takes a block of RAM, and frees that in the background. Throws IN_USE. */
+async function removeLater(map: MemoryMap, { name, object }: RamBlock, remove: () => void): Promise<void> {
+  if (map.context.isBusy) {
+    throw new MembackingError('IN_USE', `RAM "${name}" cannot be removed in the background inside a transaction`);
+  }
+  await freeingLater([addonObjectOf(object)], nativeOf(map.context), remove);
 }
 
 /** RAM that was added while the guest ran. Closing it takes it from the guest, with its protections, and gives it back:
@@ -374,6 +424,12 @@ export class AddedRam extends Handle {
   /** Closes it: another name of `close`. */
   remove(): void {
     this.close();
+  }
+
+  /** Closes it as `close` does, at once; its pages are freed in the background. Settles when that is done. Rejects with
+   *  what `close` throws, and with IN_USE inside a transaction: nothing has happened then. */
+  async closeAsync(): Promise<void> {
+    if (!this.closed) await removeLater(this.#map, this.#block, () => this.close());
   }
 
   protected override release(): void {

@@ -3,6 +3,8 @@
 import * as abi from '../../assembly/abi.ts';
 import type { LeaseFacts } from '../access/held-lease.ts';
 import { renderLease } from '../access/lease-table.ts';
+import { freeingLater } from '../apply/freeing.ts';
+import { nativeOf } from '../apply/native-executor.ts';
 import type { MapHandle } from '../asked/map-handle.ts';
 import { Region } from '../asked/region.ts';
 import { AddressSpace } from '../asked/space.ts';
@@ -349,18 +351,25 @@ export class MemoryMap extends Handle {
   }
 
   /** Text of what its address spaces show, what is attached to them, and all regions. @internal */
-  override text(): string[] {
+  override text(most?: number): string[] {
     const { core, names, sinks } = this.#context;
     const spaces = [...this.#context.spaces.values()].filter(isOpen);
     const regions = [...this.#context.regions.values()].filter(isOpen);
-    const roots = regions.filter(({ offset }) => offset === undefined);
     return [
       this.what,
-      ...renderFlatViews(core, spaces.map(idOf), names),
-      ...[...sinks].filter(isOpen).flatMap((sink) => sink.text()),
+      ...renderFlatViews(core, spaces.map(idOf), names, most),
+      ...[...sinks].filter(isOpen).flatMap((sink) => sink.text(most)),
       count(regions.length, 'region'),
-      ...renderTrees(core, roots.map(idOf), names),
+      ...renderTrees(core, rootsAmong(regions), names, most, regions.length),
     ];
+  }
+
+  /** Closes it as `close` does, at once; what it had mapped is freed in the background. Settles when that is done, with
+   *  what `close` throws. */
+  async closeAsync(): Promise<void> {
+    const hasMapped = !this.closed && this.#context.sinks.size > 0;
+    if (hasMapped) await freeingLater([], nativeOf(this.#context), () => this.close());
+    else this.close();
   }
 
   /** Closes it. Once no partition has slots any more, it is closed, whatever else fails. */
@@ -382,6 +391,11 @@ export class MemoryMap extends Handle {
 
 const isOpen = ({ closed }: MapHandle) => !closed;
 const idOf = ({ id }: MapHandle) => id;
+
+/** Numbers of the regions that nothing contains, found one by one. */
+function* rootsAmong(regions: readonly Region[]): Iterable<number> {
+  for (const region of regions) if (region.offset === undefined) yield region.id;
+}
 
 type SinkClass = typeof Attachment | typeof Mapper | typeof GuestView | typeof VaSpace;
 

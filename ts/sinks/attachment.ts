@@ -197,8 +197,8 @@ export class Attachment extends Sink {
   }
 
   /** @internal */
-  override text(): string[] {
-    return renderSlots(this.context.core, this.id, this.context.names);
+  override text(most?: number): string[] {
+    return renderSlots(this.context.core, this.id, this.context.names, most);
   }
 
   /** Keeps a range from the guest, whatever is protected, until `giveBack`. Inside a transaction. @internal */

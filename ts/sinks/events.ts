@@ -59,7 +59,7 @@ export class EventSink extends Sink {
   }
 
   /** @internal */
-  override text(): string[] {
-    return renderSinkEvents(this.context.core, this.id, this.context.names);
+  override text(most?: number): string[] {
+    return renderSinkEvents(this.context.core, this.id, this.context.names, most);
   }
 }

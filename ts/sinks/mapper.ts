@@ -50,8 +50,8 @@ export class Mapper extends Sink {
   }
 
   /** @internal */
-  override text(): string[] {
-    return renderPieces(this.context.core, this.id, this.context.names);
+  override text(most?: number): string[] {
+    return renderPieces(this.context.core, this.id, this.context.names, most);
   }
 
   /** @internal */

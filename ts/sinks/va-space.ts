@@ -145,8 +145,8 @@ export class VaSpace extends Sink {
   }
 
   /** @internal */
-  override text(): string[] {
-    return renderPieces(this.context.core, this.id, this.context.names);
+  override text(most?: number): string[] {
+    return renderPieces(this.context.core, this.id, this.context.names, most);
   }
 
   #whyGone(gpa: Address): string | undefined {

@@ -176,7 +176,7 @@ function explainedSlots(
   mapping: Row | undefined,
   names: Names,
 ): ExplainedSlot[] {
-  const slot = core.sinkRowAt(sink, gpa);
+  const slot = core.someSinkRows(sink, gpa, gpa)[0];
   if (slot === undefined) return [];
   const { kind, start, last, flags, other } = slot;
   const home = homeOf(core, other, gpa, mapping);
@@ -187,7 +187,7 @@ function explainedSlots(
 /** GPA at which a VA space has a byte of private memory that it does not have at `gpa`. */
 function homeOf(core: Core, va: number, gpa: Address, mapping: Row | undefined): Address | undefined {
   if (mapping === undefined || !(core.objectKind(mapping.id) & abi.OBJECT_IS_MOVED)) return undefined;
-  if (core.sinkRowAt(va, gpa) !== undefined) return undefined;
+  if (core.someSinkRows(va, gpa, gpa).length > 0) return undefined;
   const pieces = core.sinkRows(va).filter(({ id }) => id === mapping.id);
   const home = pieces.find(({ start, last, offset }) => {
     return mapping.offset >= offset && mapping.offset <= sum(offset, lastByte(lengthOf(start, last)));

@@ -4,7 +4,7 @@
 // Ranges are `first-last`, both included. `+ n` behind a name is an offset in it.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, lastByte, lengthOf, sum } from '../core/address.ts';
+import { type Address, LAST_ADDRESS, lastByte, lengthOf, sum } from '../core/address.ts';
 import type { Command, Core, EventRow, PlanFacts, Row } from '../core/core.ts';
 import {
   accessName,
@@ -25,25 +25,31 @@ import type { TrappingPages } from './trapping-pages.ts';
 
 /** Digits of an address at least. */
 const MIN_DIGITS = 8;
+/** Most items of a list that is not cut. */
+const WHOLE = Number.POSITIVE_INFINITY;
 
 /** Text of what an address space shows. */
-export function renderFlatView(core: Core, space: number, names: Names): string[] {
-  return renderFlatViews(core, [space], names);
+export function renderFlatView(core: Core, space: number, names: Names, most?: number): string[] {
+  return renderFlatViews(core, [space], names, most);
 }
 
-/** Text of what several address spaces show; those that show the same are written once. */
-export function renderFlatViews(core: Core, spaces: Iterable<number>, names: Names): string[] {
-  const shownBy = new Map<string, string[]>();
+/** Text of what several address spaces show, of each list at most `most`; those that show the same are written once,
+ *  as far as all of that is written. */
+export function renderFlatViews(core: Core, spaces: Iterable<number>, names: Names, most = WHOLE): string[] {
+  const views = new Map<string, { readonly lines: string[]; readonly shownBy: string[] }>();
   for (const space of spaces) {
-    const view = [...flatLines(core.flat(space), names), ...eventLines(core.events(space), names)].join('\n');
+    const { rows, more } = someOf((from) => core.flatRowsFrom(space, from), most);
+    const events = core.events(space);
+    const lines = [...flatLines(rows, names), ...leftOut(more, 'range'), ...eventLines(events, names, most)];
+    const key = more > 0 || events.length > most ? String(space) : lines.join('\n');
     const name = `"${printable(names.spaces.get(space) ?? String(space))}"`;
-    const others = shownBy.get(view);
-    if (others === undefined) shownBy.set(view, [name]);
-    else others.push(name);
+    const same = views.get(key);
+    if (same === undefined) views.set(key, { lines, shownBy: [name] });
+    else same.shownBy.push(name);
   }
-  return [...shownBy].flatMap(([view, spacesOf]) => {
-    const title = `address space${spacesOf.length > 1 ? 's' : ''} ${spacesOf.join(', ')}`;
-    return view === '' ? [`${title}: nothing is visible`] : [title, ...view.split('\n')];
+  return [...views.values()].flatMap(({ lines, shownBy }) => {
+    const title = `address space${shownBy.length > 1 ? 's' : ''} ${shownBy.join(', ')}`;
+    return lines.length === 0 ? [`${title}: nothing is visible`] : [title, ...lines];
   });
 }
 
@@ -93,16 +99,18 @@ function flatLines(rows: readonly Row[], names: Names): string[] {
   );
 }
 
-/** Events, where they are seen. */
-function eventLines(rows: readonly EventRow[], names: Names): string[] {
+/** Events, where they are seen, at most `most`. */
+function eventLines(all: readonly EventRow[], names: Names, most: number): string[] {
+  const rows = all.slice(0, most);
   const range = rangesIn(rows);
-  return aligned(
+  const lines = aligned(
     rows.map(({ start, last, flags, match, other, offset }) => [
       range(start, last),
       eventText(eventFacts(flags, lengthOf(start, last), match)),
       place(names.regions, other, offset),
     ]),
   );
+  return [...lines, ...leftOut(all.length - rows.length, 'event')];
 }
 
 /** "eventfd, when 5" */
@@ -118,31 +126,42 @@ function accessOf(kind: number, readonly: boolean): string {
 }
 
 /** Regions with everything in them, at addresses counted from the start of each, strongest first; then what their
- *  aliases show. */
-export function renderTrees(core: Core, roots: readonly number[], names: Names): string[] {
+ *  aliases show. At most `most`; `total`: number of all, where it is known. */
+export function renderTrees(core: Core, roots: Iterable<number>, names: Names, most = WHOLE, total?: number): string[] {
   const lines: string[] = [];
-  const waiting = [...roots];
-  for (const top of waiting) {
-    const items = treeFrom(core, top);
-    const range = rangesIn(items);
-    lines.push(
-      ...aligned(
-        items.map(({ row, depth, start, last }) => [
-          row.flags & abi.REGION_EMPTY ? 'empty' : range(start, last),
-          String(row.priority),
-          regionKindName(row.kind),
-          `${'  '.repeat(depth)}${treeLabel(row, names)}`,
-        ]),
-        '<><<',
-      ),
-    );
-    for (const { row } of items) {
-      if (!(row.kind & abi.KIND_HAS_TARGET)) continue;
-      const shown = topOf(core, row.other - 1);
-      if (!waiting.includes(shown)) waiting.push(shown);
+  const done = new Set<number>();
+  const behind = new Set<number>();
+  for (const top of inOrder(roots, behind)) {
+    if (done.has(top)) continue;
+    done.add(top);
+    const items = treeFrom(core, top, most + 1 - lines.length);
+    const shown = items.slice(0, most - lines.length);
+    lines.push(...treeLines(shown, names));
+    if (shown.length < items.length) {
+      return total === undefined ? [...lines, '  ... more regions'] : [...lines, ...leftOut(total - most, 'region')];
     }
+    for (const { row } of items) if (row.kind & abi.KIND_HAS_TARGET) behind.add(topOf(core, row.other - 1));
   }
   return lines;
+}
+
+/** Items of two sets, of which the second may grow meanwhile. */
+function* inOrder<Item>(first: Iterable<Item>, second: ReadonlySet<Item>): Iterable<Item> {
+  yield* first;
+  yield* second;
+}
+
+function treeLines(items: readonly TreeItem[], names: Names): string[] {
+  const range = rangesIn(items);
+  return aligned(
+    items.map(({ row, depth, start, last }) => [
+      row.flags & abi.REGION_EMPTY ? 'empty' : range(start, last),
+      String(row.priority),
+      regionKindName(row.kind),
+      `${'  '.repeat(depth)}${treeLabel(row, names)}`,
+    ]),
+    '<><<',
+  );
 }
 
 interface TreeItem {
@@ -152,15 +171,15 @@ interface TreeItem {
   readonly last: Address;
 }
 
-/** Depth first. */
-function treeFrom(core: Core, top: number): TreeItem[] {
+/** Depth first, at most `most`. */
+function treeFrom(core: Core, top: number, most: number): TreeItem[] {
   const items: TreeItem[] = [];
   const row = core.region(top);
   const waiting: TreeItem[] = [{ row, depth: 0, start: 0, last: lastByte(lengthOf(row.start, row.last)) }];
-  for (let item = waiting.pop(); item !== undefined; item = waiting.pop()) {
+  for (let item = waiting.pop(); item !== undefined && items.length < most; item = waiting.pop()) {
     items.push(item);
     const { row: parent, depth, start } = item;
-    for (const child of parent.kind & abi.KIND_HAS_TARGET ? [] : core.children(parent.id).reverse()) {
+    for (const child of parent.kind & abi.KIND_HAS_TARGET ? [] : core.children(parent.id, most).reverse()) {
       waiting.push({ row: child, depth: depth + 1, start: sum(start, child.start), last: sum(start, child.last) });
     }
   }
@@ -221,11 +240,11 @@ function saysRegion({ op }: Command): boolean {
 }
 
 /** The memory slots that an attachment of a partition has, at GPAs of the address space. */
-export function renderSlots(core: Core, sink: number, names: Names): string[] {
-  const rows = core.sinkRows(sink);
+export function renderSlots(core: Core, sink: number, names: Names, most = WHOLE): string[] {
+  const { rows, more } = someOf((from) => core.someSinkRows(sink, from), most);
   const range = rangesIn(rows);
   return [
-    `"${label(names.sinks, sink)}" has ${count(rows.length, 'slot')}`,
+    `"${label(names.sinks, sink)}" has ${count(rows.length + more, 'slot')}`,
     ...aligned(
       rows.map((row) => [
         `slot ${row.kind}`,
@@ -234,24 +253,26 @@ export function renderSlots(core: Core, sink: number, names: Names): string[] {
         place(names.regions, row.id, row.offset),
       ]),
     ),
+    ...leftOut(more, 'slot'),
   ];
 }
 
 /** Text of the events that an attachment of a partition has, at GPAs of the address space. */
-export function renderSinkEvents(core: Core, sink: number, names: Names): string[] {
+export function renderSinkEvents(core: Core, sink: number, names: Names, most = WHOLE): string[] {
   const rows = core.sinkEvents(sink);
-  return [`"${label(names.sinks, sink)}" has ${count(rows.length, 'event')}`, ...eventLines(rows, names)];
+  return [`"${label(names.sinks, sink)}" has ${count(rows.length, 'event')}`, ...eventLines(rows, names, most)];
 }
 
 /** Text of what is mapped in a VA space. */
-export function renderPieces(core: Core, va: number, names: Names): string[] {
-  const rows = core.sinkRows(va);
+export function renderPieces(core: Core, va: number, names: Names, most = WHOLE): string[] {
+  const { rows, more } = someOf((from) => core.someSinkRows(va, from), most);
   const range = rangesIn(rows);
   return [
-    `"${label(names.sinks, va)}" has ${count(rows.length, 'piece')}`,
+    `"${label(names.sinks, va)}" has ${count(rows.length + more, 'piece')}`,
     ...aligned(
       rows.map((row) => [range(row.start, row.last), accessName(row.flags), place(names.objects, row.id, row.offset)]),
     ),
+    ...leftOut(more, 'piece'),
   ];
 }
 
@@ -337,6 +358,25 @@ function remarks(...all: [unknown, string][]): string {
 
 export function count(items: number, what: string): string {
   return `${items} ${what}${items === 1 ? '' : 's'}`;
+}
+
+/** The first rows of a list that is read part by part, and the number of those that follow. */
+function someOf(read: (from: Address) => Row[], most: number): { rows: Row[]; more: number } {
+  const rows: Row[] = [];
+  let more = 0;
+  for (let part = read(0); part.length > 0; ) {
+    const shown = part.slice(0, most - rows.length);
+    rows.push(...shown);
+    more += part.length - shown.length;
+    const { last } = part.at(-1)!;
+    part = last === LAST_ADDRESS ? [] : read(sum(last, 1));
+  }
+  return { rows, more };
+}
+
+/** Line that says how much of a list is left out, if some is. */
+function leftOut(more: number, what: string): string[] {
+  return more === 0 ? [] : [`  ... ${count(more, `more ${what}`)}`];
 }
 
 function hex(value: Address): string {

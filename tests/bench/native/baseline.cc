@@ -71,6 +71,16 @@ void remap(const Napi::CallbackInfo& info) {
   for (const Piece& piece : Pieces(info[1])) must(info.Env(), mapShared(piece, fd), "mmap");
 }
 
+/// punch(fd, pieces): gives each piece of the file back to the machine.
+void punch(const Napi::CallbackInfo& info) {
+  const int fd = number(info[0]);
+  for (const Piece& piece : Pieces(info[1])) {
+    const int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    const auto [offset, length] = std::pair(static_cast<off_t>(piece.offset), static_cast<off_t>(piece.length));
+    must(info.Env(), fallocate(fd, mode, offset, length) == 0, "fallocate");
+  }
+}
+
 /// touch(pieces, pages): writes to the first pages of each.
 void touch(const Napi::CallbackInfo& info) {
   const uint64_t pages = wide(info[1]);
@@ -305,6 +315,7 @@ void define(Napi::Object exports, const char* name) {
 Napi::Object init(Napi::Env, Napi::Object exports) {
   define<empty>(exports, "empty");
   define<remap>(exports, "remap");
+  define<punch>(exports, "punch");
   define<touch>(exports, "touch");
   define<watch>(exports, "watch");
   define<collect>(exports, "collect");
