@@ -18,6 +18,7 @@
 #include "napi/handle.h"
 #include "napi/kvm_handle.h"
 #include "napi/leavings_handle.h"
+#include "napi/listener_handle.h"
 #include "napi/machine_answers.h"
 #include "napi/mapper_handle.h"
 #include "napi/object_handle.h"
@@ -50,6 +51,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   EventFdHandle::define(env, exports);
   ExecutorHandle::define(env, exports);
   ChannelHandle::define(env, exports);
+  ListenerHandle::define(env, exports);
   MapperHandle::define(env, exports);
   FollowerHandle::define(env, exports);
   KvmHandle::define(env, exports);

@@ -159,7 +159,7 @@ for (const [what, isLater, lie] of [
 ]) {
   clientTest(`a peer that sends ${what} ends its share, and nothing else`, async (t, manager) => {
     const client = manager.client();
-    const peer = native().Channel.adopt(client.share().fd);
+    const peer = native().Channel.adopt(client.share().fd!);
     if (isLater) {
       peer.send(encodeMessage({ kind: abi.MESSAGE_HELLO, sequence: 7 }));
       const welcome = decodeMessage((await peer.receive())!.bytes)!;

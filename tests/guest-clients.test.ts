@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { artefact } from '../ts/core/artefact.ts';
+import { native } from '../ts/core/native.ts';
 import { GuestMemoryClient, SharedMemory } from '../ts/index.ts';
 import { Mapper } from '../ts/sinks/mapper.ts';
 import { AT, BAR, clientTest, deviceOf, PAGE, settled } from './support/clients.ts';
@@ -132,6 +133,18 @@ clientTest('a process has one VA space of a memory, however often it is opened',
   await settled(t, () => spaces() === 0);
   const left = '[...mappings(/membacking:client|memfd:ram/), ...descriptors(/memfd:ram/)].length';
   await settled(t, async () => (await device.run(left)) === 0);
+  await device.end();
+});
+
+clientTest('a client that waits for its manager keeps no other from opening', async (t, manager) => {
+  const [silent, theirs] = native().Channel.pair();
+  const device = new DeviceProcess([theirs, manager.client().share()]);
+  const order = `const order = []; await Promise.allSettled([
+    open(3, 1000).catch(() => order.push('silent')), open(4).then(() => order.push('open')), open(4).then(() => order.push('open'))
+  ]); order`;
+  t.deepEqual(await device.run(order.replaceAll(/\s+/g, ' ')), ['open', 'open', 'silent']);
+  silent.close();
+  theirs.close();
   await device.end();
 });
 

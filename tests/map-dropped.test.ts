@@ -53,6 +53,31 @@ const CASES: Readonly<Record<string, { program: string; limit?: string; says: un
       say(warnings);`,
     says: ['MAP_DROPPED'],
   },
+  'managers that were dropped with their memory shared go with the collector, and their clients are told': {
+    program: `
+      import { spawn } from 'node:child_process';
+      import { once } from 'node:events';
+      import { existsSync } from 'node:fs';
+      const path = '/tmp/membacking-dropped-' + process.pid + '.sock';
+      const share = () => {
+        const client = new mb.GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 2 ** 20 }] }).build().client();
+        client.share();
+        client.share({ path });
+        return spawn(process.execPath, ['--input-type=module', '-e', \`
+          import { GuestMemoryClient } from \${JSON.stringify(import.meta.resolve(${JSON.stringify(resolve('build/index.js'))}))};
+          const client = await GuestMemoryClient.open(3);
+          client.memory.lock({ gpa: 0, length: 8 }, 'read', { holder: 'x' });
+          console.log('open');
+          const timer = setInterval(() => client.ended && clearInterval(timer), 5);
+        \`], { stdio: ['ignore', 'pipe', 'inherit', client.share().fd] });
+      };
+      const device = share();
+      await once(device.stdout, 'data');
+      await collected(() => reservations() === 0 && memories() === 0 && !existsSync(path));
+      const [code] = await once(device, 'exit');
+      say([code, warnings]);`,
+    says: [0, ['MAP_DROPPED']],
+  },
   'managers that were dropped go with the collector, with their devices and windows': {
     program: `
       for (let i = 0; i < 20; i++) dropManager();

@@ -1,11 +1,13 @@
 // Handles of the addon in wrong hands: they do nothing, and say so.
 
-import test from 'ava';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
 import { NativeExecutor } from '../ts/apply/native-executor.ts';
 import { native } from '../ts/core/native.ts';
 import * as api from '../ts/index.ts';
 import { kvmMissing } from './support/guest.ts';
 import { makeWorld, PAGE } from './support/shim-plan.ts';
+import { tempFolder } from './support/temp-folder.ts';
 
 type Class = { readonly name: string; readonly prototype: object };
 
@@ -16,10 +18,11 @@ const CLASSES = Object.entries(addon).flatMap(([name, value]) =>
 ) as Class[];
 
 /** A handle of each class that this machine can make, by the name of the class; and what closes them. */
-function makeHandles(): { handles: Map<string, object>; close(): void } {
+function makeHandles(t: ExecutionContext): { handles: Map<string, object>; close(): void } {
   const world = makeWorld();
   const eventFd = addon.EventFd.create();
   const [channel, other] = addon.Channel.pair();
+  const listener = addon.Listener.listen(join(tempFolder(t), 'socket'), false);
   const mapper = addon.Mapper.create('client', false, 1000, false);
   const handles = new Map<string, object>([
     ['Reservation', world.space],
@@ -27,9 +30,10 @@ function makeHandles(): { handles: Map<string, object>; close(): void } {
     ['Executor', world.executor],
     ['EventFd', eventFd],
     ['Channel', channel],
+    ['Listener', listener],
     ['Mapper', mapper],
   ]);
-  const closers = [world, eventFd, channel, other, mapper];
+  const closers = [world, eventFd, channel, other, listener, mapper];
   if (!kvmMissing) {
     const kvm = addon.Kvm.open();
     const vm = kvm.createVm();
@@ -48,7 +52,7 @@ function membersOf({ prototype }: Class): [name: string, member: (...args: unkno
 }
 
 test('every member of every class refuses every receiver that is not of the class', (t) => {
-  const { handles, close } = makeHandles();
+  const { handles, close } = makeHandles(t);
   const names = [
     'Channel',
     'EventFd',
@@ -56,6 +60,7 @@ test('every member of every class refuses every receiver that is not of the clas
     'Follower',
     'Kvm',
     'Leavings',
+    'Listener',
     'Mapper',
     'MemoryObject',
     'Pager',

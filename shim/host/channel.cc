@@ -4,6 +4,8 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include <cstring>
 #include <utility>
@@ -27,6 +29,33 @@ bool isOfChannel(int fd) {
   return ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && domain == AF_UNIX && type == SOCK_SEQPACKET;
 }
 
+/// Address of a path; whether it is short enough.
+bool toAddress(const std::string& path, sockaddr_un& address) {
+  address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path) return false;
+  path.copy(address.sun_path, path.size());
+  return true;
+}
+
+/// Calls the system with an address as it wants it.
+template <typename Call>
+Failure addressed(Call call, const char* name, int fd, const sockaddr_un& address) {
+  // SAFETY: the kernel reads as many bytes as the address has.
+  const auto* bytes = reinterpret_cast<const sockaddr*>(&address);
+  return call(fd, bytes, sizeof address) == 0 ? kDone : failedCall(name);
+}
+
+Failure connectTo(int fd, const sockaddr_un& address) { return addressed(::connect, "connect", fd, address); }
+
+/// Whether nobody listens at a socket that is there.
+bool isForsaken(const sockaddr_un& address) {
+  struct stat facts;
+  if (::lstat(address.sun_path, &facts) != 0 || !S_ISSOCK(facts.st_mode)) return false;
+  const FileDescriptor fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return fd.isOpen() && connectTo(fd.get(), address).error == ECONNREFUSED;
+}
+
 /// Takes descriptors and credentials out of a message's control messages.
 void takeControl(msghdr& message, Received& received) {
   for (cmsghdr* each = CMSG_FIRSTHDR(&message); each != nullptr; each = CMSG_NXTHDR(&message, each)) {
@@ -45,8 +74,7 @@ void takeControl(msghdr& message, Received& received) {
       ucred sender;
       // SAFETY: inside the data (above).
       std::memcpy(&sender, data, sizeof sender);
-      received.pid = sender.pid;
-      received.uid = sender.uid;
+      received.sender = {sender.pid, sender.uid};
     }
   }
 }
@@ -69,10 +97,34 @@ Failure Channel::adopt(int fd, Channel& result) {
   return kDone;
 }
 
-bool Channel::isSame(const Channel& other) const {
-  struct stat own;
-  struct stat others;
-  return readFacts(fd(), own) == 0 && readFacts(other.fd(), others) == 0 && own.st_ino == others.st_ino;
+Failure Channel::connect(const std::string& path, int milliseconds, Channel& result) {
+  sockaddr_un address;
+  if (!toAddress(path, address)) return {ENAMETOOLONG, "connect", nullptr};
+  Channel channel(FileDescriptor(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)));
+  if (!channel.isOpen()) return failedCall("socket");
+  const timeval most = {milliseconds / 1000, milliseconds % 1000 * 1000};
+  if (::setsockopt(channel.fd(), SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most) != 0) return failedCall("setsockopt");
+  if (Failure failure = connectTo(channel.fd(), address)) {
+    // The other side has as many waiting as it may.
+    if (failure.error == EAGAIN) failure.error = ETIMEDOUT;
+    return failure;
+  }
+  result = std::move(channel);
+  return kDone;
+}
+
+uint64_t Channel::number() const {
+  struct stat facts;
+  INVARIANT(readFacts(fd(), facts) == 0);
+  return facts.st_ino;
+}
+
+Failure Channel::readPeer(Credentials& peer) const {
+  ucred found;
+  socklen_t size = sizeof found;
+  if (::getsockopt(fd(), SOL_SOCKET, SO_PEERCRED, &found, &size) != 0) return failedCall("getsockopt");
+  peer = {found.pid, found.uid};
+  return kDone;
 }
 
 Failure Channel::wantCredentials() const {
@@ -129,5 +181,47 @@ Failure Channel::await(short events, int milliseconds) const {
 }
 
 void Channel::shutDown() const { ::shutdown(fd(), SHUT_RDWR); }
+
+// ---- Listening ----------------------------------------------------------------------------------------------------
+
+Failure Listener::listen(const std::string& path, bool isForAll, std::shared_ptr<Listener>& result) {
+  constexpr int kMostWaiting = 64;
+  sockaddr_un address;
+  if (!toAddress(path, address)) return {ENAMETOOLONG, "bind", nullptr};
+  FileDescriptor fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.isOpen()) return failedCall("socket");
+  // The file gets the socket's mode, and is nobody else's for no moment. Accepted sockets inherit the other.
+  const int yes = 1;
+  if (::fchmod(fd.get(), isForAll ? 0666 : 0600) != 0) return failedCall("fchmod");
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes) != 0) return failedCall("setsockopt");
+  Failure failure = addressed(::bind, "bind", fd.get(), address);
+  if (failure.error == EADDRINUSE && isForsaken(address)) {
+    ::unlink(address.sun_path);
+    failure = addressed(::bind, "bind", fd.get(), address);
+  }
+  if (failure) return failure;
+  auto listener = std::make_shared<Listener>();
+  struct stat facts;
+  if (::lstat(address.sun_path, &facts) == 0) listener->inode_ = facts.st_ino;
+  listener->path_ = path;
+  listener->fd_ = std::move(fd);
+  // The mode of a new file is what the process's umask leaves of it.
+  if (isForAll && ::chmod(address.sun_path, 0666) != 0) return failedCall("chmod");
+  if (::listen(listener->fd(), kMostWaiting) != 0) return failedCall("listen");
+  result = std::move(listener);
+  return kDone;
+}
+
+Listener::~Listener() {
+  struct stat facts;
+  if (::lstat(path_.c_str(), &facts) == 0 && facts.st_ino == inode_) ::unlink(path_.c_str());
+}
+
+Failure Listener::accept(Channel& result) const {
+  FileDescriptor fd(::accept4(this->fd(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!fd.isOpen()) return failedCall("accept");
+  result = Channel(std::move(fd));
+  return kDone;
+}
 
 }  // namespace membacking

@@ -5,9 +5,11 @@
 #include <pthread.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -18,17 +20,54 @@
 namespace membacking {
 namespace {
 
-/// Followers of this process by their memories, while somebody has them open. Never destroyed: threads may still use
-/// it while the process exits.
+/// Followers of this process by their memories, while somebody has them open, and what is being opened. Never
+/// destroyed: threads may still use it while the process exits.
 struct Followers {
   std::mutex mutex;
   std::map<uint64_t, std::shared_ptr<Follower>> byMemory;
+  /// Channels and memories that a thread has its turn with.
+  std::set<uint64_t> channels;
+  std::set<uint64_t> memories;
+  std::condition_variable turnEnded;
+
+  /// A follower that is to be used once more; null where there is none that does.
+  template <typename Predicate>
+  std::shared_ptr<Follower> use(Predicate isWanted) {
+    const std::lock_guard lock(mutex);
+    for (const auto& [memory, known] : byMemory) {
+      if (known->hasEnded() || !isWanted(memory, *known)) continue;
+      known->addUser();
+      return known;
+    }
+    return nullptr;
+  }
 };
 
 Followers& followers() {
   static Followers* all = new Followers;
   return *all;
 }
+
+/// Turn of a thread with something: others wait for its end.
+class Turn {
+ public:
+  Turn(std::set<uint64_t>& taken, uint64_t what) : taken_(taken), what_(what) {
+    std::unique_lock lock(followers().mutex);
+    followers().turnEnded.wait(lock, [this] { return taken_.count(what_) == 0; });
+    taken_.insert(what_);
+  }
+  ~Turn() {
+    const std::lock_guard lock(followers().mutex);
+    taken_.erase(what_);
+    followers().turnEnded.notify_all();
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::set<uint64_t>& taken_;
+  const uint64_t what_;
+};
 
 /// Whether a run is as long as its header says, and has as many descriptors as it has objects to be known.
 bool isWhole(const Message& run, const Received& received) {
@@ -41,17 +80,11 @@ bool isWhole(const Message& run, const Received& received) {
 
 // ---- Opening and leaving ------------------------------------------------------------------------------------------
 
-Failure Follower::open(int fd, int milliseconds, std::shared_ptr<Follower>& result) {
-  Channel channel;
-  if (const Failure failure = Channel::adopt(fd, channel)) return failure;
-  // One at a time: the second to open a memory finds the first.
-  const std::lock_guard lock(followers().mutex);
-  for (const auto& [memory, known] : followers().byMemory) {
-    if (known->hasEnded() || !known->requests_->isOf(channel)) continue;
-    known->users_++;
-    result = known;
-    return kDone;
-  }
+Failure Follower::open(Channel channel, int milliseconds, std::shared_ptr<Follower>& result) {
+  const uint64_t number = channel.number();
+  const Turn withChannel(followers().channels, number);
+  result = followers().use([=](uint64_t, const Follower& known) { return known.channel() == number; });
+  if (result != nullptr) return kDone;
   const auto requests = std::make_shared<Requests>(std::move(channel));
   Message message;
   message.kind = abi::MESSAGE_HELLO;
@@ -60,17 +93,21 @@ Failure Follower::open(int fd, int milliseconds, std::shared_ptr<Follower>& resu
     return failure;
   }
   if (descriptors.size() != 2) return garbled("the manager's welcome has no channel for commands and table of locks");
-  const auto known = followers().byMemory.find(message.memory);
-  if (known != followers().byMemory.end() && !known->second->hasEnded()) {
-    result = known->second;
-    return result->join(*requests, milliseconds);
+  // The second to open a memory finds the first.
+  const Turn withMemory(followers().memories, message.memory);
+  result = followers().use([&](uint64_t memory, const Follower&) { return memory == message.memory; });
+  if (result != nullptr) {
+    const Failure failure = result->join(*requests, milliseconds);
+    if (failure) std::exchange(result, nullptr)->leave();
+    return failure;
   }
-  std::shared_ptr<Follower> follower(new Follower(requests));
+  std::shared_ptr<Follower> follower(new Follower(requests, number));
   if (const Failure failure = follower->begin(message, descriptors, milliseconds)) {
     requests->sendEnd();
     return failure;
   }
-  follower->users_ = 1;
+  const std::lock_guard lock(followers().mutex);
+  follower->addUser();
   followers().byMemory[message.memory] = follower;
   result = std::move(follower);
   return kDone;
@@ -86,7 +123,6 @@ Failure Follower::join(Requests& requests, int milliseconds) {
   requests.sendEnd();
   if (failure) return failure;
   requests_->follow(message.start, message.length);
-  users_++;
   return kDone;
 }
 
@@ -128,7 +164,7 @@ void Follower::leave() {
   if (--users_ != 0) return;
   const auto known = followers().byMemory.find(memory_);
   // One that had ended may have been followed by another.
-  if (known->second.get() == this) followers().byMemory.erase(known);
+  if (known != followers().byMemory.end() && known->second.get() == this) followers().byMemory.erase(known);
   // The manager takes the memory away, and ends the channel of commands: with that, the thread ends.
   requests_->sendEnd();
 }

@@ -18,17 +18,21 @@ namespace membacking {
 /// clients open it. It ends with the last of them, or with the manager: then nothing is mapped in it.
 class Follower : public std::enable_shared_from_this<Follower> {
  public:
-  /// Opens the memory at the other end of a Unix socket, of which the descriptor stays the caller's. Waits for the
-  /// manager, but not longer than `milliseconds` for each answer.
-  static Failure open(int fd, int milliseconds, std::shared_ptr<Follower>& result);
+  /// Opens the memory at the other end of a channel. Waits for the manager, but not longer than `milliseconds` for each
+  /// answer; and for other threads only where they open the same.
+  static Failure open(Channel channel, int milliseconds, std::shared_ptr<Follower>& result);
 
   const std::shared_ptr<Reservation>& reservation() const { return reservation_; }
   bool hasEnded() const { return hasEnded_; }
   /// Takes back one open().
   void leave();
+  /// Counts one more open(). With the mutex of all followers.
+  void addUser() { users_++; }
+  /// Number of the channel that it was opened by.
+  uint64_t channel() const { return channel_; }
 
  private:
-  explicit Follower(std::shared_ptr<Requests> requests) : requests_(std::move(requests)) {}
+  Follower(std::shared_ptr<Requests> requests, uint64_t channel) : requests_(std::move(requests)), channel_(channel) {}
   Failure join(Requests& requests, int milliseconds);
   Failure begin(const Message& welcome, const std::vector<FileDescriptor>& ends, int milliseconds);
 
@@ -39,6 +43,7 @@ class Follower : public std::enable_shared_from_this<Follower> {
   void end();
 
   const std::shared_ptr<Requests> requests_;
+  const uint64_t channel_;
   Channel commands_;
   std::shared_ptr<Reservation> reservation_;
   std::unique_ptr<Executor> executor_ = std::make_unique<Executor>();

@@ -20,8 +20,6 @@ class Requests : public Bringer {
  public:
   explicit Requests(Channel channel) : channel_(std::move(channel)) {}
 
-  /// Whether they go through the same socket as another channel.
-  bool isOf(const Channel& channel) const { return channel_.isSame(channel); }
   /// Sends a message, which becomes the answer: one of `kind`, within `milliseconds` (-1: however long it takes).
   /// `descriptors`: those that come along. ETIMEDOUT; ECONNRESET: the manager has gone; EPROTO; and what the answer
   /// says.

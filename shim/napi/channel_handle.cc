@@ -75,8 +75,7 @@ static Failure toValue(Napi::Env env, const Channel& channel, Napi::Value& value
   // One that is too long is none that anybody expects. Descriptors that came along are closed here.
   if (failure) received.bytes.clear();
   message["bytes"] = copied(env, received.bytes);
-  message["pid"] = Napi::Number::New(env, received.pid);
-  message["uid"] = Napi::Number::New(env, received.uid);
+  message["pid"] = Napi::Number::New(env, received.sender.pid);
   value = message;
   return kDone;
 }

@@ -1,6 +1,6 @@
 // A process of its own that has opened guest memory, as a device's is, and does what a test tells it.
 
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type SpawnOptions, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,8 +13,8 @@ const DEVICE = `
 const { GuestMemoryClient } = await import(process.argv[1]);
 const fs = await import('node:fs');
 let client, memory;
-const open = async (fd) => {
-  client = await GuestMemoryClient.open(fd, { timeout: 5000 });
+const open = async (end, timeout = 5000) => {
+  client = await GuestMemoryClient.open(end, { timeout });
   memory = client.memory;
   return client;
 };
@@ -46,10 +46,11 @@ export class DeviceProcess {
   #last: Promise<unknown>;
 
   /** A process that has inherited the descriptors of tickets, from 3 on, and has opened none. */
-  constructor(...tickets: Pick<GuestMemoryTicket, 'fd'>[]) {
+  constructor(tickets: readonly Pick<GuestMemoryTicket, 'fd'>[] = [], options: Pick<SpawnOptions, 'uid'> = {}) {
     const args = ['--input-type=module', '-e', DEVICE, artefact('index.js').href];
     const descriptors = tickets.map(({ fd }) => fd);
-    this.#child = spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', ...descriptors, 'ipc'] });
+    const stdio: StdioOptions = ['ignore', 'inherit', 'inherit', ...descriptors, 'ipc'];
+    this.#child = spawn(process.execPath, args, { stdio, ...options });
     DeviceProcess.#running.add(this);
     this.ended = once(this.#child, 'exit').then(([code, signal]) => {
       DeviceProcess.#running.delete(this);
@@ -61,7 +62,7 @@ export class DeviceProcess {
 
   /** A process that has opened the first of its tickets. */
   static async open(...tickets: Pick<GuestMemoryTicket, 'fd'>[]): Promise<DeviceProcess> {
-    const device = new DeviceProcess(...tickets);
+    const device = new DeviceProcess(tickets);
     await device.run('await open(3); 0');
     return device;
   }
@@ -69,7 +70,7 @@ export class DeviceProcess {
   /** Kills those that a test has left, which keep its own process from ending. */
   static async killAll(): Promise<void> {
     const running = [...DeviceProcess.#running];
-    for (const device of running) device.#child.kill('SIGKILL');
+    for (const device of running) device.kill();
     await Promise.all(running.map(({ ended }) => ended));
   }
 
@@ -98,6 +99,10 @@ export class DeviceProcess {
     const isStopped = (thread: string) =>
       / T /.test(readFileSync(`/proc/${this.pid}/task/${thread}/stat`, 'utf8').replace(/^.*\)/, ''));
     while (!readdirSync(`/proc/${this.pid}/task`).every(isStopped)) await sleep(1);
+  }
+  /** Kills it. */
+  kill(): void {
+    this.#child.kill('SIGKILL');
   }
   /** Lets it go on. */
   resume(): void {

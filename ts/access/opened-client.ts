@@ -12,6 +12,8 @@ import { WorkerGuestMemory } from './worker-guest-memory.ts';
 export interface OpenOptions {
   /** Milliseconds that the manager may take for an answer. Default 10 000. */
   readonly timeout?: number;
+  /** User, by number, that the manager at a path may run as, besides root and this process's own. */
+  readonly uid?: number;
 }
 
 /** A ticket to guest memory, for `GuestMemoryClient.open`: plain data. */
@@ -20,8 +22,11 @@ export interface GuestMemoryTicket {
   readonly id: number;
   /** Token of the memory in the manager's own process: hexadecimal text. Nobody guesses it. */
   readonly token: string;
-  /** Descriptor for one other process, which inherits it; open until somebody has come with it. */
-  readonly fd: number;
+  /** Descriptor for one other process, which inherits it; open until somebody has come with it. Undefined where the
+   *  share has a path. */
+  readonly fd: number | undefined;
+  /** Path of the socket to which other processes come; undefined where the share has none. */
+  readonly path: string | undefined;
 }
 
 /** Codes for what the system says, or the manager by its numbers. */
@@ -29,10 +34,13 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   ECONNRESET: 'CLOSED',
   EPROTONOSUPPORT: 'VERSION_MISMATCH',
   EBUSY: 'NOT_SHARED',
+  ECONNREFUSED: 'CLOSED',
 };
 
 /** The longest timeout: a quarter of an hour. */
 const MAX_TIMEOUT = 900_000;
+/** The largest number of a user. */
+const MAX_UID = 2 ** 32 - 2;
 
 /** Guest memory that was opened by a ticket: it follows what the guest sees as the manager's own does. A process has
  *  one VA space a memory, however many of these. */
@@ -53,12 +61,16 @@ export class OpenedClient extends Handle {
   }
 
   /** Does `GuestMemoryClient.open`. @internal */
-  static async open(ticket: GuestMemoryTicket | number, options: OpenOptions | undefined): Promise<OpenedClient> {
-    const { timeout = 10_000 } = validate.options(options, ['timeout'], 'open');
+  static async open(
+    ticket: GuestMemoryTicket | number | string,
+    options: OpenOptions | undefined,
+  ): Promise<OpenedClient> {
+    const { timeout = 10_000, uid = 0 } = validate.options(options, ['timeout', 'uid'], 'open');
     const limit = validate.integer(timeout, 'timeout', 1, MAX_TIMEOUT);
-    if (typeof ticket !== 'number') return new OpenedClient(tokenOf(ticket), undefined);
-    const fd = validate.fd(ticket, 'ticket');
-    const follower = await opened(fd, limit);
+    const user = validate.integer(uid, 'uid', 0, MAX_UID);
+    if (typeof ticket !== 'number' && typeof ticket !== 'string') return new OpenedClient(tokenOf(ticket), undefined);
+    const end = typeof ticket === 'string' ? validate.socketPath(ticket, 'ticket') : validate.fd(ticket, 'ticket');
+    const follower = await opened(end, limit, user);
     return new OpenedClient(follower.token, follower);
   }
 
@@ -78,10 +90,10 @@ export class OpenedClient extends Handle {
   }
 }
 
-async function opened(fd: number, timeout: number): Promise<Follower> {
+async function opened(end: number | string, timeout: number, uid: number): Promise<Follower> {
   const what = 'guest memory of another process cannot be opened';
   try {
-    return await native().Follower.open(fd, timeout);
+    return await native().Follower.open(end, timeout, uid);
   } catch (error) {
     const code = CODES[(error as Partial<SystemError>).code ?? ''];
     if (code === undefined) throw wrapped(what, error);
@@ -91,7 +103,7 @@ async function opened(fd: number, timeout: number): Promise<Follower> {
 
 /** Token of a ticket. Throws INVALID_ARGUMENT. */
 function tokenOf(ticket: GuestMemoryTicket): bigint {
-  const { token } = validate.options(ticket, ['id', 'token', 'fd'], 'open');
+  const { token } = validate.options(ticket, ['id', 'token', 'fd', 'path'], 'open');
   if (!/^0x[0-9a-f]{1,16}$/.test(token)) throw validate.invalid('ticket must be one that share() has given');
   return BigInt(token);
 }

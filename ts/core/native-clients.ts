@@ -33,7 +33,6 @@ export interface ChannelMessage {
   readonly bytes: Uint8Array;
   /** Process of the sender, by the kernel. */
   readonly pid: number;
-  readonly uid: number;
 }
 
 /** One end of a Unix socket that keeps messages apart. */
@@ -44,6 +43,20 @@ export interface Channel extends Handle {
   /** The next message, or null when the peer has closed the channel. One wait at a time: ERR_WAITING. close() rejects
    *  it with ERR_CLOSED. It does not keep the process running. Descriptors that come along are closed. */
   receive(): Promise<ChannelMessage | null>;
+}
+
+/** Somebody who has come to a socket at a path. */
+export interface Caller {
+  readonly channel: Channel;
+  /** Process and user that have come, by the kernel. */
+  readonly pid: number;
+  readonly uid: number;
+}
+
+/** Socket at a path. close() takes the path away. */
+export interface Listener extends Handle {
+  /** The next one who comes; as `Channel.receive`. */
+  accept(): Promise<Caller>;
 }
 
 /** Ends of a mapper, by the number that `Mapper.ended` gives. */
@@ -83,15 +96,19 @@ export interface NativeClients {
     /** An end of a duplicate of the caller's descriptor. EPROTOTYPE: of something else. */
     adopt(fd: number): Channel;
   };
+  readonly Listener: {
+    /** Listens at a path that only this user may reach, or any. EADDRINUSE, ENAMETOOLONG, and what `bind` says. */
+    listen(path: string, isForAll: boolean): Listener;
+  };
   readonly Mapper: {
     /** `deadline`: milliseconds in which it is to confirm a change. `isCutOff`: whether it is cut off where it does
      * not; else the change fails. */
     create(name: string, isReadOnly: boolean, deadline: number, isCutOff: boolean): Mapper;
   };
   readonly Follower: {
-    /** Opens the memory that is shared at the other end of a Unix socket, whose descriptor stays the caller's;
-     * `timeout`: milliseconds for each answer. ETIMEDOUT, ECONNRESET, EPROTO, EPROTONOSUPPORT; or what the manager
-     * says. */
-    open(fd: number, timeout: number): Promise<Follower>;
+    /** Opens the memory that is shared at the other end of a Unix socket, whose descriptor stays the caller's, or at
+     * a path; `timeout`: milliseconds for each answer. At a path, only of a manager of root, of this process's user, or
+     * of `uid`: EACCES. ETIMEDOUT, ECONNREFUSED, ECONNRESET, EPROTO, EPROTONOSUPPORT; or what the manager says. */
+    open(fd: number | string, timeout: number, uid: number): Promise<Follower>;
   };
 }

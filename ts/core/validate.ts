@@ -70,6 +70,13 @@ export function text(value: unknown, name: string): string {
   throw mustBe(name, 'a string that is not empty', value);
 }
 
+/** A path of a Unix socket, as long as the system takes it. */
+export function socketPath(value: unknown, name: string): string {
+  const path = text(value, name);
+  if (new TextEncoder().encode(path).length < 108 && !path.includes('\0')) return path;
+  throw mustBe(name, 'a path of at most 107 bytes', value);
+}
+
 export function oneOf<Value extends string>(values: readonly Value[], value: unknown, name: string): Value {
   if ((values as readonly unknown[]).includes(value)) return value as Value;
   throw mustBe(name, `one of ${values.join(', ')}`, value);

@@ -1,9 +1,9 @@
-// One share of guest memory: a socket, and the client that has come to it, whose requests are answered here.
+// One client of guest memory: its socket, and what has come through that, whose requests are answered here.
 
 import { constants } from 'node:os';
 import * as abi from '../../assembly/abi.ts';
+import type { Holding } from '../asked/context.ts';
 import { type Address, lower } from '../core/address.ts';
-import { obtained } from '../core/collected.ts';
 import { MembackingError } from '../core/errors.ts';
 import { decodeMessage, encodeMessage, type Message } from '../core/message.ts';
 import { native } from '../core/native.ts';
@@ -13,8 +13,9 @@ import { whenFree } from '../map/when-free.ts';
 import { Mapper } from '../sinks/mapper.ts';
 import { follow, type Scope } from '../sinks/scope.ts';
 import { reachOf, type VaSpace } from '../sinks/va-space.ts';
+import { serve } from './serve.ts';
 
-const { EBUSY, EPROTONOSUPPORT, EIO } = constants.errno;
+const { EACCES, EBUSY, EPROTONOSUPPORT, EIO } = constants.errno;
 /** Bytes that a lazy client is given at once, if it asks for less. */
 const UNIT = 2 ** 21;
 
@@ -27,6 +28,15 @@ const EXPECTED = {
   over: undefined,
 } as const;
 type State = keyof typeof EXPECTED;
+
+/** Ends of a share's socket. */
+interface Ends {
+  readonly channel: Channel;
+  /** The client's end, to be given up when the client has come; undefined where it made that itself. */
+  readonly clientEnd?: Channel;
+  /** Process that made it, and whether it may have the memory: then nobody else comes through it. */
+  readonly caller?: { readonly pid: number; readonly isAdmitted: boolean };
+}
 
 /** Options of a share, checked. */
 export interface ShareFacts {
@@ -58,42 +68,50 @@ export interface SharedSpace {
 export class Share {
   readonly facts: ShareFacts;
   readonly #space: SharedSpace;
-  readonly #channel: Channel;
-  /** The client's end, until the client has come. */
-  #clientEnd: Channel | undefined;
+  readonly #ends: Ends;
+  #state: State = 'new';
   #pid = 0;
   #addon: AddonMapper | undefined;
   /** The client's VA space, once it is ready. */
   #mapper: Mapper | undefined;
   #isOver = false;
 
-  constructor(space: SharedSpace, facts: ShareFacts) {
+  constructor(space: SharedSpace, facts: ShareFacts, ends: Ends) {
     this.facts = facts;
     this.#space = space;
-    [this.#channel, this.#clientEnd] = obtained(() => native().Channel.pair());
-    void this.#serve();
+    this.#ends = ends;
+    const { context } = space;
+    context.hold(ends.channel);
+    if (ends.clientEnd !== undefined) context.hold(ends.clientEnd);
+    void answerRequests(new WeakRef(this), ends.channel);
   }
 
-  /** Descriptor of the client's end. Precondition: no client has come. */
-  get fd(): number {
-    return this.#clientEnd!.fd;
+  /** Whether nobody has said a word yet. */
+  get isSilent(): boolean {
+    return this.#pid === 0;
   }
 
-  /** Ends it, unless the client holds on to memory. Throws LEASED, PLAN_FAILED. */
+  /** Takes all memory from the client, which is to be ended then. Inside a transaction. */
   takeBack(): void {
     this.#mapper?.close();
-    this.end();
   }
 
   /** Ends it: the client, if there is one, has nothing mapped any more, or is cut off. */
   end(): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#channel.close();
-    this.#clientEnd?.close();
     this.#space.leave(this);
-    if (this.#mapper === undefined) this.#addon?.close();
+    this.#letGo(this.#ends.channel, this.#ends.clientEnd);
+    if (this.#mapper === undefined) this.#letGo(this.#addon);
     else void this.#detach(this.#mapper, this.#addon!);
+  }
+
+  #letGo(...held: readonly (Holding | undefined)[]): void {
+    for (const each of held) {
+      if (each === undefined) continue;
+      each.close();
+      this.#space.context.letGo(each);
+    }
   }
 
   /** Takes all memory from the client: at once, or when it has let go of what it had leased. */
@@ -112,17 +130,11 @@ export class Share {
 
   // ---- Requests --------------------------------------------------------------------------------
 
-  /** Answers one request after the other. A client that breaks the rules is done with. */
-  async #serve(): Promise<void> {
-    try {
-      for (let state: State = 'new'; state !== 'over'; ) {
-        const received = await this.#channel.receive();
-        state = received === null ? 'over' : this.#answer(state, received);
-      }
-    } catch {
-      // It was ended while it waited, or the system has failed it.
-    }
-    this.end();
+  /** Answers a request; null is the end of them. Returns whether another one may come: a client that breaks the rules
+   *  is done with. */
+  take(received: ChannelMessage | null): boolean {
+    this.#state = received === null ? 'over' : this.#answer(this.#state, received);
+    return this.#state !== 'over';
   }
 
   #answer(state: State, { bytes, pid }: ChannelMessage): State {
@@ -135,23 +147,31 @@ export class Share {
 
   /** Gives the client what its mapper thread needs. */
   #greet({ version, sequence }: Message, pid: number): State {
-    this.#clientEnd!.close();
-    this.#clientEnd = undefined;
-    if (version !== abi.ABI_VERSION || pid === 0) {
-      this.#send({ kind: abi.MESSAGE_WELCOME, sequence, error: EPROTONOSUPPORT });
+    this.#ends.clientEnd?.close();
+    const error = this.#refusalOf(version, pid);
+    if (error !== 0) {
+      this.#send({ kind: abi.MESSAGE_WELCOME, sequence, error });
       return 'over';
     }
     const { id, name, scope, deadline, isCutOff, memory } = this.facts;
     const addon = native().Mapper.create(`${name} (process ${pid})`, scope.isReadOnly, deadline, isCutOff);
     this.#pid = pid;
     this.#addon = addon;
+    this.#space.context.hold(addon);
     const { va } = this.#space;
     const [start, length] = [va.size, reachOf(va)];
     const welcome = { kind: abi.MESSAGE_WELCOME, sequence, start, length, memory, mapper: id };
     if (!this.#send(welcome, addon.clientEnd, addon.lockTable)) return 'over';
     addon.begin(pid);
-    void this.#awaitEnd(addon);
+    void awaitEnd(new WeakRef(this), addon);
     return 'greeted';
+  }
+
+  /** Errno for a client that gets nothing; 0 for one that may have the memory. */
+  #refusalOf(version: number, pid: number): number {
+    if (version !== abi.ABI_VERSION || pid === 0) return EPROTONOSUPPORT;
+    const { caller = { pid, isAdmitted: true } } = this.#ends;
+    return caller.isAdmitted && caller.pid === pid ? 0 : EACCES;
   }
 
   /** Shows the client's mapper thread the memory, or lets another of the process do for this client too. */
@@ -204,19 +224,35 @@ export class Share {
   }
 
   #send(message: Partial<Message> & Pick<Message, 'kind'>, ...descriptors: [number, number] | []): boolean {
-    return this.#channel.send(encodeMessage(message), ...descriptors);
+    return this.#ends.channel.send(encodeMessage(message), ...descriptors);
   }
 
-  // ---- Its end ---------------------------------------------------------------------------------
+  /** The client's mapper has ended. */
+  hasLost(end: (typeof MAPPER_ENDS)[number]): void {
+    if (end !== 'dead') warnOfCut(this.facts.name, this.#pid, end === 'killed');
+    this.end();
+  }
+}
 
-  async #awaitEnd(addon: AddonMapper): Promise<void> {
-    try {
-      const end = MAPPER_ENDS[await addon.ended()];
-      if (end !== 'dead') warnOfCut(this.facts.name, this.#pid, end === 'killed');
-      this.end();
-    } catch {
-      // The mapper was closed.
-    }
+async function answerRequests(share: WeakRef<Share>, channel: Channel): Promise<void> {
+  try {
+    await serve(
+      share,
+      () => channel.receive(),
+      (found, received) => found.take(received),
+    );
+  } catch {
+    // It was ended while it waited, or the system has failed it.
+  }
+  share.deref()?.end();
+}
+
+async function awaitEnd(share: WeakRef<Share>, addon: AddonMapper): Promise<void> {
+  try {
+    const end = MAPPER_ENDS[await addon.ended()]!;
+    share.deref()?.hasLost(end);
+  } catch {
+    // The mapper was closed.
   }
 }
 

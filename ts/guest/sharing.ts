@@ -4,8 +4,10 @@ import { randomBytes } from 'node:crypto';
 import { PAGE_SIZE } from '../../assembly/abi.ts';
 import type { GuestMemoryTicket } from '../access/opened-client.ts';
 import { type Address, formatHex, sum } from '../core/address.ts';
+import { obtained } from '../core/collected.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { Access } from '../core/kinds.ts';
+import { native } from '../core/native.ts';
 import * as validate from '../core/validate.ts';
 import type { Context } from '../map/context.ts';
 import type { MemoryMap } from '../map/map.ts';
@@ -14,6 +16,7 @@ import type { Sink } from '../sinks/sink.ts';
 import { reachOf, type VaSpace } from '../sinks/va-space.ts';
 import { type GuestView, memoryOfView } from '../sinks/view.ts';
 import { checkedRange, type GpaRange } from './layout.ts';
+import { type Admission, Listening } from './listening.ts';
 import { Share, type SharedSpace, type ShareFacts } from './share.ts';
 
 /** Ways to deal with a client that does not confirm a change by its deadline. */
@@ -35,6 +38,16 @@ export interface ShareOptions {
   /** Consequence where it does not: the change is refused, or the client cut off, which kills a process that is this
    *  one's child. Default `refuse`. */
   readonly whenSilent?: 'refuse' | 'cut-off';
+  /** Path of a Unix socket, to which processes come, each a client of its own, as long as the share is not taken back.
+   *  A socket at which nobody listens any more is replaced. Default: one process inherits a descriptor. */
+  readonly path?: string;
+  /** Users, by their numbers, whose processes may come to the path, as the kernel says. The socket can be reached by
+   *  this process's user alone, unless others are named. Default: this process's. */
+  readonly uids?: readonly number[];
+  /** Processes, by their numbers, that may come to the path. Default: all of these users. */
+  readonly pids?: readonly number[];
+  /** Number of clients that the path may have at a time; of one process, 16. Default 64. */
+  readonly maxClients?: number;
 }
 
 /** A trust level whose memory is shared. */
@@ -52,15 +65,22 @@ interface SharedLevel {
 }
 
 const SHARE_OPTIONS = ['name', 'lazy', 'readOnly', 'ranges', 'deadline', 'whenSilent'] as const;
+const PATH_OPTIONS = ['path', 'uids', 'pids', 'maxClients'] as const;
 
 /** The longest deadline: a minute. */
 const MAX_DEADLINE = 60_000;
+/** The largest numbers of users and processes. */
+const MAX_UID = 2 ** 32 - 2;
+const MAX_PID = 2 ** 22;
+const MAX_CLIENTS = 1024;
 
 let lastId = 0;
 
 /** Shares of one trust level. */
 export class Sharing implements SharedSpace {
   readonly shares = new Map<number, Share>();
+  /** Shares at paths, by the numbers of their tickets. */
+  readonly #listening = new Map<number, Listening>();
   readonly #level: SharedLevel;
   /** Sinks that have been given a part of the level's memory: they are protected as it is. */
   readonly #sinks = new Set<Sink>();
@@ -86,26 +106,65 @@ export class Sharing implements SharedSpace {
   share(options: ShareOptions | undefined): GuestMemoryTicket {
     this.#checkIdle();
     const facts = this.#checked(options);
+    const admission = checkedAdmission(options);
     this.#refusePrivate(facts.scope);
-    const share = new Share(this, facts);
-    this.shares.set(facts.id, share);
+    const place = admission === undefined ? this.#inherited(facts) : this.#listen(facts, admission);
     try {
-      return { id: facts.id, token: formatHex(this.#tokenFor(facts)), fd: share.fd };
+      return { id: facts.id, token: formatHex(this.#tokenFor(facts)), ...place };
     } catch (error) {
-      share.end();
+      this.#end(facts.id);
       throw error;
     }
+  }
+
+  /** Begins a share for the process that inherits its descriptor. */
+  #inherited(facts: ShareFacts): Pick<GuestMemoryTicket, 'fd' | 'path'> {
+    const [channel, clientEnd] = obtained(() => native().Channel.pair());
+    this.#begin(facts, { channel, clientEnd });
+    return { fd: clientEnd.fd, path: undefined };
+  }
+
+  /** Begins a share for those who come to a path. */
+  #listen(facts: ShareFacts, admission: Admission): Pick<GuestMemoryTicket, 'fd' | 'path'> {
+    const listening = new Listening(this.context, admission, ({ channel, pid }, isAdmitted) =>
+      this.#begin({ ...facts, id: ++lastId }, { channel, caller: { pid, isAdmitted } }),
+    );
+    this.#listening.set(facts.id, listening);
+    return { fd: undefined, path: listening.path };
+  }
+
+  #begin(facts: ShareFacts, ends: ConstructorParameters<typeof Share>[2]): Share {
+    const share = new Share(this, facts, ends);
+    this.shares.set(facts.id, share);
+    return share;
   }
 
   /** Ends a share. */
   unshare(ticket: GuestMemoryTicket): void {
     this.#checkIdle();
-    const share = this.shares.get(ticket?.id);
-    if (share === undefined) return;
-    if (this.#isLeased(share.facts.id)) {
+    const id = ticket?.id;
+    if (this.#isLeased(id)) {
       throw new MembackingError('IN_USE', 'a ticket is not taken back while memory is leased through it');
     }
-    share.takeBack();
+    const clients = this.#sharesOf(id);
+    this.context.transaction(() => {
+      for (const share of clients) share.takeBack();
+    });
+    this.#end(id);
+  }
+
+  /** Shares of a ticket: of one at a path, all that have come. */
+  #sharesOf(id: number): readonly Share[] {
+    const single = this.shares.get(id);
+    return single === undefined ? (this.#listening.get(id)?.shares ?? []) : [single];
+  }
+
+  #end(id: number): void {
+    const clients = this.#sharesOf(id);
+    this.#listening.get(id)?.close();
+    this.#listening.delete(id);
+    for (const share of clients) share.end();
+    this.#closeView(id);
   }
 
   enter(sink: Sink): void {
@@ -114,12 +173,19 @@ export class Sharing implements SharedSpace {
     this.#level.enter(sink);
   }
 
-  leave({ facts }: Share): void {
-    this.shares.delete(facts.id);
-    // What threads of this process have leased through it stays until the map is closed.
-    if (this.#isLeased(facts.id)) return;
-    this.#views.get(facts.id)?.close();
-    this.#views.delete(facts.id);
+  leave(share: Share): void {
+    const { id } = share.facts;
+    this.shares.delete(id);
+    for (const listening of this.#listening.values()) listening.leave(share);
+    this.#closeView(id);
+  }
+
+  /** Closes the view of a ticket; unless threads of this process have leased memory through it: it stays until the map
+   *  is closed. */
+  #closeView(id: number): void {
+    if (this.#isLeased(id)) return;
+    this.#views.get(id)?.close();
+    this.#views.delete(id);
   }
 
   /** Leaves what is shared of the access to a range only `access`. Inside a transaction. */
@@ -132,7 +198,7 @@ export class Sharing implements SharedSpace {
 
   /** Ends all shares. Precondition: no transaction is open. */
   end(): void {
-    for (const share of [...this.shares.values()]) share.end();
+    for (const id of [...this.#listening.keys(), ...this.shares.keys()]) this.#end(id);
   }
 
   /** Whether threads of this process have leased memory through the view of a share. */
@@ -150,7 +216,7 @@ export class Sharing implements SharedSpace {
   }
 
   #checked(options: ShareOptions | undefined): ShareFacts {
-    const given = validate.options(options, SHARE_OPTIONS, 'share');
+    const given = validate.options(options, [...SHARE_OPTIONS, ...PATH_OPTIONS], 'share');
     const { name = 'client', lazy = false, readOnly = false, deadline = 1000, whenSilent = 'refuse' } = given;
     const scope = { isReadOnly: validate.flag(readOnly, 'readOnly'), ranges: checkedRanges(given.ranges) };
     return {
@@ -197,6 +263,27 @@ export class Sharing implements SharedSpace {
     this.#level.watch(view);
     return view.token;
   }
+}
+
+/** Callers that a share at a path is for; undefined where it has none. Throws INVALID_ARGUMENT. */
+function checkedAdmission(options: ShareOptions = {}): Admission | undefined {
+  const { path, uids = [process.geteuid!()], pids, maxClients = 64 } = options;
+  if (path === undefined) {
+    const [given] = PATH_OPTIONS.filter((name) => options[name] !== undefined);
+    if (given !== undefined) throw validate.invalid(`${given} is for those who come to a path: give one`);
+    return undefined;
+  }
+  return {
+    path: validate.socketPath(path, 'path'),
+    uids: checkedNumbers(uids, 'uids', MAX_UID),
+    pids: pids && checkedNumbers(pids, 'pids', MAX_PID),
+    most: validate.integer(maxClients, 'maxClients', 1, MAX_CLIENTS),
+  };
+}
+
+function checkedNumbers(numbers: readonly number[], name: string, most: number): readonly number[] {
+  if (!Array.isArray(numbers)) throw validate.invalid(`${name} must be a list`);
+  return numbers.map((each) => validate.integer(each, `one of ${name}`, 0, most));
 }
 
 /** Ranges in order of GPA. Throws INVALID_ARGUMENT. */

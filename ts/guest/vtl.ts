@@ -43,21 +43,24 @@ export class GuestMemoryClient {
   }
 
   /** Opens guest memory that another thread or process has shared, by its ticket or, in another process, by the
-   *  descriptor of it that was inherited, which stays the caller's. Rejects with CLOSED where there is no such memory
-   *  any more, VERSION_MISMATCH where the manager's package is another one, SYSTEM, NOT_SHARED. */
-  static open(ticket: GuestMemoryTicket | number, options?: OpenOptions): Promise<OpenedClient> {
+   *  descriptor of it that was inherited, which stays the caller's, or by the path of its socket. Rejects with CLOSED
+   *  where there is no such memory any more, VERSION_MISMATCH where the manager's package is another one, SYSTEM (with
+   *  EACCES where it is not for this process, or the manager is another user's), NOT_SHARED. */
+  static open(ticket: GuestMemoryTicket | number | string, options?: OpenOptions): Promise<OpenedClient> {
     return OpenedClient.open(ticket, options);
   }
 
-  /** A ticket to this memory for another thread, or for one other process: it follows every change of the map, and of
-   *  the level's protections, until its client ends, `unshare` or the manager's end. A change is complete when every
-   *  client has confirmed it. Throws NOT_SHARED where private memory is in it, IN_USE inside a transaction, CLOSED. */
+  /** A ticket to this memory for another thread, or for one other process, or for all that come to a path: it follows
+   *  every change of the map, and of the level's protections, until its client ends, `unshare` or the manager's end. A
+   *  change is complete when every client has confirmed it. Throws NOT_SHARED where private memory is in it, IN_USE
+   *  inside a transaction, CLOSED; SYSTEM with EADDRINUSE where something else is at the path. */
   share(options?: ShareOptions): GuestMemoryTicket {
     return this.#level.sharing.share(options);
   }
 
-  /** Takes a ticket back: whoever has come with it has nothing any more. Throws IN_USE inside a transaction,
-   *  and where a thread of this process has leased memory through it; LEASED where another process has. */
+  /** Takes a ticket back: whoever has come with it, or to its path, has nothing any more. Throws IN_USE inside a
+   *  transaction, and where a thread of this process has leased memory through it; LEASED where another process
+   *  has. */
   unshare(ticket: GuestMemoryTicket): void {
     this.#level.sharing.unshare(ticket);
   }
