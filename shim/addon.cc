@@ -22,6 +22,7 @@
 #include "napi/machine_answers.h"
 #include "napi/mapper_handle.h"
 #include "napi/object_handle.h"
+#include "napi/page_copies.h"
 #include "napi/pager_handle.h"
 #include "napi/reservation_handle.h"
 #include "napi/vcpu_handle.h"
@@ -44,6 +45,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("nativeInterface", Napi::BigInt::New(env, table));
   exports.Set("exitLayout", exitLayout(env));
   exports.Set("askMachine", Napi::Function::New(env, machineAnswers, "askMachine"));
+  exports.Set("copyPages", Napi::Function::New(env, copyPages, "copyPages"));
   ReservationHandle::define(env, exports);
   ObjectHandle::define(env, exports);
   LeavingsHandle::define(env, exports);

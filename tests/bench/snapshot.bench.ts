@@ -14,7 +14,6 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
-  writeSync,
 } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -73,7 +72,7 @@ async function diff(group: Group, folder: string): Promise<void> {
   const [base, target] = [join(folder, 'base'), join(folder, 'diff')];
   await manager.snapshot(base);
   const gpas = Array.from({ length: Math.floor(GIB / PAGE / 100) }, (_, i) => i * 100 * PAGE);
-  const page = Buffer.alloc(PAGE, 1);
+  const pages = BigUint64Array.from(gpas.flatMap((gpa) => [manager.va.base + BigInt(gpa), BigInt(PAGE), BigInt(gpa)]));
   group.doing('diff');
   await group.add(
     await compare({
@@ -86,13 +85,12 @@ async function diff(group: Group, folder: string): Promise<void> {
         run: async () => void (await manager.snapshot(target, { base })),
       },
       baseline: {
-        what: 'write(2) of these pages',
-        prepare: () => rmSync(join(folder, 'pages'), { force: true }),
-        run: () => {
-          const fd = openSync(join(folder, 'pages'), 'w');
-          for (const gpa of gpas) writeSync(fd, page, 0, PAGE, gpa);
-          closeSync(fd);
+        what: 'pwrite of these pages in C, fsync, rename',
+        prepare: () => {
+          rmSync(join(folder, 'pages'), { force: true });
+          for (const gpa of gpas) manager.guestMemory.writeU32(gpa, 8);
         },
+        run: () => baseline.writePages(join(folder, 'pages'), GIB, pages),
       },
     }),
   );

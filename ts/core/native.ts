@@ -370,12 +370,29 @@ export interface MachineAnswers {
   readonly protectionKeysError: number;
 }
 
+/** Pages that were copied: offset and length of each stretch, one after the other; and their CRC-32. */
+export interface PagesCopied {
+  readonly pages: Float64Array;
+  readonly crc32: number;
+}
+
 interface Native extends NativeClients {
   readonly abiVersion: number;
   /** Address of the table of functions that membacking.h describes. */
   readonly nativeInterface: bigint;
   /** Tries each feature, and gives back what that took. */
   askMachine(): MachineAnswers;
+  /** Copies whole pages from one file into another, in the background: stretches (offset and length of each, upwards)
+   * behind an offset in either. `leavesZeroesOut`: pages of zeroes are not copied. Without a target, they are summed
+   * alone. Descriptors are duplicated. ENXIO of pread: the source ends before. */
+  copyPages(
+    from: number,
+    fromOffset: U64,
+    to: number | undefined,
+    toOffset: U64 | undefined,
+    stretches: Float64Array,
+    leavesZeroesOut: boolean,
+  ): Promise<PagesCopied>;
   /** Byte offsets in `Vcpu.exchange`. */
   readonly exitLayout: Readonly<Record<ExitFact, number>>;
   readonly Reservation: {

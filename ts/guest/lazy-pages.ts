@@ -8,8 +8,8 @@ import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
 import type { SnapshotLayout } from '../snapshot/layout.ts';
-import { aborted, stepsOf } from '../snapshot/memory-writer.ts';
-import { bytesOf, PAGE, type PageRange, within } from '../snapshot/page-list.ts';
+import { checkGoingOn } from '../snapshot/memory-writer.ts';
+import { bytesOf, PAGE, type PageRange, stepsOf, within } from '../snapshot/page-list.ts';
 import { orAborted } from '../snapshot/stream.ts';
 import { inLargeSteps, inStretches, type WantedPages, writeWorkingSet } from '../snapshot/working-set.ts';
 import { checkWork, type SnapshotWork, stepCounter } from '../snapshot/write.ts';
@@ -87,7 +87,7 @@ export class LazyPages {
     );
     for (const { memory, pages } of absent) {
       for (const step of stepsOf(pages)) {
-        if (work.signal?.aborted) throw aborted(work.signal.reason);
+        checkGoingOn(work.signal);
         await orAborted(this.#bring(memory, step), work.signal);
         onStep(step.length);
       }

@@ -3,8 +3,8 @@
 
 import type { MemoryObject } from '../asked/object.ts';
 import { MembackingError } from '../core/errors.ts';
-import { aborted, type Source, stepsOf, type Target, writeBlock } from '../snapshot/memory-writer.ts';
-import { bytesOf, joined, type PageRange } from '../snapshot/page-list.ts';
+import { checkGoingOn, type Source, type Target, writeBlock } from '../snapshot/memory-writer.ts';
+import { bytesOf, joined, type PageRange, stepsOf } from '../snapshot/page-list.ts';
 import { type LayoutBeside, memorySize, type PlannedBlock, type SnapshotWork } from '../snapshot/write.ts';
 import type { WrittenSince } from './bases.ts';
 
@@ -151,7 +151,7 @@ export class LiveCopy {
   /** Copies the rest, of which `expected` bytes were known, while the guest is held, if that is at most `limit` bytes:
    *  the copy is of that moment then. Returns what there is beside the memory; undefined where there was more. */
   async finish(expected: number, limit: number): Promise<LayoutBeside | undefined> {
-    if (this.#options.signal?.aborted) throw aborted(this.#options.signal.reason);
+    checkGoingOn(this.#options.signal);
     // Touched now: fresh memory costs more than the copying.
     const room = Buffer.alloc(Math.min(limit, 2 * expected + 2 ** 20));
     const letGo = this.#guest.hold();

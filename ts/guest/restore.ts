@@ -3,7 +3,8 @@
 import { Readable } from 'node:stream';
 import * as validate from '../core/validate.ts';
 import { BlockImage, closeChain, inFolder, type Link, type OpenLink, openChain } from '../snapshot/chain.ts';
-import { aborted, STEP, stepsOf } from '../snapshot/memory-writer.ts';
+import { checkGoingOn } from '../snapshot/memory-writer.ts';
+import { STEP, stepsOf } from '../snapshot/page-list.ts';
 import { checkWork, type SnapshotWork, stepCounter } from '../snapshot/write.ts';
 import type { RamBacking } from './backing.ts';
 import type { GuestMemoryManager, RestoredGuest } from './manager.ts';
@@ -137,7 +138,7 @@ async function fill(manager: GuestMemoryManager, images: readonly BlockImage[], 
     const writer = await RamWriter.open(memory);
     try {
       for (const { offset, length } of stepsOf(pages)) {
-        if (signal?.aborted) throw aborted(signal.reason);
+        checkGoingOn(signal);
         const bytes = buffer.subarray(0, length);
         await image.read(offset, bytes);
         await writer.write(offset, bytes);

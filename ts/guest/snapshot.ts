@@ -11,7 +11,8 @@ import * as validate from '../core/validate.ts';
 import { type PlainState, stateJson } from '../snapshot/caller-state.ts';
 import { BlockImage, closeChain, inFolder, type Link, type OpenLink, openChain } from '../snapshot/chain.ts';
 import type { SnapshotDevice, SnapshotLayout, SnapshotRam } from '../snapshot/layout.ts';
-import { checksumOf, inFile, readAll, type Source } from '../snapshot/memory-writer.ts';
+import { inFile, readAll, type Source } from '../snapshot/memory-writer.ts';
+import { checksumOf } from '../snapshot/page-copy.ts';
 import { joined, PAGE, type PageRange } from '../snapshot/page-list.ts';
 import { RECORD } from '../snapshot/records.ts';
 import { RecordWriter } from '../snapshot/stream.ts';
@@ -113,7 +114,7 @@ async function writeLive(
   return writeFilled(target, memorySize(blocks), async (memory) => {
     const { pages, beside } = await copyLive((fileOffset) => inFile(memory, fileOffset), guest, options);
     const summed = copiedRam(blocks, pages).map(async (block) => {
-      const crc32 = await checksumOf(memory, block.fileOffset, block.pages, () => {});
+      const crc32 = await checksumOf({ file: memory, offset: block.fileOffset }, block.pages, () => {});
       return { ...block, crc32: crc32! };
     });
     return { ram: await Promise.all(summed), beside };
@@ -293,6 +294,7 @@ function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
     ram: { name, kind, pageSize: object.granularity, ranges, size, onBase: base !== undefined },
     source: {
       ...choose(object, base, found),
+      file,
       read: (offset, into) => readObject(object, file, offset, into),
       readNow: (offset, into) => object.read(offset, into),
     },

@@ -1,12 +1,13 @@
-// Writing blocks of RAM into a memory file: read, looked at and written in steps that overlap; pages of zeroes are left
-// out.
+// Writing blocks of RAM into a memory file: in the background where they are a file too; else read, looked at and
+// written in steps that overlap. Pages of zeroes are left out.
 
 import { writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import * as zlib from 'node:zlib';
 import { MembackingError } from '../core/errors.ts';
-import { appendRange, PAGE, type PageRange, bytesOf as totalOf } from './page-list.ts';
+import { type CopiedPages, copyPages, type FilePlace } from './page-copy.ts';
+import { appendRange, type BatchPart, batchesOf, PAGE, type PageRange, STEP, bytesOf as totalOf } from './page-list.ts';
 
 /** Bytes that can be read at any offset. */
 export interface Readable {
@@ -22,6 +23,8 @@ export interface Source extends Readable {
   readonly candidates: readonly PageRange[];
   /** Pages that are left out: those of zeroes, those that are as in another block, or none. */
   readonly leftOut: 'zeroes' | Readable | 'nothing';
+  /** File that has the bytes, at the same offsets; undefined where there is none. */
+  readonly file: FileHandle | undefined;
 }
 
 /** Options of writing memory. */
@@ -34,14 +37,6 @@ interface WriteOptions {
   readonly isSummed: boolean;
 }
 
-/** Pages that were written, and their CRC-32. */
-interface WrittenPages {
-  readonly pages: PageRange[];
-  readonly crc32: number;
-}
-
-/** Bytes of a step. */
-export const STEP = 2 ** 20;
 const ZEROES = Buffer.alloc(PAGE);
 
 /** Error of writing that was given up. */
@@ -54,11 +49,14 @@ export interface Target {
   write(bytes: Uint8Array, offset: number): Promise<void>;
   /** Writes as `write` does, at once: for a few pages, where that is possible. */
   writeNow?(bytes: Uint8Array, offset: number): void;
+  /** Place of it in a file, where it is one. */
+  readonly place?: FilePlace;
 }
 
 /** The place of a block in a memory file, from `fileOffset` on. */
 export function inFile(file: FileHandle, fileOffset: number): Target {
   return {
+    place: { file, offset: fileOffset },
     write: (bytes, offset) => writeAll(file, bytes, fileOffset + offset),
     writeNow: (bytes, offset) => {
       for (let done = 0; done < bytes.length; ) {
@@ -70,11 +68,35 @@ export function inFile(file: FileHandle, fileOffset: number): Target {
 
 /** Writes the pages of a block that are not left out. Rejects with ABORTED, and what reading and writing reject
  *  with. */
-export async function writeBlock(
+export async function writeBlock(source: Source, target: Target, options: WriteOptions): Promise<CopiedPages> {
+  const { candidates, leftOut, file } = source;
+  if (file === undefined || target.place === undefined || typeof leftOut === 'object') {
+    return writeInSteps(source, target, options);
+  }
+  const onStep = (bytes: number) => {
+    checkGoingOn(options.signal);
+    options.onStep(bytes);
+  };
+  try {
+    const from = { file, offset: 0 };
+    return await copyPages(from, target.place, candidates, { leavesZeroesOut: leftOut === 'zeroes', onStep });
+  } catch (error) {
+    if ((error as { syscall?: unknown }).syscall !== 'pread') throw error;
+    // Says what is missing.
+    return writeInSteps(source, target, options);
+  }
+}
+
+/** Ends work that was given up. Throws ABORTED. */
+export function checkGoingOn(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw aborted(signal.reason);
+}
+
+async function writeInSteps(
   source: Source,
   target: Target,
   { signal, onStep, isSummed }: WriteOptions,
-): Promise<WrittenPages> {
+): Promise<CopiedPages> {
   const pages: PageRange[] = [];
   let crc32 = 0;
   let writing: Promise<unknown> = Promise.resolve();
@@ -92,7 +114,7 @@ export async function writeBlock(
   };
   try {
     for (begin(); reading !== undefined; ) {
-      if (signal?.aborted) throw aborted(signal.reason);
+      checkGoingOn(signal);
       const step: Step = await reading;
       begin();
       const runs = runsOf(step, source.leftOut);
@@ -127,45 +149,15 @@ function makeBuffers({ candidates, leftOut }: Source): Buffers {
   return { bytes: make(), before: typeof leftOut === 'object' ? make() : undefined };
 }
 
-/** A range, and where its bytes are in the memory of its step. */
-interface Part extends PageRange {
-  readonly at: number;
-}
-
 /** Ranges that were read together. */
 interface Step extends Buffers {
-  readonly parts: readonly Part[];
-}
-
-/** Parts of ranges, none larger than a step. */
-export function* stepsOf(ranges: readonly PageRange[]): Generator<PageRange, undefined> {
-  for (const { offset, length } of ranges) {
-    for (let done = 0; done < length; done += STEP) {
-      yield { offset: offset + done, length: Math.min(STEP, length - done) };
-    }
-  }
-}
-
-/** Parts of ranges, as many together as make up a step. */
-function* batchesOf(ranges: readonly PageRange[]): Generator<readonly Part[], undefined> {
-  let batch: Part[] = [];
-  let size = 0;
-  for (const range of stepsOf(ranges)) {
-    if (size + range.length > STEP) {
-      yield batch;
-      batch = [];
-      size = 0;
-    }
-    batch.push({ ...range, at: size });
-    size += range.length;
-  }
-  if (size > 0) yield batch;
+  readonly parts: readonly BatchPart[];
 }
 
 /** Bytes that are copied at once rather than in the background: handing them over would take longer. */
 const FEW = 2 ** 16;
 
-async function readStep(source: Source, parts: readonly Part[], buffers: Buffers): Promise<Step> {
+async function readStep(source: Source, parts: readonly BatchPart[], buffers: Buffers): Promise<Step> {
   const { at, length } = parts.at(-1)!;
   const bytes = buffers.bytes.subarray(0, at + length);
   const before = buffers.before?.subarray(0, bytes.length);
@@ -176,7 +168,7 @@ async function readStep(source: Source, parts: readonly Part[], buffers: Buffers
   return { parts, bytes, before };
 }
 
-function readPart(from: Readable, { at, offset, length }: Part, bytes: Buffer): Promise<void> | undefined {
+function readPart(from: Readable, { at, offset, length }: BatchPart, bytes: Buffer): Promise<void> | undefined {
   const into = bytes.subarray(at, at + length);
   if (length > FEW || from.readNow === undefined) return from.read(offset, into);
   from.readNow(offset, into);
@@ -184,9 +176,9 @@ function readPart(from: Readable, { at, offset, length }: Part, bytes: Buffer): 
 }
 
 /** Parts of a step that are not left out. */
-function runsOf({ parts, bytes, before }: Step, leftOut: Source['leftOut']): Part[] {
+function runsOf({ parts, bytes, before }: Step, leftOut: Source['leftOut']): BatchPart[] {
   if (leftOut === 'nothing') return [...parts];
-  const runs: Part[] = [];
+  const runs: BatchPart[] = [];
   for (const { offset, length, at } of parts) {
     for (let done = 0; done < length; done += PAGE) {
       const from = at + done;
@@ -201,17 +193,17 @@ function runsOf({ parts, bytes, before }: Step, leftOut: Source['leftOut']): Par
 }
 
 /** Appends a page behind the last run: to it, where it follows it. */
-function appendPage(runs: Part[], page: Part): void {
+function appendPage(runs: BatchPart[], page: BatchPart): void {
   const last = runs.at(-1);
   if (last === undefined || last.offset + last.length !== page.offset) runs.push(page);
   else runs[runs.length - 1] = { ...last, length: last.length + page.length };
 }
 
-function bytesOf({ bytes }: Step, { at, length }: Part): Buffer {
+function bytesOf({ bytes }: Step, { at, length }: BatchPart): Buffer {
   return bytes.subarray(at, at + length);
 }
 
-async function writeRuns(target: Target, step: Step, runs: readonly Part[]): Promise<void> {
+async function writeRuns(target: Target, step: Step, runs: readonly BatchPart[]): Promise<void> {
   for (const run of runs) {
     const bytes = bytesOf(step, run);
     if (run.length > FEW || target.writeNow === undefined) await target.write(bytes, run.offset);
@@ -237,22 +229,4 @@ export async function readAll(file: FileHandle, into: Uint8Array, position: numb
     done += bytesRead;
   }
   return true;
-}
-
-/** CRC-32 of pages that a memory file has, from `fileOffset` on; undefined where the file ends before. */
-export async function checksumOf(
-  file: FileHandle,
-  fileOffset: number,
-  pages: readonly PageRange[],
-  onStep: (bytes: number) => void,
-): Promise<number | undefined> {
-  let crc32 = 0;
-  const buffer = Buffer.allocUnsafeSlow(STEP);
-  for (const { offset, length } of stepsOf(pages)) {
-    const bytes = buffer.subarray(0, length);
-    if (!(await readAll(file, bytes, fileOffset + offset))) return undefined;
-    crc32 = zlib.crc32(bytes, crc32);
-    onStep(length);
-  }
-  return crc32;
 }

@@ -6,6 +6,9 @@ import { type Field, refused } from './field.ts';
 /** Bytes of a page of a snapshot. */
 export const PAGE = 4096;
 
+/** Bytes of a step. */
+export const STEP = 2 ** 20;
+
 /** Stretch of a block of RAM, in whole pages, in bytes. */
 export interface PageRange extends DataRange {
   readonly offset: number;
@@ -73,4 +76,34 @@ export function bytesOf(ranges: readonly PageRange[]): number {
 /** Union of two lists. */
 export function joined(a: readonly PageRange[], b: readonly PageRange[]): readonly PageRange[] {
   return united(a, b) as readonly PageRange[];
+}
+
+/** Parts of ranges, none larger than a step. */
+export function* stepsOf(ranges: readonly PageRange[], step = STEP): Generator<PageRange, undefined> {
+  for (const { offset, length } of ranges) {
+    for (let done = 0; done < length; done += step) {
+      yield { offset: offset + done, length: Math.min(step, length - done) };
+    }
+  }
+}
+
+/** A range of a batch, and how many bytes of it come before. */
+export interface BatchPart extends PageRange {
+  readonly at: number;
+}
+
+/** Parts of ranges, as many together as make up a step. */
+export function* batchesOf(ranges: readonly PageRange[], step = STEP): Generator<readonly BatchPart[], undefined> {
+  let batch: BatchPart[] = [];
+  let size = 0;
+  for (const range of stepsOf(ranges, step)) {
+    if (size + range.length > step) {
+      yield batch;
+      batch = [];
+      size = 0;
+    }
+    batch.push({ ...range, at: size });
+    size += range.length;
+  }
+  if (size > 0) yield batch;
 }

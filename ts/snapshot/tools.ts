@@ -3,7 +3,8 @@
 import * as validate from '../core/validate.ts';
 import { BlockImage, closeChain, inFolder, type Link, openChain } from './chain.ts';
 import type { SnapshotLayout } from './layout.ts';
-import { aborted, checksumOf, type Source, writeBlock } from './memory-writer.ts';
+import { checkGoingOn, type Source, writeBlock } from './memory-writer.ts';
+import { checksumOf } from './page-copy.ts';
 import { joined, type PageRange } from './page-list.ts';
 import { checkWork, type SnapshotWork, stepCounter, writeSnapshot } from './write.ts';
 
@@ -50,8 +51,9 @@ export async function verifySnapshot(folder: string, options?: SnapshotWork): Pr
     );
     const damage: SnapshotDamage[] = [];
     for (const { link, block } of blocks) {
-      const crc32 = await checksumOf(link.memory, block.fileOffset, block.pages, (bytes) => {
-        if (signal?.aborted) throw aborted(signal.reason);
+      const from = { file: link.memory, offset: block.fileOffset };
+      const crc32 = await checksumOf(from, block.pages, (bytes) => {
+        checkGoingOn(signal);
         onStep(bytes);
       });
       if (crc32 !== block.crc32) damage.push({ folder: link.folder, ram: block.name });
@@ -116,7 +118,7 @@ async function withChain<Result>(folder: string, body: (chain: readonly Link[]) 
 
 function sourceOf(image: BlockImage, base: BlockImage | undefined): Source {
   const candidates = base === undefined ? image.pages : joined(image.pages, base.pages);
-  return { candidates, leftOut: base ?? 'zeroes', read: (offset, into) => image.read(offset, into) };
+  return { candidates, leftOut: base ?? 'zeroes', file: undefined, read: (offset, into) => image.read(offset, into) };
 }
 
 interface Pair extends Omit<SnapshotDifference, 'pages'> {

@@ -6,7 +6,7 @@ import type { Writable } from 'node:stream';
 import * as validate from '../core/validate.ts';
 import { writeFolder } from './folder.ts';
 import { formatLayout, type SnapshotLayout, type SnapshotRam } from './layout.ts';
-import { aborted, inFile, type Source, type Target, writeBlock } from './memory-writer.ts';
+import { checkGoingOn, inFile, type Source, type Target, writeBlock } from './memory-writer.ts';
 import { bytesOf } from './page-list.ts';
 import { RECORD } from './records.ts';
 import { RecordWriter } from './stream.ts';
@@ -177,5 +177,5 @@ export function checkWork({ signal, progress }: SnapshotWork): void {
   if (progress !== undefined && typeof progress !== 'function') {
     throw validate.invalid('progress must be a function');
   }
-  if (signal !== undefined && validate.instance(AbortSignal, signal, 'signal').aborted) throw aborted(signal.reason);
+  if (signal !== undefined) checkGoingOn(validate.instance(AbortSignal, signal, 'signal'));
 }

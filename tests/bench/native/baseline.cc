@@ -136,6 +136,30 @@ void collect(const Napi::CallbackInfo& info) {
   must(info.Env(), bytes % kPageSize == 0, "PAGEMAP_SCAN");
 }
 
+/// Writes all of a piece to its offset in a file.
+bool writePiece(int fd, const Piece& piece) {
+  for (uint64_t done = 0; done < piece.length;) {
+    const auto* bytes = reinterpret_cast<const void*>(piece.hva + done);
+    const ssize_t count = pwrite(fd, bytes, piece.length - done, static_cast<off_t>(piece.offset + done));
+    if (count < 0) return false;
+    done += static_cast<uint64_t>(count);
+  }
+  return true;
+}
+
+/// writePages(path, bytes, pieces): what anybody does who wants the old file or the new one, whatever happens: a sparse
+/// file with these pages at their offsets, under another name, synced, renamed.
+void writePages(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::string path = info[0].As<Napi::String>().Utf8Value();
+  const std::string draft = path + ".new";
+  const int fd = open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  must(env, fd >= 0 && ftruncate(fd, static_cast<off_t>(wide(info[1]))) == 0, "ftruncate");
+  for (const Piece& piece : Pieces(info[2])) must(env, writePiece(fd, piece), "pwrite");
+  must(env, fsync(fd) == 0 && close(fd) == 0, "fsync");
+  must(env, rename(draft.c_str(), path.c_str()) == 0, "rename");
+}
+
 /// The bare handler of faults: one thread, one page at a time, from a file of which the memory is an image.
 struct FaultServer {
   int uffd;
@@ -319,6 +343,7 @@ Napi::Object init(Napi::Env, Napi::Object exports) {
   define<touch>(exports, "touch");
   define<watch>(exports, "watch");
   define<collect>(exports, "collect");
+  define<writePages>(exports, "writePages");
   define<protect>(exports, "protect");
   exports.Set("serveFaults", Napi::Function::New<serveFaults>(exports.Env(), "serveFaults"));
   define<endFaults>(exports, "endFaults");

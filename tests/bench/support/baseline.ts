@@ -19,6 +19,8 @@ interface Baseline {
   watch(pieces: Pieces): void;
   /** Finds the bytes written in them since they were asked for last. */
   collect(pieces: Pieces): void;
+  /** Makes a sparse file of `bytes` with each piece at its offset: under another name, synced, renamed. */
+  writePages(path: string, bytes: number, pieces: Pieces): void;
   /** Address of new memory, whose pages a bare fault handler copies from a file. */
   serveFaults(fd: number, bytes: number): bigint;
   endFaults(): void;

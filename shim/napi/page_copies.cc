@@ -1,0 +1,86 @@
+// Copies of pages as JavaScript calls them. Stretches are offset and length, one after the other.
+
+#include "napi/page_copies.h"
+
+#include <limits>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "host/mapping.h"
+#include "host/page_copy.h"
+#include "napi/args.h"
+#include "napi/pool_work.h"
+
+namespace membacking {
+namespace {
+
+/// Bytes that a place, and what is copied there, have at most: together they end where files do.
+constexpr uint64_t kMost = uint64_t{1} << 62;
+
+/// Offset in a file, which is duplicated and so stays open.
+FilePlace toPlace(const Napi::Value& fd, const Napi::Value& offset) {
+  const int number = static_cast<int>(toU32(fd, "fd", std::numeric_limits<int>::max()));
+  const uint64_t from = toU64(offset, "offset");
+  if (from >= kMost) throwRange(fd.Env(), "offset", "below 2^62");
+  FilePlace place = {FileDescriptor::duplicate(number), from};
+  if (!place.file.isOpen()) check(fd.Env(), failedCall("fcntl"));
+  return place;
+}
+
+/// Stretches of whole pages, upwards.
+std::vector<Stretch> toStretches(const Napi::Value& value) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
+    throwType(value.Env(), "stretches", "a Float64Array");
+  }
+  const Napi::Float64Array list = value.As<Napi::Float64Array>();
+  const auto isPages = [](double bytes) {
+    return bytes >= 0 && bytes < double{kMost} && static_cast<uint64_t>(bytes) % kPageSize == 0;
+  };
+  std::vector<Stretch> stretches;
+  uint64_t end = 0;
+  for (size_t i = 0; i + 1 < list.ElementLength(); i += 2) {
+    const bool isWhole = isPages(list[i]) && isPages(list[i + 1]);
+    const Stretch stretch = isWhole ? Stretch{static_cast<uint64_t>(list[i]), static_cast<uint64_t>(list[i + 1])} : Stretch{0, 0};
+    if (stretch.length == 0 || stretch.offset < end || stretch.length > kMost - stretch.offset) {
+      throwRange(value.Env(), "stretches", "whole pages, upwards");
+    }
+    stretches.push_back(stretch);
+    end = stretch.offset + stretch.length;
+  }
+  return stretches;
+}
+
+Napi::Float64Array listOf(Napi::Env env, const std::vector<Stretch>& stretches) {
+  Napi::Float64Array list = Napi::Float64Array::New(env, stretches.size() * 2);
+  for (size_t i = 0; i < stretches.size(); i++) {
+    list[2 * i] = static_cast<double>(stretches[i].offset);
+    list[2 * i + 1] = static_cast<double>(stretches[i].length);
+  }
+  return list;
+}
+
+}  // namespace
+
+Napi::Value copyPages(const Napi::CallbackInfo& info) {
+  struct Work {
+    PageCopy copy;
+    std::vector<Stretch> copied;
+    uint32_t crc32 = 0;
+  };
+  const auto work = std::make_shared<Work>();
+  work->copy.from = toPlace(info[0], info[1]);
+  if (!info[2].IsUndefined()) work->copy.to = toPlace(info[2], info[3]);
+  work->copy.stretches = toStretches(info[4]);
+  work->copy.leavesZeroesOut = toBool(info[5], "leavesZeroesOut");
+  return PoolWork::start(
+      info.Env(), "membacking.copyPages", [work] { return work->copy.run(work->copied, work->crc32); },
+      [work](Napi::Env env) -> Napi::Value {
+        Napi::Object result = Napi::Object::New(env);
+        result.Set("pages", listOf(env, work->copied));
+        result.Set("crc32", Napi::Number::New(env, work->crc32));
+        return result;
+      });
+}
+
+}  // namespace membacking

@@ -1,0 +1,116 @@
+// Copies of pages from file to file, past JavaScript: what is written, what stays a hole, what is summed, and what is
+// refused.
+
+import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import * as zlib from 'node:zlib';
+import test from 'ava';
+import { native } from '../ts/core/native.ts';
+import { joinedCrc32 } from '../ts/snapshot/crc32.ts';
+import { namelessFile } from './support/nameless-file.ts';
+import { Random } from './support/random.ts';
+import { tempFolder } from './support/temp-folder.ts';
+
+const PAGE = 4096;
+const SIZE = 300 * PAGE;
+
+/** A file of random pages, of which every fifth one, and all behind page 200, are zeroes. */
+function makeSource(): { fd: number; bytes: Buffer } {
+  const random = new Random(7);
+  const bytes = Buffer.alloc(SIZE);
+  for (let page = 0; page < 200; page++) {
+    if (page % 5 !== 0) for (let i = 0; i < 8; i++) bytes[page * PAGE + random.below(PAGE)] = 1 + random.below(255);
+  }
+  const fd = namelessFile(SIZE);
+  writeSync(fd, bytes, 0, SIZE, 0);
+  return { fd, bytes };
+}
+
+/** Stretches of pages as the addon takes them. */
+function stretches(...pages: readonly (readonly [first: number, count: number])[]): Float64Array {
+  return Float64Array.from(pages.flatMap(([first, count]) => [first * PAGE, count * PAGE]));
+}
+
+test('pages are copied to their places, with the sum that zlib has of them', async (t) => {
+  const { fd, bytes } = makeSource();
+  const target = namelessFile(2 * SIZE);
+  const asked = stretches([1, 3], [10, 90], [199, 1]);
+  const { pages, crc32 } = await native().copyPages(fd, 0, target, SIZE, asked, false);
+  t.deepEqual(pages, asked);
+  const expected = Buffer.alloc(2 * SIZE);
+  let sum = 0;
+  for (let i = 0; i < asked.length; i += 2) {
+    const [offset, length] = [asked[i]!, asked[i + 1]!];
+    const part = bytes.subarray(offset, offset + length);
+    part.copy(expected, SIZE + offset);
+    sum = zlib.crc32(part, sum);
+  }
+  t.is(crc32, sum);
+  const found = Buffer.alloc(2 * SIZE);
+  readSync(target, found, 0, found.length, 0);
+  t.true(found.equals(expected));
+  for (const each of [fd, target]) closeSync(each);
+});
+
+test('pages of zeroes stay holes', async (t) => {
+  const { fd, bytes } = makeSource();
+  const target = namelessFile(SIZE);
+  const { pages, crc32 } = await native().copyPages(fd, 0, target, 0, stretches([0, 12], [150, 150]), true);
+  const expected = [[1, 4], [6, 4], [11, 1], ...Array.from({ length: 10 }, (_, i) => [151 + 5 * i, 4])];
+  t.deepEqual(pages, stretches(...(expected as [number, number][])));
+  t.is(fstatSync(target).blocks, expected.reduce((all, [, count]) => all + count!, 0) * (PAGE / 512));
+  const parts = expected.map(([first, count]) => bytes.subarray(first! * PAGE, (first! + count!) * PAGE));
+  t.is(crc32, zlib.crc32(Buffer.concat(parts)));
+  for (const each of [fd, target]) closeSync(each);
+});
+
+test('without a target they are summed', async (t) => {
+  const { fd, bytes } = makeSource();
+  const { crc32 } = await native().copyPages(fd, PAGE, undefined, undefined, stretches([0, 299]), false);
+  t.is(crc32, zlib.crc32(bytes.subarray(PAGE)));
+  closeSync(fd);
+});
+
+test('sums of parts make up the sum of all', (t) => {
+  const random = new Random(1);
+  for (const length of [0, 1, PAGE, 3 * PAGE, 100_003]) {
+    const [first, second] = [PAGE, length].map((each) =>
+      Buffer.from(Array.from({ length: each }, () => random.below(256))),
+    );
+    const joined = joinedCrc32(zlib.crc32(first!), zlib.crc32(second!), length);
+    t.is(joined, zlib.crc32(Buffer.concat([first!, second!])));
+  }
+});
+
+test('the page in which the source ends has zeroes behind it; where it has ended, there is an error', async (t) => {
+  const path = join(tempFolder(t), 'source');
+  const fd = openSync(path, 'w+');
+  writeSync(fd, Buffer.alloc(PAGE + 10, 7), 0, PAGE + 10, 0);
+  const { crc32 } = await native().copyPages(fd, 0, undefined, undefined, stretches([0, 2]), false);
+  t.is(crc32, zlib.crc32(Buffer.concat([readFileSync(path), Buffer.alloc(PAGE - 10)])));
+  ftruncateSync(fd, PAGE);
+  const short = native().copyPages(fd, 0, undefined, undefined, stretches([0, 2]), false);
+  await t.throwsAsync(short, { code: 'ENXIO', message: /pread/ });
+  closeSync(fd);
+});
+
+test('a failed write is said, and what is no stretch, place or file is refused at once', async (t) => {
+  const { fd } = makeSource();
+  const full = openSync('/dev/full', 'w');
+  const copy = native().copyPages;
+  await t.throwsAsync(copy(fd, 0, full, 0, stretches([0, 2]), false), { code: 'ENOSPC' });
+  const refused: readonly (readonly [what: unknown[], code: string])[] = [
+    [[fd, 0, full, 0, stretches([0, 0]), false], 'ERR_OUT_OF_RANGE'],
+    [[fd, 0, full, 0, stretches([2, 1], [1, 1]), false], 'ERR_OUT_OF_RANGE'],
+    [[fd, 0, full, 0, Float64Array.of(1, PAGE), false], 'ERR_OUT_OF_RANGE'],
+    [[fd, 0, full, 0, Float64Array.of(0, Number.NaN), false], 'ERR_OUT_OF_RANGE'],
+    [[fd, 0, full, 0, Float64Array.of(0, 2 ** 63), false], 'ERR_OUT_OF_RANGE'],
+    [[fd, 2n ** 62n, full, 0, stretches([0, 1]), false], 'ERR_OUT_OF_RANGE'],
+    [[fd, 0, full, 0, [0, PAGE], false], 'ERR_INVALID_ARG_TYPE'],
+    [[fd, 0, full, 0, stretches([0, 1])], 'ERR_INVALID_ARG_TYPE'],
+    [[-1, 0, full, 0, stretches([0, 1]), false], 'ERR_OUT_OF_RANGE'],
+    [[2 ** 20, 0, full, 0, stretches([0, 1]), false], 'EBADF'],
+  ];
+  for (const [given, code] of refused) t.throws(() => copy(...(given as Parameters<typeof copy>)), { code });
+  for (const each of [fd, full]) closeSync(each);
+});
