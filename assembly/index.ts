@@ -66,7 +66,7 @@ import { join64 } from './base/range';
 import * as describe from './describe';
 import * as plan from './plan';
 import * as sink from './sinks/attach';
-import * as command from './sinks/command';
+import { planRecord } from './sinks/command';
 import * as eventSink from './sinks/events';
 import { defineKinds, kindOfSink } from './sinks/kinds';
 import * as lost from './sinks/lost';
@@ -111,23 +111,14 @@ export function unwind(done: u32, answer: u32, movedLow: u32, movedHigh: u32): i
 export function unwound(): i32 {
   return checked(plan.unwound());
 }
-export function depth(): u32 {
-  return plan.depth();
-}
+/** Address of the record of what is to be executed now: see PLAN_* of abi.ts. */
 export function planPointer(): usize {
-  return plan.planPointer();
+  return changetype<usize>(planRecord);
 }
 /** Number of the first command from `from` on that is done to `sink` and touches [start, last] of it; -1 if there is
  *  none. */
 export function commandTouching(from: u32, sink: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32): i32 {
   return plan.commandTouching(from, sink, join64(startLow, startHigh), join64(lastLow, lastHigh));
-}
-/** Number of commands at the end of the plan that are carried out when it has been adopted. */
-export function releases(): u32 {
-  return command.commandCount(command.releases);
-}
-export function planClass(): u32 {
-  return command.planClass;
 }
 
 // ---- Regions -------------------------------------------------------------------------------

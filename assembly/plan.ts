@@ -28,7 +28,7 @@ import { clearExhausted, exhausted, passCeiling } from './base/heap';
 import { Vector } from './base/vector';
 import { resolve } from './seen/flatten';
 import { removeSink } from './sinks/attach';
-import { assemblePlan, clearCommands, commandAt, commandCount, inversePlan, plan } from './sinks/command';
+import { assemblePlan, clearCommands, commandAt, commandCount, inversePlan, plan, planRecord } from './sinks/command';
 import { kindAt, kindOfOp } from './sinks/kinds';
 import { forgetLosing, isLosing, retryLost, startLosing } from './sinks/lost';
 import { forgetBefore } from './tree/before';
@@ -142,11 +142,6 @@ export function isPlanned(): bool {
   return state == PLANNED;
 }
 
-/** Number of transactions that are open; while a plan is pending or taken back, 0. */
-export function depth(): u32 {
-  return nesting;
-}
-
 /** Whether no transaction is open and no plan is pending. */
 export function isIdle(): bool {
   return state == IDLE;
@@ -195,11 +190,13 @@ function planSinks(): i32 {
 /** Compares all sinks of a kind in what was touched, and emits the commands. Returns 0 or a code. */
 function planKind(number: u32): i32 {
   const kind = kindAt(number);
-  kind.begin();
+  if (kind.isUsed != 0) kind.begin();
+  kind.isUsed = 0;
   for (let at: u32 = 0; at < touchedSinks.length; ) {
     const id = touchedAt(touchedSinks, at).owner;
     const end = runEnd(touchedSinks, at);
     if (sinks.isAlive(id) && sinkOf(id).kind == number) {
+      kind.isUsed = 1;
       const error = kind.compare(id, at, end);
       if (error != 0) return error;
     }
@@ -212,9 +209,9 @@ function planKind(number: u32): i32 {
 function settleSinks(): void {
   for (let at: u32 = 0; at < touchedSinks.length; at = runEnd(touchedSinks, at)) {
     const id = touchedAt(touchedSinks, at).owner;
-    if (!sinks.isAlive(id) || !ensureStep()) continue;
+    if (!sinks.isAlive(id) || !(sinkOf(id).attaching || sinkOf(id).detaching) || !ensureStep()) continue;
     if (sinkOf(id).detaching) removeSink(id);
-    else if (sinkOf(id).attaching) writableSink(id).attaching = false;
+    else writableSink(id).attaching = false;
   }
 }
 
@@ -257,6 +254,8 @@ export function unwind(done: u32, answer: u32, moved: u64): i32 {
     return fail(ERR_NO_MEMORY);
   }
   state = UNWINDING;
+  planRecord.commands = inversePlan.at(0);
+  planRecord.releases = 0;
   return <i32>commandCount(inversePlan);
 }
 
@@ -266,11 +265,6 @@ export function unwound(): i32 {
   if (state != UNWINDING) return refusal();
   becomeIdle();
   return 0;
-}
-
-/** Address of the commands that are to be executed now: the plan, or its inverse. */
-export function planPointer(): usize {
-  return currentPlan().at(0);
 }
 
 /** Number of the first command of the current plan from `from` on that is done to `sink` and touches [start, last] of

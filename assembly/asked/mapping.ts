@@ -37,6 +37,8 @@ const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
 /** The bits of an address inside a page of the largest size that any object has had. */
 export let largestPageMask: u64 = PAGE_SIZE - 1;
+/** Whether any object has ever been private. */
+export let hasPrivateObjects: bool = false;
 
 /** Makes an object whose pages are 2^`pageShift` bytes; one of larger pages than PAGE_SIZE is whole pages. Returns its
  *  id or a code. */
@@ -55,6 +57,7 @@ export function createObject(kind: u32, flags: u32, size: u64, pageShift: u32): 
   object.size = size;
   object.pageShift = <u8>pageShift;
   largestPageMask = max(largestPageMask, pageMask);
+  if (object.isMoved) hasPrivateObjects = true;
   return id;
 }
 

@@ -72,34 +72,45 @@ export const plan = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** The commands that take an executed part of it back. */
 export const inversePlan = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
+/** Record of what is to be executed now: the PLAN_* of abi.ts. */
+@unmanaged
+class PlanRecord {
+  commands: usize;
+  releases: u32;
+  disturbance: u32;
+}
+
+export const planRecord = changetype<PlanRecord>(memory.data(16, 8));
+
 /** Address to write a command to when memory has run out, and the plan will be thrown away. */
 const nowhere: usize = memory.data(COMMAND_SIZE, 8);
 
-/** Disturbance class (CLASS_*) of the plan. */
-export let planClass: u32 = CLASS_NONE;
-
 /** Says that the plan disturbs the guest at least so much (CLASS_*). */
 export function disturb(least: u32): void {
-  planClass = max(planClass, least);
+  planRecord.disturbance = max(planRecord.disturbance, least);
 }
 
 /** Empties all lists: a plan begins. */
 export function clearCommands(): void {
   for (let i: u32 = 0; i < 2 * <u32>SINK_KINDS; ++i) listAt(i).clear();
   releases.clear();
-  planClass = CLASS_NONE;
+  planRecord.disturbance = CLASS_NONE;
 }
 
-/** Puts the lists behind each other into `plan`. */
+/** Puts the lists behind each other into `plan`, which is to be executed now. */
 export function assemblePlan(): void {
   plan.clear();
-  for (let kind: u32 = SINK_KINDS; kind > 0; --kind) append(removalsOf(kind));
-  for (let kind: u32 = 1; kind <= <u32>SINK_KINDS; ++kind) append(additionsOf(kind));
-  append(releases);
+  for (let kind: u32 = SINK_KINDS; kind > 0; --kind) if (removalsOf(kind).length != 0) append(removalsOf(kind));
+  for (let kind: u32 = 1; kind <= <u32>SINK_KINDS; ++kind) {
+    if (additionsOf(kind).length != 0) append(additionsOf(kind));
+  }
+  if (releases.length != 0) append(releases);
+  planRecord.commands = plan.at(0);
+  planRecord.releases = commandCount(releases);
 }
 
 function append(list: Vector): void {
-  if (list.length == 0 || !plan.ensure(list.length)) return;
+  if (!plan.ensure(list.length)) return;
   copyWords(plan.extend(list.length), list.at(0), list.length);
 }
 

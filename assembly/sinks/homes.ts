@@ -5,6 +5,7 @@
 //   what goes has no home any more  ->  assignHomes  ->  commands for what comes  ->  settleEchoes
 
 import { ACCESS_ALL, ACCESS_WRITE, ERR_PRIVATE_TWICE, OP_VA_PARK, OP_VA_UNPARK, SINK_VA } from '../abi';
+import { hasPrivateObjects } from '../asked/mapping';
 import { isMemory, objectOf, regionOf, sinkOf, spaceOf } from '../asked/records';
 import { Echo, FlatRange, ShownStretch } from '../asked/views';
 import { fail } from '../base/failure';
@@ -34,6 +35,7 @@ const found = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Finds a home for all private pages that come into view. Precondition: what goes has no home any more. Returns 0 or
  *  a code. */
 export function assignHomes(): i32 {
+  if (!hasPrivateObjects) return 0;
   // Regions where they stand come first, so that nothing that has just come is sent away again.
   const error = assign(true);
   return error == 0 ? assign(false) : error;
@@ -170,6 +172,7 @@ function isWhole(va: u32, start: u64, last: u64): bool {
 /** Gives echoes a home whose pages have none any more, and marks those as touched whose home is another one now.
  *  Precondition: what comes has a home. Returns 0 or a code. */
 export function settleEchoes(): i32 {
+  if (!hasPrivateObjects) return 0;
   for (let at: u32 = 0; at < changes.length; at += CHANGE_BYTES) {
     const change = changetype<Change>(changes.at(at));
     const distance = change.last - change.start;

@@ -54,7 +54,7 @@ import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { ensureStep } from '../undo/journal';
 import { TOUCHED_BYTES, touchedAt, touchedSinks } from '../undo/touched';
-import { additionsOf, Command, disturb, emit, emitInverse, planClass, removalsOf } from './command';
+import { additionsOf, Command, disturb, emit, emitInverse, planRecord, removalsOf } from './command';
 import { homeAccess, homeAt, homeLast, isMapped } from './homes';
 import { heldLast, isHeld, isLosing, noteLost } from './lost';
 import { giveSlot, isKept, keptLast, takeSlot } from './partition';
@@ -372,7 +372,7 @@ function applyRenames(id: u32): void {
 /** Says how much the plan disturbs the guest: bytes whose slot goes and comes again are absent in between. */
 function noteDisturbance(sink: Sink, firstRemoved: u32, firstAdded: u32): void {
   walk.begin(removed, added, firstRemoved, firstAdded);
-  while (planClass != CLASS_UNCHANGED_BYTES && walk.next()) {
+  while (planRecord.disturbance != CLASS_UNCHANGED_BYTES && walk.next()) {
     if (walk.inLeft == null || walk.inRight == null) continue;
     disturb(bytesKept(sink.va - 1, walk.start, walk.last));
   }

@@ -127,7 +127,7 @@ export class NativeExecutor implements Executor {
 
 /** Address of `count` commands in the core's memory, from command `first` on. */
 function pointerOf(core: Core, first: number, count: number): number {
-  const pointer = core.planPointer() + first * abi.COMMAND_SIZE;
+  const pointer = core.planPointer + first * abi.COMMAND_SIZE;
   assert(pointer + count * abi.COMMAND_SIZE <= core.memory.buffer.byteLength, 'a plan lies in the memory of its core');
   return pointer;
 }

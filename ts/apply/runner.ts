@@ -135,7 +135,7 @@ export class PlanRunner {
    *  thrown says nothing. */
   commit(): Outcome {
     const commands = this.#endTransaction();
-    if (typeof commands !== 'number') return { plan: NOTHING, hasHappened: false, error: commands, lost: [] };
+    if (typeof commands !== 'number') return { plan: NOTHING, hasHappened: false, error: commands, lost: NOTHING_LOST };
     if (this.#core.open > 0) return DONE;
     assert(!this.#isRunning, 'one plan is carried out at a time');
     this.#isRunning = true;
@@ -149,7 +149,7 @@ export class PlanRunner {
   /** Makes the plan of the only transaction, shows it to `look`, and takes the transaction back. */
   preview(look: PlanObserver): Outcome {
     const commands = this.#endTransaction();
-    if (typeof commands !== 'number') return { plan: NOTHING, hasHappened: false, error: commands, lost: [] };
+    if (typeof commands !== 'number') return { plan: NOTHING, hasHappened: false, error: commands, lost: NOTHING_LOST };
     const plan = this.#factsOf(commands);
     look(this.#core, plan);
     return { plan, hasHappened: false, error: undefined, lost: this.#takeBack(NONE_DONE, new Holding()) };
@@ -172,7 +172,7 @@ export class PlanRunner {
 
   #factsOf(commands: number): PlanFacts {
     if (commands === 0) return NOTHING;
-    return { commands, releases: this.#core.releases, disturbance: this.#core.planClass() };
+    return { commands, releases: this.#core.releases, disturbance: this.#core.planClass };
   }
 
   #bringAbout(plan: PlanFacts): Outcome {
@@ -185,7 +185,7 @@ export class PlanRunner {
     }
     if (plan.commands !== 0 && this.#connections.size !== 0) return this.#carryOut(plan);
     core.adopt();
-    return { plan, hasHappened: true, error: undefined, lost: [] };
+    return { plan, hasHappened: true, error: undefined, lost: NOTHING_LOST };
   }
 
   /** Holds the vCPUs that would miss bytes meanwhile. */
@@ -199,20 +199,13 @@ export class PlanRunner {
       throw failure === undefined ? error : alsoUnresumed(error, failure.cause);
     }
     const failure = holding.end();
-    if (failure === undefined) return outcome;
-    if (!outcome.hasHappened) return { ...outcome, error: alsoUnresumed(outcome.error, failure.cause) };
-    const message = `the memory map was changed, but a partition could not be resumed after it: ${reason(failure.cause)}`;
-    return { ...outcome, error: new MembackingError('RESUME_FAILED', message, failure) };
+    return failure === undefined ? outcome : unresumed(outcome, failure.cause);
   }
 
   #holdAndExecute(plan: PlanFacts, holding: Holding): Outcome {
     if (plan.disturbance === abi.CLASS_UNCHANGED_BYTES) {
-      const failure = holding.hold(this.#involved(plan.commands));
-      if (failure !== undefined) {
-        const lost = this.#takeBack(NONE_DONE, holding);
-        const what = 'a partition could not be paused for a change of its memory map';
-        return { plan, hasHappened: false, error: planFailed(what, {}, failure.cause, lost), lost };
-      }
+      const unheld = holding.hold(this.#involved(plan.commands));
+      if (unheld !== undefined) return this.#failUnheld(plan, unheld.cause, holding);
     }
     const end = plan.commands - plan.releases;
     const failure = this.#run(0, end, execute);
@@ -222,7 +215,7 @@ export class PlanRunner {
     this.#core.adopt();
     const unreleased = end === plan.commands ? undefined : this.#run(end, plan.commands, execute);
     assert(unreleased === undefined, 'what nobody uses any more is given back without a failure');
-    return { plan, hasHappened: true, error: undefined, lost: [] };
+    return { plan, hasHappened: true, error: undefined, lost: NOTHING_LOST };
   }
 
   #involved(commands: number): Set<Pausable> {
@@ -232,6 +225,13 @@ export class PlanRunner {
       if (pausable !== undefined) involved.add(pausable);
     }
     return involved;
+  }
+
+  /** Takes back a plan of which nothing was done, because a partition goes on running. */
+  #failUnheld(plan: PlanFacts, cause: unknown, holding: Holding): Outcome {
+    const lost = this.#takeBack(NONE_DONE, holding);
+    const what = 'a partition could not be paused for a change of its memory map';
+    return { plan, hasHappened: false, error: planFailed(what, {}, cause, lost), lost };
   }
 
   #fail(plan: PlanFacts, failure: CommandFailure, holding: Holding): Outcome {
@@ -331,6 +331,10 @@ export class PlanRunner {
    *  why. */
   #run(first: number, end: number, run: Run): CommandFailure | undefined {
     if (this.#only !== undefined) return attempt(this.#only, run, this.#core, first, end);
+    return this.#runByExecutor(first, end, run);
+  }
+
+  #runByExecutor(first: number, end: number, run: Run): CommandFailure | undefined {
     for (let next = first; next < end; ) {
       const executor = this.#executorOf(next);
       let behind = next + 1;
@@ -354,8 +358,12 @@ const unwind: Run = (executor, core, first, count) =>
 
 function attempt(executor: Executor, run: Run, core: Core, first: number, end: number): CommandFailure | undefined {
   const done = run(executor, core, first, end - first);
-  assert(Number.isInteger(done) && done >= 0 && done <= end - first, 'an executor does what it is given, in order');
-  if (done === end - first) return undefined;
+  return done === end - first ? undefined : failureOf(executor, core, first, end, done);
+}
+
+/** Failure of the command at which an executor stopped, when it had done `done` from `first` on. */
+function failureOf(executor: Executor, core: Core, first: number, end: number, done: number): CommandFailure {
+  assert(Number.isInteger(done) && done >= 0 && done < end - first, 'an executor does what it is given, in order');
   const { failure, answer = abi.ANSWER_NOT_DONE, moved = 0 } = executor;
   assert(
     answer === abi.ANSWER_NOT_DONE || answer === abi.ANSWER_HALF_DONE,
@@ -366,7 +374,8 @@ function attempt(executor: Executor, run: Run, core: Core, first: number, end: n
 }
 
 const NOTHING: PlanFacts = { commands: 0, releases: 0, disturbance: abi.CLASS_NONE };
-const DONE: Outcome = { plan: NOTHING, hasHappened: true, error: undefined, lost: [] };
+const NOTHING_LOST: Outcome['lost'] = [];
+const DONE: Outcome = { plan: NOTHING, hasHappened: true, error: undefined, lost: NOTHING_LOST };
 
 function hindered(done: number): CommandFailure {
   return { done, cause: undefined, answer: abi.ANSWER_NOT_DONE, moved: 0 };
@@ -389,6 +398,13 @@ function planFailed(
   const where = ranges.length === 0 ? '' : `: at ${[...new Set(ranges)].join(', ')} there is nothing now, until repair`;
   const message = `${what}; taking it back failed too${where}${isDown ? ', and a partition was shut down' : ''}`;
   return new MembackingError('RANGE_LOST', message, { details: { ...details, lost: operations }, cause });
+}
+
+/** Outcome of a plan after which a partition could not be resumed. */
+function unresumed(outcome: Outcome, cause: unknown): Outcome {
+  if (!outcome.hasHappened) return { ...outcome, error: alsoUnresumed(outcome.error, cause) };
+  const message = `the memory map was changed, but a partition could not be resumed after it: ${reason(cause)}`;
+  return { ...outcome, error: new MembackingError('RESUME_FAILED', message, { cause }) };
 }
 
 /** Error of a plan that was not carried out, behind which a partition could not be resumed. */

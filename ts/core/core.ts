@@ -128,8 +128,8 @@ type Export = (...args: number[]) => number;
 /** Exports that take and give u32 and i32; besides there are `memory`, `failedAddress` and the state's globals. */
 const NAMES = [
   ...(['abiVersion', 'init', 'verify', 'heapInUse', 'failedId', 'otherId', 'rowsPointer'] as const),
-  ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'depth', 'planPointer', 'planClass'] as const),
-  ...(['commandTouching', 'releases', 'allowStretches', 'readStretches'] as const),
+  ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'planPointer'] as const),
+  ...(['commandTouching', 'allowStretches', 'readStretches'] as const),
   ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
   ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
   ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'objectKind', 'map', 'unmap'] as const),
@@ -193,6 +193,8 @@ export class Core {
   readonly #failedAddress: () => bigint;
   readonly #explain: NonNullable<CoreOptions['explain']>;
   readonly #rows: number;
+  /** Address of what PLAN_* say. */
+  readonly #plan: number;
   /** Globals of the core: all that it knows besides its memory. */
   readonly #globals: readonly WebAssembly.Global[];
   /** Two views of all of `memory`. */
@@ -200,6 +202,8 @@ export class Core {
   #view!: DataView;
   #trap: unknown;
   #isPoisoned = false;
+  /** Number of transactions that are open. */
+  #open = 0;
 
   constructor({ policy = 'layered', maxMemory, debug = false, explain }: CoreOptions = {}) {
     const core = instantiate(debug ? 'core.debug.wasm' : 'core.wasm');
@@ -216,17 +220,17 @@ export class Core {
       throw new MembackingError('VERSION_MISMATCH', message);
     }
     this.#rows = this.#wasm.rowsPointer() >>> 0;
+    this.#plan = this.#wasm.planPointer() >>> 0;
     const pages = maxMemory === undefined ? MAX_PAGES : Math.min(MAX_PAGES, Math.floor(maxMemory / WASM_PAGE));
     this.#check(this.#wasm.init(policy === 'nested' ? abi.POLICY_NESTED : abi.POLICY_LAYERED, pages));
   }
 
   /** The export as a function that turns a trap into an error, and refuses ever after. */
   #guarded(target: Export): Export {
-    // One argument list for all: what is not given is not looked at by the other side.
-    return (a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0, i = 0) => {
+    return (...given) => {
       if (this.#trap !== undefined) throw trapped(this.#trap);
       try {
-        return target(a, b, c, d, e, f, g, h, i);
+        return target(...given);
       } catch (error) {
         this.#trap = error;
         throw trapped(error);
@@ -262,20 +266,26 @@ export class Core {
 
   /** Returns how many transactions are open now. Throws NESTING, PLAN_PENDING, POISONED, NO_MEMORY. */
   begin(): number {
-    return this.#check(this.#wasm.begin());
+    const open = this.#check(this.#wasm.begin());
+    assert(open === this.#open + 1, 'the core and its face count the same transactions');
+    this.#open = open;
+    return open;
   }
   /** Number of transactions that are open. */
   get open(): number {
-    return this.#wasm.depth();
+    return this.#open;
   }
   /** Undoes the innermost transaction. Throws NO_TRANSACTION. */
   abort(): void {
     this.#check(this.#wasm.abort());
+    this.#open--;
   }
   /** Ends the innermost transaction. The outermost makes the plan: returns how many commands it has. What it throws has
    *  undone the transaction. */
   commit(): number {
-    return this.#check(this.#wasm.commit());
+    const result = this.#wasm.commit();
+    if (this.#open > 0) this.#open--;
+    return this.#check(result);
   }
   /** The plan was executed. */
   adopt(): void {
@@ -317,23 +327,23 @@ export class Core {
   }
   /** Number of commands at the end of the plan that are carried out when it has been adopted: none of them fails. */
   get releases(): number {
-    return this.#wasm.releases();
+    return this.#u32(this.#plan + abi.PLAN_RELEASES);
   }
   /** CLASS_* of the plan. */
-  planClass(): number {
-    return this.#wasm.planClass();
+  get planClass(): number {
+    return this.#u32(this.#plan + abi.PLAN_CLASS);
   }
   /** Address in `memory` of the commands that are to be executed now. */
-  planPointer(): number {
-    return this.#wasm.planPointer() >>> 0;
+  get planPointer(): number {
+    return this.#u32(this.#plan + abi.PLAN_COMMANDS);
   }
   /** Bytes of the commands that are to be executed now; good until the next call. */
   planBytes(count: number): Uint8Array {
-    return new Uint8Array(this.memory.buffer, this.planPointer(), count * abi.COMMAND_SIZE);
+    return new Uint8Array(this.memory.buffer, this.planPointer, count * abi.COMMAND_SIZE);
   }
   /** A command of those that are to be executed now. */
   command(index: number): Command {
-    const at = this.planPointer() + index * abi.COMMAND_SIZE;
+    const at = this.planPointer + index * abi.COMMAND_SIZE;
     const op = this.#u32(at + abi.COMMAND_OP);
     const shows = isAboutAddresses(op) ? undefined : sinkKindOf(op).shows;
     return {
@@ -360,7 +370,7 @@ export class Core {
   }
   /** Sink of a command, for who only wants to know whose it is. */
   commandSink(index: number): number {
-    return this.#u32(this.planPointer() + index * abi.COMMAND_SIZE + abi.COMMAND_SINK);
+    return this.#u32(this.planPointer + index * abi.COMMAND_SIZE + abi.COMMAND_SINK);
   }
 
   // ---- What is asked for: inside a transaction; throws the codes of CORE_ERRORS ---------------------
