@@ -106,9 +106,12 @@ export class LeaseTable {
   /** Refuses the plan that the core holds if it takes something from a lease. Throws LeaseConflict. */
   admit(core: Core, commands: number): void {
     if (commands === 0 && this.announced.size === 0) return;
-    const broken = new Set(this.natively.begin(() => [...this.announced, ...changesOf(core, commands)]));
-    if (this.#count !== 0) this.#addBroken(core, broken);
-    if (broken.size > 0) throw new LeaseConflict(this, [...broken], [...this.announced, ...changesOf(core, commands)]);
+    const changes = () => [...this.announced, ...changesOf(core, commands)];
+    const natively = this.natively.begin(changes);
+    if (this.#count === 0 && natively.length === 0) return;
+    const broken = new Set(natively);
+    this.#addBroken(core, broken);
+    if (broken.size > 0) throw new LeaseConflict(this, [...broken], changes());
   }
 
   #addBroken(core: Core, broken: Set<HeldLease>): void {

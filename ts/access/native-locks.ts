@@ -28,12 +28,16 @@ interface Watched {
   readonly cutOff?: Action | undefined;
 }
 
+const NONE: readonly HeldLease[] = [];
+
 export class NativeLocks {
   /** Locks of VA spaces and views, with what changes concern each: see `Change.of`. */
   readonly #spaces = new Map<LockSpace, Watched>();
   /** Gates of them all. */
   #gates: readonly Gate[] = [];
-  /** Ends the bars of the change that is under way. */
+  /** Whether a change is under way: gates are shut, or ranges barred. */
+  #isChanging = false;
+  /** Ends the bars of that change. */
   #unbar: Action | undefined;
 
   /** Heeds locks on a VA space, or a view of one, from now on: what changes of `sink` or of `memory` would break. */
@@ -54,17 +58,20 @@ export class NativeLocks {
   }
 
   /** Keeps others from locking what is about to change, until `end`, and gives the locks that are in the way. */
-  begin(changes: () => readonly Change[]): HeldLease[] {
+  begin(changes: () => readonly Change[]): readonly HeldLease[] {
+    this.#isChanging = true;
     const gates = this.#gates;
     let isUsed = false;
     for (let i = 0; i < gates.length; i++) isUsed = !gates[i]!.shut() || isUsed;
-    if (!isUsed) return [];
+    if (!isUsed) return NONE;
     const concerned = changes();
     this.#unbar = this.bar(concerned);
     return concerned.flatMap((change) => this.brokenBy(change));
   }
 
   end(): void {
+    if (!this.#isChanging) return;
+    this.#isChanging = false;
     const gates = this.#gates;
     for (let i = 0; i < gates.length; i++) gates[i]!.unshut();
     if (this.#unbar === undefined) return;

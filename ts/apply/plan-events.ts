@@ -2,7 +2,7 @@
 // somebody listens to it.
 
 import { channel } from 'node:diagnostics_channel';
-import type { Command } from '../core/core.ts';
+import type { Command, PlanFacts } from '../core/core.ts';
 import { DISTURBANCES, type Disturbance } from '../core/kinds.ts';
 import type { LossOperation } from './losses.ts';
 import type { Outcome, PlanRunner } from './runner.ts';
@@ -64,19 +64,26 @@ export class PlanEvents {
   /** Counts what became of a plan, and tells who listens. */
   tell({ plan, hasHappened, error, lost }: Outcome): void {
     if (plan.commands === 0) return;
-    const { counters } = this;
-    if (hasHappened) {
-      counters.plans++;
-      counters.commands += plan.commands;
-      const disturbance = DISTURBANCES[plan.disturbance]!;
-      counters.classes[disturbance]++;
-      if (disturbance === 'unchanged-bytes') counters.disturbing++;
-    } else {
-      counters.failed++;
-    }
+    this.#count(plan, hasHappened);
     if (lost.length > 0) LOST_CHANNEL.publish({ lost: lost.flat(), error } satisfies LostMessage);
     const commands = this.#commands;
-    if (commands === undefined) return;
+    if (commands !== undefined) this.#publish(commands, plan, error);
+  }
+
+  #count(plan: PlanFacts, hasHappened: boolean): void {
+    const { counters } = this;
+    if (!hasHappened) {
+      counters.failed++;
+      return;
+    }
+    counters.plans++;
+    counters.commands += plan.commands;
+    const disturbance = DISTURBANCES[plan.disturbance]!;
+    counters.classes[disturbance]++;
+    if (disturbance === 'unchanged-bytes') counters.disturbing++;
+  }
+
+  #publish(commands: readonly Command[], plan: PlanFacts, error: unknown): void {
     this.#commands = undefined;
     const disturbance = DISTURBANCES[plan.disturbance]!;
     const message: PlanMessage = { commands, disturbance, duration: performance.now() - this.#started, error };

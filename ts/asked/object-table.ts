@@ -57,7 +57,10 @@ export class ObjectTable implements ObjectUser {
 
   /** Lets go of what was closed and is not mapped any more. Precondition: no transaction is open. */
   sweep(): void {
-    if (this.#leaving.size === 0) return;
+    if (this.#leaving.size > 0) this.#letGo();
+  }
+
+  #letGo(): void {
     const { core, recorder } = this.#context;
     const gone = [...this.#leaving].filter((object) => !core.objectIsMapped(this.#ids.get(object)!));
     if (gone.length === 0) return;

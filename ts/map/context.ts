@@ -203,7 +203,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     if (refusal !== undefined) return failed(refusal);
     let result: Result;
     try {
-      if (this.overdue.size > 0 && this.#undo.depth === 1) for (const action of this.overdue) action();
+      if (this.overdue.size > 0) this.#catchUp();
       result = body();
       validate.noPromise(result, 'a transaction cannot wait: its function must not be async');
     } catch (error) {
@@ -212,6 +212,11 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     if (this.isBroken) return failed(broken(this.#brokenBy));
     if (this.#spoiled !== 0) return this.#abort(this.#spoiledBy);
     return this.#end(result, look);
+  }
+
+  /** Does what is overdue, if the transaction that was opened is the outermost. */
+  #catchUp(): void {
+    if (this.#undo.depth === 1) for (const action of this.overdue) action();
   }
 
   /** Opens a transaction, or says why not. */
@@ -244,7 +249,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     if (isOutermost && look === undefined) this.events.tell(outcome);
     if (!outcome.hasHappened) this.#rollBack();
     else if (isOutermost) this.recorder?.flush();
-    this.#settle(outcome.lost);
+    if (outcome.lost.length > 0) this.#settle(outcome.lost);
     this.#isEnding = false;
     if (outcome.hasHappened) this.#keep();
     assert(this.core.isBroken || this.core.open === this.#undo.depth, 'core and map end transactions together');
@@ -321,12 +326,14 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   }
 
   #finish(): void {
-    if (this.#after.length > 0) {
-      const after = this.#after;
-      this.#after = [];
-      for (const done of after) done();
-    }
+    if (this.#after.length > 0) this.#doAfter();
     this.objects.sweep();
+  }
+
+  #doAfter(): void {
+    const after = this.#after;
+    this.#after = [];
+    for (const done of after) done();
   }
 }
 
