@@ -1,13 +1,12 @@
 // The core's face in JavaScript: the only file that touches Wasm memory. Addresses go in as numbers or bigints, rows
 // come out as objects, negative results become errors. A trap means a bug in the core: from then on every call says so.
 
-import { instantiateSync } from '@assemblyscript/loader';
 import * as abi from '../../assembly/abi.ts';
 import { type Address, high, LAST_ADDRESS, lastByte, lengthOf, low, sum, toAddress, WHOLE_SPACE } from './address.ts';
 import { assert } from './assert.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
 import { isAboutAddresses, sinkKindOf } from './kinds.ts';
-import { coreModule } from './module.ts';
+import { EXPORTS, type Export, type Exports, instantiate } from './module.ts';
 
 /** A row of abi.ts: what a field says depends on what was read. */
 export interface Row {
@@ -123,25 +122,6 @@ export interface CoreState {
   readonly globals: readonly (number | bigint)[];
 }
 
-type Export = (...args: number[]) => number;
-
-/** Exports that take and give u32 and i32; besides there are `memory`, `failedAddress` and the state's globals. */
-const NAMES = [
-  ...(['abiVersion', 'init', 'verify', 'heapInUse', 'failedId', 'otherId', 'rowsPointer'] as const),
-  ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'planPointer'] as const),
-  ...(['commandTouching', 'allowStretches', 'readStretches'] as const),
-  ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
-  ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
-  ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'objectKind', 'map', 'unmap'] as const),
-  ...(['eventCreate', 'eventDestroy', 'readEvents', 'readSinkEvents'] as const),
-  ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect', 'withhold', 'giveBack'] as const),
-  ...(['lose', 'shutDown', 'isDown', 'slotSplits', 'repair', 'readLost', 'partitionKeep', 'isKept'] as const),
-  ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections', 'readWithheld'] as const),
-  ...(['readRegion', 'readChildren', 'explain'] as const),
-];
-
-type Exports = Readonly<Record<(typeof NAMES)[number], Export>>;
-
 export interface CoreOptions {
   /** Policy for overlaps. Default `layered`. */
   readonly policy?: 'layered' | 'nested';
@@ -158,27 +138,6 @@ const WASM_PAGE = 65536;
 /** Below it, bits 32 to 63 of what a number holds exactly. */
 const SAFE_HIGH = 0x20_0000;
 const MAX_PAGES = 65535;
-
-interface CoreModule extends Exports {
-  readonly memory: WebAssembly.Memory;
-  failedAddress(): bigint;
-  [name: string]: unknown;
-}
-
-/** A new core. Throws SYSTEM where no addresses are left for its memory. */
-function instantiate(build: 'core.wasm' | 'core.debug.wasm'): CoreModule {
-  const abort = (_message: number, _file: number, line: number, column: number) => {
-    throw new WebAssembly.RuntimeError(`assertion failed (line ${line}, column ${column})`);
-  };
-  try {
-    // The loader's own `exports` count arguments at each call, which none of these functions asks for.
-    return instantiateSync(coreModule(build), { env: { abort } }).instance.exports as CoreModule;
-  } catch (cause) {
-    if (!(cause instanceof RangeError)) throw cause;
-    const message = `a memory map cannot have memory for its core (${cause.message}): V8 reserves 10 GiB of addresses for each, which a limit of the process (ulimit -v) may forbid`;
-    throw new MembackingError('SYSTEM', message, { cause });
-  }
-}
 
 /** Past 2^64 it wraps, which the core refuses. */
 function lastOf(start: Address, length: Address): Address {
@@ -210,7 +169,7 @@ export class Core {
     this.memory = core.memory;
     this.#grow = (pages) => core.memory.grow(pages);
     this.#failedAddress = core.failedAddress;
-    this.#wasm = Object.fromEntries(NAMES.map((name) => [name, this.#guarded(core[name])])) as Exports;
+    this.#wasm = Object.fromEntries(EXPORTS.map((name) => [name, this.#guarded(core[name])])) as Exports;
     this.#globals = Object.values(core).filter((each) => each instanceof WebAssembly.Global);
     this.#attach();
     this.#explain = explain ?? (({ code, ...details }) => ({ message: code, details }));

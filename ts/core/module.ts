@@ -1,6 +1,7 @@
-// The core's code, compiled once for all maps and replays. Node.js, Deno and Bun read it from the file beside the
-// bundle when it is first wanted; a page has no files, and loads it before.
+// The core's code, compiled once for all maps and replays, and instances of it. Node.js, Deno and Bun read it from the
+// file beside the bundle when it is first wanted; a page has no files, and loads it before.
 
+import { instantiateSync } from '@assemblyscript/loader';
 import { artefact } from './artefact.ts';
 import { MembackingError } from './errors.ts';
 
@@ -34,8 +35,8 @@ async function fetched(url: URL): Promise<ArrayBuffer> {
   return response.arrayBuffer();
 }
 
-/** Compiled module of a build of the core. Throws CORE_MISSING. @internal */
-export function coreModule(build: Build): WebAssembly.Module {
+/** Compiled module of a build of the core. Throws CORE_MISSING. */
+function coreModule(build: Build): WebAssembly.Module {
   let module = modules.get(build);
   if (module === undefined) {
     module = new WebAssembly.Module(bytesOf(build));
@@ -57,5 +58,48 @@ function bytesOf(build: Build): Uint8Array<ArrayBuffer> {
       `there is no ${build} in ${artefact('.').pathname}: a bundle needs the package's build/${build} beside it; ` +
       'in a clone, "npm test" builds it';
     throw new MembackingError('CORE_MISSING', message, { cause });
+  }
+}
+
+// ---- Instances ---------------------------------------------------------------------------------
+
+export type Export = (...args: number[]) => number;
+
+/** Exports that take and give u32 and i32; besides there are `memory`, `failedAddress` and the state's globals. */
+export const EXPORTS = [
+  ...(['abiVersion', 'init', 'verify', 'heapInUse', 'failedId', 'otherId', 'rowsPointer'] as const),
+  ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'planPointer'] as const),
+  ...(['commandTouching', 'allowStretches', 'readStretches'] as const),
+  ...(['regionCreate', 'aliasCreate', 'regionDestroy', 'regionPlace', 'regionRemove', 'regionMove'] as const),
+  ...(['regionResize', 'regionSetPriority', 'regionSetFlags', 'aliasRetarget', 'spaceCreate', 'spaceDestroy'] as const),
+  ...(['objectCreate', 'objectDestroy', 'objectIsMapped', 'objectKind', 'map', 'unmap'] as const),
+  ...(['eventCreate', 'eventDestroy', 'readEvents', 'readSinkEvents'] as const),
+  ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect', 'withhold', 'giveBack'] as const),
+  ...(['lose', 'shutDown', 'isDown', 'slotSplits', 'repair', 'readLost', 'partitionKeep', 'isKept'] as const),
+  ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections', 'readWithheld'] as const),
+  ...(['readRegion', 'readChildren', 'explain'] as const),
+];
+
+export type Exports = Readonly<Record<(typeof EXPORTS)[number], Export>>;
+
+/** The exports of an instance. */
+interface CoreInstance extends Exports {
+  readonly memory: WebAssembly.Memory;
+  failedAddress(): bigint;
+  [name: string]: unknown;
+}
+
+/** A new instance. Throws CORE_MISSING; SYSTEM where no addresses are left for its memory. */
+export function instantiate(build: Build): CoreInstance {
+  const abort = (_message: number, _file: number, line: number, column: number) => {
+    throw new WebAssembly.RuntimeError(`assertion failed (line ${line}, column ${column})`);
+  };
+  try {
+    // The loader's own `exports` count arguments at each call, which none of these functions asks for.
+    return instantiateSync(coreModule(build), { env: { abort } }).instance.exports as CoreInstance;
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    const message = `a memory map cannot have memory for its core (${cause.message}): V8 reserves 10 GiB of addresses for each, which a limit of the process (ulimit -v) may forbid`;
+    throw new MembackingError('SYSTEM', message, { cause });
   }
 }
