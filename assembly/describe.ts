@@ -4,7 +4,9 @@ import { FLAT_READONLY, KIND_HAS_TARGET, KIND_SHOWS, MAX_DEPTH, REGION_DISABLED,
 import { regionOf, sinkOf, spaceOf } from './asked/records';
 import { resetVisits, visit } from './asked/touch';
 import { FlatRange, isWritable } from './asked/views';
+import { firstFree, MAX_SHIFT } from './base/heap';
 import { LAST_BYTE, plusClipped, sumFits } from './base/range';
+import { giveBackVectors } from './base/vector';
 import { isPlanned } from './plan';
 import { childInRun, dropRun, inherited, pushChildren, runMark, sortRun } from './seen/flatten';
 import { kindOfSink } from './sinks/kinds';
@@ -121,6 +123,24 @@ function describeRegion(id: u32): void {
   row.priority = region.priority;
   row.aux = region.parent;
   row.extent = region.last;
+}
+
+/** Smallest free block that is worth a row. */
+const SPARE_SHIFT: u32 = 14;
+
+/** Fills rows with ranges of this module's own memory that mean nothing, [start, last], the largest first: those of
+ *  lists that were large become such. Precondition: no transaction is open, no plan is pending. */
+export function readSpare(): i32 {
+  giveBackVectors();
+  clearRows();
+  for (let shift = MAX_SHIFT; shift >= SPARE_SHIFT; --shift) {
+    for (let block = firstFree(shift); block != 0 && hasRoom(); block = load<usize>(block)) {
+      const row = newRow();
+      row.start = block + sizeof<usize>();
+      row.last = block + ((<usize>1) << shift) - 1;
+    }
+  }
+  return <i32>rowCount;
 }
 
 // ---- Explaining a byte -------------------------------------------------------------

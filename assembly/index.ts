@@ -41,7 +41,7 @@
 //   base/         heap, vector, bytes, range (address arithmetic), sort, radix, failure (what an error is about)
 //   abi           numbers that cross the boundary
 
-import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, ERR_BAD_KIND, POLICY_NESTED } from './abi';
+import { ABI_VERSION, ERR_BAD_FLAGS, ERR_BAD_ID, ERR_BAD_KIND, ERR_PLAN_PENDING, POLICY_NESTED } from './abi';
 import * as event from './asked/event';
 import * as mapping from './asked/mapping';
 import * as policy from './asked/policy';
@@ -434,6 +434,10 @@ export function failedAddress(): u64 {
 /** Bytes of linear memory that records, trees and tables take; scratch lists and the journal come on top. */
 export function heapInUse(): usize {
   return heap.bytesForever() + journal.bytesHeld();
+}
+/** Fills rows with ranges of linear memory that mean nothing: see `describe.readSpare`. */
+export function readSpare(): i32 {
+  return plan.isIdle() ? checked(describe.readSpare()) : fail(ERR_PLAN_PENDING);
 }
 /** Checks every invariant of the whole state; what does not hold is an assertion. */
 export function verify(): void {

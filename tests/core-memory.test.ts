@@ -49,6 +49,34 @@ for (const order of ['upwards', 'at random', 'in one transaction'] as const) {
   });
 }
 
+test(`what is spare means nothing: a core that finds garbage there goes on as before (seed ${SEED})`, (t) => {
+  const [core, twin] = [device(2000), device(2000)];
+  const random = new Random();
+  core.begin();
+  t.throws(() => core.spare(), { message: /PLAN_PENDING/ }, 'inside a transaction');
+  core.abort();
+  let spare = 0;
+  for (let round = 0; round < 20; round++) {
+    const changes = Array.from({ length: 2000 }, () => [random.below(2000), random.below(3)] as const);
+    for (const each of [core, twin]) {
+      change(each, () => {
+        for (const [page, kind] of changes) {
+          if (kind === 0) each.unmap(0, 2 * page * PAGE, 2 * PAGE);
+          else each.map(0, 2 * page * PAGE, PAGE, 0, page * PAGE, 0);
+        }
+      });
+    }
+    for (const { start, last } of core.spare()) {
+      const [from, to] = [Number(start), Number(last) + 1];
+      spare += to - from;
+      new Uint8Array(core.memory.buffer, from, to - from).fill(0xaa);
+    }
+    core.verify();
+    t.deepEqual(core.mappings(0), twin.mappings(0));
+  }
+  t.true(spare > 20 * 65536, `${spare} bytes`);
+});
+
 test('50 000 regions take at most 200 bytes each, and the next 50 000 take their place', (t) => {
   const core = new Core();
   const count = 50_000;

@@ -6,7 +6,7 @@
 // step that would write returns at once, and the export that is running rolls back and says ERR_NO_MEMORY.
 
 const MIN_SHIFT: u32 = 6;
-const MAX_SHIFT: u32 = 31;
+export const MAX_SHIFT: u32 = 31;
 const WASM_PAGE_SHIFT: u32 = 16;
 /** Blocks of at least this size are counted as room for small ones. */
 const COUNTED_SHIFT: u32 = 9;
@@ -139,6 +139,11 @@ export function release(block: usize, shift: u32): void {
   store<usize>(block, load<usize>(head));
   store<usize>(head, block);
   if (shift >= COUNTED_SHIFT) freeBytes += (<usize>1) << shift;
+}
+
+/** The first free block of `1 << shift` bytes; 0 for none. Each one's first word is the next. */
+export function firstFree(shift: u32): usize {
+  return load<usize>(heads + (shift << 2));
 }
 
 /** `bytes` bytes of zeroes that are never given back. Precondition: `ensure` said yes. */

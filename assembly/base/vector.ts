@@ -4,12 +4,19 @@
 import { allocate, ensureBlock, release, shiftFor } from './heap';
 
 const FIRST_SHIFT: u32 = 10;
+/** Largest block that a vector keeps while it is not used. */
+const KEPT_SHIFT: u32 = 15;
+
+/** The vector that grew first last; each leads to the one before, and the first one to itself. */
+let newest: Vector | null = null;
 
 @unmanaged
 export class Vector {
   private base: usize;
   private shift: u32;
   length: u32;
+  /** Null until it has grown for the first time. */
+  private older: Vector | null;
 
   /** Room for `bytes` more; false when memory has run out. */
   // @ts-ignore: decorator
@@ -28,7 +35,21 @@ export class Vector {
     }
     this.base = base;
     this.shift = shift;
+    if (this.older == null) {
+      this.older = newest == null ? this : newest;
+      newest = this;
+    }
     return true;
+  }
+
+  /** Empties it, and gives back the block of a vector that was large. The vector that grew before. */
+  giveBack(): Vector | null {
+    this.length = 0;
+    if (this.base != 0 && this.shift > KEPT_SHIFT) {
+      release(this.base, this.shift);
+      this.base = 0;
+    }
+    return this.older == this ? null : this.older;
   }
 
   /** Address of `bytes` new bytes with arbitrary contents. Precondition: `ensure` said yes. */
@@ -73,4 +94,9 @@ export class Vector {
 
 /** Bytes of a Vector itself: each lives in static memory, zeroed, as `changetype<Vector>(memory.data(VECTOR_SIZE,
  *  8))`. */
-export const VECTOR_SIZE: i32 = 12;
+export const VECTOR_SIZE: i32 = 16;
+
+/** Empties all vectors, and gives back the blocks of those that were large. Precondition: nobody uses any. */
+export function giveBackVectors(): void {
+  for (let vector = newest; vector != null; ) vector = vector.giveBack();
+}

@@ -7,6 +7,7 @@
 
 #include "abi.h"
 #include "host/invariant.h"
+#include "host/pages.h"
 #include "napi/event_fd_handle.h"
 #include "napi/leavings_handle.h"
 #include "napi/mapper_handle.h"
@@ -34,6 +35,7 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ExecutorHandle::clearEvent>("clearEvent"),
                      InstanceMethod<&ExecutorHandle::setLeavings>("setLeavings"),
                      InstanceMethod<&ExecutorHandle::clearLeavings>("clearLeavings"),
+                     InstanceMethod<&ExecutorHandle::giveBack>("giveBack"),
                      InstanceMethod<&ExecutorHandle::confirm>("confirm"),
                      InstanceMethod<&ExecutorHandle::shutDown>("shutDown"),
                      InstanceAccessor<&ExecutorHandle::failure>("failure"),
@@ -113,6 +115,23 @@ static const uint8_t* toRecords(const Napi::Value& value, const Napi::Value& poi
   }
   // SAFETY: the whole range is inside the buffer (above), which stays until the call ends: JavaScript cannot run.
   return static_cast<const uint8_t*>(memory.Data()) + start;
+}
+
+void ExecutorHandle::giveBack(const Napi::CallbackInfo& info) {
+  if (!info[0].IsArrayBuffer()) throwType(info.Env(), "memory", "an ArrayBuffer");
+  Napi::ArrayBuffer memory = info[0].As<Napi::ArrayBuffer>();
+  const auto base = reinterpret_cast<uint64_t>(memory.Data());
+  for (size_t i = 1; i + 1 < info.Length(); i += 2) {
+    const uint64_t offset = toU64(info[i], "offset");
+    const uint64_t length = toU64(info[i + 1], "length");
+    const uint64_t size = memory.ByteLength();
+    if (offset > size || length > size - offset) throwRange(info.Env(), "length", "inside the memory");
+    const uint64_t start = (base + offset + kPageSize - 1) & ~(kPageSize - 1);
+    const uint64_t end = (base + offset + length) & ~(kPageSize - 1);
+    // SAFETY: whole pages of the buffer (above), which is private memory of this process. The caller says that their
+    // bytes mean nothing.
+    if (start < end) check(info.Env(), dropPages(reinterpret_cast<void*>(start), end - start));
+  }
 }
 
 Napi::Value ExecutorHandle::secure(const Napi::CallbackInfo& info) {

@@ -33,6 +33,7 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
   Napi::Value run(const Napi::CallbackInfo& info);
   Napi::Value unwind(const Napi::CallbackInfo& info);
   Napi::Value carryOut(const Napi::CallbackInfo& info);
+  void giveBack(const Napi::CallbackInfo& info);
   void setLeavings(const Napi::CallbackInfo& info);
   void clearLeavings(const Napi::CallbackInfo& info);
   Napi::Value confirm(const Napi::CallbackInfo& info);

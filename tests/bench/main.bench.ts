@@ -13,6 +13,7 @@ import type { GroupResult } from './support/rows.ts';
 
 const GROUPS = [
   'core',
+  'footprint',
   'guest',
   'leases',
   'clients',

@@ -1,7 +1,7 @@
 // Plans on this machine: the core's linear memory goes to the addon as it is.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, toAddress } from '../core/address.ts';
+import { type Address, lengthOf, toAddress } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
 import type { Core } from '../core/core.ts';
 import {
@@ -15,6 +15,11 @@ import {
 } from '../core/native.ts';
 import type { Mapper as AddonMapper } from '../core/native-clients.ts';
 import type { Executor, Unconfirmed } from './runner.ts';
+
+/** Commands of a plan that is large. */
+const MANY_COMMANDS = 4096;
+/** Milliseconds without a large plan after which none is expected. */
+const QUIET = 100;
 
 /** A map that plans are carried out for. */
 interface Owner {
@@ -39,11 +44,30 @@ export function nativeOf(map: Owner): NativeExecutor {
 
 export class NativeExecutor implements Executor {
   readonly #addon: AddonExecutor = native().Executor.create();
+  /** Bytes of the core's memory when it was last looked at. */
+  #memory = 0;
+  #timer: NodeJS.Timeout | undefined;
   /** Sinks that are VA spaces of other processes. */
   readonly #mappers = new Set<number>();
 
   execute(core: Core, first: number, count: number): number {
-    return this.#addon.run(core.memory.buffer, pointerOf(core, first, count), count);
+    const { buffer } = core.memory;
+    if (count >= MANY_COMMANDS || buffer.byteLength !== this.#memory) this.#giveBackSoon(core);
+    return this.#addon.run(buffer, pointerOf(core, first, count), count);
+  }
+
+  /** Gives what the core needed for a large change back to the machine, when nothing else has happened for a while. */
+  #giveBackSoon(core: Core): void {
+    this.#memory = core.memory.buffer.byteLength;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.giveBack(core), QUIET).unref();
+  }
+
+  /** Gives the pages of the core's memory that mean nothing back to the machine. */
+  giveBack(core: Core): void {
+    if (core.isBroken || core.open > 0) return;
+    const ranges = core.spare().flatMap(({ start, last }) => [start, lengthOf(start, last)]);
+    if (ranges.length > 0) this.#addon.giveBack(core.memory.buffer, ...ranges);
   }
 
   unwind(core: Core, first: number, count: number): number {
@@ -121,6 +145,7 @@ export class NativeExecutor implements Executor {
   }
 
   close(): void {
+    clearTimeout(this.#timer);
     this.#addon.close();
   }
 }

@@ -582,6 +582,11 @@ export class Core {
     const count = this.#check(this.#wasm.explain(space, low(gpa), high(gpa)));
     return Array.from({ length: count }, (_, i) => this.#row(i));
   }
+  /** Ranges of `memory` whose bytes mean nothing: `start` to `last`. Precondition: no transaction is open. */
+  spare(): Row[] {
+    const count = this.#check(this.#wasm.readSpare());
+    return Array.from({ length: count }, (_, i) => this.#row(i));
+  }
   /** Bytes of memory that hold something. */
   heapInUse(): number {
     return this.#wasm.heapInUse() >>> 0;

@@ -77,7 +77,7 @@ export const EXPORTS = [
   ...(['sinkAttach', 'partitionCreate', 'partitionDestroy', 'sinkDetach', 'protect', 'withhold', 'giveBack'] as const),
   ...(['lose', 'shutDown', 'isDown', 'slotSplits', 'repair', 'readLost', 'partitionKeep', 'isKept'] as const),
   ...(['readFlat', 'readMappings', 'readSink', 'readParts', 'readProtections', 'readWithheld'] as const),
-  ...(['readRegion', 'readChildren', 'explain'] as const),
+  ...(['readRegion', 'readChildren', 'readSpare', 'explain'] as const),
 ];
 
 export type Exports = Readonly<Record<(typeof EXPORTS)[number], Export>>;

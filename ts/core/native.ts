@@ -273,6 +273,9 @@ export interface Executor extends Handle {
   readonly answer: number;
   /** Bytes of pages that it has moved. */
   readonly moved: bigint;
+  /** Gives whole pages of ranges of `memory`, offset and length of each one after the other, back to the machine: their
+   *  bytes become zeroes. */
+  giveBack(memory: ArrayBuffer, ...ranges: readonly U64[]): void;
   /** Makes sure that nobody reaches what the record at byte `pointer` has left, which failed. SECURED_* of abi.ts. */
   secure(memory: ArrayBuffer, pointer: number, mayReplace: boolean): number;
 
