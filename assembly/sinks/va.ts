@@ -298,6 +298,7 @@ function checkLargePages(): i32 {
 
 /** Emits commands for the pieces that have changed, and for limits. Returns 0 or a code. */
 function planPieces(): i32 {
+  if (changes.length == 0 && limitChanges.length == 0) return 0;
   planRemovals();
   let error = assignHomes();
   if (error != 0) return error;

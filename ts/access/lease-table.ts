@@ -106,10 +106,13 @@ export class LeaseTable {
   /** Refuses the plan that the core holds if it takes something from a lease. Throws LeaseConflict. */
   admit(core: Core, commands: number): void {
     if (commands === 0 && this.announced.size === 0) return;
+    const isFreeElsewhere = this.natively.begin();
+    if (!isFreeElsewhere || this.#count > 0) this.#refuseBroken(core, commands, isFreeElsewhere);
+  }
+
+  #refuseBroken(core: Core, commands: number, isFreeElsewhere: boolean): void {
     const changes = () => [...this.announced, ...changesOf(core, commands)];
-    const natively = this.natively.begin(changes);
-    if (this.#count === 0 && natively.length === 0) return;
-    const broken = new Set(natively);
+    const broken = new Set(isFreeElsewhere ? [] : this.natively.barUntilEnd(changes()));
     this.#addBroken(core, broken);
     if (broken.size > 0) throw new LeaseConflict(this, [...broken], changes());
   }

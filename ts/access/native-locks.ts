@@ -28,8 +28,6 @@ interface Watched {
   readonly cutOff?: Action | undefined;
 }
 
-const NONE: readonly HeldLease[] = [];
-
 export class NativeLocks {
   /** Locks of VA spaces and views, with what changes concern each: see `Change.of`. */
   readonly #spaces = new Map<LockSpace, Watched>();
@@ -57,16 +55,21 @@ export class NativeLocks {
     this.#gates = gatesOf(this.#spaces);
   }
 
-  /** Keeps others from locking what is about to change, until `end`, and gives the locks that are in the way. */
-  begin(changes: () => readonly Change[]): readonly HeldLease[] {
+  /** Keeps others from locking anything until `end`, where nobody has locked something: whether that is so everywhere.
+   *  Else what is about to change must be barred. */
+  begin(): boolean {
     this.#isChanging = true;
     const gates = this.#gates;
-    let isUsed = false;
-    for (let i = 0; i < gates.length; i++) isUsed = !gates[i]!.shut() || isUsed;
-    if (!isUsed) return NONE;
-    const concerned = changes();
-    this.#unbar = this.bar(concerned);
-    return concerned.flatMap((change) => this.brokenBy(change));
+    let isFree = true;
+    for (let i = 0; i < gates.length; i++) isFree = gates[i]!.shut() && isFree;
+    return isFree;
+  }
+
+  /** Keeps others from locking what is about to change, until `end`, and gives the locks that are in the way.
+   *  Precondition: a change has begun. */
+  barUntilEnd(changes: readonly Change[]): HeldLease[] {
+    this.#unbar = this.bar(changes);
+    return changes.flatMap((change) => this.brokenBy(change));
   }
 
   end(): void {
