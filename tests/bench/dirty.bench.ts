@@ -1,6 +1,10 @@
-// Dirty pages: a tracker against the bare ioctl on memory of the same size, and what a first write costs under one.
+// Dirty pages: a tracker against the bare ioctl on memory of the same size, and what a first write costs under one: of
+// the monitor, and of a guest, there beside KVM's own log.
 
-import { GuestMemoryBuilder, type GuestMemoryManager } from '../../ts/index.ts';
+import { existsSync } from 'node:fs';
+import { GuestMemoryBuilder, type GuestMemoryManager, KVM_EXIT, KvmPartition } from '../../ts/index.ts';
+import { vmOf } from '../../ts/sinks/kvm.ts';
+import { enterUserMode, guestImage, start } from '../support/cpl3-guest.ts';
 import { baseline, type Pieces } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { compare, speedAtLeast } from './support/measure.ts';
@@ -82,7 +86,56 @@ async function firstWrites(group: Group): Promise<void> {
   bare.close();
 }
 
+/** A guest that writes to each of `count` pages from the first MiB on, and stops. */
+class Sweeper {
+  readonly size = 64 * MIB;
+  readonly manager = guest(this.size);
+  readonly #partition = KvmPartition.open();
+  readonly vm = vmOf(this.#partition);
+  readonly #vcpu = this.vm.createVcpu(0);
+
+  constructor(count: number) {
+    this.manager.guestMemory.write(0, guestImage());
+    this.manager.attachPartition(this.#partition);
+    enterUserMode(this.#vcpu);
+    start(this.#vcpu, 'sweep', { rbx: MIB, rcx: MIB + count * PAGE });
+    this.sweep();
+  }
+
+  sweep(): void {
+    while (this.#vcpu.run() !== KVM_EXIT.IO);
+  }
+
+  close(): void {
+    this.#vcpu.close();
+    this.#partition.close();
+    this.manager.close();
+  }
+}
+
+async function firstWritesOfGuests(group: Group): Promise<void> {
+  if (!existsSync('/dev/kvm')) return;
+  group.doing('first writes of a guest');
+  const count = 8192;
+  const [tracked, logged, bare] = [new Sweeper(count), new Sweeper(count), new Sweeper(count)];
+  const tracker = tracked.manager.trackDirty();
+  const slot = 0;
+  baseline.logWrites(logged.vm.fd, slot, logged.size, logged.manager.va.base);
+  const ours = { prepare: () => void tracker.collect(), run: () => tracked.sweep() };
+  const what = "a guest's first write to a page under a tracker";
+  const untracked = { what: 'without one', run: () => bare.sweep() };
+  await group.add(compare({ what, operations: count, ours, baseline: untracked }));
+  const byKvm = {
+    what: "under KVM's dirty log",
+    prepare: () => baseline.takeLog(logged.vm.fd, slot, logged.size / PAGE),
+    run: () => logged.sweep(),
+  };
+  await group.add(compare({ what: `${what}, beside KVM's log`, operations: count, ours, baseline: byKvm }));
+  for (const each of [tracked, logged, bare]) each.close();
+}
+
 await runGroup(async (group) => {
   await collects(group);
   await firstWrites(group);
+  await firstWritesOfGuests(group);
 });

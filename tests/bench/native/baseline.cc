@@ -18,6 +18,7 @@
 #include <cstring>
 #include <map>
 #include <thread>
+#include <vector>
 
 namespace {
 
@@ -256,6 +257,22 @@ void flip(const Napi::CallbackInfo& info) {
   }
 }
 
+/// logWrites(vm, slot, size, hva): KVM notes which pages of a slot at GPA 0 are written, from now on.
+void logWrites(const Napi::CallbackInfo& info) {
+  const auto slot = static_cast<uint32_t>(number(info[1]));
+  const bool isDone = setSlot(number(info[0]), slot, KVM_MEM_LOG_DIRTY_PAGES, 0, wide(info[2]), wide(info[3]));
+  must(info.Env(), isDone, "KVM_SET_USER_MEMORY_REGION");
+}
+
+/// takeLog(vm, slot, pages): takes what it has noted, which begins anew.
+void takeLog(const Napi::CallbackInfo& info) {
+  std::vector<uint64_t> bitmap(wide(info[2]) / 64 + 1);
+  kvm_dirty_log log = {};
+  log.slot = static_cast<uint32_t>(number(info[1]));
+  log.dirty_bitmap = bitmap.data();
+  must(info.Env(), ioctl(number(info[0]), KVM_GET_DIRTY_LOG, &log) == 0, "KVM_GET_DIRTY_LOG");
+}
+
 /// build(vm, reserved, bytes, pieces, slots): a memfd of `bytes`, shown in pieces of a reservation, each slot (GPA,
 /// length, GPA) given to the VM; and everything taken back. `hva` of a piece is from the start of the reservation.
 void build(const Napi::CallbackInfo& info) {
@@ -349,6 +366,8 @@ Napi::Object init(Napi::Env, Napi::Object exports) {
   define<endFaults>(exports, "endFaults");
   define<copy>(exports, "copy");
   define<flip>(exports, "flip");
+  define<logWrites>(exports, "logWrites");
+  define<takeLog>(exports, "takeLog");
   define<build>(exports, "build");
   define<exits>(exports, "exits");
   define<treeFill>(exports, "treeFill");

@@ -30,6 +30,10 @@ interface Baseline {
   copy(hva: bigint, bytes: Uint8Array, length: number, gpas: Float64Array, isWrite: boolean): void;
   /** Makes a memory slot read-only and writable again, `count` changes in all. */
   flip(vm: number, slot: number, gpa: number, size: number, hva: bigint, count: number): void;
+  /** KVM notes, from now on, which pages of a slot at GPA 0 are written. */
+  logWrites(vm: number, slot: number, size: number, hva: bigint): void;
+  /** Takes what it has noted of a slot of `pages`, which begins anew. */
+  takeLog(vm: number, slot: number, pages: number): void;
   /** Reserves, maps, gives the VM its slots, and takes everything back. */
   build(vm: number, reserved: number, bytes: number, pieces: Pieces, slots: Pieces): void;
   /** Runs a vCPU for `count` exits. */
