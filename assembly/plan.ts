@@ -18,7 +18,7 @@ import {
   ERR_PLAN_PENDING,
   ERR_POISONED,
   MAX_NESTING,
-  SINK_KINDS,
+  SINK_VA,
 } from './abi';
 import { checkPolicy, forgetChanged } from './asked/policy';
 import { recycleTables, sinkOf, sinks, spaces, writableSink } from './asked/records';
@@ -28,7 +28,16 @@ import { clearExhausted, exhausted, passCeiling } from './base/heap';
 import { Vector } from './base/vector';
 import { resolve } from './seen/flatten';
 import { removeSink } from './sinks/attach';
-import { assemblePlan, clearCommands, commandAt, commandCount, inversePlan, plan, planRecord } from './sinks/command';
+import {
+  assemblePlan,
+  clearCommands,
+  clearEnd,
+  commandAt,
+  commandCount,
+  inversePlan,
+  plan,
+  planRecord,
+} from './sinks/command';
 import { kindAt, kindOfOp } from './sinks/kinds';
 import { forgetLosing, isLosing, retryLost, startLosing } from './sinks/lost';
 import { forgetBefore } from './tree/before';
@@ -44,6 +53,8 @@ const POISONED: u32 = 4;
 let state: u32 = IDLE;
 /** Number of transactions that are open inside each other. */
 let nesting: u32 = 0;
+/** Kinds of sinks that the last plan has looked at, as bits 1 << SINK_*: of others there is nothing to forget. */
+let plannedKinds: u32 = 0;
 
 function refusal(): i32 {
   if (state == POISONED) return fail(ERR_POISONED);
@@ -160,7 +171,7 @@ function becomeIdle(): void {
 
 function makePlan(): i32 {
   resetVisits();
-  clearCommands();
+  forgetPlan();
   putInOrder(touchedViews);
   for (let at: u32 = 0; at < touchedViews.length; ) {
     at = takeGroup(touchedViews, at);
@@ -174,12 +185,22 @@ function makePlan(): i32 {
   return error;
 }
 
+/** Forgets the plan before. */
+function forgetPlan(): void {
+  for (; plannedKinds != 0; plannedKinds &= plannedKinds - 1) {
+    const number = ctz(plannedKinds);
+    kindAt(number).begin();
+    clearCommands(number);
+  }
+  clearEnd();
+}
+
 /** Emits the commands for all touched sinks. Returns 0 or a code. */
 function planSinks(): i32 {
   // Sinks come in order of their ids, so that a plan does not depend on the order of the changes.
   putInOrder(touchedSinks);
-  // Each kind finds settled what it refers to.
-  for (let kind: u32 = 1; kind <= <u32>SINK_KINDS; ++kind) {
+  // Each kind finds settled what it refers to: VA spaces, even where none was touched, what is lost and tried again.
+  for (let kind: u32 = SINK_VA; kind != 0; kind = kindBehind(kind)) {
     const error = planKind(kind);
     if (error != 0) return error;
   }
@@ -187,16 +208,25 @@ function planSinks(): i32 {
   return 0;
 }
 
+/** The first kind behind another one of which a sink was touched; 0 if there is none. */
+function kindBehind(number: u32): u32 {
+  let next: u32 = 0;
+  for (let at: u32 = 0; at < touchedSinks.length; at = runEnd(touchedSinks, at)) {
+    const id = touchedAt(touchedSinks, at).owner;
+    const kind: u32 = sinks.isAlive(id) ? sinkOf(id).kind : 0;
+    if (kind > number && (next == 0 || kind < next)) next = kind;
+  }
+  return next;
+}
+
 /** Compares all sinks of a kind in what was touched, and emits the commands. Returns 0 or a code. */
 function planKind(number: u32): i32 {
   const kind = kindAt(number);
-  if (kind.isUsed != 0) kind.begin();
-  kind.isUsed = 0;
+  plannedKinds |= 1 << number;
   for (let at: u32 = 0; at < touchedSinks.length; ) {
     const id = touchedAt(touchedSinks, at).owner;
     const end = runEnd(touchedSinks, at);
     if (sinks.isAlive(id) && sinkOf(id).kind == number) {
-      kind.isUsed = 1;
       const error = kind.compare(id, at, end);
       if (error != 0) return error;
     }

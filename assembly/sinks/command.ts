@@ -90,9 +90,14 @@ export function disturb(least: u32): void {
   planRecord.disturbance = max(planRecord.disturbance, least);
 }
 
-/** Empties all lists: a plan begins. */
-export function clearCommands(): void {
-  for (let i: u32 = 0; i < 2 * <u32>SINK_KINDS; ++i) listAt(i).clear();
+/** Empties the lists of a kind. */
+export function clearCommands(kind: u32): void {
+  removalsOf(kind).clear();
+  additionsOf(kind).clear();
+}
+
+/** Empties the list of what comes at the end of a plan, which disturbs nobody yet. */
+export function clearEnd(): void {
   releases.clear();
   planRecord.disturbance = CLASS_NONE;
 }

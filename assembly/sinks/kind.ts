@@ -11,9 +11,6 @@ export class Kind {
   /** Promise of the spans of its state trees: see tree-verify.ts. */
   promise: u32;
 
-  /** Whether the last plan has compared a sink of the kind: else there is nothing to forget of it. */
-  isUsed: u32;
-
   /** Says whether a sink may be attached so, see `attachSink`: 0, or a code. */
   admit: (space: u32, owner: u32, via: u32, offset: u64, last: u64) => i32;
   /** Forgets what was planned before. */
