@@ -56,6 +56,11 @@ kvmTest('a machine of which no snapshot was taken is kept when it has ended, and
     t.regex(err, NOTE);
     const halted = membacking(['restore', 'kept', '--timeout', '0.3'], { cwd });
     t.is(halted.code, 124, halted.err);
+    t.regex(halted.err, /^membacking: note: the time was up$/m);
+    const both = membacking(['restore', 'kept', '--lazy', '--timeout', '0.3', '--clones', '2'], { cwd });
+    for (const clone of [1, 2])
+      t.regex(both.err, new RegExp(`^membacking: note: clone ${clone}: the time was up$`, 'm'));
+    t.regex(both.out, /^clone 2: restored lazily in /m);
     const failing = membacking([...BOOT.slice(0, -2), 'echo/below', '--quiet'], { cwd, input: '\x04' });
     t.is(failing.code, 1);
     t.regex(failing.err, /the snapshot in "echo\/below" cannot be written/);

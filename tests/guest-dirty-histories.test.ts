@@ -1,5 +1,6 @@
 // Histories of a guest's memory beside a plain model: exactly what was written is dirty, whatever else happens.
 
+import assert from 'node:assert/strict';
 import { closeSync, readSync, writeSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
@@ -7,10 +8,11 @@ import type { DirtyPages } from '../ts/guest/dirty-pages.ts';
 import type { DirtyTracker } from '../ts/guest/dirty-tracker.ts';
 import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
 import type { MemoryObject } from '../ts/index.ts';
+import { GUEST_SIZE, guestImage, kvmMissing } from './support/guest.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { Random, SEED, tries } from './support/random.ts';
 import { attempt, trackingTest } from './support/tracking.ts';
-import { MIB } from './support/vm.ts';
+import { Guest, MIB, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const BAR = 0x8000_0000;
@@ -24,6 +26,8 @@ class World {
   readonly #fd = namelessFile(32 * PAGE);
   readonly #source = namelessFile(0);
   readonly #trackers: { tracker: DirtyTracker; dirty: Map<MemoryObject, Set<number>> }[] = [];
+  /** Guest that writes, too; undefined where there is no KVM. */
+  readonly #guest: Guest | undefined;
   #added: { readonly ram: AddedRam; readonly object: MemoryObject } | undefined;
 
   constructor(random: Random) {
@@ -35,11 +39,17 @@ class World {
       .build();
     this.#bar = this.manager.deviceMapper.newRegion(64 * PAGE, 'bar');
     this.#bar.region.map(0, this.#fd, 0, 32 * PAGE, true);
+    if (kvmMissing === undefined) {
+      this.manager.guestMemory.write(0, guestImage());
+      this.#guest = new Guest(this.manager);
+      this.steps.guest = () => this.#guestWrites();
+    }
     for (let i = 0; i < 2; i++) this.#trackers.push({ tracker: this.manager.trackDirty(), dirty: new Map() });
   }
 
   close(): void {
     this.manager.close();
+    this.#guest?.close();
     for (const fd of [this.#fd, this.#source]) closeSync(fd);
   }
 
@@ -55,18 +65,18 @@ class World {
         lease.release();
       }),
     object: () => {
-      const piece = this.#random.pick(this.manager.va.pieces());
-      const offset = Number(piece.objectOffset) + this.#random.below(Number(piece.length));
-      piece.object.write(offset, Uint8Array.of(1));
-      this.#note(piece.object, offset, 1);
+      const { object, objectOffset, length } = this.#random.pick(this.#pieces());
+      const offset = objectOffset + this.#random.below(length);
+      object.write(offset, Uint8Array.of(1));
+      this.#note(object, offset, 1);
     },
     discard: () => {
-      const gpa = this.#random.below(767) * PAGE;
+      const gpa = GUEST_SIZE + this.#random.below(767 - GUEST_SIZE / PAGE) * PAGE;
       const length = (1 + this.#random.below(8)) * PAGE;
       if (attempt(() => this.manager.discard({ gpa, length })) === undefined) this.#noteGpa(gpa, length);
     },
     pam: () => {
-      const range = this.#random.pick(this.manager.ramVisibility.ranges());
+      const range = this.#random.pick(this.manager.ramVisibility.ranges().filter(({ gpa }) => gpa > 0));
       this.manager.ramVisibility.set(
         { gpa: range.gpa, length: range.length },
         this.#random.pick(['unmapped', 'read-only', 'read-write', 'read-write'] as const),
@@ -78,7 +88,7 @@ class World {
       if (what === 0) control.unmapFromGuest();
       else if (what === 1)
         region.map(this.#random.below(32) * PAGE, this.#fd, this.#random.below(16) * PAGE, 16 * PAGE, true);
-      else control.mapToGuest(this.#random.pick([0x10000, MIB + 0x8000, BAR, BAR + 0x20000]));
+      else control.mapToGuest(this.#random.pick([0x20000, MIB + 0x8000, BAR, BAR + 0x20000]));
     },
     hotplug: () => {
       if (this.#added === undefined) {
@@ -96,6 +106,9 @@ class World {
 
   /** Asks a tracker, and compares with the model. */
   collect(t: ExecutionContext): void {
+    // Which page tables a processor has marked nobody can foretell: all of them are written.
+    this.manager.guestMemory.write(0, guestImage());
+    this.#noteGpa(0, GUEST_SIZE);
     const { tracker, dirty } = this.#random.pick(this.#trackers);
     const pages = tracker.collect();
     const found = new Map<MemoryObject, number[]>();
@@ -119,11 +132,32 @@ class World {
   }
 
   #write(write: (gpa: number, bytes: Uint8Array) => void): void {
-    const piece = this.#random.pick(this.manager.va.pieces().filter(({ access }) => access.includes('w')));
-    const length = Math.min(1 + this.#random.below(3 * PAGE), Number(piece.length));
-    const gpa = Number(piece.gpa) + this.#random.below(Number(piece.length) - length + 1);
+    const piece = this.#random.pick(this.#pieces().filter(({ access }) => access.includes('w')));
+    const length = Math.min(1 + this.#random.below(3 * PAGE), piece.length);
+    const gpa = piece.gpa + this.#random.below(piece.length - length + 1);
     write(gpa, new Uint8Array(length).fill(this.#random.below(256)));
     this.#noteGpa(gpa, length);
+  }
+
+  /** Pieces of the VA space, without the memory that the guest runs from. */
+  #pieces() {
+    return this.manager.va.pieces().map(({ object, access, ...piece }) => {
+      const [gpa, objectOffset, length] = [piece.gpa, piece.objectOffset, piece.length].map(Number) as [
+        number,
+        number,
+        number,
+      ];
+      const before = Math.max(0, GUEST_SIZE - gpa);
+      return { object, access, gpa: gpa + before, objectOffset: objectOffset + before, length: length - before };
+    });
+  }
+
+  #guestWrites(): void {
+    const { gpa, length } = this.#random.pick(this.#pieces().filter(({ access }) => access.includes('w')));
+    const at = gpa + 4 * this.#random.below(length / 4);
+    const value = this.#random.below(256);
+    assert.equal(this.#guest!.write(at, value), wrote(value));
+    this.#noteGpa(at, 4);
   }
 
   #noteGpa(gpa: number, length: number): void {

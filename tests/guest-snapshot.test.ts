@@ -4,6 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { artefact } from '../ts/core/artefact.ts';
 import {
@@ -13,6 +14,7 @@ import {
   type RamBacking,
   type RestoredGuest,
   type RestoreMode,
+  type SnapshotOptions,
 } from '../ts/index.ts';
 import { footprint } from './support/footprint.ts';
 import { lazyMissing, lazyTest, pagerThreads } from './support/lazy.ts';
@@ -20,6 +22,7 @@ import { namelessFile } from './support/nameless-file.ts';
 import { PATIENCE } from './support/patience.ts';
 import { Random, tries } from './support/random.ts';
 import { tempFolder } from './support/temp-folder.ts';
+import { trackingTest } from './support/tracking.ts';
 
 const PAGE = 0x1000;
 const MIB = 2 ** 20;
@@ -338,13 +341,16 @@ test.serial('a template that cannot be had leaves nothing', async (t) => {
 
 // ---- Failures ------------------------------------------------------------------------------------
 
-/** A process that has a snapshot "old" in its folder and writes "new" there; its k-th call of the file system ends it,
- *  or fails. */
-function writeUntil(folder: string, call: number, end: 'killed' | 'failed'): { calls: number; outcome: string } {
+/** Ways in which the calls of a process come to an end. */
+type End = 'killed' | 'failed';
+
+/** A process that has a snapshot "old" in its folder and writes "new" there, with these options; its k-th call of the
+ *  file system ends it, or fails: of the addon's copies, also in their midst. */
+function writeUntil(folder: string, call: number, end: End, options: SnapshotOptions = {}) {
   const story = `
     import fs from 'node:fs';
     import promises from 'node:fs/promises';
-    import { syncBuiltinESMExports } from 'node:module';
+    import { createRequire, syncBuiltinESMExports } from 'node:module';
     let left = Infinity, calls = 0;
     const counted = (make) => async function (...given) {
       calls++;
@@ -367,6 +373,14 @@ function writeUntil(folder: string, call: number, end: 'killed' | 'failed'): { c
     for (const name of ['write', 'truncate', 'sync', 'writeFile', 'stat']) prototype[name] = counted(prototype[name]);
     for (const name of ['open', 'rename', 'mkdir']) promises[name] = counted(promises[name]);
     syncBuiltinESMExports();
+    const addonFile = ${JSON.stringify(fileURLToPath(artefact('membacking.node')))};
+    const addon = createRequire(addonFile)(addonFile);
+    const { copyPages } = addon;
+    addon.copyPages = counted(async (...given) => {
+      const [from, offset, to, place, pages, ...rest] = given;
+      if (pages.length > 2) await copyPages(from, offset, to, place, pages.subarray(0, 2), ...rest);
+      return counted(copyPages)(...given);
+    });
     const { GuestMemoryBuilder } = await import(${JSON.stringify(artefact('index.js').href)});
     const manager = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 0x4000 }] }).build();
     const folder = ${JSON.stringify(folder)};
@@ -378,27 +392,33 @@ function writeUntil(folder: string, call: number, end: 'killed' | 'failed'): { c
     left = ${call};
     let outcome = 'done';
     try {
-      await manager.snapshot(folder, { state: 'new' });
+      await manager.snapshot(folder, { ...${JSON.stringify(options)}, state: 'new' });
     } catch (error) {
       outcome = error.code;
     }
     console.log(JSON.stringify({ calls, outcome }));`;
-  const options = { encoding: 'utf8', timeout: PATIENCE } as const;
-  const { stdout, signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', story], options);
+  const spawned = { encoding: 'utf8', timeout: PATIENCE } as const;
+  const { stdout, signal, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', story], spawned);
   if (signal === 'SIGKILL') return { calls: call, outcome: 'killed' };
   if (stdout === '') throw new Error(stderr);
   return JSON.parse(stdout) as { calls: number; outcome: string };
 }
 
-for (const end of ['killed', 'failed'] as const) {
-  test.serial(
-    `a process that is ${end} at any call while it writes leaves the old snapshot or the new one`,
-    async (t) => {
-      const { calls } = writeUntil(tempFolder(t), 1e9, end);
-      t.true(calls > 10);
+const ENDS: readonly (readonly [End, live: boolean])[] = [
+  ['killed', false],
+  ['failed', false],
+  ['killed', true],
+];
+
+for (const [end, live] of ENDS) {
+  (live ? trackingTest : test.serial)(
+    `a process that is ${end} at any call while it writes${live ? ' live' : ''} leaves the old snapshot or the new one`,
+    async (t: ExecutionContext) => {
+      const { calls } = writeUntil(tempFolder(t), 1e9, end, { live });
+      t.true(calls > 12);
       for (let call = 0; call < calls; call++) {
         const folder = tempFolder(t);
-        const { outcome } = writeUntil(folder, call, end);
+        const { outcome } = writeUntil(folder, call, end, { live });
         t.not(outcome, 'done');
         const { manager, state } = await GuestMemoryBuilder.fromSnapshot(folder, { mode: 'map' });
         const isNew = state === 'new';

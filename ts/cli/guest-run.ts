@@ -53,23 +53,25 @@ export function seconds(time: Arguments['options'][string]): number | undefined 
   throw new UsageError(`--timeout must be a number of seconds above 0, such as 60, not "${time}"`);
 }
 
-/** The exit code for the end of a guest, after saying what is wrong with it. */
-export function exitCode(stop: Stop | undefined): number {
+/** The exit code for the end of a guest, after saying what is wrong with it. `name`: what tells it from others. */
+export function exitCode(stop: Stop | undefined, name?: string): number {
+  const say = (kind: 'note' | 'error', message: string) =>
+    complain(kind, name === undefined ? message : `${name}: ${message}`);
   switch (stop?.kind) {
     case undefined:
       return EXIT.done;
     case 'exit':
       if (stop.status === 0) return EXIT.done;
-      complain('error', `the guest says that it failed: ${stop.status}`);
+      say('error', `the guest says that it failed: ${stop.status}`);
       return EXIT.wrongInput;
     case 'stopped':
-      complain('note', 'the time was up');
+      say('note', 'the time was up');
       return TIME_UP;
     case 'reset':
-      complain('error', 'the guest resets itself, which is its end here');
+      say('error', 'the guest resets itself, which is its end here');
       return EXIT.wrongInput;
     case 'crashed':
-      complain('error', stop.message);
+      say('error', stop.message);
       return EXIT.wrongInput;
   }
 }

@@ -66,10 +66,11 @@ export const restoreCommand: Command = {
     const made: Clone[] = [];
     try {
       for (let i = 1; i <= count; i++) {
+        const isOneOfMany = count > 1;
         const output = options.quiet
           ? new RawOutput()
-          : new LineOutput({ isRemark: options.json === true, prefix: count > 1 ? `${i} ` : '' });
-        made.push(await Clone.make(source, { number: i, mode, output, snapshots }));
+          : new LineOutput({ isRemark: options.json === true, prefix: isOneOfMany ? `${i} ` : '' });
+        made.push(await Clone.make(source, { number: i, isOneOfMany, mode, output, snapshots }));
       }
       const run = (clone: Clone) => clone.run({ timeout, snapshots, hasInput: clone === made[0] });
       const codes = await Promise.all(made.map(run));
@@ -94,6 +95,8 @@ function clones(count: Arguments['options'][string]): number {
   if (/^\d{1,4}$/.test(String(count)) && Number(count) >= 1 && Number(count) <= MOST_CLONES) return Number(count);
   throw new UsageError(`--clones must be a number from 1 to ${MOST_CLONES}, not "${count}"`);
 }
+
+const HOW: Readonly<Record<RestoreMode, string>> = { map: 'by map', copy: 'by copy', lazy: 'lazily' };
 
 /** A snapshot, and the disk of its machine. */
 interface Source {
@@ -123,6 +126,7 @@ async function openSource(folder: string, named: Arguments['options'][string]): 
 /** Way in which a clone is made. */
 interface Making {
   readonly number: number;
+  readonly isOneOfMany: boolean;
   readonly mode: RestoreMode;
   readonly output: GuestOutput;
   readonly snapshots: Snapshots;
@@ -173,7 +177,7 @@ class Clone {
       output.end();
     }
     this.#runMs = performance.now() - began;
-    return exitCode(this.#end);
+    return exitCode(this.#end, this.#making.isOneOfMany ? `clone ${this.#making.number}` : undefined);
   }
 
   /** Facts for programs. */
@@ -190,7 +194,7 @@ class Clone {
     const { own, shared } = this.#bytes();
     const kib = (bytes: number) => `${bytes / 1024} KiB`;
     const { number, mode } = this.#making;
-    const times = `restored by ${mode} in ${this.#restoreMs.toFixed(1)} ms, ran ${(this.#runMs / 1000).toFixed(1)} s`;
+    const times = `restored ${HOW[mode]} in ${this.#restoreMs.toFixed(1)} ms, ran ${(this.#runMs / 1000).toFixed(1)} s`;
     return `clone ${number}: ${times}; RAM: ${kib(own)} of its own, ${kib(shared)} shared with the snapshot`;
   }
 
