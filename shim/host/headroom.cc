@@ -20,7 +20,7 @@ namespace {
 constexpr uint64_t kHeld = 512;
 /// Mappings left to V8 and to whoever else is in the process.
 constexpr uint64_t kReserve = 2048;
-/// Mappings that one command adds at most.
+/// Mappings that one command adds at most: at each end of what it changes, one is cut in two.
 constexpr uint64_t kMostAdded = 4;
 
 /// State of the whole process.
@@ -29,7 +29,7 @@ struct Ballast {
   /// Number of Headrooms. The ballast is held while there is none.
   int users = 0;
   Mapping pages;
-  /// Commands that may be carried out before the mappings are counted again.
+  /// Mappings that may be added before they are counted again.
   uint64_t uncounted = 0;
 
   /// Takes the ballast, or a part of it, unless that would be V8's. With the mutex.
@@ -93,10 +93,11 @@ MappingCount countMappings() {
   return {now, limit == 0 ? std::numeric_limits<uint64_t>::max() : std::max(limit, now)};
 }
 
-Failure spendMappings(bool unmaps) {
+Failure spendMappings(uint64_t most, bool unmaps) {
+  INVARIANT(most <= kMostAdded);
   std::lock_guard lock(ballast().mutex);
   if (ballast().users > 0) return kDone;
-  if (ballast().uncounted == 0) {
+  if (ballast().uncounted < most) {
     const MappingCount count = countMappings();
     const uint64_t left = count.limit - count.now;
     if (left < (unmaps ? kReserve / 2 : kReserve) + kMostAdded) {
@@ -104,9 +105,9 @@ Failure spendMappings(bool unmaps) {
     }
     // Fewer than would use all of it up: others make mappings too.
     const uint64_t spare = left < kReserve ? 0 : left - kReserve;
-    ballast().uncounted = std::max<uint64_t>(1, spare / kMostAdded / 2);
+    ballast().uncounted = std::max(most, spare / 2);
   }
-  ballast().uncounted--;
+  ballast().uncounted -= most;
   return kDone;
 }
 

@@ -30,8 +30,8 @@ struct MappingCount {
 
 MappingCount countMappings();
 
-/// Allows a command the few mappings that it may add, or refuses it with ENOMEM: they are V8's. A command that `unmaps`
-/// may go a little further, as it mostly leaves fewer. While there is a Headroom, everything is allowed.
-Failure spendMappings(bool unmaps);
+/// Allows a command the few mappings, `most`, that it may add, or refuses it with ENOMEM: they are V8's. A command that
+/// `unmaps` may go a little further, as it mostly leaves fewer. While there is a Headroom, everything is allowed.
+Failure spendMappings(uint64_t most, bool unmaps);
 
 }  // namespace membacking

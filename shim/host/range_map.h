@@ -34,6 +34,13 @@ class RangeMap {
     ranges_.erase(ranges_.lower_bound(start), ranges_.lower_bound(end));
   }
 
+  /// Finds the whole range that a number is in.
+  std::optional<Range> around(uint64_t number) const {
+    const auto next = ranges_.upper_bound(number);
+    if (next == ranges_.begin() || std::prev(next)->second.end <= number) return std::nullopt;
+    const auto& [start, stay] = *std::prev(next);
+    return Range{start, stay.end, stay.value};
+  }
   /// Finds what has a value in [start, end), up to where another range begins.
   std::optional<Range> first(uint64_t start, uint64_t end) const {
     auto at = ranges_.upper_bound(start);

@@ -1,6 +1,8 @@
 // Uses by address: what stretches allow, and what lies between them.
 #include "host/use_map.h"
 
+#include <optional>
+
 #include "host/invariant.h"
 
 namespace membacking {
@@ -9,9 +11,16 @@ void UseMap::set(uint64_t start, uint64_t end, Use use) {
   INVARIANT(start < end);
   if (use == elsewhere_) {
     stretches_.erase(start, end);
-  } else {
-    stretches_.set(start, end, {use});
+    return;
   }
+  const auto isSame = [use](const auto& stretch) { return stretch && stretch->value.use == use; };
+  // What replaces memory mostly allows what that did.
+  const auto here = stretches_.around(start);
+  if (isSame(here) && here->end >= end) return;
+  // Neighbours that allow the same are one stretch.
+  const auto before = start == 0 ? std::nullopt : stretches_.around(start - 1);
+  const auto behind = stretches_.around(end);
+  stretches_.set(isSame(before) ? before->start : start, isSame(behind) ? behind->end : end, {use});
 }
 
 uint64_t UseMap::firstBelow(uint64_t start, uint64_t end, Use least, Use& found) const {

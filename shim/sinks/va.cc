@@ -44,6 +44,11 @@ Failure findPrivate(const Command& command, const Targets& targets, std::shared_
   return kDone;
 }
 
+bool isMove(const Command& command) { return command.op == abi::OP_VA_PARK || command.op == abi::OP_VA_UNPARK; }
+
+/// Mappings that a command adds at most: one at each end of what is cut out of others, twice where pages move.
+uint64_t mostAdded(const Command& command) { return isMove(command) ? 4 : 2; }
+
 /// Use of what a command that was carried out has left in its range, as far as that stays until the next one.
 Use lastingUse(const Command& command, const Targets& targets) {
   const bool isShown = command.op == abi::OP_VA_MAP || command.op == abi::OP_VA_PROTECT || command.op == abi::OP_VA_UNPARK;
@@ -66,7 +71,7 @@ Failure VaSink::carryOut(const Command& command, const Targets& targets) {
   if (command.op == abi::OP_VA_LIMIT) return limit(command);
   if (!isWholePages(command)) return invalid("the range is not whole pages");
   if (command.op == abi::OP_VA_RELEASE) return release(command);
-  if (const Failure failure = spendMappings(command.op == abi::OP_VA_UNMAP)) return failure;
+  if (const Failure failure = spendMappings(mostAdded(command), command.op == abi::OP_VA_UNMAP)) return failure;
   if (command.op == abi::OP_VA_RESERVE) return reserve(command);
   return eachStretch(command, [&](const Command& part, Mapping& space) { return change(part, targets, space); });
 }
@@ -75,6 +80,8 @@ Failure VaSink::carryOut(const Command& command, const Targets& targets) {
 /// fails.
 template <typename Do>
 Failure VaSink::eachStretch(const Command& command, Do what) const {
+  const Reservation::Share only = reservation_->find(command.gpa, command.length);
+  if (only != nullptr) return what(command, *only);
   std::vector<std::pair<Command, Reservation::Share>> parts;
   for (uint64_t done = 0; done != command.length;) {
     Reservation::Share stretch = reservation_->find(command.gpa + done);
@@ -86,11 +93,10 @@ Failure VaSink::eachStretch(const Command& command, Do what) const {
     done += part.length;
     parts.emplace_back(part, std::move(stretch));
   }
-  const bool isMoving = command.op == abi::OP_VA_PARK || command.op == abi::OP_VA_UNPARK;
   for (const auto& [part, stretch] : parts) {
     const Failure failure = what(part, *stretch);
     const uint64_t done = part.gpa - command.gpa;
-    if (failure) return done == 0 ? failure : halfDone(failure, isMoving ? done + failure.moved : 0);
+    if (failure) return done == 0 ? failure : halfDone(failure, isMove(command) ? done + failure.moved : 0);
   }
   return kDone;
 }
