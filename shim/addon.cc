@@ -25,6 +25,7 @@
 #include "napi/page_copies.h"
 #include "napi/pager_handle.h"
 #include "napi/reservation_handle.h"
+#include "napi/uncounted_buffer.h"
 #include "napi/vcpu_handle.h"
 #include "napi/vm_handle.h"
 
@@ -44,6 +45,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   const auto table = reinterpret_cast<uint64_t>(membacking_interface_1());
   exports.Set("nativeInterface", Napi::BigInt::New(env, table));
   exports.Set("exitLayout", exitLayout(env));
+  exports.Set("countsViews", Napi::Boolean::New(env, !hasUncountedBuffers(env)));
   exports.Set("askMachine", Napi::Function::New(env, machineAnswers, "askMachine"));
   exports.Set("copyPages", Napi::Function::New(env, copyPages, "copyPages"));
   ReservationHandle::define(env, exports);

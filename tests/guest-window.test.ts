@@ -4,6 +4,8 @@ import { closeSync, ftruncateSync, openSync, unlinkSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import test, { type ExecutionContext } from 'ava';
+import { sourceOf, type WindowedMemory } from '../ts/access/windowed-memory.ts';
+import { native } from '../ts/core/native.ts';
 import {
   type Address,
   type GuestMemory,
@@ -285,8 +287,42 @@ eachKind('memory is read in place after some calls', (t, all) => {
   // What other tests have left.
   collectGarbage();
   const before = process.memoryUsage().external;
+  const { reservation } = sourceOf(all.memory as WindowedMemory);
+  const { load } = reservation;
+  let calls = 0;
+  Object.defineProperty(reservation, 'load', {
+    value: (...args: Parameters<typeof load>) => {
+      calls++;
+      return load(...args);
+    },
+  });
   warmUp(all.memory, 0);
-  t.true(process.memoryUsage().external >= before + 2 ** 31);
+  const callsBefore = calls;
+  for (let i = 0; i < 100; i++) all.memory.readU32(0);
+  t.true(callsBefore > 0);
+  t.is(calls, callsBefore);
+  const counted = process.memoryUsage().external - before >= 2 ** 31;
+  t.is(counted, native().countsViews, 'V8 collects no garbage for memory that it does not count');
+});
+
+eachKind('who goes to and fro among many pieces with holes between reads each in place', (t, all) => {
+  const { map, root, memory } = all;
+  const count = 40;
+  for (let i = 0; i < count; i++) addRam(all, i * 0x10_0000);
+  for (let i = 0; i < count; i++) memory.writeU32(i * 0x10_0000, i);
+  for (let turn = 0; turn < 100 * count; turn++) {
+    for (let i = 0; i < count; i++) if (memory.readU32(i * 0x10_0000) !== i) t.fail(`${i}`);
+  }
+  map.createRegion({ name: 'mmio', kind: 'mmio', size: PAGE }).place(root, { offset: 7 * 0x10_0000, priority: 1 });
+  t.is(
+    fault(t, () => memory.readU32(7 * 0x10_0000)),
+    'hole',
+  );
+  t.is(
+    fault(t, () => memory.readU32(8 * 0x10_0000 - 4)),
+    'hole',
+  );
+  for (let i = 8; i < count; i++) t.is(memory.readU32(i * 0x10_0000), i);
 });
 
 eachKind('a window ends where the pages of registers begin, and where a view allows less', (t, all) => {

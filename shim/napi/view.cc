@@ -6,6 +6,7 @@
 
 #include "napi/args.h"
 #include "napi/sys_error.h"
+#include "napi/uncounted_buffer.h"
 
 namespace membacking {
 namespace {
@@ -17,7 +18,23 @@ constexpr uint64_t kLongest = uint64_t{1} << 32;
 struct ViewShare {
   Reservation::Share stretch;
   const Mapping* first;
+  /// Whether the buffer keeps nothing, so that its wrap does.
+  bool isWrapped;
 };
+
+void deleteShare(napi_env, void* share, void*) { delete static_cast<ViewShare*>(share); }
+
+/// Makes a buffer whose end deletes `share`.
+napi_value newBuffer(Napi::Env env, void* data, uint64_t length, ViewShare* share) {
+  if (share->isWrapped) return newUncountedBuffer(data, length);
+  napi_value buffer = nullptr;
+  const auto finalize = [](napi_env given, void*, void* owned) { deleteShare(given, owned, nullptr); };
+  const napi_status status = napi_create_external_arraybuffer(env, data, length, finalize, share, &buffer);
+  if (status == napi_ok) return buffer;
+  delete share;
+  if (status != napi_no_external_buffers_allowed) throw Napi::Error::New(env);
+  throwCoded(env, "ERR_NO_VIEWS", "This runtime does not let ArrayBuffers show memory that is not its own");
+}
 
 }  // namespace
 
@@ -26,22 +43,15 @@ Napi::ArrayBuffer openView(Napi::Env env, const std::shared_ptr<Reservation>& re
   const Reservation::Share stretch = reservation->find(gpa, length);
   if (stretch == nullptr) throwRange(env, "length", "inside a stretch of the VA space, and not 0");
   if (length > kLongest) throwRange(env, "length", "at most 4 GiB");
-  auto* share = new ViewShare{stretch, &reservation->first()};
-  napi_value view = nullptr;
+  auto* share = new ViewShare{stretch, &reservation->first(), !isLasting && hasUncountedBuffers(env)};
   // SAFETY: the range is inside the stretch (above), which the buffer has a share of. That it is mapped is the
   // caller's to see to.
-  const napi_status status = napi_create_external_arraybuffer(
-      env, reinterpret_cast<void*>(stretch->addressOf(gpa)), length,
-      [](napi_env, void*, void* owned) { delete static_cast<ViewShare*>(owned); }, share, &view);
-  if (status != napi_ok) {
-    delete share;
-    if (status != napi_no_external_buffers_allowed) throw Napi::Error::New(env);
-    throwCoded(env, "ERR_NO_VIEWS", "This runtime does not let ArrayBuffers show memory that is not its own");
-  }
+  napi_value view = newBuffer(env, reinterpret_cast<void*>(stretch->addressOf(gpa)), length, share);
   Napi::ArrayBuffer buffer(env, view);
   buffer.TypeTag(&kTag);
-  // detachView finds the share by this. The finalizer of the buffer deletes it.
-  if (napi_wrap(env, view, share, nullptr, nullptr, nullptr) != napi_ok) throw Napi::Error::New(env);
+  // detachView finds the share by this.
+  const napi_finalize finalize = share->isWrapped ? deleteShare : nullptr;
+  if (napi_wrap(env, view, share, finalize, nullptr, nullptr) != napi_ok) throw Napi::Error::New(env);
   if (isLasting) {
     auto* lasting = new Reservation::Share(stretch);
     buffer.AddFinalizer([](Napi::BasicEnv, Reservation::Share* owned) { delete owned; }, lasting);
@@ -58,15 +68,15 @@ void detachView(const Napi::Value& value, const Reservation& reservation) {
     throwCoded(value.Env(), "ERR_DETACHED",
                "This view is detached already: by detachView, or because it was transferred");
   }
-  void* share = nullptr;
-  if (napi_unwrap(value.Env(), value, &share) != napi_ok) throw Napi::Error::New(value.Env());
-  if (static_cast<ViewShare*>(share)->first != &reservation.first()) {
-    throwRange(value.Env(), "view", "of this Reservation");
-  }
-  if (napi_remove_wrap(value.Env(), value, &share) != napi_ok) throw Napi::Error::New(value.Env());
+  void* wrapped = nullptr;
+  if (napi_unwrap(value.Env(), value, &wrapped) != napi_ok) throw Napi::Error::New(value.Env());
+  auto* share = static_cast<ViewShare*>(wrapped);
+  if (share->first != &reservation.first()) throwRange(value.Env(), "view", "of this Reservation");
+  if (napi_remove_wrap(value.Env(), value, &wrapped) != napi_ok) throw Napi::Error::New(value.Env());
   // The share goes now, not when the garbage collector comes by, so that who closes a VA space gets its addresses back.
   // It is taken out first, because the finalizer may run as soon as the buffer is detached.
-  const Reservation::Share released = std::move(static_cast<ViewShare*>(share)->stretch);
+  const Reservation::Share released = std::move(share->stretch);
+  if (share->isWrapped) delete share;
   buffer.Detach();
 }
 

@@ -14,8 +14,8 @@
 namespace membacking {
 
 /// Makes a view, which keeps its stretch as long as it is attached; `isLasting`: until the buffer is collected, whether
-/// attached or not. Throws unless the range is inside one stretch, and at most 4 GiB, where Node-API's buffers end;
-/// ERR_NO_VIEWS where the runtime has none.
+/// attached or not. One that is not must not be transferred. Throws unless the range is inside one stretch, and at most
+/// 4 GiB, where Node-API's buffers end; ERR_NO_VIEWS where the runtime has none.
 Napi::ArrayBuffer openView(Napi::Env env, const std::shared_ptr<Reservation>& reservation, uint64_t gpa,
                            uint64_t length, bool isLasting);
 

@@ -21,6 +21,7 @@ const GROUPS = [
   'freeing',
   'build',
   'memory',
+  'windows',
   'dirty',
   'snapshot',
   'replay',

@@ -6,13 +6,13 @@
 
 import type { Address } from '../core/address.ts';
 import type { CommandRange } from '../core/core.ts';
-import type { Reservation } from '../core/native.ts';
+import { native, type Reservation } from '../core/native.ts';
 
 /** Bytes that a buffer shows, so that offsets are small integers. */
 export const CHUNK = 2 ** 31;
-/** Most buffers of one VA space. Each takes a garbage collection to make: V8 counts all of it as memory that is in
- *  use. */
-const MOST_CHUNKS = 16;
+/** Most buffers of one VA space, and where V8 counts them as memory that is in use, so that each takes a garbage
+ *  collection to make. */
+const [MOST_CHUNKS, MOST_COUNTED_CHUNKS] = [128, 16];
 /** Result of a read of up to 32 bits through a window that is shut. */
 export const SHUT = -1;
 
@@ -163,7 +163,8 @@ export class Chunks {
     const made = this.#buffers.get(start);
     if (made !== undefined && made.hva === hva) return made.buffer;
     if (made !== undefined) this.drop({ start, end });
-    if (hva === undefined || this.#buffers.size === MOST_CHUNKS) return undefined;
+    const most = native().countsViews ? MOST_COUNTED_CHUNKS : MOST_CHUNKS;
+    if (hva === undefined || this.#buffers.size >= most) return undefined;
     try {
       const buffer = this.#reservation.view(start, end - start);
       this.#buffers.set(start, { buffer, hva });

@@ -6,8 +6,9 @@ import { LAST_ADDRESS, sum } from '../core/address.ts';
 import type { CommandRange, Core, PlanFacts, Row } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
 import { CHUNK, Chunks, GuestWindow } from './guest-window.ts';
+import { WindowTable } from './window-table.ts';
 
-const MOST_WINDOWS = 16;
+const MOST_WINDOWS = 256;
 /** Accesses without a window that come before one is opened, which takes as long as some hundred of them. */
 const PATIENCE = 1000;
 
@@ -38,6 +39,7 @@ export class OwnWindows {
   readonly #chunks: Chunks;
   /** The oldest first. */
   #open: GuestWindow[] = [];
+  readonly #table = new WindowTable<GuestWindow>();
   /** Around all that is open. */
   #hull: CommandRange = { start: 0, end: 0 };
   #misses = 0;
@@ -55,7 +57,8 @@ export class OwnWindows {
 
   /** A window that shows the byte at `gpa`: one that is open, or after many calls in vain a new one. */
   find(gpa: number, isWrite: boolean): GuestWindow | undefined {
-    for (const window of this.#open) if (window.shows(gpa, isWrite)) return window;
+    const known = this.#table.at(gpa, isWrite);
+    if (known !== undefined) return known;
     if (++this.#misses < this.#patience) return undefined;
     this.#misses = 0;
     const opened = this.#show(gpa, isWrite);
@@ -98,6 +101,7 @@ export class OwnWindows {
 
   #keep(open: GuestWindow[]): void {
     this.#open = open;
+    this.#table.set(open);
     const start = Math.min(...open.map((window) => window.start));
     this.#hull = { start, end: Math.max(...open.map((window) => window.end)) };
   }

@@ -94,7 +94,8 @@ export interface Reservation extends Handle, LockSpace {
   isAskedFor(id: number): boolean;
   /** The memory itself, up to 4 GiB of one stretch, as long as nobody detaches it. The caller sees to it that all of
    * the range is mapped, readable and writable until detachView: touching what is not there ends the process.
-   * `isLasting`: its addresses go to nobody else before it is collected. Default false. */
+   * `isLasting`: its addresses go to nobody else before it is collected. Default false: then it must not be
+   * transferred. */
   view(gpa: U64, length: U64, isLasting?: boolean): ArrayBuffer;
   /** Detaches a view: nobody reaches the memory through it any more. ERR_DETACHED when it is detached already: unless
    *  detachView did that, the view was transferred, and its memory can be reached through another buffer. */
@@ -383,6 +384,8 @@ interface Native extends NativeClients {
   readonly abiVersion: number;
   /** Address of the table of functions that membacking.h describes. */
   readonly nativeInterface: bigint;
+  /** Whether V8 counts the memory of views that do not last as its own: to make one takes a garbage collection then. */
+  readonly countsViews: boolean;
   /** Tries each feature, and gives back what that took. */
   askMachine(): MachineAnswers;
   /** Copies whole pages from one file into another, in the background: stretches (offset and length of each, upwards)

@@ -1,0 +1,104 @@
+// Guest memory in many pieces, and more of it than one window shows: reads that go to and fro, and windows that open.
+
+import { type GuestMemory, MemoryMap, SharedMemory, type VaSpace } from '../../ts/index.ts';
+import { Random } from '../support/random.ts';
+import { type Group, runGroup } from './support/group.ts';
+import { atMost, compareFast, median } from './support/measure.ts';
+
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+/** Accesses in one call. */
+const ACCESSES = 65_536;
+
+function readAll(memory: GuestMemory, gpas: readonly number[]): number {
+  let sum = 0;
+  for (let i = 0; i < gpas.length; i++) sum = (sum + memory.readU32(gpas[i]!)) | 0;
+  return sum;
+}
+
+function readBare(view: DataView, offsets: readonly number[]): number {
+  let sum = 0;
+  for (let i = 0; i < offsets.length; i++) sum = (sum + view.getUint32(offsets[i]!, true)) | 0;
+  return sum;
+}
+
+/** A guest of `count` backings of equal size, `bytes` in all, and holes of `gap` bytes between them. */
+function scattered(count: number, bytes: number, gap: number): VaSpace {
+  const map = new MemoryMap();
+  const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 40 });
+  const length = bytes / count;
+  for (let index = 0; index < count; index++) {
+    const region = map.createRegion({ name: `ram ${index}`, kind: 'ram', size: length });
+    region.map({ object: SharedMemory.create(length), length });
+    region.place(root, { offset: index * (length + gap) });
+  }
+  return map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }), { size: 2 ** 38 });
+}
+
+/** Values here and there in large guests, and in those with holes. */
+async function hereAndThere(group: Group): Promise<void> {
+  const view = new DataView(new ArrayBuffer(MIB));
+  const random = new Random(11);
+  for (const [where, count, bytes, gap, most] of [
+    ['2 backings with a hole', 2, MIB, MIB, 12],
+    ['4 backings with holes', 4, MIB, MIB, 13],
+    ['16 backings with holes', 16, MIB, MIB, 18],
+    ['64 backings with holes', 64, MIB, MIB, 23],
+    ['8 GiB', 1, 8 * GIB, 0, 23],
+    ['64 GiB', 1, 64 * GIB, 0, 23],
+  ] as const) {
+    const what = `read u32 here and there, ${where}`;
+    group.doing(what);
+    const { memory } = scattered(count, bytes, gap);
+    const length = bytes / count;
+    const part = Math.max(1, 64 / count);
+    const gpas = Array.from({ length: ACCESSES }, () => {
+      const inBacking = random.below(part) * (length / part) + random.below(64) * 4;
+      return random.below(count) * (length + gap) + inBacking;
+    });
+    for (let turn = 0; turn < 8; turn++) readAll(memory, gpas);
+    const bareGpas = gpas.map((_, i) => (i * 16_384 + (i % 64) * 4) % MIB);
+    await group.add(
+      compareFast({
+        ...{ what, operations: gpas.length, goals: [atMost(most)] },
+        ours: { run: () => void readAll(memory, gpas) },
+        baseline: { what: 'a bare DataView', run: () => void readBare(view, bareGpas) },
+      }),
+    );
+  }
+}
+
+/** Milliseconds that this process has computed: what others compute meanwhile is not in it. */
+function computed(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
+/** Milliseconds of the longest read among those that 16 windows open in. */
+function longestRead(): number {
+  const { memory } = scattered(1, 32 * GIB, 0);
+  globalThis.gc!();
+  let longest = 0;
+  for (let turn = 0; turn < 2000; turn++) {
+    for (let window = 0; window < 16; window++) {
+      const started = computed();
+      memory.readU32(window * 2 * GIB + turn * 4);
+      longest = Math.max(longest, computed() - started);
+    }
+  }
+  return longest;
+}
+
+/** Windows that open while JavaScript has much in its heap. */
+function opening(group: Group): void {
+  const what = 'longest read among 16 windows of 2 GiB that open, 200 MiB of JavaScript objects';
+  group.doing(what);
+  const objects = Array.from({ length: 1_500_000 }, (_, a) => ({ a, list: [a], text: `${a}` }));
+  const ours = median(Array.from({ length: objects.length / 300_000 }, longestRead));
+  group.rows.push({ what, unit: 'ms', ours, goals: [atMost(1)] });
+}
+
+await runGroup(async (group) => {
+  await hereAndThere(group);
+  opening(group);
+});
