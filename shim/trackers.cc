@@ -3,6 +3,7 @@
 #include "trackers.h"
 
 #include <atomic>
+#include <cerrno>
 #include <utility>
 
 namespace membacking {
@@ -11,13 +12,15 @@ Trackers::~Trackers() {
   while (!trackers_.empty()) end(*trackers_.begin());
 }
 
-Failure Trackers::begin(const std::vector<Command>& shown, uint32_t& tracker) {
+Failure Trackers::begin(const std::vector<Command>& shown, WatchMethod method, uint32_t& tracker) {
   static std::atomic<uint32_t> last{0};
   if (watch_ == nullptr) {
-    if (const Failure failure = watch(shown)) {
+    if (const Failure failure = watch(shown, method)) {
       unwatch();
       return failure;
     }
+  } else if (watch_->method != method) {
+    return {EBUSY, "ioctl", "the memory is tracked by another method"};
   } else {
     // What was written before is not dirty for the new one.
     targets_.eachSink([](Sink& sink) { sink.noteWritten(); });
@@ -29,13 +32,13 @@ Failure Trackers::begin(const std::vector<Command>& shown, uint32_t& tracker) {
 }
 
 /// Begins to watch all VA spaces.
-Failure Trackers::watch(const std::vector<Command>& shown) {
+Failure Trackers::watch(const std::vector<Command>& shown, WatchMethod method) {
   std::shared_ptr<Pager> pager;
   targets_.eachObject([&](uint32_t, const MemoryObject& object) {
     if (object.lazy != nullptr) pager = object.lazy->pager;
   });
   std::unique_ptr<WriteWatch> opened;
-  if (const Failure failure = WriteWatch::open(std::move(pager), opened)) return failure;
+  if (const Failure failure = WriteWatch::open(method, std::move(pager), opened)) return failure;
   watch_ = std::move(opened);
   targets_.eachSink([this](Sink& sink) { sinkCame(sink); });
   for (const Command& command : shown) {
@@ -64,6 +67,16 @@ Failure Trackers::collect(uint32_t tracker, std::vector<Dirty>& dirty) {
     for (const Stretch& pages : object.dirty.take(tracker)) dirty.push_back({id, pages});
   });
   return kDone;
+}
+
+std::vector<uint32_t> Trackers::unwatched() const {
+  std::set<const MemoryObject*> objects;
+  targets_.eachSink([&](Sink& sink) { sink.eachUnwatched([&](const MemoryObject& each) { objects.insert(&each); }); });
+  std::vector<uint32_t> ids;
+  targets_.eachObject([&](uint32_t id, const MemoryObject& object) {
+    if (objects.count(&object) != 0) ids.push_back(id);
+  });
+  return ids;
 }
 
 void Trackers::sinkCame(Sink& sink) {

@@ -25,12 +25,15 @@ class Trackers {
   Trackers(const Trackers&) = delete;
 
   /// Begins to track: nothing is dirty. `shown`: what VA spaces show now, as commands that would map it. Its number,
-  /// which no other tracker of the process has, is `tracker`. Fails where the kernel cannot, and has then no effect.
-  Failure begin(const std::vector<Command>& shown, uint32_t& tracker);
+  /// which no other tracker of the process has, is `tracker`. Fails where the kernel cannot, and with EBUSY where it is
+  /// watched by another method; it has then no effect.
+  Failure begin(const std::vector<Command>& shown, WatchMethod method, uint32_t& tracker);
   /// Ends a tracker, if there is such a one.
   void end(uint32_t tracker);
   /// Finds what has become dirty since a tracker was asked for last, by object and offset.
   Failure collect(uint32_t tracker, std::vector<Dirty>& dirty);
+  /// Finds the objects of which the kernel does not watch all that is shown: that counts as written each time.
+  std::vector<uint32_t> unwatched() const;
 
   // Sinks and objects that come and go.
 
@@ -39,7 +42,7 @@ class Trackers {
   void objectGoes(MemoryObject& object);
 
  private:
-  Failure watch(const std::vector<Command>& shown);
+  Failure watch(const std::vector<Command>& shown, WatchMethod method);
   void unwatch();
 
   Targets& targets_;

@@ -150,6 +150,10 @@ const LACKING: Readonly<Record<string, Machine>> = {
     capabilities: { READONLY_MEM: 1, IMMEDIATE_EXIT: 1 },
     devices: { '/dev/iommu': 'ENOENT' },
   }),
+  "Debian 12's kernel": but({
+    kernel: '6.1.0-56-amd64',
+    answers: { pagemapScanError: 25, userfaultfdFeatures: 0x1fffn },
+  }),
   'a new kernel that is built without': but({
     answers: { pagemapScanError: 25, userfaultfdFeatures: 0xfffn },
     capabilities: { READONLY_MEM: 1, IMMEDIATE_EXIT: 1 },

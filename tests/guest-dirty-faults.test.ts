@@ -1,17 +1,18 @@
 // Dirty pages on a system that fails, from whichever call on: too many may be reported, and never too few.
 
 import type { ExecutionContext } from 'ava';
+import type { DirtyMethod } from '../ts/index.ts';
 import { run } from './support/faulty-system.ts';
-import { trackingTest } from './support/tracking.ts';
+import { eachMethodTest, trackingTest } from './support/tracking.ts';
 
 /** A guest's RAM of 4 MiB, tracked. `unknown(…pages)`: those of which no `collect` has said that they are dirty. */
 const TRACKED = `
-  const track = (kind) => {
+  const track = (kind, method) => {
     const manager = new GuestMemoryBuilder({ maxAddress: 2 ** 33 - 1, x86LegacySupport: true, debug: true })
       .addRam({ backing: { kind }, ranges: [{ gpa: 0, length: 0x400000 }] })
       .build();
     const known = new Set();
-    const tracker = manager.trackDirty();
+    const tracker = manager.trackDirty({ method });
     const collect = () => {
       for (const { offset, length } of tracker.collect().byObject)
         for (let at = offset; at < offset + length; at += PAGE) known.add(at);
@@ -22,13 +23,13 @@ const TRACKED = `
 `;
 
 /** Changes the visibility of dirty RAM while the system fails, from each call on. */
-function losesNothing(t: ExecutionContext, kind: string, visibility: string): void {
+function losesNothing(t: ExecutionContext, method: DirtyMethod, kind: string, visibility: string): void {
   const story = `
     ${TRACKED}
     const problems = [];
     const ends = new Set();
     for (let calls = 0; calls < 30; calls++) {
-      const { manager, memory, known, collect, unknown } = track('${kind}');
+      const { manager, memory, known, collect, unknown } = track('${kind}', '${method}');
       const ram = { gpa: 0xc0000, length: 0x8000 };
       memory.writeU8(0x1000, 1);
       memory.writeU8(0xc1000, 1);
@@ -60,8 +61,8 @@ function losesNothing(t: ExecutionContext, kind: string, visibility: string): vo
 
 for (const kind of ['shared', 'private']) {
   for (const visibility of ['unmapped', 'read-only']) {
-    trackingTest(`${kind} RAM becomes ${visibility} while the system fails: no dirty page is lost`, (t) =>
-      losesNothing(t, kind, visibility),
+    eachMethodTest(`${kind} RAM becomes ${visibility} while the system fails: no dirty page is lost`, (t, method) =>
+      losesNothing(t, method, kind, visibility),
     );
   }
 }
@@ -83,12 +84,15 @@ trackingTest('tracking begins wholly or not at all, and says why not', (t) => {
   t.deepEqual(run(story), ['NO_DIRTY_TRACKING', 'NO_DIRTY_TRACKING', 'SYSTEM', [0x1000]]);
 });
 
-trackingTest('memory that the kernel does not watch counts as written as a whole, until it does', (t) => {
+eachMethodTest('memory that the kernel does not watch counts as written as a whole, until it does', (t, method) => {
   const story = `
     const manager = build('private');
-    // The first call opens the watch.
-    system.failAfter(1);
-    const tracker = manager.trackDirty();
+    let tracker;
+    // The first calls open the watch.
+    for (let calls = 0; tracker === undefined; calls++) {
+      system.failAfter(calls);
+      code(() => { tracker = manager.trackDirty({ method: '${method}' }); });
+    }
     const sizes = [tracker.collect().bytes, tracker.collect().bytes];
     system.heal();
     sizes.push(tracker.collect().bytes, tracker.collect().bytes);

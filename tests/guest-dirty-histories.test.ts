@@ -7,11 +7,11 @@ import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
 import type { DirtyPages } from '../ts/guest/dirty-pages.ts';
 import type { DirtyTracker } from '../ts/guest/dirty-tracker.ts';
 import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
-import type { MemoryObject } from '../ts/index.ts';
+import type { DirtyMethod, MemoryObject } from '../ts/index.ts';
 import { GUEST_SIZE, guestImage, kvmMissing } from './support/guest.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { Random, SEED, tries } from './support/random.ts';
-import { attempt, trackingTest } from './support/tracking.ts';
+import { attempt, eachMethodTest } from './support/tracking.ts';
 import { Guest, MIB, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
@@ -23,14 +23,14 @@ class World {
   readonly #random: Random;
   readonly manager: GuestMemoryManager;
   readonly #bar: ReturnType<GuestMemoryManager['deviceMapper']['newRegion']>;
-  readonly #fd = namelessFile(32 * PAGE);
+  readonly #fd = namelessFile(32 * PAGE, '/dev/shm');
   readonly #source = namelessFile(0);
   readonly #trackers: { tracker: DirtyTracker; dirty: Map<MemoryObject, Set<number>> }[] = [];
   /** Guest that writes, too; undefined where there is no KVM. */
   readonly #guest: Guest | undefined;
   #added: { readonly ram: AddedRam; readonly object: MemoryObject } | undefined;
 
-  constructor(random: Random) {
+  constructor(random: Random, method: DirtyMethod) {
     this.#random = random;
     writeSync(this.#source, Buffer.alloc(4 * PAGE, 1));
     this.manager = new GuestMemoryBuilder({ maxAddress: 2 ** 36 - 1, x86LegacySupport: true, debug: true })
@@ -44,7 +44,7 @@ class World {
       this.#guest = new Guest(this.manager);
       this.steps.guest = () => this.#guestWrites();
     }
-    for (let i = 0; i < 2; i++) this.#trackers.push({ tracker: this.manager.trackDirty(), dirty: new Map() });
+    for (let i = 0; i < 2; i++) this.#trackers.push({ tracker: this.manager.trackDirty({ method }), dirty: new Map() });
   }
 
   close(): void {
@@ -212,11 +212,11 @@ function hiddenPages(pages: DirtyPages): number {
   return pages.hidden.reduce((total, { length }) => total + Number(length) / PAGE, 0);
 }
 
-trackingTest('histories of writes and changes: exactly what was written is dirty', (t) => {
+eachMethodTest('histories of writes and changes: exactly what was written is dirty', (t, method) => {
   t.log(`seed ${SEED}`);
   const random = new Random();
   for (let history = 0; history < tries(12); history++) {
-    const world = new World(random);
+    const world = new World(random, method);
     try {
       for (let step = 0; step < 120; step++) {
         world.steps[random.pick(Object.keys(world.steps))]!();

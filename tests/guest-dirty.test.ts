@@ -1,7 +1,17 @@
 // Dirty pages: exactly those that somebody wrote, whoever it was and wherever they are seen now.
 
 import { once } from 'node:events';
-import { closeSync, ftruncateSync, readdirSync, readFileSync, readlinkSync, readSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  statfsSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { inspect } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import type { ExecutionContext } from 'ava';
@@ -18,11 +28,13 @@ import { footprint } from './support/footprint.ts';
 import { GUEST_SIZE, start } from './support/guest.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { tries } from './support/random.ts';
-import { attempt, trackingMissing, trackingTest } from './support/tracking.ts';
+import { attempt, eachMethodTest, METHODS } from './support/tracking.ts';
 import { GIB, type Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const BAR = 0x8000_0000;
+/** Type of file systems in memory. */
+const TMPFS = 0x01021994;
 const KINDS = ['shared', 'private'] as const;
 type Kind = (typeof KINDS)[number];
 
@@ -49,17 +61,16 @@ function dirtyTest(
   kind: Kind,
   body: (t: ExecutionContext, manager: GuestMemoryManager, tracker: DirtyTracker) => void | Promise<void>,
 ): void {
-  const run = async (t: ExecutionContext) => {
+  eachMethodTest(title, async (t, method) => {
     const before = watches();
     const manager = built(kind);
     try {
-      await body(t, manager, manager.trackDirty());
+      await body(t, manager, manager.trackDirty({ method }));
     } finally {
       manager.close();
     }
     t.deepEqual(watches(), before);
-  };
-  trackingTest(title, run);
+  });
 }
 
 /** Dirty pages as text: `1000+2 5000+1`, addresses in hexadecimal and pages. */
@@ -266,7 +277,7 @@ dirtyTest('RAM that is prefetched is clean', 'shared', async (t, manager, tracke
 });
 
 dirtyTest('a file that grows behind its end is watched there', 'shared', (t, manager, tracker) => {
-  const fd = namelessFile(PAGE);
+  const fd = namelessFile(PAGE, '/dev/shm');
   const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'window');
   region.map(0, fd, 0, 4 * PAGE, true);
   control.mapToGuest(BAR);
@@ -278,12 +289,32 @@ dirtyTest('a file that grows behind its end is watched there', 'shared', (t, man
   closeSync(fd);
 });
 
+dirtyTest(
+  'a file that is not in memory is watched by scans alone, and else counts as written',
+  'shared',
+  (t, manager, tracker) => {
+    const fd = namelessFile(4 * PAGE);
+    const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'window');
+    region.map(0, fd, 0, 4 * PAGE, true);
+    closeSync(fd);
+    control.mapToGuest(BAR);
+    manager.guestMemory.writeU8(BAR + PAGE, 1);
+    const object = manager.va.pieces().at(-1)!.object;
+    const isCoarse = tracker.method === 'faults' && statfsSync(tmpdir()).type !== TMPFS;
+    for (const expected of ['80001000+1', '']) {
+      const pages = tracker.collect();
+      t.is(text(pages), isCoarse ? '80000000+4' : expected);
+      t.deepEqual(pages.unwatched, isCoarse ? [object] : []);
+    }
+  },
+);
+
 for (const kind of KINDS) {
-  trackingTest(`${kind} RAM that is pinned is tracked, hidden and shown again`, (t) => {
+  eachMethodTest(`${kind} RAM that is pinned is tracked, hidden and shown again`, (t, method) => {
     const options = { maxAddress: 2 ** 36 - 1, x86LegacySupport: true, pinMappings: true, debug: true };
     const ram = { ranges: [{ gpa: 0, length: 2 * MIB }], backing: { kind } };
     const manager = new GuestMemoryBuilder(options).addRam(ram).build();
-    const tracker = manager.trackDirty();
+    const tracker = manager.trackDirty({ method });
     const pam = { gpa: 0xc0000, length: 0x4000 };
     manager.guestMemory.writeU8(0xc1000, 1);
     manager.ramVisibility.set(pam, 'unmapped');
@@ -295,11 +326,12 @@ for (const kind of KINDS) {
   });
 }
 
-if (trackingMissing === undefined) {
-  hugePageTest('a huge page is dirty as a whole', 2 * MIB, 2, (t) => {
+for (const { method, missing } of METHODS) {
+  if (missing !== undefined) continue;
+  hugePageTest(`a huge page is dirty as a whole (${method})`, 2 * MIB, 2, (t) => {
     const ram = { ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind: 'shared', hugePageSize: 2 * MIB } } as const;
     const manager = new GuestMemoryBuilder().addRam(ram).build();
-    const tracker = manager.trackDirty();
+    const tracker = manager.trackDirty({ method });
     manager.guestMemory.writeU8(0x201000, 1);
     t.is(text(tracker.collect()), '200000+512');
     manager.va.pieces()[0]!.object.write(0x1000, Uint8Array.of(1));
@@ -377,23 +409,25 @@ function guestTest(
   title: string,
   body: (t: ExecutionContext, manager: GuestMemoryManager, guest: Guest, written: () => string) => void | Promise<void>,
 ): void {
-  if (trackingMissing !== undefined) {
-    trackingTest(title, () => {});
-    return;
+  for (const kind of KINDS) {
+    const ram = { ranges: [{ gpa: 0, length: 4 * MIB }], backing: { kind } };
+    for (const { method, missing } of METHODS) {
+      if (missing !== undefined) continue;
+      vmTest(`${title} (${kind}, ${method})`, { ram: [ram], x86LegacySupport: true }, (t, manager, guest) => {
+        const tracker = manager.trackDirty({ method });
+        return body(t, manager, guest, () => ownWrites(tracker.collect()));
+      });
+    }
   }
-  const ram = { ranges: [{ gpa: 0, length: 4 * MIB }] };
-  vmTest(title, { ram: [ram], x86LegacySupport: true }, (t, manager, guest) => {
-    const tracker = manager.trackDirty();
-    return body(t, manager, guest, () => {
-      const pages = [...tracker.collect()].flatMap(({ gpa, length }) =>
-        Array.from({ length: Number(length) / PAGE }, (_, page) => Number(gpa) + page * PAGE),
-      );
-      return pages
-        .filter((gpa) => gpa >= GUEST_SIZE)
-        .map((gpa) => gpa.toString(16))
-        .join(' ');
-    });
-  });
+}
+
+/** Dirty pages as text, but for those that the guest itself needs. */
+function ownWrites(pages: DirtyPages): string {
+  return [...pages]
+    .flatMap(({ gpa, length }) => Array.from({ length: Number(length) / PAGE }, (_, page) => Number(gpa) + page * PAGE))
+    .filter((gpa) => gpa >= GUEST_SIZE)
+    .map((gpa) => gpa.toString(16))
+    .join(' ');
 }
 
 guestTest('what a guest writes is dirty, each time anew, and what it reads is not', (t, _, guest, written) => {

@@ -5,12 +5,18 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { Duplex, PassThrough } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
-import { GuestMemoryBuilder, type GuestMemoryManager, MembackingError, type RestoredGuest } from '../ts/index.ts';
+import {
+  type DirtyMethod,
+  GuestMemoryBuilder,
+  type GuestMemoryManager,
+  MembackingError,
+  type RestoredGuest,
+} from '../ts/index.ts';
 import { guestImage, kvmMissing } from './support/guest.ts';
 import { Random, tries } from './support/random.ts';
 import { RunningGuest, SWEPT_SIZE } from './support/running-guest.ts';
 import { tempFolder } from './support/temp-folder.ts';
-import { trackingTest } from './support/tracking.ts';
+import { eachMethodTest } from './support/tracking.ts';
 
 const PAGE = 0x1000;
 const MIB = 2 ** 20;
@@ -119,10 +125,12 @@ const WAYS: Readonly<
   },
 };
 
-async function live(t: ExecutionContext, random: Random, way: string): Promise<void> {
+async function live(t: ExecutionContext, random: Random, way: string, method: DirtyMethod): Promise<void> {
   const folder = tempFolder(t);
   const guest = new RunningGuest(makeGuest());
   const { manager } = guest;
+  // The copy's own tracker goes by the method of this one.
+  manager.trackDirty({ method });
   const busy = () => {
     for (let i = random.below(20); i > 0; i--) step(manager, random);
   };
@@ -163,9 +171,10 @@ async function live(t: ExecutionContext, random: Random, way: string): Promise<v
 for (const way of Object.keys(WAYS)) {
   if (kvmMissing !== undefined) test.skip(`live histories into a ${way}: ${kvmMissing}`, () => {});
   else {
-    trackingTest(`live histories into a ${way}, whatever the monitor does meanwhile, are of one moment`, async (t) => {
+    const title = `live histories into a ${way}, whatever the monitor does meanwhile, are of one moment`;
+    eachMethodTest(title, async (t, method) => {
       const random = new Random();
-      for (let i = 0; i < tries(8); i++) await live(t, random, way);
+      for (let i = 0; i < tries(8); i++) await live(t, random, way, method);
     });
   }
 }

@@ -99,7 +99,7 @@ export type {
   MappedRegion,
 } from './guest/device.ts';
 export type { DirtyPages, ObjectRange } from './guest/dirty-pages.ts';
-export type { DirtyTracker } from './guest/dirty-tracker.ts';
+export type { DirtyMethod, DirtyOptions, DirtyTracker } from './guest/dirty-tracker.ts';
 export type { DiscardOptions } from './guest/discard.ts';
 export { MemoryBuildError, PartitionAttachError } from './guest/errors.ts';
 export type { DeviceFile } from './guest/files.ts';

@@ -13,6 +13,7 @@
 #include "host/pager.h"
 #include "host/stretch.h"
 #include "host/whereabouts.h"
+#include "host/write_watch.h"
 
 namespace membacking {
 
@@ -83,6 +84,11 @@ struct MemoryObject {
   /// Whether the file is or can become shorter than the object, unless something excludes it; or one that a pager has
   /// yet to read.
   bool isShrinkable() const;
+  /// Origin of its pages when they are touched first.
+  PageOrigin pageOrigin() const {
+    if (lazy != nullptr) return PageOrigin::kPager;
+    return fileKind == FileKind::kNone ? PageOrigin::kNothing : PageOrigin::kFile;
+  }
   /// Bytes of memory or disk space that the file of a shared object has.
   Failure readAllocated(uint64_t& bytes) const;
 
@@ -139,7 +145,7 @@ struct MemoryObject {
   template <typename Copy>
   Failure copyShared(uint64_t offset, uint64_t length, Copy copy) const;
   template <typename Copy>
-  Failure copyPrivate(uint64_t offset, uint64_t length, uint64_t& done, Copy copy) const;
+  Failure copyPrivate(uint64_t offset, uint64_t length, uint64_t& done, bool isWrite, Copy copy) const;
   Failure checkRange(uint64_t offset, uint64_t length) const;
   template <typename Do>
   Failure withPages(uint64_t offset, uint64_t length, Do what) const;

@@ -27,14 +27,16 @@ Failure MemoryObject::copyShared(uint64_t offset, uint64_t length, Copy copy) co
 
 /// Calls `copy(memory, hva, done, length)`, a pread or pwrite, for each stretch of the range.
 template <typename Copy>
-Failure MemoryObject::copyPrivate(uint64_t offset, uint64_t length, uint64_t& done, Copy copy) const {
-  // The kernel does not wait for a pager there. What cannot be brought is missing.
+Failure MemoryObject::copyPrivate(uint64_t offset, uint64_t length, uint64_t& done, bool isWrite, Copy copy) const {
+  // The kernel waits there for nobody, no pager and no watch. What cannot be brought is missing.
   static_cast<void>(fetch(offset, length));
   const FileDescriptor memory(::open("/proc/self/mem", O_RDWR | O_CLOEXEC));
   if (!memory.isOpen()) return failedCall("open");
   while (done != length) {
     const Whereabouts::Place place = whereabouts.find(offset + done, length - done);
     if (place.isLost) return kDone;
+    const auto watch = place.reservation ? place.reservation->watch() : nullptr;
+    if (watch != nullptr) watch->admit(place.address(), place.length, pageOrigin(), isWrite);
     const uint64_t hva = place.reservation ? place.address() : home.addressOf(offset + done);
     const ssize_t copied = copy(memory.get(), static_cast<off_t>(hva), done, place.length);
     if (copied <= 0) return kDone;
@@ -50,7 +52,7 @@ Failure MemoryObject::read(uint64_t offset, uint8_t* into, uint64_t length, uint
   if (isShared) {
     return copyShared(offset, length, [&](uint64_t hva) { guardedRead(into, hva, length, done); });
   }
-  return copyPrivate(offset, length, done, [&](int memory, off_t hva, uint64_t from, uint64_t size) {
+  return copyPrivate(offset, length, done, false, [&](int memory, off_t hva, uint64_t from, uint64_t size) {
     return ::pread(memory, into + from, size, hva);
   });
 }
@@ -62,7 +64,7 @@ Failure MemoryObject::write(uint64_t offset, const uint8_t* from, uint64_t lengt
   if (!isWritable) return {EACCES, "mmap", "the object is read-only"};
   const Failure failure =
       isShared ? copyShared(offset, length, [&](uint64_t hva) { guardedWrite(hva, from, length, done); })
-               : copyPrivate(offset, length, done, [&](int memory, off_t hva, uint64_t start, uint64_t size) {
+               : copyPrivate(offset, length, done, true, [&](int memory, off_t hva, uint64_t start, uint64_t size) {
                    return ::pwrite(memory, from + start, size, hva);
                  });
   // At these addresses nobody watches.

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "host/invariant.h"
-#include "host/mapping.h"
 
 namespace membacking {
 
@@ -25,23 +24,42 @@ void PageSet::add(uint64_t offset, uint64_t length) {
   }
 }
 
-std::vector<Stretch> PageSet::take() {
+std::vector<Stretch> PageSet::take(uint64_t start, uint64_t end) {
   std::vector<Stretch> stretches;
-  for (const auto& [first, chunk] : chunks_) {
-    for (uint64_t word = 0; word != chunk.size(); word++) {
-      uint64_t page = first + word * kWordPages;
-      for (uint64_t bits = chunk[word]; bits != 0;) {
-        const auto skipped = static_cast<uint64_t>(__builtin_ctzll(bits));
-        bits >>= skipped;
-        const auto count = ~bits == 0 ? kWordPages : static_cast<uint64_t>(__builtin_ctzll(~bits));
-        appendStretch(stretches, (page + skipped) * kPageSize, count * kPageSize);
-        page += skipped + count;
-        bits = count == kWordPages ? 0 : bits >> count;
-      }
-    }
+  const uint64_t endPage = end / kPageSize;
+  for (uint64_t from = start / kPageSize; from < endPage;) {
+    const auto found = chunks_.lower_bound(from - from % kChunkPages);
+    if (found == chunks_.end() || found->first >= endPage) break;
+    auto& [first, chunk] = *found;
+    from = std::max(from, first);
+    const uint64_t to = std::min(endPage, first + kChunkPages);
+    takeWords(first, chunk, from, to, stretches);
+    const bool isEmpty = std::all_of(chunk.begin(), chunk.end(), [](uint64_t word) { return word == 0; });
+    if (isEmpty) chunks_.erase(found);
+    from = to;
   }
-  chunks_.clear();
   return stretches;
+}
+
+/// Takes the pages of a chunk from `from` to `to`.
+void PageSet::takeWords(uint64_t first, Chunk& chunk, uint64_t from, uint64_t to, std::vector<Stretch>& stretches) {
+  while (from != to) {
+    uint64_t& word = chunk[(from - first) / kWordPages];
+    const uint64_t bit = from % kWordPages;
+    const uint64_t wordEnd = std::min(to, from - bit + kWordPages);
+    const uint64_t mask = (~uint64_t{0} >> (kWordPages - (wordEnd - from))) << bit;
+    uint64_t page = from - bit;
+    for (uint64_t bits = word & mask; bits != 0;) {
+      const auto skipped = static_cast<uint64_t>(__builtin_ctzll(bits));
+      bits >>= skipped;
+      const auto count = ~bits == 0 ? kWordPages : static_cast<uint64_t>(__builtin_ctzll(~bits));
+      appendStretch(stretches, (page + skipped) * kPageSize, count * kPageSize);
+      page += skipped + count;
+      bits = count == kWordPages ? 0 : bits >> count;
+    }
+    word &= ~mask;
+    from = wordEnd;
+  }
 }
 
 }  // namespace membacking

@@ -6,6 +6,7 @@
 #include <map>
 #include <vector>
 
+#include "host/mapping.h"
 #include "host/stretch.h"
 
 namespace membacking {
@@ -16,13 +17,17 @@ class PageSet {
   /// Adds every page that a range which is not empty touches.
   void add(uint64_t offset, uint64_t length);
   /// Empties the set. Returns what was in it, upwards: stretches that do not touch each other.
-  std::vector<Stretch> take();
+  std::vector<Stretch> take() { return take(0, UINT64_MAX & ~(kPageSize - 1)); }
+  /// Takes what is in a range of whole pages. Returns it as `take` does.
+  std::vector<Stretch> take(uint64_t start, uint64_t end);
 
  private:
   static constexpr uint64_t kWordPages = 64;
   static constexpr uint64_t kChunkPages = 256 * kWordPages;
   /// A bit a page.
   using Chunk = std::array<uint64_t, kChunkPages / kWordPages>;
+
+  static void takeWords(uint64_t first, Chunk& chunk, uint64_t from, uint64_t to, std::vector<Stretch>& stretches);
 
   /// Chunks in which pages are, by the number of their first page.
   std::map<uint64_t, Chunk> chunks_;

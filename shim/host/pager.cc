@@ -4,10 +4,8 @@
 
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,7 +13,6 @@
 
 #include "host/invariant.h"
 #include "host/pages.h"
-#include "host/thread_signals.h"
 #include "host/userfaultfd.h"
 
 // Newer than some of the system headers this builds with.
@@ -35,12 +32,7 @@ namespace {
 /// Bytes that are read and copied at once: whoever touches a page meanwhile waits for no more.
 constexpr uint64_t kStep = uint64_t{1} << 20;
 
-/// Time for which the thread looks out for the next fault before it sleeps: to be woken takes longer than to answer.
-constexpr auto kAwake = std::chrono::microseconds(50);
-
 constexpr uint64_t kFeatures = UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_POISON;
-
-const uint8_t zeroes[kPageSize] = {};
 
 /// Pagers whose source is code of this thread.
 thread_local std::set<Pager*> pagersOfThread;
@@ -72,27 +64,17 @@ Failure Pager::open(std::shared_ptr<Pager>& result) {
   }
   pager->fd_ = std::move(opened.fd);
   if (::fcntl(pager->fd(), F_SETFL, O_NONBLOCK) != 0) return failedCall("fcntl");
-  pager->canWatch_ = !enableUserfaultfd(pager->fd(), kFeatures | kWatchFeatures);
+  pager->canWatch_ = !enableUserfaultfd(pager->fd(), kFeatures | kScanFeatures);
   if (!pager->canWatch_) {
     const Failure failure = enableUserfaultfd(pager->fd(), kFeatures);
     if (failure) return failure.error != EINVAL ? failure : Failure{EINVAL, "UFFDIO_API", "it needs Linux 6.6"};
   }
-  if (const Failure failure = EventFd::create(pager->bell_)) return failure;
   // Left as it is: most of it is never used.
   pager->buffer_.reset(new uint8_t[kStep]);
-  if (const int error = ::pthread_create(&pager->thread_, nullptr, runThread, pager.get())) {
-    return {error, "pthread_create", nullptr};
-  }
-  pager->isRunning_ = true;
+  const auto turn = [pager = pager.get()] { return pager->takeTurn(); };
+  if (const Failure failure = pager->thread_.start("membacking-page", pager->fd(), turn)) return failure;
   result = std::move(pager);
   return kDone;
-}
-
-Pager::~Pager() {
-  if (!isRunning_) return;
-  isEnding_ = true;
-  INVARIANT(!bell_->signal(1));
-  ::pthread_join(thread_, nullptr);
 }
 
 void Pager::setListener(std::function<void()> listener) {
@@ -136,7 +118,7 @@ void Pager::call(const Work& work) {
     isDone = true;
     done_.notify_all();
   });
-  INVARIANT(!bell_->signal(1));
+  thread_.ring();
   done_.wait(lock, [&] { return isDone; });
 }
 
@@ -300,38 +282,19 @@ std::vector<Pager::Loss> Pager::takeLosses() {
 
 // ---- The pager's thread --------------------------------------------------------------------------------------------
 
-void* Pager::runThread(void* self) {
-  leaveSignalsToOthers();
-  ::prctl(PR_SET_NAME, "membacking-page");
-  static_cast<Pager*>(self)->serve();
-  return nullptr;
-}
-
-void Pager::serve() {
-  pollfd watched[] = {{fd(), POLLIN, 0}, {bell_->fd(), POLLIN, 0}};
-  while (!isEnding_) {
-    constexpr int kBetweenLooks = 50;
-    const bool isAwake = Clock::now() < awakeUntil_;
-    const int count = ::poll(watched, 2, isAwake ? 0 : waiting_.empty() ? -1 : kBetweenLooks);
-    INVARIANT(count >= 0 || errno == EINTR);
-    if (isAwake && count == 0) {
-      // Whoever was woken may need this processor.
-      ::sched_yield();
-      continue;
+FaultThread::Patience Pager::takeTurn() {
+  loseLate();
+  do {
+    readMessages();
+    while (!faults_.empty()) {
+      const uint64_t address = faults_.front();
+      faults_.pop_front();
+      answer(address);
+      thread_.stayAwake();
     }
-    loseLate();
-    uint64_t rung = 0;
-    if (watched[1].revents != 0) INVARIANT(!bell_->take(rung));
-    do {
-      readMessages();
-      while (!faults_.empty()) {
-        const uint64_t address = faults_.front();
-        faults_.pop_front();
-        answer(address);
-        awakeUntil_ = Clock::now() + kAwake;
-      }
-    } while (runOne() || stepAhead());
-  }
+  } while (runOne() || stepAhead());
+  constexpr FaultThread::Patience kBetweenLooks = 50;
+  return waiting_.empty() ? -1 : kBetweenLooks;
 }
 
 /// Does the oldest work that others wait for. Returns whether there was any.
@@ -349,22 +312,14 @@ bool Pager::runOne() {
 
 /// Reads what the kernel has told: moves are noted, faults are kept to be answered.
 void Pager::readMessages() {
-  uffd_msg messages[16];
-  ssize_t bytes = 0;
-  do {
-    bytes = ::read(fd(), messages, sizeof messages);
-    INVARIANT(bytes > 0 || errno == EAGAIN || errno == EINTR);
-    const uffd_msg* const end = messages + std::max<ssize_t>(bytes, 0) / static_cast<ssize_t>(sizeof *messages);
-    for (const uffd_msg* message = messages; message != end; message++) {
-      if (message->event == UFFD_EVENT_REMAP) {
-        noteMove(message->arg.remap.from, message->arg.remap.to, message->arg.remap.len);
-      } else {
-        INVARIANT(message->event == UFFD_EVENT_PAGEFAULT);
-        faults_.push_back(message->arg.pagefault.address & ~(kPageSize - 1));
-      }
+  readUserfaults(fd(), [this](const uffd_msg& message) {
+    if (message.event == UFFD_EVENT_REMAP) {
+      noteMove(message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
+    } else {
+      INVARIANT(message.event == UFFD_EVENT_PAGEFAULT);
+      faults_.push_back(message.arg.pagefault.address & ~(kPageSize - 1));
     }
-    // Fewer than there is room for: there are no more.
-  } while (bytes == sizeof messages || (bytes < 0 && errno == EINTR));
+  });
 }
 
 void Pager::noteMove(uint64_t from, uint64_t to, uint64_t length) {
@@ -510,7 +465,7 @@ int Pager::copy(uint64_t address, const uint8_t* bytes, uint64_t length, uint64_
   uffdio_copy copied = {};
   copied.dst = address;
   // SAFETY: the kernel reads that many bytes: the caller's, or those of a page of zeroes.
-  copied.src = reinterpret_cast<uint64_t>(bytes != nullptr ? bytes : zeroes);
+  copied.src = reinterpret_cast<uint64_t>(bytes != nullptr ? bytes : kZeroes);
   copied.len = length;
   copied.mode = isWatched_ ? UFFDIO_COPY_MODE_WP : 0;
   int error = ::ioctl(fd(), UFFDIO_COPY, &copied) == 0 ? 0 : errno;

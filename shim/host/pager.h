@@ -9,8 +9,6 @@
 // itself must not touch them, as nobody would answer; a page that is not given in time is lost.
 #pragma once
 
-#include <pthread.h>
-
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -23,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-#include "host/event_fd.h"
+#include "host/fault_thread.h"
 #include "host/fd.h"
 #include "host/mapping.h"
 #include "host/range_map.h"
@@ -60,7 +58,6 @@ class Pager {
   /// EINVAL: this kernel cannot (it needs Linux 6.6); EPERM, ENOSYS: it does not let this process.
   static Failure open(std::shared_ptr<Pager>& result);
   Pager() = default;
-  ~Pager();
   Pager(const Pager&) = delete;
 
   /// Descriptor of the userfaultfd: there is one at most for each range of addresses.
@@ -134,19 +131,18 @@ class Pager {
     Place behind(uint64_t bytes) const { return {block, offset + bytes}; }
   };
   using Work = std::function<void()>;
-  using Clock = std::chrono::steady_clock;
+  using Clock = FaultThread::Clock;
 
   /// Number of pagers whose source is code of this thread.
   static thread_local uint32_t sourcesOfThread;
   static uint64_t bytesBeforeOwn(uint64_t hva, uint64_t length);
 
-  static void* runThread(void* self);
-  void serve();
   void call(const Work& work);
   bool runOne();
 
   // On the pager's thread.
 
+  FaultThread::Patience takeTurn();
   void readMessages();
   void noteMove(uint64_t from, uint64_t to, uint64_t length);
   void answer(uint64_t address);
@@ -165,10 +161,6 @@ class Pager {
   bool canWatch_ = false;
   std::atomic<bool> isWatched_ = false;
   std::atomic<uint32_t> patience_ = 30'000;
-  std::atomic<bool> isEnding_ = false;
-  std::shared_ptr<EventFd> bell_;
-  pthread_t thread_ = {};
-  bool isRunning_ = false;
 
   std::mutex mutex_;
   std::condition_variable done_;
@@ -184,8 +176,6 @@ class Pager {
   RangeMap<Place> places_;
   /// Addresses that somebody waits at.
   std::deque<uint64_t> faults_;
-  /// The thread sleeps no earlier.
-  Clock::time_point awakeUntil_;
   std::vector<Loss> losses_;
   std::deque<BlockStretch> ahead_;
   std::vector<BlockStretch> wanted_;
@@ -193,6 +183,8 @@ class Pager {
   std::map<std::pair<uint32_t, uint64_t>, Clock::time_point> waiting_;
   std::vector<BlockStretch> asked_;
   std::unique_ptr<uint8_t[]> buffer_;
+  /// The last member: it ends before what it uses goes.
+  FaultThread thread_;
 };
 
 /// A block of a pager, which forgets it with the end of this.

@@ -13,6 +13,7 @@
 #include "host/locks.h"
 #include "host/mapping.h"
 #include "host/windows.h"
+#include "host/write_watch.h"
 
 namespace membacking {
 
@@ -64,6 +65,12 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
   /// Has what is not mapped of a range brought. False: there is nothing new.
   bool bring(uint64_t gpa, uint64_t length) const;
 
+  /// Says who watches writes to what is shown; null: nobody. By the thread that carries out plans, as all that asks for
+  /// it.
+  void setWatch(const std::shared_ptr<WriteWatch>& watch) { watch_ = watch; }
+  /// The watch, as long as there is one; else null.
+  std::shared_ptr<WriteWatch> watch() const { return watch_.lock(); }
+
   Limits& limits() { return limits_; }
   const Limits& limits() const { return limits_; }
   Locks& locks() { return locks_; }
@@ -84,6 +91,7 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
   /// Null but in a client of another process. With the mutex.
   std::shared_ptr<Bringer> bringer_;
   std::atomic<bool> hasBringer_{false};
+  std::weak_ptr<WriteWatch> watch_;
   Limits limits_;
   Locks locks_;
   Windows windows_;

@@ -36,8 +36,8 @@ int openByDevice() {
 
 }  // namespace
 
-const uint64_t kWatchFeatures = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
-                                UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
+const uint64_t kWaitFeatures = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+const uint64_t kScanFeatures = kWaitFeatures | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_ASYNC;
 
 Failure openUserfaultfd(Userfaultfd& result) {
   result.fd = FileDescriptor(callUserfaultfd(0));

@@ -1,10 +1,16 @@
 // Userfaultfds and ioctl(PAGEMAP_SCAN): how they are opened and called, with the numbers that older headers lack.
 #pragma once
 
+#include <linux/userfaultfd.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdint>
 
 #include "host/failure.h"
 #include "host/fd.h"
+#include "host/invariant.h"
+#include "host/mapping.h"
 
 namespace membacking {
 
@@ -18,11 +24,31 @@ struct Userfaultfd {
 /// Opens one in the way that allows most. A failure is that of the first way.
 Failure openUserfaultfd(Userfaultfd& result);
 
-/// Features by which writes are watched (UFFD_FEATURE_*).
-extern const uint64_t kWatchFeatures;
+/// Features by which the kernel lets writes through with a note of them (UFFD_FEATURE_*).
+extern const uint64_t kScanFeatures;
+/// Features by which writes wait until they are let through.
+extern const uint64_t kWaitFeatures;
 
 /// Asks a userfaultfd of which nothing was asked yet for features. EINVAL: this kernel has not all of them.
 Failure enableUserfaultfd(int fd, uint64_t features);
+
+/// A page that is copied where there is to be one of zeroes.
+inline const uint8_t kZeroes[kPageSize] = {};
+
+/// Reads what a userfaultfd, which does not block, has to tell, and calls `what(message)` for each message.
+template <typename Do>
+void readUserfaults(int fd, Do what) {
+  constexpr ssize_t kAtOnce = 16;
+  uffd_msg messages[kAtOnce];
+  ssize_t count = 0;
+  do {
+    const ssize_t bytes = ::read(fd, messages, sizeof messages);
+    INVARIANT(bytes > 0 || errno == EAGAIN || errno == EINTR);
+    count = bytes < 0 && errno == EINTR ? kAtOnce : bytes / static_cast<ssize_t>(sizeof *messages);
+    for (const uffd_msg* message = messages; bytes > 0 && message != messages + count; message++) what(*message);
+    // Fewer than there is room for: there are no more.
+  } while (count == kAtOnce);
+}
 
 /// struct page_region of linux/fs.h.
 struct PageRegion {

@@ -1,63 +1,52 @@
-// Watch of writes to memory of this process, whoever makes them: an instruction, a system call, a guest. The kernel
-// write-protects pages and notes of each, at the first write, that it was written (userfaultfd with asynchronous
-// write-protection, Linux 6.7); nobody waits for this process.
+// Watches of writes to memory of this process, whoever makes them: an instruction, a system call, a guest. How they
+// find out is theirs; see scan_watch.h and fault_watch.h.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
-#include "host/fd.h"
 #include "host/mapping.h"
 #include "host/pager.h"
-#include "host/userfaultfd.h"
+#include "host/stretch.h"
 
 namespace membacking {
 
+/// Way to find out what was written. By scans: the kernel notes it, and is asked. By faults: who writes to a page first
+/// waits until this process has noted it.
+enum class WatchMethod { kScans, kFaults };
+
+/// Origin of pages when they are touched first: a file, nothing (they are zeroes), a pager.
+enum class PageOrigin { kFile, kNothing, kPager };
+
 /// Watch of any number of ranges. The kernel knows them by their mappings: what is mapped over one, or moved elsewhere,
-/// is not watched. Its end ends the watch, but where a pager shares its descriptor: there, nobody asks any more.
+/// is not watched. Its end ends the watch.
 class WriteWatch {
  public:
-  /// EINVAL, ENOTTY: this kernel cannot; EPERM, ENOSYS: it does not let this process.
+  /// EINVAL, ENOTTY: this kernel cannot; EPERM, ENOSYS: it does not let this process; EOPNOTSUPP: not that way where
+  /// there is a pager.
   /// `pager`: one that has its userfaultfd at some of these addresses, which is then the watch's too; null for none.
-  static Failure open(std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result);
-  WriteWatch() = default;
-  ~WriteWatch();
-  WriteWatch(const WriteWatch&) = delete;
+  static Failure open(WatchMethod method, std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result);
+  virtual ~WriteWatch() = default;
 
   // Ranges are whole pages inside of `mapping`.
 
-  /// Begins to watch a range: pages written from now on. `isPaged`: the pager brings its pages. Returns whether the
-  /// kernel does.
-  bool arm(const Mapping& mapping, uint64_t offset, uint64_t length, bool isPaged);
+  /// Begins to watch a range: pages written from now on. Returns whether the kernel does.
+  virtual bool arm(const Mapping& mapping, uint64_t offset, uint64_t length, PageOrigin origin) = 0;
 
-  /// Calls `written(offset, length)` for all pages of a range that were written since it was armed or asked for last,
-  /// upwards. Returns whether the kernel could say; otherwise any page of the range may have been written, and the
-  /// range is to be armed again.
-  template <typename Written>
-  bool takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, Written written) {
-    ScanArgument scan = argumentFor(mapping, offset, length);
-    while (scan.start != scan.end) {
-      const int count = scanPagemap(pagemap_.get(), scan);
-      if (count < 0) return false;
-      for (int index = 0; index < count; index++) {
-        written(mapping.offsetOf(regions_[index].start), regions_[index].end - regions_[index].start);
-      }
-      scan.start = scan.walkEnd;
-    }
-    return true;
-  }
+  /// Finds all pages of a range that were written since it was armed or asked for last, upwards: by their offsets in
+  /// `mapping`. Returns whether that is known; otherwise any page of the range may have been written, and the range is
+  /// to be armed again.
+  virtual bool takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, std::vector<Stretch>& written) = 0;
 
- private:
-  ScanArgument argumentFor(const Mapping& mapping, uint64_t offset, uint64_t length);
-  int fd() const { return pager_ != nullptr ? pager_->fd() : fd_.get(); }
+  /// Prepares addresses for who reads or writes /proc/self/mem, where the kernel does not wait for faults. What is
+  /// prepared for a write counts as written.
+  virtual void admit(uint64_t, uint64_t, PageOrigin, bool) {}
 
-  std::shared_ptr<Pager> pager_;
-  /// The watch's own userfaultfd, where there is no pager.
-  FileDescriptor fd_;
-  FileDescriptor pagemap_;
-  /// Answer of a scan.
-  std::array<PageRegion, 4096> regions_;
+  const WatchMethod method;
+
+ protected:
+  explicit WriteWatch(WatchMethod method) : method(method) {}
 };
 
 }  // namespace membacking

@@ -43,6 +43,7 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&ExecutorHandle::moved>("moved"),
                      InstanceMethod<&ExecutorHandle::track>("track"),
                      InstanceMethod<&ExecutorHandle::collectDirty>("collectDirty"),
+                     InstanceMethod<&ExecutorHandle::unwatched>("unwatched"),
                      InstanceMethod<&ExecutorHandle::untrack>("untrack"),
                      InstanceMethod<&ExecutorHandle::close>("close"),
                  });
@@ -208,7 +209,8 @@ Napi::Value ExecutorHandle::track(const Napi::CallbackInfo& info) {
     shown.push_back(command);
   }
   uint32_t tracker = 0;
-  check(info.Env(), core(info).trackers().begin(shown, tracker));
+  const WatchMethod method = toBool(info[1], "byFaults") ? WatchMethod::kFaults : WatchMethod::kScans;
+  check(info.Env(), core(info).trackers().begin(shown, method, tracker));
   return Napi::Number::New(info.Env(), tracker);
 }
 
@@ -224,6 +226,13 @@ Napi::Value ExecutorHandle::collectDirty(const Napi::CallbackInfo& info) {
     *next++ = static_cast<double>(pages.length);
   }
   return triples;
+}
+
+Napi::Value ExecutorHandle::unwatched(const Napi::CallbackInfo& info) {
+  const std::vector<uint32_t> objects = core(info).trackers().unwatched();
+  Napi::Array result = Napi::Array::New(info.Env(), objects.size());
+  for (uint32_t i = 0; i < objects.size(); i++) result.Set(i, Napi::Number::New(info.Env(), objects[i]));
+  return result;
 }
 
 void ExecutorHandle::untrack(const Napi::CallbackInfo& info) {

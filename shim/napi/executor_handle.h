@@ -44,6 +44,7 @@ class ExecutorHandle : public Handle<ExecutorHandle, Executor> {
   Napi::Value moved(const Napi::CallbackInfo& info);
   Napi::Value track(const Napi::CallbackInfo& info);
   Napi::Value collectDirty(const Napi::CallbackInfo& info);
+  Napi::Value unwatched(const Napi::CallbackInfo& info);
   void untrack(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 

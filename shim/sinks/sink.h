@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -49,6 +50,8 @@ class Sink {
   virtual Failure watchShown(const Command&, const Targets&) { return invalid("the sink shows nothing"); }
   /// Notes at its object each page that was written since it was asked for last.
   virtual void noteWritten() {}
+  /// Calls `what(object)` for each object of which the kernel does not watch all that is shown: it counts as written.
+  virtual void eachUnwatched(const std::function<void(const MemoryObject&)>&) {}
 
   /// VA space of this process that the sink is; null for other sinks.
   virtual Reservation* space() const { return nullptr; }

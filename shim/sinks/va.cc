@@ -250,6 +250,7 @@ uint32_t VaSink::close(Mapping& space, uint64_t start, uint64_t length, bool may
 }
 
 void VaSink::setWatch(const std::shared_ptr<WriteWatch>& watch) {
+  reservation_->setWatch(watch);
   watched_ = watch == nullptr ? nullptr : std::make_unique<WatchedSpace>(reservation_, watch);
 }
 
@@ -268,6 +269,10 @@ Failure VaSink::watchShown(const Command& command, const Targets& targets) {
 
 void VaSink::noteWritten() {
   if (watched_) watched_->noteAll();
+}
+
+void VaSink::eachUnwatched(const std::function<void(const MemoryObject&)>& what) {
+  if (watched_) watched_->eachUnwatched(what);
 }
 
 }  // namespace membacking

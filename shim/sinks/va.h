@@ -22,6 +22,7 @@ class VaSink : public Sink {
   void setWatch(const std::shared_ptr<WriteWatch>& watch) override;
   Failure watchShown(const Command& command, const Targets& targets) override;
   void noteWritten() override;
+  void eachUnwatched(const std::function<void(const MemoryObject&)>& what) override;
 
   Reservation* space() const override { return reservation_.get(); }
 

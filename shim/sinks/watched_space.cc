@@ -7,12 +7,16 @@
 #include "host/invariant.h"
 
 namespace membacking {
-
 void WatchedSpace::show(uint64_t gpa, uint64_t length, const std::shared_ptr<MemoryObject>& object, uint64_t offset,
                         Use use) {
   INVARIANT(canWatch(*object));
-  const bool isArmed = watch_->arm(*stretchOf(gpa), gpa, length, object->lazy != nullptr);
+  const bool isArmed = arm(gpa, length, *object);
   pieces_.show(gpa, {gpa + length, object, offset, use, isArmed});
+}
+
+/// Begins to watch a range that shows an object. Returns whether the kernel does.
+bool WatchedSpace::arm(uint64_t gpa, uint64_t length, const MemoryObject& object) {
+  return watch_->arm(*stretchOf(gpa), gpa, length, object.pageOrigin());
 }
 
 /// Finds the stretch of a piece: there is one as long as something is shown.
@@ -50,7 +54,7 @@ void WatchedSpace::noteAll() {
   for (auto& [start, piece] : pieces_) {
     if (piece.isArmed) continue;
     // Armed first: what is written meanwhile is noted twice, and not missed.
-    piece.isArmed = watch_->arm(*stretchOf(start), start, piece.end - start, piece.object->lazy != nullptr);
+    piece.isArmed = arm(start, piece.end - start, *piece.object);
     piece.object->noteWritten(piece.offset, piece.end - start);
   }
   noteWritten(0, UINT64_MAX);
@@ -77,8 +81,10 @@ void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
 
 /// Notes what was written in a range that armed pieces cover.
 void WatchedSpace::noteArmed(const Mapping& stretch, uint64_t gpa, uint64_t end) {
-  const auto note = [this](uint64_t from, uint64_t length) { notePages(from, length); };
-  if (watch_->takeWritten(stretch, gpa, end - gpa, note)) return;
+  std::vector<Stretch> written;
+  const bool isKnown = watch_->takeWritten(stretch, gpa, end - gpa, written);
+  for (const Stretch& pages : written) notePages(pages.offset, pages.length);
+  if (isKnown) return;
   for (auto at = pieces_.firstIn(gpa); at != pieces_.end() && at->first < end; ++at) at->second.isArmed = false;
   notePages(gpa, end - gpa);
 }

@@ -22,6 +22,13 @@ class WatchedSpace {
   static bool canWatch(const MemoryObject& object) {
     return object.isWritable && object.fileKind != FileKind::kDriver;
   }
+  /// Calls `what(object)` for the object of each piece that is not watched.
+  template <typename Do>
+  void eachUnwatched(Do what) {
+    for (const auto& [start, piece] : pieces_) {
+      if (!piece.isArmed) what(*piece.object);
+    }
+  }
 
   // Ranges are whole pages inside of the VA space, and of one stretch but where anything is said of "any".
 
@@ -46,6 +53,7 @@ class WatchedSpace {
  private:
   Reservation::Share stretchOf(uint64_t gpa) const;
   Failure protect(uint64_t gpa, uint64_t length, Use most);
+  bool arm(uint64_t gpa, uint64_t length, const MemoryObject& object);
   void noteArmed(const Mapping& stretch, uint64_t gpa, uint64_t end);
   void notePages(uint64_t gpa, uint64_t length);
 

@@ -2,7 +2,13 @@
 // the monitor, and of a guest, there beside KVM's own log.
 
 import { existsSync } from 'node:fs';
-import { GuestMemoryBuilder, type GuestMemoryManager, KVM_EXIT, KvmPartition } from '../../ts/index.ts';
+import {
+  type DirtyMethod,
+  GuestMemoryBuilder,
+  type GuestMemoryManager,
+  KVM_EXIT,
+  KvmPartition,
+} from '../../ts/index.ts';
 import { vmOf } from '../../ts/sinks/kvm.ts';
 import { enterUserMode, guestImage, start } from '../support/cpl3-guest.ts';
 import { baseline, type Pieces } from './support/baseline.ts';
@@ -68,16 +74,16 @@ async function collects(group: Group): Promise<void> {
   }
 }
 
-async function firstWrites(group: Group): Promise<void> {
-  const count = 8192;
-  group.doing('first writes');
+async function firstWrites(group: Group, method: DirtyMethod): Promise<void> {
+  const count = method === 'scan' ? 8192 : 512;
+  group.doing(`first writes, ${method}`);
   const [ours, bare] = [guest(64 * MIB), guest(64 * MIB)];
   const [ourPages, barePages] = [pieces(ours, count * PAGE), pieces(bare, count * PAGE)];
-  const tracker = ours.trackDirty();
+  const tracker = ours.trackDirty({ method });
   for (const each of [ourPages, barePages]) baseline.touch(each, count);
   await group.add(
     compare({
-      ...{ what: 'first write to a page under a tracker', operations: count },
+      ...{ what: `first write to a page under a tracker, by ${method}`, operations: count },
       ours: { prepare: () => void tracker.collect(), run: () => baseline.touch(ourPages, count) },
       baseline: { what: 'the same without one', run: () => baseline.touch(barePages, count) },
     }),
@@ -136,6 +142,6 @@ async function firstWritesOfGuests(group: Group): Promise<void> {
 
 await runGroup(async (group) => {
   await collects(group);
-  await firstWrites(group);
+  for (const method of ['scan', 'faults'] as const) await firstWrites(group, method);
   await firstWritesOfGuests(group);
 });

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 /** Makes a file of `length` zeroes, open to read and write. The descriptor is the caller's to close. */
-export function namelessFile(length: number): number {
-  const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
+export function namelessFile(length: number, place = tmpdir()): number {
+  const folder = mkdtempSync(join(place, 'membacking-'));
   const fd = openSync(join(folder, 'file'), 'w+');
   rmSync(folder, { recursive: true });
   ftruncateSync(fd, length);

@@ -132,13 +132,18 @@ export class NativeExecutor implements Executor {
     this.#addon.clearLeavings();
   }
 
-  /** Begins to track dirty pages: none is. `shown`: what VA spaces show now. The tracker's number. */
-  track(shown: readonly ShownPiece[]): number {
-    return this.#addon.track(shown);
+  /** Begins to track dirty pages: none is. `shown`: what VA spaces show now. `byFaults`: not by scans. The tracker's
+   *  number. */
+  track(shown: readonly ShownPiece[], byFaults: boolean): number {
+    return this.#addon.track(shown, byFaults);
   }
   /** Pages that are dirty since a tracker was asked for last: triples of object, offset and length, in order. */
   collectDirty(tracker: number): Float64Array {
     return this.#addon.collectDirty(tracker);
+  }
+  /** Objects of which not all that is shown can be watched. */
+  unwatched(): number[] {
+    return this.#addon.unwatched();
   }
   untrack(tracker: number): void {
     this.#addon.untrack(tracker);

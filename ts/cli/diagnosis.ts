@@ -216,9 +216,13 @@ function userfaultfd(facts: MachineFacts): Judged {
 
 function pagemapScan(facts: MachineFacts): Judged {
   const { error } = facts.pagemapScan;
+  const { features, isUserModeOnly } = facts.userfaultfd;
   const name = 'PAGEMAP_SCAN';
   if (error === 'UNKNOWN') return no(name, NOT_ASKED);
   if (error === undefined) return yes(name, 'dirty pages of every writer at once');
+  if (features.includes('WP_HUGETLBFS_SHMEM') && !isUserModeOnly) {
+    return low(name, `not here (${error}): dirty pages are found by faults, more slowly`, kernelSince(facts, '6.7'));
+  }
   return no(name, `not here (${error})`, kernelSince(facts, '6.7'));
 }
 

@@ -40,8 +40,8 @@ export class WrittenSince {
 
   /** Adds what was written since it was asked last. Throws CLOSED. */
   collect(): void {
-    const { byObject, untracked } = this.#tracker.collect();
-    for (const object of untracked) this.#written.delete(object);
+    const { byObject, untracked, unwatched } = this.#tracker.collect();
+    for (const object of [...untracked, ...unwatched]) this.#written.delete(object);
     for (const [object, before] of this.#written) {
       const now = byObject.filter((range) => range.object === object).map(inNumbers);
       if (now.length > 0) this.#written.set(object, joined(before, now));

@@ -25,6 +25,7 @@ interface Findings {
   readonly rows: readonly Row[];
   readonly objectOf: (id: number) => MemoryObject;
   readonly untracked: readonly MemoryObject[];
+  readonly unwatched: readonly MemoryObject[];
 }
 
 /** Dirty pages of a guest's memory. Iterating gives those that the monitor's VA space showed when they were collected,
@@ -33,6 +34,9 @@ export class DirtyPages implements Iterable<GpaRange> {
   /** Objects that others may write to without anybody here knowing: files that were opened elsewhere or whose
    *  descriptor was handed out, and memory that other maps show too. */
   readonly untracked: readonly MemoryObject[];
+  /** Objects of which the kernel cannot watch all that is shown: that counts as written each time. Files that are not
+   *  in memory, where the method is `faults`; else what it is too short of memory for. */
+  readonly unwatched: readonly MemoryObject[];
   readonly #findings: Findings;
   #byObject: readonly ObjectRange[] | undefined;
   #hidden: readonly ObjectRange[] | undefined;
@@ -42,6 +46,7 @@ export class DirtyPages implements Iterable<GpaRange> {
   constructor(findings: Findings) {
     this.#findings = findings;
     this.untracked = findings.untracked;
+    this.unwatched = findings.unwatched;
   }
 
   /** Dirty bytes, each counted once. */

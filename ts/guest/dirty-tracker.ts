@@ -12,12 +12,35 @@ import type { MemoryMap } from '../map/map.ts';
 import { VaSpace } from '../sinks/va-space.ts';
 import { DirtyPages } from './dirty-pages.ts';
 
+/** Ways to find out what was written. `scan`: the kernel notes the first write to each page, and is asked; Linux has
+ *  that since 6.7. `faults`: whoever writes to a page first waits until a thread of this process has noted it; there
+ *  since Linux 5.19, as exact, and slower. */
+const DIRTY_METHODS = ['scan', 'faults'] as const;
+/** A way to find out what was written. */
+export type DirtyMethod = (typeof DIRTY_METHODS)[number];
+
+/** Options of `GuestMemoryManager.trackDirty`. */
+export interface DirtyOptions {
+  /** Way to find out. Default: that of the trackers that there are, else `scan` where the kernel can, else `faults`. */
+  readonly method?: DirtyMethod;
+}
+
+const ENOSYS = 'this kernel is built without userfaultfd';
 /** Reasons why a machine cannot track dirty pages, by the system's error, and what to do. */
-const REMEDIES: Readonly<Record<string, string>> = {
-  EINVAL: 'this kernel has no asynchronous write-protection: Linux has it since 6.7',
-  ENOTTY: 'this kernel has no asynchronous write-protection: Linux has it since 6.7',
-  ENOSYS: 'this kernel is built without userfaultfd',
-  EPERM: 'this process may not use userfaultfd: let it (seccomp profiles of containers forbid it)',
+const REMEDIES: Readonly<Record<DirtyMethod, Readonly<Record<string, string>>>> = {
+  scan: {
+    EINVAL: 'this kernel has no asynchronous write-protection: Linux has it since 6.7',
+    ENOTTY: 'this kernel has no asynchronous write-protection: Linux has it since 6.7',
+    ENOSYS,
+    EPERM: 'this process may not use userfaultfd: let it (seccomp profiles of containers forbid it)',
+  },
+  faults: {
+    EINVAL: 'this kernel cannot write-protect shared memory for this process: Linux can since 5.19',
+    EOPNOTSUPP: 'memory that was restored lazily is tracked by scans alone: Linux has them since 6.7',
+    ENOSYS,
+    EPERM:
+      'this process may not use userfaultfd for what the kernel writes: let it (CAP_SYS_PTRACE, /dev/userfaultfd or vm.unprivileged_userfaultfd)',
+  },
 };
 
 /** Tracker of a guest's dirty pages: those that were written since it was made or asked last, by the guest, by
@@ -25,19 +48,24 @@ const REMEDIES: Readonly<Record<string, string>> = {
  *  hidden, moved with its BAR, protected, or seen at other addresses is as dirty as before. Every tracker has its own
  *  set. Closing the last one ends the tracking, and what that costs; the end of the map does too. */
 export class DirtyTracker extends Handle {
+  /** Way in which it finds out what was written. */
+  readonly method: DirtyMethod;
   readonly #map: MemoryMap;
   readonly #va: VaSpace;
   readonly #id: number;
   readonly #stopWatching: () => void;
 
   /** @internal Made by GuestMemoryManager. */
-  constructor(map: MemoryMap, va: VaSpace) {
+  constructor(map: MemoryMap, va: VaSpace, options?: DirtyOptions) {
     super();
+    const { method } = validate.options(options, ['method'], 'trackDirty');
     this.#map = map;
     this.#va = va;
     const executor = nativeOf(map.context);
-    this.#id = tracked(() => executor.track(shown(map)));
-    const id = this.#id;
+    const asked = method === undefined ? DIRTY_METHODS : [validate.oneOf(DIRTY_METHODS, method, 'method')];
+    const { id, by } = begun(asked, (byFaults) => executor.track(shown(map), byFaults));
+    this.#id = id;
+    this.method = by;
     this.#stopWatching = whenCollected(this, () => executor.untrack(id));
   }
 
@@ -51,19 +79,21 @@ export class DirtyTracker extends Handle {
   }
 
   /** Pages that have become dirty since the last call, and are not any more. A page that is written meanwhile is among
-   *  these or among the next ones. Where the kernel cannot watch a range (it is short of memory), all of it counts as
+   *  these or among the next ones. Where the kernel cannot watch a range (`DirtyPages.unwatched`), all of it counts as
    *  written each time. Throws CLOSED. */
   collect(): DirtyPages {
     this.checkOpen();
     const { context } = this.#map;
     context.checkOpen();
     const { core, objects } = context;
-    const triples = nativeOf(context).collectDirty(this.#id);
+    const executor = nativeOf(context);
+    const triples = executor.collectDirty(this.#id);
     return new DirtyPages({
       triples,
       rows: triples.length === 0 ? [] : core.sinkRows(this.#va.id),
       objectOf: (id) => objects.objectOf(id),
       untracked: [...objects.known].filter((object) => object.mayBeWrittenElsewhere()),
+      unwatched: executor.unwatched().map((id) => objects.objectOf(id)),
     });
   }
 
@@ -86,18 +116,33 @@ function shown(map: MemoryMap): ShownPiece[] {
   });
 }
 
-/** Calls the addon to track. Throws NO_DIRTY_TRACKING, SYSTEM. */
-function tracked(call: () => number): number {
+/** A tracker that was begun. */
+interface Begun {
+  readonly id: number;
+  readonly by: DirtyMethod;
+}
+
+/** Begins to track by the first of some methods that will do. Throws NO_DIRTY_TRACKING, SYSTEM, INVALID_ARGUMENT. */
+function begun([by, ...others]: readonly DirtyMethod[], track: (byFaults: boolean) => number): Begun {
   try {
-    return call();
+    return { id: track(by === 'faults'), by: by! };
   } catch (error) {
-    const { code = '', syscall, errno } = error as Partial<SystemError>;
-    const remedy = REMEDIES[code];
-    if (remedy === undefined || syscall === 'plan') throw wrapped('dirty pages cannot be tracked', error);
-    const details = { code, syscall, errno };
-    throw new MembackingError('NO_DIRTY_TRACKING', `dirty pages cannot be tracked: ${remedy}`, {
-      details,
-      cause: error,
-    });
+    const { code = '', syscall } = error as Partial<SystemError>;
+    if (others.length > 0 && syscall !== 'plan' && NEXT.includes(code)) return begun(others, track);
+    throw untracked(by!, error);
   }
+}
+
+/** Codes of errors after which another method may do. */
+const NEXT: readonly string[] = ['EINVAL', 'ENOTTY', 'EBUSY'];
+
+function untracked(by: DirtyMethod, error: unknown): MembackingError {
+  const { code = '', syscall, errno } = error as Partial<SystemError>;
+  if (code === 'EBUSY') return validate.invalid(`the memory has trackers that do not go by "${by}": end them first`);
+  const remedy = REMEDIES[by][code];
+  if (remedy === undefined || syscall === 'plan') return wrapped('dirty pages cannot be tracked', error);
+  return new MembackingError('NO_DIRTY_TRACKING', `dirty pages cannot be tracked: ${remedy}`, {
+    details: { code, syscall, errno },
+    cause: error,
+  });
 }

@@ -21,7 +21,7 @@ import type { SnapshotDevice, SnapshotLayout } from '../snapshot/layout.ts';
 import { type AttachedPartition, attach } from './attached-partition.ts';
 import { Bases } from './bases.ts';
 import { DeviceMemoryMapper, type DeviceRegionControl, type MappedRegion } from './device.ts';
-import { DirtyTracker } from './dirty-tracker.ts';
+import { type DirtyOptions, DirtyTracker } from './dirty-tracker.ts';
 import {
   checkedOptions,
   checkedRanges,
@@ -256,10 +256,11 @@ export class GuestMemoryManager extends Handle {
     return { ...this.#parts, levels: [...this.#levels.values()] };
   }
 
-  /** Tracker of the pages that are written from now on. Throws NO_DIRTY_TRACKING where the kernel cannot say. */
-  trackDirty(): DirtyTracker {
+  /** Tracker of the pages that are written from now on. Throws NO_DIRTY_TRACKING where the kernel cannot say, and
+   *  INVALID_ARGUMENT where there are trackers of another method. */
+  trackDirty(options?: DirtyOptions): DirtyTracker {
     this.checkOpen();
-    return new DirtyTracker(this.map, this.va);
+    return new DirtyTracker(this.map, this.va, options);
   }
 
   /** Writes a snapshot into a folder, or into a stream, which stays open: RAM, also what is hidden, what the guest sees

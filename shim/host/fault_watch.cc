@@ -1,0 +1,138 @@
+// Watches by faults: the thread, and what it answers.
+
+#include "host/fault_watch.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace membacking {
+namespace {
+
+/// Bytes of pages, of which a fault does not say how large its own is: ordinary and huge ones.
+constexpr uint64_t kPageSizes[] = {kPageSize, uint64_t{1} << 21, uint64_t{1} << 30};
+
+/// Protects a range, or lets writes through to it and wakes who waits. 0 or an errno.
+int setProtected(int fd, uint64_t address, uint64_t length, bool isProtected) {
+  uffdio_writeprotect change = {};
+  change.range = {address, length};
+  change.mode = isProtected ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
+  int error = 0;
+  do {
+    error = ::ioctl(fd, UFFDIO_WRITEPROTECT, &change) == 0 ? 0 : errno;
+  } while (error == EINTR || error == EAGAIN);
+  return error;
+}
+
+}  // namespace
+
+Failure FaultWatch::open(std::unique_ptr<WriteWatch>& result) {
+  auto watch = std::make_unique<FaultWatch>();
+  Userfaultfd opened;
+  if (const Failure failure = openUserfaultfd(opened)) return failure;
+  if (opened.isUserModeOnly) return {EPERM, "userfaultfd", "this process may not see what the kernel writes for it"};
+  if (const Failure failure = enableUserfaultfd(opened.fd.get(), kWaitFeatures)) return failure;
+  if (::fcntl(opened.fd.get(), F_SETFL, O_NONBLOCK) != 0) return failedCall("fcntl");
+  watch->fd_ = std::move(opened.fd);
+  const auto turn = [self = watch.get()] { return self->takeTurn(); };
+  if (const Failure failure = watch->thread_.start("membacking-dirt", watch->fd_.get(), turn)) return failure;
+  result = std::move(watch);
+  return kDone;
+}
+
+bool FaultWatch::arm(const Mapping& mapping, uint64_t offset, uint64_t length, PageOrigin origin) {
+  uffdio_register registration = {};
+  registration.range.start = reinterpret_cast<uint64_t>(mapping.at(offset, length));
+  registration.range.len = length;
+  registration.mode = UFFDIO_REGISTER_MODE_WP | (origin == PageOrigin::kNothing ? UFFDIO_REGISTER_MODE_MISSING : 0);
+  if (::ioctl(fd_.get(), UFFDIO_REGISTER, &registration) != 0) return false;
+  const std::lock_guard lock(mutex_);
+  written_.take(registration.range.start, registration.range.start + length);
+  return protect(registration.range.start, length);
+}
+
+bool FaultWatch::takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, std::vector<Stretch>& written) {
+  const auto start = reinterpret_cast<uint64_t>(mapping.at(offset, length));
+  const std::lock_guard lock(mutex_);
+  for (const Stretch& pages : written_.take(start, start + length)) {
+    if (!protect(pages.offset, pages.length)) return false;
+    appendStretch(written, mapping.offsetOf(pages.offset), pages.length);
+  }
+  return true;
+}
+
+void FaultWatch::admit(uint64_t hva, uint64_t length, PageOrigin origin, bool isWrite) {
+  const uint64_t end = hva + length;
+  for (uint64_t page = hva & ~(kPageSize - 1); page < end; page += kPageSize) {
+    const bool isBrought = origin == PageOrigin::kNothing && bring(page, isWrite);
+    // Where one is already, it may be protected.
+    if (isWrite && !isBrought) letWrite(page);
+  }
+}
+
+/// Protects a range. Returns whether the kernel does.
+bool FaultWatch::protect(uint64_t address, uint64_t length) const {
+  uint64_t most = length;
+  for (const uint64_t end = address + length; address != end;) {
+    const uint64_t tried = std::min(end - address, most);
+    const int error = setProtected(fd_.get(), address, tried, true);
+    if (error == ENOENT && tried != kPageSize) {
+      // Some kernels do so in one piece (VMA) at a time, and protections cut the range into several.
+      most = tried / 2 / kPageSize * kPageSize;
+      continue;
+    }
+    if (error != 0) return false;
+    address += tried;
+    most = length;
+  }
+  return true;
+}
+
+FaultThread::Patience FaultWatch::takeTurn() {
+  readUserfaults(fd_.get(), [this](const uffd_msg& message) {
+    answer(message);
+    thread_.stayAwake();
+  });
+  return -1;
+}
+
+void FaultWatch::answer(const uffd_msg& message) {
+  const uint64_t address = message.arg.pagefault.address & ~(kPageSize - 1);
+  const uint64_t flags = message.arg.pagefault.flags;
+  const bool isProtected = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
+  if (isProtected ? letWrite(address) : bring(address, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0)) return;
+  // What was there has gone meanwhile: whoever waits finds what is there now.
+  uffdio_range range = {address, kPageSize};
+  ::ioctl(fd_.get(), UFFDIO_WAKE, &range);
+}
+
+/// Notes that a page is written, and lets that through. Returns whether it was woken.
+bool FaultWatch::letWrite(uint64_t address) {
+  const std::lock_guard lock(mutex_);
+  for (const uint64_t size : kPageSizes) {
+    const uint64_t start = address & ~(size - 1);
+    const int error = setProtected(fd_.get(), start, size, false);
+    if (error == 0) written_.add(start, size);
+    if (error != EINVAL) return error == 0;
+  }
+  return false;
+}
+
+/// Brings a page of zeroes where nothing is yet, and notes it if it is to be written. Returns whether who waits was
+/// woken.
+bool FaultWatch::bring(uint64_t address, bool isWrite) {
+  uffdio_copy zero = {};
+  zero.dst = address;
+  // SAFETY: the kernel reads a page of zeroes.
+  zero.src = reinterpret_cast<uint64_t>(kZeroes);
+  zero.len = kPageSize;
+  zero.mode = isWrite ? 0 : UFFDIO_COPY_MODE_WP;
+  const std::lock_guard lock(mutex_);
+  if (::ioctl(fd_.get(), UFFDIO_COPY, &zero) != 0) return false;
+  if (isWrite) written_.add(address, kPageSize);
+  return true;
+}
+
+}  // namespace membacking

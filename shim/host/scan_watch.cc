@@ -1,0 +1,71 @@
+// Watches by scans: how they are opened, a range armed, and asked for.
+
+#include "host/scan_watch.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include <utility>
+
+namespace membacking {
+
+Failure ScanWatch::open(std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result) {
+  auto watch = std::make_unique<ScanWatch>();
+  if (pager != nullptr) {
+    if (!pager->canWatch()) return {EINVAL, "UFFDIO_API", nullptr};
+    pager->setWatched(true);
+    watch->pager_ = std::move(pager);
+  } else {
+    Userfaultfd opened;
+    if (const Failure failure = openUserfaultfd(opened)) return failure;
+    if (const Failure failure = enableUserfaultfd(opened.fd.get(), kScanFeatures)) return failure;
+    watch->fd_ = std::move(opened.fd);
+  }
+  watch->pagemap_ = FileDescriptor(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  if (!watch->pagemap_.isOpen()) return failedCall("open");
+  result = std::move(watch);
+  return kDone;
+}
+
+ScanWatch::~ScanWatch() {
+  if (pager_ != nullptr) pager_->setWatched(false);
+}
+
+bool ScanWatch::arm(const Mapping& mapping, uint64_t offset, uint64_t length, PageOrigin origin) {
+  uffdio_register registration = {};
+  registration.range.start = reinterpret_cast<uint64_t>(mapping.at(offset, length));
+  registration.range.len = length;
+  registration.mode = UFFDIO_REGISTER_MODE_WP | (origin == PageOrigin::kPager ? UFFDIO_REGISTER_MODE_MISSING : 0);
+  if (::ioctl(fd(), UFFDIO_REGISTER, &registration) != 0) return false;
+  // What was never asked for counts as written.
+  std::vector<Stretch> written;
+  return takeWritten(mapping, offset, length, written);
+}
+
+bool ScanWatch::takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, std::vector<Stretch>& written) {
+  ScanArgument scan = argumentFor(mapping, offset, length);
+  while (scan.start != scan.end) {
+    const int count = scanPagemap(pagemap_.get(), scan);
+    if (count < 0) return false;
+    for (int index = 0; index < count; index++) {
+      appendStretch(written, mapping.offsetOf(regions_[index].start), regions_[index].end - regions_[index].start);
+    }
+    scan.start = scan.walkEnd;
+  }
+  return true;
+}
+
+ScanArgument ScanWatch::argumentFor(const Mapping& mapping, uint64_t offset, uint64_t length) {
+  ScanArgument scan = {};
+  scan.flags = kProtectMatching | kCheckAsync;
+  scan.start = reinterpret_cast<uint64_t>(mapping.at(offset, length));
+  scan.end = scan.start + length;
+  // SAFETY: the kernel writes at most `regionCount` regions there.
+  scan.regions = reinterpret_cast<uint64_t>(regions_.data());
+  scan.regionCount = regions_.size();
+  scan.requiredCategories = kPageIsWritten;
+  scan.returnedCategories = kPageIsWritten;
+  return scan;
+}
+
+}  // namespace membacking
