@@ -2,6 +2,7 @@
 
 #include "host/reservation.h"
 
+#include <algorithm>
 #include <iterator>
 #include <mutex>
 #include <utility>
@@ -48,6 +49,17 @@ Reservation::Share Reservation::find(uint64_t gpa) {
 Reservation::Share Reservation::find(uint64_t gpa, uint64_t length) {
   Share stretch = find(gpa);
   return stretch != nullptr && stretch->contains(gpa, length) ? stretch : nullptr;
+}
+
+bool Reservation::hasAddresses(uint64_t gpa, uint64_t length) {
+  while (length != 0) {
+    const Share stretch = find(gpa);
+    if (stretch == nullptr) return false;
+    const uint64_t covered = std::min(length, stretch->bytesFrom(gpa));
+    gpa += covered;
+    length -= covered;
+  }
+  return true;
 }
 
 std::vector<Reservation::Share> Reservation::stretches() {

@@ -52,6 +52,9 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
   /// The stretch that has all of a range; null where none has it.
   Share find(uint64_t gpa, uint64_t length);
 
+  /// Whether every byte of a range is in some stretch; a range that overflows is in none.
+  bool hasAddresses(uint64_t gpa, uint64_t length);
+
   /// All stretches, the first one first.
   std::vector<Share> stretches();
 

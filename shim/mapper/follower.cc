@@ -235,9 +235,25 @@ Failure Follower::carryOut(const Message& run, const Received& received, uint32_
     }
     executor_->setObject(shared.id, std::move(object));
   }
+  if (run.done != 0) return takeBack(next, run.count, done);
   Failure failure;
   done = executor_->run(next, run.count, failure);
   return failure;
+}
+
+/// Carries out commands that take others back, but for what never came, as its addresses could not be reserved.
+Failure Follower::takeBack(const uint8_t* records, uint32_t count, uint32_t& done) {
+  for (Failure failure; done != count; done++) {
+    const uint8_t* record = records + done * sizeof(Command);
+    Command command;
+    // SAFETY: the caller has checked that there are so many records.
+    std::memcpy(&command, record, sizeof command);
+    const bool isGoing = command.op == abi::OP_VA_UNMAP || command.op == abi::OP_VA_RELEASE;
+    if (isGoing && !reservation_->hasAddresses(command.gpa, command.length)) continue;
+    executor_->run(record, 1, failure);
+    if (failure) return failure;
+  }
+  return kDone;
 }
 
 /// Takes everything out of the VA space, for whoever still has it.

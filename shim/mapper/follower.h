@@ -40,6 +40,7 @@ class Follower : public std::enable_shared_from_this<Follower> {
   void follow();
   bool obey(Received& received);
   Failure carryOut(const Message& run, const Received& received, uint32_t& done);
+  Failure takeBack(const uint8_t* records, uint32_t count, uint32_t& done);
   void end();
 
   const std::shared_ptr<Requests> requests_;

@@ -17,8 +17,9 @@
 namespace {
 
 constexpr int64_t kNever = -1;
-/** Calls that still succeed; from then on all fail. */
+/** Calls that still succeed; from then on all fail, or one does. */
 int64_t left = kNever;
+bool isOnce = false;
 /** Error that they fail with. */
 int error = ENOMEM;
 
@@ -36,6 +37,7 @@ bool isAddon(void* caller) {
 bool fails(void* caller) {
   if (left == kNever || !isAddon(caller)) return false;
   if (left != 0) return --left, false;
+  if (isOnce) left = kNever;
   errno = error;
   return true;
 }
@@ -56,8 +58,14 @@ napi_value failAfter(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+napi_value failOnceAfter(napi_env env, napi_callback_info info) {
+  isOnce = true;
+  return failAfter(env, info);
+}
+
 napi_value heal(napi_env, napi_callback_info) {
   left = kNever;
+  isOnce = false;
   return nullptr;
 }
 
@@ -135,6 +143,7 @@ int munlock(const void* address, size_t length) {
 NAPI_MODULE_INIT() {
   const napi_property_descriptor properties[] = {
       {"failAfter", nullptr, failAfter, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"failOnceAfter", nullptr, failOnceAfter, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"heal", nullptr, heal, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"memfd", nullptr, memfd, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"punch", nullptr, punch, nullptr, nullptr, nullptr, napi_enumerable, nullptr},

@@ -7,11 +7,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { artefact } from '../../ts/core/artefact.ts';
 import type { GuestMemoryTicket } from '../../ts/index.ts';
 
-/** Body of the process: does what comes, where `client` is the memory that was opened last, and `memory` its memory.
- *  What is thrown comes back as its code, and fault. */
+/** Body of the process: does what comes, where `client` is the memory that was opened last, `memory` its memory, and
+ *  `loaded` perhaps a system that can fail. What is thrown comes back as its code, and fault. */
 const DEVICE = `
 const { GuestMemoryClient } = await import(process.argv[1]);
 const fs = await import('node:fs');
+const loaded = { exports: {} };
 let client, memory;
 const open = async (end, timeout = 5000) => {
   client = await GuestMemoryClient.open(end, { timeout });
@@ -36,9 +37,15 @@ process.on('message', async (code) => {
 process.send({ value: 'ready' });
 `;
 
+/** A system that fails when it is told to: see tests/native/faults.cc. */
+const FAULTS = artefact('obj/faults.node').pathname;
+
 export class DeviceProcess {
   /** Processes that have not ended. */
   static readonly #running = new Set<DeviceProcess>();
+
+  /** Options of a process in which system calls can be made to fail, by `loaded`. */
+  static readonly FAULTY = { env: { ...process.env, LD_PRELOAD: FAULTS } };
 
   /** Exit code of the process, or the signal that has killed it. */
   readonly ended: Promise<number | string>;
@@ -46,8 +53,8 @@ export class DeviceProcess {
   #last: Promise<unknown>;
 
   /** A process that has inherited the descriptors of tickets, from 3 on, and has opened none. */
-  constructor(tickets: readonly Pick<GuestMemoryTicket, 'fd'>[] = [], options: Pick<SpawnOptions, 'uid'> = {}) {
-    const args = ['--input-type=module', '-e', DEVICE, artefact('index.js').href];
+  constructor(tickets: readonly Pick<GuestMemoryTicket, 'fd'>[] = [], options: Pick<SpawnOptions, 'uid' | 'env'> = {}) {
+    const args = ['--input-type=module', '-e', DEVICE, artefact('index.js').href, FAULTS];
     const descriptors = tickets.map(({ fd }) => fd);
     const stdio: StdioOptions = ['ignore', 'inherit', 'inherit', ...descriptors, 'ipc'];
     this.#child = spawn(process.execPath, args, { stdio, ...options });
@@ -64,6 +71,13 @@ export class DeviceProcess {
   static async open(...tickets: Pick<GuestMemoryTicket, 'fd'>[]): Promise<DeviceProcess> {
     const device = new DeviceProcess(tickets);
     await device.run('await open(3); 0');
+    return device;
+  }
+
+  /** A process that has opened a ticket, and whose mapper thread's calls `system` can have fail. */
+  static async openFaulty(ticket: Pick<GuestMemoryTicket, 'fd'>): Promise<DeviceProcess> {
+    const device = new DeviceProcess([ticket], DeviceProcess.FAULTY);
+    await device.run('await open(3); process.dlopen(loaded, process.argv[2]); 0');
     return device;
   }
 

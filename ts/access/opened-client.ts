@@ -32,6 +32,7 @@ export interface GuestMemoryTicket {
 /** Codes for what the system says, or the manager by its numbers. */
 const CODES: Readonly<Record<string, ErrorCode>> = {
   ECONNRESET: 'CLOSED',
+  EPIPE: 'CLOSED',
   EPROTONOSUPPORT: 'VERSION_MISMATCH',
   EBUSY: 'NOT_SHARED',
   ECONNREFUSED: 'CLOSED',
