@@ -1,11 +1,6 @@
-// Clients that die, stop, refuse or lie: the manager goes on, and nobody else loses anything.
+// Clients that die, stop or refuse: the manager goes on, and nobody else loses anything.
 
 import { once } from 'node:events';
-import test from 'ava';
-import fc from 'fast-check';
-import * as abi from '../assembly/abi.ts';
-import { decodeMessage, encodeMessage, type Message } from '../ts/core/message.ts';
-import { native } from '../ts/core/native.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { SharedMemory } from '../ts/index.ts';
 import { Mapper } from '../ts/sinks/mapper.ts';
@@ -112,64 +107,3 @@ clientTest('each failure point of a change leaves three clients as they were', a
   );
   await Promise.all(devices.map((each) => each.end()));
 });
-
-// ---- The protocol --------------------------------------------------------------------------------
-
-const word = fc.nat({ max: 0xffffffff });
-const wide = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
-const messages = fc.record({
-  ...{ kind: word, version: word, error: word, done: word, objects: word, count: word },
-  ...{ sequence: wide, start: wide, length: wide, memory: wide, mapper: wide },
-});
-
-test('a message is what was sent, and nothing of another length is one', (t) => {
-  fc.assert(
-    fc.property(messages, fc.nat({ max: 200 }), (message, length) => {
-      const bytes = encodeMessage(message);
-      const decoded = decodeMessage(bytes)!;
-      for (const [name, value] of Object.entries(message)) t.is(BigInt(decoded[name as keyof Message]), BigInt(value));
-      t.is(decodeMessage(new Uint8Array(length)) === undefined, length !== abi.MESSAGE_SIZE);
-    }),
-  );
-});
-
-/** First messages of peers, of which none is a client's. */
-const LIES: Readonly<Record<string, Uint8Array>> = {
-  'a byte': Uint8Array.of(1),
-  'half a message': encodeMessage({ kind: abi.MESSAGE_HELLO }).subarray(0, 32),
-  'a message that is too long': new Uint8Array(8192),
-  'another version': encodeMessage({ kind: abi.MESSAGE_HELLO, version: 99 }),
-  'no hello': encodeMessage({ kind: abi.MESSAGE_READY }),
-  'a request for memory before a hello': encodeMessage({ kind: abi.MESSAGE_ASK, length: 1 }),
-  'a message of a manager': encodeMessage({ kind: abi.MESSAGE_RUN }),
-  'an end': encodeMessage({ kind: abi.MESSAGE_END }),
-};
-
-/** Messages that a peer sends behind a hello that was answered. */
-const LATER_LIES: Readonly<Record<string, Uint8Array>> = {
-  'a second hello': encodeMessage({ kind: abi.MESSAGE_HELLO }),
-  'the mapper of somebody else': encodeMessage({ kind: abi.MESSAGE_READY, mapper: 2 ** 40 }),
-  'a request for memory': encodeMessage({ kind: abi.MESSAGE_ASK, start: 0, length: 1 }),
-  'a version that changes': encodeMessage({ kind: abi.MESSAGE_READY, version: 1 }),
-};
-
-for (const [what, isLater, lie] of [
-  ...Object.entries(LIES).map(([name, bytes]) => [name, false, bytes] as const),
-  ...Object.entries(LATER_LIES).map(([name, bytes]) => [name, true, bytes] as const),
-]) {
-  clientTest(`a peer that sends ${what} ends its share, and nothing else`, async (t, manager) => {
-    const client = manager.client();
-    const peer = native().Channel.adopt(client.share().fd!);
-    if (isLater) {
-      peer.send(encodeMessage({ kind: abi.MESSAGE_HELLO, sequence: 7 }));
-      const welcome = decodeMessage((await peer.receive())!.bytes)!;
-      t.like(welcome, { kind: abi.MESSAGE_WELCOME, version: abi.ABI_VERSION, sequence: 7, error: 0 });
-    }
-    // Whoever floods fills its own socket.
-    for (let i = 0; peer.send(lie) && i < 10_000; i++);
-    for (let answer = await peer.receive(); answer !== null; answer = await peer.receive());
-    peer.close();
-    protect(manager, 'none');
-    t.is(mappersOf(manager).length, 0);
-  });
-}

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <napi.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -32,6 +33,11 @@ Napi::Value connectTo(const Napi::CallbackInfo& info) {
   const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fail(info.Env(), "connect");
   return Napi::Number::New(info.Env(), fd);
+}
+
+/// duplicate(fd): another descriptor of the same.
+Napi::Value duplicate(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), ::fcntl(toFd(info[0]), F_DUPFD_CLOEXEC, 0));
 }
 
 /// send(fd, bytes, descriptors): whether there was room.
@@ -89,10 +95,23 @@ Napi::Value receive(const Napi::CallbackInfo& info) {
   return received;
 }
 
+/// write(fd, offset, bytes): puts bytes into memory that a descriptor shows.
+void write(const Napi::CallbackInfo& info) {
+  const auto offset = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+  const auto bytes = info[2].As<Napi::Uint8Array>();
+  const size_t size = offset + bytes.ByteLength();
+  void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, toFd(info[0]), 0);
+  if (memory == MAP_FAILED) fail(info.Env(), "mmap");
+  std::memcpy(static_cast<uint8_t*>(memory) + offset, bytes.Data(), bytes.ByteLength());
+  ::munmap(memory, size);
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports["connect"] = Napi::Function::New(env, connectTo);
+  exports["duplicate"] = Napi::Function::New(env, duplicate);
   exports["send"] = Napi::Function::New(env, send);
   exports["receive"] = Napi::Function::New(env, receive);
+  exports["write"] = Napi::Function::New(env, write);
   return exports;
 }
 
