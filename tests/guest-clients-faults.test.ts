@@ -56,7 +56,7 @@ class World {
     return this.#bar.control;
   }
 
-  /** What every client sees and holds: bytes at the places, and descriptors and mappings of memory. */
+  /** Bytes that every client sees at the places, and the descriptors and mapped bytes that it holds. */
   async seen(): Promise<unknown[]> {
     const bytes = PLACES.map((gpa) => `byte(${gpa})`).join(', ');
     const byte =

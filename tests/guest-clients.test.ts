@@ -194,24 +194,37 @@ clientTest('a ticket that is taken back, or a manager that ends, leaves nothing 
   }
 });
 
-clientTest(
-  'private memory has one mapper: it is not shared, nor comes where somebody else would see it',
-  async (t, manager) => {
-    const device = await deviceOf(manager);
-    const ranges = [{ gpa: 16 * MIB, length: MIB }];
-    t.throws(() => manager.addRam({ name: 'own', ranges, backing: 'private' }), { code: 'PRIVATE_TWICE' });
-    await device.end();
-    await settled(t, () => manager.map.context.sinks.size === 2);
-    manager.addRam({ name: 'own', ranges, backing: 'private' });
-    for (const lazy of [false, true]) {
-      const error = t.throws(() => manager.client().share({ lazy }), { code: 'NOT_SHARED' });
-      t.like(error, { details: { names: ['own'] } });
-    }
-    const narrow = await deviceOf(manager, { ranges: [{ gpa: 0, length: 4 * MIB }] });
-    t.is(await narrow.run(`memory.readU8(${AT})`), 0);
-    await narrow.end();
-  },
-);
+for (const lazy of [false, true]) {
+  const kind = lazy ? 'lazy' : 'eager';
+  clientTest(
+    `private memory has one mapper: it is not shared, and refused beside a client: ${kind}`,
+    async (t, manager) => {
+      const client = manager.client();
+      const device = await DeviceProcess.open(client.share({ name: 'disk', lazy }));
+      const ranges = [{ gpa: 16 * MIB, length: MIB }];
+      const own = { name: 'own', ranges, backing: 'private' } as const;
+      const error = t.throws(() => manager.addRam(own), { code: 'PRIVATE_TWICE' });
+      if (lazy) t.regex(error!.message, /"own" is private memory.*client "disk"/);
+      t.is(manager.map.leases().length, 0);
+      t.is(await device.run('memory.readU8(16 * 2 ** 20)'), 'GUEST_ACCESS hole');
+      await device.end();
+      await settled(t, () => manager.map.context.sinks.size === 2);
+
+      const waiting = new DeviceProcess([client.share({ lazy })]);
+      manager.addRam(own);
+      t.is(await waiting.run('await open(3); 0'), 'NOT_SHARED', 'a ticket from before');
+      t.like(
+        t.throws(() => client.share({ lazy }), { code: 'NOT_SHARED' }),
+        { details: { names: ['own'] } },
+      );
+      const narrow = await deviceOf(manager, { lazy, ranges: [{ gpa: 0, length: 4 * MIB }] });
+      t.is(await narrow.run(`memory.readU8(${AT})`), 0);
+      const more = { name: 'more', ranges: [{ gpa: 32 * MIB, length: MIB }], backing: 'private' } as const;
+      manager.addRam(more).close();
+      await Promise.all([narrow.end(), waiting.end()]);
+    },
+  );
+}
 
 clientTest('a change that a client refuses is taken back everywhere', async (t, manager) => {
   const [able, unable] = [await deviceOf(manager), await deviceOf(manager, { name: 'disk' })];

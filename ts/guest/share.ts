@@ -59,6 +59,8 @@ export interface SharedSpace {
   readonly memory: object;
   /** Shares by their numbers. */
   readonly shares: ReadonlyMap<number, Share>;
+  /** Refuses private memory in what a client would see. Throws NOT_SHARED. */
+  refusePrivate(scope: Scope): void;
   /** Begins to protect a mapper as all of its trust level are. Inside a transaction. */
   enter(mapper: Mapper): void;
   /** The share is over. */
@@ -84,6 +86,11 @@ export class Share {
     context.hold(ends.channel);
     if (ends.clientEnd !== undefined) context.hold(ends.clientEnd);
     void answerRequests(new WeakRef(this), ends.channel);
+  }
+
+  /** Whether a client has come who is shown what it asks for. */
+  get hasLazyClient(): boolean {
+    return this.#state === 'open' && this.facts.isLazy;
   }
 
   /** Whether nobody has said a word yet. */
@@ -176,34 +183,36 @@ export class Share {
 
   /** Shows the client's mapper thread the memory, or lets another of the process do for this client too. */
   #open({ sequence, mapper }: Message): State {
-    const length = this.facts.isLazy ? 0 : reachOf(this.#space.va);
-    const error = mapper === this.facts.id ? this.#attach(length) : this.#join(Number(mapper), length);
+    const { id, isLazy, scope } = this.facts;
+    const length = isLazy ? 0 : reachOf(this.#space.va);
+    const error = errorOf(() => {
+      this.#space.refusePrivate(scope);
+      if (mapper === id) this.#attach(length);
+      else this.#join(Number(mapper), length);
+    });
     const isSent = this.#send({ kind: abi.MESSAGE_OPENED, sequence, start: 0, length, error });
     return isSent && error === 0 ? 'open' : 'over';
   }
 
-  #attach(length: Address): number {
+  #attach(length: Address): void {
     const { context, va, memory } = this.#space;
     const { name, scope, isCutOff } = this.facts;
     const client = { name: `${name} (process ${this.#pid})`, addon: this.#addon!, isCutOff, memory };
-    return errorOf(() =>
-      context.transaction(() => {
-        context.onUndo(() => {
-          this.#mapper = undefined;
-        });
-        this.#mapper = Mapper.attach(va, client);
-        this.#space.enter(this.#mapper);
-        if (length > 0) follow(this.#mapper, scope, 0, length);
-      }),
-    );
+    context.transaction(() => {
+      context.onUndo(() => {
+        this.#mapper = undefined;
+      });
+      this.#mapper = Mapper.attach(va, client);
+      this.#space.enter(this.#mapper);
+      if (length > 0) follow(this.#mapper, scope, 0, length);
+    });
   }
 
-  #join(id: number, length: Address): number {
-    const other = this.#space.shares.get(id);
-    const mapper = other?.mapperFor(this.facts.memory, this.#pid);
-    if (mapper === undefined) return EIO;
-    if (length === 0) return 0;
-    return errorOf(() => this.#space.context.transaction(() => follow(mapper, this.facts.scope, 0, length)));
+  /** Has another mapper of the process do for this client too. Throws CLOSED where there is none. */
+  #join(id: number, length: Address): void {
+    const mapper = this.#space.shares.get(id)?.mapperFor(this.facts.memory, this.#pid);
+    if (mapper === undefined) throw new MembackingError('CLOSED', 'the process has no such mapper');
+    if (length > 0) this.#space.context.transaction(() => follow(mapper, this.facts.scope, 0, length));
   }
 
   /** Mapper that shows the memory in a process; undefined where it is another memory, or process. */
@@ -256,13 +265,16 @@ async function awaitEnd(share: WeakRef<Share>, addon: AddonMapper): Promise<void
   }
 }
 
+/** Codes for private memory. */
+const PRIVATE: readonly unknown[] = ['PRIVATE_TWICE', 'NOT_SHARED'];
+
 /** Errno for a client whose memory cannot be shown; 0 where it can. */
 function errorOf(show: () => void): number {
   try {
     show();
     return 0;
   } catch (error) {
-    return error instanceof MembackingError && error.code === 'PRIVATE_TWICE' ? EBUSY : EIO;
+    return error instanceof MembackingError && PRIVATE.includes(error.code) ? EBUSY : EIO;
   }
 }
 

@@ -1,10 +1,11 @@
 // Sharing of guest memory as one trust level sees it: tickets for other threads and processes.
 
 import { randomBytes } from 'node:crypto';
-import { PAGE_SIZE } from '../../assembly/abi.ts';
+import { OP_VA_UNPARK, PAGE_SIZE } from '../../assembly/abi.ts';
 import type { GuestMemoryTicket } from '../access/opened-client.ts';
 import { type Address, formatHex, sum } from '../core/address.ts';
 import { obtained } from '../core/collected.ts';
+import type { Command, Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { Access } from '../core/kinds.ts';
 import { native } from '../core/native.ts';
@@ -90,6 +91,9 @@ export class Sharing implements SharedSpace {
 
   constructor(level: SharedLevel) {
     this.#level = level;
+    this.context.runner.observe((core, { commands }) => {
+      if (commands > 0) this.#refuseComing(core);
+    });
   }
 
   get context(): Context {
@@ -107,7 +111,7 @@ export class Sharing implements SharedSpace {
     this.#checkIdle();
     const facts = this.#checked(options);
     const admission = checkedAdmission(options);
-    this.#refusePrivate(facts.scope);
+    this.refusePrivate(facts.scope);
     const place = admission === undefined ? this.#inherited(facts) : this.#listen(facts, admission);
     try {
       return { id: facts.id, token: formatHex(this.#tokenFor(facts)), ...place };
@@ -238,7 +242,27 @@ export class Sharing implements SharedSpace {
     return known;
   }
 
-  #refusePrivate(scope: Scope): void {
+  /** Refuses a plan that shows private memory where a client sees it too, or a lazy one would. Throws PRIVATE_TWICE. */
+  #refuseComing(core: Core): void {
+    const clients = [...this.shares.values()].filter(({ hasLazyClient }) => hasLazyClient);
+    if (clients.length === 0 || ![...this.context.objects.known].some(({ kind }) => kind === 'private')) return;
+    for (const { facts } of clients) {
+      for (const { gpa, length } of facts.scope.ranges ?? [{ gpa: 0, length: reachOf(this.va) }]) {
+        const range = { start: Number(gpa), end: Number(sum(gpa, length)) };
+        const next = (from: number) => core.commandTouching(from, this.va.id, range);
+        for (let i = next(0); i >= 0; i = next(i + 1)) this.#refuseCommand(core.command(i), facts);
+      }
+    }
+  }
+
+  #refuseCommand({ op, gpa, object }: Command, { name }: ShareFacts): void {
+    if (op !== OP_VA_UNPARK) return;
+    const { name: memory } = this.context.objects.objectOf(object!);
+    const message = `"${memory}" is private memory, which has one mapper, the manager's: client "${name}" would see it at ${formatHex(gpa)} too; end that client first, or leave the memory out of its ranges`;
+    throw new MembackingError('PRIVATE_TWICE', message, { details: { gpa } });
+  }
+
+  refusePrivate(scope: Scope): void {
     const { core, objects } = this.context;
     const names = core.sinkRows(this.va.id).flatMap(({ id, start, last }) => {
       const object = objects.objectOf(id);
