@@ -162,8 +162,9 @@ class Window {
   }
 
   mapObject(slot: number, fileSlot: number): void {
-    const range = { offset: slot * SLOT, length: SLOT, objectOffset: fileSlot * SLOT };
-    this.#region.region.map({ ...range, object: this.#file, writable: true });
+    // All in one literal: copies of objects that hold fractions, as V8 sees large offsets, cost more than the mapping.
+    const [offset, objectOffset] = [slot * SLOT, fileSlot * SLOT];
+    this.#region.region.map({ offset, object: this.#file, objectOffset, length: SLOT, writable: true });
   }
 
   hva(slot: number): bigint {
