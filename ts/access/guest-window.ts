@@ -146,13 +146,12 @@ export class Chunks {
   readonly #reservation: Reservation;
   readonly #buffers = new Map<number, Chunk>();
 
+  /** End of the first stretch. */
+  readonly firstEnd: number;
+
   constructor(reservation: Reservation) {
     this.#reservation = reservation;
-  }
-
-  /** End of the first stretch. */
-  get firstEnd(): number {
-    return Number(this.#reservation.size);
+    this.firstEnd = Number(reservation.size);
   }
 
   /** The memory of a chunk, of which a window shows what is there for certain. Undefined where there are too many, or

@@ -40,6 +40,37 @@ const PAGE_MASK = abi.PAGE_SIZE - 1;
 /** Number of the next lease, in the order in which they are taken. */
 let taken = 0;
 
+/** Entry of a lease in the table of leases. */
+class Held implements HeldLease {
+  readonly holder: string;
+  readonly mode: LeaseMode;
+  readonly gpa: number;
+  readonly length: number;
+  readonly start: number;
+  readonly end: number;
+  readonly order = taken++;
+  readonly sink: number;
+  readonly owner: object;
+  isHeld = false;
+  readonly #lease: LocalLease;
+
+  constructor({ holder, mode, gpa, length }: LeaseFacts, sink: number, owner: object, lease: LocalLease) {
+    this.holder = holder;
+    this.mode = mode;
+    this.gpa = gpa;
+    this.length = length;
+    this.start = gpa;
+    this.end = gpa + length;
+    this.sink = sink;
+    this.owner = owner;
+    this.#lease = lease;
+  }
+
+  takeBack(): void {
+    this.#lease.release();
+  }
+}
+
 /** Lease of the thread that changes the map, which ends it before the memory goes. */
 export class LocalLease extends Lease {
   readonly #space: LeasedSpace;
@@ -49,15 +80,13 @@ export class LocalLease extends Lease {
    *  about to change. @internal */
   constructor(space: LeasedSpace, owner: object, facts: LeaseFacts) {
     validate.madeBy('GuestMemory.lock', facts);
-    const { holder, mode, gpa, length } = facts;
+    const { mode, gpa, length } = facts;
     const { context } = space;
     if (context.runner.isRunning) throw aboutToChange(gpa);
     super(space.reservation, facts, checkMapped(space, mode, gpa, length));
-    const end = () => this.release();
-    const stretch = { start: gpa, end: gpa + length, order: taken++ };
     this.#space = space;
-    this.#held = { holder, mode, gpa, length, sink: space.va, owner, ...stretch, isHeld: false, takeBack: end };
-    if (context.isBusy) context.onUndo(end);
+    this.#held = new Held(facts, space.va, owner, this);
+    if (context.isBusy) context.onUndo(() => this.release());
     context.leases.add(this.#held);
   }
 
@@ -77,15 +106,18 @@ export class LocalLease extends Lease {
 
 /** Checks that all of the range is mapped with enough access. Throws GUEST_ACCESS. Returns whether JavaScript may touch
  *  it: it is writable, and certainly stays there. */
-function checkMapped(
-  { context, id, va, reservation }: LeasedSpace,
-  mode: LeaseMode,
-  gpa: number,
-  length: number,
-): boolean {
+function checkMapped(space: LeasedSpace, mode: LeaseMode, gpa: number, length: number): boolean {
+  const window = space.windows.findAround(gpa, length);
+  // A window shows what is certainly there, and all of it with the same access.
+  if (window !== undefined && (window.isWritable || mode === 'read')) return window.isWritable;
+  return askMapped(space, mode, gpa, length);
+}
+
+/** Does as `checkMapped`, by what the core knows. */
+function askMapped({ context, id, va, windows }: LeasedSpace, mode: LeaseMode, gpa: number, length: number): boolean {
   const { core, objects } = context;
   const last = gpa + length - 1;
-  if (gpa >= reservation.size || last >= reservation.size) checkOneStretch(core, va, gpa, last);
+  if (gpa >= windows.firstEnd || last >= windows.firstEnd) checkOneStretch(core, va, gpa, last);
   let next: Address = gpa;
   let isViewable = true;
   for (const piece of core.partsIn(id, gpa, last)) {

@@ -66,6 +66,17 @@ export class OwnWindows {
     return opened;
   }
 
+  /** The window that shows all of a range, found as by `find`. */
+  findAround(gpa: number, length: number): GuestWindow | undefined {
+    const window = this.find(gpa, false);
+    return window !== undefined && gpa + length <= window.end ? window : undefined;
+  }
+
+  /** End of the first stretch. */
+  get firstEnd(): number {
+    return this.#chunks.firstEnd;
+  }
+
   /** Shuts what the plan that the core holds is going to change. */
   shutFor(core: Core, { commands, releases }: PlanFacts): void {
     for (const sink of this.#sinks) {
