@@ -94,6 +94,38 @@ test('the page in which the source ends has zeroes behind it; where it has ended
   closeSync(fd);
 });
 
+test('memory that is read through a mapping is what it was: pages that nobody has touched stay away', async (t) => {
+  const size = 64 * PAGE;
+  const memory = native().MemoryObject.memfd('memory', size, 0);
+  const bytes = Buffer.alloc(size);
+  for (const page of [...Array(40).keys(), 50]) {
+    const part = bytes.subarray(page * PAGE, (page + 1) * PAGE).fill(page + 1);
+    memory.write(page * PAGE, part);
+  }
+  const before = memory.allocatedBytes;
+  t.is(before, 41n * BigInt(PAGE));
+  const target = namelessFile(size);
+  for (const asked of [stretches([0, 64]), stretches([0, 32], [33, 1], [50, 14])]) {
+    const { pages, crc32 } = await native().copyPages(memory, 0, target, 0, asked, true);
+    t.is(memory.allocatedBytes, before);
+    const copied: Buffer[] = [];
+    for (let i = 0; i < pages.length; i += 2) copied.push(bytes.subarray(pages[i], pages[i]! + pages[i + 1]!));
+    t.is(crc32, zlib.crc32(Buffer.concat(copied)));
+  }
+  const found = Buffer.alloc(size);
+  readSync(target, found, 0, size, 0);
+  t.true(found.equals(bytes));
+  memory.discard(0, 32 * PAGE);
+  const { pages } = await native().copyPages(memory, 0, target, 0, stretches([0, 40]), false);
+  t.deepEqual(pages, stretches([0, 40]));
+  t.is(memory.allocatedBytes, 9n * BigInt(PAGE));
+  readSync(target, found, 0, size, 0);
+  t.true(found.equals(bytes.fill(0, 0, 32 * PAGE)));
+  memory.close();
+  t.throws(() => native().copyPages(memory, 0, target, 0, stretches([0, 1]), false), { code: 'ERR_CLOSED' });
+  closeSync(target);
+});
+
 test('a failed write is said, and what is no stretch, place or file is refused at once', async (t) => {
   const { fd } = makeSource();
   const full = openSync('/dev/full', 'w');

@@ -53,6 +53,8 @@ struct MemoryObject {
   // Wishes for the pages, which populate() reads on other threads.
   std::atomic<uint32_t> node = kAnyNode;
   std::atomic<bool> wantsHugePages = false;
+  /// Mapping of all of it to read from, once somebody wanted one.
+  std::shared_ptr<const Mapping> view;
   /// Locked mapping that keeps all of a pinned shared object in memory.
   Mapping pinning;
   bool isPinned = false;
@@ -117,6 +119,10 @@ struct MemoryObject {
   Failure moveHome(const std::shared_ptr<Reservation>& from, uint64_t gpa, uint64_t offset, uint64_t length);
   /// Shows a shared object from `offset` on, as Mapping::mapShared. Wishes for its pages are passed on, and may fail.
   Failure showShared(Mapping& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const;
+
+  /// Maps all of a shared object whose pages nobody can take away, to be read; it stays as long as the object. Null for
+  /// others, and where that fails.
+  std::shared_ptr<const Mapping> viewAll();
 
   // Bytes of the object, in object_bytes.cc, wherever they are shown and however they are protected there. The range is
   // inside the object. `done` bytes were copied; where that is fewer than `length`, the next one is not there.

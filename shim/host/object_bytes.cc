@@ -1,5 +1,6 @@
 // Bytes of a memory object, read and written by the monitor itself, which changes nothing of what others may do: shared
-// ones through a mapping for the call, private ones through /proc/self/mem, which heeds no protection.
+// ones are read from their file, or else through a mapping for the call; private ones through /proc/self/mem, which
+// heeds no protection.
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -50,6 +51,12 @@ Failure MemoryObject::read(uint64_t offset, uint8_t* into, uint64_t length, uint
   if (length == 0) return kDone;
   INVARIANT(contains(offset, length));
   if (isShared) {
+    // Files that end before, and drivers, are left to a mapping.
+    const ssize_t count = ::pread(fd.get(), into, length, static_cast<off_t>(offset));
+    if (count >= 0 && static_cast<uint64_t>(count) == length) {
+      done = length;
+      return kDone;
+    }
     return copyShared(offset, length, [&](uint64_t hva) { guardedRead(into, hva, length, done); });
   }
   return copyPrivate(offset, length, done, false, [&](int memory, off_t hva, uint64_t from, uint64_t size) {

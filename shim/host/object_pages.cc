@@ -5,7 +5,9 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
+#include <utility>
 
+#include "host/fault_guard.h"
 #include "host/invariant.h"
 #include "host/object.h"
 #include "host/pages.h"
@@ -78,6 +80,16 @@ Failure MemoryObject::free(const std::vector<Stretch>& ranges, uint64_t& freed) 
   // Others may have touched the rest of the object meanwhile.
   freed = std::min(before - std::min(before, after), most);
   return kDone;
+}
+
+std::shared_ptr<const Mapping> MemoryObject::viewAll() {
+  if (view == nullptr && isShared && isLasting && fileKind == FileKind::kMemory) {
+    auto mapping = std::make_shared<Mapping>();
+    if (Mapping::reserve(size, "", *mapping) || showShared(*mapping, 0, size, Use::kRead, 0)) return nullptr;
+    installFaultGuard();
+    view = std::move(mapping);
+  }
+  return view;
 }
 
 Failure MemoryObject::populate(uint64_t offset, uint64_t length) const {

@@ -9,7 +9,8 @@
 #include <cstring>
 
 #include "host/crc32.h"
-#include "host/mapping.h"
+#include "host/fault_guard.h"
+#include "host/pages.h"
 
 namespace membacking {
 namespace {
@@ -34,6 +35,18 @@ Failure readPages(const FilePlace& from, uint64_t offset, uint8_t* into, uint64_
   return kDone;
 }
 
+/// Bytes for which it is worth while to ask whether they are in memory.
+constexpr uint64_t kMany = uint64_t{1} << 16;
+
+/// Reads whole pages through a mapping, which is cheaper than the kernel's way page by page. False where it is not,
+/// where that would make pages resident, or not all are there.
+bool viewPages(const Mapping& view, uint64_t offset, uint8_t* into, uint64_t length) {
+  uint64_t done = 0;
+  if (length < kMany || !areResident(view, offset, length)) return false;
+  guardedRead(into, view.addressOf(offset), length, done);
+  return done == length;
+}
+
 Failure writePages(const FilePlace& to, uint64_t offset, const uint8_t* from, uint64_t length) {
   for (uint64_t done = 0; done != length;) {
     const auto at = static_cast<off_t>(to.offset + offset + done);
@@ -56,13 +69,16 @@ uint64_t runEnd(const uint8_t* bytes, uint64_t at, uint64_t end, bool areZeroes)
 }  // namespace
 
 Failure PageCopy::run(std::vector<Stretch>& copied, uint32_t& crc32) const {
-  std::vector<uint8_t> buffer(kBufferSize);
+  // Fresh memory would cost a fault for each page: every thread keeps its own.
+  static thread_local std::vector<uint8_t> buffer(kBufferSize);
   uint8_t* const bytes = buffer.data();
   for (const Stretch& stretch : stretches) {
     for (uint64_t done = 0; done != stretch.length;) {
       const uint64_t offset = stretch.offset + done;
       const uint64_t length = std::min(stretch.length - done, kBufferSize);
-      if (const Failure failure = readPages(from, offset, bytes, length)) return failure;
+      if (view == nullptr || !viewPages(*view, from.offset + offset, bytes, length)) {
+        if (const Failure failure = readPages(from, offset, bytes, length)) return failure;
+      }
       for (uint64_t at = 0; at != length;) {
         const uint64_t start = leavesZeroesOut ? runEnd(bytes, at, length, true) : at;
         at = leavesZeroesOut ? runEnd(bytes, start, length, false) : length;

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <csignal>
 #include <string>
+#include <vector>
 
 #include "host/fault_guard.h"
 #include "host/fd.h"
@@ -96,6 +97,12 @@ Failure countPrivate(const Mapping& mapping, const std::vector<Stretch>& ranges,
     if (const Failure failure = countRange(pagemap.get(), mapping.addressOf(offset), length, bytes)) return failure;
   }
   return kDone;
+}
+
+bool areResident(const Mapping& mapping, uint64_t offset, uint64_t length) {
+  std::vector<unsigned char> pages(length / kPageSize);
+  return ::mincore(mapping.at(offset, length), length, pages.data()) == 0 &&
+         std::all_of(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; });
 }
 
 Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length) {

@@ -10,6 +10,7 @@
 #include "host/mapping.h"
 #include "host/page_copy.h"
 #include "napi/args.h"
+#include "napi/object_handle.h"
 #include "napi/pool_work.h"
 
 namespace membacking {
@@ -69,7 +70,13 @@ Napi::Value copyPages(const Napi::CallbackInfo& info) {
     uint32_t crc32 = 0;
   };
   const auto work = std::make_shared<Work>();
-  work->copy.from = toPlace(info[0], info[1]);
+  if (info[0].IsNumber()) {
+    work->copy.from = toPlace(info[0], info[1]);
+  } else {
+    const std::shared_ptr<MemoryObject> object = ObjectHandle::from(info[0], "from");
+    work->copy.from = toPlace(Napi::Number::New(info.Env(), object->fd.get()), info[1]);
+    work->copy.view = object->viewAll();
+  }
   if (!info[2].IsUndefined()) work->copy.to = toPlace(info[2], info[3]);
   work->copy.stretches = toStretches(info[4]);
   work->copy.leavesZeroesOut = toBool(info[5], "leavesZeroesOut");

@@ -392,11 +392,11 @@ interface Native extends NativeClients {
   readonly countsViews: boolean;
   /** Tries each feature, and gives back what that took. */
   askMachine(): MachineAnswers;
-  /** Copies whole pages from one file into another, in the background: stretches (offset and length of each, upwards)
-   * behind an offset in either. `leavesZeroesOut`: pages of zeroes are not copied. Without a target, they are summed
-   * alone. Descriptors are duplicated. ENXIO of pread: the source ends before. */
+  /** Copies whole pages from file to file, in the background: stretches (offset and length of each, upwards) behind an
+   * offset in either. Without a target, they are summed alone. A shared object stands for its file, and is mapped from
+   * then on where nobody can take its pages away: this is faster. ENXIO of pread: the source ends before. */
   copyPages(
-    from: number,
+    from: number | MemoryObject,
     fromOffset: U64,
     to: number | undefined,
     toOffset: U64 | undefined,

@@ -294,7 +294,7 @@ function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
     ram: { name, kind, pageSize: object.granularity, ranges, size, onBase: base !== undefined },
     source: {
       ...choose(object, base, found),
-      file,
+      ...{ file, memory: object },
       read: (offset, into) => readObject(object, file, offset, into),
       readNow: (offset, into) => object.read(offset, into),
     },

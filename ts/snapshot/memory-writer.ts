@@ -5,6 +5,7 @@ import { writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import * as zlib from 'node:zlib';
+import type { MemoryObject } from '../asked/object.ts';
 import { MembackingError } from '../core/errors.ts';
 import { type CopiedPages, copyPages, type FilePlace } from './page-copy.ts';
 import { appendRange, type BatchPart, batchesOf, PAGE, type PageRange, STEP, bytesOf as totalOf } from './page-list.ts';
@@ -25,6 +26,8 @@ export interface Source extends Readable {
   readonly leftOut: 'zeroes' | Readable | 'nothing';
   /** File that has the bytes, at the same offsets; undefined where there is none. */
   readonly file: FileHandle | undefined;
+  /** Memory whose file it is. */
+  readonly memory?: MemoryObject;
 }
 
 /** Options of writing memory. */
@@ -69,7 +72,7 @@ export function inFile(file: FileHandle, fileOffset: number): Target {
 /** Writes the pages of a block that are not left out. Rejects with ABORTED, and what reading and writing reject
  *  with. */
 export async function writeBlock(source: Source, target: Target, options: WriteOptions): Promise<CopiedPages> {
-  const { candidates, leftOut, file } = source;
+  const { candidates, leftOut, file, memory } = source;
   if (file === undefined || target.place === undefined || typeof leftOut === 'object') {
     return writeInSteps(source, target, options);
   }
@@ -78,7 +81,7 @@ export async function writeBlock(source: Source, target: Target, options: WriteO
     options.onStep(bytes);
   };
   try {
-    const from = { file, offset: 0 };
+    const from = { file, offset: 0, memory };
     return await copyPages(from, target.place, candidates, { leavesZeroesOut: leftOut === 'zeroes', onStep });
   } catch (error) {
     if ((error as { syscall?: unknown }).syscall !== 'pread') throw error;

@@ -1,6 +1,7 @@
 // Copies of pages from file to file: in the background, past JavaScript's memory.
 
 import type { FileHandle } from 'node:fs/promises';
+import { addonObjectOf, type MemoryObject } from '../asked/object.ts';
 import { native, type PagesCopied } from '../core/native.ts';
 import { joinedCrc32 } from './crc32.ts';
 import { appendRange, batchesOf, bytesOf, type PageRange } from './page-list.ts';
@@ -9,6 +10,8 @@ import { appendRange, batchesOf, bytesOf, type PageRange } from './page-list.ts'
 export interface FilePlace {
   readonly file: FileHandle;
   readonly offset: number;
+  /** Memory whose file it is, which is read faster as long as it is open. */
+  readonly memory?: MemoryObject | undefined;
 }
 
 /** Pages that were copied, and their CRC-32. */
@@ -53,8 +56,9 @@ export async function copyPages(
   try {
     for (const batch of batchesOf(ranges, STEP)) {
       if (steps.length === AT_ONCE) await takeOldest();
-      const [source, target] = [from.file.fd, to?.file.fd];
-      const copying = native().copyPages(source, from.offset, target, to?.offset, pairsOf(batch), leavesZeroesOut);
+      const { file, offset, memory } = from;
+      const source = memory === undefined || memory.closed ? file.fd : addonObjectOf(memory);
+      const copying = native().copyPages(source, offset, to?.file.fd, to?.offset, pairsOf(batch), leavesZeroesOut);
       // Nobody may come to wait for it, where the one before it fails.
       copying.catch(() => {});
       steps.push({ bytes: bytesOf(batch), copying });
