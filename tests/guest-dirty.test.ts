@@ -147,6 +147,18 @@ for (const kind of KINDS) {
     });
   }
 
+  dirtyTest(`${kind} pages that are discarded in the background are dirty once`, kind, async (t, manager, tracker) => {
+    const range = { gpa: MIB, length: MIB };
+    manager.guestMemory.write(MIB, Buffer.alloc(MIB, 7));
+    tracker.collect();
+    await manager.discardAsync(range);
+    t.is(text(tracker.collect()), '100000+256');
+    t.is(manager.guestMemory.readU32(MIB + PAGE), 0);
+    t.is(text(tracker.collect()), '');
+    manager.guestMemory.writeU32(MIB + 2 * PAGE, 1);
+    t.is(text(tracker.collect()), '102000+1');
+  });
+
   dirtyTest(`${kind} pages that were written before the tracking are not dirty`, kind, (t, manager, tracker) => {
     manager.guestMemory.writeU8(0x1000, 1);
     const second = manager.trackDirty();

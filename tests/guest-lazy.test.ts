@@ -1,10 +1,17 @@
 // Lazy restores: each page comes when somebody touches it first, whoever that is, and only then.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { closeSync, openSync, readdirSync, readFileSync, readSync, truncateSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { GuestMemoryBuilder, type PageLostMessage, type RestoredGuest, verifySnapshot } from '../ts/index.ts';
+import {
+  GuestMemoryBuilder,
+  inspectSnapshot,
+  type PageLostMessage,
+  type RestoredGuest,
+  type SnapshotLayout,
+  verifySnapshot,
+} from '../ts/index.ts';
 import { descriptors } from './support/footprint.ts';
 import { guestImage, kvmMissing } from './support/guest.ts';
 import { lazyTest, pagerThreads } from './support/lazy.ts';
@@ -103,6 +110,19 @@ restoredTest('what is discarded is zeroes, and is not brought', (t, restored) =>
   t.is(memoryIn(restored).readU32(pages[4]!), wordAt(pages[4]!));
 });
 
+restoredTest('what is discarded in the background is zeroes, and is not brought', async (t, restored) => {
+  const { manager, lazy } = restored;
+  const all = absentPages(restored);
+  manager.guestMemory.writeU32(FIRST + PAGE, 1);
+  t.true(Number(await manager.discardAsync({ gpa: FIRST, length: MIB })) >= PAGE);
+  t.is(absentPages(restored), all - COUNT);
+  for (const gpa of pages)
+    t.deepEqual([manager.guestMemory.readU32(gpa), manager.guestMemory.readU32(gpa + PAGE)], [0, 0]);
+  manager.guestMemory.writeU32(pages[0]!, 7);
+  await lazy!.load();
+  t.is(manager.guestMemory.readU32(pages[0]!), 7);
+});
+
 restoredTest(
   'what JavaScript has no answer for, it never touches: many accesses, a file that ends',
   (t, restored, folder) => {
@@ -148,6 +168,28 @@ restoredTest(
     t.is(lazy!.absentBytes, 0);
   },
 );
+
+restoredTest('a whole snapshot brings what it has not, and zeroes stay holes', async (t, restored, folder) => {
+  const { manager, lazy } = restored;
+  const pagesIn = ({ ram }: Pick<SnapshotLayout, 'ram'>) =>
+    ram[0]!.pages.flatMap(({ offset, length }) => Array.from({ length: length / PAGE }, (_, i) => offset + i * PAGE));
+  const [facts] = await inspectSnapshot(folder);
+  manager.guestMemory.readU32(pages[0]! + PAGE);
+  manager.guestMemory.write(pages[1]!, new Uint8Array(PAGE));
+  manager.discard({ gpa: pages[2]!, length: PAGE });
+  manager.ramVisibility.set({ gpa: 0xc0000, length: 0x4000 }, 'unmapped');
+  const target = tempFolder(t);
+  const whole = await manager.snapshot(target);
+  t.deepEqual(
+    pagesIn(whole),
+    pagesIn(facts!.layout).filter((offset) => offset !== pages[1] && offset !== pages[2]),
+  );
+  t.deepEqual(await verifySnapshot(target), []);
+  // The file system has blocks of its own in between.
+  t.true(512 * statSync(memoryOf(target)).blocks <= PAGE * (pagesIn(whole).length + 8));
+  t.is(lazy!.absentBytes, 0, 'nothing is left to bring');
+  t.is(manager.guestMemory.readU32(pages[3]!), wordAt(pages[3]!));
+});
 
 restoredTest(
   'a snapshot has what is there and what is not, and a diff only what may differ',
