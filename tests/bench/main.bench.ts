@@ -18,6 +18,7 @@ const GROUPS = [
   'leases',
   'clients',
   'remap',
+  'monitor',
   'freeing',
   'build',
   'memory',

@@ -56,6 +56,11 @@ function piecesOf(machine: Machine, requests: readonly Request[]): Pieces {
   );
 }
 
+/** The piece that pieces which follow each other are. */
+function whole(pieces: Pieces): Pieces {
+  return BigUint64Array.of(pieces[0]!, BigInt(pieces.length / 3) * BigInt(SLOT), pieces[2]!);
+}
+
 interface Work {
   /** Requests of one turn. */
   readonly requests: () => Request[];
@@ -64,10 +69,12 @@ interface Work {
   readonly touched: number;
   /** Requests in a transaction. */
   readonly batch: number;
+  /** Whether the bare side maps all of it by one call. */
+  readonly isOneCall?: boolean;
 }
 
 /** Both sides get the same requests, each on its own machine. */
-function sides(machine: Machine, bare: Machine, { requests, touched, batch }: Work): [Side, Side] {
+function sides(machine: Machine, bare: Machine, { requests, touched, batch, isOneCall }: Work): [Side, Side] {
   let next: Request[] = [];
   let pieces: Pieces;
   const ours: Side = {
@@ -92,7 +99,7 @@ function sides(machine: Machine, bare: Machine, { requests, touched, batch }: Wo
       pieces = piecesOf(bare, requests());
       baseline.touch(pieces, touched);
     },
-    run: () => baseline.remap(bare.file.fd, pieces),
+    run: () => baseline.remap(bare.file.fd, isOneCall ? whole(pieces) : pieces),
   };
   return [ours, theirs];
 }
@@ -118,6 +125,10 @@ const WORKS: readonly (Work & { what: string; speed: number })[] = [
   { what: 'all touched', speed: 0.98, requests: () => scattered(32), count: 32, touched: PAGES, batch: 1 },
   { what: 'untouched, batches of 64', speed: 0.95, requests: () => scattered(512), count: 512, touched: 0, batch: 64 },
   { what: '64 that follow each other', speed: 5, requests: () => contiguous(64), count: 64, touched: 0, batch: 64 },
+  {
+    ...{ what: '64 that follow each other, beside one call', speed: 0.3, requests: () => contiguous(64) },
+    ...{ count: 64, touched: 0, batch: 64, isOneCall: true },
+  },
 ];
 
 async function remaps(group: Group, machine: Machine, bare: Machine): Promise<void> {

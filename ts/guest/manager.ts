@@ -171,7 +171,9 @@ export class GuestMemoryManager extends Handle {
   attachPartition(partition: KvmPartition | Partition, options?: { readonly vtl?: Vtl }): AttachedPartition {
     this.checkOpen();
     const { vtl = 0 } = validate.options(options, ['vtl'], 'attachPartition');
-    return attach(this.#parts, partition, this.#level(vtl));
+    const attached = attach(this.#parts, partition, this.#level(vtl));
+    this.ramVisibility.rehearse();
+    return attached;
   }
 
   /** RAM that comes while the guest runs, below `maxAddress`. Throws MemoryBuildError, and what the map and its

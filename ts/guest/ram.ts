@@ -81,6 +81,23 @@ export class RamVisibilityControl {
     });
   }
 
+  /** Plans a switch, and makes none: firmware's first one is not to wait until everything for it is compiled.
+   *  @internal */
+  rehearse(): void {
+    const { context } = this.#map;
+    const [first] = this.#ram.pieces;
+    if (first === undefined || context.isBusy) return;
+    try {
+      context.preview(
+        () => this.set(first, visibilityOf(first) === 'read-only' ? 'read-write' : 'read-only'),
+        () => {},
+      );
+    } catch (error) {
+      // A switch for which there are too few slots, say, is refused when it is wanted.
+      if (!(error instanceof MembackingError) || context.isBroken) throw error;
+    }
+  }
+
   /** Writes RAM, whatever it is switched to: for chipsets that have writes land in RAM that reads do not see. Throws
    *  NOT_CONTROLLABLE where not all of it is RAM of one piece; READONLY_OBJECT, GUEST_ACCESS, SYSTEM. */
   write(gpa: Address, from: Uint8Array): void {

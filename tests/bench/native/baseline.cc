@@ -72,6 +72,15 @@ void remap(const Napi::CallbackInfo& info) {
   for (const Piece& piece : Pieces(info[1])) must(info.Env(), mapShared(piece, fd), "mmap");
 }
 
+/// clear(pieces): maps nothing over each piece.
+void clear(const Napi::CallbackInfo& info) {
+  for (const Piece& piece : Pieces(info[0])) {
+    void* at = reinterpret_cast<void*>(piece.hva);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    must(info.Env(), mmap(at, piece.length, PROT_NONE, flags, -1, 0) != MAP_FAILED, "mmap");
+  }
+}
+
 /// punch(fd, pieces): gives each piece of the file back to the machine.
 void punch(const Napi::CallbackInfo& info) {
   const int fd = number(info[0]);
@@ -356,6 +365,7 @@ void define(Napi::Object exports, const char* name) {
 Napi::Object init(Napi::Env, Napi::Object exports) {
   define<empty>(exports, "empty");
   define<remap>(exports, "remap");
+  define<clear>(exports, "clear");
   define<punch>(exports, "punch");
   define<touch>(exports, "touch");
   define<watch>(exports, "watch");

@@ -11,6 +11,8 @@ interface Baseline {
   empty(): void;
   /** Maps each piece of the file, over whatever is there. */
   remap(fd: number, pieces: Pieces): void;
+  /** Maps nothing over each piece. */
+  clear(pieces: Pieces): void;
   /** Gives each piece of the file back to the machine. */
   punch(fd: number, pieces: Pieces): void;
   /** Writes to the first `pages` pages of each piece. */
