@@ -7,6 +7,7 @@ import { Mapper } from '../ts/sinks/mapper.ts';
 import { AT, BAR, clientTest, PAGE } from './support/clients.ts';
 import { DeviceProcess } from './support/device-process.ts';
 import { Failing } from './support/failing.ts';
+import { tries } from './support/random.ts';
 
 const protect = (manager: GuestMemoryManager, access: 'none' | 'rwx') =>
   manager.setVtlProtection(0, { gpa: AT, length: PAGE }, access);
@@ -48,7 +49,7 @@ clientTest('a stopped client is cut off where the manager was told so: its own c
 });
 
 clientTest('processes are killed at any point of changes, which go on', async (t, manager) => {
-  const kills = 20;
+  const kills = tries(20);
   const client = manager.client();
   const witness = await DeviceProcess.open(client.share());
   const { control, region } = manager.deviceMapper.newRegion(PAGE, 'bar');

@@ -10,6 +10,7 @@ import { artefact } from '../ts/core/artefact.ts';
 import type { Vcpu } from '../ts/core/native.ts';
 import { type GuestMemoryManager, MembackingError, type PlanMessage, SharedMemory } from '../ts/index.ts';
 import { vmOf } from '../ts/sinks/kvm.ts';
+import { deviceOf } from './support/clients.ts';
 import { footprint } from './support/footprint.ts';
 import { enterUserMode, kvmTest, start } from './support/guest.ts';
 import { Random, SEED, tries } from './support/random.ts';
@@ -37,6 +38,8 @@ const BARS = [0x9000_0000, 0x9100_0000];
 const DEVICE = 0x1000;
 const DEVICE_PAGES = 64;
 
+const PLACES = { PAGE, NUMBERED, NUMBERED_PAGES, PAM, DAX, BARS, DEVICE, DEVICE_PAGES };
+
 const COMMON = `
 const { parentPort, workerData } = require('node:worker_threads');
 const { counts, names } = workerData;
@@ -60,54 +63,76 @@ import(workerData.module).then(({ Vcpu }) => {
 }).catch((error) => { console.error(error); count('errors'); });
 `;
 
-/** Reads and writes where something is at times, and checks whatever it finds there. */
-const DEVICE_WORKER = `${COMMON}
-import(workerData.module).then(({ WorkerGuestMemory }) => {
-  const { PAGE, NUMBERED, NUMBERED_PAGES, PAM, DAX, BARS, DEVICE, DEVICE_PAGES } = workerData;
-  const memory = WorkerGuestMemory.fromToken(workerData.token);
-  const bytes = new Uint8Array(4 * PAGE);
-  const words = new Uint32Array(bytes.buffer);
-  const isOf = (word, first) => word >= first && word < first + DEVICE_PAGES;
-  const lease = (gpa) => {
-    const held = memory.lock({ gpa, length: PAGE }, 'write', { holder: 'device worker' });
+/** Turns of a device with `memory`: it reads and writes where something is at times, and checks whatever it finds
+ *  there. */
+const TURNS = `
+const bytes = new Uint8Array(4 * PAGE);
+const words = new Uint32Array(bytes.buffer);
+const isOf = (word, first) => word >= first && word < first + DEVICE_PAGES;
+const lease = (gpa) => {
+  const held = memory.lock({ gpa, length: PAGE }, 'write', { holder: 'device' });
+  try {
+    count('leases');
+    const shown = new Uint32Array(held.view.buffer, 0, 1);
+    const first = shown[0];
+    for (let i = 0; i < 3000; i++) if (shown[0] !== first || memory.readU32(gpa) !== first) return false;
+    return isOf(first, DEVICE);
+  } finally {
+    held.release();
+  }
+};
+const accesses = [
+  (i) => memory.readU32(NUMBERED + (i % NUMBERED_PAGES) * PAGE) === i % NUMBERED_PAGES,
+  (i) => {
+    const page = i % (NUMBERED_PAGES - 4);
+    memory.read(NUMBERED + page * PAGE, bytes);
+    return [0, 1, 2, 3].every((index) => words[index * 1024] === page + index);
+  },
+  (i) => (memory.writeU32(NUMBERED + (i % NUMBERED_PAGES) * PAGE + 64 + 4 * index, i), true),
+  () => [0, 0x600d].includes(memory.readU32(PAM.gpa + 0x1000)),
+  (i) => isOf(memory.readU32(DAX + (i % DEVICE_PAGES) * PAGE), DEVICE),
+  (i) => isOf(memory.readU32(BARS[i % 2] + ((i >> 1) % DEVICE_PAGES) * PAGE), DEVICE),
+  (i) => i % 64 !== 0 || lease(i % 128 === 0 ? BARS[0] : DAX + ((i >> 6) % DEVICE_PAGES) * PAGE),
+];
+const turn = (i) => {
+  for (const access of accesses) {
     try {
-      count('leases');
-      const shown = new Uint32Array(held.view.buffer, 0, 1);
-      const first = shown[0];
-      for (let i = 0; i < 3000; i++) if (shown[0] !== first || memory.readU32(gpa) !== first) return false;
-      return isOf(first, DEVICE);
-    } finally {
-      held.release();
-    }
-  };
-  const accesses = [
-    (i) => memory.readU32(NUMBERED + (i % NUMBERED_PAGES) * PAGE) === i % NUMBERED_PAGES,
-    (i) => {
-      const page = i % (NUMBERED_PAGES - 4);
-      memory.read(NUMBERED + page * PAGE, bytes);
-      return [0, 1, 2, 3].every((index) => words[index * 1024] === page + index);
-    },
-    (i) => (memory.writeU32(NUMBERED + (i % NUMBERED_PAGES) * PAGE + 64 + 4 * workerData.index, i), true),
-    () => [0, 0x600d].includes(memory.readU32(PAM.gpa + 0x1000)),
-    (i) => isOf(memory.readU32(DAX + (i % DEVICE_PAGES) * PAGE), DEVICE),
-    (i) => isOf(memory.readU32(BARS[i % 2] + ((i >> 1) % DEVICE_PAGES) * PAGE), DEVICE),
-    (i) => i % 64 !== 0 || lease(i % 128 === 0 ? BARS[0] : DAX + ((i >> 6) % DEVICE_PAGES) * PAGE),
-  ];
-  parentPort.postMessage('running');
-  for (let i = 0; !isOver(); i++) {
-    for (const access of accesses) {
-      try {
-        count(access(i) ? 'right' : 'wrong');
-      } catch (error) {
-        if (error.code === 'GUEST_ACCESS') count('nothing there');
-        else if (error.code === 'LEASED') count('refused leases');
-        else { console.error(error); count('errors'); }
-      }
+      count(access(i) ? 'right' : 'wrong');
+    } catch (error) {
+      if (error.code === 'GUEST_ACCESS') count('nothing there');
+      else if (error.code === 'LEASED') count('refused leases');
+      else { console.error(error); count('errors'); }
     }
   }
+};
+`;
+
+const DEVICE_WORKER = `${COMMON}
+import(workerData.module).then(({ WorkerGuestMemory }) => {
+  const { PAGE, NUMBERED, NUMBERED_PAGES, PAM, DAX, BARS, DEVICE, DEVICE_PAGES } = workerData.places;
+  const { index } = workerData;
+  const memory = WorkerGuestMemory.fromToken(workerData.token);
+  ${TURNS}
+  parentPort.postMessage('running');
+  for (let i = 0; !isOver(); i++) turn(i);
   memory.close();
 }).catch((error) => { console.error(error); count('errors'); });
 `;
+
+/** Statement by which a process begins to do what a worker does, until `isOver` is true; it then has its counts. */
+const DEVICE_PROCESS = `(async () => {
+  const { PAGE, NUMBERED, NUMBERED_PAGES, PAM, DAX, BARS, DEVICE, DEVICE_PAGES } = ${JSON.stringify(PLACES)};
+  const index = 2;
+  const counts = {};
+  const count = (name) => (counts[name] = (counts[name] ?? 0) + 1);
+  ${TURNS}
+  globalThis.isOver = false;
+  for (let i = 0; !isOver; i++) {
+    turn(i);
+    if (i % 256 === 0) await new Promise(setImmediate);
+  }
+  return counts;
+})()`.replaceAll('; ', ';\n');
 
 /** Changes that the main thread makes, over and over. */
 function changesOf(manager: GuestMemoryManager): (readonly [what: string, change: (turn: number) => void])[] {
@@ -145,11 +170,10 @@ function numbered(value: number): Uint8Array {
 
 async function workersOn(manager: GuestMemoryManager, vcpus: readonly Vcpu[], counts: Int32Array): Promise<Worker[]> {
   const data = { module: artefact('index.js').href, counts, names: COUNTS };
-  const memory = { PAGE, NUMBERED, NUMBERED_PAGES, PAM, DAX, BARS, DEVICE, DEVICE_PAGES };
   const workers = [
     ...vcpus.map(({ token }) => new Worker(VCPU, { eval: true, workerData: { ...data, token } })),
     ...[0, 1].map((index) => {
-      const workerData = { ...data, ...memory, index, token: manager.va.token };
+      const workerData = { ...data, places: PLACES, index, token: manager.va.token };
       return new Worker(DEVICE_WORKER, { eval: true, workerData });
     }),
   ];
@@ -173,6 +197,8 @@ async function stress(t: ExecutionContext, manager: GuestMemoryManager, guest: G
   const counts = new Int32Array(new SharedArrayBuffer(4 * COUNTS.length));
   const counted = (what: Count) => Atomics.load(counts, COUNTS.indexOf(what));
   const workers = await workersOn(manager, vcpus, counts);
+  const device = await deviceOf(manager, { name: 'device process', lazy: true, deadline: 20_000 });
+  await device.run(`globalThis.work = ${DEVICE_PROCESS}; 0`);
   let leased = 0;
   const wanted = tries(4000);
   const isContent = () => counted('sweeps') > 0 && counted('leases') > 0 && counted('nothing there') > 0 && leased > 0;
@@ -191,14 +217,19 @@ async function stress(t: ExecutionContext, manager: GuestMemoryManager, guest: G
   const ended = workers.map((worker) => once(worker, 'exit'));
   Atomics.store(counts, COUNTS.indexOf('stop'), 1);
   for (const vcpu of vcpus) vcpu.kick();
+  const found = (await device.run('globalThis.isOver = true; work')) as Partial<Record<Count, number>>;
+  t.is(await device.end(), 0);
   t.deepEqual((await Promise.all(ended)).flat(), [0, 0, 0, 0]);
+  t.log('in the device process', found);
+  for (const what of ['wrong', 'errors'] as const) t.is(found[what], undefined, what);
+  for (const what of ['right', 'leases', 'nothing there'] as const) t.true(found[what]! > 0, what);
   t.log({ ...Object.fromEntries(COUNTS.map((what) => [what, counted(what)])), leased, plans });
   for (const what of ['wrong sweeps', 'spurious exits', 'wrong', 'errors'] as const) t.is(counted(what), 0, what);
   t.true(plans['unchanged-bytes'] > 0, 'some changes hold the vCPUs');
   vcpus[1]!.close();
 }
 
-kvmTest('vCPUs and devices in workers meet nothing wrong while the map changes', async (t) => {
+kvmTest('vCPUs, devices in workers and one in a process meet nothing wrong while the map changes', async (t) => {
   const before = footprint();
   const manager = buildVm({ x86LegacySupport: true, ram: [{ ranges: [{ gpa: 0, length: 8 * MIB }] }] });
   const guest = new Guest(manager);
