@@ -153,19 +153,22 @@ Failure Channel::send(const void* bytes, size_t length, const std::vector<int>& 
   return ::sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ? kDone : failedCall("sendmsg");
 }
 
-Failure Channel::receive(Received& received) const {
+Failure Channel::receive(Received& received) const { return receive(received, MSG_DONTWAIT); }
+Failure Channel::awaitMessage(Received& received) const { return receive(received, 0); }
+
+Failure Channel::receive(Received& received, int flags) const {
   received = {};
-  received.bytes.resize(kMostMessageBytes);
-  iovec part = {received.bytes.data(), received.bytes.size()};
+  uint8_t bytes[kMostMessageBytes];
+  iovec part = {bytes, sizeof bytes};
   alignas(cmsghdr) char control[kControlBytes];
   msghdr message = {};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  const ssize_t length = ::recvmsg(fd(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  const ssize_t length = ::recvmsg(fd(), &message, flags | MSG_CMSG_CLOEXEC);
   if (length < 0) return failedCall("recvmsg");
-  received.bytes.resize(static_cast<size_t>(length));
+  received.bytes.assign(bytes, bytes + length);
   takeControl(message, received);
   return (message.msg_flags & MSG_TRUNC) != 0 ? Failure{EMSGSIZE, "recvmsg", "the message is too large"} : kDone;
 }

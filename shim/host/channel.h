@@ -1,5 +1,5 @@
 // Channels: Unix sockets that keep messages apart (SOCK_SEQPACKET), with descriptors and the sender's credentials.
-// Nothing here waits but awaitReadable(), awaitWritable() and connect().
+// Nothing here waits but what says so by its name, and connect().
 #pragma once
 
 #include <sys/types.h>
@@ -59,6 +59,8 @@ class Channel {
   /// Takes the next message; without descriptors for which this process has no room. EAGAIN: there is none; EMSGSIZE:
   /// it is too large, and gone.
   Failure receive(Received& received) const;
+  /// Takes the next message, however long it takes to come. EINTR.
+  Failure awaitMessage(Received& received) const;
   /// Waits until something can be received, or the peer has closed the channel. ETIMEDOUT.
   Failure awaitReadable(int milliseconds) const;
   /// Waits until there is room for a message. ETIMEDOUT.
@@ -67,6 +69,7 @@ class Channel {
   void shutDown() const;
 
  private:
+  Failure receive(Received& received, int flags) const;
   Failure await(short events, int milliseconds) const;
 
   FileDescriptor fd_;

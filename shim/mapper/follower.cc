@@ -181,10 +181,10 @@ void* Follower::runThread(void* share) {
 
 void Follower::follow() {
   bool isObeying = true;
-  while (isObeying && !commands_.awaitReadable(-1)) {
+  while (isObeying) {
     Received received;
-    const Failure failure = commands_.receive(received);
-    if (failure.error != EAGAIN) isObeying = !failure && obey(received);
+    const Failure failure = commands_.awaitMessage(received);
+    if (failure.error != EINTR) isObeying = !failure && obey(received);
   }
   end();
 }

@@ -1,9 +1,10 @@
 // Clients in other processes: what they cost a change of the map, what a first access of a lazy one takes, and accesses
 // there beside those of the manager's own thread.
 
-import { native } from '../../ts/core/native.ts';
-import { GuestMemoryBuilder, type GuestMemoryManager, type ShareOptions } from '../../ts/index.ts';
+import { native as addon } from '../../ts/core/native.ts';
+import { type GuestMemory, GuestMemoryBuilder, type GuestMemoryManager, type ShareOptions } from '../../ts/index.ts';
 import { DeviceProcess } from '../support/device-process.ts';
+import { baseline as native } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { compare, type Side, speedAtLeast } from './support/measure.ts';
 
@@ -56,11 +57,26 @@ async function changes(group: Group): Promise<void> {
     const what = `a page is protected, ${count} clients`;
     group.doing(what);
     const machine = await new Machine().open(count);
+    const ours = machine.changing(operations);
     const baseline = { what: '1 client', ...one.changing(operations) };
-    await group.add(compare({ what, operations, goals, ours: machine.changing(operations), baseline }));
+    await group.add(compare({ what, operations, goals, ours, baseline }));
+    if (count > 0) await besideProcesses(group, count, ours);
     await machine.close();
   }
+  await besideProcesses(group, 1, one.changing(operations));
   await one.close();
+}
+
+/** Changes beside the least that processes do for one: a message to each, mprotect there, a message back. */
+async function besideProcesses(group: Group, count: number, ours: Side): Promise<void> {
+  const operations = 100;
+  const what = `a page is protected, clients beside bare C: ${count}`;
+  group.doing(what);
+  native.beginFollowers(count);
+  const run = () => native.tellFollowers(operations);
+  const goals = [speedAtLeast(0.5)];
+  await group.add(compare({ what, operations, goals, ours, baseline: { what: 'processes in C', run } }));
+  native.endFollowers();
 }
 
 /** First accesses of a lazy client, unit by unit, beside messages with a descriptor that come back at once. */
@@ -70,7 +86,7 @@ async function firstAccesses(group: Group): Promise<void> {
   group.doing(what);
   const machine = await new Machine().open(1, { lazy: true });
   const [device] = machine.devices;
-  const [near, far] = native().Channel.pair();
+  const [near, far] = addon().Channel.pair();
   let unit = 0;
   const ours = {
     run: async () => {
@@ -92,6 +108,31 @@ async function firstAccesses(group: Group): Promise<void> {
   );
   near.close();
   far.close();
+  await machine.close();
+}
+
+/** Leases, one after the other, with views of them or without. It stands alone: a client runs its text, too. */
+function leaseAll(memory: GuestMemory, operations: number, isViewed: boolean): void {
+  for (let at = 0; at < operations; at++) {
+    const lease = memory.lock({ gpa: at & 0xffff, length: 16 }, 'write', { holder: 'disk' });
+    if (isViewed) void lease.view;
+    lease.release();
+  }
+}
+
+/** Leases of a client: no message is sent for one. */
+async function leases(group: Group): Promise<void> {
+  const operations = 20_000;
+  const machine = await new Machine().open(1);
+  const [device] = machine.devices;
+  await device!.run(`globalThis.leaseAll = ${leaseAll.toString().replaceAll('; ', ';\n')}; 0`);
+  for (const isViewed of [false, true]) {
+    const what = `lease${isViewed ? ', view' : ''} and release, in a client`;
+    group.doing(what);
+    const ours = { run: async () => void (await device!.run(`leaseAll(memory, ${operations}, ${isViewed}); 0`)) };
+    const run = () => leaseAll(machine.manager.guestMemory, operations, isViewed);
+    await group.add(compare({ what, operations, ours, baseline: { what: "in the manager's thread", run } }));
+  }
   await machine.close();
 }
 
@@ -131,5 +172,6 @@ async function accesses(group: Group): Promise<void> {
 await runGroup(async (group) => {
   await changes(group);
   await firstAccesses(group);
+  await leases(group);
   await accesses(group);
 });

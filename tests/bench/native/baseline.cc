@@ -11,7 +11,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -338,6 +340,60 @@ void exits(const Napi::CallbackInfo& info) {
   munmap(mapped, size);
 }
 
+/// Processes that have a mapping each, by the sockets on which they are told to change it.
+struct Follower {
+  int socket;
+  pid_t process;
+};
+std::vector<Follower> followers;
+
+/// Changes the protection of a page for each message, and says so.
+[[noreturn]] void follow(int socket) {
+  auto* memory = static_cast<char*>(mmap(nullptr, 2 * kPageSize, kReadWrite, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  memory[kPageSize] = 1;
+  char message[256];
+  for (int access = PROT_NONE; recv(socket, message, sizeof message, 0) > 0; access ^= kReadWrite) {
+    mprotect(memory + kPageSize, kPageSize, access);
+    send(socket, message, 64, MSG_NOSIGNAL);
+  }
+  _exit(0);
+}
+
+/// beginFollowers(count)
+void beginFollowers(const Napi::CallbackInfo& info) {
+  for (int i = 0; i < number(info[0]); i++) {
+    int ends[2];
+    must(info.Env(), socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0, "socketpair");
+    const pid_t process = fork();
+    must(info.Env(), process >= 0, "fork");
+    if (process == 0) {
+      // Theirs end with the sockets of this process.
+      for (const Follower& other : followers) close(other.socket);
+      close(ends[0]);
+      follow(ends[1]);
+    }
+    close(ends[1]);
+    followers.push_back({ends[0], process});
+  }
+}
+
+/// tellFollowers(count): each has done as it was told, so many times.
+void tellFollowers(const Napi::CallbackInfo& info) {
+  char message[256] = {};
+  for (int i = 0; i < number(info[0]); i++) {
+    for (const Follower& each : followers) send(each.socket, message, 128, MSG_NOSIGNAL);
+    for (const Follower& each : followers) must(info.Env(), recv(each.socket, message, sizeof message, 0) > 0, "recv");
+  }
+}
+
+void endFollowers(const Napi::CallbackInfo&) {
+  for (const Follower& each : followers) {
+    close(each.socket);
+    waitpid(each.process, nullptr, 0);
+  }
+  followers.clear();
+}
+
 /// std::map from an offset to what is there: the least that any native manager of mappings does.
 std::map<uint64_t, Piece> tree;
 
@@ -380,6 +436,9 @@ Napi::Object init(Napi::Env, Napi::Object exports) {
   define<takeLog>(exports, "takeLog");
   define<build>(exports, "build");
   define<exits>(exports, "exits");
+  define<beginFollowers>(exports, "beginFollowers");
+  define<tellFollowers>(exports, "tellFollowers");
+  define<endFollowers>(exports, "endFollowers");
   define<treeFill>(exports, "treeFill");
   define<treeChange>(exports, "treeChange");
   return exports;

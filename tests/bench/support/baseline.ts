@@ -40,6 +40,11 @@ interface Baseline {
   build(vm: number, reserved: number, bytes: number, pieces: Pieces, slots: Pieces): void;
   /** Runs a vCPU for `count` exits. */
   exits(vcpu: number, kvmRunSize: number, count: number): void;
+  /** Makes processes that change a mapping of theirs when they are told to. */
+  beginFollowers(count: number): void;
+  /** Tells them all, and waits until all have done so, `count` times. */
+  tellFollowers(count: number): void;
+  endFollowers(): void;
   /** std::map: these keys and no others. */
   treeFill(keys: Float64Array): void;
   /** Takes one key out, puts the next one in, and so on. */
