@@ -21,11 +21,19 @@ interface Gate {
 interface Watched {
   /** VA space that it is, or is a view of. */
   readonly sink: number;
+  /** VA space of this process that shows the same, for that of another one. */
+  readonly mirrored?: number;
   /** Guest memory that reaches it. */
   readonly memory: object;
   readonly gate: Gate;
   /** Does without a holder that does not let go, where its process may be cut off. */
   readonly cutOff?: Action | undefined;
+}
+
+/** A lock as a lease. */
+interface NativeLease extends HeldLease {
+  /** Number of the lock in its VA space. */
+  readonly id: number;
 }
 
 export class NativeLocks {
@@ -42,9 +50,9 @@ export class NativeLocks {
   watch(reservation: Reservation, sink: number, memory: object): void {
     this.#add(reservation, { sink, memory, gate: new OwnGate(reservation) });
   }
-  /** Heeds locks of another process, in its VA space `sink`. `cutOff`: what is done with one that does not let go. */
-  watchMapper(mapper: AddonMapper, sink: number, memory: object, cutOff: Action | undefined): void {
-    this.#add(mapper, { sink, memory, gate: mapper, cutOff });
+  /** Heeds locks of another process. */
+  watchMapper(mapper: AddonMapper, watched: Omit<Watched, 'gate'>): void {
+    this.#add(mapper, { ...watched, gate: mapper });
   }
   #add(space: LockSpace, watched: Watched): void {
     this.#spaces.set(space, watched);
@@ -69,7 +77,7 @@ export class NativeLocks {
    *  Precondition: a change has begun. */
   barUntilEnd(changes: readonly Change[]): HeldLease[] {
     this.#unbar = this.bar(changes);
-    return changes.flatMap((change) => this.brokenBy(change));
+    return eachOnce(changes.flatMap((change) => this.brokenBy(change)));
   }
 
   end(): void {
@@ -109,18 +117,20 @@ export class NativeLocks {
   }
 
   /** Locks that a change would break. */
-  brokenBy(change: Change): HeldLease[] {
+  brokenBy(change: Change): NativeLease[] {
     return this.#concernedBy(change.of).flatMap((space) => this.#brokenIn(space, change));
   }
 
   #concernedBy(of: Change['of']): LockSpace[] {
-    return [...this.#spaces].flatMap(([each, { sink, memory }]) => (of === sink || of === memory ? [each] : []));
+    return [...this.#spaces].flatMap(([each, { sink, mirrored, memory }]) =>
+      of === sink || of === mirrored || of === memory ? [each] : [],
+    );
   }
 
-  #brokenIn(space: LockSpace, { start, end, left }: Pick<Change, 'start' | 'end' | 'left'>): HeldLease[] {
+  #brokenIn(space: LockSpace, { start, end, left }: Pick<Change, 'start' | 'end' | 'left'>): NativeLease[] {
     const { sink, cutOff } = this.#spaces.get(space)!;
     return space.lockedIn(start, end - start, left).map(({ id, holder, access, gpa, length }) => ({
-      ...{ sink, owner: space, holder, gpa, length, start: gpa, end: gpa + length, order: 0 },
+      ...{ sink, id, owner: space, holder, gpa, length, start: gpa, end: gpa + length, order: 0 },
       mode: (access & abi.ACCESS_WRITE) === 0 ? 'read' : 'write',
       isElsewhere: true,
       get isHeld() {
@@ -132,6 +142,13 @@ export class NativeLocks {
       cutOff,
     }));
   }
+}
+
+/** Leases without those that several changes would break once more. */
+function eachOnce(leases: readonly NativeLease[]): NativeLease[] {
+  const isSame = (one: NativeLease) => (other: NativeLease) =>
+    one.id === other.id && one.owner === other.owner && one.start === other.start;
+  return leases.filter((each, index) => leases.findIndex(isSame(each)) === index);
 }
 
 function gatesOf(spaces: ReadonlyMap<unknown, Watched>): Gate[] {

@@ -17,6 +17,8 @@ interface MapperClient {
   readonly isCutOff: boolean;
   /** Guest memory of the manager that it sees too: its leases heed changes of that. */
   readonly memory: object;
+  /** VA space of the manager that shows the same. */
+  readonly mirrored: number;
 }
 
 /** The VA space of another process, which is given what it follows: see `follow` in scope.ts. */
@@ -26,21 +28,22 @@ export class Mapper extends Sink {
   readonly #addon: AddonMapper;
 
   private constructor(context: SinkContext & LeaseContext, id: number, client: MapperClient) {
-    const { name, addon, isCutOff, memory } = client;
+    const { name, addon, isCutOff, memory, mirrored } = client;
     super(context, id, name);
     this.#addon = addon;
     context.hold(addon);
     const native = nativeOf(context);
     this.connect(native);
     native.setMapper(id, addon);
-    context.leases.natively.watchMapper(addon, id, memory, isCutOff ? () => addon.cutOff() : undefined);
+    const cutOff = isCutOff ? () => addon.cutOff() : undefined;
+    context.leases.natively.watchMapper(addon, { sink: id, mirrored, memory, cutOff });
   }
 
   /** Gives another process a VA space like `va`, in which nothing is followed yet. Inside a transaction. */
-  static attach(va: VaSpace, client: MapperClient): Mapper {
+  static attach(va: VaSpace, client: Omit<MapperClient, 'mirrored'>): Mapper {
     const { context, space, size, maxStretches, maxStretchBytes } = va;
     const limits = { count: maxStretches, bytes: maxStretchBytes, unit: STRETCHES.unit };
-    const mapper = new Mapper(context, enterVa(context, space.id, size, limits), client);
+    const mapper = new Mapper(context, enterVa(context, space.id, size, limits), { ...client, mirrored: va.id });
     mapper.withholdRange(0, reachOf(va), 'none');
     return mapper;
   }
