@@ -63,9 +63,11 @@ function bytesOf(build: Build): Uint8Array<ArrayBuffer> {
 
 // ---- Instances ---------------------------------------------------------------------------------
 
+/** @internal */
 export type Export = (...args: number[]) => number;
 
-/** Exports that take and give u32 and i32; besides there are `memory`, `failedAddress` and the state's globals. */
+/** Exports that take and give u32 and i32; besides there are `memory`, `failedAddress` and the state's globals.
+ *  @internal */
 export const EXPORTS = [
   ...(['abiVersion', 'init', 'verify', 'heapInUse', 'failedId', 'otherId', 'rowsPointer'] as const),
   ...(['begin', 'abort', 'commit', 'adopt', 'unwind', 'unwound', 'planPointer'] as const),
@@ -80,16 +82,17 @@ export const EXPORTS = [
   ...(['readRegion', 'readChildren', 'readSpare', 'explain'] as const),
 ];
 
+/** @internal */
 export type Exports = Readonly<Record<(typeof EXPORTS)[number], Export>>;
 
-/** The exports of an instance. */
+/** The exports of an instance. @internal */
 interface CoreInstance extends Exports {
   readonly memory: WebAssembly.Memory;
   failedAddress(): bigint;
   [name: string]: unknown;
 }
 
-/** A new instance. Throws CORE_MISSING; SYSTEM where no addresses are left for its memory. */
+/** A new instance. Throws CORE_MISSING; SYSTEM where no addresses are left for its memory. @internal */
 export function instantiate(build: Build): CoreInstance {
   const abort = (_message: number, _file: number, line: number, column: number) => {
     throw new WebAssembly.RuntimeError(`assertion failed (line ${line}, column ${column})`);
