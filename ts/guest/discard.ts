@@ -149,7 +149,7 @@ function timeLeft(options: WaitOptions, begin: number): WaitOptions {
 /** Begins to free pieces in the background. Until that is done, nobody leases any of them. */
 async function freeLater(memory: Discardable, pieces: readonly Piece[]): Promise<bigint> {
   const { reservation } = memoryOf(memory.va);
-  const unbar = memory.map.context.leases.bar(pieces.flatMap((piece) => changesIn(memory, piece)));
+  const unbar = memory.map.context.leases.bar(pieces.map((piece) => changeIn(memory, piece)));
   try {
     const freed = batchesOf(pieces).map(({ object, offsets, gpas }) => {
       const addon = addonObjectOf(object);
@@ -199,18 +199,16 @@ function checkedPieces(memory: Discardable, ranges: readonly GpaRange[]): Piece[
 /** Checks that nothing of ranges is leased. Throws LEASED. */
 function checkLeases(memory: Discardable, ranges: readonly GpaRange[], hull: GpaRange): void {
   const { leases } = memory.map.context;
-  if (changesIn(memory, hull).every((change) => leases.brokenBy(change).length === 0)) return;
-  const changes = ranges.flatMap((range) => changesIn(memory, range));
+  if (leases.brokenBy(changeIn(memory, hull)).length === 0) return;
+  const changes = ranges.map((range) => changeIn(memory, range));
   const leased = changes.flatMap((change) => leases.brokenBy(change));
   if (leased.length > 0) throw new LeaseConflict(leases, leased, changes, 'discardWhenFree');
 }
 
-/** Changes that discarding a range makes for those who may hold leases: of the guest memory of each trust level, here
- *  and in other processes. */
-function changesIn({ va, levels }: Discardable, range: GpaRange): Change[] {
+/** Change that discarding a range is to those who may hold leases. */
+function changeIn({ va }: Discardable, range: GpaRange): Change {
   const concerns = (attachment: Onlooker) => attachment.va === va;
-  const change = { start: Number(range.gpa), end: Number(lastOf(range)) + 1, left: 0, concerns };
-  return [va.memory, ...levels.map(({ client }) => client.memory)].map((of) => ({ ...change, of }));
+  return { of: va.id, start: Number(range.gpa), end: Number(lastOf(range)) + 1, left: 0, concerns };
 }
 
 /** Pieces of a range, by the rows that it is in. Throws NOT_DISCARDABLE. */
