@@ -7,12 +7,15 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import test from 'ava';
+import type { GuestMemory } from '../ts/access/guest-memory.ts';
 import type { Lease } from '../ts/access/lease.ts';
 import type { LocalGuestMemory } from '../ts/access/local-guest-memory.ts';
+import { WorkerGuestMemory } from '../ts/access/worker-guest-memory.ts';
 import { SharedMemory } from '../ts/asked/object.ts';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import type { MemorySlot } from '../ts/sinks/partition.ts';
+import { footprint } from './support/footprint.ts';
 import { joinedSlots } from './support/joined-slots.ts';
 import { AT, hide, leaseTest, PAM } from './support/leases.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
@@ -553,7 +556,12 @@ const ENDINGS: Readonly<Record<string, (manager: GuestMemoryManager, lease: Leas
   },
 };
 
-for (const [ending, end] of Object.entries(ENDINGS)) {
+const ALL_ENDINGS = Object.entries(ENDINGS).flatMap(([ending, end]) => [
+  { ending, end, leasedBefore: 0 },
+  { ending: `${ending}, of memory that was leased before,`, end, leasedBefore: 3 },
+]);
+
+for (const { ending, end, leasedBefore } of ALL_ENDINGS) {
   test.serial(`a read in flight into a view whose lease ${ending} reaches nobody else's memory`, async (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'membacking-'));
     const pipe = join(folder, 'pipe');
@@ -562,7 +570,13 @@ for (const [ending, end] of Object.entries(ENDINGS)) {
     rmSync(folder, { recursive: true });
     const begin = () => {
       const manager = buildVm();
-      const lease = manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'disk' });
+      const take = () => manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'disk' });
+      for (let i = 0; i < leasedBefore; i++) {
+        const before = take();
+        before.view[0] = i;
+        before.release();
+      }
+      const lease = take();
       const { base, size } = manager.va;
       const done = new Promise<NodeJS.ErrnoException | null>((resolve) => read(fd, lease.view, 0, PAGE, null, resolve));
       end(manager, lease);
@@ -594,19 +608,52 @@ for (const [ending, end] of Object.entries(ENDINGS)) {
 }
 
 leaseTest('a view that is sent elsewhere is copied or refused, and stays the memory', (t, manager) => {
-  const lease = manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'ring' });
-  const { view } = lease;
-  view[0] = 1;
-  structuredClone(view)[0] = 2;
-  try {
-    structuredClone(view, { transfer: [view.buffer as ArrayBuffer] })[0] = 3;
-  } catch (error) {
-    t.like(error, { name: 'DataCloneError' });
+  for (let turn = 0; turn < 4; turn++) {
+    const lease = manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'ring' });
+    const { view } = lease;
+    view[0] = 1;
+    structuredClone(view)[0] = 2;
+    try {
+      structuredClone(view, { transfer: [view.buffer as ArrayBuffer] })[0] = 3;
+    } catch (error) {
+      t.like(error, { name: 'DataCloneError' });
+    }
+    t.deepEqual([view.length, view[0], manager.guestMemory.readU8(MIB)], [PAGE, 1, 1]);
+    lease.release();
+    t.is(view.length, 0);
   }
-  t.deepEqual([view.length, view[0], manager.guestMemory.readU8(MIB)], [PAGE, 1, 1]);
-  lease.release();
-  t.is(view.length, 0);
 });
+
+for (const [kind, memoryOf] of [
+  ["the map's own thread", ({ guestMemory }) => guestMemory],
+  ['a worker', ({ va }) => WorkerGuestMemory.fromToken(va.token)],
+] as const satisfies readonly (readonly [string, (of: GuestMemoryManager) => GuestMemory])[]) {
+  test.serial(`who had a view of memory that is leased again and again in ${kind} has it no more`, (t) => {
+    const before = footprint();
+    const manager = buildVm();
+    const memory = memoryOf(manager);
+    const former: Uint8Array[] = [];
+    for (let turn = 0; turn < 400; turn++) {
+      // Several lengths at one place, and more places than are kept.
+      const range = { gpa: MIB + (turn % 100) * PAGE, length: turn % 7 === 0 ? 100 : PAGE };
+      const lease = memory.lock(range, 'write', { holder: 'ring' });
+      const { view } = lease;
+      t.is(view.length, range.length);
+      view.fill(turn);
+      t.is(memory.readU8(range.gpa + range.length - 1), turn % 256);
+      lease.release();
+      former.push(view);
+    }
+    t.true(former.every((view) => view.length === 0 && view.buffer.byteLength === 0));
+    t.is(new Set(former.map(({ buffer }) => buffer)).size, former.length);
+    const held = memory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'ring' });
+    const { view } = held;
+    if (memory instanceof WorkerGuestMemory) memory.close();
+    manager.close();
+    t.is(view.length, 0);
+    t.deepEqual(footprint().descriptors, before.descriptors);
+  });
+}
 
 vmTest('a guest and a view see each other', {}, (t, manager, guest) => {
   using lease = manager.guestMemory.lock({ gpa: MIB, length: PAGE }, 'write', { holder: 'ring' });

@@ -522,6 +522,25 @@ memoryTest('a view keeps the VA space, whatever becomes of the handle', (t, worl
   third.close();
 });
 
+memoryTest('a view moves to another buffer with what it keeps', (t, world) => {
+  world.run({ op: OP_VA_MAP, length: PAGE, object: SHARED });
+  const { space } = world;
+  const first = space.view(0, PAGE);
+  new Uint8Array(first)[3] = 7;
+  const second = space.moveView(first);
+  t.deepEqual([first.byteLength, second.byteLength, new Uint8Array(second)[3]], [0, PAGE, 7]);
+  t.throws(() => space.moveView(first), { code: 'ERR_DETACHED' });
+  const third = space.moveView(second);
+  t.throws(() => space.detachView(first), { code: 'ERR_DETACHED' });
+  t.throws(() => space.detachView(third), { code: 'ERR_INVALID_ARG_TYPE' });
+  t.throws(() => space.moveView(new ArrayBuffer(8)), { code: 'ERR_OUT_OF_RANGE' });
+  t.throws(() => space.moveView(new Uint8Array(8) as never), { code: 'ERR_INVALID_ARG_TYPE' });
+  new Uint8Array(third)[3]!++;
+  t.is(space.load(3, 1), 8);
+  space.detachView(first, third);
+  t.is(third.byteLength, 0);
+});
+
 memoryTest('views that cannot be are refused', (t, world) => {
   const { space } = world;
   for (const [gpa, length] of [

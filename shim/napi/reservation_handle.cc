@@ -38,6 +38,7 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ReservationHandle::discardPrivateLater>("discardPrivateLater"),
                      InstanceMethod<&ReservationHandle::view>("view"),
                      InstanceMethod<&ReservationHandle::detachView>("detachView"),
+                     InstanceMethod<&ReservationHandle::moveView>("moveView"),
                      InstanceAccessor<&ReservationHandle::windowGates>("windowGates"),
                      InstanceMethod<&ReservationHandle::openWindow>("openWindow"),
                      InstanceAccessor<&ReservationHandle::gate>("gate"),
@@ -168,7 +169,11 @@ Napi::Value ReservationHandle::view(const Napi::CallbackInfo& info) {
 }
 
 void ReservationHandle::detachView(const Napi::CallbackInfo& info) {
-  membacking::detachView(info[0], core(info));
+  membacking::detachView(info[0], info[1].IsUndefined() ? info[0] : info[1], core(info));
+}
+
+Napi::Value ReservationHandle::moveView(const Napi::CallbackInfo& info) {
+  return membacking::moveView(info[0], core(info));
 }
 
 /// Windows of this handle, which are one thread's.

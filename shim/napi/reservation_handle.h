@@ -36,6 +36,7 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   Napi::Value discardPrivateLater(const Napi::CallbackInfo& info);
   Napi::Value view(const Napi::CallbackInfo& info);
   void detachView(const Napi::CallbackInfo& info);
+  Napi::Value moveView(const Napi::CallbackInfo& info);
   Napi::Value windowGates(const Napi::CallbackInfo& info);
   Napi::Value openWindow(const Napi::CallbackInfo& info);
   Napi::Value gate(const Napi::CallbackInfo& info);

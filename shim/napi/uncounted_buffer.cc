@@ -1,9 +1,10 @@
-// Buffers that V8 does not count: those of backing stores with V8's own empty deleter.
+// Buffers that V8 does not count are those of backing stores with V8's own empty deleter.
 
 #include "napi/uncounted_buffer.h"
 
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #define OF_V8 __attribute__((weak, visibility("default")))
 
@@ -33,6 +34,7 @@ class ArrayBuffer {
   OF_V8 static std::unique_ptr<BackingStore> NewBackingStore(void* data, size_t length,
                                                              void (*deleter)(void*, size_t, void*), void* context);
   OF_V8 static Local<ArrayBuffer> New(Isolate* isolate, std::shared_ptr<BackingStore> store);
+  OF_V8 std::shared_ptr<BackingStore> GetBackingStore();
 };
 
 }  // namespace v8
@@ -53,14 +55,25 @@ bool hasUncountedBuffers(Napi::Env env) {
   return has;
 }
 
-napi_value newUncountedBuffer(void* data, size_t length) {
+static napi_value newBuffer(std::shared_ptr<v8::BackingStore> store) {
   static_assert(sizeof(v8::Local<v8::ArrayBuffer>) == sizeof(napi_value));
-  const v8::Local<v8::ArrayBuffer> buffer = v8::ArrayBuffer::New(
-      v8::Isolate::GetCurrent(), v8::ArrayBuffer::NewBackingStore(data, length, v8::BackingStore::EmptyDeleter, nullptr));
+  const v8::Local<v8::ArrayBuffer> buffer = v8::ArrayBuffer::New(v8::Isolate::GetCurrent(), std::move(store));
   napi_value value = nullptr;
   // SAFETY: both are one pointer (above).
   std::memcpy(&value, &buffer, sizeof value);
   return value;
+}
+
+napi_value newUncountedBuffer(void* data, size_t length) {
+  return newBuffer(v8::ArrayBuffer::NewBackingStore(data, length, v8::BackingStore::EmptyDeleter, nullptr));
+}
+
+Napi::ArrayBuffer moveBuffer(Napi::ArrayBuffer buffer) {
+  // SAFETY: a napi_value is the pointer that a handle is, through which V8 calls its methods.
+  auto* handle = reinterpret_cast<v8::ArrayBuffer*>(static_cast<napi_value>(buffer));
+  std::shared_ptr<v8::BackingStore> store = handle->GetBackingStore();
+  buffer.Detach();
+  return {buffer.Env(), newBuffer(std::move(store))};
 }
 
 }  // namespace membacking

@@ -1,5 +1,5 @@
-// ArrayBuffers over memory that V8 does not count as its own. Those of Node-API count as memory in use: V8 collects
-// garbage whenever one of some size is made.
+// ArrayBuffers as Node-API cannot make them: over memory that V8 does not count as its own (for others, V8 collects
+// garbage whenever one of some size is made), or over the memory of another one, which is detached.
 #pragma once
 
 #include <napi.h>
@@ -11,5 +11,8 @@ bool hasUncountedBuffers(Napi::Env env);
 
 /// Makes one, which keeps nothing. Precondition: there are such.
 napi_value newUncountedBuffer(void* data, size_t length);
+
+/// Moves the memory of an attached buffer, with what it keeps, to a new one. Precondition: there are uncounted buffers.
+Napi::ArrayBuffer moveBuffer(Napi::ArrayBuffer buffer);
 
 }  // namespace membacking

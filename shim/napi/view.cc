@@ -59,15 +59,27 @@ Napi::ArrayBuffer openView(Napi::Env env, const std::shared_ptr<Reservation>& re
   return buffer;
 }
 
-void detachView(const Napi::Value& value, const Reservation& reservation) {
+/// An attached buffer.
+static Napi::ArrayBuffer toAttached(const Napi::Value& value) {
+  if (!value.IsArrayBuffer()) throwType(value.Env(), "view", "an ArrayBuffer");
+  Napi::ArrayBuffer buffer = value.As<Napi::ArrayBuffer>();
+  if (!buffer.IsDetached()) return buffer;
+  throwCoded(value.Env(), "ERR_DETACHED", "This view is detached already: by detachView, or because it was transferred");
+}
+
+Napi::ArrayBuffer moveView(const Napi::Value& view, const Reservation& reservation) {
+  Napi::ArrayBuffer buffer = toAttached(view);
+  const Mapping& first = reservation.first();
+  const auto data = reinterpret_cast<uint64_t>(buffer.Data());
+  if (data - first.base() >= first.size()) throwRange(view.Env(), "view", "of the first stretch of this Reservation");
+  return moveBuffer(buffer);
+}
+
+void detachView(const Napi::Value& value, const Napi::Value& current, const Reservation& reservation) {
   if (!value.IsArrayBuffer() || !value.As<Napi::Object>().CheckTypeTag(&kTag)) {
     throwType(value.Env(), "view", "an ArrayBuffer that view() made");
   }
-  Napi::ArrayBuffer buffer = value.As<Napi::ArrayBuffer>();
-  if (buffer.IsDetached()) {
-    throwCoded(value.Env(), "ERR_DETACHED",
-               "This view is detached already: by detachView, or because it was transferred");
-  }
+  Napi::ArrayBuffer buffer = toAttached(current);
   void* wrapped = nullptr;
   if (napi_unwrap(value.Env(), value, &wrapped) != napi_ok) throw Napi::Error::New(value.Env());
   auto* share = static_cast<ViewShare*>(wrapped);

@@ -19,7 +19,11 @@ namespace membacking {
 Napi::ArrayBuffer openView(Napi::Env env, const std::shared_ptr<Reservation>& reservation, uint64_t gpa,
                            uint64_t length, bool isLasting);
 
-/// Makes JavaScript find an empty buffer from now on. Throws unless `view` is an attached view of `reservation`.
-void detachView(const Napi::Value& view, const Reservation& reservation);
+/// Makes JavaScript find an empty buffer from now on. Throws unless `view` is a view of `reservation`, and `current`,
+/// which has its memory by now, is attached.
+void detachView(const Napi::Value& view, const Napi::Value& current, const Reservation& reservation);
+
+/// Moves memory of the first stretch to a new buffer; the one before is detached. Throws unless that shows such memory.
+Napi::ArrayBuffer moveView(const Napi::Value& view, const Reservation& reservation);
 
 }  // namespace membacking

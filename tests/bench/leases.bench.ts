@@ -94,10 +94,10 @@ async function elsewhere(group: Group): Promise<void> {
   root.map({ object: SharedMemory.create(16 * MIB), length: 16 * MIB });
   const va = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }));
   const operations = 1000;
-  const holding = (memory: GuestMemory, use: (lease: Lease) => unknown): Side => ({
+  const holding = (memory: GuestMemory, use: (lease: Lease) => unknown, places = operations): Side => ({
     run: () => {
       for (let i = 0; i < operations; i++) {
-        const lease = memory.lock({ gpa: i * 8192, length: 4096 }, 'write', { holder: 'disk' });
+        const lease = memory.lock({ gpa: (i % places) * 8192, length: 4096 }, 'write', { holder: 'disk' });
         use(lease);
         lease.release();
       }
@@ -113,6 +113,17 @@ async function elsewhere(group: Group): Promise<void> {
     const ours = holding(WorkerGuestMemory.fromToken(va.token), use);
     const baseline = { what: "the map's own thread", ...holding(va.memory, use) };
     await group.add(compare({ what, operations, goals, ours, baseline }));
+  }
+  const show = (lease: Lease) => lease.view;
+  for (const [where, memory] of [
+    ["in the map's own thread", va.memory],
+    ['in a worker', WorkerGuestMemory.fromToken(va.token)],
+  ] as const) {
+    const what = `lease, view and release of 16 pieces again and again, ${where}`;
+    group.doing(what);
+    const ours = holding(memory, show, 16);
+    const other = { what: 'of others each time', ...holding(memory, show) };
+    await group.add(compare({ what, operations, goals: [atMost(1000)], ours, baseline: other }));
   }
   map.close();
 }

@@ -7,6 +7,7 @@
 import type { Address } from '../core/address.ts';
 import type { CommandRange } from '../core/core.ts';
 import { native, type Reservation } from '../core/native.ts';
+import { Views } from './views.ts';
 
 /** Bytes that a buffer shows, so that offsets are small integers. */
 export const CHUNK = 2 ** 31;
@@ -148,10 +149,13 @@ export class Chunks {
 
   /** End of the first stretch. */
   readonly firstEnd: number;
+  /** Views of the same memory. */
+  readonly views: Views;
 
   constructor(reservation: Reservation) {
     this.#reservation = reservation;
     this.firstEnd = Number(reservation.size);
+    this.views = new Views(reservation, this.firstEnd);
   }
 
   /** The memory of a chunk, of which a window shows what is there for certain. Undefined where there are too many, or
@@ -186,6 +190,7 @@ export class Chunks {
 
   /** Detaches all buffers. Precondition: the reservation is still open. */
   close(): void {
+    this.views.close();
     this.drop({ start: 0, end: Number.POSITIVE_INFINITY });
   }
 }

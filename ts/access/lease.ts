@@ -4,25 +4,25 @@ import { inspect } from 'node:util';
 import { type Address, formatHex } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { keepInThread } from '../core/handle.ts';
-import type { Reservation } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import type { LeaseFacts } from './held-lease.ts';
 import { leaseFacts, renderLease } from './lease-table.ts';
+import type { ShownMemory, Views } from './views.ts';
 
 /** Guest memory that stays where it is, with the access that was asked for, until `release`. */
 export abstract class Lease implements Disposable {
-  readonly #reservation: Reservation;
+  readonly #views: Views;
   readonly #facts: LeaseFacts;
   readonly #isViewable: boolean;
-  #buffer: ArrayBuffer | undefined;
+  #shown: ShownMemory | undefined;
   #view: Uint8Array | undefined;
 
   /** `isViewable`: JavaScript may touch the memory. @internal */
-  constructor(reservation: Reservation, facts: LeaseFacts, isViewable: boolean) {
+  constructor(views: Views, facts: LeaseFacts, isViewable: boolean) {
     validate.madeBy('GuestMemory.lock', facts);
     keepInThread(this);
-    this.#reservation = reservation;
+    this.#views = views;
     this.#facts = facts;
     this.#isViewable = isViewable;
   }
@@ -50,10 +50,9 @@ export abstract class Lease implements Disposable {
       throw new MembackingError('NO_VIEW', message, { details: { gpa, length } });
     }
     if (!this.keepForView()) throw this.#ended();
-    // Its addresses go to nobody else before it is collected, whatever ended the lease: the system may still be writing
-    // there for somebody who has it.
-    this.#buffer = systemError('a view of guest memory', () => this.#reservation.view(gpa, length, true));
-    this.#view = new Uint8Array(this.#buffer);
+    const shown = systemError('a view of guest memory', () => this.#views.show(gpa, length));
+    this.#shown = shown;
+    this.#view = new Uint8Array(shown.buffer);
     return this.#view;
   }
 
@@ -61,10 +60,10 @@ export abstract class Lease implements Disposable {
    *  read that waits) goes on: see the guide. Throws SYSTEM, and goes on holding, where the view's memory was moved
    *  to another buffer (by `ArrayBuffer.prototype.transfer` of newer Node.js). */
   release(): void {
-    const buffer = this.#buffer;
-    if (buffer !== undefined) {
-      systemError('the view of a lease', () => this.#reservation.detachView(buffer));
-      this.#buffer = undefined;
+    const shown = this.#shown;
+    if (shown !== undefined) {
+      systemError('the view of a lease', () => this.#views.letGo(shown));
+      this.#shown = undefined;
     }
     this.letGo();
   }

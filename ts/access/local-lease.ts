@@ -83,7 +83,7 @@ export class LocalLease extends Lease {
     const { mode, gpa, length } = facts;
     const { context } = space;
     if (context.runner.isRunning) throw aboutToChange(gpa);
-    super(space.reservation, facts, checkMapped(space, mode, gpa, length));
+    super(space.windows.views, facts, checkMapped(space, mode, gpa, length));
     this.#space = space;
     this.#held = new Held(facts, space.va, owner, this);
     if (context.isBusy) context.onUndo(() => this.release());

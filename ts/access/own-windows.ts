@@ -6,6 +6,7 @@ import { LAST_ADDRESS, sum } from '../core/address.ts';
 import type { CommandRange, Core, PlanFacts, Row } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
 import { CHUNK, Chunks, GuestWindow } from './guest-window.ts';
+import type { Views } from './views.ts';
 import { WindowTable } from './window-table.ts';
 
 const MOST_WINDOWS = 256;
@@ -70,6 +71,11 @@ export class OwnWindows {
   findAround(gpa: number, length: number): GuestWindow | undefined {
     const window = this.find(gpa, false);
     return window !== undefined && gpa + length <= window.end ? window : undefined;
+  }
+
+  /** Views of the same memory. */
+  get views(): Views {
+    return this.#chunks.views;
   }
 
   /** End of the first stretch. */

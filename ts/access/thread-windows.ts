@@ -3,6 +3,7 @@
 
 import type { Reservation } from '../core/native.ts';
 import { CHUNK, Chunks, GuestWindow, SHUT, type WindowRange } from './guest-window.ts';
+import type { Views } from './views.ts';
 
 /** Accesses without a window that come before the first one is opened, as its buffer takes a garbage collection; and
  *  before one is opened again that was shut, which takes as long as so many. */
@@ -139,6 +140,11 @@ export class ThreadWindows {
     this.#reservation = reservation;
     this.#gates = new Int32Array(reservation.windowGates);
     this.#chunks = new Chunks(reservation);
+  }
+
+  /** Views of the same memory. */
+  get views(): Views {
+    return this.#chunks.views;
   }
 
   /** A window that shows the byte at `gpa`: one that is open, or after many calls in vain a new one. */

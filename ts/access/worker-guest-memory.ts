@@ -37,7 +37,7 @@ export class WorkerGuestMemory extends WindowedMemory implements Disposable {
   }
 
   protected lease(facts: LeaseFacts): Lease {
-    return new WorkerLease(sourceOf<WorkerSource>(this).reservation, facts, this.#viewed);
+    return new WorkerLease(sourceOf<WorkerSource>(this), facts, this.#viewed);
   }
 
   /** Ends the handle, and the leases that were taken. May be called again. */

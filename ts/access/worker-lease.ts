@@ -6,6 +6,13 @@ import { accessFault } from './guest-access.ts';
 import type { LeaseFacts } from './held-lease.ts';
 import { cannotLease, Lease } from './lease.ts';
 import { aboutToChange } from './lease-table.ts';
+import type { Views } from './views.ts';
+
+/** Memory that is leased of. */
+interface LeasedMemory {
+  readonly reservation: Reservation;
+  readonly windows: { readonly views: Views };
+}
 
 /** Lease of another thread than the one that changes the map. It ends with its thread, too. */
 export class WorkerLease extends Lease {
@@ -16,12 +23,12 @@ export class WorkerLease extends Lease {
 
   /** Takes the lease. Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is
    *  about to change. @internal */
-  constructor(reservation: Reservation, facts: LeaseFacts, viewed: Set<WorkerLease>) {
+  constructor({ reservation, windows }: LeasedMemory, facts: LeaseFacts, viewed: Set<WorkerLease>) {
     validate.madeBy('GuestMemory.lock', facts);
     const { gpa, length, mode, holder } = facts;
     const lock = reservation.lock(gpa, length, mode === 'write', holder);
     if (lock < 0) throw refusal(reservation, lock, gpa);
-    super(reservation, facts, reservation.facts[FACT_LOW] === 1);
+    super(windows.views, facts, reservation.facts[FACT_LOW] === 1);
     this.#reservation = reservation;
     this.#lock = lock;
     this.#viewed = viewed;

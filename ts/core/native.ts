@@ -94,12 +94,15 @@ export interface Reservation extends Handle, LockSpace {
   isAskedFor(id: number): boolean;
   /** The memory itself, up to 4 GiB of one stretch, as long as nobody detaches it. The caller sees to it that all of
    * the range is mapped, readable and writable until detachView: touching what is not there ends the process.
-   * `isLasting`: its addresses go to nobody else before it is collected. Default false: then it must not be
-   * transferred. */
+   * `isLasting`: its addresses go to nobody else before it is collected; else (default) it must not be transferred. */
   view(gpa: U64, length: U64, isLasting?: boolean): ArrayBuffer;
   /** Detaches a view: nobody reaches the memory through it any more. ERR_DETACHED when it is detached already: unless
-   *  detachView did that, the view was transferred, and its memory can be reached through another buffer. */
-  detachView(view: ArrayBuffer): void;
+   *  detachView did that, it was transferred, and its memory can be reached through another buffer. `current`: the
+   *  buffer that moveView has moved it to. */
+  detachView(view: ArrayBuffer, current?: ArrayBuffer): void;
+  /** Moves a view of the first stretch to a new buffer, and detaches the one before; ERR_DETACHED as for detachView.
+   *  `isLasting` and the ban on transferring are not the new one's. Not where V8 counts views. */
+  moveView(view: ArrayBuffer): ArrayBuffer;
 }
 
 /** Window of a handle, whole pages from `start` to before `end`. */
@@ -187,13 +190,11 @@ export interface MemoryObject extends Handle {
   ownPages(): BigUint64Array;
 }
 
-/** Pages that plans have taken out of VA spaces, and objects: kept until they are freed in the background, or with
- *  `close` at once. */
+/** Pages that plans have taken out of VA spaces, and objects: until they are freed in the background, or by `close`. */
 export interface Leavings extends Handle {
   /** Keeps an object, whoever closes it. */
   keep(object: MemoryObject): void;
-  /** Closes it, and frees the pages, and the objects that nobody else has, in the background. Settles when that is
-   * done. */
+  /** Closes it, and frees the pages, and objects that nobody else has, in the background: settles when that is done. */
   free(): Promise<void>;
 }
 
@@ -274,8 +275,7 @@ export interface Executor extends Handle {
   readonly answer: number;
   /** Bytes of pages that it has moved. */
   readonly moved: bigint;
-  /** Gives whole pages of ranges of `memory`, offset and length of each one after the other, back to the machine: their
-   *  bytes become zeroes. */
+  /** Gives whole pages of ranges of `memory` (offset, length of each) back to the machine: they become zeroes. */
   giveBack(memory: ArrayBuffer, ...ranges: readonly U64[]): void;
   /** Makes sure that nobody reaches what the record at byte `pointer` has left, which failed. SECURED_* of abi.ts. */
   secure(memory: ArrayBuffer, pointer: number, mayReplace: boolean): number;
