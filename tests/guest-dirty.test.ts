@@ -353,6 +353,19 @@ for (const { method, missing } of METHODS) {
   });
 }
 
+dirtyTest('all trackers of a map go by one method', 'shared', (t, manager, tracker) => {
+  const other = tracker.method === 'scan' ? 'faults' : 'scan';
+  const second = manager.trackDirty();
+  t.is(second.method, tracker.method);
+  manager.guestMemory.writeU8(0x1000, 1);
+  const invalid = { code: 'INVALID_ARGUMENT' };
+  t.throws(() => manager.trackDirty({ method: other }), { ...invalid, message: /has trackers that do not go by/ });
+  t.throws(() => manager.trackDirty({ method: 'log' as never }), invalid);
+  t.throws(() => manager.trackDirty({ by: 'scan' } as never), invalid);
+  t.is(text(tracker.collect()), '1000+1', 'what was refused has changed nothing');
+  t.is(text(second.collect()), '1000+1');
+});
+
 dirtyTest('memory that others may write to is named', 'shared', (t, manager, tracker) => {
   t.deepEqual(tracker.collect().untracked, []);
   const fd = namelessFile(MIB);

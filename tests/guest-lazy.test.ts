@@ -246,6 +246,12 @@ if (trackingMissing === undefined) {
   });
 }
 
+restoredTest('memory whose pages a pager brings is not tracked by faults, and says so', (t, { manager }) => {
+  const message = /restored lazily is tracked by scans alone/;
+  t.throws(() => manager.trackDirty({ method: 'faults' }), { code: 'NO_DIRTY_TRACKING', message });
+  t.is(manager.guestMemory.readU32(pages[0]!), wordAt(pages[0]!));
+});
+
 // ---- What cannot be read -----------------------------------------------------------------------
 
 /** Calls `body`, and gives the pages that were said to be lost meanwhile. */

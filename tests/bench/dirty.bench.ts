@@ -2,18 +2,13 @@
 // the monitor, and of a guest, there beside KVM's own log.
 
 import { existsSync } from 'node:fs';
-import {
-  type DirtyMethod,
-  GuestMemoryBuilder,
-  type GuestMemoryManager,
-  KVM_EXIT,
-  KvmPartition,
-} from '../../ts/index.ts';
+import { GuestMemoryBuilder, type GuestMemoryManager, KVM_EXIT, KvmPartition } from '../../ts/index.ts';
 import { vmOf } from '../../ts/sinks/kvm.ts';
 import { enterUserMode, guestImage, start } from '../support/cpl3-guest.ts';
 import { baseline, type Pieces } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { compare, speedAtLeast } from './support/measure.ts';
+import { eachPlacement } from './support/placement.ts';
 
 const PAGE = 4096;
 const MIB = 2 ** 20;
@@ -74,22 +69,46 @@ async function collects(group: Group): Promise<void> {
   }
 }
 
-async function firstWrites(group: Group, method: DirtyMethod): Promise<void> {
-  const count = method === 'scan' ? 8192 : 512;
-  group.doing(`first writes, ${method}`);
+async function firstWrites(group: Group): Promise<void> {
+  const count = 8192;
+  group.doing('first writes');
   const [ours, bare] = [guest(64 * MIB), guest(64 * MIB)];
   const [ourPages, barePages] = [pieces(ours, count * PAGE), pieces(bare, count * PAGE)];
-  const tracker = ours.trackDirty({ method });
+  const tracker = ours.trackDirty();
   for (const each of [ourPages, barePages]) baseline.touch(each, count);
   await group.add(
     compare({
-      ...{ what: `first write to a page under a tracker, by ${method}`, operations: count },
+      ...{ what: 'first write to a page under a tracker', operations: count },
       ours: { prepare: () => void tracker.collect(), run: () => baseline.touch(ourPages, count) },
       baseline: { what: 'the same without one', run: () => baseline.touch(barePages, count) },
     }),
   );
   ours.close();
   bare.close();
+}
+
+async function firstWritesByFaults(group: Group): Promise<void> {
+  const count = 256;
+  group.doing('first writes by faults');
+  const ours = guest(MIB);
+  const tracker = ours.trackDirty({ method: 'faults' });
+  const ourPages = pieces(ours, count * PAGE);
+  const barePages = BigUint64Array.of(baseline.serveFaults(-1, MIB), BigInt(MIB), 0n);
+  for (const each of [ourPages, barePages]) baseline.touch(each, count);
+  const sides = {
+    ours: { prepare: () => void tracker.collect(), run: () => baseline.touch(ourPages, count) },
+    baseline: {
+      what: 'a bare handler in C',
+      prepare: () => baseline.protectFaults(),
+      run: () => baseline.touch(barePages, count),
+    },
+  };
+  await eachPlacement(async (where) => {
+    const what = `first write to a page under a tracker by faults, the thread ${where}`;
+    await group.add(await compare({ what, operations: count, goals: [speedAtLeast(1 / 1.2)], ...sides }));
+  });
+  baseline.endFaults();
+  ours.close();
 }
 
 /** A guest that writes to each of `count` pages from the first MiB on, and stops. */
@@ -142,6 +161,7 @@ async function firstWritesOfGuests(group: Group): Promise<void> {
 
 await runGroup(async (group) => {
   await collects(group);
-  for (const method of ['scan', 'faults'] as const) await firstWrites(group, method);
+  await firstWrites(group);
+  await firstWritesByFaults(group);
   await firstWritesOfGuests(group);
 });

@@ -26,6 +26,7 @@ import { enterUserMode, guestImage, registersFor } from '../support/cpl3-guest.t
 import { baseline } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { atMost, compare, median, speedAtLeast } from './support/measure.ts';
+import { eachPlacement } from './support/placement.ts';
 
 const PAGE = 4096;
 const MIB = 2 ** 20;
@@ -320,22 +321,6 @@ async function lazyStarts(group: Group, folder: string): Promise<void> {
   }
 }
 
-/** The first and the last of the processors that this process may use. */
-function processors(): [string, string] {
-  const [, first, last = first] = /^Cpus_allowed_list:\s+(\d+)(?:.*\D(\d+))?$/m.exec(
-    readFileSync('/proc/self/status', 'utf8'),
-  )!;
-  return [first!, last!];
-}
-
-/** Keeps threads of this process on processors: how long a wake-up takes is up to where both threads are. */
-function place(processor: string, isMeant: (thread: string) => boolean): void {
-  for (const thread of readdirSync('/proc/self/task')) {
-    if (!isMeant(readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim())) continue;
-    execFileSync('taskset', ['-c', '-p', processor, thread]);
-  }
-}
-
 async function lazyFaults(group: Group, folder: string): Promise<void> {
   group.doing('lazy faults');
   const [size, pages] = [GIB, 256];
@@ -354,22 +339,10 @@ async function lazyFaults(group: Group, folder: string): Promise<void> {
     ours: { run: touching(manager.va.base) },
     baseline: { what: 'a bare handler in C', run: touching(bare) },
   };
-  const [first, last] = processors();
-  for (const [handler, where] of [
-    [first, "on the toucher's processor"],
-    [last, 'on another one'],
-  ] as const) {
-    place(first, (thread) => thread === 'node');
-    place(handler, (thread) => thread === 'membacking-page' || thread === 'bare-page');
-    await group.add(
-      await compare({
-        what: `first touch of a page of a lazy restore, the handler ${where}`,
-        ...{ operations: pages, goals: [speedAtLeast(1 / 1.2)] },
-        ...sides,
-      }),
-    );
-  }
-  place(`${first}-${last}`, () => true);
+  await eachPlacement(async (where) => {
+    const what = `first touch of a page of a lazy restore, the handler ${where}`;
+    await group.add(await compare({ what, operations: pages, goals: [speedAtLeast(1 / 1.2)], ...sides }));
+  });
   baseline.endFaults();
   closeSync(fd);
   manager.close();

@@ -172,7 +172,8 @@ void writePages(const Napi::CallbackInfo& info) {
   must(env, rename(draft.c_str(), path.c_str()) == 0, "rename");
 }
 
-/// The bare handler of faults: one thread, one page at a time, from a file of which the memory is an image.
+/// The bare handler of faults: one thread, one page at a time, from a file of which the memory is an image. Without a
+/// file: of first writes, which are let through.
 struct FaultServer {
   int uffd;
   int file;
@@ -189,30 +190,50 @@ struct FaultServer {
       uffd_msg message;
       if (read(uffd, &message, sizeof message) != sizeof message) continue;
       const uint64_t address = message.arg.pagefault.address & ~(kPageSize - 1);
+      if (file < 0) {
+        setProtected(address, kPageSize, 0);
+        continue;
+      }
       if (pread(file, page, kPageSize, static_cast<off_t>(address - hva)) != static_cast<ssize_t>(kPageSize)) return;
       uffdio_copy copied = {address, reinterpret_cast<uint64_t>(page), kPageSize, 0, 0};
       ioctl(uffd, UFFDIO_COPY, &copied);
     }
   }
+
+  bool setProtected(uint64_t address, uint64_t length, uint64_t mode) const {
+    uffdio_writeprotect change = {{address, length}, mode};
+    return ioctl(uffd, UFFDIO_WRITEPROTECT, &change) == 0;
+  }
 };
 FaultServer* server = nullptr;
 
-/// serveFaults(fd, bytes): the address of new memory, whose pages a bare handler copies from a file.
+/// serveFaults(fd, bytes): the address of new memory, whose pages a bare handler copies from a file; without one (-1),
+/// it lets first writes through, after each protectFaults().
 Napi::Value serveFaults(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   server = new FaultServer{};
   server->file = number(info[0]);
   server->bytes = wide(info[1]);
   server->uffd = static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK));
-  uffdio_api api = {UFFD_API, 0, 0};
+  constexpr uint64_t kWriteFeatures = 1 << 0 | 1 << 12;
+  const bool isOfWrites = server->file < 0;
+  uffdio_api api = {UFFD_API, isOfWrites ? kWriteFeatures : 0, 0};
   must(env, server->uffd >= 0 && ioctl(server->uffd, UFFDIO_API, &api) == 0, "UFFDIO_API");
-  void* memory = mmap(nullptr, server->bytes, kReadWrite, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const int kind = isOfWrites ? MAP_SHARED : MAP_PRIVATE;
+  void* memory = mmap(nullptr, server->bytes, kReadWrite, kind | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   must(env, memory != MAP_FAILED && pipe(server->end) == 0, "mmap");
   server->hva = reinterpret_cast<uint64_t>(memory);
-  uffdio_register registration = {{server->hva, server->bytes}, UFFDIO_REGISTER_MODE_MISSING, 0};
+  const uint64_t mode = isOfWrites ? UFFDIO_REGISTER_MODE_WP : UFFDIO_REGISTER_MODE_MISSING;
+  uffdio_register registration = {{server->hva, server->bytes}, mode, 0};
   must(env, ioctl(server->uffd, UFFDIO_REGISTER, &registration) == 0, "UFFDIO_REGISTER");
   server->thread = std::thread([] { server->serve(); });
   return Napi::BigInt::New(env, server->hva);
+}
+
+/// protectFaults(): has each first write to the memory wait for the handler again.
+void protectFaults(const Napi::CallbackInfo& info) {
+  const bool isDone = server->setProtected(server->hva, server->bytes, UFFDIO_WRITEPROTECT_MODE_WP);
+  must(info.Env(), isDone, "UFFDIO_WRITEPROTECT");
 }
 
 /// endFaults(): ends the handler, and the memory.
@@ -429,6 +450,7 @@ Napi::Object init(Napi::Env, Napi::Object exports) {
   define<writePages>(exports, "writePages");
   define<protect>(exports, "protect");
   exports.Set("serveFaults", Napi::Function::New<serveFaults>(exports.Env(), "serveFaults"));
+  define<protectFaults>(exports, "protectFaults");
   define<endFaults>(exports, "endFaults");
   define<copy>(exports, "copy");
   define<flip>(exports, "flip");

@@ -25,6 +25,8 @@ interface Baseline {
   writePages(path: string, bytes: number, pieces: Pieces): void;
   /** Address of new memory, whose pages a bare fault handler copies from a file. */
   serveFaults(fd: number, bytes: number): bigint;
+  /** Has each first write to the memory wait for the handler again, which was given no file (-1). */
+  protectFaults(): void;
   endFaults(): void;
   /** mprotect of each piece, whose third word is PROT_*. */
   protect(pieces: Pieces): void;
