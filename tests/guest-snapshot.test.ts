@@ -442,7 +442,8 @@ const fullDisk = 'a disk that is full leaves the old snapshot, and the guest as 
   noDisk === undefined ? fullDisk : `${fullDisk}: ${noDisk}`,
   (t) => {
     const story = `
-    const { GuestMemoryBuilder } = await import(${JSON.stringify(artefact('index.js').href)});
+    import { appendFileSync, readdirSync } from 'node:fs';
+    const { GuestMemoryBuilder, mergeSnapshot } = await import(${JSON.stringify(artefact('index.js').href)});
     const manager = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: ${4 * MIB} }] }).build();
     manager.guestMemory.writeU8(0, 1);
     await manager.snapshot('/mnt/x');
@@ -453,12 +454,21 @@ const fullDisk = 'a disk that is full leaves the old snapshot, and the guest as 
       told.push(code === 'NO_DIRTY_TRACKING' ? 'ENOSPC' : details.code);
     }
     const { manager: old } = await GuestMemoryBuilder.fromSnapshot('/mnt/x');
+    const lazy = ${JSON.stringify(lazyMissing === undefined)} && (await GuestMemoryBuilder.fromSnapshot('/mnt/x', { mode: 'lazy' }));
+    if (lazy) lazy.manager.guestMemory.readU8(0);
+    try {
+      for (;;) appendFileSync('/mnt/full', Buffer.alloc(4096, 1));
+    } catch {}
+    const before = readdirSync('/mnt', { recursive: true });
+    const beside = [() => mergeSnapshot('/mnt/x', '/mnt/y'), () => (lazy ? lazy.lazy.saveWorkingSet() : mergeSnapshot('/mnt/x', '/mnt/z'))];
+    for (const each of beside) told.push((await each().then(String, (error) => error)).details?.code);
+    if (String(before) !== String(readdirSync('/mnt', { recursive: true }))) told.push('something is left');
     console.log(told.join(), old.guestMemory.readU8(0), manager.guestMemory.readU8(0));`;
     const disk = 'mount -t tmpfs -o size=1m x /mnt && exec "$@"';
     const node = [process.execPath, '--input-type=module', '-e', story];
     const options = { encoding: 'utf8', timeout: PATIENCE } as const;
     const { stdout, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', disk, 'sh', ...node], options);
-    t.is(stdout.trim(), 'ENOSPC,ENOSPC,ENOSPC 1 2', stderr);
+    t.is(stdout.trim(), 'ENOSPC,ENOSPC,ENOSPC,ENOSPC,ENOSPC 1 2', stderr);
   },
 );
 
