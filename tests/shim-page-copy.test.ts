@@ -58,7 +58,10 @@ test('pages of zeroes stay holes', async (t) => {
   const { pages, crc32 } = await native().copyPages(fd, 0, target, 0, stretches([0, 12], [150, 150]), true);
   const expected = [[1, 4], [6, 4], [11, 1], ...Array.from({ length: 10 }, (_, i) => [151 + 5 * i, 4])];
   t.deepEqual(pages, stretches(...(expected as [number, number][])));
-  t.is(fstatSync(target).blocks, expected.reduce((all, [, count]) => all + count!, 0) * (PAGE / 512));
+  const bytesIn = expected.reduce((all, [, count]) => all + count! * PAGE, 0);
+  const onDisk = fstatSync(target).blocks * 512;
+  // A file system may count blocks of its own.
+  t.true(onDisk >= bytesIn && onDisk < bytesIn + 8 * PAGE, `${onDisk} bytes for ${bytesIn}`);
   const parts = expected.map(([first, count]) => bytes.subarray(first! * PAGE, (first! + count!) * PAGE));
   t.is(crc32, zlib.crc32(Buffer.concat(parts)));
   for (const each of [fd, target]) closeSync(each);
