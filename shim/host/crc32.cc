@@ -24,7 +24,7 @@ constexpr Tables makeTables() {
     for (int bit = 0; bit < 8; bit++) rest = (rest & 1) != 0 ? rest >> 1 ^ kPolynomial : rest >> 1;
     tables[0][byte] = rest;
   }
-  for (size_t behind = 1; behind < tables.size(); behind++) {
+  for (uint32_t behind = 1; behind < tables.size(); behind++) {
     for (uint32_t byte = 0; byte < 256; byte++) {
       const uint32_t rest = tables[behind - 1][byte];
       tables[behind][byte] = rest >> 8 ^ tables[0][rest & 0xff];
