@@ -3,7 +3,7 @@
 
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { GuestMemoryClient, type GuestMemoryManager } from '../ts/index.ts';
+import { GuestMemoryClient, type GuestMemoryManager, type MembackingError } from '../ts/index.ts';
 import { AT, clientTest, deviceOf, PAGE, settled } from './support/clients.ts';
 import { DeviceProcess } from './support/device-process.ts';
 import { PATIENCE } from './support/patience.ts';
@@ -37,7 +37,7 @@ clientTest('what a client has leased is not taken away, and the error says who h
   const leases = [{ holder, mode: 'write', gpa: AT, length: 16 }] as const;
   t.deepEqual(manager.map.leases(), leases);
   const error = t.throws(() => protect(manager), { code: 'LEASED' });
-  t.like(error, { details: { leases } });
+  t.deepEqual((error as MembackingError).details, { leases });
   t.true(error!.message.includes(`in use by "${holder}"`));
   t.throws(() => manager.discard(RANGE), { code: 'LEASED' });
   t.throws(() => manager.client().unshare(ticket), { code: 'LEASED' });
