@@ -1,5 +1,6 @@
 // Clients that die, stop or refuse: the manager goes on, and nobody else loses anything.
 
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { SharedMemory } from '../ts/index.ts';
@@ -8,6 +9,7 @@ import { AT, BAR, clientTest, PAGE } from './support/clients.ts';
 import { DeviceProcess } from './support/device-process.ts';
 import { Failing } from './support/failing.ts';
 import { tries } from './support/random.ts';
+import { MIB } from './support/vm.ts';
 
 const protect = (manager: GuestMemoryManager, access: 'none' | 'rwx') =>
   manager.setVtlProtection(0, { gpa: AT, length: PAGE }, access);
@@ -47,6 +49,43 @@ clientTest('a stopped client is cut off where the manager was told so: its own c
   t.is(mappersOf(manager).length, 1);
   await other.end();
 });
+
+const SIZE = 64 * MIB;
+
+/** Protects every other page of RAM above 1 MiB, in one transaction: more commands than a socket has room for. */
+function protectMany(manager: GuestMemoryManager, access: 'none' | 'rwx'): void {
+  manager.map.transaction(() => {
+    for (let gpa = MIB; gpa < SIZE; gpa += 2 * PAGE) manager.setVtlProtection(0, { gpa, length: PAGE }, access);
+  });
+}
+
+const READ_MANY = `Array.from({ length: 4 }, (_, i) => { try { return memory.readU8(${AT} + i * ${PAGE}) } catch { return -1 } })`;
+
+clientTest(
+  'a client that reads slowly takes its time; one that does not read at all loses alone',
+  async (t, manager) => {
+    const client = manager.client();
+    const slow = await DeviceProcess.open(client.share({ name: 'disk', deadline: 20_000 }));
+    const other = await DeviceProcess.open(client.share());
+    // Stopped and let go on in turns, by somebody else, as this process waits.
+    const turns = `for i in $(seq 60); do kill -STOP ${slow.pid}; sleep 0.01; kill -CONT ${slow.pid}; sleep 0.002; done`;
+    const stopping = once(spawn('sh', ['-c', turns]), 'exit');
+    for (const access of ['none', 'rwx', 'none'] as const) protectMany(manager, access);
+    await stopping;
+    for (const each of [slow, other]) t.deepEqual(await each.run(READ_MANY), [-1, 0, -1, 0]);
+    await slow.end();
+
+    const stopped = await DeviceProcess.open(client.share({ deadline: 100 }));
+    await stopped.stop();
+    t.throws(() => protectMany(manager, 'rwx'), { code: 'PLAN_FAILED' });
+    t.is(await stopped.ended, 'SIGKILL', 'what takes the change back finds no room');
+    t.deepEqual(await other.run(READ_MANY), [-1, 0, -1, 0]);
+    protectMany(manager, 'rwx');
+    t.deepEqual(await other.run(READ_MANY), [0, 0, 0, 0]);
+    await other.end();
+  },
+  { ram: [{ ranges: [{ gpa: 0, length: SIZE }] }] },
+);
 
 clientTest('processes are killed at any point of changes, which go on', async (t, manager) => {
   const kills = tries(20);

@@ -372,12 +372,18 @@ std::vector<Follower> followers;
 [[noreturn]] void follow(int socket) {
   auto* memory = static_cast<char*>(mmap(nullptr, 2 * kPageSize, kReadWrite, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   memory[kPageSize] = 1;
-  char message[256];
-  for (int access = PROT_NONE; recv(socket, message, sizeof message, 0) > 0; access ^= kReadWrite) {
+  char bytes[256];
+  for (int access = PROT_NONE;; access ^= kReadWrite) {
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    iovec part = {bytes, sizeof bytes};
+    msghdr message = {nullptr, 0, &part, 1, control, sizeof control, 0};
+    if (recvmsg(socket, &message, 0) <= 0) _exit(0);
+    int descriptor = -1;
+    if (message.msg_controllen != 0) std::memcpy(&descriptor, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof descriptor);
+    if (descriptor >= 0) close(descriptor);
     mprotect(memory + kPageSize, kPageSize, access);
-    send(socket, message, 64, MSG_NOSIGNAL);
+    send(socket, bytes, 64, MSG_NOSIGNAL);
   }
-  _exit(0);
 }
 
 /// beginFollowers(count)
@@ -404,6 +410,22 @@ void tellFollowers(const Napi::CallbackInfo& info) {
   for (int i = 0; i < number(info[0]); i++) {
     for (const Follower& each : followers) send(each.socket, message, 128, MSG_NOSIGNAL);
     for (const Follower& each : followers) must(info.Env(), recv(each.socket, message, sizeof message, 0) > 0, "recv");
+  }
+}
+
+/// giveFollower(fd, count): the first is given a descriptor, and has answered, so many times.
+void giveFollower(const Napi::CallbackInfo& info) {
+  const int socket = followers.at(0).socket;
+  char bytes[256] = {};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  iovec part = {bytes, 128};
+  msghdr message = {nullptr, 0, &part, 1, control, sizeof control, 0};
+  *CMSG_FIRSTHDR(&message) = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+  const int fd = number(info[0]);
+  std::memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), &fd, sizeof fd);
+  for (int i = 0; i < number(info[1]); i++) {
+    must(info.Env(), sendmsg(socket, &message, MSG_NOSIGNAL) > 0, "sendmsg");
+    must(info.Env(), recv(socket, bytes, sizeof bytes, 0) > 0, "recv");
   }
 }
 
@@ -460,6 +482,7 @@ Napi::Object init(Napi::Env, Napi::Object exports) {
   define<exits>(exports, "exits");
   define<beginFollowers>(exports, "beginFollowers");
   define<tellFollowers>(exports, "tellFollowers");
+  define<giveFollower>(exports, "giveFollower");
   define<endFollowers>(exports, "endFollowers");
   define<treeFill>(exports, "treeFill");
   define<treeChange>(exports, "treeChange");

@@ -46,6 +46,8 @@ interface Baseline {
   beginFollowers(count: number): void;
   /** Tells them all, and waits until all have done so, `count` times. */
   tellFollowers(count: number): void;
+  /** Gives the first of them a descriptor, and waits for its answer, `count` times. */
+  giveFollower(fd: number, count: number): void;
   endFollowers(): void;
   /** std::map: these keys and no others. */
   treeFill(keys: Float64Array): void;
