@@ -8,7 +8,10 @@ import test from 'ava';
 
 const COMPILER = process.env.CXX ?? 'c++';
 const SANITIZED = ['-std=c++17', '-O1', '-g', '-fsanitize=thread', '-pthread', '-Ishim', '-Ibuild'];
-const SOURCES = ['windows', 'use_map', 'limits', 'locks', 'fence'].map((name) => `shim/host/${name}.cc`);
+const SOURCES = [
+  ...['windows', 'use_map', 'limits', 'locks', 'fence'].map((name) => `shim/host/${name}.cc`),
+  ...['shim/sinks/client_locks.cc', 'shim/mapper/shown_locks.cc'],
+];
 
 function run(command: string, args: string[]): { status: number | null; text: string } {
   const { status, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', timeout: 120_000 });

@@ -8,21 +8,20 @@
 namespace membacking {
 namespace {
 
-constexpr auto kRelaxed = std::memory_order_relaxed;
+/// Whoever finds something new in an entry has seen before that its number was 0.
+constexpr auto kRelease = std::memory_order_release;
 
 void write(LockTable::Entry& entry, uint64_t id, const Locks::Range& range, const Locks::Lock& lock) {
-  // The number was 0 before anything else of it changes.
-  std::atomic_thread_fence(std::memory_order_release);
-  entry.start.store(range.start, kRelaxed);
-  entry.end.store(range.end, kRelaxed);
-  entry.isWrite.store(lock.isWrite ? 1 : 0, kRelaxed);
+  entry.start.store(range.start, kRelease);
+  entry.end.store(range.end, kRelease);
+  entry.isWrite.store(lock.isWrite ? 1 : 0, kRelease);
   char name[abi::LOCK_HOLDER_SIZE] = {};
   lock.holder.copy(name, sizeof name);
   for (size_t i = 0; i != std::size(entry.holder); i++) {
     uint64_t word = 0;
     // SAFETY: the name is as many bytes as the words.
     std::memcpy(&word, name + i * sizeof word, sizeof word);
-    entry.holder[i].store(word, kRelaxed);
+    entry.holder[i].store(word, kRelease);
   }
   entry.id.store(id);
 }

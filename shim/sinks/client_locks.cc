@@ -14,11 +14,13 @@ constexpr uint32_t kEverything = abi::LOCK_BARS - 1;
 /// First byte that no guest has.
 constexpr uint64_t kReach = uint64_t{1} << abi::GPA_BITS;
 
+constexpr auto kAcquire = std::memory_order_acquire;
+
 /// Name of a holder: to its first zero.
 std::string holderOf(const LockTable::Entry& entry) {
   char name[abi::LOCK_HOLDER_SIZE + 1] = {};
   for (size_t i = 0; i != std::size(entry.holder); i++) {
-    const uint64_t word = entry.holder[i].load(std::memory_order_relaxed);
+    const uint64_t word = entry.holder[i].load(kAcquire);
     // SAFETY: the words are as many bytes as the name has room for.
     std::memcpy(name + i * sizeof word, &word, sizeof word);
   }
@@ -29,19 +31,14 @@ std::string holderOf(const LockTable::Entry& entry) {
 Locks::Broken read(const LockTable::Entry& entry) {
   const uint64_t id = entry.id.load();
   if (id == 0) return {};
-  const Locks::Range range{entry.start.load(std::memory_order_relaxed), entry.end.load(std::memory_order_relaxed)};
-  Locks::Broken lock{id, range, entry.isWrite.load(std::memory_order_relaxed) != 0, holderOf(entry)};
-  std::atomic_thread_fence(std::memory_order_acquire);
+  const Locks::Range range{entry.start.load(kAcquire), entry.end.load(kAcquire)};
+  Locks::Broken lock{id, range, entry.isWrite.load(kAcquire) != 0, holderOf(entry)};
+  // Had another lock been written over it, its number would have gone before.
   if (entry.id.load() != id || range.start >= range.end || range.end > kReach) return {};
   return lock;
 }
 
 }  // namespace
-
-Failure ClientLocks::create(ClientLocks& result) {
-  if (const Failure failure = LockTable::create(result.memory_)) return failure;
-  return LockTable::map(result.memory_->fd.get(), result.table_);
-}
 
 bool ClientLocks::shut() {
   table_->gate.isShut = 1;

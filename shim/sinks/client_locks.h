@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "host/locks.h"
@@ -14,11 +14,7 @@ namespace membacking {
 /// Locks of one client, and the ranges that are barred for it. One thread uses this: the one that carries out plans.
 class ClientLocks {
  public:
-  static Failure create(ClientLocks& result);
-
-  /// Descriptor of the table, for the client; -1 once it was given up.
-  int fd() const { return memory_ == nullptr ? -1 : memory_->fd.get(); }
-  void giveUpFd() { memory_ = nullptr; }
+  explicit ClientLocks(std::shared_ptr<LockTable> table) : table_(std::move(table)) {}
 
   /// Shuts the gate, unless somebody has opened the VA space or locked something: whether nobody has.
   bool shut();
@@ -36,8 +32,7 @@ class ClientLocks {
  private:
   uint32_t usedEntries() const;
 
-  std::shared_ptr<MemoryObject> memory_;
-  std::shared_ptr<LockTable> table_;
+  const std::shared_ptr<LockTable> table_;
   /// Places of bars that are free, of those that were used.
   std::vector<uint32_t> freeBars_;
   uint32_t usedBars_ = 0;

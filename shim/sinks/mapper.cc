@@ -41,9 +41,12 @@ uint32_t flagsOf(const MemoryObject& object, bool isWritable) {
 }  // namespace
 
 Failure Mapper::create(Options options, std::shared_ptr<Mapper>& result) {
-  std::shared_ptr<Mapper> mapper(new Mapper(std::move(options)));
+  std::shared_ptr<MemoryObject> memory;
+  std::shared_ptr<LockTable> table;
+  if (const Failure failure = LockTable::create(memory)) return failure;
+  if (const Failure failure = LockTable::map(memory->fd.get(), table)) return failure;
+  std::shared_ptr<Mapper> mapper(new Mapper(std::move(options), std::move(memory), std::move(table)));
   if (const Failure failure = Channel::create(mapper->channel_, mapper->clientEnd_)) return failure;
-  if (const Failure failure = ClientLocks::create(mapper->locks_)) return failure;
   if (const Failure failure = EventFd::create(mapper->ended_)) return failure;
   mapper->watch_ = FileDescriptor(::epoll_create1(EPOLL_CLOEXEC));
   if (!mapper->watch_.isOpen()) return failedCall("epoll_create1");
@@ -60,7 +63,7 @@ Failure Mapper::watchFor(int fd) const {
 
 Failure Mapper::begin(pid_t pid) {
   clientEnd_ = Channel();
-  locks_.giveUpFd();
+  table_ = nullptr;
   if (const Failure failure = Process::open(pid, process_)) return failure;
   return watchFor(process_.fd());
 }

@@ -50,7 +50,7 @@ class Mapper {
   const std::string& name() const { return options_.name; }
   /// The client's end of the channel, and the table of its locks, to be sent to it.
   int clientEnd() const { return clientEnd_.fd(); }
-  int lockTable() const { return locks_.fd(); }
+  int lockTable() const { return table_ == nullptr ? -1 : table_->fd.get(); }
   /// Says that the process has both, which are given up here. ESRCH, ENOSYS.
   Failure begin(pid_t pid);
 
@@ -68,7 +68,6 @@ class Mapper {
 
   /// Locks of the client's process, of which none is held after its end.
   ClientLocks& locks() { return locks_; }
-  const ClientLocks& locks() const { return locks_; }
   /// Asks the client to end a lock. One that does not answer anyway need not be told.
   void revoke(uint64_t lock) const;
 
@@ -110,7 +109,8 @@ class Mapper {
     bool isTakingBack;
   };
 
-  explicit Mapper(Options options) : options_(std::move(options)) {}
+  Mapper(Options options, std::shared_ptr<MemoryObject> memory, std::shared_ptr<LockTable> table)
+      : options_(std::move(options)), table_(std::move(memory)), locks_(std::move(table)) {}
   Failure watchFor(int fd) const;
   Failure introduce(const Added& added, Run& run);
   void account(const Added& added);
@@ -129,6 +129,8 @@ class Mapper {
   const Options options_;
   Channel channel_;
   Channel clientEnd_;
+  /// Memory of the table of locks, until the client has it.
+  std::shared_ptr<MemoryObject> table_;
   ClientLocks locks_;
   Process process_;
   std::shared_ptr<EventFd> ended_;

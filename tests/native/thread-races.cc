@@ -6,12 +6,15 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <thread>
 #include <vector>
 
 #include "host/limits.h"
 #include "host/locks.h"
 #include "host/windows.h"
+#include "mapper/shown_locks.h"
+#include "sinks/client_locks.h"
 
 using namespace membacking;
 
@@ -26,6 +29,8 @@ constexpr uint64_t kFirstLocked = kPages - 2;
 
 /// Guest memory, one word a page; nobody reads kGone.
 std::array<uint32_t, kPages> memory{};
+/// Words that a client of another process has too.
+std::array<uint32_t, 2> shared{};
 constexpr uint32_t kGone = UINT32_MAX;
 
 std::atomic<bool> isOver{false};
@@ -69,7 +74,7 @@ void readByWindows(Windows& windows, const Limits& limits) {
   }
 }
 
-void lockAndWrite(Locks& locks, uint64_t page) {
+void lockAndWrite(Locks& locks, uint64_t page, uint32_t& word) {
   const Locks::Range range{page * kPage, (page + 1) * kPage};
   int owner = 0;
   for (uint64_t turn = 0; !isOver; turn++) {
@@ -79,7 +84,7 @@ void lockAndWrite(Locks& locks, uint64_t page) {
       continue;
     }
     counts.locks++;
-    if (turn % 3 != 0 || locks.show(id, [] {})) memory[page] = static_cast<uint32_t>(turn & 0xffff);
+    if (turn % 3 != 0 || locks.show(id, [] {})) word = static_cast<uint32_t>(turn & 0xffff);
     if (turn % 2 != 0) {
       locks.remove(id);
     } else {
@@ -111,6 +116,23 @@ void change(Windows& windows, Limits& limits, Locks& locks, uint64_t page) {
   if (bar != 0) locks.unbar(bar);
 }
 
+/// Changes a page that another process has too, unless that has locked it.
+void changeShared(ClientLocks& locks, uint64_t page) {
+  const Locks::Range range{page * kPage, (page + 1) * kPage};
+  if (locks.shut()) {
+    shared[page] = kGone;
+    counts.changes++;
+    locks.open();
+    return;
+  }
+  const uint64_t bar = locks.bar(range, Use::kNothing);
+  if (locks.brokenBy(range, Use::kNothing).empty()) {
+    shared[page] = kGone;
+    counts.changes++;
+  }
+  locks.unbar(bar);
+}
+
 }  // namespace
 
 int main() {
@@ -121,10 +143,19 @@ int main() {
   std::vector<std::thread> threads;
   for (int reader = 0; reader < 2; reader++) threads.emplace_back([&] { readByWindows(windows, limits); });
   for (uint64_t page = kFirstLocked; page < kPages; page++) {
-    threads.emplace_back([&, page] { lockAndWrite(locks, page); });
+    threads.emplace_back([&, page] { lockAndWrite(locks, page, memory[page]); });
+  }
+  // The locks of a client, and what its manager makes of them: both sides of one table.
+  const auto table = std::make_shared<LockTable>();
+  Locks theirs;
+  theirs.setWitness(std::make_shared<ShownLocks>(table), {table, &table->gate});
+  ClientLocks ours(table);
+  for (uint64_t page = 0; page < 2; page++) {
+    threads.emplace_back([&, page] { lockAndWrite(theirs, page, shared[page]); });
   }
   for (uint64_t turn = 0; turn < 3000 || counts.locks < 1000 || counts.refusals == 0; turn++) {
     change(windows, limits, locks, turn % kPages);
+    changeShared(ours, turn % 2);
     if (turn % 16 == 0) std::this_thread::sleep_for(std::chrono::microseconds(50));
   }
   isOver = true;
