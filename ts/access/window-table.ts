@@ -45,7 +45,7 @@ export class WindowTable<Window extends Shown> {
     this.#start = windows[0]!.start;
     const bytes = windows.at(-1)!.end - this.#start;
     this.#scale = 2 ** Math.floor(Math.log2(SLOTS / bytes));
-    const slots = Array.from({ length: SLOTS }, (): Window | undefined => undefined);
+    const slots = new Array<Window | undefined>(SLOTS).fill(undefined);
     // What comes later takes a slot over: the others of the slot are searched for.
     for (const window of windows) slots.fill(window, this.#slotOf(window.start), this.#slotOf(window.end - 1) + 1);
     return slots;
