@@ -146,6 +146,18 @@ clientTest('at the deadline a monitor ends what a client holds, with a view or w
   await device.end();
 });
 
+clientTest('a lease without a view ends while its thread is busy, whose next access is refused', async (t, manager) => {
+  const device = await deviceOf(manager);
+  await device.run(lock());
+  const busy = device.run(`for (;;) memory.writeU8(${AT}, 9); 0`);
+  while (manager.guestMemory.readU8(AT) !== 9) await sleep(1);
+  await manager.whenFree(() => protect(manager), { deadline: 10, revoke: true });
+  manager.guestMemory.writeU8(AT + PAGE, 1);
+  t.is(await busy, 'GUEST_ACCESS hole');
+  t.is(await device.run('lease.released'), true);
+  await device.end();
+});
+
 /** Has a device look at a view for as long as it lives, so that nobody can ask its thread for anything. */
 async function block(device: DeviceProcess, manager: GuestMemoryManager): Promise<void> {
   await device.run(lock());
