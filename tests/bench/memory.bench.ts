@@ -1,7 +1,8 @@
 // Guest memory by GPA: single values against a DataView on memory of the same size, copies against memcpy.
 
-import { type GuestMemory, MemoryMap, SharedMemory, type VaSpace, WorkerGuestMemory } from '../../ts/index.ts';
+import { type GuestMemory, type VaSpace, WorkerGuestMemory } from '../../ts/index.ts';
 import { Random } from '../support/random.ts';
+import { backings } from './support/backings.ts';
 import { baseline } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { atMost, compare, compareFast, speedAtLeast } from './support/measure.ts';
@@ -13,17 +14,9 @@ const MIB = 2 ** 20;
 /** Accesses in one call. */
 const ACCESSES = 1024;
 
-/** `count` backings of equal size, side by side, `bytes` in all. */
+/** `count` backings of equal size, side by side, `bytes` in all, that have been written. */
 function guest(count: number, bytes: number): VaSpace {
-  const map = new MemoryMap();
-  const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 40 });
-  const length = bytes / count;
-  for (let index = 0; index < count; index++) {
-    const region = map.createRegion({ name: `ram ${index}`, kind: 'ram', size: length });
-    region.map({ object: SharedMemory.create(length), length });
-    region.place(root, { offset: index * length });
-  }
-  const va = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }), { size: 2 ** 32 });
+  const va = backings(count, bytes);
   va.memory.write(0, new Uint8Array(bytes).fill(1));
   return va;
 }

@@ -1,7 +1,8 @@
 // Guest memory in many pieces, and more of it than one window shows: reads that go to and fro, and windows that open.
 
-import { type GuestMemory, MemoryMap, SharedMemory, type VaSpace } from '../../ts/index.ts';
+import type { GuestMemory } from '../../ts/index.ts';
 import { Random } from '../support/random.ts';
+import { backings } from './support/backings.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { atMost, compareFast } from './support/measure.ts';
 
@@ -22,19 +23,6 @@ function readBare(view: DataView, offsets: readonly number[]): number {
   return sum;
 }
 
-/** A guest of `count` backings of equal size, `bytes` in all, and holes of `gap` bytes between them. */
-function scattered(count: number, bytes: number, gap: number): VaSpace {
-  const map = new MemoryMap();
-  const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 40 });
-  const length = bytes / count;
-  for (let index = 0; index < count; index++) {
-    const region = map.createRegion({ name: `ram ${index}`, kind: 'ram', size: length });
-    region.map({ object: SharedMemory.create(length), length });
-    region.place(root, { offset: index * (length + gap) });
-  }
-  return map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }), { size: 2 ** 38 });
-}
-
 /** Values here and there in large guests, and in those with holes. */
 async function hereAndThere(group: Group): Promise<void> {
   const view = new DataView(new ArrayBuffer(MIB));
@@ -49,7 +37,7 @@ async function hereAndThere(group: Group): Promise<void> {
   ] as const) {
     const what = `read u32 here and there, ${where}`;
     group.doing(what);
-    const { memory } = scattered(count, bytes, gap);
+    const { memory } = backings(count, bytes, gap);
     const length = bytes / count;
     const part = Math.max(1, 64 / count);
     const gpas = Array.from({ length: ACCESSES }, () => {
@@ -73,7 +61,7 @@ const WINDOWS = 16;
 
 /** Milliseconds of each read among those that windows of 2 GiB open in: in every guest at the same ones. */
 function readTimes(): number[] {
-  const { memory } = scattered(1, WINDOWS * 2 * GIB, 0);
+  const { memory } = backings(1, WINDOWS * 2 * GIB);
   const times: number[] = [];
   for (let turn = 0; turn < TURNS; turn++) {
     for (let window = 0; window < WINDOWS; window++) {
