@@ -81,10 +81,8 @@ static Failure toValue(Napi::Env env, const Channel& channel, Napi::Value& value
 }
 
 Napi::Value ChannelHandle::receive(const Napi::CallbackInfo& info) {
-  EventWaiter& waiter = EventWaiter::of(info.Env());
-  if (waiter.isWaiting(wait_)) throwCoded(info.Env(), "ERR_WAITING", "Somebody waits for this Channel already");
   const std::shared_ptr<Channel>& channel = shared(info.Env());
-  return waiter.wait(
+  return EventWaiter::of(info.Env()).wait(
       info.Env(), {channel->fd(), kName, false,
                    [channel](Napi::Env env, Napi::Value& value) { return toValue(env, *channel, value); }},
       wait_);

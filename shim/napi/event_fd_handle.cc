@@ -50,8 +50,6 @@ Napi::Value EventFdHandle::take(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value EventFdHandle::wait(const Napi::CallbackInfo& info) {
-  EventWaiter& waiter = EventWaiter::of(info.Env());
-  if (waiter.isWaiting(wait_)) throwCoded(info.Env(), "ERR_WAITING", "Somebody waits for this EventFd already");
   const std::shared_ptr<EventFd>& eventFd = shared(info.Env());
   const auto take = [eventFd](Napi::Env env, Napi::Value& value) {
     uint64_t count = 0;
@@ -59,7 +57,7 @@ Napi::Value EventFdHandle::wait(const Napi::CallbackInfo& info) {
     if (count != 0) value = Napi::BigInt::New(env, count);
     return failure;
   };
-  return waiter.wait(info.Env(), {eventFd->fd(), kName, true, take}, wait_);
+  return EventWaiter::of(info.Env()).wait(info.Env(), {eventFd->fd(), kName, true, take}, wait_);
 }
 
 void EventFdHandle::close(const Napi::CallbackInfo& info) {

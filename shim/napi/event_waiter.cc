@@ -4,6 +4,7 @@
 
 #include <sys/epoll.h>
 
+#include <string>
 #include <utility>
 
 #include "host/invariant.h"
@@ -51,6 +52,7 @@ Failure EventWaiter::arm(uint64_t wait, int fd, bool isNew) {
 }
 
 Napi::Promise EventWaiter::wait(Napi::Env env, Awaited awaited, uint64_t& wait) {
+  if (isWaiting(wait)) throwCoded(env, "ERR_WAITING", std::string("Somebody waits for this ") + awaited.owner + " already");
   const uint64_t number = ++waits_;
   check(env, arm(number, awaited.fd, true));
   Napi::Promise::Deferred promise = Napi::Promise::Deferred::New(env);

@@ -35,9 +35,9 @@ class EventWaiter {
   explicit EventWaiter(Napi::Env env);
   ~EventWaiter() { stop(); }
 
-  /// Promise of what is awaited. `wait` becomes its number, which is not 0.
+  /// Promise of what is awaited. `wait`, the number of the owner's last wait or 0, becomes its number, which is not 0.
+  /// Throws ERR_WAITING where that one is not settled.
   Napi::Promise wait(Napi::Env env, Awaited awaited, uint64_t& wait);
-  bool isWaiting(uint64_t wait) const { return pending_.count(wait) != 0; }
   /// Rejects the promise of a wait with ERR_CLOSED, if it is not settled.
   void cancel(Napi::Env env, uint64_t wait);
 
@@ -54,6 +54,7 @@ class EventWaiter {
   void watch();
   Failure arm(uint64_t wait, int fd, bool isNew);
   void settle(Napi::Env env, uint64_t wait);
+  bool isWaiting(uint64_t wait) const { return pending_.count(wait) != 0; }
   Pending takePending(Napi::Env env, uint64_t wait);
   void stop();
 

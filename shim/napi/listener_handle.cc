@@ -40,10 +40,8 @@ static Failure toValue(Napi::Env env, const Listener& listener, Napi::Value& val
 }
 
 Napi::Value ListenerHandle::accept(const Napi::CallbackInfo& info) {
-  EventWaiter& waiter = EventWaiter::of(info.Env());
-  if (waiter.isWaiting(wait_)) throwCoded(info.Env(), "ERR_WAITING", "Somebody waits for this Listener already");
   const std::shared_ptr<Listener>& listener = shared(info.Env());
-  return waiter.wait(
+  return EventWaiter::of(info.Env()).wait(
       info.Env(), {listener->fd(), kName, false,
                    [listener](Napi::Env env, Napi::Value& value) { return toValue(env, *listener, value); }},
       wait_);

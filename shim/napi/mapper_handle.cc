@@ -53,15 +53,13 @@ void MapperHandle::begin(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value MapperHandle::ended(const Napi::CallbackInfo& info) {
-  EventWaiter& waiter = EventWaiter::of(info.Env());
-  if (waiter.isWaiting(wait_)) throwCoded(info.Env(), "ERR_WAITING", "Somebody waits for this Mapper already");
   const std::shared_ptr<Mapper>& mapper = shared(info.Env());
   const auto take = [mapper](Napi::Env env, Napi::Value& value) {
     mapper->checkEnd();
     if (mapper->end() != Mapper::End::kNone) value = Napi::Number::New(env, static_cast<uint32_t>(mapper->end()));
     return kDone;
   };
-  return waiter.wait(info.Env(), {mapper->endFd(), kName, false, take}, wait_);
+  return EventWaiter::of(info.Env()).wait(info.Env(), {mapper->endFd(), kName, false, take}, wait_);
 }
 
 void MapperHandle::cutOff(const Napi::CallbackInfo& info) { core(info).cutOff(); }
