@@ -579,13 +579,11 @@ export class Core {
   }
   /** The region that is seen at an address, then those that it hides, in order. */
   explain(space: number, gpa: Address): Row[] {
-    const count = this.#check(this.#wasm.explain(space, low(gpa), high(gpa)));
-    return Array.from({ length: count }, (_, i) => this.#row(i));
+    return this.#rowsOf(this.#wasm.explain(space, low(gpa), high(gpa)));
   }
   /** Ranges of `memory` whose bytes mean nothing: `start` to `last`. Precondition: no transaction is open. */
   spare(): Row[] {
-    const count = this.#check(this.#wasm.readSpare());
-    return Array.from({ length: count }, (_, i) => this.#row(i));
+    return this.#rowsOf(this.#wasm.readSpare());
   }
   /** Bytes of memory that hold something. */
   heapInUse(): number {
@@ -624,7 +622,12 @@ export class Core {
 
   /** The first of them, as many as come at once. */
   #some(read: Export, id: number, first: Address, last: Address): Row[] {
-    const count = this.#check(read(id, low(first), high(first), low(last), high(last)));
+    return this.#rowsOf(read(id, low(first), high(first), low(last), high(last)));
+  }
+
+  /** Rows that a call has filled in: `result` is how many, or a code. */
+  #rowsOf(result: number): Row[] {
+    const count = this.#check(result);
     const rows: Row[] = [];
     assert(count <= abi.ROW_CAPACITY, 'rows fit in the exchange buffer');
     for (let i = 0; i < count; i++) rows.push(this.#row(i));
