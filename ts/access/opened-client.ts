@@ -40,8 +40,6 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
 
 /** The longest timeout: a quarter of an hour. */
 const MAX_TIMEOUT = 900_000;
-/** The largest number of a user. */
-const MAX_UID = 2 ** 32 - 2;
 
 /** Guest memory that was opened by a ticket: it follows what the guest sees as the manager's own does. A process has
  *  one VA space a memory, however many of these. */
@@ -68,7 +66,7 @@ export class OpenedClient extends Handle {
   ): Promise<OpenedClient> {
     const { timeout = 10_000, uid = 0 } = validate.options(options, ['timeout', 'uid'], 'open');
     const limit = validate.integer(timeout, 'timeout', 1, MAX_TIMEOUT);
-    const user = validate.integer(uid, 'uid', 0, MAX_UID);
+    const user = validate.uid(uid, 'uid');
     if (typeof ticket !== 'number' && typeof ticket !== 'string') return new OpenedClient(tokenOf(ticket), undefined);
     const end = typeof ticket === 'string' ? validate.socketPath(ticket, 'ticket') : validate.fd(ticket, 'ticket');
     const follower = await opened(end, limit, user);

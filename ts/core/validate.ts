@@ -60,6 +60,11 @@ export function fd(value: unknown, name: string): number {
   return integer(value, name, 0, 0x7fffffff);
 }
 
+/** A user, by number: whether there is one, the system knows. */
+export function uid(value: unknown, name: string): number {
+  return integer(value, name, 0, 2 ** 32 - 2);
+}
+
 export function flag(value: unknown, name: string): boolean {
   if (typeof value === 'boolean') return value;
   throw mustBe(name, 'true or false', value);

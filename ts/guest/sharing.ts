@@ -70,8 +70,7 @@ const PATH_OPTIONS = ['path', 'uids', 'pids', 'maxClients'] as const;
 
 /** The longest deadline: a minute. */
 const MAX_DEADLINE = 60_000;
-/** The largest numbers of users and processes. */
-const MAX_UID = 2 ** 32 - 2;
+/** The largest number of a process. */
 const MAX_PID = 2 ** 22;
 const MAX_CLIENTS = 1024;
 
@@ -299,15 +298,19 @@ function checkedAdmission(options: ShareOptions = {}): Admission | undefined {
   }
   return {
     path: validate.socketPath(path, 'path'),
-    uids: checkedNumbers(uids, 'uids', MAX_UID),
-    pids: pids && checkedNumbers(pids, 'pids', MAX_PID),
+    uids: checkedEach(uids, 'uids', validate.uid),
+    pids: pids && checkedEach(pids, 'pids', (pid, name) => validate.integer(pid, name, 0, MAX_PID)),
     most: validate.integer(maxClients, 'maxClients', 1, MAX_CLIENTS),
   };
 }
 
-function checkedNumbers(numbers: readonly number[], name: string, most: number): readonly number[] {
+function checkedEach(
+  numbers: readonly number[],
+  name: string,
+  check: (each: unknown, name: string) => number,
+): readonly number[] {
   if (!Array.isArray(numbers)) throw validate.invalid(`${name} must be a list`);
-  return numbers.map((each) => validate.integer(each, `one of ${name}`, 0, most));
+  return numbers.map((each) => check(each, `one of ${name}`));
 }
 
 /** Ranges in order of GPA. Throws INVALID_ARGUMENT. */
