@@ -2,7 +2,8 @@
 // windows (shim/host/windows.h), with processors that keep stores back, and locks (shim/host/locks.h).
 
 import test from 'ava';
-import { explore, type Step, type World } from './support/explore.ts';
+import { explore, type Step, stepsOf, type World } from './support/explore.ts';
+import { type ChangerState, LOCK_PROMISES, lockChangerSteps, UNCHANGED } from './support/lock-changer.ts';
 
 // ---- Windows -----------------------------------------------------------------------------------
 
@@ -154,15 +155,8 @@ for (const [what, rules] of [
 
 // ---- Locks -------------------------------------------------------------------------------------
 
-interface LockState {
+interface LockState extends ChangerState {
   holders: { at: 'out' | 'counted' | 'holding' | 'leaving' | 'done'; turns: number }[];
-  /** Words of the gate. */
-  isShut: boolean;
-  users: number;
-  bars: number;
-  changer: 'idle' | 'shut' | 'open' | 'barred' | 'waiting' | 'changing' | 'done';
-  /** Whether a bar of one that waits stays between two attempts. */
-  isWaiting: boolean;
 }
 
 /** `countsFirst`: whether a holder counts as a user before it looks at the gate. */
@@ -170,11 +164,8 @@ function locks(holders: number, countsFirst: boolean): World<LockState> {
   const TURNS = 2;
   // Each step of a holder but the two that touch the gate's words is made under the mutex, and so is one step.
   function* holderSteps(state: LockState, index: number): Iterable<Step<LockState>> {
-    const step = (name: string, change: (holder: LockState['holders'][0], after: LockState) => void) => {
-      const after = structuredClone(state);
-      change(after.holders[index]!, after);
-      return [`holder ${index} ${name}`, after] as const;
-    };
+    const step = (name: string, change: (holder: LockState['holders'][0], after: LockState) => void) =>
+      stepsOf(state, `holder ${index}`)(name, (after) => change(after.holders[index]!, after));
     const holder = state.holders[index]!;
     // While one is between its two steps it has the mutex, of which others wait for the end.
     const isMine = state.holders.every(({ at }, other) => at !== 'counted' || other === index);
@@ -206,56 +197,17 @@ function locks(holders: number, countsFirst: boolean): World<LockState> {
         own.at = own.turns === TURNS ? 'done' : 'out';
       });
   }
-  function* changerSteps(state: LockState): Iterable<Step<LockState>> {
-    const step = (name: string, changer: LockState['changer'], change?: (after: LockState) => void) => {
-      const after = structuredClone(state);
-      after.changer = changer;
-      change?.(after);
-      return [`the changer ${name}`, after] as const;
-    };
-    const isHeld = state.holders.some(({ at }) => at === 'holding');
-    const hasMutex = state.holders.every(({ at }) => at !== 'counted');
-    if (state.changer === 'idle')
-      yield step('shuts the gate', 'shut', (after) => {
-        after.isShut = true;
-      });
-    if (state.changer === 'shut')
-      yield state.users === 0
-        ? step('finds nobody', 'changing')
-        : step('finds users', 'open', (after) => {
-            after.isShut = false;
-          });
-    if (state.changer === 'open' && hasMutex)
-      yield step('bars', 'barred', (after) => {
-        after.bars++;
-      });
-    if (state.changer === 'barred' && hasMutex)
-      yield isHeld
-        ? step('is refused, and waits behind a bar of its own', 'waiting', (after) => {
-            // The attempt's bar goes, that of the wait stays.
-            if (after.isWaiting) after.bars--;
-            after.isWaiting = true;
-          })
-        : step('finds nothing locked', 'changing');
-    if (state.changer === 'waiting' && hasMutex && !isHeld) yield step('tries again', 'idle');
-    if (state.changer === 'changing')
-      yield step('has changed', 'done', (after) => {
-        after.isShut = false;
-        after.bars = 0;
-      });
-  }
   return {
     first: {
       holders: Array.from({ length: holders }, () => ({ at: 'out' as const, turns: 0 })),
-      ...{ isShut: false, users: 0, bars: 0, changer: 'idle', isWaiting: false },
+      ...UNCHANGED,
     },
     *steps(state) {
       for (const index of state.holders.keys()) yield* holderSteps(state, index);
-      yield* changerSteps(state);
+      const isLocked = state.holders.some(({ at }) => at === 'holding');
+      yield* lockChangerSteps(state, { isLocked, hasMutex: state.holders.every(({ at }) => at !== 'counted') });
     },
-    broken: ({ changer, holders: all }) =>
-      changer === 'changing' && all.some(({ at }) => at === 'holding') ? 'a change takes what is locked' : undefined,
-    isEnd: ({ changer, holders: all }) => changer === 'done' && all.every(({ at }) => at === 'done'),
+    ...LOCK_PROMISES,
   };
 }
 

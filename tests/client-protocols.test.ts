@@ -2,29 +2,16 @@
 // the table of locks that both have, and changes that are sent, confirmed and taken back.
 
 import test from 'ava';
-import { explore, type Step, type World } from './support/explore.ts';
-
-/** Makes steps of one process, from a state that stays as it is. */
-function stepsOf<State>(state: State, who: string) {
-  return (name: string, change: (after: State) => void): Step<State> => {
-    const after = structuredClone(state);
-    change(after);
-    return [`${who} ${name}`, after];
-  };
-}
+import { explore, type Step, stepsOf, type World } from './support/explore.ts';
+import { type ChangerState, LOCK_PROMISES, lockChangerSteps, UNCHANGED } from './support/lock-changer.ts';
 
 // ---- The table of locks ------------------------------------------------------------------------
 
-interface TableState {
+/** State of the table, of which the gate and the bars are the changer's. */
+interface TableState extends ChangerState {
   holders: { at: 'out' | 'counted' | 'shown' | 'looked' | 'holding' | 'done'; turns: number }[];
-  /** The table: words of the gate, entries by holder, and bars. */
-  isShut: boolean;
-  users: number;
+  /** Entries by holder. */
   entries: boolean[];
-  bars: number;
-  changer: 'idle' | 'shut' | 'open' | 'barred' | 'waiting' | 'changing' | 'done';
-  /** Whether a bar of one that waits stays between two attempts. */
-  isWaiting: boolean;
 }
 
 /** No mutex is common to both sides. `showsFirst`: whether an entry is there before the gate and the bars are read. */
@@ -72,54 +59,18 @@ function table(holders: number, showsFirst: boolean): World<TableState> {
         own.at = isRefused ? 'out' : next;
       });
   }
-  function* changerSteps(state: TableState): Iterable<Step<TableState>> {
-    const step = (name: string, changer: TableState['changer'], change: (after: TableState) => void = () => {}) =>
-      stepsOf(state, 'the changer')(name, (after) => {
-        after.changer = changer;
-        change(after);
-      });
-    const isShown = state.entries.some((each) => each);
-    if (state.changer === 'idle')
-      yield step('shuts the gate', 'shut', (after) => {
-        after.isShut = true;
-      });
-    if (state.changer === 'shut')
-      yield state.users === 0
-        ? step('finds nobody', 'changing')
-        : step('finds users', 'open', (after) => {
-            after.isShut = false;
-          });
-    if (state.changer === 'open')
-      yield step('bars', 'barred', (after) => {
-        after.bars++;
-      });
-    if (state.changer === 'barred')
-      yield isShown
-        ? step('is refused, and waits behind a bar of its own', 'waiting', (after) => {
-            if (after.isWaiting) after.bars--;
-            after.isWaiting = true;
-          })
-        : step('finds nothing locked', 'changing');
-    if (state.changer === 'waiting' && !isShown) yield step('tries again', 'idle');
-    if (state.changer === 'changing')
-      yield step('has changed', 'done', (after) => {
-        after.isShut = false;
-        after.bars = 0;
-      });
-  }
   return {
     first: {
       holders: Array.from({ length: holders }, () => ({ at: 'out' as const, turns: 0 })),
       entries: Array.from({ length: holders }, () => false),
-      ...{ isShut: false, users: 0, bars: 0, changer: 'idle', isWaiting: false },
+      ...UNCHANGED,
     },
     *steps(state) {
       for (const index of state.holders.keys()) yield* holderSteps(state, index);
-      yield* changerSteps(state);
+      const isLocked = state.entries.some((each) => each);
+      yield* lockChangerSteps(state, { isLocked, hasMutex: true });
     },
-    broken: ({ changer, holders: all }) =>
-      changer === 'changing' && all.some(({ at }) => at === 'holding') ? 'a change takes what is locked' : undefined,
-    isEnd: ({ changer, holders: all }) => changer === 'done' && all.every(({ at }) => at === 'done'),
+    ...LOCK_PROMISES,
   };
 }
 

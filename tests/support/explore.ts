@@ -12,6 +12,15 @@ interface Explored {
 /** A step that a process can make: its name, and the state behind it. */
 export type Step<State> = readonly [name: string, after: State];
 
+/** Makes steps of one process, from a state that stays as it is. */
+export function stepsOf<State>(state: State, who: string) {
+  return (name: string, change: (after: State) => void): Step<State> => {
+    const after = structuredClone(state);
+    change(after);
+    return [`${who} ${name}`, after];
+  };
+}
+
 /** Processes that share a state of plain data. */
 export interface World<State> {
   readonly first: State;
