@@ -1,5 +1,5 @@
-// The changer of memory that others lock, in models of that: see ts/access/native-locks.ts. The holders are each model's
-// own.
+// The changer of memory that others lock, in models of that: see ts/access/native-locks.ts. The holders are each
+// model's own.
 
 import { type Step, stepsOf, type World } from './explore.ts';
 
