@@ -2,10 +2,10 @@
 
 import { type ChildProcess, type SpawnOptions, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { artefact } from '../../ts/core/artefact.ts';
 import type { GuestMemoryTicket } from '../../ts/index.ts';
+import { isStopped } from './threads.ts';
 
 /** Body of the process: does what comes, where `client` is the memory that was opened last, `memory` its memory, and
  *  `loaded` perhaps a system that can fail. What is thrown comes back as its code, and fault. */
@@ -110,9 +110,7 @@ export class DeviceProcess {
   /** Stops it: none of its threads goes on when this has ended. */
   async stop(): Promise<void> {
     this.#child.kill('SIGSTOP');
-    const isStopped = (thread: string) =>
-      / T /.test(readFileSync(`/proc/${this.pid}/task/${thread}/stat`, 'utf8').replace(/^.*\)/, ''));
-    while (!readdirSync(`/proc/${this.pid}/task`).every(isStopped)) await sleep(1);
+    while (!isStopped(this.pid)) await sleep(1);
   }
   /** Kills it. */
   kill(): void {

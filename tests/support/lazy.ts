@@ -1,12 +1,12 @@
 // Tests of lazy restores, where the kernel can make them.
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { readdirSync, readFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { Pager } from '../../ts/asked/pager.ts';
 import { type GuestMemoryManager, KvmPartition, type PageLostMessage, Vcpu } from '../../ts/index.ts';
 import { vmOf } from '../../ts/sinks/kvm.ts';
 import { enterUserMode, registersFor } from './cpl3-guest.ts';
+import { threadsNamed } from './threads.ts';
 
 /** Reason why nothing can be restored lazily here; undefined where it can. */
 export const lazyMissing = whyNotLazy();
@@ -22,8 +22,7 @@ function whyNotLazy(): string | undefined {
 
 /** Number of threads of this process that bring pages. */
 export function pagerThreads(): number {
-  const names = readdirSync('/proc/self/task').map((id) => readFileSync(`/proc/self/task/${id}/comm`, 'utf8'));
-  return names.filter((name) => name === 'membacking-page\n').length;
+  return threadsNamed((name) => name === 'membacking-page').length;
 }
 
 /** A guest that waits for its pages while JavaScript goes on. */

@@ -1,7 +1,8 @@
 // Processors of threads that wake each other: how long a wake-up takes is up to where both are.
 
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { threadsNamed } from '../../support/threads.ts';
 
 /** Threads that answer faults: the addon's, and the baseline's. */
 const HANDLERS: readonly string[] = ['membacking-page', 'membacking-dirt', 'bare-page'];
@@ -30,8 +31,5 @@ function processors(): [string, string] {
 
 /** Keeps threads of this process on processors. */
 function place(processor: string, isMeant: (thread: string) => boolean): void {
-  for (const thread of readdirSync('/proc/self/task')) {
-    if (!isMeant(readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim())) continue;
-    execFileSync('taskset', ['-c', '-p', processor, thread]);
-  }
+  for (const thread of threadsNamed(isMeant)) execFileSync('taskset', ['-c', '-p', processor, thread]);
 }
