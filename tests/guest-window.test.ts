@@ -46,7 +46,8 @@ function eachKind(title: string, body: (t: ExecutionContext, all: Guest, kind: s
     test.serial(`${kind}: ${title}`, (t) => {
       const map = new MemoryMap({ debug: true });
       const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 40 });
-      const va = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }), { size: 2 ** 34 });
+      const space = map.createAddressSpace({ name: 'guest', root });
+      const va = map.attachVaSpace(space, { size: 2 ** 34, maxStretches: 8 });
       body(t, { map, root, va, memory: memoryOf(va) }, kind);
       map.close();
     });
@@ -282,12 +283,9 @@ eachKind('memory whose owner has let go of it is read and written in place as lo
   );
 });
 
-eachKind('memory is read in place after some calls', (t, all) => {
-  addRam(all, 0);
-  // What other tests have left.
-  collectGarbage();
-  const before = process.memoryUsage().external;
-  const { reservation } = sourceOf(all.memory as WindowedMemory);
+/** Counter of values that are read by the addon, from now on. */
+function readsByAddon(memory: GuestMemory): () => number {
+  const { reservation } = sourceOf(memory as WindowedMemory);
   const { load } = reservation;
   let calls = 0;
   Object.defineProperty(reservation, 'load', {
@@ -296,11 +294,20 @@ eachKind('memory is read in place after some calls', (t, all) => {
       return load(...args);
     },
   });
+  return () => calls;
+}
+
+eachKind('memory is read in place after some calls', (t, all) => {
+  addRam(all, 0);
+  // What other tests have left.
+  collectGarbage();
+  const before = process.memoryUsage().external;
+  const calls = readsByAddon(all.memory);
   warmUp(all.memory, 0);
-  const callsBefore = calls;
+  const callsBefore = calls();
   for (let i = 0; i < 100; i++) all.memory.readU32(0);
   t.true(callsBefore > 0);
-  t.is(calls, callsBefore);
+  t.is(calls(), callsBefore);
   const counted = process.memoryUsage().external - before >= 2 ** 31;
   t.is(counted, native().countsViews, 'V8 collects no garbage for memory that it does not count');
 });
@@ -323,6 +330,21 @@ eachKind('who goes to and fro among many pieces with holes between reads each in
     'hole',
   );
   for (let i = 8; i < count; i++) t.is(memory.readU32(i * 0x10_0000), i);
+});
+
+eachKind('pieces close together, far apart and behind the first stretch are read in place in turns', (t, all) => {
+  const { memory } = all;
+  const far = [0x7000_0000, 0x9000_0000, 0x1_7fff_0000, 2 ** 35, 2 ** 35 + 0x4000_0000];
+  const gpas = [...Array.from({ length: 8 }, (_, i) => 3 * i * PAGE), ...far];
+  for (const gpa of gpas) addRam(all, gpa);
+  for (const gpa of gpas) warmUp(memory, gpa);
+  for (const [i, gpa] of gpas.entries()) memory.writeU32(gpa + 2 * PAGE - 4, i);
+  const calls = readsByAddon(memory);
+  for (let turn = 0; turn < 3; turn++) {
+    for (const [i, gpa] of gpas.entries()) t.is(memory.readU32(gpa + 2 * PAGE - 4), i);
+  }
+  t.is(calls(), 0);
+  for (const gpa of gpas) t.throws(() => memory.readU32(gpa + 2 * PAGE - 3), { code: 'GUEST_ACCESS' });
 });
 
 eachKind('a window ends where the pages of registers begin, and where a view allows less', (t, all) => {

@@ -19,67 +19,81 @@ export const SHUT = -1;
 
 const { set } = Uint8Array.prototype;
 
-const NOTHING = new ArrayBuffer(0);
+/** Slots of a window that shows several ranges: a power of two. */
+const SLOTS = 1024;
+const NO_SLOTS = new Int32Array();
+const PAGE_BITS = 12;
 
 /** Range of a window: from GPA `start` to `end`, the first byte behind it. */
 export interface WindowRange extends CommandRange {
   readonly isWritable: boolean;
 }
 
-/** Memory that is read and written in place. */
+/** Memory of one buffer that is read and written in place: a range of it, or several. */
 export class GuestWindow {
-  readonly start: number;
-  readonly end: number;
-  readonly isWritable: boolean;
-  /** Asking one of the arrays for these takes an eighth of a small read. */
-  #buffer!: ArrayBuffer;
-  #offset!: number;
-  #length!: number;
-  #bytes!: Uint8Array;
-  #halves!: Uint16Array;
-  #words!: Uint32Array;
-  #wides!: BigUint64Array;
-  #any!: DataView;
+  /** GPA of the buffer's first byte. */
+  readonly #origin: number;
+  /** Asking one of the arrays for it takes an eighth of a small read. */
+  readonly #buffer: ArrayBuffer;
+  readonly #bytes: Uint8Array;
+  readonly #halves: Uint16Array;
+  readonly #words: Uint32Array;
+  readonly #wides: BigUint64Array;
+  readonly #any: DataView;
+  /** Offsets of the first byte and the last one of the only range that is shown. Several have slots. */
+  #first = 0;
+  #last = -1;
+  /** Offsets likewise, of the range that was last met in each slot of offsets. */
+  #slots = NO_SLOTS;
+  /** Bits of an offset that do not tell its slot. */
+  #slotBits = PAGE_BITS;
 
-  /** Shows what `buffer` has of the range, whole pages, from `offset` on. */
-  constructor(range: WindowRange, buffer: ArrayBuffer, offset: number) {
-    this.start = range.start;
-    this.end = range.end;
-    this.isWritable = range.isWritable;
-    this.#show(buffer, offset, this.end - this.start);
-  }
-
-  /** Whether nobody has shut it. */
-  get isOpen(): boolean {
-    return this.#length > 0;
-  }
-
-  /** Whether it shows the byte at `gpa`, for such an access. */
-  shows(gpa: number, isWrite: boolean): boolean {
-    return gpa >= this.start && gpa < this.end && (this.isWritable || !isWrite);
-  }
-
-  /** Lets go of its arrays: from now on it shows nothing. */
-  drop(): void {
-    this.#show(NOTHING, 0, 0);
-  }
-
-  #show(buffer: ArrayBuffer, offset: number, length: number): void {
+  /** Shows nothing yet. */
+  constructor(origin: number, buffer: ArrayBuffer) {
+    this.#origin = origin;
     this.#buffer = buffer;
-    this.#offset = offset;
-    this.#length = length;
-    this.#bytes = new Uint8Array(buffer, offset, length);
-    this.#halves = new Uint16Array(buffer, offset, length / 2);
-    this.#words = new Uint32Array(buffer, offset, length / 4);
-    this.#wides = new BigUint64Array(buffer, offset, length / 8);
-    this.#any = new DataView(buffer, offset, length);
+    this.#bytes = new Uint8Array(buffer);
+    this.#halves = new Uint16Array(buffer);
+    this.#words = new Uint32Array(buffer);
+    this.#wides = new BigUint64Array(buffer);
+    this.#any = new DataView(buffer);
   }
 
-  /** The offset of `width` bytes at `gpa`; -1 where it does not show all of them, and for what is no address. */
+  /** Shows these ranges from now on, and nothing else: disjoint ones of whole pages, inside of the buffer. */
+  show(ranges: readonly CommandRange[]): void {
+    const only = ranges.length === 1 ? ranges[0] : undefined;
+    this.#first = only === undefined ? 0 : only.start - this.#origin;
+    this.#last = only === undefined ? -1 : only.end - 1 - this.#origin;
+    this.#slots = NO_SLOTS;
+    if (ranges.length < 2) return;
+    const bytes = Math.max(...ranges.map(({ end }) => end)) - this.#origin;
+    this.#slotBits = Math.max(PAGE_BITS, Math.ceil(Math.log2(bytes / SLOTS)));
+    this.#slots = new Int32Array(2 * SLOTS).fill(-1);
+  }
+
+  /** Notes where `gpa` is, so that `offsetOf` knows it: in this range. Precondition: it is shown. */
+  meet({ start, end }: CommandRange, gpa: number): void {
+    if (this.#slots.length === 0) return;
+    const slot = ((gpa - this.#origin) >>> this.#slotBits) << 1;
+    this.#slots[slot] = start - this.#origin;
+    this.#slots[slot + 1] = end - 1 - this.#origin;
+  }
+
+  /** Whether it shows anything. */
+  get isOpen(): boolean {
+    return this.#last >= this.#first || this.#slots.length > 0;
+  }
+
+  /** The offset of `width` bytes at `gpa`; -1 where they are not in the range that was last met there, and for what is
+   *  no address. */
   offsetOf(gpa: Address, width: number): number {
     if (typeof gpa !== 'number') return -1;
-    const offset = (gpa - this.start) | 0;
-    return offset === gpa - this.start && offset >= 0 && offset <= this.#length - width ? offset : -1;
+    const offset = (gpa - this.#origin) | 0;
+    if (offset !== gpa - this.#origin) return -1;
+    if (offset >= this.#first && offset <= this.#last - (width - 1)) return offset;
+    const slots = this.#slots;
+    const slot = (offset >>> this.#slotBits) << 1;
+    return slot < slots.length && offset >= slots[slot]! && offset <= slots[slot + 1]! - (width - 1) ? offset : -1;
   }
 
   // Preconditions: `at` comes from `offsetOf` for the same width, just now; values fit; what is written to is writable.
@@ -89,7 +103,7 @@ export class GuestWindow {
   /** Fills `into`, which has `length` bytes, as nobody but the runtime says. */
   read(at: number, into: Uint8Array, length: number): boolean {
     // Not `into.set`: a class of the caller's would see the array that it is filled from.
-    set.call(into, new Uint8Array(this.#buffer, this.#offset + at, length));
+    set.call(into, new Uint8Array(this.#buffer, at, length));
     return true;
   }
   write(at: number, from: Uint8Array): boolean {
@@ -133,7 +147,7 @@ export class GuestWindow {
 }
 
 /** Shows nothing. */
-export const NO_WINDOW = new GuestWindow({ start: 0, end: 0, isWritable: false }, NOTHING, 0);
+export const NO_WINDOW = new GuestWindow(0, new ArrayBuffer());
 
 /** Buffer that shows a part of one stretch. */
 interface Chunk {

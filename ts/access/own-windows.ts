@@ -5,7 +5,7 @@ import type { ObjectTable } from '../asked/object-table.ts';
 import { LAST_ADDRESS, sum } from '../core/address.ts';
 import type { CommandRange, Core, PlanFacts, Row } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
-import { CHUNK, Chunks, GuestWindow } from './guest-window.ts';
+import { CHUNK, Chunks, GuestWindow, type WindowRange } from './guest-window.ts';
 import type { Views } from './views.ts';
 import { WindowTable } from './window-table.ts';
 
@@ -30,6 +30,48 @@ export interface WindowContext {
   letGo(holding: { close(): void }): void;
 }
 
+/** The ways to what one buffer shows: to its windows, and to those that are writable. */
+class BufferWindows {
+  readonly readable: GuestWindow;
+  readonly writable: GuestWindow;
+
+  constructor(origin: number, buffer: ArrayBuffer) {
+    this.readable = new GuestWindow(origin, buffer);
+    this.writable = new GuestWindow(origin, buffer);
+  }
+
+  show(windows: readonly OpenWindow[]): void {
+    this.readable.show(windows);
+    this.writable.show(windows.filter(({ isWritable }) => isWritable));
+  }
+}
+
+/** A window that is open. */
+class OpenWindow implements WindowRange {
+  readonly start: number;
+  readonly end: number;
+  readonly isWritable: boolean;
+  readonly shownBy: BufferWindows;
+
+  constructor({ start, end, isWritable }: WindowRange, shownBy: BufferWindows) {
+    this.start = start;
+    this.end = end;
+    this.isWritable = isWritable;
+    this.shownBy = shownBy;
+  }
+
+  shows(gpa: number, isWrite: boolean): boolean {
+    return gpa >= this.start && gpa < this.end && (this.isWritable || !isWrite);
+  }
+
+  /** The way to a byte of it. */
+  enter(gpa: number, isWrite: boolean): GuestWindow {
+    const window = isWrite ? this.shownBy.writable : this.shownBy.readable;
+    window.meet(this, gpa);
+    return window;
+  }
+}
+
 /** The windows of one VA space, or of a view of one. */
 export class OwnWindows {
   readonly #context: WindowContext;
@@ -39,8 +81,9 @@ export class OwnWindows {
   readonly #va: number;
   readonly #chunks: Chunks;
   /** The oldest first. */
-  #open: GuestWindow[] = [];
-  readonly #table = new WindowTable<GuestWindow>();
+  #open: OpenWindow[] = [];
+  readonly #table = new WindowTable<OpenWindow>();
+  readonly #shownBy = new WeakMap<ArrayBuffer, BufferWindows>();
   /** Around all that is open. */
   #hull: CommandRange = { start: 0, end: 0 };
   #misses = 0;
@@ -58,6 +101,10 @@ export class OwnWindows {
 
   /** A window that shows the byte at `gpa`: one that is open, or after many calls in vain a new one. */
   find(gpa: number, isWrite: boolean): GuestWindow | undefined {
+    return this.#windowAt(gpa, isWrite)?.enter(gpa, isWrite);
+  }
+
+  #windowAt(gpa: number, isWrite: boolean): OpenWindow | undefined {
     const known = this.#table.at(gpa, isWrite);
     if (known !== undefined) return known;
     if (++this.#misses < this.#patience) return undefined;
@@ -68,8 +115,8 @@ export class OwnWindows {
   }
 
   /** The window that shows all of a range, found as by `find`. */
-  findAround(gpa: number, length: number): GuestWindow | undefined {
-    const window = this.find(gpa, false);
+  findAround(gpa: number, length: number): WindowRange | undefined {
+    const window = this.#windowAt(gpa, false);
     return window !== undefined && gpa + length <= window.end ? window : undefined;
   }
 
@@ -111,19 +158,23 @@ export class OwnWindows {
     this.#context.letGo(this.#chunks);
   }
 
-  #shut(isGone: (window: GuestWindow) => boolean): void {
-    for (const window of this.#open) if (isGone(window)) window.drop();
-    this.#keep(this.#open.filter((window) => !isGone(window)));
+  #shut(isGone: (window: OpenWindow) => boolean): void {
+    const left = this.#open.filter((window) => !isGone(window));
+    if (left.length < this.#open.length) this.#keep(left, this.#open.filter(isGone));
   }
 
-  #keep(open: GuestWindow[]): void {
+  /** Goes on with these windows; `changed`: those that have gone, or come. */
+  #keep(open: OpenWindow[], changed: readonly OpenWindow[]): void {
+    for (const shownBy of new Set(changed.map((window) => window.shownBy))) {
+      shownBy.show(open.filter((window) => window.shownBy === shownBy));
+    }
     this.#open = open;
     this.#table.set(open);
     const start = Math.min(...open.map((window) => window.start));
     this.#hull = { start, end: Math.max(...open.map((window) => window.end)) };
   }
 
-  #show(gpa: number, isWrite: boolean): GuestWindow | undefined {
+  #show(gpa: number, isWrite: boolean): OpenWindow | undefined {
     const { core, isBroken, isBusy } = this.#context;
     // While a plan is carried out, the pieces are not what the core says.
     if (isBusy || isBroken) return undefined;
@@ -145,10 +196,16 @@ export class OwnWindows {
     if (gpa < start || gpa >= end) return undefined;
     // Windows that the new one contains are not needed any more.
     this.#shut((other) => other.start >= start && other.end <= end && (isWritable || !other.isWritable));
-    if (this.#open.length === MOST_WINDOWS) this.#open.shift()!.drop();
-    const window = new GuestWindow({ start, end, isWritable }, buffer, start - chunk!.start);
-    this.#keep([...this.#open, window]);
+    if (this.#open.length === MOST_WINDOWS) this.#shut((other) => other === this.#open[0]);
+    const window = new OpenWindow({ start, end, isWritable }, this.#waysTo(chunk!, buffer));
+    this.#keep([...this.#open, window], [window]);
     return window;
+  }
+
+  #waysTo({ start }: CommandRange, buffer: ArrayBuffer): BufferWindows {
+    const ways = this.#shownBy.get(buffer) ?? new BufferWindows(start, buffer);
+    this.#shownBy.set(buffer, ways);
+    return ways;
   }
 
   /** The part of a stretch that one buffer shows, around a GPA. */

@@ -21,12 +21,26 @@ const KEEPS_ORDER = process.versions.bun === undefined;
  *  makes them so: loads and stores of array elements are links of one chain of effects, of which its compilers
  *  exchange none, as arrays of other kinds may show the same bytes. */
 class GatedWindow extends GuestWindow {
+  readonly #range: WindowRange;
   /** Two words that are shared with the addon: whether the window is in use, and whether it is open. */
   readonly #gate: Int32Array;
 
-  constructor(range: WindowRange, buffer: ArrayBuffer, offset: number, gate: Int32Array) {
-    super(range, buffer, offset);
+  constructor(range: WindowRange, origin: number, buffer: ArrayBuffer, gate: Int32Array) {
+    super(origin, buffer);
+    this.show([range]);
+    this.#range = range;
     this.#gate = gate;
+  }
+
+  /** Whether it shows the byte at `gpa`, for such an access. */
+  shows(gpa: number, isWrite: boolean): boolean {
+    const { start, end, isWritable } = this.#range;
+    return gpa >= start && gpa < end && (isWritable || !isWrite);
+  }
+
+  /** Shows nothing from now on. */
+  drop(): void {
+    this.show([]);
   }
 
   override get isOpen(): boolean {
@@ -172,7 +186,7 @@ export class ThreadWindows {
       if (isOpen()) this.close();
       return undefined;
     }
-    const window = new GatedWindow(opened, buffer, opened.start - chunk.start, gate);
+    const window = new GatedWindow(opened, chunk.start, buffer, gate);
     this.#windows[opened.number] = window;
     return window;
   }

@@ -9,8 +9,9 @@ import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
 import { answer, compareExchange, exact, succeeded, type WhyGone, wide } from './guest-access.ts';
 import type { GuestMemory, LeaseOptions, LeaseRange, TrappedAccess } from './guest-memory.ts';
-import { type GuestWindow, NO_WINDOW, SHUT } from './guest-window.ts';
+import { type GuestWindow, SHUT } from './guest-window.ts';
 import { LEASE_MODES, type LeaseFacts, type LeaseMode } from './held-lease.ts';
+import { KnownWindows } from './known-windows.ts';
 import type { Lease } from './lease.ts';
 
 /** Bytes that are copied through a window at once: whoever is about to shut it waits for that. */
@@ -36,9 +37,9 @@ export abstract class WindowedMemory implements GuestMemory {
   readonly #what: string;
   #source: MemorySource | undefined;
   #facts: Float64Array;
-  /** Windows that were last read, and written, without the addon. */
-  #readable = NO_WINDOW;
-  #writable = NO_WINDOW;
+  /** Windows that were read, and written, without the addon. */
+  #readable = new KnownWindows();
+  #writable = new KnownWindows();
 
   static {
     sourceOf = <Source extends MemorySource>(memory: WindowedMemory) => memory.#open() as Source;
@@ -55,25 +56,31 @@ export abstract class WindowedMemory implements GuestMemory {
   /** Turns to another VA space, whose memory it is from now on; undefined: it is closed. @internal */
   use(source: MemorySource | undefined): void {
     this.#source = source;
-    this.#readable = NO_WINDOW;
-    this.#writable = NO_WINDOW;
+    this.#readable = new KnownWindows();
+    this.#writable = new KnownWindows();
     if (source !== undefined) this.#facts = source.reservation.facts;
   }
 
   read(gpa: Address, into: Uint8Array): void {
     const bytes = validate.bytes(into, 'into');
     const length = validate.lengthOfBytes(bytes);
-    const at = this.#readableAt(gpa, length);
+    const window = this.#readable.near(gpa);
+    const at = window.offsetOf(gpa, length);
     if (at >= 0 && length > MOST_AT_ONCE) inParts(gpa, bytes, (start, part) => this.read(start, part));
-    else if (at < 0 || !this.#readable.read(at, bytes, length)) this.#readByAddon(exact(gpa, 'read'), bytes);
+    else if (at >= 0 && window.read(at, bytes, length)) return;
+    else if (this.#meets(gpa, length, false)) this.read(gpa, bytes);
+    else this.#readByAddon(exact(gpa, 'read'), bytes);
   }
 
   write(gpa: Address, from: Uint8Array): void {
     const bytes = validate.bytes(from, 'from');
     const length = validate.lengthOfBytes(bytes);
-    const at = this.#writableAt(gpa, length);
+    const window = this.#writable.near(gpa);
+    const at = window.offsetOf(gpa, length);
     if (at >= 0 && length > MOST_AT_ONCE) inParts(gpa, bytes, (start, part) => this.write(start, part));
-    else if (at < 0 || !this.#writable.write(at, bytes)) this.#writeByAddon(exact(gpa, 'write'), bytes);
+    else if (at >= 0 && window.write(at, bytes)) return;
+    else if (this.#meets(gpa, length, true)) this.write(gpa, bytes);
+    else this.#writeByAddon(exact(gpa, 'write'), bytes);
   }
 
   answer(access: TrappedAccess): boolean {
@@ -93,57 +100,74 @@ export abstract class WindowedMemory implements GuestMemory {
   }
 
   readU8(gpa: Address): number {
-    const at = this.#readableAt(gpa, 1);
+    const window = this.#readable.near(gpa);
+    const at = window.offsetOf(gpa, 1);
     if (at >= 0) {
-      const value = this.#readable.getU8(at);
+      const value = window.getU8(at);
       if (value !== SHUT) return value;
     }
-    return this.#load(gpa, 1);
+    return this.#meets(gpa, 1, false) ? this.readU8(gpa) : this.#load(gpa, 1);
   }
   readU16(gpa: Address): number {
-    const at = this.#readableAt(gpa, 2);
+    const window = this.#readable.near(gpa);
+    const at = window.offsetOf(gpa, 2);
     if (at >= 0) {
-      const value = this.#readable.getU16(at);
+      const value = window.getU16(at);
       if (value !== SHUT) return value;
     }
-    return this.#load(gpa, 2);
+    return this.#meets(gpa, 2, false) ? this.readU16(gpa) : this.#load(gpa, 2);
   }
   readU32(gpa: Address): number {
-    const at = this.#readableAt(gpa, 4);
+    const window = this.#readable.near(gpa);
+    const at = window.offsetOf(gpa, 4);
     if (at >= 0) {
-      const value = this.#readable.getU32(at);
+      const value = window.getU32(at);
       if (value !== SHUT) return value;
     }
-    return this.#load(gpa, 4);
+    return this.#meets(gpa, 4, false) ? this.readU32(gpa) : this.#load(gpa, 4);
   }
   readU64(gpa: Address): bigint {
-    const at = this.#readableAt(gpa, 8);
+    const window = this.#readable.near(gpa);
+    const at = window.offsetOf(gpa, 8);
     if (at >= 0) {
-      const value = this.#readable.getU64(at);
+      const value = window.getU64(at);
       if (value !== undefined) return value;
     }
+    if (this.#meets(gpa, 8, false)) return this.readU64(gpa);
     this.#load(gpa, 8);
     return wide(this.#facts);
   }
   writeU8(gpa: Address, value: number): void {
     const checked = validate.integer(value, 'value', 0, 0xff);
-    const at = this.#writableAt(gpa, 1);
-    if (at < 0 || !this.#writable.setU8(at, checked)) this.#store(gpa, 1, checked, 0);
+    const window = this.#writable.near(gpa);
+    const at = window.offsetOf(gpa, 1);
+    if (at >= 0 && window.setU8(at, checked)) return;
+    if (this.#meets(gpa, 1, true)) this.writeU8(gpa, checked);
+    else this.#store(gpa, 1, checked, 0);
   }
   writeU16(gpa: Address, value: number): void {
     const checked = validate.integer(value, 'value', 0, 0xffff);
-    const at = this.#writableAt(gpa, 2);
-    if (at < 0 || !this.#writable.setU16(at, checked)) this.#store(gpa, 2, checked, 0);
+    const window = this.#writable.near(gpa);
+    const at = window.offsetOf(gpa, 2);
+    if (at >= 0 && window.setU16(at, checked)) return;
+    if (this.#meets(gpa, 2, true)) this.writeU16(gpa, checked);
+    else this.#store(gpa, 2, checked, 0);
   }
   writeU32(gpa: Address, value: number): void {
     const checked = validate.integer(value, 'value', 0, 0xffffffff);
-    const at = this.#writableAt(gpa, 4);
-    if (at < 0 || !this.#writable.setU32(at, checked)) this.#store(gpa, 4, checked, 0);
+    const window = this.#writable.near(gpa);
+    const at = window.offsetOf(gpa, 4);
+    if (at >= 0 && window.setU32(at, checked)) return;
+    if (this.#meets(gpa, 4, true)) this.writeU32(gpa, checked);
+    else this.#store(gpa, 4, checked, 0);
   }
   writeU64(gpa: Address, value: number | bigint): void {
     const checked = validate.address(value, 'value');
-    const at = this.#writableAt(gpa, 8);
-    if (at < 0 || !this.#writable.setU64(at, BigInt(checked))) this.#store(gpa, 8, low(checked), high(checked));
+    const window = this.#writable.near(gpa);
+    const at = window.offsetOf(gpa, 8);
+    if (at >= 0 && window.setU64(at, BigInt(checked))) return;
+    if (this.#meets(gpa, 8, true)) this.writeU64(gpa, checked);
+    else this.#store(gpa, 8, low(checked), high(checked));
   }
 
   compareExchange(gpa: Address, width: Width, expected: number | bigint, value: number | bigint): bigint {
@@ -171,53 +195,33 @@ export abstract class WindowedMemory implements GuestMemory {
 
   #load(gpa: Address, width: Width): number {
     const at = exact(gpa, 'read');
-    return this.#succeeded(this.#missed().reservation.load(at, width), 'read');
+    return this.#succeeded(this.#open().reservation.load(at, width), 'read');
   }
 
   #store(gpa: Address, width: Width, lowHalf: number, highHalf: number): void {
     const at = exact(gpa, 'write');
-    this.#succeeded(this.#missed().reservation.store(at, width, lowHalf, highHalf), 'write');
+    this.#succeeded(this.#open().reservation.store(at, width, lowHalf, highHalf), 'write');
   }
 
   #readByAddon(gpa: number, into: Uint8Array): void {
-    this.#succeeded(this.#missed().reservation.read(gpa, into), 'read');
+    this.#succeeded(this.#open().reservation.read(gpa, into), 'read');
   }
 
   #writeByAddon(gpa: number, from: Uint8Array): void {
-    this.#succeeded(this.#missed().reservation.write(gpa, from), 'write');
+    this.#succeeded(this.#open().reservation.write(gpa, from), 'write');
   }
 
   #succeeded(result: number, what: string): number {
     return succeeded(result, what, this.#facts, this.#source?.whyGone);
   }
 
-  /** The memory for an access that no window would take. Those that are shut are looked for anew. */
-  #missed(): MemorySource {
-    if (!this.#readable.isOpen) this.#readable = NO_WINDOW;
-    if (!this.#writable.isOpen) this.#writable = NO_WINDOW;
-    return this.#open();
-  }
-
-  /** Offset of bytes in the window that is read from, which from now on is the one that shows them; -1 where none
-   *  does. */
-  #readableAt(gpa: Address, length: number): number {
-    const at = this.#readable.offsetOf(gpa, length);
-    if (at >= 0 || !this.#isAddress(gpa)) return at;
-    this.#readable = this.#source!.windows.find(gpa, false) ?? this.#readable;
-    return this.#readable.offsetOf(gpa, length);
-  }
-
-  /** Offset of bytes in the window that is written to, likewise. */
-  #writableAt(gpa: Address, length: number): number {
-    const at = this.#writable.offsetOf(gpa, length);
-    if (at >= 0 || !this.#isAddress(gpa)) return at;
-    this.#writable = this.#source!.windows.find(gpa, true) ?? this.#writable;
-    return this.#writable.offsetOf(gpa, length);
-  }
-
-  /** Whether a window may show an address. */
-  #isAddress(gpa: Address): gpa is number {
-    return this.#source !== undefined && Number.isSafeInteger(gpa) && (gpa as number) >= 0;
+  /** Whether a window shows bytes that was not known yet, or not to show them. It is from now on. */
+  #meets(gpa: Address, length: number, isWrite: boolean): boolean {
+    if (this.#source === undefined || !Number.isSafeInteger(gpa) || (gpa as number) < 0) return false;
+    const window = this.#source.windows.find(gpa as number, isWrite);
+    if (window === undefined || window.offsetOf(gpa, length) < 0) return false;
+    (isWrite ? this.#writable : this.#readable).meet(window, gpa as number);
+    return true;
   }
 }
 
