@@ -66,6 +66,7 @@ export type { MapOptions, Mapping, PlaceOptions, Region } from './asked/region.t
 export type { AddressSpace, FlatRange, SeenEvent, SeenRegion } from './asked/space.ts';
 export type { Command as PlanCommand } from './core/core.ts';
 export type { Handle } from './core/handle.ts';
+export { KVM_CAP, KVM_EXIT, KVM_QUIRK } from './core/kvm-numbers.ts';
 export type {
   ClockState,
   DebugRegisters,
@@ -84,7 +85,7 @@ export type {
   VcpuEvents,
   Xcr,
 } from './core/kvm-state.ts';
-export { type CpuidEntry, type Exit, KVM_CAP, KVM_EXIT, KVM_QUIRK, type VcpuExit, type Width } from './core/native.ts';
+export type { Width } from './core/native.ts';
 export type { AttachedPartition } from './guest/attached-partition.ts';
 export type { RamBacking } from './guest/backing.ts';
 export { GuestMemoryBuilder, type GuestMemoryOptions } from './guest/builder.ts';
@@ -138,12 +139,14 @@ export type { WaitOptions } from './map/when-free.ts';
 export type { AttachedEvent, AttachedSlot, Attachment } from './sinks/attachment.ts';
 export type { CoalescedWrite } from './sinks/coalesced.ts';
 export type { CpuidOptions } from './sinks/cpuid.ts';
+export type { CpuidEntry } from './sinks/cpuid-entries.ts';
 export { type AdoptOptions, type KvmOptions, KvmPartition, type VcpuOptions } from './sinks/kvm.ts';
 export type { MemorySlot, Partition, PartitionEvent, PartitionFacts } from './sinks/partition.ts';
 export type { IrqchipState, PartitionState, VcpuState } from './sinks/saved-state.ts';
 export type { GpaStretch, ProtectOptions } from './sinks/sink.ts';
 export type { VaPiece, VaSpace, VaStretch } from './sinks/va-space.ts';
 export { Vcpu } from './sinks/vcpu.ts';
+export type { Exit, VcpuExit } from './sinks/vcpu-exit.ts';
 export type { PlainState } from './snapshot/caller-state.ts';
 export type { SnapshotDevice, SnapshotLayout, SnapshotRam, SnapshotRange } from './snapshot/layout.ts';
 export type { PageRange } from './snapshot/page-list.ts';

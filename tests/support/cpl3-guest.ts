@@ -9,8 +9,10 @@
 //
 // Page 0 is the I/O permission bitmap of a TSS at 0: port instructions are free.
 
+import { KVM_EXIT } from '../../ts/core/kvm-numbers.ts';
 import type { Segment } from '../../ts/core/kvm-state.ts';
-import { KVM_EXIT, native, type Vcpu, VcpuExit } from '../../ts/core/native.ts';
+import { native, type Vcpu } from '../../ts/core/native.ts';
+import { VcpuExit } from '../../ts/sinks/vcpu-exit.ts';
 import { setRegisters, setSpecialRegisters } from './registers.ts';
 
 /** Bytes of RAM at GPA 0 that the guest itself uses. */

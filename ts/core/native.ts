@@ -18,8 +18,7 @@ import type { Handle, LockSpace, Mapper, NativeClients } from './native-clients.
 type U64 = number | bigint;
 
 /** Error of a system call, as Node.js's own: `errno` is negative. `syscall` is "plan" for a record that was refused
- *  before any call, and "undo" when a command failed and could not be taken back: then the map is no longer what
- *  anybody asked for. */
+ *  before any call. */
 export interface SystemError extends Error {
   readonly code: string;
   readonly errno: number;
@@ -201,7 +200,7 @@ export interface Leavings extends Handle {
 /** Bringer of the pages of private memory, when somebody touches them first, by a thread of its own. It goes on as long
  * as there is such memory. */
 export interface Pager extends Handle {
-  /** Sets who is told that there are losses. */
+  /** Sets who is told that there is news: pages that are asked of the source, or losses. */
   listen(listener: () => void): void;
   /** Makes this thread's code the source of pages that no file has: milliseconds that it has for one. It must not wait
    * for them itself: accesses to guest memory are refused as `gone`. */
@@ -302,7 +301,7 @@ export interface Kvm extends Handle {
   readonly fd: number;
   /** KVM_CHECK_EXTENSION: 0 is no, more is yes or how many. See KVM_CAP. */
   checkExtension(capability: number): number;
-  /** Entries of CPUID that this machine and KVM can give a guest, as bytes: see decodeCpuid. */
+  /** Entries of CPUID that this machine and KVM can give a guest, as bytes: see ts/sinks/cpuid-entries.ts. */
   readSupportedCpuid(): Uint8Array;
   createVm(): Vm;
   /** A virtual machine that somebody else has made, by its descriptor, which is duplicated. `slotLimit` slots from
@@ -343,7 +342,7 @@ export interface Vcpu extends Handle, StateHolder {
   /** Token for `Vcpu.fromToken` in another thread of this process, while any handle is open: 64 random bits. */
   readonly token: bigint;
   readonly fd: number;
-  /** Facts of the last exit: see VcpuExit. */
+  /** Facts of the last exit, at the offsets of `exitLayout`. */
   readonly exchange: ArrayBuffer;
   /** Runs on this thread until an exit, and returns its reason: KVM_EXIT. Only another thread can kick it. When the
    * thread is to end, by worker.terminate() or with the process, the run does too. */
@@ -360,11 +359,25 @@ export interface Vcpu extends Handle, StateHolder {
   /** Writes of all vCPUs of its virtual machine that were kept (SINK_EVENTS), the first one first; any thread may ask.
    * Each as 24 bytes: u64 GPA, u32 bytes, u32 0, then the bytes. */
   takeWrites(): Uint8Array;
-  /** Entries of CPUID as bytes: see decodeCpuid. */
+  /** Entries of CPUID as bytes: see ts/sinks/cpuid-entries.ts. */
   readCpuid(): Uint8Array;
   /** Sets what CPUID answers. To be called before the first run. */
   writeCpuid(entries: Uint8Array): void;
 }
+
+/** Facts of an exit, which stand in `Vcpu.exchange`. */
+export type ExitFact =
+  | 'reason'
+  | 'isWrite'
+  | 'port'
+  | 'size'
+  | 'count'
+  | 'detail'
+  | 'isKicked'
+  | 'isGpaKnown'
+  | 'gpa'
+  | 'hardwareReason'
+  | 'data';
 
 /** Answers of the machine to features that nothing but a call shows. Errors are errnos as they stand in the kernel's
  *  headers, positive; 0 where the feature is there. */
@@ -495,205 +508,4 @@ function libc(): 'glibc' | 'musl' {
   } catch {
     return 'glibc';
   }
-}
-
-// ---- KVM's numbers (linux/kvm.h) ---------------------------------------------------------------
-
-/** Quirks of KVM that can be switched off, as bits of what `checkExtension(KVM_CAP.DISABLE_QUIRKS2)` says:
- *  KVM_X86_QUIRK_ of asm/kvm.h. */
-export const KVM_QUIRK = {
-  /** Page tables of all slots are forgotten when one goes. It can be left off since Linux 6.12. */
-  SLOT_ZAP_ALL: 1 << 7,
-} as const;
-
-/** Capabilities of KVM by name, for `checkExtension`: KVM_CAP_ of linux/kvm.h. */
-export const KVM_CAP = {
-  IRQCHIP: 0,
-  NR_VCPUS: 9,
-  NR_MEMSLOTS: 10,
-  COALESCED_MMIO: 15,
-  IRQFD: 32,
-  PIT2: 33,
-  IOEVENTFD: 36,
-  TSC_CONTROL: 60,
-  MAX_VCPUS: 66,
-  TSC_DEADLINE_TIMER: 72,
-  SIGNAL_MSI: 77,
-  READONLY_MEM: 81,
-  MULTI_ADDRESS_SPACE: 118,
-  IOEVENTFD_ANY_LENGTH: 122,
-  MAX_VCPU_ID: 128,
-  IMMEDIATE_EXIT: 136,
-  MANUAL_DIRTY_LOG_PROTECT2: 168,
-  DIRTY_LOG_RING: 192,
-  XSAVE2: 208,
-  DISABLE_QUIRKS2: 213,
-  MEMORY_FAULT_INFO: 232,
-  MEMORY_ATTRIBUTES: 233,
-  GUEST_MEMFD: 234,
-  VM_TYPES: 235,
-} as const;
-
-/** Reasons why a run ended, by name: KVM_EXIT_ of linux/kvm.h. */
-export const KVM_EXIT = {
-  UNKNOWN: 0,
-  IO: 2,
-  HLT: 5,
-  MMIO: 6,
-  SHUTDOWN: 8,
-  FAIL_ENTRY: 9,
-  INTR: 10,
-  INTERNAL_ERROR: 17,
-  SYSTEM_EVENT: 24,
-  MEMORY_FAULT: 39,
-} as const;
-
-// ---- Exits -------------------------------------------------------------------------------------
-
-type ExitFact =
-  | 'reason'
-  | 'isWrite'
-  | 'port'
-  | 'size'
-  | 'count'
-  | 'detail'
-  | 'isKicked'
-  | 'isGpaKnown'
-  | 'gpa'
-  | 'hardwareReason'
-  | 'data';
-
-/** An exit as an object, for people and slow paths. `data` is the live exchange: read or answer it before the next
- * run. `isWrite`: the guest writes; otherwise the run after gives `data` to it. */
-export type Exit =
-  | { kind: 'io'; port: number; size: number; count: number; isWrite: boolean; data: Uint8Array }
-  | { kind: 'mmio'; gpa: number; isWrite: boolean; data: Uint8Array }
-  /** Access to a slot whose memory cannot be had. KVM does not always say where. The next run tries again. */
-  | { kind: 'memory-fault'; gpa: number | undefined }
-  | { kind: 'kicked' }
-  /** A signal came to the thread. */
-  | { kind: 'interrupted' }
-  | { kind: 'hlt' }
-  | { kind: 'shutdown' }
-  | { kind: 'fail-entry'; hardwareReason: bigint }
-  | { kind: 'internal-error'; suberror: number }
-  | { kind: 'system-event'; type: number }
-  | { kind: 'unknown'; reason: number };
-
-/** The facts of a vCPU's last exit, read in place: nothing is allocated. Make one for a handle, once. */
-export class VcpuExit {
-  /** The answer to a read of the guest, zero until written, or what the guest writes; a page. */
-  readonly data: Uint8Array;
-  /** The bytes of `data`, as numbers. */
-  readonly dataView: DataView;
-  readonly #words: Uint32Array;
-  readonly #at: Readonly<Record<ExitFact, number>>;
-
-  /** @internal Made by Vcpu. */
-  constructor(vcpu: Vcpu) {
-    const layout = native().exitLayout;
-    this.data = new Uint8Array(vcpu.exchange, layout.data);
-    this.dataView = new DataView(vcpu.exchange, layout.data);
-    this.#words = new Uint32Array(vcpu.exchange, 0, layout.data / Uint32Array.BYTES_PER_ELEMENT);
-    const words = Object.entries(layout).map(([fact, offset]) => [fact, offset / Uint32Array.BYTES_PER_ELEMENT]);
-    this.#at = Object.fromEntries(words);
-  }
-
-  /** Number of the reason: see KVM_EXIT. */
-  get reason(): number {
-    return this.#words[this.#at.reason]!;
-  }
-
-  /** Port and MMIO: whether the guest writes. */
-  get isWrite(): boolean {
-    return this.#words[this.#at.isWrite] !== 0;
-  }
-
-  /** Number of the I/O port. */
-  get port(): number {
-    return this.#words[this.#at.port]!;
-  }
-
-  /** Bytes: of one item at a port, of an MMIO access. */
-  get size(): number {
-    return this.#words[this.#at.size]!;
-  }
-
-  /** Items at a port: string instructions have many. */
-  get count(): number {
-    return this.#words[this.#at.count]!;
-  }
-
-  /** GPA of an MMIO access or a memory fault; undefined where KVM does not say. */
-  get gpa(): number | undefined {
-    if (this.#words[this.#at.isGpaKnown] === 0) return undefined;
-    return this.#words[this.#at.gpa]! + this.#words[this.#at.gpa + 1]! * 2 ** 32;
-  }
-
-  /** Interrupted: whether by kick(). */
-  get isKicked(): boolean {
-    return this.#words[this.#at.isKicked] !== 0;
-  }
-
-  /** The exit as an object. */
-  describe(): Exit {
-    const { isWrite, size, count } = this;
-    switch (this.reason) {
-      case KVM_EXIT.IO:
-        return { kind: 'io', port: this.port, size, count, isWrite, data: this.data.subarray(0, size * count) };
-      case KVM_EXIT.MMIO:
-        return { kind: 'mmio', gpa: this.gpa!, isWrite, data: this.data.subarray(0, size) };
-      case KVM_EXIT.MEMORY_FAULT:
-        return { kind: 'memory-fault', gpa: this.gpa };
-      case KVM_EXIT.INTR:
-        return { kind: this.isKicked ? 'kicked' : 'interrupted' };
-      case KVM_EXIT.HLT:
-        return { kind: 'hlt' };
-      case KVM_EXIT.SHUTDOWN:
-        return { kind: 'shutdown' };
-      case KVM_EXIT.FAIL_ENTRY: {
-        const [low, high] = this.#words.subarray(this.#at.hardwareReason);
-        return { kind: 'fail-entry', hardwareReason: BigInt(low!) | (BigInt(high!) << 32n) };
-      }
-      case KVM_EXIT.INTERNAL_ERROR:
-        return { kind: 'internal-error', suberror: this.#words[this.#at.detail]! };
-      case KVM_EXIT.SYSTEM_EVENT:
-        return { kind: 'system-event', type: this.#words[this.#at.detail]! };
-      default:
-        return { kind: 'unknown', reason: this.reason };
-    }
-  }
-}
-
-// ---- CPUID: struct kvm_cpuid_entry2 ------------------------------------------------------------
-
-export const CPUID_FIELDS = ['function', 'index', 'flags', 'eax', 'ebx', 'ecx', 'edx'] as const;
-
-/** One answer of CPUID: `function` is EAX and `index` ECX of the question, where KVM_CPUID_FLAG_SIGNIFICANT_INDEX (1)
- *  in `flags` says that ECX matters. All are 32 bits wide. */
-export type CpuidEntry = Record<(typeof CPUID_FIELDS)[number], number>;
-
-const CPUID_ENTRY_WORDS = 10;
-
-export function decodeCpuid(bytes: Uint8Array): CpuidEntry[] {
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / Uint32Array.BYTES_PER_ELEMENT);
-  return Array.from({ length: words.length / CPUID_ENTRY_WORDS }, (_, entry) => {
-    const fields = CPUID_FIELDS.map((field, index) => [field, words[entry * CPUID_ENTRY_WORDS + index]]);
-    return Object.fromEntries(fields) as CpuidEntry;
-  });
-}
-
-export function encodeCpuid(entries: readonly Readonly<CpuidEntry>[]): Uint8Array {
-  const words = new Uint32Array(entries.length * CPUID_ENTRY_WORDS);
-  for (const [index, entry] of entries.entries()) {
-    words.set(
-      CPUID_FIELDS.map((field) => entry[field]),
-      index * CPUID_ENTRY_WORDS,
-    );
-  }
-  return bytesOf(words);
-}
-
-function bytesOf(view: ArrayBufferView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }

@@ -1,7 +1,8 @@
 // Facts about the machine that this process runs on: what a monitor can have there, as plain data that JSON can hold.
 
 import { getSystemErrorName } from 'node:util';
-import { KVM_CAP, type MachineAnswers } from '../core/native.ts';
+import { KVM_CAP } from '../core/kvm-numbers.ts';
+import type { MachineAnswers } from '../core/native.ts';
 import { type MachineSource, thisMachine } from './source.ts';
 
 /** Facts about a machine. Sizes are bytes; an error is the system's code, such as `ENOENT`, or

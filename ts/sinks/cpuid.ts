@@ -1,8 +1,7 @@
 // CPUID as a monitor must give it: KVM says what this machine can, and knows nothing of the guest's processors, of
 // which its answers describe those of the host.
 
-import { CPUID_FIELDS, type CpuidEntry } from '../core/native.ts';
-import * as validate from '../core/validate.ts';
+import type { CpuidEntry } from './cpuid-entries.ts';
 
 /** Options of `KvmPartition.supportedCpuid`. */
 export interface CpuidOptions {
@@ -123,17 +122,4 @@ function withBit(word: number, bit: number, isSet: boolean): number {
 function withField(word: number, at: number, width: number, value: number): number {
   const mask = 2 ** width - 1;
   return ((word & ~(mask << at)) | ((value & mask) << at)) >>> 0;
-}
-
-/** Checks that `given` is a list of entries, whole ones. Throws INVALID_ARGUMENT. */
-export function checkedCpuid(given: readonly Readonly<CpuidEntry>[]): readonly Readonly<CpuidEntry>[] {
-  if (!Array.isArray(given)) throw validate.invalid('cpuid must be an array of entries, as of supportedCpuid');
-  return given.map((entry, index) => {
-    const fields = validate.options<CpuidEntry>(entry ?? null, CPUID_FIELDS, `cpuid[${index}]`);
-    const checked = CPUID_FIELDS.map((field) => [
-      field,
-      validate.integer(fields[field], `cpuid[${index}].${field}`, 0, 0xffffffff),
-    ]);
-    return Object.fromEntries(checked) as CpuidEntry;
-  });
 }

@@ -4,21 +4,13 @@ import { MAX_SLOTS, PAGE_SIZE } from '../../assembly/abi.ts';
 import { atOnce, type MayPause, type Pausable } from '../apply/holding.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
-import { KVM_LARGEST_SLOT } from '../core/kvm-limits.ts';
+import { KVM_CAP, KVM_LARGEST_SLOT, KVM_QUIRK } from '../core/kvm-numbers.ts';
 import * as kvm from '../core/kvm-state.ts';
-import {
-  type CpuidEntry,
-  decodeCpuid,
-  encodeCpuid,
-  KVM_CAP,
-  KVM_QUIRK,
-  type Kvm,
-  native,
-  type Vm,
-} from '../core/native.ts';
+import { type Kvm, native, type Vm } from '../core/native.ts';
 import { obtainedFromSystem, systemError, withRemedy } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
-import { type CpuidOptions, checkedCpuid, guestCpuid, MOST_CORES, withApicId } from './cpuid.ts';
+import { type CpuidOptions, guestCpuid, MOST_CORES, withApicId } from './cpuid.ts';
+import { type CpuidEntry, checkedCpuid, decodeCpuid, encodeCpuid } from './cpuid-entries.ts';
 import type { PartitionFacts } from './partition.ts';
 import {
   carryOut,

@@ -2,10 +2,10 @@
 
 import { MembackingError } from '../core/errors.ts';
 import * as kvm from '../core/kvm-state.ts';
-import { type CpuidEntry, decodeCpuid, encodeCpuid, type SystemError, type Vcpu, type Vm } from '../core/native.ts';
+import type { SystemError, Vcpu, Vm } from '../core/native.ts';
 import { bytes, type Codec } from '../core/struct.ts';
 import * as validate from '../core/validate.ts';
-import { checkedCpuid } from './cpuid.ts';
+import { type CpuidEntry, checkedCpuid, decodeCpuid, encodeCpuid } from './cpuid-entries.ts';
 
 /** Version of saved states: another is refused. */
 const VERSION = 1;

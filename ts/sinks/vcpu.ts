@@ -2,21 +2,16 @@
 
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
+import { KVM_EXIT } from '../core/kvm-numbers.ts';
 import * as kvm from '../core/kvm-state.ts';
-import {
-  type Vcpu as AddonVcpu,
-  type CpuidEntry,
-  decodeCpuid,
-  type Exit,
-  KVM_EXIT,
-  native,
-  VcpuExit,
-} from '../core/native.ts';
+import { type Vcpu as AddonVcpu, native } from '../core/native.ts';
 import { bytes as bytesOf, type Codec, type StructCodec } from '../core/struct.ts';
 import { systemError, wrapped } from '../core/system.ts';
 import * as validate from '../core/validate.ts';
 import { type CoalescedWrite, decodeWrites } from './coalesced.ts';
+import { type CpuidEntry, decodeCpuid } from './cpuid-entries.ts';
 import { checkedVcpuState, restoreVcpu, saveVcpu, type VcpuState } from './saved-state.ts';
+import { type Exit, VcpuExit } from './vcpu-exit.ts';
 
 /** A virtual processor. Only one thread at a time runs it; another gets VCPU_RUNNING. Each member that reads or writes
  *  its state throws SYSTEM where KVM refuses. */

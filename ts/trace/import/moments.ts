@@ -6,7 +6,7 @@ import * as abi from '../../../assembly/abi.ts';
 import { toAddress } from '../../core/address.ts';
 import { MembackingError } from '../../core/errors.ts';
 import type { RegionKind } from '../../core/kinds.ts';
-import { KVM_LARGEST_SLOT, KVM_SLOTS } from '../../core/kvm-limits.ts';
+import { KVM_LARGEST_SLOT, KVM_SLOTS } from '../../core/kvm-numbers.ts';
 import type { TraceOperation } from '../operations.ts';
 import type { ImportedKind, ImportedMap, ImportedRegion, ImportedView } from './imported.ts';
 import { matchRegions } from './match.ts';
