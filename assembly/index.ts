@@ -332,7 +332,9 @@ export function lose(
   const last = join64(lastLow, lastHigh);
   refused = lost.checkRange(id, start, last);
   if (refused != 0) return end(refused);
-  return end(kindOfSink(id).lose(id, start, last, object, join64(offsetLow, offsetHigh)));
+  const kind = kindOfSink(id);
+  if (object != 0 && !kind.holdsPages) return end(fail(ERR_BAD_KIND, 0, object));
+  return end(kind.lose(id, start, last, object, join64(offsetLow, offsetHigh)));
 }
 /** Says that the partition of an attachment is shut down: it has no slots, and gets none. */
 export function shutDown(id: u32): i32 {
@@ -344,19 +346,19 @@ export function shutDown(id: u32): i32 {
 /** 1 if the hypervisor keeps the page for itself that an attachment would show at a GPA of its address space, else
  *  0. */
 export function isKept(id: u32, gpaLow: u32, gpaHigh: u32): i32 {
-  const owner = sinks.isAlive(id) ? sinkOf(id).partition : 0;
-  if (owner == 0) return fail(ERR_BAD_ID, id + 1);
+  const owner = partitionBehind(id);
+  if (owner < 0) return owner;
   return partition.isKept(sinkOf(id), join64(gpaLow, gpaHigh)) ? 1 : 0;
 }
 /** Number of slots of an attachment beyond the fewest that show the same: see splits.ts. */
 export function slotSplits(id: u32): i32 {
-  const owner = sinks.isAlive(id) ? sinkOf(id).partition : 0;
-  return owner != 0 ? slots.countSplits(id) : fail(ERR_BAD_ID, id + 1);
+  const owner = partitionBehind(id);
+  return owner < 0 ? owner : slots.countSplits(id);
 }
 /** 1 if the partition of an attachment is shut down, else 0. */
 export function isDown(id: u32): i32 {
-  const owner = sinks.isAlive(id) ? sinkOf(id).partition : 0;
-  return owner != 0 ? partitionOf(owner - 1).isDown : fail(ERR_BAD_ID, id + 1);
+  const owner = partitionBehind(id);
+  return owner < 0 ? owner : <i32>partitionOf(owner).isDown;
 }
 /** Tries again what is lost of a sink in [start, last]. */
 export function repair(id: u32, startLow: u32, startHigh: u32, lastLow: u32, lastHigh: u32): i32 {
@@ -455,6 +457,12 @@ function onRegion(refused: i32, id: u32): i32 {
 function onSink(refused: i32, id: u32): i32 {
   if (refused != 0) return refused;
   return sinks.isAlive(id) ? 0 : plan.endOperation(fail(ERR_BAD_ID, id + 1));
+}
+
+/** The partition that an attachment belongs to, or a code. */
+function partitionBehind(id: u32): i32 {
+  const owner = sinks.isAlive(id) ? sinkOf(id).partition : 0;
+  return owner != 0 ? <i32>(owner - 1) : fail(ERR_BAD_ID, id + 1);
 }
 
 function end(code: i32): i32 {

@@ -86,7 +86,7 @@ export function markRegion(id: u32, start: u64, last: u64, what: u32, edit: u32 
   walkError = 0;
   walkEdit = edit;
   resetVisits();
-  if (!((regionOf(id).flags & REGION_DISABLED) != 0)) markSeen(id, start, last, what, 0);
+  if (!(regionOf(id).flags & REGION_DISABLED)) markSeen(id, start, last, what, 0);
   return walkError;
 }
 

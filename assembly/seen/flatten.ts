@@ -115,17 +115,17 @@ export function render(view: usize, id: u32, start: u64, last: u64, gpa: u64, fl
 
 /** `render` for what stands in a stretch of a region. */
 function renderChildren(view: usize, region: Region, start: u64, last: u64, gpa: u64, flags: u32, depth: u32): i32 {
-  const mark = runs.length;
+  const mark = runMark();
   const end = pushChildren(region, start, last);
   for (let at = mark; at < end; at += 4) {
-    const id = load<u32>(runs.at(at));
+    const id = childInRun(at);
     const child = regionOf(id);
     const from = max(start, child.offset);
     const childGpa = gpa + (from - start);
     const error = render(view, id, from - child.offset, last - child.offset, childGpa, flags, depth + 1);
     if (error != 0) return error;
   }
-  runs.shrink(runs.length - mark);
+  dropRun(mark);
   return 0;
 }
 
@@ -140,7 +140,7 @@ export function inherited(region: Region): u32 {
 
 /** Appends the children that reach into [start, last] to `runs`, in order of precedence; returns the end of the run. */
 export function pushChildren(region: Region, start: u64, last: u64): u32 {
-  const mark = runs.length;
+  const mark = runMark();
   tree.collect(region.childrenTree, start, last, runs);
   const end = runs.length;
   if (overlap(mark, end)) sortRun(mark, end);
@@ -152,19 +152,21 @@ export function childInRun(at: u32): u32 {
   return load<u32>(runs.at(at));
 }
 
-export function dropRun(mark: u32): void {
-  runs.shrink(runs.length - mark);
-}
-
+/** End of all runs, where the next one begins. */
 export function runMark(): u32 {
   return runs.length;
+}
+
+/** Forgets the runs from `mark` on. */
+export function dropRun(mark: u32): void {
+  runs.shrink(runs.length - mark);
 }
 
 /** Whether two regions of the run, which is in order of offset, have a byte in common. */
 function overlap(mark: u32, end: u32): bool {
   let reached: u64 = 0;
   for (let at = mark; at < end; at += 4) {
-    const child = regionOf(load<u32>(runs.at(at)));
+    const child = regionOf(childInRun(at));
     if (at != mark && child.offset <= reached) return true;
     reached = plusClipped(child.offset, child.last);
   }

@@ -23,7 +23,7 @@ import {
   writableSpace,
 } from '../asked/records';
 import { Protection } from '../asked/views';
-import { fail } from '../base/failure';
+import { fail, refusePages } from '../base/failure';
 import { isPageAligned, LAST_BYTE } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { noteEdit } from '../tree/before';
@@ -146,9 +146,7 @@ export function giveBack(id: u32, start: u64, last: u64): i32 {
 
 function checkProtection(id: u32, start: u64, last: u64, access: u32): i32 {
   if (access & ~ACCESS_ALL) return fail(ERR_BAD_FLAGS, 0, id + 1);
-  if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, id + 1, start);
-  if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
-  return last < start ? fail(ERR_BAD_RANGE, 0, id + 1, last) : 0;
+  return refusePages(start, last, id + 1);
 }
 
 /** Makes [start, last] one span of a tree of a sink's protections, or none if `access` is ACCESS_ALL. */

@@ -2,19 +2,7 @@
 // removals, then all additions; at its end stand releases, which come when it has been adopted. SINK_* are numbered
 // in the order of additions, and removals run the other way: nobody ever refers to what is not there.
 
-import {
-  CLASS_NONE,
-  COMMAND_SIZE,
-  OP_IS_REMOVAL,
-  OP_IS_REVERSIBLE,
-  OP_KIND_SHIFT,
-  OP_VA_LIMIT,
-  OP_VA_PROTECT,
-  OP_VA_UNMAP,
-  OP_VIEW_LIMIT,
-  SINK_EVENTS,
-  SINK_KINDS,
-} from '../abi';
+import { CLASS_NONE, COMMAND_SIZE, OP_IS_REMOVAL, OP_IS_REVERSIBLE, SINK_KINDS } from '../abi';
 import { copyWords, zeroWords } from '../base/bytes';
 import { isPageAligned } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
@@ -128,10 +116,16 @@ export function commandAt(list: Vector, index: u32): Command {
   return changetype<Command>(list.at(index * COMMAND_SIZE));
 }
 
-/** A new command at the end of the list, all fields but these 0. */
+/** A new command of whole pages at the end of the list, all fields but these 0. */
 export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): Command {
+  assert(isPageAligned(gpa | length));
+  return emitOfBytes(list, op, sink, gpa, length);
+}
+
+/** `emit` for an operation whose range need not be whole pages. */
+export function emitOfBytes(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): Command {
   const at = list.ensure(COMMAND_SIZE) ? list.extend(COMMAND_SIZE) : nowhere;
-  assert(length != 0 && (isOfBytes(op) || isPageAligned(gpa | length)));
+  assert(length != 0);
   zeroWords(at, COMMAND_SIZE);
   const command = changetype<Command>(at);
   command.op = op;
@@ -141,24 +135,36 @@ export function emit(list: Vector, op: u32, sink: u32, gpa: u64, length: u64): C
   return command;
 }
 
-/** Whether the range of an operation need not be whole pages. */
-function isOfBytes(op: u32): bool {
-  return op == OP_VA_LIMIT || op >> OP_KIND_SHIFT == SINK_EVENTS;
+/** Makes the last command of the list a part of the one before it, if it does the same to the same sink and goes on
+ *  where that ends. */
+export function joinRange(list: Vector): void {
+  if (goesOn(list)) join(list);
 }
 
-/** Makes the last command of the list a part of the one before it, if it is to the same sink and goes on where
- *  that ends. */
-export function joinLast(list: Vector): void {
-  if (list.length < 2 * COMMAND_SIZE) return;
-  const last = changetype<Command>(list.end - COMMAND_SIZE);
-  const before = changetype<Command>(list.end - 2 * COMMAND_SIZE);
-  if (before.op != last.op || before.sink != last.sink || before.access != last.access) return;
-  if (before.gpa + before.length != last.gpa) return;
-  const namesAccess = last.op == OP_VA_PROTECT || last.op == OP_VA_LIMIT || last.op == OP_VIEW_LIMIT;
-  const namesMemory = last.op != OP_VA_UNMAP && !namesAccess;
-  if (namesMemory && (before.object != last.object || before.offset + before.length != last.offset)) return;
-  before.length += last.length;
+/** `joinRange` for a command about memory: that must go on, too. */
+export function joinMemory(list: Vector): void {
+  if (!goesOn(list)) return;
+  const last = fromEnd(list, 1);
+  const before = fromEnd(list, 2);
+  if (before.object == last.object && before.offset + before.length == last.offset) join(list);
+}
+
+function goesOn(list: Vector): bool {
+  if (list.length < 2 * COMMAND_SIZE) return false;
+  const last = fromEnd(list, 1);
+  const before = fromEnd(list, 2);
+  if (before.op != last.op || before.sink != last.sink || before.access != last.access) return false;
+  return before.gpa + before.length == last.gpa;
+}
+
+function join(list: Vector): void {
+  fromEnd(list, 2).length += fromEnd(list, 1).length;
   list.shrink(COMMAND_SIZE);
+}
+
+/** The last command but `count` - 1. */
+function fromEnd(list: Vector, count: u32): Command {
+  return changetype<Command>(list.end - count * COMMAND_SIZE);
 }
 
 /** Emits the first `length` bytes of a command into `inversePlan`, as the operation that takes them back. Precondition:
@@ -166,7 +172,7 @@ export function joinLast(list: Vector): void {
 export function emitInverse(command: Command, length: u64): void {
   assert((command.op & OP_IS_REVERSIBLE) != 0);
   const op = command.op ^ OP_IS_REMOVAL;
-  const inverse = emit(inversePlan, op, command.sink, command.gpa, length);
+  const inverse = emitOfBytes(inversePlan, op, command.sink, command.gpa, length);
   copyWords(changetype<usize>(inverse), changetype<usize>(command), COMMAND_SIZE);
   inverse.op = op;
   inverse.length = length;

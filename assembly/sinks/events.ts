@@ -30,7 +30,7 @@ import { clearRows, hasRoom, newRow, rowCount } from '../tree/rows';
 import * as tree from '../tree/tree';
 import { ensureStep } from '../undo/journal';
 import { group, takeGroup, touchedSinks } from '../undo/touched';
-import { additionsOf, Command, emit, emitInverse, removalsOf } from './command';
+import { additionsOf, emitOfBytes, removalsOf } from './command';
 import { heldLast, isHeld, noteLost } from './lost';
 
 /** The events that there are and that there should be in a stretch. */
@@ -47,8 +47,6 @@ export function admitEvents(space: u32, owner: u32, via: u32, offset: u64, last:
   if (attachment.users != 0) return fail(ERR_IN_USE, 0, via);
   return offset == attachment.offset && last - offset == attachment.last ? 0 : fail(ERR_BAD_RANGE, 0, via, last);
 }
-
-export function beginEvents(): void {}
 
 // ---- What should be there ------------------------------------------------------------------
 
@@ -79,7 +77,8 @@ export function compareEvents(id: u32, from: u32, end: u32): i32 {
   return 0;
 }
 
-/** Walks the two lists side by side, which are both in order of GPA and id. */
+/** Walks the two lists side by side, which are both in order of GPA and id. (A `Walk` goes over ranges that do not
+ *  overlap, and events may.) */
 function diffStretch(id: u32, start: u64, last: u64): void {
   const sink = sinkOf(id);
   current.clear();
@@ -123,7 +122,7 @@ function planAddition(id: u32, event: SeenEvent): void {
 /** Emits a command about an event, which may have been destroyed by this transaction: its record is there. */
 function emitEvent(list: Vector, op: u32, id: u32, seen: SeenEvent): void {
   const event = eventOf(seen.event);
-  const command = emit(list, op, id, seen.start + sinkOf(id).offset, eventLength(event));
+  const command = emitOfBytes(list, op, id, seen.start + sinkOf(id).offset, eventLength(event));
   command.offset = seen.start;
   command.event = seen.event;
   command.access = ACCESS_WRITE;
@@ -133,24 +132,10 @@ function emitEvent(list: Vector, op: u32, id: u32, seen: SeenEvent): void {
   command.match = event.match;
 }
 
-/** Nothing: all commands were emitted where the differences were found. */
-export function planEvents(): i32 {
-  return 0;
-}
-
-// ---- Back, lost, and out -------------------------------------------------------------------
-
-/** Emits the removal that takes an addition back, or the addition that takes a removal back. */
-export function takeEventBack(command: Command): void {
-  emitInverse(command, command.length);
-}
-
-/** Emits nothing: an event comes or goes as a whole. */
-export function takeHalfEventBack(_command: Command, _moved: u64): void {}
+// ---- Lost, and out -------------------------------------------------------------------------
 
 /** Enters [start, last] of a sink as lost: the events there are not. Returns 0 or a code. */
-export function loseEvents(id: u32, start: u64, last: u64, object: u32, _offset: u64): i32 {
-  if (object != 0) return fail(ERR_BAD_KIND, 0, object);
+export function loseEvents(id: u32, start: u64, last: u64, _object: u32, _offset: u64): i32 {
   const sink = sinkOf(id);
   current.clear();
   tree.collectSpans(sink.stateTree, start, last, current);

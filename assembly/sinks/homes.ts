@@ -9,17 +9,16 @@ import { hasPrivateObjects } from '../asked/mapping';
 import { isMemory, objectOf, regionOf, sinkOf, spaceOf } from '../asked/records';
 import { Echo, FlatRange, ShownStretch } from '../asked/views';
 import { fail } from '../base/failure';
-import { lengthOf } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { enterNotes, When } from '../tree/before';
 import * as spans from '../tree/spans';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { ensureStep } from '../undo/journal';
-import { additionsOf, Command, emit, joinLast, removalsOf } from './command';
+import { additionsOf, joinMemory, removalsOf } from './command';
 import { ECHO_BYTES, echoLast, enterEcho, eraseEcho, findEchoes, isEcho, lastEcho } from './echoes';
 import { heldLast, isHeld, sendHome } from './lost';
 import { PIECE_BYTES, Piece } from './parts';
-import { differFromParts, heldLimits, heldPieces, LIMIT_BYTES, Limit, wantedPieces } from './pieces';
+import { differFromParts, emitPiece, heldLimits, heldPieces, LIMIT_BYTES, Limit, wantedPieces } from './pieces';
 import { touchUsers } from './users';
 import { CHANGE_BYTES, Change, changeAt, changeLast, changes } from './va-changes';
 
@@ -79,7 +78,9 @@ function hasHome(object: u32, offset: u64, last: u64): bool {
   return true;
 }
 
+/** VA sink that `hasHome` has found. */
 let homeSink: u32 = 0;
+/** Offset in the object up to which what is known of a home holds. */
 let homeEnd: u64 = 0;
 
 /** Makes `homeEnd` nearer, if what is known of the home of the page at `offset` holds up to the GPA `last` alone. */
@@ -139,20 +140,11 @@ function sendAway(va: u32, start: u64, last: u64, object: u32, offset: u64): voi
   pieces.clear();
   heldPieces(sinkOf(va), start, last, When.Before, pieces);
   for (let at: u32 = 0; at < pieces.length; at += PIECE_BYTES) {
-    emitPiece(removalsOf(SINK_VA), OP_VA_PARK, va, object, changetype<Piece>(pieces.at(at)));
-    joinLast(removalsOf(SINK_VA));
+    emitPiece(removalsOf(SINK_VA), OP_VA_PARK, va, changetype<Piece>(pieces.at(at)));
+    joinMemory(removalsOf(SINK_VA));
   }
   spans.erase(objectOf(object).shownTree, offset, offset + (last - start));
   enterEcho(va, start, last, object, offset);
-}
-
-/** Emits a command that moves the pages of an object that are a piece of a VA sink. */
-function emitPiece(list: Vector, op: u32, va: u32, object: u32, piece: Piece): Command {
-  const command = emit(list, op, va, piece.start, lengthOf(piece.start, piece.last));
-  command.object = object;
-  command.offset = piece.objectOffset;
-  command.access = piece.access;
-  return command;
 }
 
 /** Whether all bytes of the pages at [start, last] of a VA sink are seen there. */
@@ -221,10 +213,10 @@ function makeHome(va: u32, start: u64, last: u64, object: u32, offset: u64): voi
   wantedPieces(sinkOf(va), start, last, pieces);
   for (let at: u32 = 0; at < pieces.length; at += PIECE_BYTES) {
     const piece = changetype<Piece>(pieces.at(at));
-    const command = emitPiece(additionsOf(SINK_VA), OP_VA_UNPARK, va, object, piece);
+    const command = emitPiece(additionsOf(SINK_VA), OP_VA_UNPARK, va, piece);
     command.region = piece.region;
     command.offsetInRegion = piece.offsetInRegion;
-    joinLast(additionsOf(SINK_VA));
+    joinMemory(additionsOf(SINK_VA));
   }
 }
 
@@ -262,7 +254,9 @@ export function isMapped(va: u32, gpa: u64, last: u64): bool {
 
 /** GPA in the VA space at which pages are mapped. */
 export let homeAt: u64 = 0;
+/** Last GPA up to which what `isMapped` said holds. */
 export let homeLast: u64 = 0;
+/** ACCESS_* that the home has at most. */
 export let homeAccess: u32 = 0;
 
 /** `isMapped` for the echo of which `isEcho` was true just now. */

@@ -1,7 +1,7 @@
 // A kind of sink: what the passes ask of it. See kinds.ts for all that there are.
 
 import { When } from '../tree/before';
-import { Command } from './command';
+import { Command, emitInverse } from './command';
 
 /** A row of the table of kinds. Sinks and ranges are named as everywhere: by id, and by first and last byte. */
 @unmanaged
@@ -24,6 +24,8 @@ export class Kind {
   takeBack: (command: Command) => void;
   /** Emits what takes back a command of which a part was done: pages have moved, this many bytes from its start on. */
   takeHalfBack: (command: Command, moved: u64) => void;
+  /** Whether private pages may be held in what is lost of a sink. */
+  holdsPages: bool;
   /** Enters [start, last] of a sink as lost; see `lose` in index.ts for the object. Returns 0 or a code. */
   lose: (sink: u32, start: u64, last: u64, object: u32, offset: u64) => i32;
   /** Fills rows with what a sink has in [from, last]. Returns how many, or a code. */
@@ -36,3 +38,21 @@ export class Kind {
 }
 
 export const KIND_BYTES: u32 = offsetof<Kind>();
+
+// ---- What several kinds have ---------------------------------------------------------------
+
+/** `Kind.begin` of a kind that keeps nothing between two plans. */
+export function beginEmpty(): void {}
+
+/** `Kind.plan` of a kind that emits all commands where it finds the differences. */
+export function planNoMore(): i32 {
+  return 0;
+}
+
+/** `Kind.takeBack` of a kind whose commands are all OP_IS_REVERSIBLE. */
+export function takeBackInverse(command: Command): void {
+  emitInverse(command, command.length);
+}
+
+/** `Kind.takeHalfBack` of a kind whose commands are done as a whole or not at all. */
+export function takeBackNothing(_command: Command, _moved: u64): void {}

@@ -5,45 +5,16 @@ import { OP_KIND_SHIFT, SINK_EVENTS, SINK_KINDS, SINK_PARTITION, SINK_VA, SINK_V
 import { sinkOf } from '../asked/records';
 import { EVENTS, MAPPINGS, WRITABILITY } from '../asked/touch';
 import { ANY, DISJOINT } from '../tree/tree-verify';
-import {
-  admitEvents,
-  beginEvents,
-  compareEvents,
-  loseEvents,
-  planEvents,
-  readEventSink,
-  takeEventBack,
-  takeHalfEventBack,
-  verifyEvents,
-} from './events';
-import { KIND_BYTES, Kind } from './kind';
+import { admitEvents, compareEvents, loseEvents, readEventSink, verifyEvents } from './events';
+import { beginEmpty, KIND_BYTES, Kind, planNoMore, takeBackInverse, takeBackNothing } from './kind';
 import { loseVa } from './lost';
-import {
-  admitSlots,
-  beginSlots,
-  compareSlots,
-  loseSlots,
-  planSlots,
-  readSlots,
-  takeHalfSlotBack,
-  takeSlotBack,
-} from './slots';
+import { admitSlots, beginSlots, compareSlots, loseSlots, planSlots, readSlots } from './slots';
 import { verifySlots } from './slots-verify';
 import { admitVa, beginVa, compareVa, planVa } from './va';
 import { takeHalfVaBack, takeVaBack } from './va-back';
 import { fillParts, fillPieces } from './va-rows';
 import { verifyVa } from './va-verify';
-import {
-  admitView,
-  beginViews,
-  compareView,
-  loseView,
-  planViews,
-  readView,
-  takeHalfViewBack,
-  takeViewBack,
-  verifyView,
-} from './view';
+import { admitView, compareView, loseView, readView, takeHalfViewBack, takeViewBack, verifyView } from './view';
 
 const table: usize = memory.data(<i32>(KIND_BYTES * SINK_KINDS), 8);
 
@@ -65,6 +36,7 @@ function defineVa(): void {
   va.plan = planVa;
   va.takeBack = takeVaBack;
   va.takeHalfBack = takeHalfVaBack;
+  va.holdsPages = true;
   va.lose = loseVa;
   va.read = fillPieces;
   va.readParts = fillParts;
@@ -79,8 +51,9 @@ function defineSlots(): void {
   slots.begin = beginSlots;
   slots.compare = compareSlots;
   slots.plan = planSlots;
-  slots.takeBack = takeSlotBack;
-  slots.takeHalfBack = takeHalfSlotBack;
+  slots.takeBack = takeBackInverse;
+  slots.takeHalfBack = takeBackNothing;
+  slots.holdsPages = false;
   slots.lose = loseSlots;
   slots.read = readSlots;
   slots.readParts = fillParts;
@@ -92,11 +65,12 @@ function defineView(): void {
   view.heeds = 0;
   view.promise = DISJOINT;
   view.admit = admitView;
-  view.begin = beginViews;
+  view.begin = beginEmpty;
   view.compare = compareView;
-  view.plan = planViews;
+  view.plan = planNoMore;
   view.takeBack = takeViewBack;
   view.takeHalfBack = takeHalfViewBack;
+  view.holdsPages = false;
   view.lose = loseView;
   view.read = readView;
   view.readParts = readView;
@@ -108,11 +82,12 @@ function defineEvents(): void {
   events.heeds = EVENTS;
   events.promise = ANY;
   events.admit = admitEvents;
-  events.begin = beginEvents;
+  events.begin = beginEmpty;
   events.compare = compareEvents;
-  events.plan = planEvents;
-  events.takeBack = takeEventBack;
-  events.takeHalfBack = takeHalfEventBack;
+  events.plan = planNoMore;
+  events.takeBack = takeBackInverse;
+  events.takeHalfBack = takeBackNothing;
+  events.holdsPages = false;
   events.lose = loseEvents;
   events.read = readEventSink;
   events.readParts = readEventSink;

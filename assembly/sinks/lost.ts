@@ -7,11 +7,11 @@
 // A VA space's lost ranges have no memory slots in the partitions that use it. What a later transaction touches of one
 // is compared with nothing (or with what is held), made again as a whole, and then lost no more.
 
-import { ERR_BAD_ID, ERR_BAD_RANGE, ERR_PRIVATE_TWICE, ERR_UNALIGNED, OP_VA_PARK, SINK_VA } from '../abi';
+import { ERR_BAD_ID, ERR_BAD_RANGE, ERR_PRIVATE_TWICE, OP_VA_PARK, SINK_VA } from '../abi';
 import { largestPageMask } from '../asked/mapping';
 import { objectOf, objects, Sink, sinkOf, sinks, spaceOf } from '../asked/records';
 import { Echo, LostRange, ShownStretch } from '../asked/views';
-import { fail } from '../base/failure';
+import { fail, refusePages } from '../base/failure';
 import { isPageAligned, LAST_BYTE, lengthOf, pageLast, pageStart } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { NOTHING, When } from '../tree/before';
@@ -19,7 +19,7 @@ import * as spans from '../tree/spans';
 import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { ensureStep } from '../undo/journal';
 import { addTouched, TOUCHED_BYTES, touchedAt, touchedSinks } from '../undo/touched';
-import { emit, joinLast, removalsOf } from './command';
+import { emit, joinMemory, removalsOf } from './command';
 import { ECHO_BYTES, echoLast, eraseEcho, findEchoes, isEcho } from './echoes';
 import { PIECE_BYTES, Piece } from './parts';
 import { heldPieces } from './pieces';
@@ -70,9 +70,9 @@ export function noteLost(sink: Sink, start: u64, last: u64): void {
 
 /** Code that says why [start, last] of the sink cannot be lost; 0 if it can. */
 export function checkRange(id: u32, start: u64, last: u64): i32 {
-  if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, id + 1, start);
-  if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, id + 1, last + 1);
-  return last < start || last > reachOf(sinkOf(id)) ? fail(ERR_BAD_RANGE, 0, id + 1, last) : 0;
+  const error = refusePages(start, last, id + 1);
+  if (error != 0) return error;
+  return last > reachOf(sinkOf(id)) ? fail(ERR_BAD_RANGE, 0, id + 1, last) : 0;
 }
 
 /** Notes that a VA space shows nothing in [start, last], nor in the rest of large pages of which that is a part. Of
@@ -238,7 +238,7 @@ export function sendHome(object: u32, offset: u64, last: u64): bool {
     const command = emit(removalsOf(SINK_VA), OP_VA_PARK, id, start, lengthOf(from, to));
     command.object = object;
     command.offset = from;
-    joinLast(removalsOf(SINK_VA));
+    joinMemory(removalsOf(SINK_VA));
     spans.erase(tree, from, to);
     noteLost(sinkOf(id), start, start + (to - from));
   }

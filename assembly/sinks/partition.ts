@@ -1,11 +1,11 @@
 // Partitions: their slot numbers, the lowest free one first, so that a history always gives the same numbers; and pages
 // in which they have no slots, because their hypervisor keeps them for itself.
 
-import { ERR_BAD_RANGE, ERR_IN_USE, ERR_NO_MEMORY, ERR_UNALIGNED, MAX_SLOTS, PAGE_SIZE } from '../abi';
+import { ERR_BAD_RANGE, ERR_IN_USE, ERR_NO_MEMORY, MAX_SLOTS, PAGE_SIZE } from '../abi';
 import { partitionOf, partitions, Sink, sinkOf, sinks, writablePartition } from '../asked/records';
-import { fail } from '../base/failure';
+import { fail, refusePages } from '../base/failure';
 import { ensure, shiftFor } from '../base/heap';
-import { isPageAligned, LAST_BYTE, minusClipped, sumFits } from '../base/range';
+import { LAST_BYTE, minusClipped, sumFits } from '../base/range';
 import { Span } from '../tree/node';
 import * as spans from '../tree/spans';
 import * as tree from '../tree/tree';
@@ -84,9 +84,8 @@ export function giveSlot(id: u32, slot: u32): void {
 /** Says whether the hypervisor keeps [start, last] of the partition's own addresses for itself: no slot reaches into
  *  that. Precondition: alive. Returns 0 or a code. */
 export function keepPages(id: u32, start: u64, last: u64, isKept: bool): i32 {
-  if (!isPageAligned(start)) return fail(ERR_UNALIGNED, 0, 0, start);
-  if (last != LAST_BYTE && !isPageAligned(last + 1)) return fail(ERR_UNALIGNED, 0, 0, last + 1);
-  if (last < start) return fail(ERR_BAD_RANGE, 0, 0, last);
+  const error = refusePages(start, last, 0);
+  if (error != 0) return error;
   const pages = partitionOf(id).keptTree;
   spans.erase(pages, start, last);
   if (isKept) spans.put(pages, start, last, start, 0, 0);

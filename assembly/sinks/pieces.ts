@@ -16,10 +16,12 @@ import { ACCESS_WRITE, ERR_SPLIT_PAGE, ERR_UNALIGNED, PAGE_SIZE } from '../abi';
 import { largestPageMask } from '../asked/mapping';
 import { objectOf, Sink } from '../asked/records';
 import { fail } from '../base/failure';
+import { lengthOf } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { When } from '../tree/before';
 import { Stretch } from '../tree/node';
 import { WALK_SIZE, Walk } from '../tree/walk';
+import { Command, emit } from './command';
 import { hasCutPages, heldParts, PIECE_BYTES, Piece, wantedParts } from './parts';
 
 /** A stretch of pieces that may be used less than it is mapped. */
@@ -140,6 +142,15 @@ function append(piece: Piece, start: u64, last: u64, out: Vector): void {
   copy.access = piece.access;
   copy.region = piece.region;
   copy.offsetInRegion = piece.offsetInRegion + (start - piece.start);
+}
+
+/** Emits a command about a piece of a VA sink. */
+export function emitPiece(list: Vector, op: u32, va: u32, piece: Piece): Command {
+  const command = emit(list, op, va, piece.start, lengthOf(piece.start, piece.last));
+  command.object = piece.object;
+  command.offset = piece.objectOffset;
+  command.access = piece.access;
+  return command;
 }
 
 // ---- Limits --------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ import {
   CLASS_UNCHANGED_BYTES,
   ERR_ATTACHMENT_OVERLAP,
   ERR_BAD_ID,
-  ERR_BAD_KIND,
   ERR_BAD_RANGE,
   ERR_NO_MEMORY,
   ERR_NO_SLOTS,
@@ -27,7 +26,6 @@ import {
   OP_SLOT_ADD,
   OP_SLOT_DELETE,
   SINK_PARTITION,
-  SINK_VA,
 } from '../abi';
 import { partitionOf, partitions, Sink, sinkOf, sinks, spaceOf, writablePartition } from '../asked/records';
 import { FlatRange, isWritable } from '../asked/views';
@@ -54,7 +52,7 @@ import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { ensureStep } from '../undo/journal';
 import { TOUCHED_BYTES, touchedAt, touchedSinks } from '../undo/touched';
-import { additionsOf, Command, disturb, emit, emitInverse, planRecord, removalsOf } from './command';
+import { additionsOf, disturb, emit, planRecord, removalsOf } from './command';
 import { homeAccess, homeAt, homeLast, isMapped } from './homes';
 import { heldLast, isHeld, isLosing, noteLost } from './lost';
 import { giveSlot, isKept, keptLast, takeSlot } from './partition';
@@ -63,6 +61,7 @@ import { hasLargePages, heldLimits, LIMIT_BYTES, Limit } from './pieces';
 import { accessOf, numberOf, PlacedSlot, packSlot, SLOT_BYTES, Slot } from './slot';
 import { keepSplits } from './splits';
 import { reachOf, stretchLast } from './stretches';
+import { refuseVa } from './users';
 import { bytesKept } from './va-changes';
 
 const flat = changetype<Cursor<FlatRange>>(memory.data(CURSOR_SIZE, 8));
@@ -85,15 +84,28 @@ const removed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 const added = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** Slots that stay, but show another region now. */
 const renamed = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
-/** Runs of `added`, one for each sink: its id, start and end (u32 each). */
+
+/** The slots of `added` that come to one sink, from byte `start` to before `end`. */
+@unmanaged
+class Run {
+  sink: u32;
+  start: u32;
+  end: u32;
+}
+
+const RUN_BYTES: u32 = offsetof<Run>();
+
 const runs = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
+function runAt(at: u32): Run {
+  return changetype<Run>(runs.at(at));
+}
 
 /** Admits an attachment of partition `owner`, whose slots have the HVAs of the VA sink `via`: see `Kind.admit`. */
 export function admitSlots(space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
-  if (owner == 0 || via == 0 || !partitions.isAlive(owner - 1) || !sinks.isAlive(via - 1)) return fail(ERR_BAD_ID);
-  if (partitionOf(owner - 1).isDown) return fail(ERR_BAD_ID);
-  const va = sinkOf(via - 1);
-  if (va.kind != <u8>SINK_VA || va.space != space + 1 || va.detaching) return fail(ERR_BAD_KIND, 0, via);
+  if (owner == 0 || !partitions.isAlive(owner - 1) || partitionOf(owner - 1).isDown) return fail(ERR_BAD_ID);
+  const error = refuseVa(via, space);
+  if (error != 0) return error;
   for (let other: u32 = 0; other < sinks.count; ++other) {
     if (!sinks.isAlive(other) || sinkOf(other).partition != owner) continue;
     const existing = sinkOf(other);
@@ -115,8 +127,7 @@ export function shutDownPartition(id: u32): i32 {
 }
 
 /** Enters [start, last] of an attachment as lost: the slots there are not. Returns 0 or a code. */
-export function loseSlots(id: u32, start: u64, last: u64, object: u32, _offset: u64): i32 {
-  if (object != 0) return fail(ERR_BAD_KIND, 0, object);
+export function loseSlots(id: u32, start: u64, last: u64, _object: u32, _offset: u64): i32 {
   state.seek(sinkOf(id).stateTree, start);
   for (let span = state.span; span != null && span.start <= last; span = state.span) {
     if (span.start < start || span.last > last) return fail(ERR_BAD_RANGE, 0, id + 1, span.last);
@@ -279,10 +290,11 @@ function planDifference(id: u32, firstRemoved: u32, firstAdded: u32): void {
   planRemovals(id, firstRemoved);
   applyRenames(id);
   noteDisturbance(sinkOf(id), firstRemoved, firstAdded);
-  if (added.length == firstAdded || !runs.ensure(12)) return;
-  runs.push32(id);
-  runs.push32(firstAdded);
-  runs.push32(added.length);
+  if (added.length == firstAdded || !runs.ensure(RUN_BYTES)) return;
+  const run = changetype<Run>(runs.extend(RUN_BYTES));
+  run.sink = id;
+  run.start = firstAdded;
+  run.end = added.length;
 }
 
 /** Compares a touched range, extended to the whole of every slot that it touches, with what should be there. Returns
@@ -396,10 +408,11 @@ function planRemovals(id: u32, firstRemoved: u32): void {
  *  0 or a code. */
 export function planSlots(): i32 {
   if (!isLosing) joinWhereShort();
-  for (let run: u32 = 0; run < runs.length; run += 12) {
-    const id = load<u32>(runs.at(run));
-    const end = load<u32>(runs.at(run), 8);
-    for (let at = load<u32>(runs.at(run), 4); at < end; at += SLOT_BYTES) {
+  for (let i: u32 = 0; i < runs.length; i += RUN_BYTES) {
+    const run = runAt(i);
+    const id = run.sink;
+    const end = run.end;
+    for (let at = run.start; at < end; at += SLOT_BYTES) {
       if (!ensureStep()) return 0;
       const slot = changetype<PlacedSlot>(added.at(at));
       const number = takeSlot(sinkOf(id).partition - 1);
@@ -420,9 +433,9 @@ export function planSlots(): i32 {
 /** Joins all slots of the partitions that do not have enough of them for what comes. */
 function joinWhereShort(): void {
   const end = runs.length;
-  for (let run: u32 = 0; run < end && ensureStep(); run += 12) {
-    if (load<u32>(runs.at(run), 8) == load<u32>(runs.at(run), 4)) continue;
-    const partition = sinkOf(load<u32>(runs.at(run))).partition;
+  for (let i: u32 = 0; i < end && ensureStep(); i += RUN_BYTES) {
+    if (runAt(i).start == runAt(i).end) continue;
+    const partition = sinkOf(runAt(i).sink).partition;
     if (partitionOf(partition - 1).slotsUsed + comingTo(partition) <= partitionOf(partition - 1).slotLimit) continue;
     for (let id: u32 = 0; id < sinks.count; ++id) {
       if (sinks.isAlive(id) && sinkOf(id).partition == partition) joinSlots(id);
@@ -433,17 +446,18 @@ function joinWhereShort(): void {
 /** Number of slots that come to a partition (its id + 1). */
 function comingTo(partition: u32): u32 {
   let count: u32 = 0;
-  for (let run: u32 = 0; run < runs.length; run += 12) {
-    if (sinkOf(load<u32>(runs.at(run))).partition != partition) continue;
-    count += (load<u32>(runs.at(run), 8) - load<u32>(runs.at(run), 4)) / SLOT_BYTES;
+  for (let i: u32 = 0; i < runs.length; i += RUN_BYTES) {
+    const run = runAt(i);
+    if (sinkOf(run.sink).partition == partition) count += (run.end - run.start) / SLOT_BYTES;
   }
   return count;
 }
 
 /** Plans the largest slots that an attachment may have, in place of all that it has and that were to come. */
 function joinSlots(id: u32): void {
-  for (let run: u32 = 0; run < runs.length; run += 12) {
-    if (load<u32>(runs.at(run)) == id) store<u32>(runs.at(run), load<u32>(runs.at(run), 4), 8);
+  for (let i: u32 = 0; i < runs.length; i += RUN_BYTES) {
+    const run = runAt(i);
+    if (run.sink == id) run.end = run.start;
   }
   const sink = sinkOf(id);
   const firstRemoved = removed.length;
@@ -485,15 +499,7 @@ export function countSplits(id: u32): i32 {
   return fail(ERR_NO_MEMORY);
 }
 
-// ---- Back, and out -------------------------------------------------------------------------
-
-/** Emits the delete that takes an add back, or the add that takes a delete back. */
-export function takeSlotBack(command: Command): void {
-  emitInverse(command, command.length);
-}
-
-/** Emits nothing: a slot comes or goes as a whole, so that no command is ever half done. */
-export function takeHalfSlotBack(_command: Command, _moved: u64): void {}
+// ---- Out -----------------------------------------------------------------------------------
 
 /** Fills rows with the attachment's slots: a plan enters them as it is made, and undoing it takes them out, so that no
  *  time needs to be told. */

@@ -16,9 +16,9 @@ import { objectOf, sinkOf, sinks } from '../asked/records';
 import { lastOf, lengthOf } from '../base/range';
 import { VECTOR_SIZE, Vector } from '../base/vector';
 import { When } from '../tree/before';
-import { Command, emit, emitInverse, inversePlan, joinLast } from './command';
+import { Command, emit, emitInverse, emitOfBytes, inversePlan, joinMemory, joinRange } from './command';
 import { PIECE_BYTES, Piece } from './parts';
-import { hasLargePages, heldLimits, heldPieces, LIMIT_BYTES, Limit } from './pieces';
+import { emitPiece, hasLargePages, heldLimits, heldPieces, LIMIT_BYTES, Limit } from './pieces';
 
 /** Pieces that the range has now. */
 const held = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
@@ -53,7 +53,7 @@ export function takeHalfVaBack(command: Command, moved: u64): void {
   rest.object = command.object;
   rest.offset = command.offset + moved;
   rest.access = command.access;
-  joinLast(inversePlan);
+  joinRange(inversePlan);
 }
 
 function restore(command: Command): void {
@@ -90,7 +90,8 @@ function restoreRange(id: u32, start: u64, last: u64): void {
     const object = objectOf(piece.object);
     if (object.isMoved || ((piece.start | (piece.last + 1)) & object.pageMask) != 0) continue;
     if (at < piece.start) emitUnmap(id, at, piece.start - 1);
-    emitPiece(OP_VA_MAP, id, piece);
+    emitPiece(inversePlan, OP_VA_MAP, id, piece);
+    joinMemory(inversePlan);
     if (piece.last == last) return;
     at = piece.last + 1;
   }
@@ -102,8 +103,8 @@ function restoreAccess(id: u32, start: u64, last: u64): void {
   held.clear();
   heldPieces(sinkOf(id), start, last, When.Now, held);
   for (let i: u32 = 0; i < held.length; i += PIECE_BYTES) {
-    const piece = changetype<Piece>(held.at(i));
-    emitPiece(OP_VA_PROTECT, id, piece);
+    emitPiece(inversePlan, OP_VA_PROTECT, id, changetype<Piece>(held.at(i)));
+    joinRange(inversePlan);
   }
 }
 
@@ -125,20 +126,12 @@ function restoreLimits(id: u32, start: u64, last: u64): void {
   emitLimit(id, at, last, ACCESS_ALL);
 }
 
-function emitPiece(op: u32, id: u32, piece: Piece): void {
-  const command = emit(inversePlan, op, id, piece.start, lengthOf(piece.start, piece.last));
-  command.object = piece.object;
-  command.offset = piece.objectOffset;
-  command.access = piece.access;
-  joinLast(inversePlan);
-}
-
 function emitUnmap(id: u32, start: u64, last: u64): void {
   emit(inversePlan, OP_VA_UNMAP, id, start, lengthOf(start, last));
-  joinLast(inversePlan);
+  joinRange(inversePlan);
 }
 
 function emitLimit(id: u32, start: u64, last: u64, access: u32): void {
-  emit(inversePlan, OP_VA_LIMIT, id, start, lengthOf(start, last)).access = access;
-  joinLast(inversePlan);
+  emitOfBytes(inversePlan, OP_VA_LIMIT, id, start, lengthOf(start, last)).access = access;
+  joinRange(inversePlan);
 }

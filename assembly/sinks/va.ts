@@ -30,7 +30,7 @@ import * as spans from '../tree/spans';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { ensureStep } from '../undo/journal';
 import { group, isGroupOfEdits, putInOrder, TOUCHED_BYTES, takeGroup, touchedAt, touchedSinks } from '../undo/touched';
-import { additionsOf, Command, disturb, emit, joinLast, removalsOf } from './command';
+import { additionsOf, Command, disturb, emit, emitOfBytes, joinMemory, joinRange, removalsOf } from './command';
 import { echoLast, eraseEcho, isEcho } from './echoes';
 import { assignHomes, refuseEchoes, settleEchoes } from './homes';
 import { forgetRetried, heldLast, isHeld, isLosing } from './lost';
@@ -214,8 +214,9 @@ function planLimits(list: Vector, isTighter: bool): void {
   for (let at: u32 = 0; at < limitChanges.length; at += LIMIT_CHANGE_BYTES) {
     const change = changetype<LimitChange>(limitChanges.at(at));
     if (change.isTighter != isTighter) continue;
-    emit(list, OP_VA_LIMIT, change.sink, change.start, lengthOf(change.start, change.last)).access = change.accessNow;
-    joinLast(list);
+    const command = emitOfBytes(list, OP_VA_LIMIT, change.sink, change.start, lengthOf(change.start, change.last));
+    command.access = change.accessNow;
+    joinRange(list);
   }
 }
 
@@ -337,7 +338,7 @@ function planParking(change: Change): void {
       const command = emitRemoval(OP_VA_PARK, change, at, last);
       command.access = change.accessBefore;
       spans.erase(objectOf(change.objectBefore).shownTree, command.offset, command.offset + (last - at));
-      joinLast(removalsOf(SINK_VA));
+      joinMemory(removalsOf(SINK_VA));
       if (change.pieceNow && change.accessBefore != 0) addEmptied(change.sink, at, last);
     }
     if (last == change.last) return;
@@ -347,7 +348,7 @@ function planParking(change: Change): void {
 
 function emitUnmap(change: Change, start: u64, last: u64): void {
   emitRemoval(OP_VA_UNMAP, change, start, last);
-  joinLast(removalsOf(SINK_VA));
+  joinRange(removalsOf(SINK_VA));
 }
 
 /** Notes that [start, last] is empty between removals and additions. Does nothing once memory has run out. */
@@ -394,7 +395,7 @@ function planAdditions(): void {
     const change = changetype<Change>(changes.at(at));
     if (!change.pieceNow) continue;
     if (objectOf(change.objectNow).isMoved) planShown(change);
-    else emitAddition(change.sameBytes ? OP_VA_PROTECT : OP_VA_MAP, change, change.start, change.last);
+    else emitAddition(OP_VA_MAP, change, change.start, change.last);
   }
   planLimits(additionsOf(SINK_VA), false);
 }
@@ -406,19 +407,22 @@ function planShown(change: Change): void {
   while (true) {
     const isEchoed = isEcho(sinkOf(change.sink), at);
     const last = min(change.last, echoLast);
-    if (!isEchoed) emitAddition(change.sameBytes ? OP_VA_PROTECT : OP_VA_UNPARK, change, at, last);
+    if (!isEchoed) emitAddition(OP_VA_UNPARK, change, at, last);
     else if (isOver) emitUnmap(change, at, last);
     if (last == change.last) return;
     at = last + 1;
   }
 }
 
+/** Emits the command `op` that shows memory; of bytes that stay, the one that gives them their access. */
 function emitAddition(op: u32, change: Change, start: u64, last: u64): void {
-  const command = emit(additionsOf(SINK_VA), op, change.sink, start, lengthOf(start, last));
+  const additions = additionsOf(SINK_VA);
+  const command = emit(additions, change.sameBytes ? OP_VA_PROTECT : op, change.sink, start, lengthOf(start, last));
   command.object = change.objectNow;
   command.offset = change.offsetNow + (start - change.start);
   command.access = change.accessNow;
   command.region = change.region;
   command.offsetInRegion = change.offsetInRegion + (start - change.start);
-  joinLast(additionsOf(SINK_VA));
+  if (change.sameBytes) joinRange(additions);
+  else joinMemory(additions);
 }

@@ -9,12 +9,10 @@ import {
   ACCESS_ALL,
   ACCESS_READ,
   ACCESS_WRITE,
-  ERR_BAD_ID,
   ERR_BAD_KIND,
   ERR_BAD_RANGE,
   ERR_UNALIGNED,
   OP_VIEW_LIMIT,
-  SINK_VA,
   SINK_VIEW,
 } from '../abi';
 import { Sink, sinkOf, sinks } from '../asked/records';
@@ -29,10 +27,11 @@ import { CURSOR_SIZE, Cursor } from '../tree/tree';
 import { WALK_SIZE, Walk } from '../tree/walk';
 import { ensureStep } from '../undo/journal';
 import { group, takeGroup, touchedSinks } from '../undo/touched';
-import { additionsOf, Command, emit, inversePlan, joinLast, removalsOf } from './command';
+import { additionsOf, Command, emit, inversePlan, joinRange, removalsOf } from './command';
 import { heldLast, isHeld, noteLost } from './lost';
 import { protectedAccess, protectionLast } from './parts';
 import { reachOf } from './stretches';
+import { refuseVa } from './users';
 import { fillSeen } from './va-rows';
 
 const OPENING_BYTES: u32 = offsetof<Opening>();
@@ -48,14 +47,11 @@ const replaced = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** A view of the VA sink `via`, of the GPAs that this has, up to `last`. */
 export function admitView(space: u32, owner: u32, via: u32, offset: u64, last: u64): i32 {
   if (owner != 0) return fail(ERR_BAD_KIND, 0, owner);
-  if (via == 0 || !sinks.isAlive(via - 1)) return fail(ERR_BAD_ID);
-  const va = sinkOf(via - 1);
-  if (va.kind != <u8>SINK_VA || va.space != space + 1 || va.detaching) return fail(ERR_BAD_KIND, 0, via);
-  if (offset != 0 || last > reachOf(va)) return fail(ERR_BAD_RANGE, 0, via, last);
+  const error = refuseVa(via, space);
+  if (error != 0) return error;
+  if (offset != 0 || last > reachOf(sinkOf(via - 1))) return fail(ERR_BAD_RANGE, 0, via, last);
   return isPageAligned(last + 1) ? 0 : fail(ERR_UNALIGNED, 0, 0, last + 1);
 }
-
-export function beginViews(): void {}
 
 // ---- The difference, and the commands ------------------------------------------------------
 
@@ -129,12 +125,7 @@ function append(out: Vector, start: u64, last: u64, access: u32): void {
 
 function emitLimit(list: Vector, id: u32, start: u64, last: u64, access: u32): void {
   emit(list, OP_VIEW_LIMIT, id, start, lengthOf(start, last)).access = access;
-  joinLast(list);
-}
-
-/** Nothing: all commands were emitted where the differences were found. */
-export function planViews(): i32 {
-  return 0;
+  joinRange(list);
 }
 
 // ---- Back, lost, and out -------------------------------------------------------------------
@@ -165,8 +156,7 @@ export function takeHalfViewBack(command: Command, _moved: u64): void {
 }
 
 /** Notes that nothing of [start, last] may be used. */
-export function loseView(id: u32, start: u64, last: u64, object: u32, _offset: u64): i32 {
-  if (object != 0) return fail(ERR_BAD_KIND, 0, object);
+export function loseView(id: u32, start: u64, last: u64, _object: u32, _offset: u64): i32 {
   if (!ensureStep()) return 0;
   spans.erase(sinkOf(id).stateTree, start, last);
   noteLost(sinkOf(id), start, last);
