@@ -39,7 +39,7 @@ Failure Executor::execute(const Command& command) {
   if (command.length == 0) return invalid("the length is 0");
   if ((command.access & ~static_cast<uint32_t>(abi::ACCESS_ALL)) != 0) return invalid("there is no such access");
   Sink* sink = targets_.sink(command.sink);
-  if (sink == nullptr || sink->kind != command.op >> abi::OP_KIND_SHIFT) return invalid("the sink has no such operation");
+  if (sink == nullptr || sink->kind != command.op >> abi::OP_KIND_SHIFT) return kNoSuchOperation;
   const Failure failure = sink->execute(command, targets_);
   checkOutcome(failure, command);
   return failure;

@@ -65,7 +65,7 @@ bool FaultWatch::takeWritten(const Mapping& mapping, uint64_t offset, uint64_t l
 
 void FaultWatch::admit(uint64_t hva, uint64_t length, PageOrigin origin, bool isWrite) {
   const uint64_t end = hva + length;
-  for (uint64_t page = hva & ~(kPageSize - 1); page < end; page += kPageSize) {
+  for (uint64_t page = pageStart(hva); page < end; page += kPageSize) {
     const bool isBrought = origin == PageOrigin::kNothing && bring(page, isWrite);
     // Where one is already, it may be protected.
     if (isWrite && !isBrought) letWrite(page);
@@ -99,7 +99,7 @@ FaultThread::Patience FaultWatch::takeTurn() {
 }
 
 void FaultWatch::answer(const uffd_msg& message) {
-  const uint64_t address = message.arg.pagefault.address & ~(kPageSize - 1);
+  const uint64_t address = pageStart(message.arg.pagefault.address);
   const uint64_t flags = message.arg.pagefault.flags;
   const bool isProtected = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
   if (isProtected ? letWrite(address) : bring(address, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0)) return;

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <string>
 #include <utility>
 
 namespace membacking {
@@ -27,6 +28,11 @@ class FileDescriptor {
 
   /// Another descriptor for what `fd` is open on; nothing, and errno, where there is none.
   static FileDescriptor duplicate(int fd) { return FileDescriptor(::fcntl(fd, F_DUPFD_CLOEXEC, 0)); }
+
+  /// Opens the file behind this one once more, to be read only. Nothing, and errno, where that cannot be.
+  FileDescriptor reopenReadOnly() const {
+    return FileDescriptor(::open(("/proc/self/fd/" + std::to_string(fd_)).c_str(), O_RDONLY | O_CLOEXEC));
+  }
 
   int get() const { return fd_; }
   bool isOpen() const { return fd_ >= 0; }

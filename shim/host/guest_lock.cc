@@ -9,11 +9,11 @@ namespace {
 
 /// Finds out whether each page of a range can be accessed. To write, one byte of each is exchanged for itself.
 AccessResult probe(const GuestMemory& access, const Locks::Range& range, bool isWrite) {
-  for (uint64_t gpa = range.start;; gpa = (gpa | (kPageSize - 1)) + 1) {
+  for (uint64_t gpa = range.start;; gpa = pageLast(gpa) + 1) {
     uint64_t value = 0;
     AccessResult result = access.load(gpa, 1, value);
     if (result.error == AccessError::kNone && isWrite) result = access.compareExchange(gpa, 1, value, value);
-    if (result.error != AccessError::kNone || (gpa | (kPageSize - 1)) >= range.end - 1) return result;
+    if (result.error != AccessError::kNone || pageLast(gpa) >= range.end - 1) return result;
   }
 }
 

@@ -11,7 +11,7 @@
 #include <cerrno>
 #include <cstdint>
 
-#include "host/fd.h"
+#include "host/pagemap.h"
 #include "host/userfaultfd.h"
 
 namespace membacking {
@@ -29,8 +29,8 @@ void askUserfaultfd(MachineAnswers& answers) {
 }
 
 int askPagemapScan() {
-  const FileDescriptor pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-  if (!pagemap.isOpen()) return errno;
+  Pagemap pagemap;
+  if (const Failure failure = Pagemap::open(pagemap)) return failure.error;
   PageRegion region = {};
   ScanArgument scan = {};
   scan.end = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
@@ -38,7 +38,7 @@ int askPagemapScan() {
   // SAFETY: the kernel writes at most `regionCount` regions there.
   scan.regions = reinterpret_cast<uint64_t>(&region);
   scan.regionCount = 1;
-  return scanPagemap(pagemap.get(), scan) < 0 ? errno : 0;
+  return scanPagemap(pagemap.fd(), scan) < 0 ? errno : 0;
 }
 
 int askProtectionKeys() {

@@ -6,14 +6,10 @@
 #include <string>
 
 #include "host/failure.h"
+#include "host/page.h"
 #include "host/use.h"
 
 namespace membacking {
-
-/// Bytes of a page of the host. Commands deal in whole pages.
-inline constexpr uint64_t kPageSize = 4096;
-/// Bytes of a page that the CPU maps by one entry of a page directory.
-inline constexpr uint64_t kHugePageSize = 2 * 1024 * 1024;
 
 /// Owner of one range of address space, unmapped at its end; a default one owns nothing. Its offsets count from
 /// `start()`, which is 0 unless it was reserved otherwise: those of a stretch of a VA space are GPAs.

@@ -43,7 +43,7 @@ bool readDaxSize(dev_t device, uint64_t& size) {
 Failure readMappableSize(int fd, uint64_t& size, bool& isDriver) {
   struct stat facts;
   if (readFacts(fd, facts) != 0) return failedCall("fstat");
-  const uint64_t said = (static_cast<uint64_t>(facts.st_size) + kPageSize - 1) / kPageSize * kPageSize;
+  const uint64_t said = pageEnd(static_cast<uint64_t>(facts.st_size));
   isDriver = false;
   if (S_ISREG(facts.st_mode)) {
     size = said;

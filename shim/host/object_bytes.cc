@@ -81,8 +81,8 @@ Failure MemoryObject::write(uint64_t offset, const uint8_t* from, uint64_t lengt
 
 Failure MemoryObject::fetch(uint64_t offset, uint64_t length) const {
   if (lazy == nullptr) return kDone;
-  const uint64_t start = offset & ~(kPageSize - 1);
-  const uint64_t end = (offset + length + kPageSize - 1) & ~(kPageSize - 1);
+  const uint64_t start = pageStart(offset);
+  const uint64_t end = pageEnd(offset + length);
   return lazy->pager->fetch(lazy->number, start, end - start);
 }
 

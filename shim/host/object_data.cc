@@ -11,6 +11,7 @@
 
 #include "host/invariant.h"
 #include "host/object.h"
+#include "host/pagemap.h"
 #include "host/reservation.h"
 
 namespace membacking {
@@ -21,17 +22,12 @@ constexpr uint64_t kEntries = 4096;
 
 /// Whether an entry of /proc/self/pagemap is of a page that belongs to the mapping alone, in memory or swapped out.
 bool hasOwnPage(uint64_t entry) {
-  constexpr uint64_t kOfFile = 1ull << 61;
-  constexpr uint64_t kSwapped = 1ull << 62;
-  constexpr uint64_t kPresent = 1ull << 63;
-  return (entry & kOfFile) == 0 && (entry & (kPresent | kSwapped)) != 0;
+  return (entry & Pagemap::kOfFile) == 0 && (entry & (Pagemap::kPresent | Pagemap::kSwapped)) != 0;
 }
 
 /// Whether an entry is of a page that was swapped out, or of one that is not there and is watched for writes.
 bool mayBeAbsent(uint64_t entry) {
-  constexpr uint64_t kWriteProtected = 1ull << 57;
-  constexpr uint64_t kPresent = 1ull << 63;
-  return (entry & kPresent) == 0 && (entry & kWriteProtected) != 0;
+  return (entry & Pagemap::kPresent) == 0 && (entry & Pagemap::kWriteProtected) != 0;
 }
 
 /// Whether the system has a place to swap pages out to.
@@ -44,11 +40,8 @@ bool canSwap() {
 class Entries {
  public:
   /// Reads the entries of `count` pages, at most kEntries, from `hva` on.
-  Failure read(int pagemap, uint64_t hva, uint64_t count) {
-    const uint64_t bytes = count * sizeof(uint64_t);
-    const ssize_t read = ::pread(pagemap, entries_, bytes, static_cast<off_t>(hva / kPageSize * sizeof(uint64_t)));
-    if (read < 0) return failedCall("pread");
-    if (static_cast<uint64_t>(read) != bytes) return {EIO, "pread", "the kernel tells less than was asked"};
+  Failure read(const Pagemap& pagemap, uint64_t hva, uint64_t count) {
+    if (const Failure failure = pagemap.read(hva, count, entries_)) return failure;
     // The page tables do not say which of these two it is.
     const bool isUnsure = std::any_of(entries_, entries_ + count, mayBeAbsent);
     // SAFETY: the kernel looks at no memory, and writes a byte a page, of which there is room for kEntries.
@@ -74,15 +67,15 @@ Failure MemoryObject::findFileData(std::vector<Stretch>& found) const {
   if (lazy != nullptr) found = lazy->pager->absent(lazy->number);
   if (!fd.isOpen()) return kDone;
   // Another one of its own: duplicates have one position.
-  const FileDescriptor file(::open(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), O_RDONLY | O_CLOEXEC));
+  const FileDescriptor file = fd.reopenReadOnly();
   const uint64_t fileEnd = fileOffset + size;
   for (uint64_t at = fileOffset; at < fileEnd;) {
     const off_t data = file.isOpen() ? ::lseek(file.get(), static_cast<off_t>(at), SEEK_DATA) : -1;
     if (data < 0 && file.isOpen() && errno == ENXIO) break;
     const off_t hole = data < 0 ? -1 : ::lseek(file.get(), data, SEEK_HOLE);
-    const uint64_t start = data < 0 ? at : static_cast<uint64_t>(data) / kPageSize * kPageSize;
+    const uint64_t start = data < 0 ? at : pageStart(static_cast<uint64_t>(data));
     if (start >= fileEnd) break;
-    const uint64_t end = hole < 0 ? fileEnd : (static_cast<uint64_t>(hole) + kPageSize - 1) / kPageSize * kPageSize;
+    const uint64_t end = hole < 0 ? fileEnd : pageEnd(static_cast<uint64_t>(hole));
     at = std::min(end, fileEnd);
     appendStretch(found, start - fileOffset, at - start);
   }
@@ -91,14 +84,14 @@ Failure MemoryObject::findFileData(std::vector<Stretch>& found) const {
 
 Failure MemoryObject::findOwnPages(std::vector<Stretch>& found) const {
   INVARIANT(!isShared);
-  const FileDescriptor pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-  if (!pagemap.isOpen()) return failedCall("open");
+  Pagemap pagemap;
+  if (const Failure failure = Pagemap::open(pagemap)) return failure;
   Entries entries;
   for (uint64_t at = 0; at < size;) {
     const Whereabouts::Place place = whereabouts.find(at, std::min(size - at, kEntries * kPageSize));
     const uint64_t hva = place.reservation ? place.address() : home.addressOf(at);
     const uint64_t count = place.isLost ? 0 : place.length / kPageSize;
-    if (const Failure failure = entries.read(pagemap.get(), hva, count)) return failure;
+    if (const Failure failure = entries.read(pagemap, hva, count)) return failure;
     for (uint64_t page = 0; page < count; page++) {
       if (entries.isOwn(page)) appendStretch(found, at + page * kPageSize, kPageSize);
     }

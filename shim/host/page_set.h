@@ -17,7 +17,7 @@ class PageSet {
   /// Adds every page that a range which is not empty touches.
   void add(uint64_t offset, uint64_t length);
   /// Empties the set. Returns what was in it, upwards: stretches that do not touch each other.
-  std::vector<Stretch> take() { return take(0, UINT64_MAX & ~(kPageSize - 1)); }
+  std::vector<Stretch> take() { return take(0, pageStart(UINT64_MAX)); }
   /// Takes what is in a range of whole pages. Returns it as `take` does.
   std::vector<Stretch> take(uint64_t start, uint64_t end);
 

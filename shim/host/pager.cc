@@ -95,7 +95,7 @@ uint64_t Pager::bytesBeforeOwn(uint64_t hva, uint64_t length) {
   uint64_t end = hva + length;
   for (Pager* pager : pagersOfThread) {
     pager->call([&] {
-      pager->places_.each(hva & ~(kPageSize - 1), end, [&](const auto& range) {
+      pager->places_.each(pageStart(hva), end, [&](const auto& range) {
         const auto [block, offset] = range.value;
         pager->blocks_.at(block).absent.each(offset, offset + (range.end - range.start), [&](const auto& part) {
           if (part.value.file == FilePart::kSource) end = std::min(end, range.start + (part.start - offset));
@@ -263,7 +263,7 @@ Failure Pager::whyLost(uint32_t block, uint64_t offset) {
   Failure why;
   call([&] {
     const auto& losses = blocks_.at(block).losses;
-    const auto found = losses.find(offset & ~(kPageSize - 1));
+    const auto found = losses.find(pageStart(offset));
     const auto part = blocks_.at(block).absent.first(offset, offset + 1);
     if (found != losses.end()) {
       why = found->second;
@@ -317,7 +317,7 @@ void Pager::readMessages() {
       noteMove(message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
     } else {
       INVARIANT(message.event == UFFD_EVENT_PAGEFAULT);
-      faults_.push_back(message.arg.pagefault.address & ~(kPageSize - 1));
+      faults_.push_back(pageStart(message.arg.pagefault.address));
     }
   });
 }

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "host/fault_guard.h"
-#include "host/fd.h"
+#include "host/pagemap.h"
 #include "host/small_file.h"
 
 // Newer than some of the system headers this builds with.
@@ -50,25 +50,18 @@ Failure touchPages(void* start, uint64_t length, bool isWritable) {
   return kDone;
 }
 
-/// Adds the bytes in memory or swap that belong to this process alone, of the pages in the range. `pagemap`: descriptor
-/// of /proc/self/pagemap.
-Failure countRange(int pagemap, uint64_t hva, uint64_t length, uint64_t& bytes) {
-  // An entry of /proc/self/pagemap, as in the kernel's admin-guide/mm/pagemap.rst.
-  constexpr uint64_t kExclusive = uint64_t{1} << 56;
-  constexpr uint64_t kFileOrShared = uint64_t{1} << 61;
-  constexpr uint64_t kSwapped = uint64_t{1} << 62;
+/// Adds the bytes in memory or swap that belong to this process alone, of the pages in the range.
+Failure countRange(const Pagemap& pagemap, uint64_t hva, uint64_t length, uint64_t& bytes) {
   uint64_t entries[512];
-  uint64_t page = hva / kPageSize;
-  const uint64_t end = page + length / kPageSize;
-  while (page != end) {
-    const uint64_t wanted = std::min<uint64_t>(end - page, std::size(entries)) * sizeof(uint64_t);
-    const ssize_t got = ::pread(pagemap, entries, wanted, static_cast<off_t>(page * sizeof(uint64_t)));
-    if (got <= 0) return got < 0 ? failedCall("pread") : Failure{EIO, "pread", nullptr};
-    const uint64_t count = static_cast<uint64_t>(got) / sizeof(uint64_t);
+  for (uint64_t left = length / kPageSize; left != 0;) {
+    const uint64_t count = std::min<uint64_t>(left, std::size(entries));
+    if (const Failure failure = pagemap.read(hva, count, entries)) return failure;
     bytes += kPageSize * static_cast<uint64_t>(std::count_if(entries, entries + count, [](uint64_t entry) {
-               return (entry & kSwapped) != 0 || (entry & (kExclusive | kFileOrShared)) == kExclusive;
+               const bool isOwn = (entry & (Pagemap::kMappedOnce | Pagemap::kOfFile)) == Pagemap::kMappedOnce;
+               return isOwn || (entry & Pagemap::kSwapped) != 0;
              }));
-    page += count;
+    hva += count * kPageSize;
+    left -= count;
   }
   return kDone;
 }
@@ -91,10 +84,10 @@ Failure populatePages(const Mapping& mapping, uint64_t offset, uint64_t length, 
 }
 
 Failure countPrivate(const Mapping& mapping, const std::vector<Stretch>& ranges, uint64_t& bytes) {
-  const FileDescriptor pagemap(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-  if (!pagemap.isOpen()) return failedCall("open");
+  Pagemap pagemap;
+  if (const Failure failure = Pagemap::open(pagemap)) return failure;
   for (const auto& [offset, length] : ranges) {
-    if (const Failure failure = countRange(pagemap.get(), mapping.addressOf(offset), length, bytes)) return failure;
+    if (const Failure failure = countRange(pagemap, mapping.addressOf(offset), length, bytes)) return failure;
   }
   return kDone;
 }

@@ -21,8 +21,7 @@ Failure ScanWatch::open(std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch
     if (const Failure failure = enableUserfaultfd(opened.fd.get(), kScanFeatures)) return failure;
     watch->fd_ = std::move(opened.fd);
   }
-  watch->pagemap_ = FileDescriptor(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
-  if (!watch->pagemap_.isOpen()) return failedCall("open");
+  if (const Failure failure = Pagemap::open(watch->pagemap_)) return failure;
   result = std::move(watch);
   return kDone;
 }
@@ -45,7 +44,7 @@ bool ScanWatch::arm(const Mapping& mapping, uint64_t offset, uint64_t length, Pa
 bool ScanWatch::takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, std::vector<Stretch>& written) {
   ScanArgument scan = argumentFor(mapping, offset, length);
   while (scan.start != scan.end) {
-    const int count = scanPagemap(pagemap_.get(), scan);
+    const int count = scanPagemap(pagemap_.fd(), scan);
     if (count < 0) return false;
     for (int index = 0; index < count; index++) {
       appendStretch(written, mapping.offsetOf(regions_[index].start), regions_[index].end - regions_[index].start);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "host/fd.h"
+#include "host/pagemap.h"
 #include "host/userfaultfd.h"
 #include "host/write_watch.h"
 
@@ -29,7 +30,7 @@ class ScanWatch : public WriteWatch {
   std::shared_ptr<Pager> pager_;
   /// The watch's own userfaultfd, where there is no pager.
   FileDescriptor fd_;
-  FileDescriptor pagemap_;
+  Pagemap pagemap_;
   /// Answer of a scan.
   std::array<PageRegion, 4096> regions_;
 };

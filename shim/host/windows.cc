@@ -72,8 +72,8 @@ Window WindowUser::find(uint64_t gpa, bool isWrite, uint64_t partStart, uint64_t
     const uint64_t end = hold.firstRefused(gpa, lasting.firstBelow(gpa, partEnd, least, ignored), isWritable, ignored);
     const uint64_t start = hold.startOfRun(lasting.startOfRun(partStart, gpa + 1, least), gpa + 1, least);
     // Nothing but whole pages: the rest of a page that traps is not to be seen.
-    const uint64_t firstPage = (start + kPageSize - 1) & ~(kPageSize - 1);
-    const uint64_t endOfLast = end & ~(kPageSize - 1);
+    const uint64_t firstPage = pageEnd(start);
+    const uint64_t endOfLast = pageStart(end);
     if (firstPage <= gpa && gpa < endOfLast) return {-1, firstPage, endOfLast, isWritable};
   }
   return {};
@@ -93,8 +93,8 @@ int32_t WindowUser::numberFor(const Window& next) {
 
 bool Windows::isLasting(const Limits& limits, uint64_t start, uint64_t end, Use least) const {
   const std::lock_guard lock(mutex_);
-  const uint64_t firstPage = start & ~(kPageSize - 1);
-  const uint64_t endOfLast = (end + kPageSize - 1) & ~(kPageSize - 1);
+  const uint64_t firstPage = pageStart(start);
+  const uint64_t endOfLast = pageEnd(end);
   Use ignored = Use::kNothing;
   if (lasting_.firstBelow(firstPage, endOfLast, least, ignored) != endOfLast) return false;
   return LimitsHold(limits).firstRefused(firstPage, endOfLast, least == Use::kAll, ignored) == endOfLast;

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace membacking {
@@ -74,11 +75,25 @@ inline std::string toFullName(const char* kind, const Napi::Value& name) {
   return name.IsUndefined() ? kind : kind + (" " + toString(name, "name"));
 }
 
+/// A descriptor: whether it is open, the system knows.
+inline int toFd(const Napi::Value& value) {
+  return static_cast<int>(toU32(value, "fd", std::numeric_limits<int>::max()));
+}
+
+/// A typed array of one type, which `expected` names.
+template <typename Array>
+Array toArray(const Napi::Value& value, napi_typedarray_type type, const char* name, const char* expected) {
+  const bool isOfType = value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == type;
+  if (!isOfType) throwType(value.Env(), name, expected);
+  return value.As<Array>();
+}
+
 inline Napi::Uint8Array toBytes(const Napi::Value& value, const char* name) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-    throwType(value.Env(), name, "a Uint8Array");
-  }
-  return value.As<Napi::Uint8Array>();
+  return toArray<Napi::Uint8Array>(value, napi_uint8_array, name, "a Uint8Array");
+}
+
+inline Napi::Float64Array toNumbers(const Napi::Value& value, const char* name) {
+  return toArray<Napi::Float64Array>(value, napi_float64_array, name, "a Float64Array");
 }
 
 }  // namespace membacking

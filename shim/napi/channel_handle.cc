@@ -2,11 +2,9 @@
 
 #include "napi/channel_handle.h"
 
-#include <limits>
 #include <utility>
 #include <vector>
 
-#include "napi/event_waiter.h"
 #include "napi/exchange.h"
 
 namespace membacking {
@@ -36,8 +34,7 @@ Napi::Value ChannelHandle::pair(const Napi::CallbackInfo& info) {
 
 Napi::Value ChannelHandle::adopt(const Napi::CallbackInfo& info) {
   auto made = std::make_shared<Channel>();
-  const uint32_t fd = toU32(info[0], "fd", std::numeric_limits<int>::max());
-  check(info.Env(), Channel::adopt(static_cast<int>(fd), *made));
+  check(info.Env(), Channel::adopt(toFd(info[0]), *made));
   return wrap(info.Env(), std::move(made));
 }
 
@@ -51,8 +48,7 @@ Napi::Value ChannelHandle::send(const Napi::CallbackInfo& info) {
   if (length == 0 || length > kMostMessageBytes) throwRange(info.Env(), "bytes", "a message: neither empty nor too long");
   std::vector<int> descriptors;
   for (const size_t i : {1, 2}) {
-    if (info[i].IsUndefined()) continue;
-    descriptors.push_back(static_cast<int>(toU32(info[i], "fd", std::numeric_limits<int>::max())));
+    if (!info[i].IsUndefined()) descriptors.push_back(toFd(info[i]));
   }
   const Failure failure = core(info).send(bytes.Data(), length, descriptors);
   if (failure && failure.error != EAGAIN && failure.error != EPIPE && failure.error != ECONNRESET) {
@@ -82,14 +78,12 @@ static Failure toValue(Napi::Env env, const Channel& channel, Napi::Value& value
 
 Napi::Value ChannelHandle::receive(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Channel>& channel = shared(info.Env());
-  return EventWaiter::of(info.Env()).wait(
-      info.Env(), {channel->fd(), kName, false,
-                   [channel](Napi::Env env, Napi::Value& value) { return toValue(env, *channel, value); }},
-      wait_);
+  const auto take = [channel](Napi::Env env, Napi::Value& value) { return toValue(env, *channel, value); };
+  return wait_.begin(info.Env(), {channel->fd(), kName, false, take});
 }
 
 void ChannelHandle::close(const Napi::CallbackInfo& info) {
-  if (wait_ != 0) EventWaiter::of(info.Env()).cancel(info.Env(), wait_);
+  wait_.end(info.Env());
   release();
 }
 

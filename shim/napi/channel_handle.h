@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include "host/channel.h"
+#include "napi/event_waiter.h"
 #include "napi/handle.h"
 
 namespace membacking {
@@ -26,8 +27,7 @@ class ChannelHandle : public Handle<ChannelHandle, Channel> {
   Napi::Value receive(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
-  /// Number of the last wait; 0 for none.
-  uint64_t wait_ = 0;
+  Wait wait_;
 };
 
 }  // namespace membacking

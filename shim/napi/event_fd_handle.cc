@@ -2,10 +2,8 @@
 
 #include "napi/event_fd_handle.h"
 
-#include <limits>
 #include <utility>
 
-#include "napi/event_waiter.h"
 
 namespace membacking {
 
@@ -30,8 +28,7 @@ Napi::Value EventFdHandle::create(const Napi::CallbackInfo& info) {
 
 Napi::Value EventFdHandle::adopt(const Napi::CallbackInfo& info) {
   std::shared_ptr<EventFd> made;
-  const uint32_t fd = toU32(info[0], "fd", std::numeric_limits<int>::max());
-  check(info.Env(), EventFd::adopt(static_cast<int>(fd), made));
+  check(info.Env(), EventFd::adopt(toFd(info[0]), made));
   return wrap(info.Env(), std::move(made));
 }
 
@@ -57,11 +54,11 @@ Napi::Value EventFdHandle::wait(const Napi::CallbackInfo& info) {
     if (count != 0) value = Napi::BigInt::New(env, count);
     return failure;
   };
-  return EventWaiter::of(info.Env()).wait(info.Env(), {eventFd->fd(), kName, true, take}, wait_);
+  return wait_.begin(info.Env(), {eventFd->fd(), kName, true, take});
 }
 
 void EventFdHandle::close(const Napi::CallbackInfo& info) {
-  if (wait_ != 0) EventWaiter::of(info.Env()).cancel(info.Env(), wait_);
+  wait_.end(info.Env());
   release();
 }
 

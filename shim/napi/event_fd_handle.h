@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include "host/event_fd.h"
+#include "napi/event_waiter.h"
 #include "napi/handle.h"
 
 namespace membacking {
@@ -27,8 +28,7 @@ class EventFdHandle : public Handle<EventFdHandle, EventFd> {
   Napi::Value wait(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
-  /// Number of the last wait; 0 for none.
-  uint64_t wait_ = 0;
+  Wait wait_;
 };
 
 }  // namespace membacking

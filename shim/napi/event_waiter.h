@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "host/event_fd.h"
@@ -73,6 +74,21 @@ class EventWaiter {
   std::mutex mutex_;
   /// Waits whose descriptors are readable. With the mutex.
   std::vector<uint64_t> signalled_;
+};
+
+/// Wait for one descriptor: one at a time.
+class Wait {
+ public:
+  /// Begins it. Throws ERR_WAITING where it is under way.
+  Napi::Promise begin(Napi::Env env, Awaited awaited) { return EventWaiter::of(env).wait(env, std::move(awaited), number_); }
+  /// Rejects its promise with ERR_CLOSED, if that is not settled.
+  void end(Napi::Env env) {
+    if (number_ != 0) EventWaiter::of(env).cancel(env, number_);
+  }
+
+ private:
+  /// Number of the last one; 0 for none.
+  uint64_t number_ = 0;
 };
 
 }  // namespace membacking

@@ -127,8 +127,8 @@ void ExecutorHandle::giveBack(const Napi::CallbackInfo& info) {
     const uint64_t length = toU64(info[i + 1], "length");
     const uint64_t size = memory.ByteLength();
     if (offset > size || length > size - offset) throwRange(info.Env(), "length", "inside the memory");
-    const uint64_t start = (base + offset + kPageSize - 1) & ~(kPageSize - 1);
-    const uint64_t end = (base + offset + length) & ~(kPageSize - 1);
+    const uint64_t start = pageEnd(base + offset);
+    const uint64_t end = pageStart(base + offset + length);
     // SAFETY: whole pages of the buffer (above), which is private memory of this process. The caller says that their
     // bytes mean nothing.
     if (start < end) check(info.Env(), dropPages(reinterpret_cast<void*>(start), end - start));

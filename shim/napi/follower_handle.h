@@ -15,7 +15,7 @@ class FollowerHandle : public Handle<FollowerHandle, Follower> {
   static constexpr const char* kName = "Follower";
 
   using Handle::Handle;
-  ~FollowerHandle() { leave(); }
+  ~FollowerHandle() override { leave(); }
   static void define(Napi::Env env, Napi::Object exports);
 
  private:

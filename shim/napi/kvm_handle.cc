@@ -33,11 +33,6 @@ Napi::Value KvmHandle::open(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(kvm));
 }
 
-/// Descriptor of the caller's, to be duplicated.
-static int toFd(const Napi::Value& value) {
-  return static_cast<int>(toU32(value, "fd", std::numeric_limits<int>::max()));
-}
-
 Napi::Value KvmHandle::adopt(const Napi::CallbackInfo& info) {
   std::shared_ptr<Kvm> kvm;
   check(info.Env(), Kvm::adopt(toFd(info[0]), kvm));

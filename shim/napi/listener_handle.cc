@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "napi/channel_handle.h"
-#include "napi/event_waiter.h"
 
 namespace membacking {
 
@@ -41,14 +40,12 @@ static Failure toValue(Napi::Env env, const Listener& listener, Napi::Value& val
 
 Napi::Value ListenerHandle::accept(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Listener>& listener = shared(info.Env());
-  return EventWaiter::of(info.Env()).wait(
-      info.Env(), {listener->fd(), kName, false,
-                   [listener](Napi::Env env, Napi::Value& value) { return toValue(env, *listener, value); }},
-      wait_);
+  const auto take = [listener](Napi::Env env, Napi::Value& value) { return toValue(env, *listener, value); };
+  return wait_.begin(info.Env(), {listener->fd(), kName, false, take});
 }
 
 void ListenerHandle::close(const Napi::CallbackInfo& info) {
-  if (wait_ != 0) EventWaiter::of(info.Env()).cancel(info.Env(), wait_);
+  wait_.end(info.Env());
   release();
 }
 

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include "host/channel.h"
+#include "napi/event_waiter.h"
 #include "napi/handle.h"
 
 namespace membacking {
@@ -23,8 +24,7 @@ class ListenerHandle : public Handle<ListenerHandle, Listener> {
   Napi::Value accept(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
-  /// Number of the last wait; 0 for none.
-  uint64_t wait_ = 0;
+  Wait wait_;
 };
 
 }  // namespace membacking

@@ -9,6 +9,7 @@
 #include "abi.h"
 #include "host/locks.h"
 #include "napi/args.h"
+#include "sinks/command.h"
 
 namespace membacking {
 
@@ -23,12 +24,8 @@ inline Locks::Range toRange(const Napi::CallbackInfo& info) {
   return {start, start + std::min(toU64(info[1], "length"), UINT64_MAX - start)};
 }
 
-/// Use that the ACCESS_* of the third argument are.
-inline Use toUse(const Napi::CallbackInfo& info) {
-  const uint32_t access = toU32(info[2], "left", abi::ACCESS_ALL);
-  if (access & abi::ACCESS_WRITE) return Use::kAll;
-  return access & abi::ACCESS_READ ? Use::kRead : Use::kNothing;
-}
+/// Use that the ACCESS_* of the third argument leave.
+inline Use toUse(const Napi::CallbackInfo& info) { return useOf(toU32(info[2], "left", abi::ACCESS_ALL)); }
 
 /// Keeps new locks from a range. The number of the bar.
 template <typename SomeLocks>

@@ -5,7 +5,6 @@
 #include <limits>
 #include <utility>
 
-#include "napi/event_waiter.h"
 #include "napi/lock_calls.h"
 
 namespace membacking {
@@ -59,7 +58,7 @@ Napi::Value MapperHandle::ended(const Napi::CallbackInfo& info) {
     if (mapper->end() != Mapper::End::kNone) value = Napi::Number::New(env, static_cast<uint32_t>(mapper->end()));
     return kDone;
   };
-  return EventWaiter::of(info.Env()).wait(info.Env(), {mapper->endFd(), kName, false, take}, wait_);
+  return wait_.begin(info.Env(), {mapper->endFd(), kName, false, take});
 }
 
 void MapperHandle::cutOff(const Napi::CallbackInfo& info) { core(info).cutOff(); }
@@ -107,7 +106,7 @@ void MapperHandle::revoke(const Napi::CallbackInfo& info) {
 }
 
 void MapperHandle::close(const Napi::CallbackInfo& info) {
-  if (wait_ != 0) EventWaiter::of(info.Env()).cancel(info.Env(), wait_);
+  wait_.end(info.Env());
   release();
 }
 

@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include "napi/event_waiter.h"
 #include "napi/handle.h"
 #include "sinks/mapper.h"
 
@@ -35,8 +36,7 @@ class MapperHandle : public Handle<MapperHandle, Mapper> {
   void revoke(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
-  /// Number of the last wait; 0 for none.
-  uint64_t wait_ = 0;
+  Wait wait_;
 };
 
 }  // namespace membacking

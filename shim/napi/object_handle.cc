@@ -60,7 +60,7 @@ static uint64_t toSize(const Napi::Value& value, uint64_t granularity = kPageSiz
 
 /// Descriptor of something that can be mapped. Comes before a size is looked at: for others none would do.
 static int toMappable(const Napi::Value& value) {
-  const int fd = static_cast<int>(toU32(value, "fd", std::numeric_limits<int>::max()));
+  const int fd = toFd(value);
   check(value.Env(), MemoryObject::checkMappable(fd));
   return fd;
 }
@@ -113,8 +113,7 @@ static std::vector<FileDescriptor> toFiles(const Napi::Value& value) {
   const Napi::Array list = value.As<Napi::Array>();
   std::vector<FileDescriptor> files;
   for (uint32_t i = 0; i < list.Length(); i++) {
-    const uint32_t fd = toU32(list.Get(i), "fd", std::numeric_limits<int>::max());
-    files.push_back(FileDescriptor::duplicate(static_cast<int>(fd)));
+    files.push_back(FileDescriptor::duplicate(toFd(list.Get(i))));
     if (!files.back().isOpen()) check(value.Env(), failedCall("fcntl"));
   }
   return files;
@@ -123,10 +122,7 @@ static std::vector<FileDescriptor> toFiles(const Napi::Value& value) {
 /// Parts of files in a list of offset, length, number of the file and offset in it, one after the other: whole pages,
 /// upwards, inside of `size`.
 static RangeMap<FilePart> toParts(const Napi::Value& value, uint64_t size, size_t files) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_biguint64_array) {
-    throwType(value.Env(), "parts", "a BigUint64Array");
-  }
-  const Napi::BigUint64Array list = value.As<Napi::BigUint64Array>();
+  const auto list = toArray<Napi::BigUint64Array>(value, napi_biguint64_array, "parts", "a BigUint64Array");
   RangeMap<FilePart> parts;
   uint64_t end = 0;
   for (size_t i = 0; i + 3 < list.ElementLength(); i += 4) {

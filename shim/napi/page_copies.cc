@@ -21,7 +21,7 @@ constexpr uint64_t kMost = uint64_t{1} << 62;
 
 /// Offset in a file, which is duplicated and so stays open.
 FilePlace toPlace(const Napi::Value& fd, const Napi::Value& offset) {
-  const int number = static_cast<int>(toU32(fd, "fd", std::numeric_limits<int>::max()));
+  const int number = toFd(fd);
   const uint64_t from = toU64(offset, "offset");
   if (from >= kMost) throwRange(fd.Env(), "offset", "below 2^62");
   FilePlace place = {FileDescriptor::duplicate(number), from};
@@ -31,10 +31,7 @@ FilePlace toPlace(const Napi::Value& fd, const Napi::Value& offset) {
 
 /// Stretches of whole pages, upwards.
 std::vector<Stretch> toStretches(const Napi::Value& value) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
-    throwType(value.Env(), "stretches", "a Float64Array");
-  }
-  const Napi::Float64Array list = value.As<Napi::Float64Array>();
+  const Napi::Float64Array list = toNumbers(value, "stretches");
   const auto isPages = [](double bytes) {
     return bytes >= 0 && bytes < double{kMost} && static_cast<uint64_t>(bytes) % kPageSize == 0;
   };

@@ -8,8 +8,6 @@
 
 namespace membacking {
 
-PagerHandle::PagerHandle(const Napi::CallbackInfo& info) : Handle(info), env_(info.Env()) {}
-
 void PagerHandle::define(Napi::Env env, Napi::Object exports) {
   Handle::define(env, exports,
                  {
@@ -33,16 +31,14 @@ Napi::Value PagerHandle::create(const Napi::CallbackInfo& info) {
 }
 
 void PagerHandle::listen(const Napi::CallbackInfo& info) {
-  Pager& pager = core(info);
+  const std::shared_ptr<Pager>& pager = shared(info.Env());
   if (!info[0].IsFunction()) throwType(info.Env(), "listener", "a function");
-  stopListening();
-  const napi_status status = napi_create_threadsafe_function(
-      env_, info[0], nullptr, Napi::String::New(env_, "membacking.Pager"), 0, 1, nullptr, nullptr, nullptr, nullptr, &news_);
-  if (status != napi_ok) throw Napi::Error::New(env_);
-  napi_unref_threadsafe_function(env_, news_);
-  // Added after the function's own hook, so it runs before: the pager never calls a function that is gone.
-  napi_add_env_cleanup_hook(env_, stopAtExit, this);
-  pager.setListener([news = news_] { napi_call_threadsafe_function(news, nullptr, napi_tsfn_nonblocking); });
+  news_.reset();
+  news_ = std::make_unique<Notice>(info.Env(), info[0].As<Napi::Function>(), [pager] {
+    pager->endSource();
+    pager->setListener(nullptr);
+  });
+  pager->setListener([news = news_.get()] { news->give(); });
 }
 
 Napi::Value PagerHandle::takeLosses(const Napi::CallbackInfo& info) {
@@ -104,10 +100,7 @@ void PagerHandle::refuse(const Napi::CallbackInfo& info) {
 void PagerHandle::bringAhead(const Napi::CallbackInfo& info) {
   Pager& pager = core(info);
   const uint32_t block = toU32(info[0], "block");
-  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
-    throwType(info.Env(), "ranges", "a Float64Array");
-  }
-  const Napi::Float64Array pairs = info[1].As<Napi::Float64Array>();
+  const Napi::Float64Array pairs = toNumbers(info[1], "ranges");
   std::vector<Stretch> ranges;
   for (size_t i = 0; i + 1 < pairs.ElementLength(); i += 2) {
     const uint64_t offset = toPage(Napi::Number::New(info.Env(), pairs[i]));
@@ -119,18 +112,8 @@ void PagerHandle::bringAhead(const Napi::CallbackInfo& info) {
 }
 
 void PagerHandle::close(const Napi::CallbackInfo&) {
-  stopListening();
+  news_.reset();
   release();
-}
-
-void PagerHandle::stopAtExit(void* self) { static_cast<PagerHandle*>(self)->stopListening(); }
-
-void PagerHandle::stopListening() {
-  if (news_ == nullptr) return;
-  shared(env_)->endSource();
-  shared(env_)->setListener(nullptr);
-  napi_remove_env_cleanup_hook(env_, stopAtExit, this);
-  napi_release_threadsafe_function(std::exchange(news_, nullptr), napi_tsfn_abort);
 }
 
 }  // namespace membacking

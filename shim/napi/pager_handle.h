@@ -3,8 +3,11 @@
 
 #include <napi.h>
 
+#include <memory>
+
 #include "host/pager.h"
 #include "napi/handle.h"
+#include "napi/notice.h"
 
 namespace membacking {
 
@@ -14,13 +17,11 @@ class PagerHandle : public Handle<PagerHandle, Pager> {
   static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x7061676572206e67};
   static constexpr const char* kName = "Pager";
 
-  explicit PagerHandle(const Napi::CallbackInfo& info);
-  ~PagerHandle() override { stopListening(); }
+  using Handle::Handle;
   static void define(Napi::Env env, Napi::Object exports);
 
  private:
   static Napi::Value create(const Napi::CallbackInfo& info);
-  static void stopAtExit(void* self);
 
   void listen(const Napi::CallbackInfo& info);
   void beginSource(const Napi::CallbackInfo& info);
@@ -31,11 +32,9 @@ class PagerHandle : public Handle<PagerHandle, Pager> {
   void bringAhead(const Napi::CallbackInfo& info);
   Napi::Value wanted(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
-  void stopListening();
 
-  napi_env env_;
-  /// Function that tells JavaScript that there is news; null where nobody listens.
-  napi_threadsafe_function news_ = nullptr;
+  /// Tells JavaScript that there is news; null where nobody listens.
+  std::unique_ptr<Notice> news_;
 };
 
 }  // namespace membacking

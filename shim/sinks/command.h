@@ -53,4 +53,7 @@ constexpr Use useOf(uint32_t access) {
 /// Refusal of a command before any of it is carried out.
 constexpr Failure invalid(const char* reason) { return {EINVAL, "plan", reason}; }
 
+/// Refusal of a command for another kind of sink.
+inline constexpr Failure kNoSuchOperation = invalid("the sink has no such operation");
+
 }  // namespace membacking

@@ -30,7 +30,7 @@ Failure EventSink::execute(const Command& command, const Targets& targets) {
     case abi::OP_EVENT_REMOVE:
       return remove(command);
     default:
-      return invalid("the sink has no such operation");
+      return kNoSuchOperation;
   }
 }
 
@@ -57,8 +57,8 @@ Failure EventSink::remove(const Command& command) {
 }
 
 uint32_t EventSink::secure(const Command& command, bool) {
-  const uint64_t first = command.gpa & ~(kPageSize - 1);
-  const uint64_t last = (command.gpa + (command.length - 1)) | (kPageSize - 1);
+  const uint64_t first = pageStart(command.gpa);
+  const uint64_t last = pageLast(command.gpa + (command.length - 1));
   const auto isThere = [&](const Registered& each) {
     return each.event.gpa <= last && each.event.gpa + (std::max<uint64_t>(each.event.length, 1) - 1) >= first;
   };

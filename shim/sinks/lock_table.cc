@@ -9,7 +9,7 @@
 namespace membacking {
 namespace {
 
-constexpr uint64_t kTableBytes = (sizeof(LockTable) + kPageSize - 1) / kPageSize * kPageSize;
+constexpr uint64_t kTableBytes = pageEnd(sizeof(LockTable));
 
 }  // namespace
 

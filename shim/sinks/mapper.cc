@@ -20,11 +20,6 @@ constexpr int kDeathThroes = 2000;
 /// The largest errno.
 constexpr uint32_t kLastError = 4095;
 
-/// Opens the file behind a descriptor once more, to be read only.
-FileDescriptor reopenReadOnly(int fd) {
-  return FileDescriptor(::open(("/proc/self/fd/" + std::to_string(fd)).c_str(), O_RDONLY | O_CLOEXEC));
-}
-
 /// Appends the bytes of records.
 template <typename Record>
 void append(std::vector<uint8_t>& bytes, const std::vector<Record>& records) {
@@ -111,7 +106,7 @@ Failure Mapper::introduce(const Added& added, Run& run) {
   const bool isWritable = object->isWritable && !options_.isReadOnly;
   int fd = object->fd.get();
   if (!isWritable) {
-    FileDescriptor readOnly = reopenReadOnly(fd);
+    FileDescriptor readOnly = object->fd.reopenReadOnly();
     if (!readOnly.isOpen()) return {errno, "open", "memory cannot be opened to be read only"};
     fd = readOnly.get();
     run.reopened.push_back(std::move(readOnly));
@@ -346,7 +341,7 @@ Failure MapperSink::execute(const Command& command, const Targets& targets) {
       mapper_->add(command, nullptr);
       return kDone;
     default:
-      return invalid("the sink has no such operation");
+      return kNoSuchOperation;
   }
 }
 

@@ -20,7 +20,7 @@ Failure SlotSink::execute(const Command& command, const Targets& targets) {
     case abi::OP_SLOT_DELETE:
       return deleteSlot(command);
     default:
-      return invalid("the sink has no such operation");
+      return kNoSuchOperation;
   }
 }
 

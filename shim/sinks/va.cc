@@ -114,7 +114,7 @@ Failure VaSink::change(const Command& command, const Targets& targets, Mapping& 
     case abi::OP_VA_UNPARK:
       return unpark(command, targets, space);
     default:
-      return invalid("the sink has no such operation");
+      return kNoSuchOperation;
   }
 }
 
@@ -228,8 +228,8 @@ uint32_t VaSink::secure(const Command& command, bool mayReplace) {
   if (command.length == 0 || command.length > UINT64_MAX - command.gpa) return abi::SECURED_CLOSED;
   // A limit may end inside of a page, which is closed as a whole.
   Command whole = command;
-  whole.gpa = command.gpa & ~(kPageSize - 1);
-  whole.length = (command.gpa + command.length - whole.gpa + kPageSize - 1) & ~(kPageSize - 1);
+  whole.gpa = pageStart(command.gpa);
+  whole.length = pageEnd(command.gpa + command.length - whole.gpa);
   if (whole.length > UINT64_MAX - whole.gpa) return abi::SECURED_CLOSED;
   WindowsShut(reservation_->windows(), whole.gpa, whole.length).setLasting(Use::kNothing);
   uint32_t secured = abi::SECURED_CLOSED;

@@ -6,7 +6,7 @@ namespace membacking {
 
 Failure ViewSink::execute(const Command& command, const Targets&) {
   if (command.length > UINT64_MAX - command.gpa) return invalid("the range is not inside its VA space");
-  if (command.op != abi::OP_VIEW_LIMIT) return invalid("the sink has no such operation");
+  if (command.op != abi::OP_VIEW_LIMIT) return kNoSuchOperation;
   setLimit(command, useOf(command.access));
   return kDone;
 }

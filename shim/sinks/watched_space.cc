@@ -7,6 +7,7 @@
 #include "host/invariant.h"
 
 namespace membacking {
+
 void WatchedSpace::show(uint64_t gpa, uint64_t length, const std::shared_ptr<MemoryObject>& object, uint64_t offset,
                         Use use) {
   INVARIANT(canWatch(*object));
