@@ -51,8 +51,6 @@ export interface GuestMemory {
    *  the thread ends that took it. Throws GUEST_ACCESS where it is not, LEASED where it is about to change. */
   lock(range: LeaseRange, mode: LeaseMode, options: LeaseOptions): Lease;
 
-  // Little-endian, at any alignment. Values are from 0 to all bits set. Throw GUEST_ACCESS.
-
   /** Reads one byte. Throws GUEST_ACCESS. */
   readU8(gpa: Address): number;
   /** Reads 2 bytes, little-endian, at any alignment. Throws GUEST_ACCESS. */

@@ -6,7 +6,7 @@ import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
 import type { Command, Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
-import { sinkKindOf } from '../core/kinds.ts';
+import { isOfVaSpace } from '../core/kinds.ts';
 import { printable } from '../core/printable.ts';
 import type { Change, HeldLease, LeaseFacts, LeaseMode, Onlooker } from './held-lease.ts';
 import { NativeLocks } from './native-locks.ts';
@@ -175,7 +175,7 @@ export class LeaseTable {
 /** Changes that the plan that the core holds makes in VA spaces. */
 function changesOf(core: Core, commands: number): Change[] {
   const all = Array.from({ length: commands }, (_, index) => core.command(index));
-  return all.filter(({ op }) => sinkKindOf(op).number === abi.SINK_VA).map(changeOf);
+  return all.filter(({ op }) => isOfVaSpace(op)).map(changeOf);
 }
 
 function changeOf({ op, sink, gpa, length, access }: Command): Change {

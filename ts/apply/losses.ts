@@ -2,12 +2,11 @@
 // reaches the range any more, and the core is told by operations of a transaction of its own that nothing is there.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, sum, toAddress } from '../core/address.ts';
+import { type Address, pageEnd, pageStart, sum, toAddress } from '../core/address.ts';
 import type { Command, Core } from '../core/core.ts';
-import { isAboutAddresses, sinkKindOf } from '../core/kinds.ts';
+import { isAboutAddresses, isOfVaSpace } from '../core/kinds.ts';
 
 const { PAGE_SIZE } = abi;
-const PAGE_MASK = BigInt(PAGE_SIZE - 1);
 
 /** Says that a range of a sink shows nothing. Of `object`, if it is private, the pages from `objectOffset` on are held
  *  there without access. */
@@ -73,7 +72,11 @@ export class Losses {
     if (command.op === abi.OP_VA_LIMIT) return false;
     return this.#undone.some(({ command: undone }) => {
       if (undone.event !== undefined) return command.event !== undefined && sharesWholePages(undone, command);
-      return isOfVa(undone) && isOfVa(command) && (sharesRange(undone, command) || sharesPages(undone, command));
+      return (
+        isOfVaSpace(undone.op) &&
+        isOfVaSpace(command.op) &&
+        (sharesRange(undone, command) || sharesPages(undone, command))
+      );
     });
   }
 
@@ -102,10 +105,6 @@ export function enterLoss(core: Core, operation: LossOperation): void {
 /** Whether a stretch that came with what was taken back could not be given back. */
 function isStretch({ command }: Undone): boolean {
   return isAboutAddresses(command.op);
-}
-
-function isOfVa({ op }: Command): boolean {
-  return sinkKindOf(op).number === abi.SINK_VA;
 }
 
 function sharesRange(one: Command, other: Command): boolean {
@@ -142,7 +141,7 @@ function nothingThere(core: Core, { command }: Undone): LoseOperation {
 
 /** Pages that hold a range: a limit may end inside of one. */
 function wholePages(start: Address, length: Address): { start: Address; length: Address } {
-  const [first, end] = [BigInt(start) & ~PAGE_MASK, (BigInt(sum(start, length)) + PAGE_MASK) & ~PAGE_MASK];
+  const [first, end] = [pageStart(BigInt(start)), pageEnd(BigInt(sum(start, length)))];
   return { start: toAddress(first), length: toAddress(end - first) };
 }
 
@@ -150,7 +149,7 @@ function wholePages(start: Address, length: Address): { start: Address; length: 
  *  are where their own commands have left them. */
 function heldUnderLimits(core: Core, undone: readonly Undone[]): LoseOperation[] {
   const isLimit = ({ command }: Undone) => command.op === abi.OP_VA_LIMIT;
-  const others = undone.filter((each) => isOfVa(each.command) && !isLimit(each)).map(({ command }) => command);
+  const others = undone.filter((each) => isOfVaSpace(each.command.op) && !isLimit(each)).map(({ command }) => command);
   const held = new Map<string, LoseOperation>();
   for (const { command } of undone.filter(isLimit)) {
     for (const operation of pagesOf(privateRanges(core, command.sink, wholePages(command.gpa, command.length)))) {
@@ -177,8 +176,8 @@ function* privateRanges(
     let reached = first;
     for (const { id, start, last: end, offset } of rows) {
       if (!(core.objectKind(id) & abi.OBJECT_IS_MOVED)) continue;
-      const from = Math.max(reached, Number(start) - (Number(start) % PAGE_SIZE));
-      const until = Math.min(last + 1, Math.ceil((Number(end) + 1) / PAGE_SIZE) * PAGE_SIZE);
+      const from = Math.max(reached, pageStart(Number(start)));
+      const until = Math.min(last + 1, pageEnd(Number(end) + 1));
       if (from >= until) continue;
       const objectOffset = sum(offset, BigInt(from) - BigInt(start));
       yield { op: 'lose', sink, start: from, length: until - from, object: id, objectOffset };

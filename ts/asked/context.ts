@@ -4,8 +4,8 @@ import type { Core } from '../core/core.ts';
 import type { Names } from '../core/names.ts';
 import type { TraceRecorder } from '../trace/recorder.ts';
 
-/** A handle of the addon, or some of them. */
-export interface Holding {
+/** Something that is closed: a handle of the addon, or several of them. */
+export interface Closable {
   close(): void;
 }
 
@@ -17,18 +17,19 @@ export interface MapContext {
   readonly closed: boolean;
   /** Whether a transaction is open or its plan is being carried out. */
   readonly isBusy: boolean;
-  /** Whether no change is accepted any more. */
+  /** Whether no change is accepted any more: the core is at its end, or something was thrown between two steps. */
   readonly isBroken: boolean;
 
   /** Closes something, which must not reach this, should nobody close the map; until `letGo`. */
-  hold(holding: Holding): void;
-  letGo(holding: Holding): void;
+  hold(held: Closable): void;
+  letGo(held: Closable): void;
 
-  /** Checks that changes are accepted. Throws CLOSED, POISONED. */
+  /** Checks that changes are accepted. Throws CLOSED; POISONED where it is not known any more what there is. */
   checkOpen(): void;
   /** Carries out one operation: in the transaction that is open, or in one of its own. */
   perform<Result>(operation: () => Result): Result;
-  /** Carries out all of `body` or nothing. */
+  /** Carries out all that `body` changes, as one plan, or nothing. Throws PLAN_PENDING while another one is carried
+   *  out: also when the core has done its part, but partitions are resumed, the plan announced, the trace written. */
   transaction<Result>(body: () => Result): Result;
   /** Calls `undo` if the innermost transaction comes to nothing. It is asked for before what it undoes is begun, and
    *  finds that done, or not, or begun: exceptions come at any point. Precondition: one is open. */
@@ -37,6 +38,6 @@ export interface MapContext {
   onDone(done: () => void): void;
   /** Enters something in a table, with the transaction that is open. */
   enter<Value>(table: Map<number, Value>, id: number, value: Value): void;
-  /** Takes it out again when the transaction has ended. */
+  /** Takes it out again when the transaction has ended. (The core gives out its number only after that.) */
   leave(table: Map<number, unknown>, id: number): void;
 }

@@ -1,7 +1,7 @@
 // Regions: a fixed length with a name, placed and mapped as the monitor likes.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, difference, formatHex, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
+import { type Address, difference, formatHex, lastByte, lengthOf, pageEnd, sum, toAddress } from '../core/address.ts';
 import { type RegionFlags, type RegionKind, regionFlags, regionFlagsMask } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { renderTrees } from '../text/render.ts';
@@ -118,7 +118,7 @@ export class Region extends MapHandle {
     const { offset = 0, priority = 0 } = validate.options(options, PLACE_OPTIONS, 'place');
     const parentId = validate.instance(Region, parent, 'the container').idIn(this.context);
     const at = validate.address(offset, 'offset');
-    const level = validate.integer(priority, 'priority', -0x80000000, 0x7fffffff);
+    const level = validate.priority(priority);
     this.context.perform(() => {
       this.context.core.place(this.id, parentId, at, level);
       this.context.recorder?.record({ op: 'place', id: this.id, parent: parentId, offset: at, priority: level });
@@ -158,7 +158,7 @@ export class Region extends MapHandle {
   /** Changes its priority: signed, 32 bits. Throws NOT_PLACED. */
   setPriority(priority: number): void {
     this.checkOpen();
-    const level = validate.integer(priority, 'priority', -0x80000000, 0x7fffffff);
+    const level = validate.priority(priority);
     this.context.perform(() => {
       this.context.core.setPriority(this.id, level);
       this.context.recorder?.record({ op: 'priority', id: this.id, priority: level });
@@ -288,8 +288,7 @@ export class Region extends MapHandle {
 
 /** Bytes from `offset` to the end of an object's last page. Throws INVALID_ARGUMENT. */
 function pagesBehind(offset: Address, size: Address, name: string): Address {
-  const page = BigInt(abi.PAGE_SIZE);
-  const end = ((BigInt(size) + page - 1n) / page) * page;
+  const end = pageEnd(BigInt(size));
   if (BigInt(offset) < end) return toAddress(end - BigInt(offset));
   throw validate.invalid(`objectOffset ${formatHex(offset)} is past the end of "${name}", at ${formatHex(size)}`);
 }

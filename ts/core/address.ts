@@ -1,5 +1,7 @@
 // Guest addresses and lengths in JavaScript: a number as long as it is exact, a bigint above.
 
+import { PAGE_SIZE } from '../../assembly/abi.ts';
+
 /** A safe integer or a bigint; what this package returns is a number up to Number.MAX_SAFE_INTEGER, a bigint above. */
 export type Address = number | bigint;
 
@@ -60,6 +62,24 @@ export function lengthOf(start: Address, last: Address): Address {
   if (typeof start === 'number' && typeof last === 'number' && last - start < Number.MAX_SAFE_INTEGER)
     return last - start + 1;
   return toAddress(BigInt(last) - BigInt(start) + 1n);
+}
+
+const PAGE_MASK = BigInt(PAGE_SIZE - 1);
+
+/** Whether an address or a length is a multiple of the page size. */
+export function isPageAligned(value: Address): boolean {
+  return typeof value === 'number' ? value % PAGE_SIZE === 0 : (value & PAGE_MASK) === 0n;
+}
+
+/** First byte of the page that holds an address. */
+export function pageStart<Value extends Address>(at: Value): Value {
+  const start: Address = typeof at === 'number' ? at - (at % PAGE_SIZE) : BigInt(at) & ~PAGE_MASK;
+  return start as Value;
+}
+
+/** First byte behind the pages that hold all bytes before `end`. */
+export function pageEnd<Value extends Address>(end: Value): Value {
+  return pageStart((typeof end === 'number' ? end + PAGE_SIZE - 1 : BigInt(end) + PAGE_MASK) as Value);
 }
 
 /** The lower of two. */

@@ -5,7 +5,7 @@ import * as abi from '../../assembly/abi.ts';
 import { type Address, high, LAST_ADDRESS, lastByte, lengthOf, low, sum, toAddress, WHOLE_SPACE } from './address.ts';
 import { assert } from './assert.ts';
 import { CORE_ERRORS, type CoreErrorCode, MembackingError } from './errors.ts';
-import { isAboutAddresses, sinkKindOf } from './kinds.ts';
+import { sinkKindOf, tells } from './kinds.ts';
 import { EXPORTS, type Export, type Exports, instantiate } from './module.ts';
 
 /** A row of abi.ts: what a field says depends on what was read. */
@@ -304,7 +304,7 @@ export class Core {
   command(index: number): Command {
     const at = this.planPointer + index * abi.COMMAND_SIZE;
     const op = this.#u32(at + abi.COMMAND_OP);
-    const shows = isAboutAddresses(op) ? undefined : sinkKindOf(op).shows;
+    const shows = tells(op, 'thing') ? sinkKindOf(op).shows : undefined;
     return {
       op,
       sink: this.#u32(at + abi.COMMAND_SINK),

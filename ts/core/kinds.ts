@@ -147,14 +147,20 @@ export const DISTURBANCES = ['none', 'changed', 'unchanged-bytes'] as const;
  *  the same were. */
 export type Disturbance = (typeof DISTURBANCES)[number];
 
+/** Facts that the commands of an operation tell, each with those before it: a range alone; the access to it; the thing
+ *  that they are about; the region that this is seen in. */
+const TOLD = ['range', 'access', 'thing', 'region'] as const;
+
+/** An operation of plans: its name in their text form, and the last of what its commands tell. */
+type Operation = readonly [name: string, told: (typeof TOLD)[number]];
+
 /** A kind of sink, as far as its commands concern ts/. What else there is to it stands in its file in ts/sinks/. */
 interface SinkKind {
   /** SINK_* of abi.ts. */
   readonly number: number;
-  /** Name that the text form of a plan has for each of its operations. */
-  readonly operations: Readonly<Record<number, string>>;
-  /** Thing that its commands are about, and name: a memory object or a VA space of which they show a part, an event;
-   *  undefined where they show nothing. */
+  readonly operations: Readonly<Record<number, Operation>>;
+  /** Thing that its commands are about: a memory object or a VA space of which they show a part, an event; undefined
+   *  where they show nothing. */
   readonly shows: 'object' | 'va' | 'event' | undefined;
 }
 
@@ -163,30 +169,30 @@ const SINK_KINDS: readonly SinkKind[] = [
   {
     number: abi.SINK_VA,
     operations: {
-      [abi.OP_VA_MAP]: 'va-map',
-      [abi.OP_VA_UNMAP]: 'va-unmap',
-      [abi.OP_VA_PROTECT]: 'va-protect',
-      [abi.OP_VA_PARK]: 'va-park',
-      [abi.OP_VA_LIMIT]: 'va-limit',
-      [abi.OP_VA_UNPARK]: 'va-unpark',
-      [abi.OP_VA_RESERVE]: 'va-reserve',
-      [abi.OP_VA_RELEASE]: 'va-release',
+      [abi.OP_VA_MAP]: ['va-map', 'region'],
+      [abi.OP_VA_UNMAP]: ['va-unmap', 'thing'],
+      [abi.OP_VA_PROTECT]: ['va-protect', 'region'],
+      [abi.OP_VA_PARK]: ['va-park', 'thing'],
+      [abi.OP_VA_LIMIT]: ['va-limit', 'access'],
+      [abi.OP_VA_UNPARK]: ['va-unpark', 'region'],
+      [abi.OP_VA_RESERVE]: ['va-reserve', 'range'],
+      [abi.OP_VA_RELEASE]: ['va-release', 'range'],
     },
     shows: 'object',
   },
   {
     number: abi.SINK_PARTITION,
-    operations: { [abi.OP_SLOT_ADD]: 'slot-add', [abi.OP_SLOT_DELETE]: 'slot-delete' },
+    operations: { [abi.OP_SLOT_ADD]: ['slot-add', 'region'], [abi.OP_SLOT_DELETE]: ['slot-delete', 'region'] },
     shows: 'va',
   },
   {
     number: abi.SINK_VIEW,
-    operations: { [abi.OP_VIEW_LIMIT]: 'view-limit' },
+    operations: { [abi.OP_VIEW_LIMIT]: ['view-limit', 'access'] },
     shows: undefined,
   },
   {
     number: abi.SINK_EVENTS,
-    operations: { [abi.OP_EVENT_ADD]: 'event-add', [abi.OP_EVENT_REMOVE]: 'event-remove' },
+    operations: { [abi.OP_EVENT_ADD]: ['event-add', 'region'], [abi.OP_EVENT_REMOVE]: ['event-remove', 'region'] },
     shows: 'event',
   },
 ];
@@ -198,16 +204,30 @@ export function sinkKindOf(op: number): SinkKind {
   return kind;
 }
 
-/** Whether an operation of a plan is about host addresses alone, and no memory. */
-export function isAboutAddresses(op: number): boolean {
-  return op === abi.OP_VA_RESERVE || op === abi.OP_VA_RELEASE;
+function operationOf(op: number): Operation {
+  const operation = sinkKindOf(op).operations[op];
+  if (operation === undefined) throw unknownOperation(op);
+  return operation;
+}
+
+/** Whether an operation of a plan is done to the host addresses of a VA space. */
+export function isOfVaSpace(op: number): boolean {
+  return sinkKindOf(op).number === abi.SINK_VA;
 }
 
 /** Name of an operation in the text form of a plan. */
 export function operationName(op: number): string {
-  const name = sinkKindOf(op).operations[op];
-  if (name === undefined) throw unknownOperation(op);
-  return name;
+  return operationOf(op)[0];
+}
+
+/** Whether the commands of an operation tell a fact. */
+export function tells(op: number, fact: (typeof TOLD)[number]): boolean {
+  return TOLD.indexOf(operationOf(op)[1]) >= TOLD.indexOf(fact);
+}
+
+/** Whether an operation of a plan is about host addresses alone, and no memory. */
+export function isAboutAddresses(op: number): boolean {
+  return !tells(op, 'access');
 }
 
 function unknownOperation(op: number): Error {

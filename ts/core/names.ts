@@ -1,10 +1,13 @@
 // The names of what the core knows only by number: for messages and the text form.
 
-import { MAX_DEPTH } from '../../assembly/abi.ts';
+import { MAX_DEPTH, MAX_NESTING, PAGE_SIZE } from '../../assembly/abi.ts';
 import { type Address, formatHex } from './address.ts';
 import type { Attempt, CoreFailure } from './core.ts';
 import type { CoreErrorCode } from './errors.ts';
 import { regionKindName } from './kinds.ts';
+
+/** Tables of names, one for each sort of thing. */
+export const NAME_TABLES = ['regions', 'objects', 'spaces', 'partitions', 'sinks', 'events'] as const;
 
 export class Names {
   readonly regions = new Map<number, string>();
@@ -18,10 +21,8 @@ export class Names {
 
   /** Makes these the names that others are. */
   copy(others: Names): void {
-    for (const table of ['regions', 'objects', 'spaces', 'partitions', 'sinks', 'events'] as const) {
-      this[table].clear();
-      for (const [id, name] of others[table]) this[table].set(id, name);
-    }
+    for (const table of NAME_TABLES) replace(this[table], others[table]);
+    replace(this.objectSizes, others.objectSizes);
   }
 
   region(id: number | undefined): string {
@@ -41,6 +42,11 @@ export class Names {
     if (id !== undefined) details.region = this.regions.get(id);
     return { message: MESSAGES[failure.code](this, { ...failure, at: formatHex(address) }, id, other), details };
   };
+}
+
+function replace<Value>(table: Map<number, Value>, by: ReadonlyMap<number, Value>): void {
+  table.clear();
+  for (const [id, value] of by) table.set(id, value);
 }
 
 function quoted(names: Map<number, string>, id: number | undefined, kind: string): string {
@@ -90,7 +96,7 @@ const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
   },
   UNALIGNED: (names, { at }, id, other) =>
     id === undefined || other === undefined
-      ? `${at} is not a multiple of the page size, 0x1000: only whole pages can be mapped`
+      ? `${at} is not a multiple of the page size, ${formatHex(PAGE_SIZE)}: only whole pages can be mapped`
       : `${names.region(id)} shows ${names.object(other)} at ${at}, where its huge pages do not begin and end with the guest's`,
   CAPACITY: () => 'there can be no more of these at once: close some that are not needed',
   PLACED: (names, _, id) => `${names.region(id)} is placed in a container: remove it first`,
@@ -116,7 +122,7 @@ const MESSAGES: Readonly<Record<CoreErrorCode, Message>> = {
   READONLY_OBJECT: (names, _, id, other) =>
     `${names.object(other)} cannot be written, so it cannot be mapped writable into ${names.region(id)}`,
   NO_TRANSACTION: () => 'there is no transaction to do this in',
-  NESTING: () => 'transactions are nested too deeply: 64 at most',
+  NESTING: () => `transactions are nested too deeply: ${MAX_NESTING} at most`,
   PLAN_PENDING: () => PLAN_PENDING,
   POISONED: () => 'an earlier change failed and could not be taken back: no further change is accepted, close the map',
   EVENT_TAKEN: (names, { at }, id) =>

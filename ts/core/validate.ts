@@ -4,6 +4,9 @@
 import { type Address, toAddress, WHOLE_SPACE } from './address.ts';
 import { MembackingError } from './errors.ts';
 
+/** The lowest and the highest priority of a region: 32 bits with a sign. */
+export const PRIORITIES = [-0x80000000, 0x7fffffff] as const;
+
 export function invalid(message: string): MembackingError {
   return new MembackingError('INVALID_ARGUMENT', message);
 }
@@ -53,6 +56,11 @@ export function u64(value: unknown, name: string): bigint {
 export function integer(value: unknown, name: string, least: number, most: number): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value;
   throw mustBe(name, `a whole number from ${least} to ${most}`, value);
+}
+
+/** A priority of a region. */
+export function priority(value: unknown): number {
+  return integer(value, 'priority', ...PRIORITIES);
 }
 
 /** A file descriptor: whether it is open, the system knows. */

@@ -1,7 +1,7 @@
 // Building guest memory: what RAM there is, where it lies, what it is made of.
 
 import type { Duplex, Readable } from 'node:stream';
-import { type Address, LAST_ADDRESS, lower, sum } from '../core/address.ts';
+import { type Address, isPageAligned, LAST_ADDRESS, lower, sum } from '../core/address.ts';
 import { STRETCHES } from '../core/core.ts';
 import { POLICIES, type Policy } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
@@ -72,7 +72,7 @@ export class GuestMemoryBuilder {
       pinMappings: validate.flag(given.pinMappings ?? false, 'pinMappings'),
       aliasMap,
     };
-    if (BigInt(sum(this.#limits.maxAddress, 1)) % 4096n !== 0n) {
+    if (!isPageAligned(sum(this.#limits.maxAddress, 1))) {
       throw validate.invalid('maxAddress must be the last byte of a page of 0x1000 bytes');
     }
     const { maxStretches, maxStretchBytes } = given;

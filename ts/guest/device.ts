@@ -75,7 +75,7 @@ export class DeviceMemoryMapper {
     const { holes = 'exit', priority = 0 } = validate.options(options, ['holes', 'priority'], 'newRegion');
     const policy = validate.oneOf(HOLE_POLICIES, holes, 'holes');
     const bytes = pages(length, 'length', MAX_FILE);
-    const level = validate.integer(priority, 'priority', -0x80000000, 0x7fffffff);
+    const level = validate.priority(priority);
     const checkedName = validate.text(name, 'name');
     const zeroes = policy === 'zero' ? new Zeroes(bytes, checkedName) : undefined;
     try {

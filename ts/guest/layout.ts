@@ -1,7 +1,7 @@
 // Layout of RAM: ranges checked, sorted, and cut where legacy x86 firmware switches them one by one.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
+import { type Address, formatHex, isPageAligned, lastByte, sum } from '../core/address.ts';
 import * as validate from '../core/validate.ts';
 import { MemoryBuildError } from './errors.ts';
 
@@ -48,7 +48,7 @@ export function cutRam(ranges: readonly GpaRange[], x86: boolean, maxAddress: Ad
   let backingOffset: Address = 0;
   for (const { gpa, length } of ranges) {
     if (length === 0) throw new MemoryBuildError('RAM_EMPTY', `the RAM range at ${formatHex(gpa)} is empty`);
-    if (BigInt(gpa) % BigInt(abi.PAGE_SIZE) !== 0n || BigInt(length) % BigInt(abi.PAGE_SIZE) !== 0n) {
+    if (!isPageAligned(gpa) || !isPageAligned(length)) {
       const message = `the RAM range at ${formatHex(gpa)} of ${formatHex(length)} bytes is not whole pages of 0x1000`;
       throw new MemoryBuildError('RAM_UNALIGNED', message);
     }

@@ -3,7 +3,7 @@
 import * as abi from '../../assembly/abi.ts';
 import type { MemoryObject } from '../asked/object.ts';
 import type { Region } from '../asked/region.ts';
-import { type Address, formatHex, higher, LAST_ADDRESS, lengthOf, lower, sum } from '../core/address.ts';
+import { type Address, formatHex, higher, isPageAligned, LAST_ADDRESS, lengthOf, lower, sum } from '../core/address.ts';
 import type { Command } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
 import type { MemoryMap } from '../map/map.ts';
@@ -251,11 +251,7 @@ export function checkLayout(specs: readonly RamSpec[], { maxAddress, x86LegacySu
   checkDisjoint(all);
   if (x86LegacySupport) checkX86(all);
   if (aliasMap === undefined) return;
-  if (
-    aliasMap > maxAddress &&
-    BigInt(aliasMap) + BigInt(maxAddress) <= BigInt(LAST_ADDRESS) &&
-    BigInt(aliasMap) % 4096n === 0n
-  )
+  if (aliasMap > maxAddress && BigInt(aliasMap) + BigInt(maxAddress) <= BigInt(LAST_ADDRESS) && isPageAligned(aliasMap))
     return;
   const message = `the VTL0 alias map at ${formatHex(aliasMap)} must lie above all that it shows, up to ${formatHex(maxAddress)}, end below 2^64 and begin with a page`;
   throw new MemoryBuildError('ALIAS_MAP_MISFIT', message, { aliasMap, maxAddress });

@@ -2,7 +2,7 @@
 
 import { constants } from 'node:os';
 import * as abi from '../../assembly/abi.ts';
-import type { Holding } from '../asked/context.ts';
+import type { Closable } from '../asked/context.ts';
 import { type Address, lower } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { decodeMessage, encodeMessage, type Message } from '../core/message.ts';
@@ -113,7 +113,7 @@ export class Share {
     else void this.#detach(this.#mapper, this.#addon!);
   }
 
-  #letGo(...held: readonly (Holding | undefined)[]): void {
+  #letGo(...held: readonly (Closable | undefined)[]): void {
     for (const each of held) {
       if (each === undefined) continue;
       each.close();

@@ -3,7 +3,7 @@
 import * as abi from '../../assembly/abi.ts';
 import type { Change } from '../access/held-lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
-import { type Address, formatHex, LAST_ADDRESS, lower, sum } from '../core/address.ts';
+import { type Address, formatHex, isPageAligned, LAST_ADDRESS, lower, sum } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { accessName, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
@@ -148,7 +148,7 @@ export class VtlState {
   }
 
   #checkPages({ gpa, length }: GpaRange, { start, end }: VtlProtection): void {
-    if (start % abi.PAGE_SIZE === 0 && end % abi.PAGE_SIZE === 0 && end <= this.#end) return;
+    if (isPageAligned(start) && isPageAligned(end) && end <= this.#end) return;
     const given = `${formatHex(length)} bytes at ${formatHex(gpa)}`;
     throw validate.invalid(`a protection must be whole pages below ${formatHex(this.#end)}, not ${given}`);
   }

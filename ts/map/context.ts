@@ -6,7 +6,7 @@ import type { LeaseContext } from '../access/local-lease.ts';
 import type { OwnWindows, WindowContext } from '../access/own-windows.ts';
 import { PlanEvents } from '../apply/plan-events.ts';
 import { type Outcome, type PlanObserver, PlanRunner } from '../apply/runner.ts';
-import type { Holding } from '../asked/context.ts';
+import type { Closable } from '../asked/context.ts';
 import type { RegionEvent } from '../asked/event.ts';
 import { ObjectTable } from '../asked/object-table.ts';
 import type { Region } from '../asked/region.ts';
@@ -55,7 +55,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   /** Sinks that are attached, in order. */
   readonly sinks = new Set<Sink>();
   /** Handles that the system gave for the map: closed in this order, should nobody close the map. */
-  readonly #holdings = new Set<Holding>();
+  readonly #held = new Set<Closable>();
   readonly #stopWatching: Action;
   /** Steps of open transactions outside the core. The outermost is open until its plan is carried out. */
   readonly #undo = new UndoList();
@@ -80,7 +80,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     this.events = new PlanEvents(this.runner);
     this.policy = options.policy ?? 'layered';
     this.isDebug = options.debug ?? false;
-    this.#stopWatching = whenCollected(this, dropped(this.#holdings));
+    this.#stopWatching = whenCollected(this, dropped(this.#held));
   }
 
   get recorder(): TraceRecorder | undefined {
@@ -110,25 +110,21 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     for (const sink of [...this.sinks]) if (sink instanceof Attachment) sink.prepareEvents();
   }
 
-  /** Closes something, which must not reach this, should nobody close the map. */
-  hold(holding: Holding): void {
-    this.#holdings.add(holding);
+  hold(held: Closable): void {
+    this.#held.add(held);
   }
-  letGo(holding: Holding): void {
-    this.#holdings.delete(holding);
+  letGo(held: Closable): void {
+    this.#held.delete(held);
   }
 
-  /** Whether a transaction is open or its plan is being carried out. */
   get isBusy(): boolean {
     return this.#undo.depth > 0;
   }
 
-  /** Whether no change is accepted any more: the core is at its end, or something was thrown between two steps. */
   get isBroken(): boolean {
     return this.#isBroken || this.core.isBroken;
   }
 
-  /** Checks that changes are accepted. Throws CLOSED; POISONED where it is not known any more what there is. */
   checkOpen(): void {
     if (this.#closed) throw new MembackingError('CLOSED', 'the memory map is closed');
     if (this.#isBroken) throw broken(this.#brokenBy);
@@ -138,10 +134,9 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     this.#closed = true;
     this.#stopWatching();
     this.objects.close();
-    for (const holding of this.#holdings) holding.close();
+    for (const each of this.#held) each.close();
   }
 
-  /** Carries out one operation: in the transaction that is open, or in one of its own. */
   perform<Result>(operation: () => Result): Result {
     const { depth } = this.#undo;
     if (depth === 0 || this.#isEnding) return this.transaction(operation);
@@ -160,8 +155,6 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     }
   }
 
-  /** Carries out all that `body` changes, as one plan, or nothing. Throws PLAN_PENDING while another one is carried
-   *  out: also when the core has done its part, but partitions are resumed, the plan announced, the trace written. */
   transaction<Result>(body: () => Result): Result {
     const ended = this.attempt(body);
     if (!ended.hasHappened || ended.error !== undefined) throw ended.error;
@@ -278,13 +271,10 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     }
   }
 
-  /** Calls `undo` if the innermost transaction comes to nothing. It is asked for before what it undoes is begun, and
-   *  finds that done, or not, or begun: exceptions come at any point. Precondition: one is open. */
   onUndo(undo: Action): void {
     this.#undo.add(undo);
   }
 
-  /** Calls `done` when the outermost transaction has ended well. Precondition: one is open. */
   onDone(done: Action): void {
     const { length } = this.#after;
     this.onUndo(() => {
@@ -293,13 +283,11 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     this.#after.push(done);
   }
 
-  /** Enters something in a table, with the transaction that is open. */
   enter<Value>(table: Map<number, Value>, id: number, value: Value): void {
     this.onUndo(() => table.delete(id));
     table.set(id, value);
   }
 
-  /** Takes it out again when the transaction has ended. (The core gives out its number only after that.) */
   leave(table: Map<number, unknown>, id: number): void {
     this.onDone(() => table.delete(id));
   }
@@ -340,9 +328,9 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
 let hasWarned = false;
 
 /** Makes what is done for a map that nobody has any more. It knows nothing of the map. */
-function dropped(holdings: ReadonlySet<Holding>): Action {
+function dropped(held: ReadonlySet<Closable>): Action {
   return () => {
-    for (const holding of holdings) holding.close();
+    for (const each of held) each.close();
     if (hasWarned) return;
     hasWarned = true;
     const message =

@@ -4,6 +4,7 @@
 import * as abi from '../../assembly/abi.ts';
 import type { Change, HeldLease } from '../access/held-lease.ts';
 import { holdersOf, isEnough, LeaseConflict, leaseFacts } from '../access/lease-table.ts';
+import { pageEnd, pageStart } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import * as validate from '../core/validate.ts';
 import { Attachment } from '../sinks/attachment.ts';
@@ -145,10 +146,9 @@ class Keeping {
 function commonPart(lease: HeldLease, { start, end, left, concerns }: Change): Withheld[] {
   const [from, to] = [Math.max(lease.start, start), Math.min(lease.end, end)];
   if (from >= to || isEnough(lease.mode, left)) return [];
-  const page = abi.PAGE_SIZE;
   // Execution stays: whoever may read goes on executing.
   const access = left & abi.ACCESS_READ ? left | abi.ACCESS_EXECUTE : 0;
-  return [{ start: Math.floor(from / page) * page, last: Math.ceil(to / page) * page - 1, access, concerns }];
+  return [{ start: pageStart(from), last: pageEnd(to) - 1, access, concerns }];
 }
 
 /** The whole slots that parts are in, which need no more slots than there are: for where none is left to cut one. */

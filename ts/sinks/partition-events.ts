@@ -3,13 +3,11 @@
 import * as abi from '../../assembly/abi.ts';
 import { atOnce } from '../apply/holding.ts';
 import type { Executor } from '../apply/runner.ts';
-import { type Address, sum } from '../core/address.ts';
+import { type Address, pageEnd, pageStart, sum } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
 import type { Command, Core } from '../core/core.ts';
 import { eventFacts } from '../core/kinds.ts';
 import type { Partition, PartitionEvent } from './partition.ts';
-
-const PAGE_MASK = BigInt(abi.PAGE_SIZE - 1);
 
 /** Executor of the events of one attachment of a monitor's own partition. */
 export class PartitionEvents implements Executor {
@@ -72,5 +70,5 @@ export class PartitionEvents implements Executor {
 
 /** First and last byte of the pages that an event is in. */
 function pagesOf({ gpa, length }: { gpa: Address; length: Address }): { first: bigint; last: bigint } {
-  return { first: BigInt(gpa) & ~PAGE_MASK, last: BigInt(sum(gpa, BigInt(length) - 1n)) | PAGE_MASK };
+  return { first: pageStart(BigInt(gpa)), last: pageEnd(BigInt(sum(gpa, length))) - 1n };
 }

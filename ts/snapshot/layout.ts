@@ -3,13 +3,13 @@
 import { type Address, formatHex } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { POLICIES, type Policy } from '../core/kinds.ts';
+import { PRIORITIES } from '../core/validate.ts';
 import { type PlainState, parseState, stateJson } from './caller-state.ts';
 import { Field, refused } from './field.ts';
 import { PAGE, type PageRange, pageListText, parsePageList } from './page-list.ts';
 
 const FORMAT = 'membacking-snapshot';
 const VERSION = 1;
-/** Last address that a process may have, and so a guest's memory in it. */
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** A range of guest-physical addresses, in bytes. */
@@ -257,7 +257,7 @@ function deviceOf(field: Field): SnapshotDevice {
   return {
     name: given.name.text(),
     length: given.length.bytes(PAGE),
-    priority: given.priority.integer(-0x80000000, 0x7fffffff),
+    priority: given.priority.integer(...PRIORITIES),
     holes: given.holes.oneOf(['exit', 'zero']),
     gpa: given.gpa.optional((value) => value.address()),
     writable: given.writable.flag(),

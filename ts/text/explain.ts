@@ -1,7 +1,7 @@
 // Explanations of a byte of guest memory: who is seen there, whom that hides, and what memory it is.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
+import { type Address, lastByte, lengthOf, pageEnd, pageStart, sum, toAddress } from '../core/address.ts';
 import type { Core, Row } from '../core/core.ts';
 import {
   type Access,
@@ -134,8 +134,8 @@ export function explain<Region extends ExplainedRegion>(
 
 /** Trap of the page of a byte at which memory is seen, if it is one that traps. */
 function trapAt(core: Core, space: number, gpa: Address, names: Names): TrappingPages | undefined {
-  const page = BigInt(gpa) & ~BigInt(abi.PAGE_SIZE - 1);
-  const seen = core.flatRowsFrom(space, toAddress(page)).filter(({ start }) => start < page + BigInt(abi.PAGE_SIZE));
+  const page = pageStart(BigInt(gpa));
+  const seen = core.flatRowsFrom(space, toAddress(page)).filter(({ start }) => start < pageEnd(page + 1n));
   return trappingPages(seen, names).find((pages) => gpa >= pages.gpa && gpa < sum(pages.gpa, pages.length));
 }
 

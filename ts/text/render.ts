@@ -11,10 +11,10 @@ import {
   DISTURBANCES,
   type EventFacts,
   eventFacts,
-  isAboutAddresses,
   operationName,
   regionKindName,
   regionKindNumber,
+  tells,
 } from '../core/kinds.ts';
 import type { Names } from '../core/names.ts';
 import { printable } from '../core/printable.ts';
@@ -218,9 +218,9 @@ function renderCommands(commands: readonly Command[], names: Names): string[] {
       label(names.sinks, command.sink),
       range(command.gpa, lastOf(command.gpa, command.length)),
       hex(command.length),
-      isAboutAddresses(command.op) ? '' : accessName(command.access),
+      tells(command.op, 'access') ? accessName(command.access) : '',
       shown(command, names),
-      saysRegion(command) ? place(names.regions, command.region, command.offsetInRegion) : '',
+      tells(command.op, 'region') ? place(names.regions, command.region, command.offsetInRegion) : '',
     ]),
     '<<<><<<',
   );
@@ -231,12 +231,6 @@ function shown({ object, va, offset, slot, event, length, match }: Command, name
   if (object !== undefined) return place(names.objects, object, offset);
   if (event !== undefined) return eventText(eventFacts(slot, length, match));
   return va === undefined ? '' : `slot ${slot}`;
-}
-
-/** Whether a command says a region: those that take VA pieces away, or set what may be used, do not look at regions. */
-function saysRegion({ op }: Command): boolean {
-  const isOfAccess = op === abi.OP_VIEW_LIMIT || isAboutAddresses(op);
-  return op !== abi.OP_VA_UNMAP && op !== abi.OP_VA_PARK && !isOfAccess;
 }
 
 /** The memory slots that an attachment of a partition has, at GPAs of the address space. */

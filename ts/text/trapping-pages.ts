@@ -1,7 +1,7 @@
 // Pages that trap for the guest although memory is seen in them: a memory slot is whole pages of one region.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, toAddress } from '../core/address.ts';
+import { type Address, isPageAligned, pageEnd, pageStart, toAddress } from '../core/address.ts';
 import type { Row } from '../core/core.ts';
 import type { Names } from '../core/names.ts';
 
@@ -18,8 +18,6 @@ export interface TrappingPages<A = Address> {
   readonly regions: readonly string[];
 }
 
-const PAGE_MASK = BigInt(abi.PAGE_SIZE - 1);
-
 /** A page in which something begins or ends. */
 interface SharedPage {
   readonly regions: Set<number>;
@@ -34,11 +32,11 @@ export function trappingPages(rows: readonly Row[], names: Names): TrappingPages
   for (const { id, kind, start, last, offset } of rows) {
     const [first, end] = [BigInt(start), BigInt(last) + 1n];
     const isMemory = (kind & abi.KIND_HOLDS_MEMORY) !== 0;
-    const isShifted = isMemory && ((first - BigInt(offset)) & PAGE_MASK) !== 0n;
-    if (isShifted) found.push(pages(first & ~PAGE_MASK, (end + PAGE_MASK) & ~PAGE_MASK, 'shifted', [name(id)]));
+    const isShifted = isMemory && !isPageAligned(first - BigInt(offset));
+    if (isShifted) found.push(pages(pageStart(first), pageEnd(end), 'shifted', [name(id)]));
     for (const edge of [first, end]) {
-      if ((edge & PAGE_MASK) === 0n) continue;
-      const page = edge & ~PAGE_MASK;
+      if (isPageAligned(edge)) continue;
+      const page = pageStart(edge);
       const entry = shared.get(page) ?? { regions: new Set(), hasMemory: false };
       shared.set(page, entry);
       entry.regions.add(id);
@@ -46,7 +44,7 @@ export function trappingPages(rows: readonly Row[], names: Names): TrappingPages
     }
   }
   for (const [page, { regions, hasMemory }] of shared) {
-    if (hasMemory) found.push(pages(page, page + PAGE_MASK + 1n, 'shared', Array.from(regions, name)));
+    if (hasMemory) found.push(pages(page, pageEnd(page + 1n), 'shared', Array.from(regions, name)));
   }
   return found.sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
 }

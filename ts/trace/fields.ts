@@ -2,6 +2,7 @@
 
 import * as abi from '../../assembly/abi.ts';
 import { type Address, toAddress, WHOLE_SPACE } from '../core/address.ts';
+import { PRIORITIES } from '../core/validate.ts';
 
 /** Ids in a trace: 0 to this. */
 export const MAX_TRACE_ID = 0x7fffffff;
@@ -42,7 +43,7 @@ export function optional<Value>(type: FieldType<Value>): Field<Value, 'optional'
 }
 
 export const ID = integer(0, MAX_TRACE_ID, `an integer from 0 to ${MAX_TRACE_ID}`);
-export const PRIORITY = integer(-0x80000000, 0x7fffffff, 'an integer of 32 bits with sign');
+export const PRIORITY = integer(...PRIORITIES, 'an integer of 32 bits with sign');
 export const COUNT = integer(0, 65536, 'an integer from 0 to 65536');
 export const SLOTS = integer(1, abi.MAX_SLOTS, `an integer from 1 to ${abi.MAX_SLOTS}`);
 

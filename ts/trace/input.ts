@@ -4,7 +4,7 @@ import { MembackingError } from '../core/errors.ts';
 import { importMaps } from './import/maps.ts';
 import type { TraceOperation } from './operations.ts';
 import { openTrace, type TraceStream } from './read.ts';
-import { decodeText, type ReadOptions, readChunks } from './source.ts';
+import { decodeText, type ReadOptions, readChunks, splitHead } from './source.ts';
 
 /** Bytes of the first line that are looked at: a trace's header is shorter. */
 const HEADER_BYTES = 4096;
@@ -22,30 +22,12 @@ export interface OperationStream extends TraceStream {
  *  INPUT_, TRACE_, QEMU_MAP and IMPORT_TEXT codes, here and while iterating. */
 export async function openOperations(source: string, options?: ReadOptions): Promise<OperationStream> {
   const chunks = readChunks(source, options);
-  const { head, rest } = await splitHead(chunks);
+  const { head, all } = await splitHead(chunks, (bytes) => bytes.length >= HEADER_BYTES || bytes.includes(NEWLINE));
   if (head.length === 0)
     throw new MembackingError('TRACE_HEADER', `${source}: there is nothing in it`, { details: { source } });
-  if (looksLikeTrace(head)) return { kind: 'trace', notes: [], ...(await openTrace(rest)) };
-  const { operations, notes } = importMaps([{ name: source, text: await decodeText(rest, source) }]);
+  if (looksLikeTrace(head)) return { kind: 'trace', notes: [], ...(await openTrace(all)) };
+  const { operations, notes } = importMaps([{ name: source, text: await decodeText(all, source) }]);
   return { kind: 'map', notes, header: { version: 1, policy: 'layered' }, batches: only(operations) };
-}
-
-/** The first line or HEADER_BYTES, and all chunks. */
-async function splitHead(
-  chunks: AsyncGenerator<Uint8Array>,
-): Promise<{ head: Buffer; rest: AsyncIterable<Uint8Array> }> {
-  let head: Buffer = Buffer.alloc(0);
-  while (head.length < HEADER_BYTES && !head.includes(NEWLINE)) {
-    const next = await chunks.next();
-    if (next.done) break;
-    head = Buffer.concat([head, next.value]);
-  }
-  return { head, rest: prefixed(head, chunks) };
-}
-
-async function* prefixed(head: Uint8Array, rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  yield head;
-  yield* rest;
 }
 
 async function* only(operations: readonly TraceOperation[]): AsyncGenerator<readonly TraceOperation[]> {

@@ -35,7 +35,8 @@ import {
 } from './fields.ts';
 
 /** Kinds of things that have ids of their own in a trace. */
-export type Table = 'region' | 'space' | 'object' | 'partition' | 'sink' | 'event';
+export const TABLES = ['region', 'space', 'object', 'partition', 'sink', 'event'] as const;
+export type Table = (typeof TABLES)[number];
 
 /** Target of a replay: a core, and the trace's ids for what is in it. */
 export interface ReplayTarget {

@@ -11,6 +11,7 @@ import {
   type OperationRow,
   type ReplayTarget,
   rowOf,
+  TABLES,
   type Table,
   type TraceOperation,
 } from './operations.ts';
@@ -32,14 +33,7 @@ export class Replayer implements ReplayTarget {
   readonly #names: Names;
   readonly #hooks: Readonly<Record<string, ((made: number, operation: never) => void) | undefined>>;
   /** Id in the trace -> id in the core. */
-  #ids: Record<Table, Map<number, number>> = {
-    region: new Map(),
-    space: new Map(),
-    object: new Map(),
-    partition: new Map(),
-    sink: new Map(),
-    event: new Map(),
-  };
+  #ids: Record<Table, Map<number, number>> = byTable(TABLES, () => new Map());
   /** Takes back what open transactions did to the ids. */
   readonly #undo = new UndoList();
 
@@ -153,13 +147,14 @@ export class Replayer implements ReplayTarget {
   }
 }
 
-function copied({ region, space, object, partition, sink, event }: TraceIds): Record<Table, Map<number, number>> {
-  return {
-    region: new Map(region),
-    space: new Map(space),
-    object: new Map(object),
-    partition: new Map(partition),
-    sink: new Map(sink),
-    event: new Map(event),
-  };
+function copied(ids: TraceIds): Record<Table, Map<number, number>> {
+  return byTable(TABLES, (table) => new Map(ids[table]));
+}
+
+/** A value for each table. */
+export function byTable<Name extends string, Value>(
+  tables: readonly Name[],
+  value: (table: Name) => Value,
+): Record<Name, Value> {
+  return Object.fromEntries(tables.map((table) => [table, value(table)])) as Record<Name, Value>;
 }

@@ -73,26 +73,34 @@ export async function decodeText(input: AsyncIterable<Uint8Array>, source: strin
 }
 
 async function* decompressed(input: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array> {
-  const chunks: AsyncIterator<Buffer> = input[Symbol.asyncIterator]();
+  const { head, all } = await splitHead(input, ({ length }) => length >= 2);
+  if (head[0] !== 0x1f || head[1] !== 0x8b) {
+    yield* all;
+    return;
+  }
+  const gunzip = createGunzip({ chunkSize: READ_BYTES });
+  pipeline(Readable.from(all, { objectMode: false }), gunzip, () => {}); // its errors come out of `gunzip`
+  yield* gunzip as AsyncIterable<Buffer>;
+}
+
+/** The first bytes of an input, until they are enough or there are no more; and all of it, from these on. */
+export async function splitHead(
+  input: AsyncIterable<Uint8Array>,
+  isEnough: (head: Buffer) => boolean,
+): Promise<{ head: Buffer; all: AsyncIterable<Uint8Array> }> {
+  const chunks = input[Symbol.asyncIterator]();
   let head: Buffer = Buffer.alloc(0);
-  while (head.length < 2) {
+  while (!isEnough(head)) {
     const next = await chunks.next();
     if (next.done) break;
     head = Buffer.concat([head, next.value]);
   }
-  const whole = prefixed(head, chunks);
-  if (head[0] !== 0x1f || head[1] !== 0x8b) {
-    yield* whole;
-    return;
-  }
-  const gunzip = createGunzip({ chunkSize: READ_BYTES });
-  pipeline(Readable.from(whole, { objectMode: false }), gunzip, () => {}); // its errors come out of `gunzip`
-  yield* gunzip as AsyncIterable<Buffer>;
+  return { head, all: prefixed(head, { [Symbol.asyncIterator]: () => chunks }) };
 }
 
-async function* prefixed(head: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+async function* prefixed(head: Uint8Array, rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   if (head.length > 0) yield head;
-  for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
+  yield* rest;
 }
 
 function explained(error: unknown, source: string): unknown {

@@ -2,13 +2,11 @@
 
 import { type Address, formatHex } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
-import { Names } from '../core/names.ts';
+import { NAME_TABLES, Names } from '../core/names.ts';
 import { ReplayState } from './core-replay.ts';
 import { parseHex } from './fields.ts';
-import type { TraceIds } from './replay.ts';
-
-const TABLES = ['region', 'space', 'object', 'partition', 'sink', 'event'] as const;
-const NAME_TABLES = ['regions', 'objects', 'spaces', 'partitions', 'sinks', 'events'] as const;
+import { TABLES, type Table } from './operations.ts';
+import { byTable, type TraceIds } from './replay.ts';
 
 type Pairs<Value> = readonly (readonly [number, Value])[];
 
@@ -17,7 +15,7 @@ export interface StateJson {
   /** A number, or a bigint in decimal with an n behind it. */
   readonly globals: readonly (number | string)[];
   /** @internal */
-  readonly ids: Readonly<Record<(typeof TABLES)[number], Pairs<number>>>;
+  readonly ids: Readonly<Record<Table, Pairs<number>>>;
   /** @internal */
   readonly names: Readonly<Record<(typeof NAME_TABLES)[number], Pairs<string>>>;
   /** @internal */
@@ -55,11 +53,4 @@ export function stateFromJson(json: StateJson, memory: Uint8Array<ArrayBuffer>):
     spaces: new Map(json.spaces),
     roots: new Map(json.roots.map(([id, { region, offset }]) => [id, { region, offset: parseHex(offset) as Address }])),
   });
-}
-
-function byTable<Table extends string, Value>(
-  tables: readonly Table[],
-  value: (table: Table) => Value,
-): Record<Table, Value> {
-  return Object.fromEntries(tables.map((table) => [table, value(table)])) as Record<Table, Value>;
 }
