@@ -139,6 +139,21 @@ leaseTest('a closed memory ends its leases and detaches their views', (t, manage
   t.deepEqual(manager.map.leases(), []);
 });
 
+leaseTest('each lease of a thread has the holder that it was taken for', (t, manager) => {
+  const other = WorkerGuestMemory.fromToken(manager.va.token);
+  const holders = ['disk', 'net', 'net', 'disk', 'a queue whose name is long enough to lie elsewhere', 'disk'];
+  for (const [page, holder] of holders.entries()) {
+    t.throws(() => other.lock({ gpa: 2 ** 52, length: 8 }, 'write', { holder: `${holder}, refused` }));
+    other.lock({ gpa: page * PAGE, length: 8 }, 'write', { holder });
+  }
+  const leases = manager.map.leases().sort((one, another) => Number(one.gpa) - Number(another.gpa));
+  t.deepEqual(
+    leases.map((lease) => lease.holder),
+    holders,
+  );
+  other.close();
+});
+
 leaseTest('at the deadline a monitor may end leases, whatever their holders do', async (t, manager) => {
   const other = WorkerGuestMemory.fromToken(manager.va.token);
   const own = manager.guestMemory.lock({ gpa: AT, length: 8 }, 'write', { holder: 'own' });

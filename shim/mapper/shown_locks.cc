@@ -29,32 +29,34 @@ void write(LockTable::Entry& entry, uint64_t id, const Locks::Range& range, cons
 }  // namespace
 
 bool ShownLocks::show(uint64_t id, const Locks::Lock& lock) {
-  std::vector<uint32_t>& places = places_[id];
   for (const Locks::Range& range : lock.ranges) {
     const uint32_t place = takePlace();
     if (place == abi::LOCK_ENTRIES) return false;
-    places.push_back(place);
+    places_.emplace(id, place);
     write(table_->entries[place], id, range, lock);
   }
-  table_->usedEntries = used_;
   return true;
 }
 
 /// A free place, the number of places where there is none.
 uint32_t ShownLocks::takePlace() {
-  if (free_.empty()) return used_ == abi::LOCK_ENTRIES ? used_ : used_++;
+  if (free_.empty()) {
+    if (used_ == abi::LOCK_ENTRIES) return used_;
+    table_->usedEntries = used_ + 1;
+    return used_++;
+  }
   const uint32_t place = free_.back();
   free_.pop_back();
   return place;
 }
 
 void ShownLocks::forget(uint64_t id) {
-  const auto found = places_.find(id);
-  for (const uint32_t place : found->second) {
-    table_->entries[place].id.store(0);
-    free_.push_back(place);
+  const auto [first, last] = places_.equal_range(id);
+  for (auto at = first; at != last; ++at) {
+    table_->entries[at->second].id.store(0, kRelease);
+    free_.push_back(at->second);
   }
-  places_.erase(found);
+  places_.erase(first, last);
 }
 
 bool ShownLocks::isBarred(Locks::Range range, bool isWrite) const {

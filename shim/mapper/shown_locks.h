@@ -24,8 +24,8 @@ class ShownLocks : public Locks::Witness {
   uint32_t takePlace();
 
   const std::shared_ptr<LockTable> table_;
-  /// Places of the ranges of each lock.
-  std::unordered_map<uint64_t, std::vector<uint32_t>> places_;
+  /// Places of ranges by the numbers of their locks.
+  std::unordered_multimap<uint64_t, uint32_t> places_;
   /// Places that are free, of those that were used.
   std::vector<uint32_t> free_;
   uint32_t used_ = 0;

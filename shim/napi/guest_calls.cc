@@ -28,14 +28,16 @@ void tell(const Napi::CallbackInfo& info, uint64_t value) {
   callsOf(info).facts.high = static_cast<uint32_t>(value >> 32);
 }
 
-/// GPA of a double, which is exact as far as any reservation reaches. A number that is no address becomes one outside
-/// of every reservation.
-uint64_t toGpa(const Napi::Value& value) {
-  const double gpa = toDouble(value, "gpa");
+/// Number of a double, which is exact as far as any reservation reaches. One that is no address becomes an address
+/// outside of every reservation.
+uint64_t toExact(const Napi::Value& value, const char* name) {
+  const double number = toDouble(value, name);
   constexpr double kTooLarge = 9007199254740992.0;
-  if (!(gpa >= 0 && gpa < kTooLarge)) return UINT64_MAX;
-  return static_cast<uint64_t>(gpa);
+  if (!(number >= 0 && number < kTooLarge)) return UINT64_MAX;
+  return static_cast<uint64_t>(number);
 }
+
+uint64_t toGpa(const Napi::Value& value) { return toExact(value, "gpa"); }
 
 uint32_t toWidth(const Napi::Value& value) {
   const uint32_t bytes = toU32(value, "width");
@@ -92,8 +94,10 @@ Napi::Value compareExchange(const Napi::CallbackInfo& info) {
 Napi::Value lock(const Napi::CallbackInfo& info) {
   Reservation& reservation = memoryOf(info).reservation;
   const uint64_t gpa = toGpa(info[0]);
-  const uint64_t length = toU64(info[1], "length");
-  Locks::Lock wanted{{{gpa, gpa + length}}, toBool(info[2], "isWrite"), toString(info[3], "holder"), &callsOf(info)};
+  const uint64_t length = toExact(info[1], "length");
+  GuestCalls& calls = callsOf(info);
+  if (!info[3].IsUndefined()) calls.holder = toString(info[3], "holder");
+  Locks::Lock wanted{{{gpa, gpa + length}}, toBool(info[2], "isWrite"), calls.holder, &calls};
   if (length == 0 || length > UINT64_MAX - gpa) return report(info, {AccessError::kOutside, gpa}, 0);
   reservation.locks().awaitOpenGate();
   TakenLock taken;
@@ -104,7 +108,7 @@ Napi::Value lock(const Napi::CallbackInfo& info) {
 
 Napi::Value unlock(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Reservation>& reservation = callsOf(info).reservation;
-  if (reservation) reservation->locks().remove(toU64(info[0], "lock"));
+  if (reservation) reservation->locks().remove(toExact(info[0], "lock"));
   return info.Env().Undefined();
 }
 

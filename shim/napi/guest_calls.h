@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <string>
 
 #include "host/guest_access.h"
 
@@ -17,6 +18,8 @@ struct GuestCalls {
   /// Null when the handle is closed.
   std::shared_ptr<Reservation> reservation;
   AccessFacts facts;
+  /// Holder of the last lock that was asked for.
+  std::string holder;
 
   /// Closes it, with the locks that were taken.
   void end();

@@ -17,6 +17,9 @@
 namespace membacking {
 
 ReservationHandle::ReservationHandle(const Napi::CallbackInfo& info) : Handle(info) {
+  bind<&ReservationHandle::moveView>(info, "moveView");
+  bind<&ReservationHandle::isLocked>(info, "isLocked");
+  bind<&ReservationHandle::showLock>(info, "showLock");
   calls_->reservation = shared(info.Env());
   defineGuestCalls(info.This().As<Napi::Object>(), calls_);
 }
@@ -38,16 +41,13 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&ReservationHandle::discardPrivateLater>("discardPrivateLater"),
                      InstanceMethod<&ReservationHandle::view>("view"),
                      InstanceMethod<&ReservationHandle::detachView>("detachView"),
-                     InstanceMethod<&ReservationHandle::moveView>("moveView"),
                      InstanceAccessor<&ReservationHandle::windowGates>("windowGates"),
                      InstanceMethod<&ReservationHandle::openWindow>("openWindow"),
                      InstanceAccessor<&ReservationHandle::gate>("gate"),
                      InstanceMethod<&ReservationHandle::bar>("bar"),
                      InstanceMethod<&ReservationHandle::unbar>("unbar"),
                      InstanceMethod<&ReservationHandle::lockedIn>("lockedIn"),
-                     InstanceMethod<&ReservationHandle::isLocked>("isLocked"),
                      InstanceMethod<&ReservationHandle::revoke>("revoke"),
-                     InstanceMethod<&ReservationHandle::showLock>("showLock"),
                      InstanceMethod<&ReservationHandle::isAskedFor>("isAskedFor"),
                      InstanceMethod<&ReservationHandle::close>("close"),
                  });

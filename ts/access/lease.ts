@@ -43,9 +43,9 @@ export abstract class Lease implements Disposable {
    *  all of its pages. */
   get view(): Uint8Array {
     const { gpa, length } = this.#facts;
-    if (this.released) throw this.#ended();
-    if (this.#view !== undefined) return this.#view;
+    if (this.#view !== undefined && !this.released) return this.#view;
     if (!this.#isViewable || length > 2 ** 32) {
+      if (this.released) throw this.#ended();
       const message = `memory at ${formatHex(gpa)} has no view: it is read-only, or of huge pages of a pool, or its file can become shorter, or it is more than 4 GiB; use read and write`;
       throw new MembackingError('NO_VIEW', message, { details: { gpa, length } });
     }

@@ -95,6 +95,7 @@ export class LocalLease extends Lease {
   }
 
   protected keepForView(): boolean {
+    if (this.released) return false;
     bring(this.#space, this.#held.gpa, this.#held.length);
     return true;
   }

@@ -14,6 +14,8 @@ const WHAT = 'the guest memory of another thread';
 /** The memory behind the guest memory of this thread. */
 interface WorkerSource extends MemorySource {
   readonly windows: ThreadWindows;
+  /** Holder of the last lock of the reservation. */
+  holder: string | undefined;
 }
 
 /** Guest memory of a VA space of another thread. Each access is of what is mapped when it is made, mostly in place as
@@ -33,7 +35,7 @@ export class WorkerGuestMemory extends WindowedMemory implements Disposable {
   static fromToken(token: bigint): WorkerGuestMemory {
     const checked = validate.u64(token, 'token');
     const reservation = systemError(WHAT, () => native().Reservation.fromToken(checked));
-    return new WorkerGuestMemory({ reservation, windows: new ThreadWindows(reservation) });
+    return new WorkerGuestMemory({ reservation, windows: new ThreadWindows(reservation), holder: undefined });
   }
 
   protected lease(facts: LeaseFacts): Lease {

@@ -12,6 +12,8 @@ import type { Views } from './views.ts';
 interface LeasedMemory {
   readonly reservation: Reservation;
   readonly windows: { readonly views: Views };
+  /** Holder of the last lock of the reservation. */
+  holder: string | undefined;
 }
 
 /** Lease of another thread than the one that changes the map. It ends with its thread, too. */
@@ -23,10 +25,12 @@ export class WorkerLease extends Lease {
 
   /** Takes the lease. Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is
    *  about to change. @internal */
-  constructor({ reservation, windows }: LeasedMemory, facts: LeaseFacts, viewed: Set<WorkerLease>) {
+  constructor(memory: LeasedMemory, facts: LeaseFacts, viewed: Set<WorkerLease>) {
     validate.madeBy('GuestMemory.lock', facts);
+    const { reservation, windows } = memory;
     const { gpa, length, mode, holder } = facts;
-    const lock = reservation.lock(gpa, length, mode === 'write', holder);
+    const lock = reservation.lock(gpa, length, mode === 'write', holder === memory.holder ? undefined : holder);
+    memory.holder = holder;
     if (lock < 0) throw refusal(reservation, lock, gpa);
     super(windows.views, facts, reservation.facts[FACT_LOW] === 1);
     this.#reservation = reservation;

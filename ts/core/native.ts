@@ -64,9 +64,9 @@ export interface Reservation extends Handle, LockSpace {
     high: number,
   ): number;
 
-  /** Locks a range of one stretch. The number of the lock, or the fault: 'changing' where a change is being made, or
-   * waited for. FACT_LOW: whether a view may be made of it. The lock ends with this handle. */
-  lock(gpa: number, length: number, isWrite: boolean, holder: string): number;
+  /** Locks a range of one stretch; `holder` is by default the one before. The number of the lock, or the fault:
+   * 'changing' while a change is made or waited for. FACT_LOW: whether it may have a view. It ends with this handle. */
+  lock(gpa: number, length: number, isWrite: boolean, holder?: string): number;
   /** Ends a lock; nothing where it has ended. */
   unlock(lock: number): void;
 
