@@ -27,11 +27,11 @@ export function regionKindName(kind: number): RegionKind | 'alias' {
 
 /** Flags of a region. */
 export interface RegionFlags {
-  /** Nothing is written through the region. Default false. */
+  /** Whether nothing is written through the region. Default false. */
   readonly readonly?: boolean;
-  /** Contents survive power loss; said of the flat ranges, changes nothing else. Default false. */
+  /** Whether contents survive power loss: said of the flat ranges, changes nothing else. Default false. */
   readonly nonvolatile?: boolean;
-  /** False: invisible, with everything under or behind it. Default true. */
+  /** Whether the region is seen, with everything under or behind it. Default true. */
   readonly enabled?: boolean;
 }
 
