@@ -63,6 +63,20 @@ export function priority(value: unknown): number {
   return integer(value, 'priority', ...PRIORITIES);
 }
 
+/** Functions of which there are all or none; `whose` begins the sentence that says so. */
+export function allOrNone(functions: Readonly<Record<string, unknown>>, whose: string): void {
+  const types = new Set(Object.values(functions).map((each) => typeof each));
+  const [type] = types;
+  if (types.size === 1 && (type === 'function' || type === 'undefined')) return;
+  throw invalid(`${whose} ${Object.keys(functions).join(' and ')}, or neither`);
+}
+
+/** Options of work that somebody may give up, or be told of. */
+export function work({ signal, progress }: { readonly signal?: unknown; readonly progress?: unknown }): void {
+  if (signal !== undefined) instance(AbortSignal, signal, 'signal');
+  if (progress !== undefined && typeof progress !== 'function') throw invalid('progress must be a function');
+}
+
 /** A file descriptor: whether it is open, the system knows. */
 export function fd(value: unknown, name: string): number {
   return integer(value, name, 0, 0x7fffffff);

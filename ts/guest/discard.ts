@@ -77,7 +77,7 @@ export function checkedRanges(ranges: GpaRange | readonly GpaRange[]): GpaRange[
 /** Checks options of discarding. Throws INVALID_ARGUMENT. */
 export function checkedOptions(options: DiscardOptions | undefined): DiscardOptions {
   const given = validate.options(options, ['signal'], 'discardAsync');
-  if (given.signal !== undefined) validate.instance(AbortSignal, given.signal, 'signal');
+  validate.work(given);
   return given;
 }
 

@@ -3,13 +3,12 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { type Address, formatHex, sum } from '../core/address.ts';
 import * as validate from '../core/validate.ts';
+import { HUGE_PAGE_POOLS } from '../machine/source.ts';
 import { MemoryBuildError } from './errors.ts';
 import type { RamPiece } from './layout.ts';
 
-const POOLS = '/sys/kernel/mm/hugepages';
-
 function poolOf(pageSize: number): string {
-  return `${POOLS}/hugepages-${pageSize / 1024}kB`;
+  return `${HUGE_PAGE_POOLS}/hugepages-${pageSize / 1024}kB`;
 }
 
 /** Pieces that follow each other in the guest and in their backing may share a page. Throws MemoryBuildError:
@@ -40,7 +39,9 @@ function joined(pieces: readonly RamPiece[]): RamPiece[] {
 export function checkHugePages(pageSize: number, pieces: readonly RamPiece[]): void {
   validate.integer(pageSize, 'hugePageSize', 1, Number.MAX_SAFE_INTEGER);
   if (!existsSync(poolOf(pageSize))) {
-    const sizes = existsSync(POOLS) ? readdirSync(POOLS).map((name) => name.slice('hugepages-'.length)) : [];
+    const sizes = existsSync(HUGE_PAGE_POOLS)
+      ? readdirSync(HUGE_PAGE_POOLS).map((name) => name.slice('hugepages-'.length))
+      : [];
     const message = `this machine has no huge pages of ${formatHex(pageSize)} bytes; it has ${sizes.join(', ') || 'none'}`;
     throw new MemoryBuildError('HUGE_PAGE_SIZE', message, { pageSize, sizes });
   }

@@ -128,10 +128,7 @@ export function inspect(
       ...{ kind, ...plainRange({ gpa, length }), match: plainOrNone(match), region: region.name },
     })),
     protections: levels.flatMap(({ vtl, protections }) =>
-      protections.map(({ start, end, access }) => ({
-        ...{ vtl, gpa: start, length: end - start },
-        access,
-      })),
+      protections.map(({ gpa, length, access }) => ({ vtl, gpa, length, access })),
     ),
     trappingPages: trappingPages(map.context.core.flat(space.id), map.context.names).map((pages) => ({
       ...pages,

@@ -9,7 +9,7 @@ import * as validate from '../core/validate.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
 import type { SnapshotLayout } from '../snapshot/layout.ts';
 import { checkGoingOn } from '../snapshot/memory-writer.ts';
-import { bytesOf, PAGE, type PageRange, stepsOf, within } from '../snapshot/page-list.ts';
+import { bytesOf, PAGE, type PageRange, pairsOf, stepsOf, within } from '../snapshot/page-list.ts';
 import { orAborted } from '../snapshot/stream.ts';
 import { inLargeSteps, inStretches, type WantedPages, writeWorkingSet } from '../snapshot/working-set.ts';
 import { checkWork, type SnapshotWork, stepCounter } from '../snapshot/write.ts';
@@ -42,7 +42,7 @@ interface MemoryPages {
 
 /** Has files read ahead. */
 function bringAhead({ addon }: Pager, { memory, pages }: MemoryPages): void {
-  addon.bringAhead(memory.block!, Float64Array.from(pages.flatMap(({ offset, length }) => [offset, length])));
+  addon.bringAhead(memory.block!, pairsOf(pages));
 }
 
 /** Pages of a guest that was restored lazily. One comes when somebody touches it, and all of them when they are loaded;

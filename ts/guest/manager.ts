@@ -148,10 +148,7 @@ export class GuestMemoryManager extends Handle {
   /** The protections of a trust level, in order of GPA. */
   vtlProtections(vtl: Vtl): { gpa: Address; length: Address; access: VtlAccess }[] {
     this.checkOpen();
-    return this.#level(vtl).protections.map(({ start, end, access }) => ({
-      ...{ gpa: start, length: end - start },
-      access,
-    }));
+    return this.#level(vtl).protections.map(({ gpa, length, access }) => ({ gpa, length, access }));
   }
 
   #level(vtl: Vtl): VtlState {

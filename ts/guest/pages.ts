@@ -68,10 +68,7 @@ export function pin(object: MemoryObject): void {
 /** Checks options of prefetching. Throws INVALID_ARGUMENT, and ABORTED where it was given up already. */
 export function checkedPrefetch(options: PrefetchOptions | undefined, name: string): PrefetchOptions {
   const given = validate.options(options, ['signal', 'progress'], name);
-  if (given.signal !== undefined) validate.instance(AbortSignal, given.signal, 'signal');
-  if (given.progress !== undefined && typeof given.progress !== 'function') {
-    throw validate.invalid('progress must be a function');
-  }
+  validate.work(given);
   if (given.signal?.aborted) throw aborted(given.signal.reason);
   return given;
 }

@@ -5,7 +5,7 @@ import type { Readable } from 'node:stream';
 import type { PrivateMemory } from '../asked/object.ts';
 import { givenBy, Pager, type PageSource } from '../asked/pager.ts';
 import * as validate from '../core/validate.ts';
-import { BlockImage, closeChain, inFolder, type Link, openBase, openChain } from '../snapshot/chain.ts';
+import { BlockImage, closeChain, inFolder, type Link, openBase, withChain } from '../snapshot/chain.ts';
 import { readLayout } from '../snapshot/folder.ts';
 import type { SnapshotLayout } from '../snapshot/layout.ts';
 import { RECORD } from '../snapshot/records.ts';
@@ -70,17 +70,12 @@ export async function restoreLazily(
       layout.ram.map((block) => LazyBacking.ofSource(pager, block)),
     );
   }
-  const chain = await openChain(inFolder(folder));
-  try {
+  return withChain(inFolder(folder), (chain) => {
     const layout = relaid(chain[0]!.layout, other, true);
     const images = layout.ram.map(({ name }) => new BlockImage(chain, name));
     const guest = { ...options, folder, begin };
-    return await lazyGuest(layout, Pager.open(), guest, (pager) =>
-      images.map((image) => LazyBacking.ofFiles(pager, image)),
-    );
-  } finally {
-    await closeChain(chain);
-  }
+    return lazyGuest(layout, Pager.open(), guest, (pager) => images.map((image) => LazyBacking.ofFiles(pager, image)));
+  });
 }
 
 /** Makes a guest of the snapshot in a stream, which goes on to be read. Rejects as `GuestMemoryBuilder.fromSnapshot`

@@ -2,7 +2,7 @@
 
 import { Readable } from 'node:stream';
 import * as validate from '../core/validate.ts';
-import { BlockImage, closeChain, inFolder, type Link, type OpenLink, openChain } from '../snapshot/chain.ts';
+import { BlockImage, inFolder, type Link, withChain } from '../snapshot/chain.ts';
 import { checkGoingOn } from '../snapshot/memory-writer.ts';
 import { STEP, stepsOf } from '../snapshot/page-list.ts';
 import { checkWork, type SnapshotWork, stepCounter } from '../snapshot/write.ts';
@@ -44,7 +44,7 @@ export async function restore(
   }
   const folder = validate.text(source, 'the source');
   if (mode === 'lazy') return restoreLazily(folder, given, begin);
-  return withChain(inFolder(folder), undefined, (chain) => restoreChain(chain, { mode, begin }, given));
+  return withChain(inFolder(folder), (chain) => restoreChain(chain, { mode, begin }, given));
 }
 
 /** Makers of guests on templates. */
@@ -58,27 +58,14 @@ export function forkMaker(begin: Begin): ForkMaker<RestoredGuest> {
       return arranged(manager, layout);
     },
     resume: ({ template }, { diff, ...options }, work) => {
-      const openTemplate = () => template.openLink();
-      return withChain(inFolder(diff), openTemplate, async (chain) => {
+      const restored = async (chain: readonly Link[]) => {
         const guest = await restoreChain(chain, { mode: 'map', begin }, { ...options, ...work });
         guest.manager.bases.template = template;
         return guest;
-      });
+      };
+      return withChain(inFolder(diff), restored, () => template.openLink());
     },
   };
-}
-
-async function withChain<Result>(
-  first: OpenLink,
-  template: OpenLink | undefined,
-  body: (chain: readonly Link[]) => Promise<Result>,
-): Promise<Result> {
-  const chain = await openChain(first, template);
-  try {
-    return await body(chain);
-  } finally {
-    await closeChain(chain);
-  }
 }
 
 /** Makes a guest of a snapshot with its bases. */

@@ -347,8 +347,8 @@ function layoutWithoutMemory({ parts, levels, devices }: SnapshotSubject): Layou
     }),
     writableRam: store.writable.map(({ gpa, length }) => ({ gpa, length })),
     protections: levels.flatMap(({ vtl, protections }) =>
-      protections.map(({ start, end, access, nearest }) => ({
-        ...{ vtl, gpa: start, length: end - start, nearest },
+      protections.map(({ gpa, length, access, nearest }) => ({
+        ...{ vtl, gpa, length, nearest },
         access: access as Exclude<VtlAccess, 'rwx'>,
       })),
     ),

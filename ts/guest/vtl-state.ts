@@ -3,7 +3,7 @@
 import * as abi from '../../assembly/abi.ts';
 import type { Change } from '../access/held-lease.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
-import { type Address, formatHex, isPageAligned, LAST_ADDRESS, lower, sum } from '../core/address.ts';
+import { type Address, formatHex, isPageAligned, LAST_ADDRESS, lengthOf, lower, sum } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { accessName, accessNumber } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
@@ -20,9 +20,9 @@ import { GuestMemoryClient, type Vtl, type VtlAccess, type VtlProtectionOptions 
 
 /** Protection of a trust level. */
 interface VtlProtection {
-  readonly start: number;
-  /** The first byte behind it. */
-  readonly end: number;
+  readonly gpa: number;
+  /** Bytes. */
+  readonly length: number;
   /** Access that is left. */
   readonly access: VtlAccess;
   /** Whether the nearest that a hypervisor can do will do. */
@@ -66,17 +66,16 @@ export class VtlState {
 
   /** Leaves the trust level of the access to a range only `access`. */
   protect(range: GpaRange, access: VtlAccess, { nearest = false }: VtlProtectionOptions): void {
-    const start = Number(range.gpa);
-    const end = start + Number(range.length);
+    const [gpa, length] = [Number(range.gpa), Number(range.length)];
     const isTakenBack = access === 'rwx';
-    const added = { start, end, access, nearest: validate.flag(nearest, 'nearest') && !isTakenBack };
-    this.#checkPages(range, added);
+    const added = { gpa, length, access, nearest: validate.flag(nearest, 'nearest') && !isTakenBack };
+    this.#checkPages(range);
     for (const { attachments } of this.partitions) checkExpressible(attachments[0]!, added);
     if (isTakenBack && this.#view === undefined) return;
     this.#map.transaction(() => {
       this.#announce(added);
-      this.sharing.protect(start, end - start, access);
-      this.#ownView().setAccess(start, end - start, access, added.nearest);
+      this.sharing.protect(gpa, length, access);
+      this.#ownView().setAccess(gpa, length, access, added.nearest);
       for (const { attachments } of this.partitions) for (const each of attachments) protect(each, added);
     });
   }
@@ -114,7 +113,7 @@ export class VtlState {
   }
 
   #enterSink(sink: Sink): void {
-    for (const { start, end, access } of this.protections) sink.setAccess(start, end - start, access);
+    for (const { gpa, length, access } of this.protections) sink.setAccess(gpa, length, access);
   }
 
   end(): void {
@@ -124,8 +123,8 @@ export class VtlState {
   #protectionsIn(first: Address, last: Address): VtlProtection[] {
     if (this.#view === undefined) return [];
     return this.#map.context.core.protections(this.#view.id, first, last).map((row) => ({
-      start: Number(row.start),
-      end: Number(row.last) + 1,
+      gpa: Number(row.start),
+      length: Number(lengthOf(row.start, row.last)),
       access: accessName(row.flags) as VtlAccess,
       nearest: (row.flags & abi.ACCESS_NEAREST) !== 0,
     }));
@@ -147,20 +146,20 @@ export class VtlState {
     });
   }
 
-  #checkPages({ gpa, length }: GpaRange, { start, end }: VtlProtection): void {
-    if (isPageAligned(start) && isPageAligned(end) && end <= this.#end) return;
+  #checkPages({ gpa, length }: GpaRange): void {
+    if (isPageAligned(gpa) && isPageAligned(length) && sum(gpa, length) <= this.#end) return;
     const given = `${formatHex(length)} bytes at ${formatHex(gpa)}`;
     throw validate.invalid(`a protection must be whole pages below ${formatHex(this.#end)}, not ${given}`);
   }
 
   /** Tells leases of a protection: they are held of the VA space, which other levels see too. */
-  #announce({ start, end, access }: VtlProtection): void {
+  #announce({ gpa, length, access }: VtlProtection): void {
     const { context } = this.#map;
     if (context.leases.isEmpty) return;
     const { announced } = context.leases;
     const change: Change = {
       of: this.client.memory,
-      ...{ start, end, left: accessNumber(access) },
+      ...{ start: gpa, end: gpa + length, left: accessNumber(access) },
       concerns: (attachment) =>
         this.partitions.some(({ attachments }) => attachments.some((own) => own === attachment)),
     };
@@ -171,8 +170,8 @@ export class VtlState {
   }
 }
 
-function protect(attachment: Attachment, { start, end, access }: VtlProtection): void {
-  attachment.protect({ gpa: start, length: end - start, access: nearestAccess(attachment, access) });
+function protect(attachment: Attachment, { gpa, length, access }: VtlProtection): void {
+  attachment.protect({ gpa, length, access: nearestAccess(attachment, access) });
 }
 
 /** The nearest access that a hypervisor can do: without execute control, read permission is permission to execute. */
@@ -182,9 +181,9 @@ function nearestAccess({ partition }: Attachment, access: VtlAccess): VtlAccess 
 }
 
 /** Checks that a partition can be kept from executing where that is asked. Throws EXECUTE_CONTROL. */
-function checkExpressible(attachment: Attachment, { start, access, nearest }: VtlProtection): void {
+function checkExpressible(attachment: Attachment, { gpa, access, nearest }: VtlProtection): void {
   const possible = nearestAccess(attachment, access);
   if (possible === access || nearest) return;
-  const message = `partition "${attachment.partition.name}" cannot keep the guest from executing what it reads: at ${formatHex(start)}, "${access}" would be "${possible}"; ask for that, or accept it with { nearest: true }`;
+  const message = `partition "${attachment.partition.name}" cannot keep the guest from executing what it reads: at ${formatHex(gpa)}, "${access}" would be "${possible}"; ask for that, or accept it with { nearest: true }`;
   throw new MembackingError('EXECUTE_CONTROL', message, { details: { access, nearest: possible } });
 }

@@ -3,7 +3,7 @@
 import { getSystemErrorName } from 'node:util';
 import { KVM_CAP } from '../core/kvm-numbers.ts';
 import type { MachineAnswers } from '../core/native.ts';
-import { type MachineSource, thisMachine } from './source.ts';
+import { HUGE_PAGE_POOLS, type MachineSource, thisMachine } from './source.ts';
 
 /** Facts about a machine. Sizes are bytes; an error is the system's code, such as `ENOENT`, or
  *  `UNKNOWN` where nobody could be asked; undefined where there is none. */
@@ -202,11 +202,9 @@ function codeOf(error: unknown): string {
 
 // ---- What files say ----------------------------------------------------------------------------
 
-const POOLS = '/sys/kernel/mm/hugepages';
-
 function pools(source: MachineSource): HugePagePool[] {
-  return numbered(source.list(POOLS), /^hugepages-(\d+)kB$/).map((kib) => {
-    const count = (name: string) => Number(source.read(`${POOLS}/hugepages-${kib}kB/${name}`) ?? 0);
+  return numbered(source.list(HUGE_PAGE_POOLS), /^hugepages-(\d+)kB$/).map((kib) => {
+    const count = (name: string) => Number(source.read(`${HUGE_PAGE_POOLS}/hugepages-${kib}kB/${name}`) ?? 0);
     return {
       pageSize: kib * 1024,
       total: count('nr_hugepages'),

@@ -4,6 +4,9 @@ import { closeSync, constants, openSync, readdirSync, readFileSync } from 'node:
 import { release } from 'node:os';
 import { type Kvm, type MachineAnswers, native } from '../core/native.ts';
 
+/** Folder of the pools of huge pages, one for each size. */
+export const HUGE_PAGE_POOLS = '/sys/kernel/mm/hugepages';
+
 export interface MachineSource {
   /** The text of a file; undefined where it cannot be read. */
   read(path: string): string | undefined;

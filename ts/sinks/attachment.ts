@@ -37,12 +37,8 @@ export function checkedPartition(partition: unknown, context: AttachmentContext)
   if (typeof addSlot !== 'function' || typeof deleteSlot !== 'function') {
     throw validate.invalid('a partition must be a KvmPartition or have the methods addSlot and deleteSlot');
   }
-  if (typeof pause !== typeof resume || !['function', 'undefined'].includes(typeof pause)) {
-    throw validate.invalid('a partition must have both the methods pause and resume, or neither');
-  }
-  if (typeof addEvent !== typeof removeEvent || !['function', 'undefined'].includes(typeof addEvent)) {
-    throw validate.invalid('a partition must have both the methods addEvent and removeEvent, or neither');
-  }
+  validate.allOrNone({ pause, resume }, 'a partition must have both the methods');
+  validate.allOrNone({ addEvent, removeEvent }, 'a partition must have both the methods');
   validate.text(name, 'the name of the partition');
   validate.integer(slotLimit, 'slotLimit', 1, abi.MAX_SLOTS);
   if (largestSlot !== undefined) checkLargestSlot(largestSlot);

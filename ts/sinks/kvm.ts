@@ -166,9 +166,7 @@ export class KvmPartition extends Handle implements PartitionFacts {
     const ofKvm = kvmFd === undefined ? undefined : validate.fd(kvmFd, 'kvmFd');
     const base = validate.integer(slotBase, 'slotBase', 0, MAX_SLOTS);
     const limit = slotLimit === undefined ? 0 : validate.integer(slotLimit, 'slotLimit', 1, MAX_SLOTS);
-    if (typeof pause !== typeof resume || !['function', 'undefined'].includes(typeof pause)) {
-      throw validate.invalid('KvmPartition.adopt takes both the functions pause and resume, or neither');
-    }
+    validate.allOrNone({ pause, resume }, 'KvmPartition.adopt takes both the functions');
     const others = pause === undefined ? new Unpausable(checkedName) : (given as Pausable);
     return obtainedFromSystem(`descriptor ${checkedFd} cannot be adopted as a KVM virtual machine`, () => {
       const { Kvm } = native();

@@ -59,6 +59,21 @@ function baseOf({ folder, layout: { base } }: Link, template: OpenLink | undefin
   throw new MembackingError('SNAPSHOT_BASE', message, { details: { folder } });
 }
 
+/** Result of `body` for a snapshot with its bases, which are open for as long as it takes. Rejects as `openChain` does,
+ *  and as `body` does. */
+export async function withChain<Result>(
+  first: OpenLink,
+  body: (chain: readonly Link[]) => Promise<Result>,
+  template?: OpenLink,
+): Promise<Result> {
+  const chain = await openChain(first, template);
+  try {
+    return await body(chain);
+  } finally {
+    await closeChain(chain);
+  }
+}
+
 export async function closeChain(links: readonly Link[]): Promise<void> {
   await Promise.allSettled(links.map(({ memory }) => memory.close()));
 }

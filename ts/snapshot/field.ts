@@ -1,6 +1,6 @@
 // Fields of JSON that anybody may have written: each check gives the value in its one form, or refuses it by its path.
 
-import { type Address, toAddress, WHOLE_SPACE } from '../core/address.ts';
+import { type Address, isPageAligned, toAddress, WHOLE_SPACE } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 
 /** Error of a layout that is not as it must be. */
@@ -82,7 +82,7 @@ export class Field {
   /** Bytes in hexadecimal: whole pages, below 2^53, from `least` on. */
   bytes(least: number): number {
     const value = Number(this.address());
-    if (value >= least && value <= Number.MAX_SAFE_INTEGER && value % 4096 === 0) return value;
+    if (value >= least && value <= Number.MAX_SAFE_INTEGER && isPageAligned(value)) return value;
     throw this.#must(`be whole pages of 0x1000 bytes, from 0x${least.toString(16)} on, below 2^53`);
   }
 

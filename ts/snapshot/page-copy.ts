@@ -4,7 +4,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { addonObjectOf, type MemoryObject } from '../asked/object.ts';
 import { native, type PagesCopied } from '../core/native.ts';
 import { joinedCrc32 } from './crc32.ts';
-import { appendRange, batchesOf, bytesOf, type PageRange } from './page-list.ts';
+import { appendRange, batchesOf, bytesOf, type PageRange, pairsOf } from './page-list.ts';
 
 /** Offset in a file from which pages are counted. */
 export interface FilePlace {
@@ -83,16 +83,6 @@ export async function checksumOf(
     if ((error as { code?: unknown }).code === 'ENXIO') return undefined;
     throw error;
   }
-}
-
-/** Offset and length of each range, one after the other. */
-function pairsOf(ranges: readonly PageRange[]): Float64Array {
-  const pairs = new Float64Array(2 * ranges.length);
-  for (const [i, { offset, length }] of ranges.entries()) {
-    pairs[2 * i] = offset;
-    pairs[2 * i + 1] = length;
-  }
-  return pairs;
 }
 
 function rangesOf(pairs: Float64Array): PageRange[] {

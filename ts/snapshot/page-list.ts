@@ -15,7 +15,7 @@ export interface PageRange extends DataRange {
   readonly length: number;
 }
 
-/** Text of ranges in order, of which none touches another. */
+/** Text of ranges. */
 export function pageListText(ranges: readonly PageRange[]): string {
   return ranges.map(({ offset, length }) => `${offset / PAGE}+${length / PAGE}`).join(' ');
 }
@@ -71,6 +71,16 @@ export function without(ranges: readonly PageRange[], taken: readonly PageRange[
 
 export function bytesOf(ranges: readonly PageRange[]): number {
   return ranges.reduce((bytes, { length }) => bytes + length, 0);
+}
+
+/** Offset and length of each range, one after the other. */
+export function pairsOf(ranges: readonly PageRange[]): Float64Array {
+  const pairs = new Float64Array(2 * ranges.length);
+  for (const [i, { offset, length }] of ranges.entries()) {
+    pairs[2 * i] = offset;
+    pairs[2 * i + 1] = length;
+  }
+  return pairs;
 }
 
 /** Union of two lists. */

@@ -1,7 +1,7 @@
 // Snapshots as files: what is in one, whether it is whole, how two differ, and a diff with its bases as one.
 
 import * as validate from '../core/validate.ts';
-import { BlockImage, closeChain, inFolder, type Link, openChain } from './chain.ts';
+import { BlockImage, inFolder, type Link, type OpenLink, withChain } from './chain.ts';
 import type { SnapshotLayout } from './layout.ts';
 import { checkGoingOn, type Source, writeBlock } from './memory-writer.ts';
 import { checksumOf } from './page-copy.ts';
@@ -36,14 +36,16 @@ export interface SnapshotDifference {
 
 /** Facts of a snapshot, and of its bases, down to a whole one: itself first. Rejects with SYSTEM and SNAPSHOT_*. */
 export async function inspectSnapshot(folder: string): Promise<SnapshotFacts[]> {
-  return withChain(folder, async (chain) => chain.map(({ folder: each, layout }) => ({ folder: each, layout })));
+  return withChain(checkedFolder(folder), async (chain) =>
+    chain.map(({ folder: each, layout }) => ({ folder: each, layout })),
+  );
 }
 
 /** Reads a snapshot and its bases, and says which blocks of RAM are damaged. Rejects with SYSTEM, SNAPSHOT_*,
  *  ABORTED. */
 export async function verifySnapshot(folder: string, options?: SnapshotWork): Promise<SnapshotDamage[]> {
   const { signal, progress } = checkedWork(options, 'verifySnapshot');
-  return withChain(folder, async (chain) => {
+  return withChain(checkedFolder(folder), async (chain) => {
     const blocks = chain.flatMap((link) => link.layout.ram.map((block) => ({ link, block })));
     const onStep = stepCounter(
       blocks.map(({ block }) => block.pages),
@@ -69,8 +71,8 @@ export async function compareSnapshots(
   options?: SnapshotWork,
 ): Promise<SnapshotDifference[]> {
   const { signal, progress } = checkedWork(options, 'compareSnapshots');
-  return withChain(first, (before) =>
-    withChain(second, async (after) => {
+  return withChain(checkedFolder(first), (before) =>
+    withChain(checkedFolder(second), async (after) => {
       const pairs = pairsOf(before, after);
       const onStep = stepCounter(
         pairs.map(({ source }) => source.candidates),
@@ -91,7 +93,7 @@ export async function compareSnapshots(
 export async function mergeSnapshot(folder: string, target: string, options?: SnapshotWork): Promise<SnapshotLayout> {
   const work = checkedWork(options, 'mergeSnapshot');
   const checkedTarget = validate.text(target, 'the target');
-  return withChain(folder, async (chain) => {
+  return withChain(checkedFolder(folder), async (chain) => {
     const { id, memory, ram, ...rest } = chain[0]!.layout;
     const blocks = ram.map(({ fileOffset, pages, crc32, ...block }) => {
       const image = new BlockImage(chain, block.name);
@@ -107,13 +109,8 @@ function checkedWork(options: SnapshotWork | undefined, name: string): SnapshotW
   return given;
 }
 
-async function withChain<Result>(folder: string, body: (chain: readonly Link[]) => Promise<Result>): Promise<Result> {
-  const chain = await openChain(inFolder(validate.text(folder, 'the folder')));
-  try {
-    return await body(chain);
-  } finally {
-    await closeChain(chain);
-  }
+function checkedFolder(folder: string): OpenLink {
+  return inFolder(validate.text(folder, 'the folder'));
 }
 
 function sourceOf(image: BlockImage, base: BlockImage | undefined): Source {

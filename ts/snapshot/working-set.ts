@@ -4,7 +4,7 @@ import { MembackingError } from '../core/errors.ts';
 import { Field, refused } from './field.ts';
 import { readBeside, writeBeside } from './folder.ts';
 import type { SnapshotLayout } from './layout.ts';
-import { appendRange, PAGE, type PageRange } from './page-list.ts';
+import { appendRange, PAGE, type PageRange, pageListText } from './page-list.ts';
 
 const FORMAT = 'membacking-working-set';
 const VERSION = 1;
@@ -34,13 +34,9 @@ export async function writeWorkingSet(
   layout: SnapshotLayout,
   wanted: readonly WantedPages[],
 ): Promise<void> {
-  const lists = wanted.map(({ ram, pages }) => ({ ram, pages: textOf(pages) }));
+  const lists = wanted.map(({ ram, pages }) => ({ ram, pages: pageListText(pages) }));
   const json = { format: FORMAT, version: VERSION, id: layout.id, wanted: lists };
   await writeBeside(folder, nameOf(layout), `${JSON.stringify(json, undefined, 2)}\n`);
-}
-
-function textOf(pages: readonly PageRange[]): string {
-  return pages.map(({ offset, length }) => `${offset / PAGE}+${length / PAGE}`).join(' ');
 }
 
 /** Working set of a text that anybody may have written. */

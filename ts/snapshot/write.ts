@@ -173,9 +173,7 @@ export function stepCounter(
 
 /** Checks options of what goes through the memory of snapshots. Throws INVALID_ARGUMENT, and ABORTED where it was given
  *  up already. */
-export function checkWork({ signal, progress }: SnapshotWork): void {
-  if (progress !== undefined && typeof progress !== 'function') {
-    throw validate.invalid('progress must be a function');
-  }
-  if (signal !== undefined) checkGoingOn(validate.instance(AbortSignal, signal, 'signal'));
+export function checkWork(work: SnapshotWork): void {
+  validate.work(work);
+  checkGoingOn(work.signal);
 }
