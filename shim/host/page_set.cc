@@ -13,7 +13,7 @@ void PageSet::add(uint64_t offset, uint64_t length) {
   const uint64_t end = (offset + length - 1) / kPageSize + 1;
   for (uint64_t page = offset / kPageSize; page != end;) {
     const uint64_t inChunk = page % kChunkPages;
-    Chunk& chunk = chunks_.try_emplace(page - inChunk).first->second;
+    Chunk& chunk = chunkAt(page - inChunk);
     const uint64_t chunkEnd = std::min(end, page - inChunk + kChunkPages);
     while (page != chunkEnd) {
       const uint64_t bit = page % kWordPages;
@@ -24,8 +24,16 @@ void PageSet::add(uint64_t offset, uint64_t length) {
   }
 }
 
+/// Finds the chunk that begins with a page; makes it where there is none.
+PageSet::Chunk& PageSet::chunkAt(uint64_t first) {
+  if (recent_ == nullptr || recentFirst_ != first) recent_ = &chunks_.try_emplace(first).first->second;
+  recentFirst_ = first;
+  return *recent_;
+}
+
 std::vector<Stretch> PageSet::take(uint64_t start, uint64_t end) {
   std::vector<Stretch> stretches;
+  recent_ = nullptr;
   const uint64_t endPage = end / kPageSize;
   for (uint64_t from = start / kPageSize; from < endPage;) {
     const auto found = chunks_.lower_bound(from - from % kChunkPages);

@@ -66,10 +66,12 @@ void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
   for (auto at = pieces_.firstIn(gpa); at != pieces_.end() && at->first < end;) {
     const uint64_t from = std::max(at->first, gpa);
     uint64_t to = std::min(at->second.end, end);
-    if (!at++->second.isArmed) {
-      notePages(from, to - from);
+    if (!at->second.isArmed) {
+      notePages(at, from, to - from);
+      ++at;
       continue;
     }
+    ++at;
     // Neighbours of one stretch are asked for in one call.
     const Reservation::Share stretch = stretchOf(from);
     const uint64_t most = std::min(end, from + stretch->bytesFrom(from));
@@ -83,17 +85,20 @@ void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
 /// Notes what was written in a range that armed pieces cover.
 void WatchedSpace::noteArmed(const Mapping& stretch, uint64_t gpa, uint64_t end) {
   std::vector<Stretch> written;
-  const bool isKnown = watch_->takeWritten(stretch, gpa, end - gpa, written);
-  for (const Stretch& pages : written) notePages(pages.offset, pages.length);
-  if (isKnown) return;
-  for (auto at = pieces_.firstIn(gpa); at != pieces_.end() && at->first < end; ++at) at->second.isArmed = false;
-  notePages(gpa, end - gpa);
+  const auto first = pieces_.firstIn(gpa);
+  if (!watch_->takeWritten(stretch, gpa, end - gpa, written)) {
+    for (auto at = first; at != pieces_.end() && at->first < end; ++at) at->second.isArmed = false;
+    written = {{gpa, end - gpa}};
+  }
+  auto at = first;
+  for (const Stretch& pages : written) notePages(at, pages.offset, pages.length);
 }
 
-/// Notes that all pages of a range that pieces cover were written.
-void WatchedSpace::notePages(uint64_t gpa, uint64_t length) {
-  const uint64_t end = gpa + length;
-  for (auto at = pieces_.firstIn(gpa); gpa != end; ++at) {
+/// Notes that all pages of a range that pieces cover were written. `at`: a piece up to the one that the range begins
+/// in; it becomes the one that it ends in.
+void WatchedSpace::notePages(ShownPieces::Pieces::iterator& at, uint64_t gpa, uint64_t length) {
+  for (const uint64_t end = gpa + length; gpa != end;) {
+    while (at != pieces_.end() && at->second.end <= gpa) ++at;
     INVARIANT(at != pieces_.end() && at->first <= gpa);
     const auto& [start, piece] = *at;
     const uint64_t to = std::min(piece.end, end);

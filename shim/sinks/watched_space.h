@@ -55,7 +55,7 @@ class WatchedSpace {
   Failure protect(uint64_t gpa, uint64_t length, Use most);
   bool arm(uint64_t gpa, uint64_t length, const MemoryObject& object);
   void noteArmed(const Mapping& stretch, uint64_t gpa, uint64_t end);
-  void notePages(uint64_t gpa, uint64_t length);
+  void notePages(ShownPieces::Pieces::iterator& at, uint64_t gpa, uint64_t length);
 
   const std::shared_ptr<Reservation> reservation_;
   const std::shared_ptr<WriteWatch> watch_;
