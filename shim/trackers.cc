@@ -60,9 +60,9 @@ void Trackers::end(uint32_t tracker) {
   if (trackers_.empty()) unwatch();
 }
 
-Failure Trackers::collect(uint32_t tracker, std::vector<Dirty>& dirty) {
+Failure Trackers::collect(uint32_t tracker, bool isLooking, std::vector<Dirty>& dirty) {
   if (trackers_.count(tracker) == 0) return {EINVAL, "plan", "there is no such tracker"};
-  targets_.eachSink([](Sink& sink) { sink.noteWritten(); });
+  if (isLooking) targets_.eachSink([](Sink& sink) { sink.noteWritten(); });
   targets_.eachObject([&](uint32_t id, MemoryObject& object) {
     for (const Stretch& pages : object.dirty.take(tracker)) dirty.push_back({id, pages});
   });

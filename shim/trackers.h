@@ -30,8 +30,9 @@ class Trackers {
   Failure begin(const std::vector<Command>& shown, WatchMethod method, uint32_t& tracker);
   /// Ends a tracker, if there is such a one.
   void end(uint32_t tracker);
-  /// Finds what has become dirty since a tracker was asked for last, by object and offset.
-  Failure collect(uint32_t tracker, std::vector<Dirty>& dirty);
+  /// Finds what has become dirty since a tracker was asked for last, by object and offset. Without `isLooking`: as far
+  /// as that was found already, when another tracker began or was asked for.
+  Failure collect(uint32_t tracker, bool isLooking, std::vector<Dirty>& dirty);
   /// Finds the objects of which the kernel does not watch all that is shown: that counts as written each time.
   std::vector<uint32_t> unwatched() const;
 

@@ -36,14 +36,28 @@ Failure readPages(const FilePlace& from, uint64_t offset, uint8_t* into, uint64_
   return kDone;
 }
 
-/// Bytes for which it is worth while to ask whether they are in memory.
-constexpr uint64_t kMany = uint64_t{1} << 16;
+/// Pages that are asked about at most, to find out of one that is wanted whether it is in memory: reading it otherwise
+/// takes as long.
+constexpr uint64_t kMostAsked = 128;
 
-/// Reads whole pages through a mapping, which is cheaper than the kernel's way page by page. False where it is not,
-/// where that would make pages resident, or not all are there.
+/// Finds which pages between the first and the last of some parts are in memory; empty where that is not worth while.
+std::vector<uint8_t> findResident(const Mapping& view, uint64_t start, const std::vector<Stretch>& parts) {
+  const Stretch& last = parts.back();
+  const uint64_t span = last.offset + last.length - parts.front().offset;
+  uint64_t wanted = 0;
+  for (const Stretch& part : parts) wanted += part.length;
+  if (span > kMostAsked * wanted) return {};
+  return findResident(view, start + parts.front().offset, span);
+}
+
+bool areOdd(const uint8_t* bytes, uint64_t count) {
+  return std::all_of(bytes, bytes + count, [](uint8_t byte) { return (byte & 1) != 0; });
+}
+
+/// Reads whole pages through a mapping, which is cheaper than the kernel's way page by page. False where they are not
+/// all there.
 bool viewPages(const Mapping& view, uint64_t offset, uint8_t* into, uint64_t length) {
   uint64_t done = 0;
-  if (length < kMany || !areResident(view, offset, length)) return false;
   guardedRead(into, view.addressOf(offset), length, done);
   return done == length;
 }
@@ -76,32 +90,71 @@ uint64_t runEnd(const uint8_t* bytes, uint64_t at, uint64_t end, bool areZeroes)
   return at;
 }
 
+/// Part of a list: a stretch, and how much of it was taken.
+struct Cursor {
+  size_t index = 0;
+  uint64_t done = 0;
+};
+
+/// Takes what follows in a list, as much as the buffer holds.
+std::vector<Stretch> takeParts(const std::vector<Stretch>& stretches, Cursor& at) {
+  std::vector<Stretch> parts;
+  for (uint64_t room = kBufferSize; room != 0 && at.index != stretches.size();) {
+    const Stretch& stretch = stretches[at.index];
+    const uint64_t length = std::min(stretch.length - at.done, room);
+    parts.push_back({stretch.offset + at.done, length});
+    room -= length;
+    at.done += length;
+    if (at.done == stretch.length) at = {at.index + 1, 0};
+  }
+  return parts;
+}
+
 }  // namespace
 
 Failure PageCopy::run(std::vector<Stretch>& copied, uint32_t& crc32) const {
   // Fresh memory would cost a fault for each page: every thread keeps its own.
   static thread_local std::vector<uint8_t> buffer(kBufferSize);
-  uint8_t* const bytes = buffer.data();
-  for (const Stretch& stretch : stretches) {
-    for (uint64_t done = 0; done != stretch.length;) {
-      const uint64_t offset = stretch.offset + done;
-      const uint64_t length = std::min(stretch.length - done, kBufferSize);
-      if (view == nullptr || !viewPages(*view, from.offset + offset, bytes, length)) {
-        if (const Failure failure = readPages(from, offset, bytes, length)) return failure;
-      }
-      for (uint64_t at = 0; at != length;) {
-        const uint64_t start = leavesZeroesOut ? runEnd(bytes, at, length, true) : at;
-        at = leavesZeroesOut ? runEnd(bytes, start, length, false) : length;
-        if (at == start) continue;
-        crc32 = membacking::crc32(crc32, bytes + start, at - start);
-        appendStretch(copied, offset + start, at - start);
-        if (!to.file.isOpen()) continue;
-        if (const Failure failure = writePages(to, offset + start, bytes + start, at - start)) return failure;
-      }
-      done += length;
+  for (Cursor at; at.index != stretches.size();) {
+    const std::vector<Stretch> parts = takeParts(stretches, at);
+    if (const Failure failure = read(parts, buffer.data())) return failure;
+    const uint8_t* bytes = buffer.data();
+    for (const Stretch& part : parts) {
+      if (const Failure failure = write(part, bytes, copied, crc32)) return failure;
+      bytes += part.length;
     }
   }
   beginWriting(to, copied);
+  return kDone;
+}
+
+/// Reads parts, one behind the other.
+Failure PageCopy::read(const std::vector<Stretch>& parts, uint8_t* into) const {
+  std::vector<uint8_t> resident;
+  if (view != nullptr) resident = findResident(*view, from.offset, parts);
+  for (const auto& [offset, length] : parts) {
+    const uint64_t first = (offset - parts.front().offset) / kPageSize;
+    const bool isThere = !resident.empty() && areOdd(resident.data() + first, length / kPageSize);
+    if (!isThere || !viewPages(*view, from.offset + offset, into, length)) {
+      if (const Failure failure = readPages(from, offset, into, length)) return failure;
+    }
+    into += length;
+  }
+  return kDone;
+}
+
+/// Sums and writes what is not left out of a part.
+Failure PageCopy::write(const Stretch& part, const uint8_t* bytes, std::vector<Stretch>& copied,
+                        uint32_t& crc32) const {
+  for (uint64_t at = 0; at != part.length;) {
+    const uint64_t start = leavesZeroesOut ? runEnd(bytes, at, part.length, true) : at;
+    at = leavesZeroesOut ? runEnd(bytes, start, part.length, false) : part.length;
+    if (at == start) continue;
+    crc32 = membacking::crc32(crc32, bytes + start, at - start);
+    appendStretch(copied, part.offset + start, at - start);
+    if (!to.file.isOpen()) continue;
+    if (const Failure failure = writePages(to, part.offset + start, bytes + start, at - start)) return failure;
+  }
   return kDone;
 }
 

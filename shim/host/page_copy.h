@@ -33,6 +33,10 @@ struct PageCopy {
   /// Copies, on whichever thread. ENXIO of pread: the source ends before. `copied`: pages that were not left out,
   /// upwards; `crc32`: of their bytes, as they were written.
   Failure run(std::vector<Stretch>& copied, uint32_t& crc32) const;
+
+ private:
+  Failure read(const std::vector<Stretch>& parts, uint8_t* into) const;
+  Failure write(const Stretch& part, const uint8_t* bytes, std::vector<Stretch>& copied, uint32_t& crc32) const;
 };
 
 }  // namespace membacking

@@ -92,10 +92,10 @@ Failure countPrivate(const Mapping& mapping, const std::vector<Stretch>& ranges,
   return kDone;
 }
 
-bool areResident(const Mapping& mapping, uint64_t offset, uint64_t length) {
-  std::vector<unsigned char> pages(length / kPageSize);
-  return ::mincore(mapping.at(offset, length), length, pages.data()) == 0 &&
-         std::all_of(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; });
+std::vector<uint8_t> findResident(const Mapping& mapping, uint64_t offset, uint64_t length) {
+  std::vector<uint8_t> pages(length / kPageSize);
+  if (::mincore(mapping.at(offset, length), length, pages.data()) != 0) pages.clear();
+  return pages;
 }
 
 Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length) {

@@ -17,8 +17,9 @@ Failure populatePages(const Mapping& mapping, uint64_t offset, uint64_t length, 
 
 /// Adds the bytes of memory and swap that the private pages in ranges alone use.
 Failure countPrivate(const Mapping& mapping, const std::vector<Stretch>& ranges, uint64_t& bytes);
-/// Whether every page is in memory, so that reading them makes no other one resident.
-bool areResident(const Mapping& mapping, uint64_t offset, uint64_t length);
+/// Finds which pages are in memory, so that reading them makes no other one resident: a byte for each, which is odd
+/// then. Empty where the kernel does not say.
+std::vector<uint8_t> findResident(const Mapping& mapping, uint64_t offset, uint64_t length);
 
 /// Drops the private pages in the range, also locked ones.
 Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length);

@@ -216,7 +216,8 @@ Napi::Value ExecutorHandle::track(const Napi::CallbackInfo& info) {
 
 Napi::Value ExecutorHandle::collectDirty(const Napi::CallbackInfo& info) {
   std::vector<Trackers::Dirty> dirty;
-  check(info.Env(), core(info).trackers().collect(toU32(info[0], "tracker"), dirty));
+  const uint32_t tracker = toU32(info[0], "tracker");
+  check(info.Env(), core(info).trackers().collect(tracker, toBool(info[1], "isLooking"), dirty));
   Napi::Float64Array triples = Napi::Float64Array::New(info.Env(), 3 * dirty.size());
   double* next = triples.Data();
   for (const auto& [object, pages] : dirty) {

@@ -137,9 +137,10 @@ export class NativeExecutor implements Executor {
   track(shown: readonly ShownPiece[], byFaults: boolean): number {
     return this.#addon.track(shown, byFaults);
   }
-  /** Pages that are dirty since a tracker was asked for last: triples of object, offset and length, in order. */
-  collectDirty(tracker: number): Float64Array {
-    return this.#addon.collectDirty(tracker);
+  /** Pages that are dirty since a tracker was asked for last: triples of object, offset and length, in order. Without
+   *  `isLooking`: those that were found already, as another tracker began or was asked for. */
+  collectDirty(tracker: number, isLooking: boolean): Float64Array {
+    return this.#addon.collectDirty(tracker, isLooking);
   }
   /** Objects of which not all that is shown can be watched. */
   unwatched(): number[] {

@@ -12,7 +12,7 @@ export interface DataRange {
 
 /** Union of two lists. */
 export function united(a: readonly DataRange[], b: readonly DataRange[]): DataRange[] {
-  if (b.length === 0) return [...a];
+  if (a.length === 0 || b.length === 0) return [...a, ...b];
   const result: DataRange[] = [];
   for (let i = 0, j = 0; i < a.length || j < b.length; ) {
     const next = j === b.length || (i < a.length && a[i]!.offset <= b[j]!.offset) ? a[i++]! : b[j++]!;

@@ -5,7 +5,6 @@ import { MembackingError } from '../core/errors.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
 import { joined, type PageRange, without } from '../snapshot/page-list.ts';
-import type { ObjectRange } from './dirty-pages.ts';
 import { DirtyTracker } from './dirty-tracker.ts';
 import type { Openable } from './template.ts';
 
@@ -38,17 +37,14 @@ export class WrittenSince {
     return new WrittenSince(new DirtyTracker(map, va), objects);
   }
 
-  /** Adds what was written since it was asked last. Throws CLOSED. */
-  collect(): void {
-    const { byObject, untracked, unwatched } = this.#tracker.collect();
+  /** Adds what was written before `later` began, which nobody has to look for; undefined: until now. Throws CLOSED. */
+  collect(later?: WrittenSince): void {
+    const { byMemory, untracked, unwatched } = later === undefined ? this.#tracker.collect() : this.#tracker.found();
     for (const object of [...untracked, ...unwatched]) this.#written.delete(object);
-    for (const [object, before] of this.#written) {
-      const now = byObject.filter((range) => range.object === object).map(inNumbers);
-      if (now.length > 0) this.#written.set(object, joined(before, now));
-    }
+    for (const [object, before] of this.#written) this.#written.set(object, joined(before, byMemory.get(object) ?? []));
   }
 
-  /** Pages of an object that were written until `collect` was called last, in order; undefined where nobody knows. */
+  /** Pages of an object that were written as far as `collect` has said, in order; undefined where nobody knows. */
   pagesOf(object: MemoryObject): readonly PageRange[] | undefined {
     return this.#written.get(object);
   }
@@ -65,10 +61,6 @@ export class WrittenSince {
   close(): void {
     this.#tracker.close();
   }
-}
-
-function inNumbers({ offset, length }: ObjectRange): PageRange {
-  return { offset: Number(offset), length: Number(length) };
 }
 
 /** Bases of one guest. */

@@ -66,6 +66,12 @@ export class DirtyPages implements Iterable<GpaRange> {
     return this.#byObject;
   }
 
+  /** Dirty pages of each object, in order. @internal */
+  get byMemory(): ReadonlyMap<MemoryObject, readonly PageRange[]> {
+    const { objectOf } = this.#findings;
+    return new Map([...this.#rangesOf()].map(([id, ranges]) => [objectOf(id), ranges]));
+  }
+
   /** Dirty pages that the VA space showed nowhere: of RAM that is hidden, of a BAR that is not placed. */
   get hidden(): readonly ObjectRange[] {
     this.#hidden ??= [...this.#hiddenRanges()];

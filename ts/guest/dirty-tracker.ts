@@ -82,12 +82,22 @@ export class DirtyTracker extends Handle {
    *  these or among the next ones. Where the kernel cannot watch a range (`DirtyPages.unwatched`), all of it counts as
    *  written each time. Throws CLOSED. */
   collect(): DirtyPages {
+    return this.#take(true);
+  }
+
+  /** Pages as `collect` gives them, of those that were found already: when another tracker began. Throws CLOSED.
+   *  @internal */
+  found(): DirtyPages {
+    return this.#take(false);
+  }
+
+  #take(isLooking: boolean): DirtyPages {
     this.checkOpen();
     const { context } = this.#map;
     context.checkOpen();
     const { core, objects } = context;
     const executor = nativeOf(context);
-    const triples = executor.collectDirty(this.#id);
+    const triples = executor.collectDirty(this.#id, isLooking);
     return new DirtyPages({
       triples,
       rows: triples.length === 0 ? [] : core.sinkRows(this.#va.id),

@@ -237,14 +237,14 @@ export async function withBlocks<Result extends { readonly id: string }>(
   const rest = layoutWithoutMemory(subject);
   const objects = blocks.map(({ object }) => object);
   const since = isLive ? WrittenSince.start(map, va, objects) : WrittenSince.begin(map, va, objects);
+  const opening = openFiles(objects);
   let chain: readonly Link[] = [];
-  let files: readonly (FileHandle | undefined)[] = [];
   try {
-    files = await openFiles(objects);
     if (openBase !== undefined) chain = await openChain(openBase, bases.template && (() => bases.template!.openLink()));
+    const files = await opening;
     const base = chain[0]?.layout;
     const known = base && bases.since(base.id);
-    known?.collect();
+    known?.collect(since);
     const planned = blocks.map((block, i) => plan(block, { file: files[i], chain, known, bases }));
     const made = await body(planned, { rest, base, objects, since });
     bases.remember(made.id, since, base?.id);
@@ -253,26 +253,29 @@ export async function withBlocks<Result extends { readonly id: string }>(
     since?.close();
     throw error;
   } finally {
-    await closeChain(chain);
-    await Promise.allSettled(files.map((file) => file?.close()));
+    const files = await opening;
+    await Promise.allSettled([closeChain(chain), ...files.map((file) => file?.close())]);
   }
 }
 
 // ---- Memory ------------------------------------------------------------------------------------
 
 /** Descriptors of the files of shared RAM, each with a position of its own and open whatever becomes of the RAM. None
- *  where the memory alone can be read. */
-async function openFiles(objects: readonly MemoryObject[]): Promise<(FileHandle | undefined)[]> {
-  return Promise.all(
-    objects.map(async (object) => {
-      if (object.kind !== 'shared') return undefined;
-      const file = await openMemory(object, 'r').catch(() => undefined);
-      // Closed meanwhile, its number may be another file's.
-      if (file === undefined || ((await file.stat()).isFile() && !object.closed)) return file;
-      await file.close();
-      return undefined;
-    }),
+ *  where the memory alone can be read. Never rejects. */
+function openFiles(objects: readonly MemoryObject[]): Promise<(FileHandle | undefined)[]> {
+  return Promise.all(objects.map((object) => (object.kind === 'shared' ? openFile(object) : undefined)));
+}
+
+async function openFile(object: MemoryObject): Promise<FileHandle | undefined> {
+  const file = await openMemory(object, 'r').catch(() => undefined);
+  const isFile = await file?.stat().then(
+    (facts) => facts.isFile(),
+    () => false,
   );
+  // Closed meanwhile, its number may be another file's.
+  if (isFile && !object.closed) return file;
+  await file?.close().catch(() => {});
+  return undefined;
 }
 
 /** Things that are known when a block is planned. */

@@ -35,18 +35,16 @@ export async function writeFolder(
       inSystem(what, async () => {
         await memory.truncate(size);
         const finished = await write(memory, file);
-        await memory.sync();
+        await all([memory.sync(), writeSynced(join(folder, draft), formatLayout(finished)), syncFolder(folder)]);
         return finished;
       }),
     );
     await inSystem(what, async () => {
-      await writeSynced(join(folder, draft), formatLayout(layout));
-      await syncFolder(folder);
       await rename(join(folder, draft), join(folder, LAYOUT));
       isInPlace = true;
       await syncFolder(folder);
     });
-    await removeOurs(folder, (name) => name !== file);
+    if (!isMade) await removeOurs(folder, (name) => name !== file);
     return layout;
   } catch (error) {
     if (!isInPlace) await removeOurs(folder, (name) => name === draft || name === file);
@@ -64,6 +62,12 @@ async function makeFolder(folder: string): Promise<boolean> {
     if ((error as { code?: unknown }).code === 'EEXIST') return false;
     throw error;
   }
+}
+
+/** Waits for all of some work, and rejects with the first failure then: nothing is under way any more. */
+async function all(work: readonly Promise<unknown>[]): Promise<void> {
+  await Promise.allSettled(work);
+  await Promise.all(work);
 }
 
 async function writeSynced(path: string, text: string): Promise<void> {

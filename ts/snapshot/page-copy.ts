@@ -4,7 +4,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { addonObjectOf, type MemoryObject } from '../asked/object.ts';
 import { native, type PagesCopied } from '../core/native.ts';
 import { joinedCrc32 } from './crc32.ts';
-import { appendRange, batchesOf, bytesOf, type PageRange, pairsOf } from './page-list.ts';
+import { appendRange, bytesOf, type PageRange } from './page-list.ts';
 
 /** Offset in a file from which pages are counted. */
 export interface FilePlace {
@@ -16,7 +16,7 @@ export interface FilePlace {
 
 /** Pages that were copied, and their CRC-32. */
 export interface CopiedPages {
-  readonly pages: PageRange[];
+  readonly pages: readonly PageRange[];
   readonly crc32: number;
 }
 
@@ -32,6 +32,8 @@ interface CopyOptions {
 const STEP = 2 ** 22;
 /** Steps that are under way at once: one reads while the other one writes. */
 const AT_ONCE = 2;
+/** Bytes of ranges that are so small that two steps would wait for each other all the time. */
+const SMALL = 2 ** 16;
 
 /** Copies ranges of pages; without a target, they are summed alone. Rejects with errors of the system: of pread with
  *  ENXIO, where the source ends before. Nothing is under way then. */
@@ -43,31 +45,31 @@ export async function copyPages(
 ): Promise<CopiedPages> {
   const pages: PageRange[] = [];
   let crc32 = 0;
-  const steps: { readonly bytes: number; readonly copying: Promise<PagesCopied> }[] = [];
+  const steps: { readonly pairs: Float64Array; readonly copying: Promise<PagesCopied> }[] = [];
   const takeOldest = async () => {
-    const { bytes, copying } = steps[0]!;
+    const { pairs, copying } = steps[0]!;
     const copied = await copying;
     steps.shift();
-    const now = rangesOf(copied.pages);
-    crc32 = joinedCrc32(crc32, copied.crc32, bytesOf(now));
-    for (const range of now) appendRange(pages, range);
-    onStep(bytes);
+    crc32 = joinedCrc32(crc32, copied.crc32, lengthOf(copied.pages));
+    if (leavesZeroesOut) appendPairs(pages, copied.pages);
+    onStep(lengthOf(pairs));
   };
+  const atOnce = bytesOf(ranges) < SMALL * ranges.length ? 1 : AT_ONCE;
   try {
-    for (const batch of batchesOf(ranges, STEP)) {
-      if (steps.length === AT_ONCE) await takeOldest();
+    for (const pairs of stepPairs(ranges)) {
+      if (steps.length === atOnce) await takeOldest();
       const { file, offset, memory } = from;
       const source = memory === undefined || memory.closed ? file.fd : addonObjectOf(memory);
-      const copying = native().copyPages(source, offset, to?.file.fd, to?.offset, pairsOf(batch), leavesZeroesOut);
+      const copying = native().copyPages(source, offset, to?.file.fd, to?.offset, pairs, leavesZeroesOut);
       // Nobody may come to wait for it, where the one before it fails.
       copying.catch(() => {});
-      steps.push({ bytes: bytesOf(batch), copying });
+      steps.push({ pairs, copying });
     }
     while (steps.length > 0) await takeOldest();
   } finally {
     await Promise.allSettled(steps.map(({ copying }) => copying));
   }
-  return { pages, crc32 };
+  return { pages: leavesZeroesOut ? pages : ranges, crc32 };
 }
 
 /** CRC-32 of ranges of pages; undefined where the file ends before. Rejects with errors of the system, and what
@@ -85,6 +87,34 @@ export async function checksumOf(
   }
 }
 
-function rangesOf(pairs: Float64Array): PageRange[] {
-  return Array.from({ length: pairs.length / 2 }, (_, i) => ({ offset: pairs[2 * i]!, length: pairs[2 * i + 1]! }));
+/** Ranges as the addon takes them, offset and length of each, one after the other: as many together as make up a
+ *  step. */
+function* stepPairs(ranges: readonly PageRange[]): Generator<Float64Array, undefined> {
+  // The end of a step cuts one range at most.
+  const pairs = new Float64Array(2 * (ranges.length + Math.ceil(bytesOf(ranges) / STEP)));
+  let [first, end, room] = [0, 0, STEP];
+  for (const range of ranges) {
+    for (let done = 0; done < range.length; ) {
+      const length = Math.min(range.length - done, room);
+      pairs[end++] = range.offset + done;
+      pairs[end++] = length;
+      done += length;
+      room -= length;
+      if (room > 0) continue;
+      yield pairs.subarray(first, end);
+      [first, room] = [end, STEP];
+    }
+  }
+  if (end > first) yield pairs.subarray(first, end);
+}
+
+/** Bytes of pairs. */
+function lengthOf(pairs: Float64Array): number {
+  let bytes = 0;
+  for (let i = 1; i < pairs.length; i += 2) bytes += pairs[i]!;
+  return bytes;
+}
+
+function appendPairs(ranges: PageRange[], pairs: Float64Array): void {
+  for (let i = 0; i < pairs.length; i += 2) appendRange(ranges, { offset: pairs[i]!, length: pairs[i + 1]! });
 }
