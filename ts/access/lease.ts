@@ -10,6 +10,11 @@ import type { LeaseFacts } from './held-lease.ts';
 import { leaseFacts, renderLease } from './lease-table.ts';
 import type { ShownMemory, Views } from './views.ts';
 
+/** Memory that leases give views of. */
+interface ViewedMemory {
+  readonly windows: { readonly views: Views };
+}
+
 /** Guest memory that stays where it is, with the access that was asked for, until `release`. */
 export abstract class Lease implements Disposable {
   readonly #views: Views;
@@ -19,10 +24,10 @@ export abstract class Lease implements Disposable {
   #view: Uint8Array | undefined;
 
   /** `isViewable`: JavaScript may touch the memory. @internal */
-  constructor(views: Views, facts: LeaseFacts, isViewable: boolean) {
-    validate.madeBy('GuestMemory.lock', facts);
+  constructor(memory: ViewedMemory, facts: LeaseFacts, isViewable: boolean) {
+    validate.madeBy('GuestMemory.lock', memory);
     keepInThread(this);
-    this.#views = views;
+    this.#views = memory.windows.views;
     this.#facts = facts;
     this.#isViewable = isViewable;
   }

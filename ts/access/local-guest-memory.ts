@@ -16,7 +16,7 @@ export class LocalGuestMemory extends WindowedMemory {
   }
 
   protected lease(facts: LeaseFacts): Lease {
-    return new LocalLease(sourceOf<LeasedSpace>(this), this, facts);
+    return LocalLease.take(sourceOf<LeasedSpace>(this), this, facts);
   }
 
   /** Text for console.log and util.inspect. */

@@ -6,7 +6,6 @@ import type { ObjectTable } from '../asked/object-table.ts';
 import { type Address, difference, higher, lengthOf, lower, sum } from '../core/address.ts';
 import type { Core } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
-import * as validate from '../core/validate.ts';
 import type { HeldLease, LeaseFacts, LeaseMode } from './held-lease.ts';
 import { cannotLease, Lease } from './lease.ts';
 import { aboutToChange, isEnough, type LeaseTable } from './lease-table.ts';
@@ -76,18 +75,22 @@ export class LocalLease extends Lease {
   readonly #space: LeasedSpace;
   readonly #held: HeldLease;
 
-  /** Takes the lease. Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is
-   *  about to change. @internal */
-  constructor(space: LeasedSpace, owner: object, facts: LeaseFacts) {
-    validate.madeBy('GuestMemory.lock', facts);
+  private constructor(space: LeasedSpace, owner: object, facts: LeaseFacts, isViewable: boolean) {
+    super(space, facts, isViewable);
+    this.#space = space;
+    this.#held = new Held(facts, space.va, owner, this);
+  }
+
+  /** Takes a lease. Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is about
+   *  to change. @internal */
+  static take(space: LeasedSpace, owner: object, facts: LeaseFacts): LocalLease {
     const { mode, gpa, length } = facts;
     const { context } = space;
     if (context.runner.isRunning) throw aboutToChange(gpa);
-    super(space.windows.views, facts, checkMapped(space, mode, gpa, length));
-    this.#space = space;
-    this.#held = new Held(facts, space.va, owner, this);
-    if (context.isBusy) context.onUndo(() => this.release());
-    context.leases.add(this.#held);
+    const lease = new LocalLease(space, owner, facts, checkMapped(space, mode, gpa, length));
+    if (context.isBusy) context.onUndo(() => lease.release());
+    context.leases.add(lease.#held);
+    return lease;
   }
 
   get released(): boolean {

@@ -39,7 +39,7 @@ export class WorkerGuestMemory extends WindowedMemory implements Disposable {
   }
 
   protected lease(facts: LeaseFacts): Lease {
-    return new WorkerLease(sourceOf<WorkerSource>(this), facts, this.#viewed);
+    return WorkerLease.take(sourceOf<WorkerSource>(this), facts, this.#viewed);
   }
 
   /** Ends the handle, and the leases that were taken. May be called again. */

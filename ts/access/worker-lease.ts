@@ -1,7 +1,6 @@
 // Leases of threads that do not change the map: locks in the addon, which everybody sees who changes it.
 
 import { FACT_GPA, FACT_LOW, type Reservation } from '../core/native.ts';
-import * as validate from '../core/validate.ts';
 import { accessFault } from './guest-access.ts';
 import type { LeaseFacts } from './held-lease.ts';
 import { cannotLease, Lease } from './lease.ts';
@@ -23,19 +22,28 @@ export class WorkerLease extends Lease {
   /** Leases of the memory that have a view. */
   readonly #viewed: Set<WorkerLease>;
 
-  /** Takes the lease. Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is
-   *  about to change. @internal */
-  constructor(memory: LeasedMemory, facts: LeaseFacts, viewed: Set<WorkerLease>) {
-    validate.madeBy('GuestMemory.lock', facts);
-    const { reservation, windows } = memory;
+  private constructor(
+    memory: LeasedMemory,
+    facts: LeaseFacts,
+    isViewable: boolean,
+    lock: number,
+    viewed: Set<WorkerLease>,
+  ) {
+    super(memory, facts, isViewable);
+    this.#reservation = memory.reservation;
+    this.#lock = lock;
+    this.#viewed = viewed;
+  }
+
+  /** Takes a lease. Throws GUEST_ACCESS where not all of the range is mapped with that access, LEASED where it is about
+   *  to change. @internal */
+  static take(memory: LeasedMemory, facts: LeaseFacts, viewed: Set<WorkerLease>): WorkerLease {
+    const { reservation } = memory;
     const { gpa, length, mode, holder } = facts;
     const lock = reservation.lock(gpa, length, mode === 'write', holder === memory.holder ? undefined : holder);
     memory.holder = holder;
     if (lock < 0) throw refusal(reservation, lock, gpa);
-    super(windows.views, facts, reservation.facts[FACT_LOW] === 1);
-    this.#reservation = reservation;
-    this.#lock = lock;
-    this.#viewed = viewed;
+    return new WorkerLease(memory, facts, reservation.facts[FACT_LOW] === 1, lock, viewed);
   }
 
   get released(): boolean {
