@@ -9,8 +9,8 @@
 #include <string>
 
 #include "abi.h"
-#include "host/mapping.h"
 #include "host/native_interface.h"
+#include "host/page.h"
 #include "napi/channel_handle.h"
 #include "napi/event_fd_handle.h"
 #include "napi/executor_handle.h"

@@ -42,9 +42,9 @@ Failure FaultWatch::open(std::unique_ptr<WriteWatch>& result) {
   return kDone;
 }
 
-bool FaultWatch::arm(const Mapping& mapping, uint64_t offset, uint64_t length, PageOrigin origin) {
+bool FaultWatch::arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) {
   uffdio_register registration = {};
-  registration.range.start = reinterpret_cast<uint64_t>(mapping.at(offset, length));
+  registration.range.start = reinterpret_cast<uint64_t>(host.at(offset, length));
   registration.range.len = length;
   registration.mode = UFFDIO_REGISTER_MODE_WP | (origin == PageOrigin::kNothing ? UFFDIO_REGISTER_MODE_MISSING : 0);
   if (::ioctl(fd_.get(), UFFDIO_REGISTER, &registration) != 0) return false;
@@ -53,12 +53,12 @@ bool FaultWatch::arm(const Mapping& mapping, uint64_t offset, uint64_t length, P
   return protect(registration.range.start, length);
 }
 
-bool FaultWatch::takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, std::vector<Stretch>& written) {
-  const auto start = reinterpret_cast<uint64_t>(mapping.at(offset, length));
+bool FaultWatch::takeWritten(const HostRange& host, uint64_t offset, uint64_t length, std::vector<Stretch>& written) {
+  const auto start = reinterpret_cast<uint64_t>(host.at(offset, length));
   const std::lock_guard lock(mutex_);
   for (const Stretch& pages : written_.take(start, start + length)) {
     if (!protect(pages.offset, pages.length)) return false;
-    appendStretch(written, mapping.offsetOf(pages.offset), pages.length);
+    appendStretch(written, host.offsetOf(pages.offset), pages.length);
   }
   return true;
 }

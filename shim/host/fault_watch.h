@@ -30,8 +30,8 @@ class FaultWatch : public WriteWatch {
   static Failure open(std::unique_ptr<WriteWatch>& result);
   FaultWatch() : WriteWatch(WatchMethod::kFaults) {}
 
-  bool arm(const Mapping& mapping, uint64_t offset, uint64_t length, PageOrigin origin) override;
-  bool takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, std::vector<Stretch>& written) override;
+  bool arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) override;
+  bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, std::vector<Stretch>& written) override;
   void admit(uint64_t hva, uint64_t length, PageOrigin origin, bool isWrite) override;
 
  private:

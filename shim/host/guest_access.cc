@@ -44,8 +44,8 @@ AccessResult explain(int signal, uint64_t hva, uint64_t gpa, bool isWrite) {
 }  // namespace
 
 /// Finds the host addresses of up to `length` bytes. Those of the first stretch, RAM's, without a look at others.
-GuestMemory::HostRange GuestMemory::at(uint64_t gpa, uint64_t length) const {
-  const Mapping& first = reservation.first();
+GuestMemory::HostBytes GuestMemory::at(uint64_t gpa, uint64_t length) const {
+  const HostRange& first = reservation.first();
   if (gpa < first.size()) return {first.addressOf(gpa), std::min(length, first.bytesFrom(gpa)), nullptr};
   Reservation::Share stretch = reservation.find(gpa);
   if (stretch == nullptr) return {};
@@ -59,7 +59,7 @@ AccessError GuestMemory::errorBehind(uint64_t gpa) const {
 }
 
 /// Error of a number of which `range` has not all: none where another stretch goes on with the rest.
-AccessError GuestMemory::errorOfCut(uint64_t gpa, const HostRange& range, uint32_t bytes) const {
+AccessError GuestMemory::errorOfCut(uint64_t gpa, const HostBytes& range, uint32_t bytes) const {
   if (range.length == 0) return errorBehind(gpa);
   const uint64_t behind = gpa + range.length;
   return at(behind, bytes - range.length).length == 0 ? errorBehind(behind) : AccessError::kNone;
@@ -77,7 +77,7 @@ template <typename Copy>
 AccessResult GuestMemory::copy(uint64_t gpa, uint64_t length, bool isWrite, Copy copy) const {
   for (uint64_t done = 0; done != length;) {
     const uint64_t at = gpa + done;
-    const HostRange range = at < gpa ? HostRange{} : this->at(at, std::min(length - done, kMostAtOnce));
+    const HostBytes range = at < gpa ? HostBytes{} : this->at(at, std::min(length - done, kMostAtOnce));
     if (range.length == 0) return {at < gpa ? AccessError::kOutside : errorBehind(at), at};
     const LimitsHold hold(reservation.limits());
     const uint64_t partEnd = at + range.length;
@@ -141,7 +141,7 @@ AccessResult GuestMemory::write(uint64_t gpa, const uint8_t* from, size_t length
 
 /// Access to a number of which `range` has not all, by `copy()`, which cannot do it in one step.
 template <typename Copy>
-AccessResult GuestMemory::across(uint64_t gpa, const HostRange& range, uint32_t bytes, Copy copy) const {
+AccessResult GuestMemory::across(uint64_t gpa, const HostBytes& range, uint32_t bytes, Copy copy) const {
   const AccessError missing = errorOfCut(gpa, range, bytes);
   if (missing != AccessError::kNone) return {missing, gpa};
   const AccessResult result = copy();
@@ -153,7 +153,7 @@ AccessResult GuestMemory::load(uint64_t gpa, uint32_t bytes, uint64_t& value) co
 }
 
 AccessResult GuestMemory::loadNow(uint64_t gpa, uint32_t bytes, uint64_t& value) const {
-  const HostRange range = at(gpa, bytes);
+  const HostBytes range = at(gpa, bytes);
   if (range.length != bytes) {
     value = 0;
     // SAFETY: `bytes` are at most those of the number.
@@ -172,7 +172,7 @@ AccessResult GuestMemory::store(uint64_t gpa, uint32_t bytes, uint64_t value) co
 }
 
 AccessResult GuestMemory::storeNow(uint64_t gpa, uint32_t bytes, uint64_t value) const {
-  const HostRange range = at(gpa, bytes);
+  const HostBytes range = at(gpa, bytes);
   if (range.length != bytes) {
     // SAFETY: `bytes` are at most those of the number.
     return across(gpa, range, bytes, [&] { return write(gpa, reinterpret_cast<uint8_t*>(&value), bytes); });
@@ -190,7 +190,7 @@ AccessResult GuestMemory::compareExchange(uint64_t gpa, uint32_t bytes, uint64_t
 }
 
 AccessResult GuestMemory::exchangeNow(uint64_t gpa, uint32_t bytes, uint64_t& expected, uint64_t value) const {
-  const HostRange range = at(gpa, bytes);
+  const HostBytes range = at(gpa, bytes);
   if (range.length != bytes) {
     return across(gpa, range, bytes, [&] { return AccessResult{AccessError::kMisaligned, gpa}; });
   }

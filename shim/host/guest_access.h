@@ -59,18 +59,18 @@ struct GuestMemory {
  private:
   /// Host addresses of guest memory from a byte on, in one stretch; none where no stretch has that byte. Those behind
   /// the first stretch stay as long as this has a share of theirs.
-  struct HostRange {
+  struct HostBytes {
     uint64_t hva = 0;
     uint64_t length = 0;
     Reservation::Share share;
   };
 
-  HostRange at(uint64_t gpa, uint64_t length) const;
+  HostBytes at(uint64_t gpa, uint64_t length) const;
   AccessError errorBehind(uint64_t gpa) const;
-  AccessError errorOfCut(uint64_t gpa, const HostRange& range, uint32_t bytes) const;
+  AccessError errorOfCut(uint64_t gpa, const HostBytes& range, uint32_t bytes) const;
   AccessError refuse(const LimitsHold& hold, uint64_t gpa, uint64_t length, bool isWrite) const;
   template <typename Copy>
-  AccessResult across(uint64_t gpa, const HostRange& range, uint32_t bytes, Copy copy) const;
+  AccessResult across(uint64_t gpa, const HostBytes& range, uint32_t bytes, Copy copy) const;
   template <typename Access>
   AccessResult bringing(uint64_t gpa, uint64_t length, Access access) const;
   template <typename Access>

@@ -10,8 +10,8 @@
 #include <mutex>
 
 #include "host/fd.h"
+#include "host/host_range.h"
 #include "host/invariant.h"
-#include "host/mapping.h"
 
 namespace membacking {
 namespace {
@@ -28,7 +28,7 @@ struct Ballast {
   std::mutex mutex;
   /// Number of Headrooms. The ballast is held while there is none.
   int users = 0;
-  Mapping pages;
+  HostRange pages;
   /// Mappings that may be added before they are counted again.
   uint64_t uncounted = 0;
 
@@ -37,7 +37,7 @@ struct Ballast {
     if (pages.size() != 0) return;
     const MappingCount count = countMappings();
     if (count.limit - count.now < kHeld + kReserve) return;
-    if (Mapping::reserve(kHeld * kPageSize, "", pages)) return;
+    if (HostRange::reserve(kHeld * kPageSize, "", pages)) return;
     for (uint64_t page = 0; page < kHeld; page += 2) {
       if (pages.protect(page * kPageSize, kPageSize, Use::kRead)) return;
     }
@@ -73,7 +73,7 @@ uint64_t readNumber(const char* path) {
 
 Headroom::Headroom() {
   std::lock_guard lock(ballast().mutex);
-  if (ballast().users++ == 0) ballast().pages = Mapping();
+  if (ballast().users++ == 0) ballast().pages = HostRange();
 }
 
 Headroom::~Headroom() {

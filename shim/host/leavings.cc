@@ -1,4 +1,4 @@
-// Leavings: taking pages out of mappings, and giving them back in parts.
+// Leavings: taking pages out of host ranges, and giving them back in parts.
 
 #include "host/leavings.h"
 
@@ -18,37 +18,37 @@ constexpr size_t kMostKept = 256;
 /// Bytes that are freed at once, within a millisecond or two.
 constexpr uint64_t kPart = 8 * 1024 * 1024;
 
-/// Frees the pages of a mapping, which stays.
-void freePages(const Mapping& mapping) {
-  for (uint64_t done = 0; done != mapping.size();) {
-    const uint64_t length = std::min(kPart, mapping.size() - done);
-    // What is not freed here goes with the mapping.
-    static_cast<void>(discardPages(mapping, mapping.start() + done, length));
+/// Frees the pages of a host range, which stays.
+void freePages(const HostRange& host) {
+  for (uint64_t done = 0; done != host.size();) {
+    const uint64_t length = std::min(kPart, host.size() - done);
+    // What is not freed here goes with the range.
+    static_cast<void>(discardPages(host, host.start() + done, length));
     done += length;
   }
 }
 
 }  // namespace
 
-bool Leavings::take(Mapping& from, uint64_t offset, uint64_t length) {
+bool Leavings::take(HostRange& from, uint64_t offset, uint64_t length) {
   if (length < kWorthwhile || pages_.size() == kMostKept) return false;
-  Mapping kept;
+  HostRange kept;
   // At the same offsets, so that whole page tables move.
-  if (Mapping::reserve(length, "", kept, offset)) return false;
+  if (HostRange::reserve(length, "", kept, offset)) return false;
   const bool isTaken = !from.movePages(kept, offset, offset, length);
   pages_.push_back(std::move(kept));
   return isTaken;
 }
 
 Failure Leavings::count(uint64_t& bytes) const {
-  for (const Mapping& kept : pages_) {
+  for (const HostRange& kept : pages_) {
     if (const Failure failure = countPrivate(kept, {{kept.start(), kept.size()}}, bytes)) return failure;
   }
   return kDone;
 }
 
 void Leavings::free() {
-  for (const Mapping& kept : pages_) freePages(kept);
+  for (const HostRange& kept : pages_) freePages(kept);
   pages_.clear();
   for (const std::shared_ptr<MemoryObject>& object : objects_) {
     // Nobody gets a share of one that nobody else has.

@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "host/mapping.h"
+#include "host/host_range.h"
 
 namespace membacking {
 
@@ -17,7 +17,7 @@ class Leavings {
  public:
   /// Takes the pages of a range of whole pages: what the range shows stays, without pages of its own. False: some are
   /// still there, as the range is short, the kernel does not move them, or enough is kept already.
-  bool take(Mapping& from, uint64_t offset, uint64_t length);
+  bool take(HostRange& from, uint64_t offset, uint64_t length);
   /// Keeps a share of an object, the last one perhaps.
   void keep(std::shared_ptr<MemoryObject> object) { objects_.push_back(std::move(object)); }
   /// Adds the bytes of memory and swap that the private pages alone use, but those of objects.
@@ -26,7 +26,7 @@ class Leavings {
   void free();
 
  private:
-  std::vector<Mapping> pages_;
+  std::vector<HostRange> pages_;
   std::vector<std::shared_ptr<MemoryObject>> objects_;
 };
 

@@ -52,7 +52,7 @@ Failure readMappableSize(int fd, uint64_t& size, bool& isDriver) {
   } else if (!S_ISCHR(facts.st_mode) || !readDaxSize(facts.st_rdev, size)) {
     isDriver = true;
     size = said != 0 ? said : std::numeric_limits<int64_t>::max();
-    return Mapping::checkMappable(fd);
+    return HostRange::checkMappable(fd);
   }
   return kDone;
 }
@@ -118,8 +118,8 @@ Failure MemoryObject::memfd(const std::string& name, uint64_t size, uint64_t hug
   if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) return failedCall("fcntl");
   if (hugePageSize != 0 && isReserved) {
     // The kernel books huge pages for the file when they are first mapped, and keeps the booking.
-    Mapping booking;
-    if (const Failure failure = Mapping::shareWhole(fd, size, booking)) return failure;
+    HostRange booking;
+    if (const Failure failure = HostRange::shareWhole(fd, size, booking)) return failure;
   }
   result = std::move(object);
   return kDone;
@@ -157,7 +157,7 @@ Failure MemoryObject::checkAccess(int fd, bool isWritable) {
 Failure MemoryObject::privateMemory(uint64_t size, const std::string& name, std::shared_ptr<MemoryObject>& result) {
   auto object = std::make_shared<MemoryObject>();
   object->size = size;
-  if (const Failure failure = Mapping::reserve(size, name, object->home)) return failure;
+  if (const Failure failure = HostRange::reserve(size, name, object->home)) return failure;
   if (const Failure failure = object->home.protect(0, size, Use::kAll)) return failure;
   result = std::move(object);
   return kDone;
@@ -183,7 +183,7 @@ Failure MemoryObject::privateFile(int fd, uint64_t fileOffset, uint64_t size, st
   if (object->granularity != kPageSize) {
     return {EOPNOTSUPP, "fstatfs", "a file of huge pages cannot be copied on write"};
   }
-  if (const Failure failure = Mapping::reserve(size, "membacking:ram", object->home)) return failure;
+  if (const Failure failure = HostRange::reserve(size, "membacking:ram", object->home)) return failure;
   if (const Failure failure = object->home.mapCopyOnWrite(0, size, object->fd.get(), fileOffset)) return failure;
   result = std::move(object);
   return kDone;

@@ -9,7 +9,7 @@
 
 #include "host/dirty_pages.h"
 #include "host/fd.h"
-#include "host/mapping.h"
+#include "host/host_range.h"
 #include "host/pager.h"
 #include "host/stretch.h"
 #include "host/whereabouts.h"
@@ -42,7 +42,7 @@ struct MemoryObject {
   bool isReserved = true;
   /// Reservation for the pages of a private object: readable and writable where they are at home, plain reservation
   /// where they are not.
-  Mapping home;
+  HostRange home;
   /// Block of the pager that brings the pages of a private object; null where they are there. (It goes before `home`.)
   std::unique_ptr<PagerBlock> lazy;
   /// Places of the private pages that are not at home.
@@ -53,10 +53,10 @@ struct MemoryObject {
   // Wishes for the pages, which populate() reads on other threads.
   std::atomic<uint32_t> node = kAnyNode;
   std::atomic<bool> wantsHugePages = false;
-  /// Mapping of all of it to read from, once somebody wanted one.
-  std::shared_ptr<const Mapping> view;
-  /// Locked mapping that keeps all of a pinned shared object in memory.
-  Mapping pinning;
+  /// Host range of all of it to read from, once somebody wanted one.
+  std::shared_ptr<const HostRange> view;
+  /// Locked host range that keeps all of a pinned shared object in memory.
+  HostRange pinning;
   bool isPinned = false;
 
   /// Makes anonymous memory that other processes can be told of; sealed, so that it never shrinks under a mapping.
@@ -113,16 +113,16 @@ struct MemoryObject {
   Failure adviseHugePages(bool& atTouch);
   /// Makes all of the object resident, and never swapped, until it ends.
   Failure pin();
-  /// Moves private pages between `home` and a VA space, as Mapping::moveTo. Pinned pages stay pinned, unless that
+  /// Moves private pages between `home` and a VA space, as HostRange::moveTo. Pinned pages stay pinned, unless that
   /// fails.
   Failure moveOut(uint64_t offset, const std::shared_ptr<Reservation>& to, uint64_t gpa, uint64_t length);
   Failure moveHome(const std::shared_ptr<Reservation>& from, uint64_t gpa, uint64_t offset, uint64_t length);
-  /// Shows a shared object from `offset` on, as Mapping::mapShared. Wishes for its pages are passed on, and may fail.
-  Failure showShared(Mapping& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const;
+  /// Shows a shared object from `offset` on, as HostRange::mapShared. Wishes for its pages are passed on, and may fail.
+  Failure showShared(HostRange& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const;
 
   /// Maps all of a shared object whose pages nobody can take away, to be read; it stays as long as the object. Null for
   /// others, and where that fails.
-  std::shared_ptr<const Mapping> viewAll();
+  std::shared_ptr<const HostRange> viewAll();
 
   // Bytes of the object, in object_bytes.cc, wherever they are shown and however they are protected there. The range is
   // inside the object. `done` bytes were copied; where that is fewer than `length`, the next one is not there.
@@ -147,7 +147,7 @@ struct MemoryObject {
   Failure findOwnPages(std::vector<Stretch>& found) const;
 
  private:
-  Failure move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) const;
+  Failure move(HostRange& from, uint64_t offset, HostRange& to, uint64_t toOffset, uint64_t length) const;
   template <typename Copy>
   Failure copyShared(uint64_t offset, uint64_t length, Copy copy) const;
   template <typename Copy>

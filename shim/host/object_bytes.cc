@@ -1,5 +1,5 @@
 // Bytes of a memory object, read and written by the monitor itself, which changes nothing of what others may do: shared
-// ones are read from their file, or else through a mapping for the call; private ones through /proc/self/mem, which
+// ones are read from their file, or else through a host range for the call; private ones through /proc/self/mem, which
 // heeds no protection.
 
 #include <fcntl.h>
@@ -18,11 +18,11 @@ Failure MemoryObject::copyShared(uint64_t offset, uint64_t length, Copy copy) co
   const uint64_t before = offset % granularity;
   const uint64_t whole = (before + length + granularity - 1) / granularity * granularity;
   const Use use = isWritable ? Use::kAll : Use::kRead;
-  Mapping mapping;
-  if (const Failure failure = Mapping::reserve(whole, "", mapping)) return failure;
-  if (const Failure failure = showShared(mapping, 0, whole, use, offset - before)) return failure;
+  HostRange host;
+  if (const Failure failure = HostRange::reserve(whole, "", host)) return failure;
+  if (const Failure failure = showShared(host, 0, whole, use, offset - before)) return failure;
   installFaultGuard();
-  copy(mapping.base() + before);
+  copy(host.base() + before);
   return kDone;
 }
 
@@ -51,7 +51,7 @@ Failure MemoryObject::read(uint64_t offset, uint8_t* into, uint64_t length, uint
   if (length == 0) return kDone;
   INVARIANT(contains(offset, length));
   if (isShared) {
-    // Files that end before, and drivers, are left to a mapping.
+    // Files that end before, and drivers, are left to a host range.
     const ssize_t count = ::pread(fd.get(), into, length, static_cast<off_t>(offset));
     if (count >= 0 && static_cast<uint64_t>(count) == length) {
       done = length;

@@ -23,21 +23,21 @@ Failure MemoryObject::checkRange(uint64_t offset, uint64_t length) const {
   return kDone;
 }
 
-/// Calls `what(mapping, start)` with a mapping in which the range begins at `start`: the home of private memory, for a
+/// Calls `what(range, start)` with a host range in which the range begins at `start`: the home of private memory, for a
 /// shared object one that ends with the call.
 template <typename Do>
 Failure MemoryObject::withPages(uint64_t offset, uint64_t length, Do what) const {
   if (!isShared) return what(home, offset);
-  Mapping mapping;
-  // Aligned so that huge pages of the object are huge pages of the mapping.
+  HostRange host;
+  // Aligned so that huge pages of the object are huge pages of the range.
   const uint64_t start = offset % kHugePageSize;
-  if (const Failure failure = Mapping::reserve(start + length, "", mapping)) return failure;
+  if (const Failure failure = HostRange::reserve(start + length, "", host)) return failure;
   const Use use = isWritable ? Use::kAll : Use::kRead;
-  if (const Failure failure = showShared(mapping, start, length, use, offset)) return failure;
-  return what(mapping, start);
+  if (const Failure failure = showShared(host, start, length, use, offset)) return failure;
+  return what(host, start);
 }
 
-Failure MemoryObject::showShared(Mapping& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const {
+Failure MemoryObject::showShared(HostRange& place, uint64_t at, uint64_t length, Use use, uint64_t offset) const {
   INVARIANT(isShared && contains(offset, length));
   if (const Failure failure = place.mapShared(at, length, use, fd.get(), offset, isReserved)) return failure;
   if (wantsHugePages) static_cast<void>(membacking::adviseHugePages(place, at, length));
@@ -82,12 +82,12 @@ Failure MemoryObject::free(const std::vector<Stretch>& ranges, uint64_t& freed) 
   return kDone;
 }
 
-std::shared_ptr<const Mapping> MemoryObject::viewAll() {
+std::shared_ptr<const HostRange> MemoryObject::viewAll() {
   if (view == nullptr && isShared && isLasting && fileKind == FileKind::kMemory) {
-    auto mapping = std::make_shared<Mapping>();
-    if (Mapping::reserve(size, "", *mapping) || showShared(*mapping, 0, size, Use::kRead, 0)) return nullptr;
+    auto host = std::make_shared<HostRange>();
+    if (HostRange::reserve(size, "", *host) || showShared(*host, 0, size, Use::kRead, 0)) return nullptr;
     installFaultGuard();
-    view = std::move(mapping);
+    view = std::move(host);
   }
   return view;
 }
@@ -95,13 +95,13 @@ std::shared_ptr<const Mapping> MemoryObject::viewAll() {
 Failure MemoryObject::populate(uint64_t offset, uint64_t length) const {
   if (const Failure failure = checkRange(offset, length)) return failure;
   if (fileKind == FileKind::kDriver) return {EOPNOTSUPP, "madvise", "a driver's memory is where the driver has it"};
-  return withPages(offset, length, [&](const Mapping& mapping, uint64_t start) -> Failure {
-    const Failure failure = populatePages(mapping, start, length, isWritable || !isShared);
+  return withPages(offset, length, [&](const HostRange& host, uint64_t start) -> Failure {
+    const Failure failure = populatePages(host, start, length, isWritable || !isShared);
     if (failure.error == EINVAL && !isShared) {
       return {EBUSY, failure.syscall, "a part of the private memory is in a VA space"};
     }
     if (failure.error == EFAULT && isShared) return whyMissing(offset + length - kPageSize);
-    if (!failure && isShared && wantsHugePages) collapsePages(mapping, start, length);
+    if (!failure && isShared && wantsHugePages) collapsePages(host, start, length);
     return failure;
   });
 }
@@ -132,8 +132,8 @@ Failure MemoryObject::setNode(uint32_t wanted) {
     return {EOPNOTSUPP, "mbind", "the kernel alone decides where this file's pages are"};
   }
   // A memfd keeps the policy that any mapping of it is given.
-  const Failure failure = withPages(0, size, [&](const Mapping& mapping, uint64_t start) {
-    return bindPages(mapping, start, size, wanted);
+  const Failure failure = withPages(0, size, [&](const HostRange& host, uint64_t start) {
+    return bindPages(host, start, size, wanted);
   });
   if (!failure) node = wanted;
   return failure;
@@ -143,8 +143,8 @@ Failure MemoryObject::adviseHugePages(bool& atTouch) {
   if (fileKind == FileKind::kHugePages) return {EINVAL, "madvise", "the object is in huge pages already"};
   if (!isShared && fd.isOpen()) return {EINVAL, "madvise", "the kernel copies files page by page"};
   if (fileKind == FileKind::kDriver) return {EINVAL, "madvise", "a driver decides how large its pages are"};
-  const Failure failure = withPages(0, size, [&](const Mapping& mapping, uint64_t start) {
-    return membacking::adviseHugePages(mapping, start, size);
+  const Failure failure = withPages(0, size, [&](const HostRange& host, uint64_t start) {
+    return membacking::adviseHugePages(host, start, size);
   });
   if (failure) return failure;
   wantsHugePages = true;
@@ -160,9 +160,9 @@ Failure MemoryObject::pin() {
     if (const Failure failure = populate(0, size)) return failure;
     if (const Failure failure = lockPages(home, 0, size)) return failure;
   } else {
-    Mapping lasting;
+    HostRange lasting;
     const Use use = isWritable ? Use::kAll : Use::kRead;
-    if (const Failure failure = Mapping::reserve(size, "", lasting)) return failure;
+    if (const Failure failure = HostRange::reserve(size, "", lasting)) return failure;
     if (const Failure failure = showShared(lasting, 0, size, use, 0)) return failure;
     if (const Failure failure = lockPages(lasting, 0, size)) return failure;
     pinning = std::move(lasting);
@@ -188,7 +188,7 @@ Failure MemoryObject::moveHome(const std::shared_ptr<Reservation>& from, uint64_
   return failure;
 }
 
-Failure MemoryObject::move(Mapping& from, uint64_t offset, Mapping& to, uint64_t toOffset, uint64_t length) const {
+Failure MemoryObject::move(HostRange& from, uint64_t offset, HostRange& to, uint64_t toOffset, uint64_t length) const {
   INVARIANT(!isShared);
   if (!isPinned) return from.moveTo(to, toOffset, offset, length);
   // The kernel would unlock the whole piece that the range is a part of, and count what it moves twice.

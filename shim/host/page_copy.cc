@@ -41,7 +41,7 @@ Failure readPages(const FilePlace& from, uint64_t offset, uint8_t* into, uint64_
 constexpr uint64_t kMostAsked = 128;
 
 /// Finds which pages between the first and the last of some parts are in memory; empty where that is not worth while.
-std::vector<uint8_t> findResident(const Mapping& view, uint64_t start, const std::vector<Stretch>& parts) {
+std::vector<uint8_t> findResident(const HostRange& view, uint64_t start, const std::vector<Stretch>& parts) {
   const Stretch& last = parts.back();
   const uint64_t span = last.offset + last.length - parts.front().offset;
   uint64_t wanted = 0;
@@ -54,9 +54,9 @@ bool areOdd(const uint8_t* bytes, uint64_t count) {
   return std::all_of(bytes, bytes + count, [](uint8_t byte) { return (byte & 1) != 0; });
 }
 
-/// Reads whole pages through a mapping, which is cheaper than the kernel's way page by page. False where they are not
-/// all there.
-bool viewPages(const Mapping& view, uint64_t offset, uint8_t* into, uint64_t length) {
+/// Reads whole pages through a host range, which is cheaper than the kernel's way page by page. False where not all of
+/// them are there.
+bool viewPages(const HostRange& view, uint64_t offset, uint8_t* into, uint64_t length) {
   uint64_t done = 0;
   guardedRead(into, view.addressOf(offset), length, done);
   return done == length;

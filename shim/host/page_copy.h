@@ -7,7 +7,7 @@
 
 #include "host/failure.h"
 #include "host/fd.h"
-#include "host/mapping.h"
+#include "host/host_range.h"
 #include "host/stretch.h"
 
 namespace membacking {
@@ -21,8 +21,8 @@ struct FilePlace {
 /// Copy of whole pages. No two of them may be under way for the same pages of a target.
 struct PageCopy {
   FilePlace from;
-  /// Mapping of the source, from its beginning on, through which pages that are in memory are read; null: none.
-  std::shared_ptr<const Mapping> view;
+  /// Host range of the source, from its beginning on, through which pages that are in memory are read; null: none.
+  std::shared_ptr<const HostRange> view;
   /// Without a file: the pages are read and summed alone.
   FilePlace to;
   /// Pages, by their offset from both places.

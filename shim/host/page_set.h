@@ -6,7 +6,7 @@
 #include <map>
 #include <vector>
 
-#include "host/mapping.h"
+#include "host/host_range.h"
 #include "host/stretch.h"
 
 namespace membacking {

@@ -122,7 +122,7 @@ void Pager::call(const Work& work) {
   done_.wait(lock, [&] { return isDone; });
 }
 
-Failure Pager::add(const Mapping& home, RangeMap<FilePart> absent, std::vector<FileDescriptor> files,
+Failure Pager::add(const HostRange& home, RangeMap<FilePart> absent, std::vector<FileDescriptor> files,
                    uint32_t& block) {
   const uint64_t start = home.base();
   call([&] {

@@ -23,7 +23,7 @@
 
 #include "host/fault_thread.h"
 #include "host/fd.h"
-#include "host/mapping.h"
+#include "host/host_range.h"
 #include "host/range_map.h"
 #include "host/stretch.h"
 
@@ -80,7 +80,7 @@ class Pager {
   // Any thread may call these, and waits for the pager's.
 
   /// Begins to page: the pages of `home` that `absent` says are in these files, others are zeroes.
-  Failure add(const Mapping& home, RangeMap<FilePart> absent, std::vector<FileDescriptor> files, uint32_t& block);
+  Failure add(const HostRange& home, RangeMap<FilePart> absent, std::vector<FileDescriptor> files, uint32_t& block);
   /// Forgets a block, whose memory is going.
   void remove(uint32_t block);
   /// Brings all of a range. A failure is of the first page that cannot be brought; those before are there.

@@ -1,4 +1,4 @@
-// Pages behind a mapping: the system calls that make them resident, drop, lock, bind and join them.
+// Pages of host ranges: the system calls that make them resident, drop, lock, bind and join them.
 #include "host/pages.h"
 
 #include <fcntl.h>
@@ -76,30 +76,30 @@ std::string readChoice(const std::string& path) {
 
 }  // namespace
 
-Failure populatePages(const Mapping& mapping, uint64_t offset, uint64_t length, bool isWritable) {
-  void* start = mapping.at(offset, length);
+Failure populatePages(const HostRange& host, uint64_t offset, uint64_t length, bool isWritable) {
+  void* start = host.at(offset, length);
   if (!canPopulate()) return touchPages(start, length, isWritable);
   return ::madvise(start, length, isWritable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0 ? kDone
                                                                                               : failedCall("madvise");
 }
 
-Failure countPrivate(const Mapping& mapping, const std::vector<Stretch>& ranges, uint64_t& bytes) {
+Failure countPrivate(const HostRange& host, const std::vector<Stretch>& ranges, uint64_t& bytes) {
   Pagemap pagemap;
   if (const Failure failure = Pagemap::open(pagemap)) return failure;
   for (const auto& [offset, length] : ranges) {
-    if (const Failure failure = countRange(pagemap, mapping.addressOf(offset), length, bytes)) return failure;
+    if (const Failure failure = countRange(pagemap, host.addressOf(offset), length, bytes)) return failure;
   }
   return kDone;
 }
 
-std::vector<uint8_t> findResident(const Mapping& mapping, uint64_t offset, uint64_t length) {
+std::vector<uint8_t> findResident(const HostRange& host, uint64_t offset, uint64_t length) {
   std::vector<uint8_t> pages(length / kPageSize);
-  if (::mincore(mapping.at(offset, length), length, pages.data()) != 0) pages.clear();
+  if (::mincore(host.at(offset, length), length, pages.data()) != 0) pages.clear();
   return pages;
 }
 
-Failure discardPages(const Mapping& mapping, uint64_t offset, uint64_t length) {
-  return dropPages(mapping.at(offset, length), length);
+Failure discardPages(const HostRange& host, uint64_t offset, uint64_t length) {
+  return dropPages(host.at(offset, length), length);
 }
 
 Failure dropPages(void* start, uint64_t length) {
@@ -109,24 +109,24 @@ Failure dropPages(void* start, uint64_t length) {
   return failedCall("madvise");
 }
 
-Failure lockPages(const Mapping& mapping, uint64_t offset, uint64_t length) {
-  void* start = mapping.at(offset, length);
+Failure lockPages(const HostRange& host, uint64_t offset, uint64_t length) {
+  void* start = host.at(offset, length);
   if (::mlock(start, length) == 0) return kDone;
   const Failure failure = failedCall("mlock");
   ::munlock(start, length);
   return failure;
 }
 
-Failure keepPages(const Mapping& mapping, uint64_t offset, uint64_t length) {
+Failure keepPages(const HostRange& host, uint64_t offset, uint64_t length) {
   constexpr unsigned kOnFault = 1;  // MLOCK_ONFAULT
-  return ::syscall(SYS_mlock2, mapping.at(offset, length), length, kOnFault) == 0 ? kDone : failedCall("mlock2");
+  return ::syscall(SYS_mlock2, host.at(offset, length), length, kOnFault) == 0 ? kDone : failedCall("mlock2");
 }
 
-Failure unlockPages(const Mapping& mapping, uint64_t offset, uint64_t length) {
-  return ::munlock(mapping.at(offset, length), length) == 0 ? kDone : failedCall("munlock");
+Failure unlockPages(const HostRange& host, uint64_t offset, uint64_t length) {
+  return ::munlock(host.at(offset, length), length) == 0 ? kDone : failedCall("munlock");
 }
 
-Failure bindPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint32_t node) {
+Failure bindPages(const HostRange& host, uint64_t offset, uint64_t length, uint32_t node) {
   constexpr uint32_t kMostNodes = 1024;
   constexpr uint32_t kBits = 8 * sizeof(unsigned long);
   constexpr Failure kAbsent{EINVAL, "mbind", "this machine has no such NUMA node"};
@@ -134,12 +134,12 @@ Failure bindPages(const Mapping& mapping, uint64_t offset, uint64_t length, uint
   unsigned long nodes[kMostNodes / kBits] = {};
   nodes[node / kBits] = 1ul << node % kBits;
   // The kernel takes one off the number of bits that it is told.
-  if (::syscall(SYS_mbind, mapping.at(offset, length), length, MPOL_BIND, nodes, kMostNodes + 1, 0) == 0) return kDone;
+  if (::syscall(SYS_mbind, host.at(offset, length), length, MPOL_BIND, nodes, kMostNodes + 1, 0) == 0) return kDone;
   return errno == EINVAL ? kAbsent : failedCall("mbind");
 }
 
-Failure adviseHugePages(const Mapping& mapping, uint64_t offset, uint64_t length) {
-  return ::madvise(mapping.at(offset, length), length, MADV_HUGEPAGE) == 0 ? kDone : failedCall("madvise");
+Failure adviseHugePages(const HostRange& host, uint64_t offset, uint64_t length) {
+  return ::madvise(host.at(offset, length), length, MADV_HUGEPAGE) == 0 ? kDone : failedCall("madvise");
 }
 
 bool hasHugePagesAtTouch(bool isMemfd) {
@@ -149,9 +149,9 @@ bool hasHugePagesAtTouch(bool isMemfd) {
   return !choice.empty() && choice != "never" && choice != "deny";
 }
 
-void collapsePages(const Mapping& mapping, uint64_t offset, uint64_t length) {
+void collapsePages(const HostRange& host, uint64_t offset, uint64_t length) {
   // An old kernel says EINVAL, a busy one EAGAIN or ENOMEM: the memory is as good as before.
-  ::madvise(mapping.at(offset, length), length, MADV_COLLAPSE);
+  ::madvise(host.at(offset, length), length, MADV_COLLAPSE);
 }
 
 }  // namespace membacking

@@ -16,7 +16,7 @@ Failure Reservation::create(uint64_t size, uint64_t reach, const std::string& na
                             std::shared_ptr<Reservation>& result) {
   installFaultGuard();
   auto reservation = std::make_shared<Reservation>(nullptr);
-  if (const Failure failure = Mapping::reserve(size, name, reservation->first_)) return failure;
+  if (const Failure failure = HostRange::reserve(size, name, reservation->first_)) return failure;
   reservation->reach_ = reach;
   reservation->name_ = name;
   reservation->token_ = Registry<Reservation>::instance().add(reservation);
@@ -73,8 +73,8 @@ Failure Reservation::addStretch(uint64_t gpa, uint64_t length) {
   const auto next = others_.lower_bound(gpa);
   const bool isTaken = find(gpa) != nullptr || (next != others_.end() && next->first - gpa < length);
   if (isTaken) return {EINVAL, "plan", "a part of the stretch is reserved already"};
-  auto stretch = std::make_shared<Mapping>();
-  if (const Failure failure = Mapping::reserve(length, name_, *stretch, gpa)) return failure;
+  auto stretch = std::make_shared<HostRange>();
+  if (const Failure failure = HostRange::reserve(length, name_, *stretch, gpa)) return failure;
   const std::lock_guard lock(mutex_);
   others_.emplace(gpa, std::move(stretch));
   return kDone;

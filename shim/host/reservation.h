@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "host/host_range.h"
 #include "host/limits.h"
 #include "host/locks.h"
-#include "host/mapping.h"
 #include "host/windows.h"
 #include "host/write_watch.h"
 
@@ -31,7 +31,7 @@ class Bringer {
 class Reservation : public std::enable_shared_from_this<Reservation> {
  public:
   /// A stretch, whose offsets are GPAs. Whoever has a share keeps its addresses.
-  using Share = std::shared_ptr<Mapping>;
+  using Share = std::shared_ptr<HostRange>;
 
   /// `size` of the first stretch in bytes, whole pages and not 0; `reach`: end of the GPAs that others may have, `size`
   /// where there are none.
@@ -45,7 +45,7 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
 
   bool isView() const { return viewed_ != nullptr; }
   /// The first stretch.
-  const Mapping& first() const { return space().first_; }
+  const HostRange& first() const { return space().first_; }
   uint64_t reach() const { return space().reach_; }
   /// The stretch that has a byte; null where none has it.
   Share find(uint64_t gpa);
@@ -85,7 +85,7 @@ class Reservation : public std::enable_shared_from_this<Reservation> {
   const Reservation& space() const { return isView() ? *viewed_ : *this; }
 
   const std::shared_ptr<Reservation> viewed_;
-  Mapping first_;
+  HostRange first_;
   uint64_t reach_ = 0;
   std::string name_;
   mutable std::shared_mutex mutex_;

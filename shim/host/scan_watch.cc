@@ -30,34 +30,34 @@ ScanWatch::~ScanWatch() {
   if (pager_ != nullptr) pager_->setWatched(false);
 }
 
-bool ScanWatch::arm(const Mapping& mapping, uint64_t offset, uint64_t length, PageOrigin origin) {
+bool ScanWatch::arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) {
   uffdio_register registration = {};
-  registration.range.start = reinterpret_cast<uint64_t>(mapping.at(offset, length));
+  registration.range.start = reinterpret_cast<uint64_t>(host.at(offset, length));
   registration.range.len = length;
   registration.mode = UFFDIO_REGISTER_MODE_WP | (origin == PageOrigin::kPager ? UFFDIO_REGISTER_MODE_MISSING : 0);
   if (::ioctl(fd(), UFFDIO_REGISTER, &registration) != 0) return false;
   // What was never asked for counts as written.
   std::vector<Stretch> written;
-  return takeWritten(mapping, offset, length, written);
+  return takeWritten(host, offset, length, written);
 }
 
-bool ScanWatch::takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, std::vector<Stretch>& written) {
-  ScanArgument scan = argumentFor(mapping, offset, length);
+bool ScanWatch::takeWritten(const HostRange& host, uint64_t offset, uint64_t length, std::vector<Stretch>& written) {
+  ScanArgument scan = argumentFor(host, offset, length);
   while (scan.start != scan.end) {
     const int count = scanPagemap(pagemap_.fd(), scan);
     if (count < 0) return false;
     for (int index = 0; index < count; index++) {
-      appendStretch(written, mapping.offsetOf(regions_[index].start), regions_[index].end - regions_[index].start);
+      appendStretch(written, host.offsetOf(regions_[index].start), regions_[index].end - regions_[index].start);
     }
     scan.start = scan.walkEnd;
   }
   return true;
 }
 
-ScanArgument ScanWatch::argumentFor(const Mapping& mapping, uint64_t offset, uint64_t length) {
+ScanArgument ScanWatch::argumentFor(const HostRange& host, uint64_t offset, uint64_t length) {
   ScanArgument scan = {};
   scan.flags = kProtectMatching | kCheckAsync;
-  scan.start = reinterpret_cast<uint64_t>(mapping.at(offset, length));
+  scan.start = reinterpret_cast<uint64_t>(host.at(offset, length));
   scan.end = scan.start + length;
   // SAFETY: the kernel writes at most `regionCount` regions there.
   scan.regions = reinterpret_cast<uint64_t>(regions_.data());

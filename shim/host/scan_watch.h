@@ -20,11 +20,11 @@ class ScanWatch : public WriteWatch {
   ScanWatch() : WriteWatch(WatchMethod::kScans) {}
   ~ScanWatch() override;
 
-  bool arm(const Mapping& mapping, uint64_t offset, uint64_t length, PageOrigin origin) override;
-  bool takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, std::vector<Stretch>& written) override;
+  bool arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) override;
+  bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, std::vector<Stretch>& written) override;
 
  private:
-  ScanArgument argumentFor(const Mapping& mapping, uint64_t offset, uint64_t length);
+  ScanArgument argumentFor(const HostRange& host, uint64_t offset, uint64_t length);
   int fd() const { return pager_ != nullptr ? pager_->fd() : fd_.get(); }
 
   std::shared_ptr<Pager> pager_;

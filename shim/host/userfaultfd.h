@@ -9,8 +9,8 @@
 
 #include "host/failure.h"
 #include "host/fd.h"
+#include "host/host_range.h"
 #include "host/invariant.h"
-#include "host/mapping.h"
 
 namespace membacking {
 

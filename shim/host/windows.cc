@@ -6,8 +6,8 @@
 #include <thread>
 
 #include "host/fence.h"
+#include "host/host_range.h"
 #include "host/limits.h"
-#include "host/mapping.h"
 
 namespace membacking {
 namespace {

@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "host/mapping.h"
+#include "host/host_range.h"
 #include "host/pager.h"
 #include "host/stretch.h"
 
@@ -29,15 +29,15 @@ class WriteWatch {
   static Failure open(WatchMethod method, std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result);
   virtual ~WriteWatch() = default;
 
-  // Ranges are whole pages inside of `mapping`.
+  // Ranges are whole pages inside of `host`.
 
   /// Begins to watch a range: pages written from now on. Returns whether the kernel does.
-  virtual bool arm(const Mapping& mapping, uint64_t offset, uint64_t length, PageOrigin origin) = 0;
+  virtual bool arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) = 0;
 
   /// Finds all pages of a range that were written since it was armed or asked for last, upwards: by their offsets in
-  /// `mapping`. Returns whether that is known; otherwise any page of the range may have been written, and the range is
+  /// `host`. Returns whether that is known; otherwise any page of the range may have been written, and the range is
   /// to be armed again.
-  virtual bool takeWritten(const Mapping& mapping, uint64_t offset, uint64_t length, std::vector<Stretch>& written) = 0;
+  virtual bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, std::vector<Stretch>& written) = 0;
 
   /// Prepares addresses for who reads or writes /proc/self/mem, where the kernel does not wait for faults. What is
   /// prepared for a write counts as written.

@@ -104,7 +104,7 @@ Failure Vcpu::create(const std::shared_ptr<Vm>& vm, uint32_t id, std::shared_ptr
   if (!vcpu->fd_.isOpen()) return failedCall("KVM_CREATE_VCPU");
   const int size = kvmIoctl(vm->kvm().fd.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
   if (size < 0) return failedCall("KVM_GET_VCPU_MMAP_SIZE");
-  if (const Failure failure = Mapping::shareWhole(vcpu->fd(), static_cast<uint64_t>(size), vcpu->run_)) return failure;
+  if (const Failure failure = HostRange::shareWhole(vcpu->fd(), static_cast<uint64_t>(size), vcpu->run_)) return failure;
   if (const Failure failure = RunWatch::instance().add(*vcpu)) return failure;
   vcpu->token_ = Registry<Vcpu>::instance().add(vcpu);
   result = std::move(vcpu);
@@ -116,7 +116,7 @@ Vcpu::~Vcpu() {
   Registry<Vcpu>::instance().remove(token_);
 }
 
-// SAFETY: KVM keeps a kvm_run at the start of what it maps, and the mapping lives as long as this object.
+// SAFETY: KVM keeps a kvm_run at the start of what it maps, and the range lives as long as this object.
 kvm_run& Vcpu::shared() const { return *reinterpret_cast<kvm_run*>(run_.base()); }
 
 void Vcpu::answer(const ExitFacts& facts) {

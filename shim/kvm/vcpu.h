@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "host/fd.h"
-#include "host/mapping.h"
+#include "host/host_range.h"
 #include "kvm/cpuid.h"
 #include "kvm/state.h"
 
@@ -115,7 +115,7 @@ class Vcpu {
 
   std::shared_ptr<Vm> vm_;
   FileDescriptor fd_;
-  Mapping run_;
+  HostRange run_;
   uint64_t token_ = 0;
   uint32_t cpuidCount_ = 0;
   std::atomic<bool> isClaimed_ = false;

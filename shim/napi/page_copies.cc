@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "host/mapping.h"
+#include "host/host_range.h"
 #include "host/page_copy.h"
 #include "napi/args.h"
 #include "napi/object_handle.h"

@@ -128,7 +128,7 @@ static std::vector<PagesOfStretch> toRanges(const Napi::CallbackInfo& info, Rese
 /// Drops the private pages of ranges. `freed`: grows by the bytes that those alone had.
 static Failure discardRanges(const std::vector<PagesOfStretch>& ranges, uint64_t& freed) {
   for (auto first = ranges.begin(), end = first; first != ranges.end(); first = end) {
-    const Mapping& stretch = *first->stretch;
+    const HostRange& stretch = *first->stretch;
     std::vector<Stretch> inside;
     for (; end != ranges.end() && end->stretch.get() == &stretch; end++) inside.push_back({end->gpa, end->length});
     if (const Failure failure = countPrivate(stretch, inside, freed)) return failure;

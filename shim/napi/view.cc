@@ -17,7 +17,7 @@ constexpr uint64_t kLongest = uint64_t{1} << 32;
 /// Share of a stretch that a view has, and the VA space's first one, by which that is known.
 struct ViewShare {
   Reservation::Share stretch;
-  const Mapping* first;
+  const HostRange* first;
   /// Whether the buffer keeps nothing, so that its wrap does.
   bool isWrapped;
 };
@@ -69,7 +69,7 @@ static Napi::ArrayBuffer toAttached(const Napi::Value& value) {
 
 Napi::ArrayBuffer moveView(const Napi::Value& view, const Reservation& reservation) {
   Napi::ArrayBuffer buffer = toAttached(view);
-  const Mapping& first = reservation.first();
+  const HostRange& first = reservation.first();
   const auto data = reinterpret_cast<uint64_t>(buffer.Data());
   if (data - first.base() >= first.size()) throwRange(view.Env(), "view", "of the first stretch of this Reservation");
   return moveBuffer(buffer);

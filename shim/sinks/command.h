@@ -6,7 +6,7 @@
 
 #include "abi.h"
 #include "host/failure.h"
-#include "host/mapping.h"
+#include "host/host_range.h"
 #include "host/use.h"
 
 namespace membacking {

@@ -22,11 +22,11 @@ Failure LockTable::map(int fd, std::shared_ptr<LockTable>& result) {
   if (MemoryObject::fromFd(fd, kTableBytes, true, false, false, memory) || !memory->isLasting) {
     return garbled("the table of locks is none");
   }
-  auto mapping = std::make_shared<Mapping>();
-  if (const Failure failure = Mapping::shareWhole(fd, kTableBytes, *mapping)) return failure;
-  // SAFETY: the mapping is as long as a table, and stays as long as the result does; any bytes are one.
-  auto* table = reinterpret_cast<LockTable*>(mapping->base());
-  result = std::shared_ptr<LockTable>(std::move(mapping), table);
+  auto host = std::make_shared<HostRange>();
+  if (const Failure failure = HostRange::shareWhole(fd, kTableBytes, *host)) return failure;
+  // SAFETY: the range is as long as a table, and stays as long as the result does; any bytes are one.
+  auto* table = reinterpret_cast<LockTable*>(host->base());
+  result = std::shared_ptr<LockTable>(std::move(host), table);
   return kDone;
 }
 

@@ -73,7 +73,7 @@ Failure VaSink::carryOut(const Command& command, const Targets& targets) {
   if (command.op == abi::OP_VA_RELEASE) return release(command);
   if (const Failure failure = spendMappings(mostAdded(command), command.op == abi::OP_VA_UNMAP)) return failure;
   if (command.op == abi::OP_VA_RESERVE) return reserve(command);
-  return eachStretch(command, [&](const Command& part, Mapping& space) { return change(part, targets, space); });
+  return eachStretch(command, [&](const Command& part, HostRange& space) { return change(part, targets, space); });
 }
 
 /// Calls `what(part, stretch)` for the part of a command in each stretch that it reaches into, up to the first that
@@ -101,7 +101,7 @@ Failure VaSink::eachStretch(const Command& command, Do what) const {
   return kDone;
 }
 
-Failure VaSink::change(const Command& command, const Targets& targets, Mapping& space) {
+Failure VaSink::change(const Command& command, const Targets& targets, HostRange& space) {
   switch (command.op) {
     case abi::OP_VA_MAP:
       return map(command, targets, space);
@@ -135,7 +135,7 @@ Failure VaSink::release(const Command& command) {
   return kDone;
 }
 
-Failure VaSink::map(const Command& command, const Targets& targets, Mapping& space) {
+Failure VaSink::map(const Command& command, const Targets& targets, HostRange& space) {
   std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findShared(command, targets, object)) return failure;
   return exchange(command, space, object, [&](Use use) {
@@ -143,7 +143,7 @@ Failure VaSink::map(const Command& command, const Targets& targets, Mapping& spa
   });
 }
 
-Failure VaSink::unmap(const Command& command, const Targets& targets, Mapping& space) {
+Failure VaSink::unmap(const Command& command, const Targets& targets, HostRange& space) {
   return exchange(command, space, nullptr, [&](Use) {
     // What is taken is shared: should clearing fail, the range shows it still, and finds it when it is touched.
     if (Leavings* leavings = targets.leavings()) leavings->take(space, command.gpa, command.length);
@@ -151,7 +151,7 @@ Failure VaSink::unmap(const Command& command, const Targets& targets, Mapping& s
   });
 }
 
-Failure VaSink::protect(const Command& command, const Targets& targets, Mapping& space) {
+Failure VaSink::protect(const Command& command, const Targets& targets, HostRange& space) {
   std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findObject(command, targets, object)) return failure;
   const Use use = useOf(command.access);
@@ -160,10 +160,10 @@ Failure VaSink::protect(const Command& command, const Targets& targets, Mapping&
   return kDone;
 }
 
-Failure VaSink::park(const Command& command, const Targets& targets, Mapping& space) {
+Failure VaSink::park(const Command& command, const Targets& targets, HostRange& space) {
   std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findPrivate(command, targets, object)) return failure;
-  Mapping& home = object->home;
+  HostRange& home = object->home;
   // First without access, so that nobody reads the empty pages or writes what is lost, before the range is clear.
   if (const Failure failure = space.protect(command.gpa, command.length, Use::kNothing)) return failure;
   if (watched_) {
@@ -178,10 +178,10 @@ Failure VaSink::park(const Command& command, const Targets& targets, Mapping& sp
   return failure ? halfDone(failure, command.length) : kDone;
 }
 
-Failure VaSink::unpark(const Command& command, const Targets& targets, Mapping& space) {
+Failure VaSink::unpark(const Command& command, const Targets& targets, HostRange& space) {
   std::shared_ptr<MemoryObject> object;
   if (const Failure failure = findPrivate(command, targets, object)) return failure;
-  Mapping& home = object->home;
+  HostRange& home = object->home;
   return exchange(command, space, object, [&](Use use) {
     // First with the access that it is to have, so that the guest finds either what was there or this.
     Failure failure = home.protect(command.offset, command.length, use);
@@ -200,7 +200,7 @@ Failure VaSink::unpark(const Command& command, const Targets& targets, Mapping& 
 /// Exchanges what a range shows, by `what(use)`, for `object`, or for nothing. Where dirty pages are tracked, what was
 /// written up to then is noted, and from then on watched.
 template <typename Exchange>
-Failure VaSink::exchange(const Command& command, Mapping& space, const std::shared_ptr<MemoryObject>& object,
+Failure VaSink::exchange(const Command& command, HostRange& space, const std::shared_ptr<MemoryObject>& object,
                          Exchange what) {
   const auto [gpa, length, use] = std::tuple(command.gpa, command.length, useOf(command.access));
   if (!watched_) return what(use);
@@ -233,14 +233,14 @@ uint32_t VaSink::secure(const Command& command, bool mayReplace) {
   if (whole.length > UINT64_MAX - whole.gpa) return abi::SECURED_CLOSED;
   WindowsShut(reservation_->windows(), whole.gpa, whole.length).setLasting(Use::kNothing);
   uint32_t secured = abi::SECURED_CLOSED;
-  const Failure outside = eachStretch(whole, [&](const Command& part, Mapping& space) {
+  const Failure outside = eachStretch(whole, [&](const Command& part, HostRange& space) {
     secured = std::max(secured, close(space, part.gpa, part.length, mayReplace));
     return kDone;
   });
   return outside ? abi::SECURED_CLOSED : secured;
 }
 
-uint32_t VaSink::close(Mapping& space, uint64_t start, uint64_t length, bool mayReplace) {
+uint32_t VaSink::close(HostRange& space, uint64_t start, uint64_t length, bool mayReplace) {
   const bool isClear = mayReplace && !space.clear(start, length);
   if (isClear && watched_) watched_->forget(start, length);
   if (isClear) return abi::SECURED_CLOSED;
@@ -259,7 +259,7 @@ Failure VaSink::watchShown(const Command& command, const Targets& targets) {
   if (object == nullptr) return invalid("there is no such object");
   if (!object->contains(command.offset, command.length)) return invalid("the range is not inside the object");
   if (!isWholePages(command) || command.offset % kPageSize != 0) return invalid("the range is not whole pages");
-  return eachStretch(command, [&](const Command& part, const Mapping&) {
+  return eachStretch(command, [&](const Command& part, const HostRange&) {
     if (WatchedSpace::canWatch(*object)) {
       watched_->show(part.gpa, part.length, object, part.offset, useOf(part.access));
     }

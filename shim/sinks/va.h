@@ -36,16 +36,16 @@ class VaSink : public Sink {
 
   // Commands whose range lies in one stretch, `space`.
 
-  Failure change(const Command& command, const Targets& targets, Mapping& space);
-  Failure map(const Command& command, const Targets& targets, Mapping& space);
-  Failure unmap(const Command& command, const Targets& targets, Mapping& space);
-  Failure protect(const Command& command, const Targets& targets, Mapping& space);
-  Failure park(const Command& command, const Targets& targets, Mapping& space);
-  Failure unpark(const Command& command, const Targets& targets, Mapping& space);
+  Failure change(const Command& command, const Targets& targets, HostRange& space);
+  Failure map(const Command& command, const Targets& targets, HostRange& space);
+  Failure unmap(const Command& command, const Targets& targets, HostRange& space);
+  Failure protect(const Command& command, const Targets& targets, HostRange& space);
+  Failure park(const Command& command, const Targets& targets, HostRange& space);
+  Failure unpark(const Command& command, const Targets& targets, HostRange& space);
   template <typename Exchange>
-  Failure exchange(const Command& command, Mapping& space, const std::shared_ptr<MemoryObject>& object,
+  Failure exchange(const Command& command, HostRange& space, const std::shared_ptr<MemoryObject>& object,
                    Exchange what);
-  uint32_t close(Mapping& space, uint64_t start, uint64_t length, bool mayReplace);
+  uint32_t close(HostRange& space, uint64_t start, uint64_t length, bool mayReplace);
 
   std::shared_ptr<Reservation> reservation_;
   /// Null while nobody tracks dirty pages.

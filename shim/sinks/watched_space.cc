@@ -83,7 +83,7 @@ void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
 }
 
 /// Notes what was written in a range that armed pieces cover.
-void WatchedSpace::noteArmed(const Mapping& stretch, uint64_t gpa, uint64_t end) {
+void WatchedSpace::noteArmed(const HostRange& stretch, uint64_t gpa, uint64_t end) {
   std::vector<Stretch> written;
   const auto first = pieces_.firstIn(gpa);
   if (!watch_->takeWritten(stretch, gpa, end - gpa, written)) {

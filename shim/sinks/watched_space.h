@@ -54,7 +54,7 @@ class WatchedSpace {
   Reservation::Share stretchOf(uint64_t gpa) const;
   Failure protect(uint64_t gpa, uint64_t length, Use most);
   bool arm(uint64_t gpa, uint64_t length, const MemoryObject& object);
-  void noteArmed(const Mapping& stretch, uint64_t gpa, uint64_t end);
+  void noteArmed(const HostRange& stretch, uint64_t gpa, uint64_t end);
   void notePages(ShownPieces::Pieces::iterator& at, uint64_t gpa, uint64_t length);
 
   const std::shared_ptr<Reservation> reservation_;

@@ -1,6 +1,6 @@
-// Every system call that changes what is mapped where. See mapping.h for the invariant.
+// Every system call that changes what is mapped where. See host_range.h for the invariant.
 
-#include "host/mapping.h"
+#include "host/host_range.h"
 
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -54,7 +54,7 @@ std::string toName(std::string text) {
 
 }  // namespace
 
-Mapping::Mapping(Mapping&& other) noexcept
+HostRange::HostRange(HostRange&& other) noexcept
     : base_(std::exchange(other.base_, 0)),
       size_(std::exchange(other.size_, 0)),
       mappedSize_(std::exchange(other.mappedSize_, 0)),
@@ -62,7 +62,7 @@ Mapping::Mapping(Mapping&& other) noexcept
       name_(std::move(other.name_)) {}
 
 // The range that this one owned goes to `other`, whose destructor unmaps it.
-Mapping& Mapping::operator=(Mapping&& other) noexcept {
+HostRange& HostRange::operator=(HostRange&& other) noexcept {
   std::swap(base_, other.base_);
   std::swap(size_, other.size_);
   std::swap(mappedSize_, other.mappedSize_);
@@ -71,13 +71,13 @@ Mapping& Mapping::operator=(Mapping&& other) noexcept {
   return *this;
 }
 
-Mapping::~Mapping() {
+HostRange::~HostRange() {
   // SAFETY: this object made the range and nobody else unmaps in it. A failure (the process is at its limit of
   // mappings) leaks address space, which harms nobody: its memory slots are gone, they hold a share of it.
   if (mappedSize_ != 0) ::munmap(reinterpret_cast<void*>(base_), mappedSize_);
 }
 
-Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result, uint64_t start) {
+Failure HostRange::reserve(uint64_t size, const std::string& name, HostRange& result, uint64_t start) {
   INVARIANT(size != 0 && size % kPageSize == 0);
   const uint64_t alignment = size < kGiantPageSize ? kHugePageSize : kGiantPageSize;
   // One page more than asked for stays behind the range: see lengthOfOnePiece.
@@ -98,7 +98,7 @@ Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result
   // SAFETY: both ends lie inside the range that was just made, outside of what is kept.
   if (before != 0) ::munmap(address, before);
   if (after != 0) ::munmap(reinterpret_cast<void*>(base + mapped), after);
-  Mapping reserved(base, size, mapped, start);
+  HostRange reserved(base, size, mapped, start);
   if (!name.empty()) {
     reserved.name_ = toName(name);
     if (const Failure failure = reserved.nameEnd()) return failure;
@@ -108,15 +108,15 @@ Failure Mapping::reserve(uint64_t size, const std::string& name, Mapping& result
   return kDone;
 }
 
-Failure Mapping::shareWhole(int fd, uint64_t size, Mapping& result) {
+Failure HostRange::shareWhole(int fd, uint64_t size, HostRange& result) {
   // SAFETY: without MAP_FIXED the kernel picks a free range.
   void* address = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (address == MAP_FAILED) return failedCall("mmap");
-  result = Mapping(reinterpret_cast<uint64_t>(address), size, size, 0);
+  result = HostRange(reinterpret_cast<uint64_t>(address), size, size, 0);
   return kDone;
 }
 
-Failure Mapping::checkMappable(int fd) {
+Failure HostRange::checkMappable(int fd) {
   // SAFETY: without MAP_FIXED the kernel picks a free range, of which nobody has access.
   void* address = ::mmap(nullptr, kPageSize, PROT_NONE, MAP_SHARED, fd, 0);
   if (address == MAP_FAILED) return errno == ENODEV ? failedCall("mmap") : kDone;
@@ -125,21 +125,21 @@ Failure Mapping::checkMappable(int fd) {
   return kDone;
 }
 
-Failure Mapping::mapShared(uint64_t offset, uint64_t length, Use use, int fd, uint64_t fileOffset, bool isReserved) {
+Failure HostRange::mapShared(uint64_t offset, uint64_t length, Use use, int fd, uint64_t fileOffset, bool isReserved) {
   return replace(offset, length, protectionOf(use), MAP_SHARED | (isReserved ? 0 : MAP_NORESERVE), fd, fileOffset);
 }
 
-Failure Mapping::mapCopyOnWrite(uint64_t offset, uint64_t length, int fd, uint64_t fileOffset) {
+Failure HostRange::mapCopyOnWrite(uint64_t offset, uint64_t length, int fd, uint64_t fileOffset) {
   return replace(offset, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, fileOffset);
 }
 
-Failure Mapping::clear(uint64_t offset, uint64_t length) {
+Failure HostRange::clear(uint64_t offset, uint64_t length) {
   if (const Failure failure = replace(offset, length, PROT_NONE, kReservationFlags, -1, 0)) return failure;
   nameRange(offset, length);
   return kDone;
 }
 
-Failure Mapping::protect(uint64_t offset, uint64_t length, Use use) {
+Failure HostRange::protect(uint64_t offset, uint64_t length, Use use) {
   // SAFETY: the range is inside what this object owns, as at() proves.
   if (::mprotect(at(offset, length), length, protectionOf(use)) == 0) return kDone;
   const Failure failure = failedCall("mprotect");
@@ -147,13 +147,13 @@ Failure Mapping::protect(uint64_t offset, uint64_t length, Use use) {
   return lengthOfOnePiece(offset, length) == length ? failure : halfDone(failure);
 }
 
-Failure Mapping::moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
+Failure HostRange::moveTo(HostRange& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
   if (const Failure failure = movePages(target, targetOffset, offset, length)) return failure;
   const Failure failure = clear(offset, length);
   return failure ? halfDone(failure, length) : kDone;
 }
 
-Failure Mapping::movePages(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
+Failure HostRange::movePages(HostRange& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
   for (uint64_t moved = 0; moved != length;) {
     const uint64_t piece = lengthOfOnePiece(offset + moved, length - moved);
     INVARIANT(piece != 0 && piece <= length - moved && piece % kPageSize == 0);
@@ -166,14 +166,14 @@ Failure Mapping::movePages(Mapping& target, uint64_t targetOffset, uint64_t offs
   return kDone;
 }
 
-void* Mapping::at(uint64_t offset, uint64_t length) const {
+void* HostRange::at(uint64_t offset, uint64_t length) const {
   INVARIANT(contains(offset, length) && offset % kPageSize == 0 && length % kPageSize == 0);
   // SAFETY: inside what this object owns (above).
   return reinterpret_cast<void*>(addressOf(offset));
 }
 
 /// Maps the page behind the range from an empty file that has the name.
-Failure Mapping::nameEnd() const {
+Failure HostRange::nameEnd() const {
   const FileDescriptor nameplate(::memfd_create(name_.c_str(), MFD_CLOEXEC));
   // The name is for people only.
   if (!nameplate.isOpen()) return kDone;
@@ -183,14 +183,14 @@ Failure Mapping::nameEnd() const {
   return address == MAP_FAILED ? failedCall("mmap") : kDone;
 }
 
-/// Names the range like the rest of the mapping: neighbours with different names would not become one piece.
-void Mapping::nameRange(uint64_t offset, uint64_t length) const {
+/// Names the range like the rest of its owner's: neighbours with different names would not become one piece.
+void HostRange::nameRange(uint64_t offset, uint64_t length) const {
   if (!name_.empty() && canName()) {
     ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, addressOf(offset), length, name_.c_str());
   }
 }
 
-Failure Mapping::replace(uint64_t offset, uint64_t length, int protection, int flags, int fd,
+Failure HostRange::replace(uint64_t offset, uint64_t length, int protection, int flags, int fd,
                          uint64_t fileOffset) {
   // SAFETY: MAP_FIXED hits only what this object owns, as at() proves.
   void* address =
@@ -200,8 +200,8 @@ Failure Mapping::replace(uint64_t offset, uint64_t length, int protection, int f
   return closeHole(offset, length) ? halfDone(failure) : failure;
 }
 
-/// Moves the pages of a range that is one piece for the kernel. A mapping without pages stays.
-Failure Mapping::moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
+/// Moves the pages of a range that is one piece for the kernel. One without pages stays.
+Failure HostRange::moveOnePiece(HostRange& target, uint64_t targetOffset, uint64_t offset, uint64_t length) {
   // SAFETY: source and destination are inside what the two objects own, as at() proves, and MREMAP_DONTUNMAP leaves no
   // hole at the source.
   void* address = ::mremap(at(offset, length), length, length, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
@@ -212,7 +212,7 @@ Failure Mapping::moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t o
 /// Makes a hole that a failed call with MAP_FIXED has left into reservation at once, before another thread takes it:
 /// some kernels unmap before they find out that they cannot do the rest. Returns whether the range may show something
 /// else than before.
-bool Mapping::closeHole(uint64_t offset, uint64_t length) {
+bool HostRange::closeHole(uint64_t offset, uint64_t length) {
   // SAFETY: MAP_FIXED_NOREPLACE replaces nothing: it succeeds exactly if the whole range is a hole.
   const void* address =
       ::mmap(at(offset, length), length, PROT_NONE, kReservationFlags | MAP_FIXED_NOREPLACE, -1, 0);
@@ -221,7 +221,7 @@ bool Mapping::closeHole(uint64_t offset, uint64_t length) {
 
 /// Number of bytes from `offset` on, at most `length`, that the kernel keeps as one piece (VMA). Only such a piece may
 /// be given to mremap: several are EFAULT before Linux 6.17, and since then may fail after some have moved.
-uint64_t Mapping::lengthOfOnePiece(uint64_t offset, uint64_t length) const {
+uint64_t HostRange::lengthOfOnePiece(uint64_t offset, uint64_t length) const {
   // Growing in place never succeeds here, as every page is followed by another mapped one (the last by the guard
   // page), and it fails with EFAULT if the range is more than one piece, otherwise with something else.
   const auto isOnePiece = [&](uint64_t tried) {

@@ -1,5 +1,5 @@
-// Ranges of this process's address space. No other file changes it. A Mapping owns its range whole: MAP_FIXED replaces
-// only what lies inside, which every function asserts, and no hole is ever left in it.
+// Ranges of this process's address space. No other file changes it. A HostRange owns all of its addresses: MAP_FIXED
+// replaces only what lies inside, which every function asserts, and no hole is ever left in it.
 #pragma once
 
 #include <cstdint>
@@ -13,19 +13,19 @@ namespace membacking {
 
 /// Owner of one range of address space, unmapped at its end; a default one owns nothing. Its offsets count from
 /// `start()`, which is 0 unless it was reserved otherwise: those of a stretch of a VA space are GPAs.
-class Mapping {
+class HostRange {
  public:
-  Mapping() = default;
-  Mapping(Mapping&& other) noexcept;
-  Mapping& operator=(Mapping&& other) noexcept;
-  ~Mapping();
+  HostRange() = default;
+  HostRange(HostRange&& other) noexcept;
+  HostRange& operator=(HostRange&& other) noexcept;
+  ~HostRange();
 
   /// Reserves `size` bytes of address space, whole pages and not 0, without memory or access, for offsets from `start`
   /// on; aligned so that every huge page of offsets that fits in is one of addresses. /proc/self/maps shows `name`,
   /// unless it is empty, where the range ends and, where the kernel can, at all of its anonymous memory.
-  static Failure reserve(uint64_t size, const std::string& name, Mapping& result, uint64_t start = 0);
+  static Failure reserve(uint64_t size, const std::string& name, HostRange& result, uint64_t start = 0);
   /// Maps the first `size` bytes of `fd`, shared, readable and writable.
-  static Failure shareWhole(int fd, uint64_t size, Mapping& result);
+  static Failure shareWhole(int fd, uint64_t size, HostRange& result);
   /// Whether what `fd` shows can be mapped at all, in some part: ENODEV where it cannot.
   static Failure checkMappable(int fd);
 
@@ -45,7 +45,7 @@ class Mapping {
     return length != 0 && offset >= start_ && offset - start_ < size_ && length <= bytesFrom(offset);
   }
 
-  // Ranges below are whole pages inside the mapping, as the caller has proved. A failure says whether a part was done.
+  // Ranges below are whole pages inside of this one, as the caller has proved. A failure says whether a part was done.
   // Nothing is ever executable: guests execute through their own page tables.
 
   /// Replaces the range by `fd` from `fileOffset` on, shared, in one step. `isReserved`: huge pages are reserved for
@@ -57,23 +57,23 @@ class Mapping {
   Failure clear(uint64_t offset, uint64_t length);
   /// Changes the protection. Over pieces of different kinds the kernel may fail after the first: half done then.
   Failure protect(uint64_t offset, uint64_t length, Use use);
-  /// Moves the range's private pages, contents kept, to another mapping, where it replaces what is there; the
+  /// Moves the range's private pages, contents kept, to another host range, where it replaces what is there; the
   /// range becomes plain reservation. The range's protection goes with it. A failure says how much has moved: the pages
   /// behind are where they were.
-  Failure moveTo(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
+  Failure moveTo(HostRange& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
   /// Moves pages as moveTo does, also shared ones, and leaves what the range shows: private memory without its
   /// contents.
-  Failure movePages(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
+  Failure movePages(HostRange& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
 
-  /// Address of a range that is not empty, in whole pages, inside the mapping.
+  /// Address of a range that is not empty, in whole pages, inside of this one.
   void* at(uint64_t offset, uint64_t length) const;
 
  private:
-  Mapping(uint64_t base, uint64_t size, uint64_t mappedSize, uint64_t start)
+  HostRange(uint64_t base, uint64_t size, uint64_t mappedSize, uint64_t start)
       : base_(base), size_(size), mappedSize_(mappedSize), start_(start) {}
 
   Failure replace(uint64_t offset, uint64_t length, int protection, int flags, int fd, uint64_t fileOffset);
-  Failure moveOnePiece(Mapping& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
+  Failure moveOnePiece(HostRange& target, uint64_t targetOffset, uint64_t offset, uint64_t length);
   bool closeHole(uint64_t offset, uint64_t length);
   uint64_t lengthOfOnePiece(uint64_t offset, uint64_t length) const;
   Failure nameEnd() const;
