@@ -309,6 +309,35 @@ test('a file may be mapped beyond its end, and shows there what it has when it h
   manager.close();
 });
 
+test('a descriptor that was mapped before is the file that it is open on now', (t) => {
+  const manager = buildVm();
+  const { control, region } = manager.deviceMapper.newRegion(4 * PAGE, 'dax');
+  control.mapToGuest(BAR);
+  const fd = pagesFile(2, 0x40);
+  for (const page of [0, 1]) region.map(page * PAGE, fd, page * PAGE, PAGE, true);
+  closeSync(fd);
+  t.throws(() => region.map(2 * PAGE, fd, 0, PAGE), { code: 'SYSTEM' });
+  const next = pagesFile(2, 0x50);
+  t.is(next, fd, 'the system gives the number out again');
+  region.map(2 * PAGE, next, PAGE, PAGE);
+  t.deepEqual(seen(manager, BAR, 4), [0x40, 0x41, 0x51, '-']);
+
+  const writer = openSync(`/proc/self/fd/${next}`, 'r+');
+  const reader = openSync(`/proc/self/fd/${next}`, 'r');
+  const objectOf = (file: number, writable: boolean) => {
+    region.map(3 * PAGE, file, 0, PAGE, writable);
+    return region.region.mappings().at(-1)!.object;
+  };
+  const [before, again] = [objectOf(reader, false), objectOf(reader, false)];
+  t.is(again, before);
+  const written = objectOf(writer, true);
+  t.not(written, before);
+  t.is(objectOf(reader, false), written, 'who reads a file that is written does so through the same object');
+  t.throws(() => region.map(3 * PAGE, reader, 0, PAGE, true), { code: 'SYSTEM' });
+  for (const each of [next, writer, reader]) closeSync(each);
+  manager.close();
+});
+
 test('a descriptor gives the access that it was opened for, also to a file that is known', (t) => {
   const manager = buildVm();
   const { region } = manager.deviceMapper.newRegion(4 * PAGE, 'dax');

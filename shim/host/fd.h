@@ -41,6 +41,15 @@ class FileDescriptor {
   int fd_ = -1;
 };
 
+// Newer than some of the system headers this builds with.
+#ifndef F_DUPFD_QUERY
+#define F_DUPFD_QUERY 1027
+#endif
+
+/// Whether two descriptors are open on the same, by one call of open. False, too, where the kernel does not say so:
+/// before Linux 6.10.
+inline bool isSameOpenFile(int one, int other) { return ::fcntl(one, F_DUPFD_QUERY, other) == 1; }
+
 /// Calls fstat by its number: its symbol is newer than the systems that the addon is for (see old_system.h).
 inline int readFacts(int fd, struct stat& facts) { return static_cast<int>(::syscall(SYS_fstat, fd, &facts)); }
 

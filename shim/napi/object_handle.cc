@@ -19,6 +19,7 @@ void ObjectHandle::define(Napi::Env env, Napi::Object exports) {
                      StaticMethod<&ObjectHandle::memfd>("memfd"),
                      StaticMethod<&ObjectHandle::fromFd>("fromFd"),
                      StaticMethod<&ObjectHandle::checkAccess>("checkAccess"),
+                     StaticMethod<&ObjectHandle::isSameOpenFile>("isSameOpenFile"),
                      StaticMethod<&ObjectHandle::privateMemory>("privateMemory"),
                      StaticMethod<&ObjectHandle::privateFile>("privateFile"),
                      StaticMethod<&ObjectHandle::lazyMemory>("lazyMemory"),
@@ -90,6 +91,10 @@ Napi::Value ObjectHandle::fromFd(const Napi::CallbackInfo& info) {
 
 void ObjectHandle::checkAccess(const Napi::CallbackInfo& info) {
   check(info.Env(), MemoryObject::checkAccess(toMappable(info[0]), toBool(info[1], "writable")));
+}
+
+Napi::Value ObjectHandle::isSameOpenFile(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), membacking::isSameOpenFile(toFd(info[0]), toFd(info[1])));
 }
 
 Napi::Value ObjectHandle::privateMemory(const Napi::CallbackInfo& info) {

@@ -21,6 +21,7 @@ class ObjectHandle : public Handle<ObjectHandle, MemoryObject> {
   static Napi::Value memfd(const Napi::CallbackInfo& info);
   static Napi::Value fromFd(const Napi::CallbackInfo& info);
   static void checkAccess(const Napi::CallbackInfo& info);
+  static Napi::Value isSameOpenFile(const Napi::CallbackInfo& info);
   static Napi::Value privateMemory(const Napi::CallbackInfo& info);
   static Napi::Value privateFile(const Napi::CallbackInfo& info);
   static Napi::Value lazyMemory(const Napi::CallbackInfo& info);

@@ -257,11 +257,10 @@ export class Region extends MapHandle {
     return addCoalesced(this.context, this.id, at, bytes);
   }
 
-  /** Objects that a range of it shows parts of. @internal */
-  objectsIn(offset: Address, length: Address): Set<MemoryObject> {
+  /** Objects that a range of it shows parts of; some more than once. @internal */
+  objectsIn(offset: Address, length: Address): MemoryObject[] {
     const { core, objects } = this.context;
-    const rows = core.mappingsIn(this.id, offset, sum(offset, lastByte(length)));
-    return new Set(rows.map((row) => objects.objectOf(row.id)));
+    return core.objectsIn(this.id, offset, sum(offset, lastByte(length))).map((id) => objects.objectOf(id));
   }
 
   protected override release(): void {

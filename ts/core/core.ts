@@ -522,6 +522,15 @@ export class Core {
   mappingsIn(region: number, first: Address, last: Address): Row[] {
     return this.#within(this.#wasm.readMappings, region, first, last);
   }
+  /** Numbers of the objects of those mappings, one for all that follow each other. */
+  objectsIn(region: number, first: Address, last: Address): number[] {
+    const ids: number[] = [];
+    this.#eachWithin(this.#wasm.readMappings, region, first, last, (index) => {
+      const id = this.#u32(this.#rows + index * abi.ROW_SIZE + abi.ROW_ID);
+      if (ids.at(-1) !== id) ids.push(id);
+    });
+    return ids;
+  }
   /** Rows of a sink: the pieces of a VA space, the memory slots of an attachment. */
   sinkRows(sink: number): Row[] {
     return this.#within(this.#wasm.readSink, sink, 0, LAST_ADDRESS);
@@ -565,7 +574,8 @@ export class Core {
   }
   /** Bytes, up to 2^64. */
   regionSize(id: number): Address {
-    const { flags } = this.region(id);
+    this.#check(this.#wasm.readRegion(id));
+    const flags = this.#u32(this.#rows + abi.ROW_FLAGS);
     return flags & abi.REGION_EMPTY ? 0 : lengthOf(0, this.#u64(this.#rows + abi.ROW_EXTENT));
   }
   /** The children of a region in order of precedence, without those of size 0; once there are `most`, few more. */
@@ -608,16 +618,22 @@ export class Core {
 
   /** All rows that reach into [first, last]. */
   #within(read: Export, id: number, first: Address, last: Address): Row[] {
-    const rows = this.#some(read, id, first, last);
-    for (let count = rows.length; count === abi.ROW_CAPACITY; ) {
-      const end = rows.at(-1)!.last;
-      if (end >= last) break;
-      const more = this.#some(read, id, sum(end, 1), last);
-      assert(more.length === 0 || more[0]!.last > end, 'rows are in order, and each is handed out once');
-      for (const row of more) rows.push(row);
-      count = more.length;
-    }
+    const rows: Row[] = [];
+    this.#eachWithin(read, id, first, last, (index) => rows.push(this.#row(index)));
     return rows;
+  }
+
+  /** Calls `what` for each of them, with its index among those that were read at once. */
+  #eachWithin(read: Export, id: number, first: Address, last: Address, what: (index: number) => void): void {
+    for (let from = first; ; ) {
+      const count = this.#countOf(read(id, low(from), high(from), low(last), high(last)));
+      for (let i = 0; i < count; i++) what(i);
+      if (count < abi.ROW_CAPACITY) return;
+      const end = this.#u64(this.#rows + (count - 1) * abi.ROW_SIZE + abi.ROW_LAST);
+      assert(end >= from, 'rows are in order, and each is handed out once');
+      if (end >= last) return;
+      from = sum(end, 1);
+    }
   }
 
   /** The first of them, as many as come at once. */
@@ -627,11 +643,16 @@ export class Core {
 
   /** Rows that a call has filled in: `result` is how many, or a code. */
   #rowsOf(result: number): Row[] {
-    const count = this.#check(result);
+    const count = this.#countOf(result);
     const rows: Row[] = [];
-    assert(count <= abi.ROW_CAPACITY, 'rows fit in the exchange buffer');
     for (let i = 0; i < count; i++) rows.push(this.#row(i));
     return rows;
+  }
+
+  #countOf(result: number): number {
+    const count = this.#check(result);
+    assert(count <= abi.ROW_CAPACITY, 'rows fit in the exchange buffer');
+    return count;
   }
 
   #row(index: number): Row {

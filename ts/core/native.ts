@@ -437,6 +437,8 @@ interface Native extends NativeClients {
     fromFd(fd: number, size: U64, writable: boolean, mayGrow?: boolean, isReserved?: boolean): MemoryObject;
     /** Whether fromFd would take the access mode of a descriptor: EACCES. */
     checkAccess(fd: number, writable: boolean): void;
+    /** Whether two descriptors are open on the same, by one call of open; false, too, where Linux does not say so. */
+    isSameOpenFile(one: number, other: number): boolean;
     /** /proc/self/maps shows it as "membacking:ram NAME". */
     privateMemory(size: U64, name?: string): MemoryObject;
     /** A copy-on-write image of a part of the file, in whole pages, from `fileOffset` on; default 0. EOPNOTSUPP: of

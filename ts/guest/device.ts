@@ -295,8 +295,8 @@ export class MappedRegion extends Handle {
     });
   }
 
-  #shown(): Set<MemoryObject> {
-    return new Set(this.region.mappings().map(({ object }) => object));
+  #shown(): MemoryObject[] {
+    return this.region.mappings().map(({ object }) => object);
   }
 
   /** @internal The map has let go of what it showed. */
@@ -315,6 +315,7 @@ export class MappedRegion extends Handle {
 /** Whole pages from `least` to `most` bytes. */
 function pages(value: Address, name: string, most: number, least = 1): number {
   const bytes = validate.integer(Number(validate.size(value, name)), name, least, most);
-  if (bytes % abi.PAGE_SIZE !== 0) throw validate.invalid(`${name} must be whole pages of 0x1000 bytes`);
+  // A remainder of large numbers costs ten times as much.
+  if (!Number.isInteger(bytes / abi.PAGE_SIZE)) throw validate.invalid(`${name} must be whole pages of 0x1000 bytes`);
   return bytes;
 }

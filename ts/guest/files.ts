@@ -14,11 +14,34 @@ import type { MemoryMap } from '../map/map.ts';
 /** Bytes. */
 export const MAX_FILE = 2 ** 52;
 
+/** Keys of a file among those that are open: as it is when it may be written, and when not. */
+interface Keys {
+  readonly writable: string;
+  readonly readable: string;
+}
+
+/** File that a descriptor was open on when it was last looked at. */
+interface Seen {
+  readonly file: SharedMemory;
+  /** Descriptor of the file's own. */
+  readonly fd: number;
+  readonly keys: Keys;
+}
+
+/** Entry of a file that is open. */
+interface Opened {
+  readonly key: string;
+  /** Descriptor by which it was last found; it may be another file's meanwhile. */
+  fd: number;
+}
+
 export class FileTable {
   readonly #map: MemoryMap;
   readonly #files = new Map<string, SharedMemory>();
-  readonly #keys = new Map<MemoryObject, string>();
-  #opened = 0;
+  readonly #opened = new Map<MemoryObject, Opened>();
+  /** Files by descriptors, one of each: to look at a descriptor again is one short call. */
+  readonly #seen = new Map<number, Seen>();
+  #drivers = 0;
   /** Files that are open as handles, by the object of each. */
   readonly #handles = new Map<MemoryObject, Set<DeviceFile>>();
 
@@ -30,27 +53,57 @@ export class FileTable {
    *  Inside the transaction that maps it. Throws SYSTEM. */
   open(fd: number, end: number, writable: boolean): SharedMemory {
     validate.fd(fd, 'fd');
+    const seen = this.#seen.get(fd);
+    const isAsBefore =
+      seen !== undefined &&
+      !seen.file.closed &&
+      (seen.file.writable || !writable) &&
+      native().MemoryObject.isSameOpenFile(fd, seen.fd);
+    return (isAsBefore ? this.#find(seen.keys, end, writable) : undefined) ?? this.#look(fd, end, writable);
+  }
+
+  /** The object of a file, if it is open and reaches so far. */
+  #find(keys: Keys, end: number, writable: boolean): SharedMemory | undefined {
+    const file = this.#files.get(keys.writable);
+    if (file !== undefined && file.size >= end) return file;
+    const other = writable ? undefined : this.#files.get(keys.readable);
+    return other !== undefined && other.size >= end ? other : undefined;
+  }
+
+  /** Finds out of what a descriptor is, and opens that unless it is open. */
+  #look(fd: number, end: number, writable: boolean): SharedMemory {
     const facts = systemError(`descriptor ${fd} cannot be mapped`, () => {
       native().MemoryObject.checkAccess(fd, writable);
       return fstatSync(fd, { bigint: true });
     });
     const { dev, ino, size } = facts;
     // Descriptors of drivers show different memory under one inode.
-    const own = facts.isFile() || facts.isBlockDevice() ? '' : `:${this.#opened++}`;
-    const keyOf = (isWritable: boolean) => `${dev}:${ino}:${isWritable}${own}`;
-    const key = keyOf(writable);
-    for (const known of [this.#files.get(keyOf(true)), this.#files.get(key)]) {
-      if (known !== undefined && known.size >= end) return known;
+    const own = facts.isFile() || facts.isBlockDevice() ? '' : `:${this.#drivers++}`;
+    const keys = { writable: `${dev}:${ino}:w${own}`, readable: `${dev}:${ino}:r${own}` };
+    let file = this.#find(keys, end, writable);
+    if (file === undefined) {
+      file = openFile(fd, `file ${ino}`, size, end, writable);
+      this.#enter(file, writable ? keys.writable : keys.readable, fd);
     }
-    const file = openFile(fd, `file ${ino}`, size, end, writable);
-    this.#map.context.onUndo(() => this.#close(file, key));
-    this.#files.set(key, file);
-    this.#keys.set(file, key);
+    this.#note(fd, { file, fd: file.ownFd!, keys });
     return file;
   }
 
+  #enter(file: SharedMemory, key: string, fd: number): void {
+    this.#map.context.onUndo(() => this.#close(file));
+    this.#files.set(key, file);
+    this.#opened.set(file, { key, fd });
+  }
+
+  #note(fd: number, seen: Seen): void {
+    const opened = this.#opened.get(seen.file)!;
+    this.#seen.delete(opened.fd);
+    opened.fd = fd;
+    this.#seen.set(fd, seen);
+  }
+
   has(object: MemoryObject): boolean {
-    return this.#keys.has(object);
+    return this.#opened.has(object);
   }
 
   /** Opens a descriptor's file for as long as the handle is open. Throws SYSTEM. */
@@ -103,27 +156,30 @@ export class FileTable {
 
   /** Closes, when the open transaction has ended well, those objects that are mapped nowhere any more and that no
    *  handle holds. `mapped`: one that is mapped now. */
-  letGo(objects: Iterable<MemoryObject>, mapped?: MemoryObject): void {
-    const leaving = [...objects].filter((object) => object !== mapped && this.#keys.has(object));
+  letGo(objects: readonly MemoryObject[], mapped?: MemoryObject): void {
+    const leaving = objects.filter((object) => object !== mapped && this.#opened.has(object));
     if (leaving.length === 0) return;
     this.#map.context.onDone(() => {
       for (const object of leaving) {
-        const key = this.#keys.get(object);
         const isUsed = this.#handles.has(object) || this.#map.context.objects.isMapped(object);
-        if (key !== undefined && !isUsed) this.#close(object, key);
+        if (!isUsed) this.#close(object);
       }
     });
   }
 
   /** Closes all objects. Precondition: the map is closed. */
   close(): void {
-    for (const [object, key] of this.#keys) this.#close(object, key);
+    for (const object of this.#opened.keys()) this.#close(object);
   }
 
-  #close(object: MemoryObject, key: string): void {
+  /** Nothing happens to one that is not open. */
+  #close(object: MemoryObject): void {
+    const opened = this.#opened.get(object);
+    if (opened === undefined) return;
     object.close();
-    this.#keys.delete(object);
-    if (this.#files.get(key) === object) this.#files.delete(key);
+    this.#opened.delete(object);
+    this.#seen.delete(opened.fd);
+    if (this.#files.get(opened.key) === object) this.#files.delete(opened.key);
   }
 }
 

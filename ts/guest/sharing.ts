@@ -91,7 +91,7 @@ export class Sharing implements SharedSpace {
   constructor(level: SharedLevel) {
     this.#level = level;
     this.context.runner.observe((core, { commands }) => {
-      if (commands > 0) this.#refuseComing(core);
+      if (commands > 0 && this.shares.size > 0) this.#refuseComing(core);
     });
   }
 
