@@ -1,4 +1,5 @@
-// The core through the public API: plans are made, and handed to an executor that does nothing.
+// The core through the public API: plans are made, and handed to an executor that does nothing. Each change is made
+// once more in a map with a recorder, leases and a window.
 
 import { MemoryMap, type Region, SharedMemory } from '../../ts/index.ts';
 import { Random } from '../support/random.ts';
@@ -6,8 +7,9 @@ import { baseline } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { atMost, compare, type Side, speedAtLeast } from './support/measure.ts';
 import { OPENVMM_MAPPINGS, OPENVMM_OVERLAY, OPENVMM_REGIONS, QEMU_COMMIT } from './support/peers.ts';
-import type { Point } from './support/rows.ts';
+import type { Point, Row } from './support/rows.ts';
 
+const PAGE = 4096;
 const SLOT = 2 * 1024 * 1024;
 const FILE_SLOTS = 1_000_003;
 /** Operations in a turn. */
@@ -15,16 +17,29 @@ const TURN = 1000;
 
 const idle = { execute: (_core: unknown, _first: number, count: number) => count, failure: undefined };
 
-/** A map whose VA space gets its plans and nobody carries them out. */
+/** GPA of RAM that nothing changes, and its bytes. */
+const [STILL_GPA, STILL_BYTES] = [2 ** 40, 64 * 2 ** 20];
+
+/** A map whose VA space gets its plans and nobody carries them out: but that of RAM which stays as it is. */
 class Machine {
   readonly map = new MemoryMap();
   readonly root = this.map.createRegion({ name: 'root', kind: 'container', size: 2 ** 52 });
   readonly file = SharedMemory.create(FILE_SLOTS * SLOT);
 
-  attach(bytes: number): void {
-    const space = this.map.createAddressSpace({ name: 'guest', root: this.root });
-    const va = this.map.attachVaSpace(space, { size: bytes });
-    this.map.context.runner.connect(va.id, idle);
+  /** `isLoaded`: what is changed is recorded, and elsewhere there are leases and a window. */
+  constructor(isLoaded: boolean) {
+    const { map, root } = this;
+    const still = map.createRegion({ name: 'still', kind: 'ram', size: STILL_BYTES });
+    still.map({ object: SharedMemory.create(STILL_BYTES) });
+    still.place(root, { offset: STILL_GPA });
+    const { id, memory } = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }), { size: 2 ** 41 });
+    map.context.runner.connect(id, idle);
+    if (!isLoaded) return;
+    for (let i = 0; i < 1000; i++) {
+      memory.lock({ gpa: STILL_GPA + i * PAGE, length: 64 }, 'write', { holder: 'disk' });
+    }
+    for (let i = 0; i < 10_000; i++) memory.readU32(STILL_GPA + i * 4);
+    map.context.record({ write: () => {} });
   }
 
   get bytesInUse(): number {
@@ -40,7 +55,7 @@ function objectOffsetOf(place: number): number {
 /** A DAX window with `live` mappings of 2 MiB in four times as many places. */
 class Window implements Side {
   readonly #random = new Random(7);
-  readonly #machine = new Machine();
+  readonly #machine: Machine;
   readonly #window: Region;
   /** Places, the first `live` of which are mapped. */
   readonly #places: number[];
@@ -48,14 +63,14 @@ class Window implements Side {
   #changes: { unmap: number; map: number; objectOffset: number }[] = [];
   readonly bytesPerMapping: number;
 
-  constructor(live: number) {
-    const { map, root, file } = this.#machine;
+  constructor(live: number, isLoaded = false) {
+    this.#machine = new Machine(isLoaded);
+    const { map, root } = this.#machine;
     this.#live = live;
     this.#places = this.#random.shuffled(Array.from({ length: live * 4 }, (_, place) => place));
     this.#window = map.createRegion({ name: 'dax', kind: 'device', size: live * 4 * SLOT });
     this.#window.place(root, { offset: 2 ** 32 });
-    this.#window.map({ object: file, length: SLOT });
-    this.#machine.attach(2 ** 33 + live * 4 * SLOT);
+    this.#map(0, 0);
     this.#window.unmap(0, SLOT);
     const before = this.#machine.bytesInUse;
     for (const place of this.#places.slice(0, live)) this.#map(place * SLOT, objectOffsetOf(place));
@@ -113,7 +128,7 @@ function tree(live: number): Side & { what: string } {
   };
 }
 
-/** `count` small regions side by side, and perhaps RAM with a ROM over it. */
+/** `count` small regions side by side, and RAM with a ROM over it. */
 class Regions {
   readonly #random = new Random(3);
   readonly bytesPerRegion: number;
@@ -121,21 +136,21 @@ class Regions {
   readonly #rom: Region;
   #toggled: Region[] = [];
 
-  constructor(count: number) {
-    const machine = new Machine();
-    const { map, root } = machine;
+  constructor(count: number, { hasMemory = false, isLoaded = false } = {}) {
+    const machine = new Machine(isLoaded);
+    const { map, root, file } = machine;
     const ram = map.createRegion({ name: 'ram', kind: 'ram', size: 2 ** 30 });
-    ram.map({ object: machine.file, length: 2 ** 30 });
-    ram.place(root, { offset: 2 ** 40 });
+    ram.map({ object: file, length: 2 ** 30 });
+    ram.place(root, { offset: 2 ** 39 });
     this.#rom = map.createRegion({ name: 'rom', kind: 'rom', size: 2 ** 20 });
-    this.#rom.map({ object: machine.file, objectOffset: 2 ** 31, length: 2 ** 20 });
-    this.#rom.place(root, { offset: 2 ** 40 + 2 ** 29, priority: 1 });
-    machine.attach(2 ** 41);
+    this.#rom.map({ object: file, objectOffset: 2 ** 31, length: 2 ** 20 });
+    this.#rom.place(root, { offset: 2 ** 39 + 2 ** 29, priority: 1 });
     const before = machine.bytesInUse;
     this.#regions = map.transaction(() =>
       Array.from({ length: count }, (_, index) => {
-        const region = map.createRegion({ name: `bar ${index}`, kind: 'mmio', size: 4096 });
-        return region.place(root, { offset: index * 8192 });
+        const region = map.createRegion({ name: `bar ${index}`, kind: hasMemory ? 'device' : 'mmio', size: PAGE });
+        if (hasMemory) region.map({ object: file, objectOffset: 2 ** 32 + index * PAGE, length: PAGE });
+        return region.place(root, { offset: 2 * index * PAGE });
       }),
     );
     this.bytesPerRegion = (machine.bytesInUse - before) / count;
@@ -166,6 +181,12 @@ class Regions {
 const MICROSECOND = 1000;
 const MOST_GROWTH = speedAtLeast(0.5);
 
+/** Row of a change of a map that is loaded, beside the same change of one that is not. */
+function loadedBeside(what: string, loaded: Side, plain: Side): Promise<Row> {
+  const named = `${what}, with a recorder, 1000 leases and a window`;
+  return compare({ what: named, operations: TURN, ours: loaded, baseline: side('without', plain) });
+}
+
 async function mappings(group: Group): Promise<void> {
   const sizes = [1000, 4096, 32_768, 100_000];
   const windows = new Map<number, Window>();
@@ -177,6 +198,7 @@ async function mappings(group: Group): Promise<void> {
     const goals = size === 100_000 ? [atMost(MICROSECOND)] : [];
     const what = `DAX mapping add or remove, ${size} live`;
     const row = await group.add(compare({ what, ours: window, baseline: tree(size), operations: TURN, goals }));
+    await group.add(loadedBeside(what, new Window(size, true), window));
     points.push({ size, ns: row.ours });
     treePoints.push({ size, ns: row.baseline!.value });
   }
@@ -214,6 +236,12 @@ async function regions(group: Group): Promise<void> {
     toggles.push({ size, ns: (await group.add(compare({ ...toggle, operations: TURN, goals }))).ours });
     const overlay = { what: `toggle a ROM over RAM, ${size} others`, ours: machine.overlay, baseline: fewOverlay };
     overlays.push({ size, ns: (await group.add(compare({ ...overlay, operations: TURN, goals }))).ours });
+    const withMemory = new Regions(size, { hasMemory: true });
+    const memory = { what: `toggle one of ${size} regions of memory`, ours: withMemory.toggle };
+    await group.add(compare({ ...memory, operations: TURN, goals, baseline: side('without memory', machine.toggle) }));
+    const loaded = new Regions(size, { hasMemory: true, isLoaded: true });
+    await group.add(loadedBeside(memory.what, loaded.toggle, withMemory.toggle));
+    await group.add(loadedBeside(overlay.what, loaded.overlay, withMemory.overlay));
   }
   await group.add(bytes('memory of the core per region', machines.get(50_000)!.bytesPerRegion, 200));
   const axis = { sizeTitle: 'regions' };
