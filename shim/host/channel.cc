@@ -148,11 +148,13 @@ Failure Channel::send(const void* bytes, size_t length, const std::vector<int>& 
   msghdr message = {};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) char control[kControlBytes] = {};
+  alignas(cmsghdr) char control[kControlBytes];
   if (!descriptors.empty()) {
     const size_t size = descriptors.size() * sizeof(int);
     message.msg_control = control;
     message.msg_controllen = CMSG_SPACE(size);
+    // SAFETY: the buffer has room for as many as a message may have (above).
+    std::memset(control, 0, message.msg_controllen);
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;

@@ -9,6 +9,11 @@
 
 namespace membacking {
 
+MapperHandle::MapperHandle(const Napi::CallbackInfo& info) : Handle(info) {
+  bind<&MapperHandle::shut>(info, "shut");
+  bind<&MapperHandle::unshut>(info, "unshut");
+}
+
 void MapperHandle::define(Napi::Env env, Napi::Object exports) {
   Handle::define(env, exports,
                  {
@@ -18,8 +23,6 @@ void MapperHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&MapperHandle::begin>("begin"),
                      InstanceMethod<&MapperHandle::ended>("ended"),
                      InstanceMethod<&MapperHandle::cutOff>("cutOff"),
-                     InstanceMethod<&MapperHandle::shut>("shut"),
-                     InstanceMethod<&MapperHandle::unshut>("unshut"),
                      InstanceAccessor<&MapperHandle::isUsed>("isUsed"),
                      InstanceMethod<&MapperHandle::bar>("bar"),
                      InstanceMethod<&MapperHandle::unbar>("unbar"),
@@ -76,7 +79,10 @@ Napi::Value MapperHandle::shut(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), mapper.end() != Mapper::End::kNone || mapper.locks().shut());
 }
 
-void MapperHandle::unshut(const Napi::CallbackInfo& info) { core(info).locks().open(); }
+Napi::Value MapperHandle::unshut(const Napi::CallbackInfo& info) {
+  core(info).locks().open();
+  return info.Env().Undefined();
+}
 
 Napi::Value MapperHandle::isUsed(const Napi::CallbackInfo& info) {
   Mapper& mapper = core(info);

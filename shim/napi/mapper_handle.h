@@ -15,7 +15,7 @@ class MapperHandle : public Handle<MapperHandle, Mapper> {
   static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x6d61707065727321};
   static constexpr const char* kName = "Mapper";
 
-  using Handle::Handle;
+  explicit MapperHandle(const Napi::CallbackInfo& info);
   static void define(Napi::Env env, Napi::Object exports);
 
  private:
@@ -27,7 +27,7 @@ class MapperHandle : public Handle<MapperHandle, Mapper> {
   Napi::Value ended(const Napi::CallbackInfo& info);
   void cutOff(const Napi::CallbackInfo& info);
   Napi::Value shut(const Napi::CallbackInfo& info);
-  void unshut(const Napi::CallbackInfo& info);
+  Napi::Value unshut(const Napi::CallbackInfo& info);
   Napi::Value isUsed(const Napi::CallbackInfo& info);
   Napi::Value bar(const Napi::CallbackInfo& info);
   void unbar(const Napi::CallbackInfo& info);

@@ -22,10 +22,10 @@ constexpr uint32_t kLastError = 4095;
 
 /// Appends the bytes of records.
 template <typename Record>
-void append(std::vector<uint8_t>& bytes, const std::vector<Record>& records) {
-  // SAFETY: records are plain bytes, as many as the vector says.
-  const auto* first = reinterpret_cast<const uint8_t*>(records.data());
-  bytes.insert(bytes.end(), first, first + records.size() * sizeof(Record));
+void append(std::vector<uint8_t>& bytes, const Record* records, size_t count) {
+  // SAFETY: records are plain bytes, as many as the caller says.
+  const auto* first = reinterpret_cast<const uint8_t*>(records);
+  bytes.insert(bytes.end(), first, first + count * sizeof(Record));
 }
 
 uint32_t flagsOf(const MemoryObject& object, bool isWritable) {
@@ -182,9 +182,9 @@ void Mapper::sendRuns() {
   while (end_ == End::kNone && !unsent_.empty()) {
     const Run& run = unsent_.front();
     std::vector<uint8_t> bytes;
-    append(bytes, std::vector<Message>{run.header});
-    append(bytes, run.objects);
-    append(bytes, run.commands);
+    append(bytes, &run.header, 1);
+    append(bytes, run.objects.data(), run.objects.size());
+    append(bytes, run.commands.data(), run.commands.size());
     const Failure failure = channel_.send(bytes.data(), bytes.size(), run.descriptors);
     if (failure.error == EAGAIN) return;
     // Whoever has closed the channel is found out where confirmations are taken.

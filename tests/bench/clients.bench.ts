@@ -7,6 +7,7 @@ import { DeviceProcess } from '../support/device-process.ts';
 import { baseline as native } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { compare, type Side, speedAtLeast } from './support/measure.ts';
+import { eachPlacementOf } from './support/placement.ts';
 
 const MIB = 2 ** 20;
 const PAGE = 0x1000;
@@ -64,22 +65,27 @@ async function changes(group: Group): Promise<void> {
     const ours = machine.changing(operations);
     const baseline = { what: '1 client', ...one.changing(operations) };
     await group.add(compare({ what, operations, goals, ours, baseline }));
-    if (count > 0) await besideProcesses(group, count, ours);
+    if (count > 0) await besideProcesses(group, machine);
     await machine.close();
   }
-  await besideProcesses(group, 1, one.changing(operations));
+  await besideProcesses(group, one);
   await one.close();
 }
 
-/** Changes beside the least that processes do for one: a message to each, mprotect there, a message back. */
-async function besideProcesses(group: Group, count: number, ours: Side): Promise<void> {
+/** Changes beside the least that processes do for one: a message to each, mprotect there, a message back. What it takes
+ *  to wake somebody is up to where both are, and is the same for both sides. */
+async function besideProcesses(group: Group, machine: Machine): Promise<void> {
   const operations = 100;
-  const what = `a page is protected, clients beside bare C: ${count}`;
-  group.doing(what);
-  native.beginFollowers(count);
+  const { devices } = machine;
+  const followers = native.beginFollowers(devices.length);
+  const ours = machine.changing(operations);
   const run = () => native.tellFollowers(operations);
-  const goals = [speedAtLeast(0.5)];
-  await group.add(compare({ what, operations, goals, ours, baseline: { what: 'processes in C', run } }));
+  await eachPlacementOf([...followers, ...devices.map(({ pid }) => pid)], async (where) => {
+    const what = `a page is protected, clients ${where} beside bare C: ${devices.length}`;
+    group.doing(what);
+    const goals = [speedAtLeast(0.5)];
+    await group.add(compare({ what, operations, goals, ours, baseline: { what: 'processes in C', run } }));
+  });
   native.endFollowers();
 }
 

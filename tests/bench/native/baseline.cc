@@ -386,8 +386,9 @@ std::vector<Follower> followers;
   }
 }
 
-/// beginFollowers(count)
-void beginFollowers(const Napi::CallbackInfo& info) {
+/// beginFollowers(count): their pids.
+Napi::Value beginFollowers(const Napi::CallbackInfo& info) {
+  Napi::Array pids = Napi::Array::New(info.Env());
   for (int i = 0; i < number(info[0]); i++) {
     int ends[2];
     must(info.Env(), socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0, "socketpair");
@@ -401,7 +402,9 @@ void beginFollowers(const Napi::CallbackInfo& info) {
     }
     close(ends[1]);
     followers.push_back({ends[0], process});
+    pids[pids.Length()] = Napi::Number::New(info.Env(), process);
   }
+  return pids;
 }
 
 /// tellFollowers(count): each has done as it was told, so many times.
@@ -480,7 +483,7 @@ Napi::Object init(Napi::Env, Napi::Object exports) {
   define<takeLog>(exports, "takeLog");
   define<build>(exports, "build");
   define<exits>(exports, "exits");
-  define<beginFollowers>(exports, "beginFollowers");
+  exports.Set("beginFollowers", Napi::Function::New<beginFollowers>(exports.Env(), "beginFollowers"));
   define<tellFollowers>(exports, "tellFollowers");
   define<giveFollower>(exports, "giveFollower");
   define<endFollowers>(exports, "endFollowers");

@@ -42,8 +42,8 @@ interface Baseline {
   build(vm: number, reserved: number, bytes: number, pieces: Pieces, slots: Pieces): void;
   /** Runs a vCPU for `count` exits. */
   exits(vcpu: number, kvmRunSize: number, count: number): void;
-  /** Makes processes that change a mapping of theirs when they are told to. */
-  beginFollowers(count: number): void;
+  /** Makes processes that change a mapping of theirs when they are told to. Their numbers. */
+  beginFollowers(count: number): number[];
   /** Tells them all, and waits until all have done so, `count` times. */
   tellFollowers(count: number): void;
   /** Gives the first of them a descriptor, and waits for its answer, `count` times. */
