@@ -232,7 +232,7 @@ test('an object that the machine has lost fails the plan, and nothing has happen
   ram.map({ offset: 45 * PAGE, object: other, length: PAGE });
   const id = [...context.names.objects].find(([, name]) => name === 'other')![0];
   const before = world.view();
-  nativeOf(context).clearObject(id);
+  nativeOf(context).addon.clearObject(id);
   const error = t.throws<MembackingError>(() =>
     map.transaction(() => {
       ram.unmap(60 * PAGE, PAGE);
@@ -245,7 +245,7 @@ test('an object that the machine has lost fails the plan, and nothing has happen
     /va-map at 0x32000\) failed: EINVAL: there is no such object, plan; nothing was changed$/,
   );
   t.deepEqual(world.view(), before);
-  nativeOf(context).setObject(id, addonObjectOf(other));
+  nativeOf(context).addon.setObject(id, addonObjectOf(other));
   rom.place(root, { offset: 50 * PAGE, priority: 1 });
   world.close(t);
 });

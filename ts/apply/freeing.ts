@@ -13,14 +13,14 @@ export async function freeingLater(
 ): Promise<void> {
   const leavings = native().Leavings.create();
   for (const object of objects) leavings.keep(object);
-  executor?.keepIn(leavings);
+  executor?.addon.setLeavings(leavings);
   try {
     body();
   } catch (error) {
     leavings.close();
     throw error;
   } finally {
-    executor?.keepNothing();
+    executor?.addon.clearLeavings();
   }
   await leavings.free();
 }

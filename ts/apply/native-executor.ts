@@ -4,15 +4,7 @@ import * as abi from '../../assembly/abi.ts';
 import { type Address, lengthOf, toAddress } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
 import type { Core } from '../core/core.ts';
-import {
-  type EventFd as AddonEventFd,
-  type Executor as AddonExecutor,
-  type Leavings as AddonLeavings,
-  type MemoryObject as AddonObject,
-  native,
-  type ShownPiece,
-  type SinkTarget,
-} from '../core/native.ts';
+import { type Executor as AddonExecutor, native } from '../core/native.ts';
 import type { Mapper as AddonMapper } from '../core/native-clients.ts';
 import type { Executor, Unconfirmed } from './runner.ts';
 
@@ -24,7 +16,7 @@ const QUIET = 100;
 /** A map that plans are carried out for. */
 interface Owner {
   /** Closes something, which must not reach this, should nobody close the map. */
-  hold(holding: { close(): void }): void;
+  hold(held: { close(): void }): void;
 }
 
 /** Executors by the map that they are of, of which they are no property: whoever has a handle of the map reaches no
@@ -43,7 +35,8 @@ export function nativeOf(map: Owner): NativeExecutor {
 }
 
 export class NativeExecutor implements Executor {
-  readonly #addon: AddonExecutor = native().Executor.create();
+  /** Table of the sinks, objects and events that plans name, and trackers of what these show. */
+  readonly addon: AddonExecutor = native().Executor.create();
   /** Bytes of the core's memory when it was last looked at. */
   #memory = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -53,7 +46,7 @@ export class NativeExecutor implements Executor {
   execute(core: Core, first: number, count: number): number {
     const { buffer } = core.memory;
     if (count >= MANY_COMMANDS || buffer.byteLength !== this.#memory) this.#giveBackSoon(core);
-    return this.#addon.run(buffer, pointerOf(core, first, count), count);
+    return this.addon.run(buffer, pointerOf(core, buffer, first, count), count);
   }
 
   /** Gives what the core needed for a large change back to the machine, when nothing else has happened for a while. */
@@ -67,98 +60,57 @@ export class NativeExecutor implements Executor {
   giveBack(core: Core): void {
     if (core.isBroken || core.open > 0) return;
     const ranges = core.spare().flatMap(({ start, last }) => [start, lengthOf(start, last)]);
-    if (ranges.length > 0) this.#addon.giveBack(core.memory.buffer, ...ranges);
+    if (ranges.length > 0) this.addon.giveBack(core.memory.buffer, ...ranges);
   }
 
   unwind(core: Core, first: number, count: number): number {
-    return this.#addon.unwind(core.memory.buffer, pointerOf(core, first, count), count);
+    const { buffer } = core.memory;
+    return this.addon.unwind(buffer, pointerOf(core, buffer, first, count), count);
   }
 
   confirm(isTakingBack: boolean): Unconfirmed | undefined {
     if (this.#mappers.size === 0) return undefined;
-    const who = this.#addon.confirm(isTakingBack);
-    return who === undefined ? undefined : { who, cause: this.#addon.failure };
+    const who = this.addon.confirm(isTakingBack);
+    return who === undefined ? undefined : { who, cause: this.addon.failure };
   }
 
   get failure(): unknown {
-    return this.#addon.failure;
+    return this.addon.failure;
   }
   get answer(): number {
-    return this.#addon.answer;
+    return this.addon.answer;
   }
   get moved(): Address {
-    return toAddress(this.#addon.moved);
+    return toAddress(this.addon.moved);
   }
 
   secure(core: Core, index: number, mayReplace: boolean): number {
-    return this.#addon.secure(core.memory.buffer, pointerOf(core, index, 1), mayReplace);
+    const { buffer } = core.memory;
+    return this.addon.secure(buffer, pointerOf(core, buffer, index, 1), mayReplace);
   }
   shutDown(sink: number): void {
-    this.#addon.shutDown(sink);
+    this.addon.shutDown(sink);
   }
 
-  /** Makes `sink` one of a kind, SINK_* of abi.ts: `target` is what is behind it. */
-  setSink(sink: number, kind: number, target: SinkTarget): void {
-    this.#addon.setSink(sink, kind, target);
-  }
   /** Makes `sink` a VA space of another process. */
   setMapper(sink: number, mapper: AddonMapper): void {
-    this.#addon.setMapper(sink, mapper);
+    this.addon.setMapper(sink, mapper);
     this.#mappers.add(sink);
   }
   clearSink(sink: number): void {
     this.#mappers.delete(sink);
-    this.#addon.clearSink(sink);
-  }
-  setObject(id: number, object: AddonObject): void {
-    this.#addon.setObject(id, object);
-  }
-  clearObject(id: number): void {
-    this.#addon.clearObject(id);
-  }
-
-  setEvent(id: number, eventFd: AddonEventFd): void {
-    this.#addon.setEvent(id, eventFd);
-  }
-  clearEvent(id: number): void {
-    this.#addon.clearEvent(id);
-  }
-
-  /** Keeps there what plans take out of VA spaces, instead of freeing it at once. */
-  keepIn(leavings: AddonLeavings): void {
-    this.#addon.setLeavings(leavings);
-  }
-  keepNothing(): void {
-    this.#addon.clearLeavings();
-  }
-
-  /** Begins to track dirty pages: none is. `shown`: what VA spaces show now. `byFaults`: not by scans. The tracker's
-   *  number. */
-  track(shown: readonly ShownPiece[], byFaults: boolean): number {
-    return this.#addon.track(shown, byFaults);
-  }
-  /** Pages that are dirty since a tracker was asked for last: triples of object, offset and length, in order. Without
-   *  `isLooking`: those that were found already, as another tracker began or was asked for. */
-  collectDirty(tracker: number, isLooking: boolean): Float64Array {
-    return this.#addon.collectDirty(tracker, isLooking);
-  }
-  /** Objects of which not all that is shown can be watched. */
-  unwatched(): number[] {
-    return this.#addon.unwatched();
-  }
-  untrack(tracker: number): void {
-    this.#addon.untrack(tracker);
+    this.addon.clearSink(sink);
   }
 
   close(): void {
     clearTimeout(this.#timer);
-    this.#addon.close();
+    this.addon.close();
   }
 }
 
-/** Address of `count` commands in the core's memory, from command `first` on. */
-function pointerOf(core: Core, first: number, count: number): number {
+/** Address of `count` commands in a core's memory, `buffer`, from command `first` on. */
+function pointerOf(core: Core, buffer: ArrayBuffer, first: number, count: number): number {
   const pointer = core.planPointer + first * abi.COMMAND_SIZE;
-  assert(pointer + count * abi.COMMAND_SIZE <= core.memory.buffer.byteLength, 'a plan lies in the memory of its core');
+  assert(pointer + count * abi.COMMAND_SIZE <= buffer.byteLength, 'a plan lies in the memory of its core');
   return pointer;
 }

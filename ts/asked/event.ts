@@ -71,7 +71,7 @@ export class RegionEvent extends MapHandle {
     if (eventFd === undefined) return;
     context.onUndo(() => this.#discard());
     context.hold(eventFd);
-    nativeOf(context).setEvent(id, addonEventFdOf(eventFd));
+    nativeOf(context).addon.setEvent(id, addonEventFdOf(eventFd));
   }
 
   protected override get what(): string {
@@ -99,7 +99,7 @@ export class RegionEvent extends MapHandle {
   /** Nobody signals the eventfd any more. */
   #discard(): void {
     if (this.#eventFd === undefined) return;
-    nativeOf(this.context).clearEvent(this.id);
+    nativeOf(this.context).addon.clearEvent(this.id);
     this.context.letGo(this.#eventFd);
     this.#eventFd.close();
   }

@@ -27,7 +27,7 @@ export class ObjectTable implements ObjectUser {
     const { name, kind, size, writable, granularity: pageSize } = object;
     const id = core.createObject(objectKindNumber(kind), writable ? abi.OBJECT_WRITABLE : 0, size, pageSize);
     this.#context.onUndo(() => this.#forget(object, id));
-    nativeOf(this.#context).setObject(id, addonObject);
+    nativeOf(this.#context).addon.setObject(id, addonObject);
     this.#enter(object, id);
     recorder?.record({ op: 'object', id, name, kind, size, writable, pageSize });
     return id;
@@ -99,6 +99,6 @@ export class ObjectTable implements ObjectUser {
     this.#objects.delete(id);
     this.#context.names.objects.delete(id);
     this.#context.names.objectSizes.delete(id);
-    nativeOf(this.#context).clearObject(id);
+    nativeOf(this.#context).addon.clearObject(id);
   }
 }

@@ -190,7 +190,7 @@ export interface MemoryObject extends Handle {
 }
 
 /** Pages that plans have taken out of VA spaces, and objects: until they are freed in the background, or by `close`. */
-export interface Leavings extends Handle {
+interface Leavings extends Handle {
   /** Keeps an object, whoever closes it. */
   keep(object: MemoryObject): void;
   /** Closes it, and frees the pages, and objects that nobody else has, in the background: settles when that is done. */

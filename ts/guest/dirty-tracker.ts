@@ -61,12 +61,12 @@ export class DirtyTracker extends Handle {
     const { method } = validate.options(options, ['method'], 'trackDirty');
     this.#map = map;
     this.#va = va;
-    const executor = nativeOf(map.context);
+    const { addon } = nativeOf(map.context);
     const asked = method === undefined ? DIRTY_METHODS : [validate.oneOf(DIRTY_METHODS, method, 'method')];
-    const { id, by } = begun(asked, (byFaults) => executor.track(shown(map), byFaults));
+    const { id, by } = begun(asked, (byFaults) => addon.track(shown(map), byFaults));
     this.#id = id;
     this.method = by;
-    this.#stopWatching = whenCollected(this, () => executor.untrack(id));
+    this.#stopWatching = whenCollected(this, () => addon.untrack(id));
   }
 
   protected override get what(): string {
@@ -96,20 +96,20 @@ export class DirtyTracker extends Handle {
     const { context } = this.#map;
     context.checkOpen();
     const { core, objects } = context;
-    const executor = nativeOf(context);
-    const triples = executor.collectDirty(this.#id, isLooking);
+    const { addon } = nativeOf(context);
+    const triples = addon.collectDirty(this.#id, isLooking);
     return new DirtyPages({
       triples,
       rows: triples.length === 0 ? [] : core.sinkRows(this.#va.id),
       objectOf: (id) => objects.objectOf(id),
       untracked: [...objects.known].filter((object) => object.mayBeWrittenElsewhere()),
-      unwatched: executor.unwatched().map((id) => objects.objectOf(id)),
+      unwatched: addon.unwatched().map((id) => objects.objectOf(id)),
     });
   }
 
   protected override release(): void {
     this.#stopWatching();
-    nativeOf(this.#map.context).untrack(this.#id);
+    nativeOf(this.#map.context).addon.untrack(this.#id);
   }
 }
 

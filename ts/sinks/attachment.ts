@@ -2,7 +2,6 @@
 
 import * as abi from '../../assembly/abi.ts';
 import type { Pausable } from '../apply/holding.ts';
-import { nativeOf } from '../apply/native-executor.ts';
 import type { EventContext } from '../asked/event.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { type Address, formatHex, lengthOf } from '../core/address.ts';
@@ -132,9 +131,7 @@ export class Attachment extends Sink {
     // One object for all attachments of a partition: it is paused once.
     const attached = { partition, pausable: pausableOf(partition), va: va.id };
     if (partition instanceof KvmPartition) {
-      const native = nativeOf(context);
-      this.connect(native, attached);
-      native.setSink(id, abi.SINK_PARTITION, vmOf(partition));
+      this.connectToMachine(abi.SINK_PARTITION, vmOf(partition), attached);
       partition.attachments.add(this);
     } else {
       this.connect(new PartitionExecutor(partition, (gpa) => memoryOf(va).reservation.addressOf(gpa)), attached);

@@ -2,7 +2,6 @@
 // nothing.
 
 import { SINK_EVENTS } from '../../assembly/abi.ts';
-import { nativeOf } from '../apply/native-executor.ts';
 import type { EventContext } from '../asked/event.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import type { Address } from '../core/address.ts';
@@ -36,9 +35,7 @@ export class EventSink extends Sink {
   private constructor(context: SinkContext & EventContext, id: number, { partition }: EventPlace) {
     super(context, id, partition.name);
     if (partition instanceof KvmPartition) {
-      const native = nativeOf(context);
-      this.connect(native);
-      native.setSink(id, SINK_EVENTS, vmOf(partition));
+      this.connectToMachine(SINK_EVENTS, vmOf(partition));
     } else {
       this.connect(new PartitionEvents(partition, (event) => context.regionEvents.get(event)?.fd));
     }

@@ -7,6 +7,7 @@ import { MapHandle } from '../asked/map-handle.ts';
 import { type Address, lengthOf } from '../core/address.ts';
 import { MembackingError } from '../core/errors.ts';
 import { ACCESSES, type Access, accessNumber, protectionNumber } from '../core/kinds.ts';
+import type { SinkTarget } from '../core/native.ts';
 import * as validate from '../core/validate.ts';
 
 /** Options of `protect`. */
@@ -53,6 +54,14 @@ export abstract class Sink extends MapHandle {
     this.context.onUndo(() => this.discard());
     this.context.runner.connect(this.id, executor, attached);
     this.context.sinks.add(this);
+  }
+
+  /** Has this machine carry its commands out from now on: `target` is what is behind a sink of its kind, SINK_* of
+   *  abi.ts. @internal */
+  protected connectToMachine(kind: number, target: SinkTarget, attached?: Attached): void {
+    const executor = nativeOf(this.context);
+    this.connect(executor, attached);
+    executor.addon.setSink(this.id, kind, target);
   }
 
   /** Leaves of the access to a range only what `access` says; `rwx` takes that back. Throws UNALIGNED, BAD_RANGE,

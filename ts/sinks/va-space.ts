@@ -4,7 +4,6 @@ import { GPA_BITS, SINK_VA } from '../../assembly/abi.ts';
 import { LocalGuestMemory } from '../access/local-guest-memory.ts';
 import type { LeaseContext, LeasedSpace } from '../access/local-lease.ts';
 import { OwnWindows, type WindowContext } from '../access/own-windows.ts';
-import { nativeOf } from '../apply/native-executor.ts';
 import type { MemoryObject } from '../asked/object.ts';
 import type { AddressSpace } from '../asked/space.ts';
 import { type Address, higher, lastByte, lengthOf, sum, toAddress } from '../core/address.ts';
@@ -89,9 +88,7 @@ export class VaSpace extends Sink {
     context.hold(reservation);
     this.#memory = { context, id, va: id, reservation, windows, whyGone: (gpa) => this.#whyGone(gpa) };
     this.memory = new LocalGuestMemory(this.what, this.#memory);
-    const executor = nativeOf(context);
-    this.connect(executor);
-    executor.setSink(id, SINK_VA, reservation);
+    this.connectToMachine(SINK_VA, reservation);
     context.leases.natively.watch(reservation, id, this.memory);
   }
 

@@ -3,7 +3,6 @@
 import { SINK_VIEW } from '../../assembly/abi.ts';
 import type { LeasedSpace } from '../access/local-lease.ts';
 import { OwnWindows } from '../access/own-windows.ts';
-import { nativeOf } from '../apply/native-executor.ts';
 import type { Reservation } from '../core/native.ts';
 import { renderPieces } from '../text/render.ts';
 import { Sink } from './sink.ts';
@@ -30,9 +29,7 @@ export class GuestView extends Sink {
     context.hold(reservation);
     const { whyGone } = memoryOf(va);
     this.#memory = { context, id, va: va.id, reservation, windows, whyGone };
-    const native = nativeOf(context);
-    this.connect(native);
-    native.setSink(id, SINK_VIEW, reservation);
+    this.connectToMachine(SINK_VIEW, reservation);
   }
 
   protected override get what(): string {
