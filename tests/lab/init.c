@@ -1,6 +1,7 @@
 // The first program of the lab's machine. It loads the initrd's modules, takes the host's files as its root (read-only,
 // over 9p, with a tmpfs at $scratch) and runs the shell script $job there. Both come from the kernel's command line.
-// Its last line is `lab: the job ended with CODE`, or `lab: WHAT: ERROR` where it did not get that far.
+// Its last line is `lab: the job ended with CODE`, or `lab: WHAT: ERROR` where it did not get that far. Bytes that come
+// at the second serial port are sent back: that is the machine's pulse.
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -80,6 +81,21 @@ static void raiseLoopback(void) {
   close(any);
 }
 
+static void startPulse(void) {
+  const int port = open("/dev/ttyS1", O_RDWR | O_NOCTTY);
+  check(port, "/dev/ttyS1");
+  struct termios settings;
+  check(tcgetattr(port, &settings), "/dev/ttyS1");
+  cfmakeraw(&settings);
+  check(tcsetattr(port, TCSANOW, &settings), "/dev/ttyS1");
+  const pid_t pulse = fork();
+  check(pulse, "fork");
+  char byte;
+  while (pulse == 0 && read(port, &byte, 1) == 1 && write(port, &byte, 1) == 1) continue;
+  if (pulse == 0) _exit(1);
+  close(port);
+}
+
 static int runJob(const char* job, const char* scratch) {
   const pid_t shell = fork();
   check(shell, "fork");
@@ -103,6 +119,7 @@ int main(void) {
   mountNew("sysfs", "/sys");
   mountNew("devtmpfs", "/dev");
   openConsole();
+  startPulse();
   check(job == NULL || scratch == NULL ? -1 : 0, "job= and scratch= are needed");
   loadModules();
   enterHost(scratch);
