@@ -3,7 +3,17 @@
 import * as abi from '../../assembly/abi.ts';
 import type { PlanRunner } from '../apply/runner.ts';
 import type { ObjectTable } from '../asked/object-table.ts';
-import { type Address, difference, higher, lengthOf, lower, sum } from '../core/address.ts';
+import {
+  type Address,
+  difference,
+  higher,
+  isPageAligned,
+  lengthOf,
+  lower,
+  pageEnd,
+  pageStart,
+  sum,
+} from '../core/address.ts';
 import type { Core } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
 import type { HeldLease, LeaseFacts, LeaseMode } from './held-lease.ts';
@@ -33,8 +43,6 @@ export interface LeasedSpace {
   /** Reason why nothing is behind what is mapped at a GPA, in words; undefined where nothing is mapped. */
   readonly whyGone: (gpa: Address) => string | undefined;
 }
-
-const PAGE_MASK = abi.PAGE_SIZE - 1;
 
 /** Number of the next lease, in the order in which they are taken. */
 let taken = 0;
@@ -159,7 +167,7 @@ function checkOneStretch(core: Core, va: number, gpa: number, last: number): voi
 
 /** Whether what [start, end] has of [first, last] lies in pages of which it has all. */
 function isWholePages(start: number, end: number, first: number, last: number): boolean {
-  const isCutInFront = (start & PAGE_MASK) !== 0 && first <= start + PAGE_MASK - (start & PAGE_MASK);
-  const isCutBehind = ((end + 1) & PAGE_MASK) !== 0 && last >= end - (end & PAGE_MASK);
+  const isCutInFront = !isPageAligned(start) && first < pageEnd(start);
+  const isCutBehind = !isPageAligned(end + 1) && last >= pageStart(end);
   return !isCutInFront && !isCutBehind;
 }

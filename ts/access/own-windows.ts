@@ -1,8 +1,9 @@
 // Windows of the thread that changes the map: it shuts them itself, by what the core says of each plan.
 
 import * as abi from '../../assembly/abi.ts';
+import type { MapContext } from '../asked/context.ts';
 import type { ObjectTable } from '../asked/object-table.ts';
-import { LAST_ADDRESS, sum } from '../core/address.ts';
+import { LAST_ADDRESS, pageEnd, pageStart, sum } from '../core/address.ts';
 import type { CommandRange, Core, PlanFacts, Row } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
 import { CHUNK, Chunks, GuestWindow, type WindowRange } from './guest-window.ts';
@@ -13,21 +14,10 @@ const MOST_WINDOWS = 256;
 /** Accesses without a window that come before one is opened, which takes as long as some hundred of them. */
 const PATIENCE = 1000;
 
-/** Start of the page of an address. */
-function pageAt(gpa: number): number {
-  return gpa - (gpa % abi.PAGE_SIZE);
-}
-
 /** The map of a VA space with windows. */
-export interface WindowContext {
-  readonly core: Core;
+export interface WindowContext extends Pick<MapContext, 'core' | 'isBusy' | 'isBroken' | 'hold' | 'letGo'> {
   readonly objects: ObjectTable;
   readonly windows: Set<OwnWindows>;
-  readonly isBusy: boolean;
-  readonly isBroken: boolean;
-  /** Closes something, which must not reach this, should nobody close the map; until `letGo`. */
-  hold(holding: { close(): void }): void;
-  letGo(holding: { close(): void }): void;
 }
 
 /** The ways to what one buffer shows: to its windows, and to those that are writable. */
@@ -191,8 +181,8 @@ export class OwnWindows {
     const buffer = chunk && this.#chunks.bufferOf(chunk, () => true);
     if (buffer === undefined) return undefined;
     // Nothing but whole pages: the rest of a page that traps is not to be seen.
-    const start = Math.max(chunk!.start, pageAt(Number(first.start) + abi.PAGE_SIZE - 1));
-    const end = Math.min(chunk!.end, pageAt(Number(last.last) + 1));
+    const start = Math.max(chunk!.start, pageEnd(Number(first.start)));
+    const end = Math.min(chunk!.end, pageStart(Number(last.last) + 1));
     if (gpa < start || gpa >= end) return undefined;
     // Windows that the new one contains are not needed any more.
     this.#shut((other) => other.start >= start && other.end <= end && (isWritable || !other.isWritable));

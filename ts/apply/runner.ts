@@ -80,8 +80,8 @@ interface CommandFailure {
 
 export class PlanRunner {
   readonly #core: Core;
-  /** Admits a plan, or throws: then nothing of it is executed, and nothing has happened. */
-  readonly #admit: PlanObserver;
+  /** Makes way for a plan, or throws: then nothing of it is executed, and nothing has happened. */
+  readonly #makeWay: PlanObserver;
   /** Connections by sink id. A sink without one (a replay's) is told nothing. */
   readonly #connections = new Map<number, Connection>();
   /** The executor of every sink, while there is only one. */
@@ -92,9 +92,9 @@ export class PlanRunner {
   #around = (executor: Executor): Executor => executor;
   readonly #observers: PlanObserver[] = [];
 
-  constructor(core: Core, admit: PlanObserver = () => {}) {
+  constructor(core: Core, makeWay: PlanObserver = () => {}) {
     this.#core = core;
-    this.#admit = admit;
+    this.#makeWay = makeWay;
   }
 
   /** Tells `observer` of every plan from now on. What it throws stops the plan. */
@@ -179,7 +179,7 @@ export class PlanRunner {
     const core = this.#core;
     try {
       this.#announce(plan);
-      this.#admit(core, plan);
+      this.#makeWay(core, plan);
     } catch (error) {
       return { plan, hasHappened: false, error, lost: this.#takeBack(NONE_DONE, new Holding()) };
     }

@@ -2,7 +2,7 @@
 
 import { channel } from 'node:diagnostics_channel';
 import * as abi from '../../assembly/abi.ts';
-import { formatHex } from '../core/address.ts';
+import { formatHex, isPageAligned } from '../core/address.ts';
 import { obtained } from '../core/collected.ts';
 import type { MembackingError } from '../core/errors.ts';
 import { type Pager as AddonPager, native } from '../core/native.ts';
@@ -53,7 +53,7 @@ export function givenBy(pageSource: PageSource, timeout: number): PageGiver {
     timeout,
     async give({ block, ram, offset, length }, pager) {
       const bytes = await pageSource(ram, offset, length);
-      if (!(bytes instanceof Uint8Array) || bytes.length === 0 || bytes.length % abi.PAGE_SIZE !== 0) {
+      if (!(bytes instanceof Uint8Array) || bytes.length === 0 || !isPageAligned(bytes.length)) {
         const given = bytes instanceof Uint8Array ? `${bytes.length} bytes` : String(bytes);
         throw validate.invalid(`a page source must give whole pages of ${abi.PAGE_SIZE} bytes, not ${given}`);
       }

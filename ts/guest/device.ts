@@ -1,10 +1,9 @@
 // Device memory: BARs and DAX windows. A region that the device maps files into, and a control that the bus uses to
 // place it; both work in any order, and neither loses what the other did.
 
-import * as abi from '../../assembly/abi.ts';
 import type { MemoryObject } from '../asked/object.ts';
 import type { Mapping, Region } from '../asked/region.ts';
-import type { Address } from '../core/address.ts';
+import { type Address, isPageAligned } from '../core/address.ts';
 import { Handle, keepInThread } from '../core/handle.ts';
 import * as validate from '../core/validate.ts';
 import type { MemoryMap } from '../map/map.ts';
@@ -150,7 +149,7 @@ export class DeviceRegionControl {
   mapToGuest(gpa: Address, options?: GuestMappingOptions, ...more: never[]): void {
     if (more.length > 0) throw validate.invalid('mapToGuest takes a gpa and options, and nothing more');
     const to = validate.address(gpa, 'gpa');
-    if (BigInt(to) % BigInt(abi.PAGE_SIZE) !== 0n) throw validate.invalid('gpa must be a multiple of 0x1000 bytes');
+    if (!isPageAligned(to)) throw validate.invalid('gpa must be a multiple of 0x1000 bytes');
     const { writable = true } = validate.options(options, ['writable'], 'mapToGuest');
     const readonly = !validate.flag(writable, 'writable');
     const now = this.gpa;
@@ -315,7 +314,6 @@ export class MappedRegion extends Handle {
 /** Whole pages from `least` to `most` bytes. */
 function pages(value: Address, name: string, most: number, least = 1): number {
   const bytes = validate.integer(Number(validate.size(value, name)), name, least, most);
-  // A remainder of large numbers costs ten times as much.
-  if (!Number.isInteger(bytes / abi.PAGE_SIZE)) throw validate.invalid(`${name} must be whole pages of 0x1000 bytes`);
+  if (!isPageAligned(bytes)) throw validate.invalid(`${name} must be whole pages of 0x1000 bytes`);
   return bytes;
 }

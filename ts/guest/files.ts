@@ -3,8 +3,8 @@
 // same object, so that a page that becomes read-only stays the page that it is.
 
 import { fstatSync } from 'node:fs';
-import * as abi from '../../assembly/abi.ts';
 import { type MemoryObject, SharedMemory } from '../asked/object.ts';
+import { isPageAligned } from '../core/address.ts';
 import { Handle } from '../core/handle.ts';
 import { native } from '../core/native.ts';
 import { systemError } from '../core/system.ts';
@@ -224,8 +224,7 @@ export class DeviceFile extends Handle {
 
 /** The file as it is, if that cannot change; else as large as files can be. */
 function openFile(fd: number, name: string, size: bigint, end: number, writable: boolean): SharedMemory {
-  const page = BigInt(abi.PAGE_SIZE);
-  if (size % page === 0n && size >= BigInt(end)) {
+  if (isPageAligned(size) && size >= BigInt(end)) {
     const file = SharedMemory.fromFd(fd, { name, size, writable });
     if (file.isLasting) return file;
     file.close();

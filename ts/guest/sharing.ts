@@ -1,9 +1,9 @@
 // Sharing of guest memory as one trust level sees it: tickets for other threads and processes.
 
 import { randomBytes } from 'node:crypto';
-import { OP_VA_UNPARK, PAGE_SIZE } from '../../assembly/abi.ts';
+import { OP_VA_UNPARK } from '../../assembly/abi.ts';
 import type { GuestMemoryTicket } from '../access/opened-client.ts';
-import { type Address, formatHex, sum } from '../core/address.ts';
+import { type Address, formatHex, isPageAligned, sum } from '../core/address.ts';
 import { obtained } from '../core/collected.ts';
 import type { Command, Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
@@ -319,7 +319,7 @@ function checkedRanges(ranges: readonly GpaRange[] | undefined): readonly GpaRan
   if (!Array.isArray(ranges)) throw validate.invalid('ranges must be a list');
   const checked = ranges.map((range: GpaRange) => checkedRange(range, 'a range'));
   for (const { gpa, length } of checked) {
-    if ((BigInt(gpa) | BigInt(length)) % BigInt(PAGE_SIZE) === 0n) continue;
+    if (isPageAligned(gpa) && isPageAligned(length)) continue;
     throw validate.invalid(`ranges must be whole pages, not ${formatHex(length)} bytes at ${formatHex(gpa)}`);
   }
   return checked.sort((one, other) => (one.gpa < other.gpa ? -1 : 1));
