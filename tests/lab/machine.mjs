@@ -32,8 +32,8 @@ const FILES = 'local,path=/,mount_tag=host,security_model=none,multidevs=remap,r
 /** Second serial port of the machine: descriptor 3, a socket. */
 const PULSE = '-chardev socket,id=pulse,fd=3 -serial chardev:pulse';
 /** Milliseconds between two beats: bytes that a program of the lab's own sends back. QEMU 7.2 loses an interrupt that
- *  comes just as KVM enters or leaves a guest: the timer's waits in the APIC then, and the processor stays in the guest,
- *  until there is another interrupt. A beat is one. */
+ *  comes just as KVM enters or leaves a guest: the timer's waits in the APIC then, and the processor stays in the
+ *  guest, until there is another interrupt. A beat is one. */
 const BEAT = 1000;
 /** Milliseconds without a beat after which a machine stands still. */
 const STANDSTILL = 180_000;
