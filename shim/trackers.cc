@@ -64,7 +64,7 @@ Failure Trackers::collect(uint32_t tracker, bool isLooking, std::vector<Dirty>& 
   if (trackers_.count(tracker) == 0) return {EINVAL, "plan", "there is no such tracker"};
   if (isLooking) targets_.eachSink([](Sink& sink) { sink.noteWritten(); });
   targets_.eachObject([&](uint32_t id, MemoryObject& object) {
-    for (const Stretch& pages : object.dirty.take(tracker)) dirty.push_back({id, pages});
+    dirty.push_back({id, object.dirty.take(tracker)});
   });
   return kDone;
 }

@@ -14,10 +14,10 @@ namespace membacking {
 /// Trackers of one executor. While there is one, its VA spaces are watched for writes.
 class Trackers {
  public:
-  /// Dirty pages that follow each other in one object.
+  /// Dirty pages of one object, upwards.
   struct Dirty {
     uint32_t object;
-    Stretch pages;
+    std::vector<Stretch> pages;
   };
 
   explicit Trackers(Targets& targets) : targets_(targets) {}

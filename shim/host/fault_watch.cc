@@ -53,12 +53,12 @@ bool FaultWatch::arm(const HostRange& host, uint64_t offset, uint64_t length, Pa
   return protect(registration.range.start, length);
 }
 
-bool FaultWatch::takeWritten(const HostRange& host, uint64_t offset, uint64_t length, std::vector<Stretch>& written) {
+bool FaultWatch::takeWritten(const HostRange& host, uint64_t offset, uint64_t length, const Found& found) {
   const auto start = reinterpret_cast<uint64_t>(host.at(offset, length));
   const std::lock_guard lock(mutex_);
   for (const Stretch& pages : written_.take(start, start + length)) {
     if (!protect(pages.offset, pages.length)) return false;
-    appendStretch(written, host.offsetOf(pages.offset), pages.length);
+    found(host.offsetOf(pages.offset), pages.length);
   }
   return true;
 }

@@ -31,7 +31,7 @@ class FaultWatch : public WriteWatch {
   FaultWatch() : WriteWatch(WatchMethod::kFaults) {}
 
   bool arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) override;
-  bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, std::vector<Stretch>& written) override;
+  bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, const Found& found) override;
   void admit(uint64_t hva, uint64_t length, PageOrigin origin, bool isWrite) override;
 
  private:

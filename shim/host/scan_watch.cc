@@ -37,17 +37,16 @@ bool ScanWatch::arm(const HostRange& host, uint64_t offset, uint64_t length, Pag
   registration.mode = UFFDIO_REGISTER_MODE_WP | (origin == PageOrigin::kPager ? UFFDIO_REGISTER_MODE_MISSING : 0);
   if (::ioctl(fd(), UFFDIO_REGISTER, &registration) != 0) return false;
   // What was never asked for counts as written.
-  std::vector<Stretch> written;
-  return takeWritten(host, offset, length, written);
+  return takeWritten(host, offset, length, [](uint64_t, uint64_t) {});
 }
 
-bool ScanWatch::takeWritten(const HostRange& host, uint64_t offset, uint64_t length, std::vector<Stretch>& written) {
+bool ScanWatch::takeWritten(const HostRange& host, uint64_t offset, uint64_t length, const Found& found) {
   ScanArgument scan = argumentFor(host, offset, length);
   while (scan.start != scan.end) {
     const int count = scanPagemap(pagemap_.fd(), scan);
     if (count < 0) return false;
     for (int index = 0; index < count; index++) {
-      appendStretch(written, host.offsetOf(regions_[index].start), regions_[index].end - regions_[index].start);
+      found(host.offsetOf(regions_[index].start), regions_[index].end - regions_[index].start);
     }
     scan.start = scan.walkEnd;
   }

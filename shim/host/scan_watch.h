@@ -21,7 +21,7 @@ class ScanWatch : public WriteWatch {
   ~ScanWatch() override;
 
   bool arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) override;
-  bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, std::vector<Stretch>& written) override;
+  bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, const Found& found) override;
 
  private:
   ScanArgument argumentFor(const HostRange& host, uint64_t offset, uint64_t length);

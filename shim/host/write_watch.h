@@ -3,12 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <vector>
 
 #include "host/host_range.h"
 #include "host/pager.h"
-#include "host/stretch.h"
 
 namespace membacking {
 
@@ -34,10 +33,12 @@ class WriteWatch {
   /// Begins to watch a range: pages written from now on. Returns whether the kernel does.
   virtual bool arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) = 0;
 
-  /// Finds all pages of a range that were written since it was armed or asked for last, upwards: by their offsets in
-  /// `host`. Returns whether that is known; otherwise any page of the range may have been written, and the range is
-  /// to be armed again.
-  virtual bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, std::vector<Stretch>& written) = 0;
+  /// Pages that follow each other: their offset in `host`, and bytes.
+  using Found = std::function<void(uint64_t offset, uint64_t length)>;
+  /// Finds all pages of a range that were written since it was armed or asked for last, upwards, and calls `found` for
+  /// them. Returns whether that is known; otherwise any page of the range may have been written, and the range is to be
+  /// armed again.
+  virtual bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, const Found& found) = 0;
 
   /// Prepares addresses for who reads or writes /proc/self/mem, where the kernel does not wait for faults. What is
   /// prepared for a write counts as written.

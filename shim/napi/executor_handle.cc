@@ -218,13 +218,17 @@ Napi::Value ExecutorHandle::collectDirty(const Napi::CallbackInfo& info) {
   std::vector<Trackers::Dirty> dirty;
   const uint32_t tracker = toU32(info[0], "tracker");
   check(info.Env(), core(info).trackers().collect(tracker, toBool(info[1], "isLooking"), dirty));
-  Napi::Float64Array triples = Napi::Float64Array::New(info.Env(), 3 * dirty.size());
+  size_t count = 0;
+  for (const auto& [object, pages] : dirty) count += pages.size();
+  Napi::Float64Array triples = Napi::Float64Array::New(info.Env(), 3 * count);
   double* next = triples.Data();
   for (const auto& [object, pages] : dirty) {
-    // Multiples of a page are exact as far as addresses go.
-    *next++ = object;
-    *next++ = static_cast<double>(pages.offset);
-    *next++ = static_cast<double>(pages.length);
+    for (const auto& [offset, length] : pages) {
+      // Multiples of a page are exact as far as addresses go.
+      *next++ = object;
+      *next++ = static_cast<double>(offset);
+      *next++ = static_cast<double>(length);
+    }
   }
   return triples;
 }

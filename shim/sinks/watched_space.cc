@@ -84,14 +84,13 @@ void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
 
 /// Notes what was written in a range that armed pieces cover.
 void WatchedSpace::noteArmed(const HostRange& stretch, uint64_t gpa, uint64_t end) {
-  std::vector<Stretch> written;
   const auto first = pieces_.firstIn(gpa);
-  if (!watch_->takeWritten(stretch, gpa, end - gpa, written)) {
-    for (auto at = first; at != pieces_.end() && at->first < end; ++at) at->second.isArmed = false;
-    written = {{gpa, end - gpa}};
-  }
   auto at = first;
-  for (const Stretch& pages : written) notePages(at, pages.offset, pages.length);
+  const auto note = [&](uint64_t from, uint64_t length) { notePages(at, from, length); };
+  if (watch_->takeWritten(stretch, gpa, end - gpa, note)) return;
+  for (at = first; at != pieces_.end() && at->first < end; ++at) at->second.isArmed = false;
+  at = first;
+  note(gpa, end - gpa);
 }
 
 /// Notes that all pages of a range that pieces cover were written. `at`: a piece up to the one that the range begins
