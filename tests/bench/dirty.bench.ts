@@ -142,7 +142,14 @@ async function firstWritesOfGuests(group: Group): Promise<void> {
   if (!existsSync('/dev/kvm')) return;
   group.doing('first writes of a guest');
   const count = 8192;
-  const [tracked, logged, bare] = [new Sweeper(count), new Sweeper(count), new Sweeper(count)];
+  const [tracked, logged, watched, bare] = Array.from({ length: 4 }, () => new Sweeper(count)) as [
+    Sweeper,
+    Sweeper,
+    Sweeper,
+    Sweeper,
+  ];
+  const whole = pieces(watched.manager, watched.size);
+  baseline.watch(whole);
   const tracker = tracked.manager.trackDirty();
   const slot = 0;
   baseline.logWrites(logged.vm.fd, slot, logged.size, logged.manager.va.base);
@@ -150,13 +157,22 @@ async function firstWritesOfGuests(group: Group): Promise<void> {
   const what = "a guest's first write to a page under a tracker";
   const untracked = { what: 'without one', run: () => bare.sweep() };
   await group.add(compare({ what, operations: count, ours, baseline: untracked }));
+  const byIoctl = {
+    what: 'the ioctl in a loop',
+    prepare: () => baseline.collect(whole),
+    run: () => watched.sweep(),
+  };
+  const goals = [speedAtLeast(0.9)];
+  await group.add(
+    compare({ what: `${what}, beside the bare ioctl`, operations: count, ours, baseline: byIoctl, goals }),
+  );
   const byKvm = {
     what: "under KVM's dirty log",
     prepare: () => baseline.takeLog(logged.vm.fd, slot, logged.size / PAGE),
     run: () => logged.sweep(),
   };
   await group.add(compare({ what: `${what}, beside KVM's log`, operations: count, ours, baseline: byKvm }));
-  for (const each of [tracked, logged, bare]) each.close();
+  for (const each of [tracked, logged, watched, bare]) each.close();
 }
 
 await runGroup(async (group) => {
