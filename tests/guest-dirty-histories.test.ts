@@ -6,11 +6,13 @@ import type { ExecutionContext } from 'ava';
 import { GuestMemoryBuilder } from '../ts/guest/builder.ts';
 import type { DirtyPages } from '../ts/guest/dirty-pages.ts';
 import type { DirtyTracker } from '../ts/guest/dirty-tracker.ts';
-import type { AddedRam, GuestMemoryManager } from '../ts/guest/manager.ts';
+import type { AddedRam, GuestMemoryManager, RestoredDevice } from '../ts/guest/manager.ts';
 import type { DirtyMethod, MemoryObject } from '../ts/index.ts';
 import { GUEST_SIZE, guestImage, kvmMissing } from './support/guest.ts';
+import { lazyMissing } from './support/lazy.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { Random, SEED, tries } from './support/random.ts';
+import { tempFolder } from './support/temp-folder.ts';
 import { attempt, eachMethodTest } from './support/tracking.ts';
 import { Guest, MIB, wrote } from './support/vm.ts';
 
@@ -18,11 +20,35 @@ const PAGE = 0x1000;
 const BAR = 0x8000_0000;
 const KINDS = ['shared', 'private'] as const;
 
+/** A guest's memory, and a device region of it. */
+interface Made {
+  readonly manager: GuestMemoryManager;
+  readonly bar: Pick<RestoredDevice, 'control' | 'region'>;
+}
+
+function make(): Made {
+  const manager = new GuestMemoryBuilder({ maxAddress: 2 ** 36 - 1, x86LegacySupport: true, debug: true })
+    .addRam({ name: 'low', ranges: [{ gpa: 0, length: 2 * MIB }], backing: { kind: 'private' } })
+    .addRam({ name: 'high', ranges: [{ gpa: 2 * MIB, length: MIB }] })
+    .build();
+  return { manager, bar: manager.deviceMapper.newRegion(64 * PAGE, 'bar') };
+}
+
+/** Makes one of which every other page is still to come. */
+async function restore(folder: string): Promise<Made> {
+  const { manager } = make();
+  for (let gpa = 0; gpa < 3 * MIB; gpa += 2 * PAGE) manager.guestMemory.writeU32(gpa, gpa + 1);
+  await manager.snapshot(folder);
+  manager.close();
+  const restored = await GuestMemoryBuilder.fromSnapshot(folder, { mode: 'lazy', debug: true });
+  return { manager: restored.manager, bar: restored.devices[0]! };
+}
+
 /** Memory of a guest beside a plain set of the pages that are dirty. */
 class World {
   readonly #random: Random;
   readonly manager: GuestMemoryManager;
-  readonly #bar: ReturnType<GuestMemoryManager['deviceMapper']['newRegion']>;
+  readonly #bar: Made['bar'];
   readonly #fd = namelessFile(32 * PAGE, '/dev/shm');
   readonly #source = namelessFile(0);
   readonly #trackers: { tracker: DirtyTracker; dirty: Map<MemoryObject, Set<number>> }[] = [];
@@ -30,14 +56,11 @@ class World {
   readonly #guest: Guest | undefined;
   #added: { readonly ram: AddedRam; readonly object: MemoryObject } | undefined;
 
-  constructor(random: Random, method: DirtyMethod) {
+  constructor(random: Random, method: DirtyMethod, { manager, bar }: Made) {
     this.#random = random;
     writeSync(this.#source, Buffer.alloc(4 * PAGE, 1));
-    this.manager = new GuestMemoryBuilder({ maxAddress: 2 ** 36 - 1, x86LegacySupport: true, debug: true })
-      .addRam({ ranges: [{ gpa: 0, length: 2 * MIB }], backing: { kind: 'private' } })
-      .addRam({ ranges: [{ gpa: 2 * MIB, length: MIB }] })
-      .build();
-    this.#bar = this.manager.deviceMapper.newRegion(64 * PAGE, 'bar');
+    this.manager = manager;
+    this.#bar = bar;
     this.#bar.region.map(0, this.#fd, 0, 32 * PAGE, true);
     if (kvmMissing === undefined) {
       this.manager.guestMemory.write(0, guestImage());
@@ -212,11 +235,11 @@ function hiddenPages(pages: DirtyPages): number {
   return pages.hidden.reduce((total, { length }) => total + Number(length) / PAGE, 0);
 }
 
-eachMethodTest('histories of writes and changes: exactly what was written is dirty', (t, method) => {
+async function checkHistories(t: ExecutionContext, method: DirtyMethod, made: () => Promise<Made>): Promise<void> {
   t.log(`seed ${SEED}`);
   const random = new Random();
   for (let history = 0; history < tries(12); history++) {
-    const world = new World(random, method);
+    const world = new World(random, method, await made());
     try {
       for (let step = 0; step < 120; step++) {
         world.steps[random.pick(Object.keys(world.steps))]!();
@@ -226,4 +249,14 @@ eachMethodTest('histories of writes and changes: exactly what was written is dir
       world.close();
     }
   }
-});
+}
+
+eachMethodTest('histories of writes and changes: exactly what was written is dirty', (t, method) =>
+  checkHistories(t, method, async () => make()),
+);
+
+if (lazyMissing === undefined) {
+  eachMethodTest('histories while pages are coming: exactly what was written is dirty', (t, method) =>
+    checkHistories(t, method, () => restore(tempFolder(t))),
+  );
+}

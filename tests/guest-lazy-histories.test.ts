@@ -19,12 +19,14 @@ import { lazyTest, pagerThreads } from './support/lazy.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { Random, tries } from './support/random.ts';
 import { tempFolder } from './support/temp-folder.ts';
-import { attempt, trackingMissing } from './support/tracking.ts';
+import { attempt, METHODS } from './support/tracking.ts';
 import { MIB } from './support/vm.ts';
 
 const PAGE = 0x1000;
 const SIZE = 2 * MIB;
 const PAGES = SIZE / PAGE;
+/** Ways to track dirty pages here. */
+const ways = METHODS.filter(({ missing }) => missing === undefined).map(({ method }) => method);
 
 function makeMemory(): GuestMemoryManager {
   return new GuestMemoryBuilder({ maxAddress: 2 ** 36 - 1, x86LegacySupport: true, debug: true })
@@ -90,9 +92,13 @@ class World {
       added.close();
     },
     track: () => {
-      if (trackingMissing !== undefined) return;
-      if (this.#tracker === undefined || this.#random.below(2) === 0) this.#tracker = this.#manager.trackDirty();
-      else this.#tracker.collect();
+      if (ways.length === 0) return;
+      if (this.#tracker !== undefined && this.#random.below(2) === 0) {
+        this.#tracker.collect();
+        return;
+      }
+      this.#tracker?.close();
+      this.#tracker = this.#manager.trackDirty({ method: this.#random.pick(ways) });
     },
     restore: async () => {
       const folder = join(this.#folder, String(this.#count++));

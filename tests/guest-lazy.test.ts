@@ -17,7 +17,7 @@ import { guestImage, kvmMissing } from './support/guest.ts';
 import { lazyTest, pagerThreads } from './support/lazy.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { tempFolder } from './support/temp-folder.ts';
-import { trackingMissing } from './support/tracking.ts';
+import { METHODS } from './support/tracking.ts';
 import { Guest, got, MIB, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
@@ -218,11 +218,12 @@ restoredTest(
   },
 );
 
-if (trackingMissing === undefined) {
-  restoredTest('pages that come are not dirty, and those that are written are', (t, { manager }) => {
+for (const { method, missing } of METHODS) {
+  if (missing !== undefined) continue;
+  restoredTest(`pages that come are not dirty, and those that are written are (${method})`, (t, { manager }) => {
     const memory = manager.guestMemory;
     memory.readU32(pages[0]!);
-    const tracker = manager.trackDirty();
+    const tracker = manager.trackDirty({ method });
     memory.readU32(pages[1]!);
     memory.readU32(pages[1]! + PAGE);
     memory.writeU32(pages[2]!, 1);
@@ -237,7 +238,7 @@ if (trackingMissing === undefined) {
     tracker.close();
     t.is(memory.readU32(pages[5]!), wordAt(pages[5]!));
     t.is(memory.readU32(pages[5]! + PAGE), 0);
-    const next = manager.trackDirty();
+    const next = manager.trackDirty({ method });
     memory.writeU32(pages[6]!, 1);
     t.deepEqual(
       [...next.collect()].map(({ gpa }) => gpa),
@@ -245,12 +246,6 @@ if (trackingMissing === undefined) {
     );
   });
 }
-
-restoredTest('memory whose pages a pager brings is not tracked by faults, and says so', (t, { manager }) => {
-  const message = /restored lazily is tracked by scans alone/;
-  t.throws(() => manager.trackDirty({ method: 'faults' }), { code: 'NO_DIRTY_TRACKING', message });
-  t.is(manager.guestMemory.readU32(pages[0]!), wordAt(pages[0]!));
-});
 
 // ---- What cannot be read -----------------------------------------------------------------------
 

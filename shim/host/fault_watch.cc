@@ -3,10 +3,13 @@
 #include "host/fault_watch.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 
 #include <algorithm>
 #include <utility>
+
+#include "host/scan_watch.h"
 
 namespace membacking {
 namespace {
@@ -14,22 +17,10 @@ namespace {
 /// Bytes of pages, of which a fault does not say how large its own is: ordinary and huge ones.
 constexpr uint64_t kPageSizes[] = {kPageSize, uint64_t{1} << 21, uint64_t{1} << 30};
 
-/// Protects a range, or lets writes through to it and wakes who waits. 0 or an errno.
-int setProtected(int fd, uint64_t address, uint64_t length, bool isProtected) {
-  uffdio_writeprotect change = {};
-  change.range = {address, length};
-  change.mode = isProtected ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
-  int error = 0;
-  do {
-    error = ::ioctl(fd, UFFDIO_WRITEPROTECT, &change) == 0 ? 0 : errno;
-  } while (error == EINTR || error == EAGAIN);
-  return error;
-}
-
 }  // namespace
 
-Failure FaultWatch::open(std::unique_ptr<WriteWatch>& result) {
-  auto watch = std::make_unique<FaultWatch>();
+Failure FaultWatch::open(std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result) {
+  auto watch = std::make_unique<FaultWatch>(nullptr);
   Userfaultfd opened;
   if (const Failure failure = openUserfaultfd(opened)) return failure;
   if (opened.isUserModeOnly) return {EPERM, "userfaultfd", "this process may not see what the kernel writes for it"};
@@ -38,46 +29,75 @@ Failure FaultWatch::open(std::unique_ptr<WriteWatch>& result) {
   watch->fd_ = std::move(opened.fd);
   const auto turn = [self = watch.get()] { return self->takeTurn(); };
   if (const Failure failure = watch->thread_.start("membacking-dirt", watch->fd_.get(), turn)) return failure;
+  if (const Failure failure = openOthers(std::move(pager), watch->others_)) return failure;
   result = std::move(watch);
   return kDone;
 }
 
-bool FaultWatch::arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) {
+/// Opens the watch of what a pager brings, and of files on disk.
+Failure FaultWatch::openOthers(std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result) {
+  if (pager == nullptr || pager->canScan()) {
+    const bool isNeeded = pager != nullptr;
+    const Failure failure = ScanWatch::open(std::move(pager), result);
+    // This kernel has no scans: files on disk are not watched.
+    return failure.error == EINVAL && !isNeeded ? kDone : failure;
+  }
+  auto watch = std::make_unique<FaultWatch>(std::move(pager));
+  watch->pager_->beginWatch([self = watch.get()](uint64_t address) { return self->letWrite(address); });
+  result = std::move(watch);
+  return kDone;
+}
+
+FaultWatch::~FaultWatch() {
+  if (pager_ != nullptr) pager_->endWatch();
+}
+
+WriteWatch* FaultWatch::arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) {
   uffdio_register registration = {};
   registration.range.start = reinterpret_cast<uint64_t>(host.at(offset, length));
   registration.range.len = length;
-  registration.mode = UFFDIO_REGISTER_MODE_WP | (origin == PageOrigin::kNothing ? UFFDIO_REGISTER_MODE_MISSING : 0);
-  if (::ioctl(fd_.get(), UFFDIO_REGISTER, &registration) != 0) return false;
-  const std::lock_guard lock(mutex_);
+  registration.mode = UFFDIO_REGISTER_MODE_WP | (origin != PageOrigin::kFile ? UFFDIO_REGISTER_MODE_MISSING : 0);
+  if (::ioctl(fd(), UFFDIO_REGISTER, &registration) != 0) {
+    return others_ != nullptr ? others_->arm(host, offset, length, origin) : nullptr;
+  }
+  std::unique_lock lock(mutex_);
   written_.take(registration.range.start, registration.range.start + length);
-  return protect(registration.range.start, length);
+  return protect(lock, registration.range.start, length) ? this : nullptr;
 }
 
 bool FaultWatch::takeWritten(const HostRange& host, uint64_t offset, uint64_t length, const Found& found) {
   const auto start = reinterpret_cast<uint64_t>(host.at(offset, length));
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   for (const Stretch& pages : written_.take(start, start + length)) {
-    if (!protect(pages.offset, pages.length)) return false;
+    if (!protect(lock, pages.offset, pages.length)) return false;
     found(host.offsetOf(pages.offset), pages.length);
   }
   return true;
 }
 
 void FaultWatch::admit(uint64_t hva, uint64_t length, PageOrigin origin, bool isWrite) {
+  if (others_ != nullptr && origin == PageOrigin::kPager) return others_->admit(hva, length, origin, isWrite);
   const uint64_t end = hva + length;
   for (uint64_t page = pageStart(hva); page < end; page += kPageSize) {
     const bool isBrought = origin == PageOrigin::kNothing && bring(page, isWrite);
     // Where one is already, it may be protected.
-    if (isWrite && !isBrought) letWrite(page);
+    while (isWrite && !isBrought && letWrite(page) == EAGAIN) ::sched_yield();
   }
 }
 
 /// Protects a range. Returns whether the kernel does.
-bool FaultWatch::protect(uint64_t address, uint64_t length) const {
+bool FaultWatch::protect(std::unique_lock<std::mutex>& lock, uint64_t address, uint64_t length) const {
   uint64_t most = length;
   for (const uint64_t end = address + length; address != end;) {
     const uint64_t tried = std::min(end - address, most);
-    const int error = setProtected(fd_.get(), address, tried, true);
+    const int error = writeProtect(fd(), address, tried, true);
+    if (error == EAGAIN) {
+      // Who has to hear first where pages are being moved may wait for the lock.
+      lock.unlock();
+      ::sched_yield();
+      lock.lock();
+      continue;
+    }
     if (error == ENOENT && tried != kPageSize) {
       // Some kernels do so in one piece (VMA) at a time, and protections cut the range into several.
       most = tried / 2 / kPageSize * kPageSize;
@@ -102,22 +122,24 @@ void FaultWatch::answer(const uffd_msg& message) {
   const uint64_t address = pageStart(message.arg.pagefault.address);
   const uint64_t flags = message.arg.pagefault.flags;
   const bool isProtected = (flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
-  if (isProtected ? letWrite(address) : bring(address, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0)) return;
+  if (isProtected ? letWrite(address) == 0 : bring(address, (flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0)) return;
   // What was there has gone meanwhile: whoever waits finds what is there now.
   uffdio_range range = {address, kPageSize};
-  ::ioctl(fd_.get(), UFFDIO_WAKE, &range);
+  ::ioctl(fd(), UFFDIO_WAKE, &range);
 }
 
-/// Notes that a page is written, and lets that through. Returns whether it was woken.
-bool FaultWatch::letWrite(uint64_t address) {
+/// Notes that a page is written, and lets that through. Returns 0 where who waits was woken, or an errno; EAGAIN: pages
+/// are being moved.
+int FaultWatch::letWrite(uint64_t address) {
   const std::lock_guard lock(mutex_);
+  int error = EINVAL;
   for (const uint64_t size : kPageSizes) {
     const uint64_t start = address & ~(size - 1);
-    const int error = setProtected(fd_.get(), start, size, false);
+    error = writeProtect(fd(), start, size, false);
     if (error == 0) written_.add(start, size);
-    if (error != EINVAL) return error == 0;
+    if (error != EINVAL) break;
   }
-  return false;
+  return error;
 }
 
 /// Brings a page of zeroes where nothing is yet, and notes it if it is to be written. Returns whether who waits was
@@ -130,7 +152,7 @@ bool FaultWatch::bring(uint64_t address, bool isWrite) {
   zero.len = kPageSize;
   zero.mode = isWrite ? 0 : UFFDIO_COPY_MODE_WP;
   const std::lock_guard lock(mutex_);
-  if (::ioctl(fd_.get(), UFFDIO_COPY, &zero) != 0) return false;
+  if (::ioctl(fd(), UFFDIO_COPY, &zero) != 0) return false;
   if (isWrite) written_.add(address, kPageSize);
   return true;
 }

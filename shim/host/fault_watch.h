@@ -9,6 +9,9 @@
 //   writes                                          / a mutex
 //
 // Both are one step for the other: no page is ever let through and not noted.
+//
+// What a pager brings has its faults told to the pager's thread, which answers these, too. Files on disk, and what a
+// pager brings where the kernel takes notes for it, are asked for by scans, if the kernel has them.
 #pragma once
 
 #include <cstdint>
@@ -27,21 +30,29 @@ namespace membacking {
 /// Watch by faults. It needs the faults of the kernel's own code, which writes for guests and system calls.
 class FaultWatch : public WriteWatch {
  public:
-  static Failure open(std::unique_ptr<WriteWatch>& result);
-  FaultWatch() : WriteWatch(WatchMethod::kFaults) {}
+  static Failure open(std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result);
+  /// `pager`: one whose thread is told of the faults; null: a thread of the watch's own is.
+  explicit FaultWatch(std::shared_ptr<Pager> pager) : WriteWatch(WatchMethod::kFaults), pager_(std::move(pager)) {}
+  ~FaultWatch() override;
 
-  bool arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) override;
+  WriteWatch* arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) override;
   bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, const Found& found) override;
   void admit(uint64_t hva, uint64_t length, PageOrigin origin, bool isWrite) override;
 
  private:
+  static Failure openOthers(std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result);
+  int fd() const { return pager_ != nullptr ? pager_->fd() : fd_.get(); }
   FaultThread::Patience takeTurn();
   void answer(const uffd_msg& message);
-  bool letWrite(uint64_t address);
+  int letWrite(uint64_t address);
   bool bring(uint64_t address, bool isWrite);
-  bool protect(uint64_t address, uint64_t length) const;
+  bool protect(std::unique_lock<std::mutex>& lock, uint64_t address, uint64_t length) const;
 
+  const std::shared_ptr<Pager> pager_;
+  /// The watch's own userfaultfd, where there is no pager.
   FileDescriptor fd_;
+  /// Watch of ranges that this one cannot; null: none.
+  std::unique_ptr<WriteWatch> others_;
   std::mutex mutex_;
   /// Pages that were written, by address, and are not protected any more. With the mutex.
   PageSet written_;

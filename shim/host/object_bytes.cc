@@ -37,8 +37,12 @@ Failure MemoryObject::copyPrivate(uint64_t offset, uint64_t length, uint64_t& do
     const Whereabouts::Place place = whereabouts.find(offset + done, length - done);
     if (place.isLost) return kDone;
     const auto watch = place.reservation ? place.reservation->watch() : nullptr;
-    if (watch != nullptr) watch->admit(place.address(), place.length, pageOrigin(), isWrite);
     const uint64_t hva = place.reservation ? place.address() : home.addressOf(offset + done);
+    if (watch != nullptr) {
+      watch->admit(hva, place.length, pageOrigin(), isWrite);
+    } else if (lazy != nullptr && isWrite) {
+      lazy->pager->letWrites(hva, place.length);
+    }
     const ssize_t copied = copy(memory.get(), static_cast<off_t>(hva), done, place.length);
     if (copied <= 0) return kDone;
     done += static_cast<uint64_t>(copied);

@@ -64,9 +64,9 @@ Failure Pager::open(std::shared_ptr<Pager>& result) {
   }
   pager->fd_ = std::move(opened.fd);
   if (::fcntl(pager->fd(), F_SETFL, O_NONBLOCK) != 0) return failedCall("fcntl");
-  pager->canWatch_ = !enableUserfaultfd(pager->fd(), kFeatures | kScanFeatures);
-  if (!pager->canWatch_) {
-    const Failure failure = enableUserfaultfd(pager->fd(), kFeatures);
+  pager->canScan_ = !enableUserfaultfd(pager->fd(), kFeatures | kScanFeatures);
+  if (!pager->canScan_) {
+    const Failure failure = enableUserfaultfd(pager->fd(), kFeatures | kWaitFeatures);
     if (failure) return failure.error != EINVAL ? failure : Failure{EINVAL, "UFFDIO_API", "it needs Linux 6.6"};
   }
   // Left as it is: most of it is never used.
@@ -80,6 +80,30 @@ Failure Pager::open(std::shared_ptr<Pager>& result) {
 void Pager::setListener(std::function<void()> listener) {
   const std::lock_guard lock(listenerMutex_);
   listener_ = std::move(listener);
+}
+
+void Pager::beginWatch(std::function<int(uint64_t)> letWrite) {
+  call([&] { letWrite_ = std::move(letWrite); });
+  isWatched_ = true;
+}
+
+void Pager::endWatch() {
+  isWatched_ = false;
+  call([&] {
+    letWrite_ = nullptr;
+    if (canScan_) return;
+    // What stays protected, whoever writes to it is let through.
+    places_.each(0, UINT64_MAX, [&](const auto& range) {
+      static_cast<void>(writeProtect(fd(), range.start, range.end - range.start, false));
+    });
+  });
+}
+
+void Pager::letWrites(uint64_t hva, uint64_t length) const {
+  const uint64_t end = hva + length;
+  for (uint64_t page = pageStart(hva); page < end; page += kPageSize) {
+    static_cast<void>(writeProtect(fd(), page, kPageSize, false));
+  }
 }
 
 void Pager::beginSource(uint32_t patience) {
@@ -292,6 +316,12 @@ FaultThread::Patience Pager::takeTurn() {
       answer(address);
       thread_.stayAwake();
     }
+    while (!writes_.empty()) {
+      const uint64_t address = writes_.front();
+      writes_.pop_front();
+      letWrite(address);
+      thread_.stayAwake();
+    }
   } while (runOne() || stepAhead());
   constexpr FaultThread::Patience kBetweenLooks = 50;
   return waiting_.empty() ? -1 : kBetweenLooks;
@@ -317,7 +347,8 @@ void Pager::readMessages() {
       noteMove(message.arg.remap.from, message.arg.remap.to, message.arg.remap.len);
     } else {
       INVARIANT(message.event == UFFD_EVENT_PAGEFAULT);
-      faults_.push_back(pageStart(message.arg.pagefault.address));
+      const bool isProtected = (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0;
+      (isProtected ? writes_ : faults_).push_back(pageStart(message.arg.pagefault.address));
     }
   });
 }
@@ -349,6 +380,18 @@ void Pager::answer(uint64_t address) {
   const Failure failure = part ? bring(block, offset, kPageSize) : put(block, offset, nullptr, kPageSize);
   if (failure) return lose(place->value, failure);
   if (part) wanted_.push_back({number, {offset, kPageSize}});
+}
+
+/// Answers somebody who waits to write to a page that is protected.
+void Pager::letWrite(uint64_t address) {
+  const auto let = [&] { return letWrite_ ? letWrite_(address) : writeProtect(fd(), address, kPageSize, false); };
+  int error = let();
+  for (; error == EAGAIN; error = let()) {
+    readMessages();
+    ::sched_yield();
+  }
+  // It was moved away meanwhile.
+  if (error != 0) wake(address, kPageSize);
 }
 
 /// Asks the source for a page, once.
@@ -453,15 +496,15 @@ Failure Pager::put(Block& block, uint64_t offset, const uint8_t* bytes, uint64_t
 
 /// Copies bytes, or zeroes, to an address: `done` of them. Returns 0 or the errno of the next one.
 int Pager::copy(uint64_t address, const uint8_t* bytes, uint64_t length, uint64_t& done) {
-  if (bytes == nullptr) {
+  if (bytes == nullptr && !isWatched_) {
     uffdio_zeropage zero = {};
     zero.range = {address, length};
     const int error = ::ioctl(fd(), UFFDIO_ZEROPAGE, &zero) == 0 ? 0 : errno;
     done = zero.zeropage > 0 ? static_cast<uint64_t>(zero.zeropage) : 0;
-    // A note that the page is watched is in the way.
+    // A note that the page was watched is in the way.
     if (error != EEXIST || done != 0) return error;
-    length = kPageSize;
   }
+  if (bytes == nullptr) length = kPageSize;
   uffdio_copy copied = {};
   copied.dst = address;
   // SAFETY: the kernel reads that many bytes: the caller's, or those of a page of zeroes.

@@ -62,10 +62,16 @@ class Pager {
 
   /// Descriptor of the userfaultfd: there is one at most for each range of addresses.
   int fd() const { return fd_.get(); }
-  /// Whether the descriptor can watch writes too.
-  bool canWatch() const { return canWatch_; }
-  /// Says whether writes are watched: what is brought then counts as not written.
-  void setWatched(bool isWatched) { isWatched_ = isWatched; }
+  /// Whether the kernel takes notes of writes, for which it can be asked (Linux 6.7). Else whoever writes to a page
+  /// that is protected waits for the pager's thread.
+  bool canScan() const { return canScan_; }
+  /// Begins to watch writes: what is brought counts as not written. `letWrite(address)`: lets a write through to a page
+  /// that is protected; 0 or an errno, EAGAIN to be called again. Null where nobody waits.
+  void beginWatch(std::function<int(uint64_t)> letWrite);
+  /// Ends that: nothing is protected any more.
+  void endWatch();
+  /// Lets writes through to a range at which nobody watches.
+  void letWrites(uint64_t hva, uint64_t length) const;
   /// Sets who is told, on any thread, that there is news; null: nobody, from when this returns.
   void setListener(std::function<void()> listener);
   /// Makes the calling thread the source's, until it says endSource(), with the milliseconds that it has for a page.
@@ -146,6 +152,7 @@ class Pager {
   void readMessages();
   void noteMove(uint64_t from, uint64_t to, uint64_t length);
   void answer(uint64_t address);
+  void letWrite(uint64_t address);
   void ask(const Place& place);
   void loseLate();
   void lose(const Place& place, const Failure& why);
@@ -158,7 +165,7 @@ class Pager {
   void wake(uint64_t address, uint64_t length);
 
   FileDescriptor fd_;
-  bool canWatch_ = false;
+  bool canScan_ = false;
   std::atomic<bool> isWatched_ = false;
   std::atomic<uint32_t> patience_ = 30'000;
 
@@ -174,8 +181,10 @@ class Pager {
   std::map<uint32_t, Block> blocks_;
   uint32_t lastBlock_ = 0;
   RangeMap<Place> places_;
-  /// Addresses that somebody waits at.
+  /// Addresses that somebody waits at: because a page is absent, and because it is protected.
   std::deque<uint64_t> faults_;
+  std::deque<uint64_t> writes_;
+  std::function<int(uint64_t)> letWrite_;
   std::vector<Loss> losses_;
   std::deque<BlockStretch> ahead_;
   std::vector<BlockStretch> wanted_;

@@ -12,8 +12,8 @@ namespace membacking {
 Failure ScanWatch::open(std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result) {
   auto watch = std::make_unique<ScanWatch>();
   if (pager != nullptr) {
-    if (!pager->canWatch()) return {EINVAL, "UFFDIO_API", nullptr};
-    pager->setWatched(true);
+    if (!pager->canScan()) return {EINVAL, "UFFDIO_API", nullptr};
+    pager->beginWatch(nullptr);
     watch->pager_ = std::move(pager);
   } else {
     Userfaultfd opened;
@@ -27,17 +27,17 @@ Failure ScanWatch::open(std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch
 }
 
 ScanWatch::~ScanWatch() {
-  if (pager_ != nullptr) pager_->setWatched(false);
+  if (pager_ != nullptr) pager_->endWatch();
 }
 
-bool ScanWatch::arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) {
+WriteWatch* ScanWatch::arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) {
   uffdio_register registration = {};
   registration.range.start = reinterpret_cast<uint64_t>(host.at(offset, length));
   registration.range.len = length;
   registration.mode = UFFDIO_REGISTER_MODE_WP | (origin == PageOrigin::kPager ? UFFDIO_REGISTER_MODE_MISSING : 0);
-  if (::ioctl(fd(), UFFDIO_REGISTER, &registration) != 0) return false;
+  if (::ioctl(fd(), UFFDIO_REGISTER, &registration) != 0) return nullptr;
   // What was never asked for counts as written.
-  return takeWritten(host, offset, length, [](uint64_t, uint64_t) {});
+  return takeWritten(host, offset, length, [](uint64_t, uint64_t) {}) ? this : nullptr;
 }
 
 bool ScanWatch::takeWritten(const HostRange& host, uint64_t offset, uint64_t length, const Found& found) {

@@ -20,7 +20,7 @@ class ScanWatch : public WriteWatch {
   ScanWatch() : WriteWatch(WatchMethod::kScans) {}
   ~ScanWatch() override;
 
-  bool arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) override;
+  WriteWatch* arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) override;
   bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, const Found& found) override;
 
  private:

@@ -57,6 +57,17 @@ Failure enableUserfaultfd(int fd, uint64_t features) {
   return ::ioctl(fd, UFFDIO_API, &api) == 0 ? kDone : failedCall("UFFDIO_API");
 }
 
+int writeProtect(int fd, uint64_t address, uint64_t length, bool isProtected) {
+  uffdio_writeprotect change = {};
+  change.range = {address, length};
+  change.mode = isProtected ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
+  int error = 0;
+  do {
+    error = ::ioctl(fd, UFFDIO_WRITEPROTECT, &change) == 0 ? 0 : errno;
+  } while (error == EINTR);
+  return error;
+}
+
 int scanPagemap(int pagemap, ScanArgument& argument) { return ::ioctl(pagemap, kScanPagemap, &argument); }
 
 }  // namespace membacking

@@ -32,6 +32,10 @@ extern const uint64_t kWaitFeatures;
 /// Asks a userfaultfd of which nothing was asked yet for features. EINVAL: this kernel has not all of them.
 Failure enableUserfaultfd(int fd, uint64_t features);
 
+/// Protects a range, or lets writes through to it and wakes who waits. Returns 0 or an errno; EAGAIN: pages are being
+/// moved, and who reads the messages has yet to hear of that.
+int writeProtect(int fd, uint64_t address, uint64_t length, bool isProtected);
+
 /// A page that is copied where there is to be one of zeroes.
 inline const uint8_t kZeroes[kPageSize] = {};
 

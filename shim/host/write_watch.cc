@@ -10,9 +10,8 @@
 namespace membacking {
 
 Failure WriteWatch::open(WatchMethod method, std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result) {
-  if (method == WatchMethod::kScans) return ScanWatch::open(std::move(pager), result);
-  if (pager != nullptr) return {EOPNOTSUPP, "UFFDIO_API", nullptr};
-  return FaultWatch::open(result);
+  return method == WatchMethod::kScans ? ScanWatch::open(std::move(pager), result)
+                                       : FaultWatch::open(std::move(pager), result);
 }
 
 }  // namespace membacking

@@ -22,22 +22,22 @@ enum class PageOrigin { kFile, kNothing, kPager };
 /// is not watched. Its end ends the watch.
 class WriteWatch {
  public:
-  /// EINVAL, ENOTTY: this kernel cannot; EPERM, ENOSYS: it does not let this process; EOPNOTSUPP: not that way where
-  /// there is a pager.
+  /// EINVAL, ENOTTY: this kernel cannot; EPERM, ENOSYS: it does not let this process.
   /// `pager`: one that has its userfaultfd at some of these addresses, which is then the watch's too; null for none.
   static Failure open(WatchMethod method, std::shared_ptr<Pager> pager, std::unique_ptr<WriteWatch>& result);
   virtual ~WriteWatch() = default;
 
   // Ranges are whole pages inside of `host`.
 
-  /// Begins to watch a range: pages written from now on. Returns whether the kernel does.
-  virtual bool arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) = 0;
+  /// Begins to watch a range: pages written from now on. Returns who does so and is to be asked: this one, or one that
+  /// goes with it; null where the kernel does not.
+  virtual WriteWatch* arm(const HostRange& host, uint64_t offset, uint64_t length, PageOrigin origin) = 0;
 
   /// Pages that follow each other: their offset in `host`, and bytes.
   using Found = std::function<void(uint64_t offset, uint64_t length)>;
-  /// Finds all pages of a range that were written since it was armed or asked for last, upwards, and calls `found` for
-  /// them. Returns whether that is known; otherwise any page of the range may have been written, and the range is to be
-  /// armed again.
+  /// Finds all pages that were written of a range that this one watches, since it was armed or asked for last, upwards,
+  /// and calls `found` for them. Returns whether that is known; otherwise any page of the range may have been written,
+  /// and the range is to be armed again.
   virtual bool takeWritten(const HostRange& host, uint64_t offset, uint64_t length, const Found& found) = 0;
 
   /// Prepares addresses for who reads or writes /proc/self/mem, where the kernel does not wait for faults. What is

@@ -17,8 +17,8 @@ struct ShownPiece {
   /// Offset in the object of the piece's first byte.
   uint64_t offset;
   Use use;
-  /// Whether the kernel watches it for writes.
-  bool isArmed = false;
+  /// Watch that is to be asked what was written there; null: none.
+  WriteWatch* watch = nullptr;
 };
 
 /// Pieces by GPA: disjoint, none empty. Ranges are whole pages.

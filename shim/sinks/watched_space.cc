@@ -11,12 +11,12 @@ namespace membacking {
 void WatchedSpace::show(uint64_t gpa, uint64_t length, const std::shared_ptr<MemoryObject>& object, uint64_t offset,
                         Use use) {
   INVARIANT(canWatch(*object));
-  const bool isArmed = arm(gpa, length, *object);
-  pieces_.show(gpa, {gpa + length, object, offset, use, isArmed});
+  WriteWatch* const watch = arm(gpa, length, *object);
+  pieces_.show(gpa, {gpa + length, object, offset, use, watch});
 }
 
-/// Begins to watch a range that shows an object. Returns whether the kernel does.
-bool WatchedSpace::arm(uint64_t gpa, uint64_t length, const MemoryObject& object) {
+/// Begins to watch a range that shows an object. Returns who does; null where the kernel does not.
+WriteWatch* WatchedSpace::arm(uint64_t gpa, uint64_t length, const MemoryObject& object) {
   return watch_->arm(*stretchOf(gpa), gpa, length, object.pageOrigin());
 }
 
@@ -53,9 +53,9 @@ Failure WatchedSpace::protect(uint64_t gpa, uint64_t length, Use most) {
 
 void WatchedSpace::noteAll() {
   for (auto& [start, piece] : pieces_) {
-    if (piece.isArmed) continue;
+    if (piece.watch != nullptr) continue;
     // Armed first: what is written meanwhile is noted twice, and not missed.
-    piece.isArmed = arm(start, piece.end - start, *piece.object);
+    piece.watch = arm(start, piece.end - start, *piece.object);
     piece.object->noteWritten(piece.offset, piece.end - start);
   }
   noteWritten(0, UINT64_MAX);
@@ -66,29 +66,30 @@ void WatchedSpace::noteWritten(uint64_t gpa, uint64_t length) {
   for (auto at = pieces_.firstIn(gpa); at != pieces_.end() && at->first < end;) {
     const uint64_t from = std::max(at->first, gpa);
     uint64_t to = std::min(at->second.end, end);
-    if (!at->second.isArmed) {
+    WriteWatch* const watch = at->second.watch;
+    if (watch == nullptr) {
       notePages(at, from, to - from);
       ++at;
       continue;
     }
     ++at;
-    // Neighbours of one stretch are asked for in one call.
+    // Neighbours of one stretch and one watch are asked for in one call.
     const Reservation::Share stretch = stretchOf(from);
     const uint64_t most = std::min(end, from + stretch->bytesFrom(from));
-    for (; at != pieces_.end() && at->first == to && to != most && at->second.isArmed; ++at) {
+    for (; at != pieces_.end() && at->first == to && to != most && at->second.watch == watch; ++at) {
       to = std::min(at->second.end, end);
     }
-    noteArmed(*stretch, from, to);
+    noteArmed(*watch, *stretch, from, to);
   }
 }
 
-/// Notes what was written in a range that armed pieces cover.
-void WatchedSpace::noteArmed(const HostRange& stretch, uint64_t gpa, uint64_t end) {
+/// Notes what was written in a range that pieces of one watch cover.
+void WatchedSpace::noteArmed(WriteWatch& watch, const HostRange& stretch, uint64_t gpa, uint64_t end) {
   const auto first = pieces_.firstIn(gpa);
   auto at = first;
   const auto note = [&](uint64_t from, uint64_t length) { notePages(at, from, length); };
-  if (watch_->takeWritten(stretch, gpa, end - gpa, note)) return;
-  for (at = first; at != pieces_.end() && at->first < end; ++at) at->second.isArmed = false;
+  if (watch.takeWritten(stretch, gpa, end - gpa, note)) return;
+  for (at = first; at != pieces_.end() && at->first < end; ++at) at->second.watch = nullptr;
   at = first;
   note(gpa, end - gpa);
 }

@@ -26,7 +26,7 @@ class WatchedSpace {
   template <typename Do>
   void eachUnwatched(Do what) {
     for (const auto& [start, piece] : pieces_) {
-      if (!piece.isArmed) what(*piece.object);
+      if (piece.watch == nullptr) what(*piece.object);
     }
   }
 
@@ -53,8 +53,8 @@ class WatchedSpace {
  private:
   Reservation::Share stretchOf(uint64_t gpa) const;
   Failure protect(uint64_t gpa, uint64_t length, Use most);
-  bool arm(uint64_t gpa, uint64_t length, const MemoryObject& object);
-  void noteArmed(const HostRange& stretch, uint64_t gpa, uint64_t end);
+  WriteWatch* arm(uint64_t gpa, uint64_t length, const MemoryObject& object);
+  void noteArmed(WriteWatch& watch, const HostRange& stretch, uint64_t gpa, uint64_t end);
   void notePages(ShownPieces::Pieces::iterator& at, uint64_t gpa, uint64_t length);
 
   const std::shared_ptr<Reservation> reservation_;

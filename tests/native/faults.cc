@@ -4,7 +4,9 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <node_api.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -40,6 +42,12 @@ bool fails(void* caller) {
   if (isOnce) left = kNever;
   errno = error;
   return true;
+}
+
+/** Whether an ioctl asks for notes of writes (UFFD_FEATURE_WP_ASYNC), which Linux has since 6.7. */
+bool asksForNotes(unsigned long request, const void* argument) {
+  constexpr uint64_t kNotes = 1 << 15;
+  return request == UFFDIO_API && (static_cast<const uffdio_api*>(argument)->features & kNotes) != 0;
 }
 
 int64_t argumentOf(napi_env env, napi_callback_info info, size_t index) {
@@ -118,6 +126,7 @@ void* mremap(void* address, size_t length, size_t newLength, int flags, ...) {
   return real(address, length, newLength, flags, target);
 }
 
+/** Kernel calls; none notes writes where there is an environment variable LINUX_6_6. */
 int ioctl(int fd, unsigned long request, ...) {
   static auto* real = next<int(int, unsigned long, void*)>("ioctl");
   if (fails(__builtin_return_address(0))) return -1;
@@ -125,6 +134,10 @@ int ioctl(int fd, unsigned long request, ...) {
   va_start(rest, request);
   void* argument = va_arg(rest, void*);
   va_end(rest);
+  if (std::getenv("LINUX_6_6") != nullptr && asksForNotes(request, argument)) {
+    errno = EINVAL;
+    return -1;
+  }
   return real(fd, request, argument);
 }
 

@@ -282,8 +282,8 @@ export interface Executor extends Handle {
   // Dirty pages. While there is a tracker, all VA spaces of the executor are watched for writes.
 
   /** Begins to track the objects' dirty pages: none is. `shown`: what VA spaces show now. `byFaults`: who writes to a
-   * page first waits until that is noted; else the kernel notes it. The tracker's number. EINVAL, ENOTTY: no kernel for
-   * it; EPERM, ENOSYS: not for this process; EOPNOTSUPP: no faults beside a pager; EBUSY: others go by another way. */
+   * page first waits until that is noted; else the kernel notes it. The tracker's number. EINVAL, ENOTTY: this kernel
+   * cannot; EPERM, ENOSYS: it does not let this process; EBUSY: there are trackers of the other method. */
   track(shown: readonly ShownPiece[], byFaults: boolean): number;
   /** Pages that are dirty since a tracker was asked for last: triples of object, offset and length, in order.
    * `isLooking`: as of now; else as far as was found already. */

@@ -35,7 +35,7 @@ export class DirtyPages implements Iterable<GpaRange> {
    *  descriptor was handed out, and memory that other maps show too. */
   readonly untracked: readonly MemoryObject[];
   /** Objects of which the kernel cannot watch all that is shown: that counts as written each time. Files that are not
-   *  in memory, where the method is `faults`; else what it is too short of memory for. */
+   *  in memory, before Linux 6.7; else what it is too short of memory for. */
   readonly unwatched: readonly MemoryObject[];
   readonly #findings: Findings;
   #byObject: readonly ObjectRange[] | undefined;

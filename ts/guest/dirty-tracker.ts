@@ -36,7 +36,6 @@ const REMEDIES: Readonly<Record<DirtyMethod, Readonly<Record<string, string>>>> 
   },
   faults: {
     EINVAL: 'this kernel cannot write-protect shared memory for this process: Linux can since 5.19',
-    EOPNOTSUPP: 'memory that was restored lazily is tracked by scans alone: Linux has them since 6.7',
     ENOSYS,
     EPERM:
       'this process may not use userfaultfd for what the kernel writes: let it (CAP_SYS_PTRACE, /dev/userfaultfd or vm.unprivileged_userfaultfd)',
