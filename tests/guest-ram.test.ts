@@ -272,6 +272,24 @@ test('a visibility that is taken back with its transaction was never there', (t)
   manager.close();
 });
 
+test('a switch is planned ahead when a partition is attached, and nothing is done', (t) => {
+  const manager = buildVm();
+  const { context } = manager.map;
+  const { preview } = context;
+  const planned: number[] = [];
+  context.preview = (body, look) =>
+    preview.call(context, body, (core, plan) => {
+      planned.push(plan.commands);
+      look(core, plan);
+    });
+  const partition = new RecordingPartition();
+  manager.attachPartition(partition);
+  t.deepEqual(planned, [3], 'a slot goes, comes back read-only, and so does the memory of the monitor');
+  t.deepEqual([...new Set(partition.events.map(({ event }) => event))], ['add']);
+  t.is(manager.ramVisibility.at(0), 'read-write');
+  manager.close();
+});
+
 test('legacy x86 cuts RAM at a0000, every 16 KiB from c0000 on, f0000 and 100000', (t) => {
   const manager = buildVm({ x86LegacySupport: true });
   t.deepEqual(

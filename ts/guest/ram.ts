@@ -85,16 +85,18 @@ export class RamVisibilityControl {
    *  @internal */
   rehearse(): void {
     const { context } = this.#map;
-    const [first] = this.#ram.pieces;
+    const [first] = this.ranges();
     if (first === undefined || context.isBusy) return;
+    const { visibility, ...range } = first;
     try {
       context.preview(
-        () => this.set(first, visibilityOf(first) === 'read-only' ? 'read-write' : 'read-only'),
+        () => this.set(range, visibility === 'read-only' ? 'read-write' : 'read-only'),
         () => {},
       );
     } catch (error) {
       // A switch for which there are too few slots, say, is refused when it is wanted.
-      if (!(error instanceof MembackingError) || context.isBroken) throw error;
+      const isRefusal = error instanceof MembackingError && error.code !== 'INVALID_ARGUMENT';
+      if (!isRefusal || context.isBroken) throw error;
     }
   }
 
