@@ -32,15 +32,17 @@ struct Ballast {
   /// Mappings that may be added before they are counted again.
   uint64_t uncounted = 0;
 
-  /// Takes the ballast, or a part of it, unless that would be V8's. With the mutex.
-  void hold() {
-    if (pages.size() != 0) return;
+  /// Takes the ballast, or a part of it, if it is not held, unless it would be V8's. Returns the mappings that are left
+  /// beside it. With the mutex.
+  uint64_t hold() {
     const MappingCount count = countMappings();
-    if (count.limit - count.now < kHeld + kReserve) return;
-    if (HostRange::reserve(kHeld * kPageSize, "", pages)) return;
+    const uint64_t left = count.limit - count.now;
+    if (pages.size() != 0 || left < kHeld + kReserve) return left;
+    if (HostRange::reserve(kHeld * kPageSize, "", pages)) return left;
     for (uint64_t page = 0; page < kHeld; page += 2) {
-      if (pages.protect(page * kPageSize, kPageSize, Use::kRead)) return;
+      if (pages.protect(page * kPageSize, kPageSize, Use::kRead)) break;
     }
+    return left - kHeld;
   }
 };
 
@@ -79,12 +81,10 @@ Headroom::Headroom() {
 Headroom::~Headroom() {
   std::lock_guard lock(ballast().mutex);
   INVARIANT(ballast().users > 0);
-  if (--ballast().users == 0) ballast().hold();
-}
-
-void Headroom::prepare() {
-  std::lock_guard lock(ballast().mutex);
-  if (ballast().users == 0) ballast().hold();
+  if (--ballast().users != 0) return;
+  static_cast<void>(ballast().hold());
+  // Where there is no room for it now, the next command looks again.
+  if (ballast().pages.size() == 0) ballast().uncounted = 0;
 }
 
 MappingCount countMappings() {
@@ -98,8 +98,7 @@ Failure spendMappings(uint64_t most, bool unmaps) {
   std::lock_guard lock(ballast().mutex);
   if (ballast().users > 0) return kDone;
   if (ballast().uncounted < most) {
-    const MappingCount count = countMappings();
-    const uint64_t left = count.limit - count.now;
+    const uint64_t left = ballast().hold();
     if (left < (unmaps ? kReserve / 2 : kReserve) + kMostAdded) {
       return {ENOMEM, "plan", "the mappings that are left must stay free for the JavaScript engine"};
     }

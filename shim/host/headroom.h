@@ -16,9 +16,6 @@ class Headroom {
   Headroom();
   ~Headroom();
   Headroom(const Headroom&) = delete;
-
-  /// Takes the mappings that are held. Before the first command; again has no effect.
-  static void prepare();
 };
 
 /// Number of mappings that this process has, and that it may have.
@@ -31,7 +28,8 @@ struct MappingCount {
 MappingCount countMappings();
 
 /// Allows a command the few mappings, `most`, that it may add, or refuses it with ENOMEM: they are V8's. A command that
-/// `unmaps` may go a little further, as it mostly leaves fewer. While there is a Headroom, everything is allowed.
+/// `unmaps` may go a little further, as it mostly leaves fewer. While there is a Headroom, everything is allowed; else
+/// the mappings that are held are taken, where they are not and there is room.
 Failure spendMappings(uint64_t most, bool unmaps);
 
 }  // namespace membacking

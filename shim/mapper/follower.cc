@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "host/headroom.h"
 #include "host/thread_signals.h"
 #include "mapper/shown_locks.h"
 #include "sinks/va.h"
@@ -243,6 +244,7 @@ Failure Follower::carryOut(const Message& run, const Received& received, uint32_
 
 /// Carries out commands that take others back, but for what never came, as its addresses could not be reserved.
 Failure Follower::takeBack(const uint8_t* records, uint32_t count, uint32_t& done) {
+  const Headroom headroom;
   for (Failure failure; done != count; done++) {
     const uint8_t* record = records + done * sizeof(Command);
     Command command;

@@ -50,7 +50,6 @@ void ExecutorHandle::define(Napi::Env env, Napi::Object exports) {
 }
 
 Napi::Value ExecutorHandle::create(const Napi::CallbackInfo& info) {
-  Headroom::prepare();
   return wrap(info.Env(), std::make_shared<Executor>());
 }
 

@@ -99,6 +99,30 @@ napi_value punch(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/** Pages that fill the process's table of mappings: every other one may be read, so that each is a mapping. */
+constexpr size_t kPage = 4096;
+constexpr size_t kPages = 1 << 18;
+char* filling = nullptr;
+
+napi_value emptyMappings(napi_env, napi_callback_info) {
+  if (filling != nullptr) munmap(filling, kPages * kPage);
+  filling = nullptr;
+  return nullptr;
+}
+
+/** Makes mappings until the process may have no more, and then gives up as many as are to be left. */
+napi_value fillMappings(napi_env env, napi_callback_info info) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  filling = static_cast<char*>(mmap(nullptr, kPages * kPage, PROT_NONE, flags, -1, 0));
+  size_t page = 1;
+  while (page < kPages && mprotect(filling + page * kPage, kPage, PROT_READ) == 0) page += 2;
+  for (int64_t more = argumentOf(env, info, 0); more > 0; more -= 2) {
+    page -= 2;
+    mprotect(filling + page * kPage, kPage, PROT_NONE);
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 #pragma GCC visibility push(default)
@@ -158,6 +182,8 @@ NAPI_MODULE_INIT() {
       {"failAfter", nullptr, failAfter, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"failOnceAfter", nullptr, failOnceAfter, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"heal", nullptr, heal, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"fillMappings", nullptr, fillMappings, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"emptyMappings", nullptr, emptyMappings, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"memfd", nullptr, memfd, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"punch", nullptr, punch, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"sealFutureWrites", nullptr, sealFutureWrites, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
