@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 
 namespace membacking {
 
@@ -57,32 +56,24 @@ void Requests::sendEnd() {
 
 void Requests::follow(uint64_t start, uint64_t length) {
   if (length == 0) return;
-  uint64_t end = start + std::min(length, UINT64_MAX - start);
   const std::lock_guard lock(mutex_);
-  auto next = followed_.upper_bound(start);
-  if (next != followed_.begin() && std::prev(next)->second >= start) --next;
-  while (next != followed_.end() && next->first <= end) {
-    start = std::min(start, next->first);
-    end = std::max(end, next->second);
-    next = followed_.erase(next);
-  }
-  followed_.emplace(start, end);
+  followed_.set(start, start + std::min(length, UINT64_MAX - start), Use::kAll);
 }
 
-/// First byte from `gpa` on that is not followed.
-uint64_t Requests::endOfFollowed(uint64_t gpa) const {
+/// First byte in [start, end) that is not followed; `end` if there is none.
+uint64_t Requests::firstNotFollowed(uint64_t start, uint64_t end) const {
   const std::shared_lock lock(mutex_);
-  const auto next = followed_.upper_bound(gpa);
-  return next == followed_.begin() ? gpa : std::max(gpa, std::prev(next)->second);
+  Use found = Use::kNothing;
+  return followed_.firstBelow(start, end, Use::kAll, found);
 }
 
 bool Requests::bring(uint64_t gpa, uint64_t length) {
   const uint64_t end = gpa + std::min(length, UINT64_MAX - gpa);
-  if (endOfFollowed(gpa) >= end) return false;
+  if (firstNotFollowed(gpa, end) == end) return false;
   const std::lock_guard turn(turn_);
-  const uint64_t start = endOfFollowed(gpa);
+  const uint64_t start = firstNotFollowed(gpa, end);
   // Another thread may have asked meanwhile.
-  if (start >= end) return true;
+  if (start == end) return true;
   Message message;
   message.kind = abi::MESSAGE_ASK;
   message.start = start;
@@ -90,7 +81,7 @@ bool Requests::bring(uint64_t gpa, uint64_t length) {
   std::vector<FileDescriptor> descriptors;
   if (exchangeInTurn(message, abi::MESSAGE_ANSWER, -1, descriptors)) return false;
   follow(message.start, message.length);
-  return endOfFollowed(start) > start;
+  return firstNotFollowed(start, end) > start;
 }
 
 }  // namespace membacking

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <shared_mutex>
 #include <utility>
@@ -10,6 +9,7 @@
 
 #include "host/channel.h"
 #include "host/reservation.h"
+#include "host/use_map.h"
 #include "sinks/message.h"
 
 namespace membacking {
@@ -36,15 +36,15 @@ class Requests : public Bringer {
  private:
   Failure exchangeInTurn(Message& message, uint32_t kind, int milliseconds, std::vector<FileDescriptor>& descriptors);
   Failure receive(Message& message, uint32_t kind, int milliseconds, std::vector<FileDescriptor>& descriptors) const;
-  uint64_t endOfFollowed(uint64_t gpa) const;
+  uint64_t firstNotFollowed(uint64_t start, uint64_t end) const;
 
   const Channel channel_;
   /// Held from a request to its answer.
   std::mutex turn_;
   uint64_t last_ = 0;
   mutable std::shared_mutex mutex_;
-  /// Ranges that are followed, end by start: disjoint, none empty.
-  std::map<uint64_t, uint64_t> followed_;
+  /// Uses of what is followed: all of them, and none of the rest.
+  UseMap followed_{Use::kNothing};
 };
 
 }  // namespace membacking
