@@ -114,6 +114,28 @@ eachMethodTest('private memory says which pages it holds while it is tracked, to
   manager.close();
 });
 
+eachMethodTest('a guest of a template knows its own pages while it is tracked, too', async (t, method) => {
+  const parent = makeGuest();
+  for (let page = 0; page < 64; page++) parent.guestMemory.writeU8(page * PAGE, 1);
+  const template = await parent.freeze();
+  const { manager } = template.builder().build();
+  const object = manager.va.pieces()[0]!.object;
+  manager.guestMemory.writeU8(PAGE, 2);
+  const tracker = manager.trackDirty({ method });
+  manager.guestMemory.writeU8(5 * PAGE, 2);
+  t.is(manager.guestMemory.readU8(7 * PAGE), 1);
+  for (let round = 0; round < 2; round++) {
+    t.deepEqual(object.ownRanges(), [
+      { offset: PAGE, length: PAGE },
+      { offset: 5 * PAGE, length: PAGE },
+    ]);
+    tracker.collect();
+  }
+  manager.guestMemory.writeU8(9 * PAGE, 2);
+  t.deepEqual([...tracker.collect()], [{ gpa: 9 * PAGE, length: PAGE }]);
+  for (const each of [manager, template, parent]) each.close();
+});
+
 trackingTest('RAM that came since the base is whole in a diff', async (t) => {
   const folder = tempFolder(t);
   const manager = makeGuest();

@@ -12,6 +12,7 @@
 #include "host/invariant.h"
 #include "host/object.h"
 #include "host/pagemap.h"
+#include "host/pages.h"
 #include "host/reservation.h"
 
 namespace membacking {
@@ -55,6 +56,17 @@ class Entries {
     return hasOwnPage(entries_[page]);
   }
 
+  /// Finds the pages, of `count`, that are in memory, and in no page table: those of a file that are watched, or the
+  /// kernel is moving them.
+  std::vector<Stretch> findUnmapped(uint64_t count) const {
+    std::vector<Stretch> found;
+    for (uint64_t page = 0; knowsResident_ && page < count; page++) {
+      const bool isUnmapped = mayBeAbsent(entries_[page]) && (resident_[page] & 1) != 0;
+      if (isUnmapped) appendStretch(found, page * kPageSize, kPageSize);
+    }
+    return found;
+  }
+
  private:
   uint64_t entries_[kEntries];
   unsigned char resident_[kEntries];
@@ -92,6 +104,15 @@ Failure MemoryObject::findOwnPages(std::vector<Stretch>& found) const {
     const uint64_t hva = place.reservation ? place.address() : home.addressOf(at);
     const uint64_t count = place.isLost ? 0 : place.length / kPageSize;
     if (const Failure failure = entries.read(pagemap, hva, count)) return failure;
+    const std::vector<Stretch> unmapped = fd.isOpen() ? entries.findUnmapped(count) : std::vector<Stretch>();
+    // Where they are mapped, the page tables say whose they are.
+    for (const auto& [offset, length] : unmapped) {
+      // SAFETY: inside of the object's memory. What cannot be read is left as it is, and counts as its own.
+      static_cast<void>(populatePages(reinterpret_cast<void*>(hva + offset), length, false));
+    }
+    if (!unmapped.empty()) {
+      if (const Failure failure = entries.read(pagemap, hva, count)) return failure;
+    }
     for (uint64_t page = 0; page < count; page++) {
       if (entries.isOwn(page)) appendStretch(found, at + page * kPageSize, kPageSize);
     }

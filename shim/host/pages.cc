@@ -77,7 +77,10 @@ std::string readChoice(const std::string& path) {
 }  // namespace
 
 Failure populatePages(const HostRange& host, uint64_t offset, uint64_t length, bool isWritable) {
-  void* start = host.at(offset, length);
+  return populatePages(host.at(offset, length), length, isWritable);
+}
+
+Failure populatePages(void* start, uint64_t length, bool isWritable) {
   if (!canPopulate()) return touchPages(start, length, isWritable);
   return ::madvise(start, length, isWritable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0 ? kDone
                                                                                               : failedCall("madvise");

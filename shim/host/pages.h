@@ -14,6 +14,8 @@ namespace membacking {
 /// Makes every page resident, as if it had been written to (or read, where nothing may be written); contents stay.
 /// EFAULT, ENOMEM: there is not enough, or the file ends before. EINVAL: the range has no such access.
 Failure populatePages(const HostRange& host, uint64_t offset, uint64_t length, bool isWritable);
+/// Makes the pages at an address resident, as above.
+Failure populatePages(void* start, uint64_t length, bool isWritable);
 
 /// Adds the bytes of memory and swap that the private pages in ranges alone use.
 Failure countPrivate(const HostRange& host, const std::vector<Stretch>& ranges, uint64_t& bytes);

@@ -7,7 +7,7 @@ import type { FilePart } from '../asked/pager.ts';
 import { MembackingError } from '../core/errors.ts';
 import { damaged, openFolder } from './folder.ts';
 import type { SnapshotLayout, SnapshotRam } from './layout.ts';
-import { type Readable, readAll } from './memory-writer.ts';
+import { type Readable, readAll, readAllNow } from './memory-writer.ts';
 import { joined, type PageRange, within, without } from './page-list.ts';
 
 /** One snapshot of a chain. */
@@ -112,6 +112,16 @@ interface Layer {
   readonly block: SnapshotRam;
 }
 
+/** A part of one layer that is read. */
+interface LayerRead {
+  readonly memory: FileHandle;
+  readonly bytes: Uint8Array;
+  /** Offset in the file. */
+  readonly place: number;
+  /** End of the part in the block. */
+  readonly end: number;
+}
+
 /** A block of RAM as a snapshot has it. */
 export class BlockImage implements Readable {
   readonly block: SnapshotRam;
@@ -169,13 +179,29 @@ export class BlockImage implements Readable {
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {
+    for (const { memory, bytes, place, end } of this.#reads(offset, into)) {
+      if (!(await readAll(memory, bytes, place))) throw this.#shorter(end);
+    }
+  }
+
+  readNow(offset: number, into: Uint8Array): void {
+    for (const { memory, bytes, place, end } of this.#reads(offset, into)) {
+      if (!readAllNow(memory, bytes, place)) throw this.#shorter(end);
+    }
+  }
+
+  /** Reads that give the bytes from `offset` on, in order: what an upper layer has is read over what is below. */
+  *#reads(offset: number, into: Uint8Array): Generator<LayerRead> {
     into.fill(0);
     for (const { memory, block } of [...this.#layers].reverse()) {
       for (const part of within(block.pages, offset, offset + into.length)) {
         const bytes = into.subarray(part.offset - offset, part.offset - offset + part.length);
-        if (await readAll(memory, bytes, block.fileOffset + part.offset)) continue;
-        throw damaged(`the file of RAM "${block.name}" ends before 0x${(part.offset + part.length).toString(16)}`);
+        yield { memory, bytes, place: block.fileOffset + part.offset, end: part.offset + part.length };
       }
     }
+  }
+
+  #shorter(end: number): MembackingError {
+    return damaged(`the file of RAM "${this.block.name}" ends before 0x${end.toString(16)}`);
   }
 }

@@ -1,7 +1,7 @@
 // Writing blocks of RAM into a memory file: in the background where they are a file too; else read, looked at and
 // written in steps that overlap. Pages of zeroes are left out.
 
-import { writeSync } from 'node:fs';
+import { readSync, writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import * as zlib from 'node:zlib';
@@ -230,6 +230,16 @@ export async function readAll(file: FileHandle, into: Uint8Array, position: numb
     const { bytesRead } = await file.read(into, done, into.length - done, position + done);
     if (bytesRead === 0) return false;
     done += bytesRead;
+  }
+  return true;
+}
+
+/** Reads as `readAll` does, at once. */
+export function readAllNow(file: FileHandle, into: Uint8Array, position: number): boolean {
+  for (let done = 0; done < into.length; ) {
+    const count = readSync(file.fd, into, done, into.length - done, position + done);
+    if (count === 0) return false;
+    done += count;
   }
   return true;
 }
