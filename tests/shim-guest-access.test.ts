@@ -30,7 +30,7 @@ function outcome(space: Reservation, result: number): string {
 }
 
 /** Pages 0 and 1 writable, 2 a hole, 3 read-only, 4 no access, 5 behind the end of its file, 6 private; the VA space
- * ends at page 8. */
+ *  ends at page 8. */
 function makeMixedWorld(): World {
   const world = makeWorld({ size: 8 * PAGE });
   const path = join(tmpdir(), `membacking-truncated-${process.pid}-${Math.random()}`);
@@ -258,7 +258,7 @@ test('workers read and write while the map changes under them', async (t) => {
 });
 
 /** Copies across pages that come and go, and looks at what a failed copy has left alone: the bytes from its GPA on. The
- * mirror shows the same memory, and stays. */
+ *  mirror shows the same memory, and stays. */
 const COPIER = `
 const { parentPort, workerData } = require('node:worker_threads');
 const { Reservation } = require(workerData.addon);

@@ -60,7 +60,7 @@ function piecesOf(path: string, base: bigint, size: bigint): { head: string; lin
 }
 
 /** A test with `count` huge pages of `size` bytes in the machine's pool, which gets back what it had afterwards. Where
- * they are not to be had, a skipped test that says why. */
+ *  they are not to be had, a skipped test that says why. */
 export function hugePageTest(
   title: string,
   size: number,

@@ -87,7 +87,7 @@ export class LoggingPartition implements Partition {
 }
 
 /** A small machine on real memory: an address space of which the lower half is RAM, all mapped to one object that is as
- * large as the address space. */
+ *  large as the address space. */
 export class Machine {
   readonly before = footprint();
   readonly text: string[] = [];

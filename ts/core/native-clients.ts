@@ -16,7 +16,7 @@ interface NativeLock {
 /** Locks of a VA space, of this process or of another one. */
 export interface LockSpace {
   /** Keeps others than this thread from new locks on a range that need more than `left`, ACCESS_*. The number of the
-   * bar. */
+   *  bar. */
   bar(gpa: number | bigint, length: number | bigint, left: number): number;
   /** Once the handle is closed, nothing. */
   unbar(bar: number): void;
@@ -102,13 +102,13 @@ export interface NativeClients {
   };
   readonly Mapper: {
     /** `deadline`: milliseconds in which it is to confirm a change. `isCutOff`: whether it is cut off where it does
-     * not; else the change fails. */
+     *  not; else the change fails. */
     create(name: string, isReadOnly: boolean, deadline: number, isCutOff: boolean): Mapper;
   };
   readonly Follower: {
-    /** Opens the memory that is shared at the other end of a Unix socket, whose descriptor stays the caller's, or at
-     * a path; `timeout`: milliseconds for each answer. At a path, only of a manager of root, of this process's user, or
-     * of `uid`: EACCES. ETIMEDOUT, ECONNREFUSED, ECONNRESET, EPROTO, EPROTONOSUPPORT; or what the manager says. */
+    /** Opens the memory that is shared at the other end of a Unix socket, whose descriptor stays the caller's, or at a
+     *  path; `timeout`: milliseconds for each answer. At a path, only of a manager of root, of this process's user, or
+     *  of `uid`: EACCES. ETIMEDOUT, ECONNREFUSED, ECONNRESET, EPROTO, EPROTONOSUPPORT; or what the manager says. */
     open(fd: number | string, timeout: number, uid: number): Promise<Follower>;
   };
 }

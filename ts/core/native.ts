@@ -65,35 +65,35 @@ export interface Reservation extends Handle, LockSpace {
   ): number;
 
   /** Locks a range of one stretch; `holder` is by default the one before. The number of the lock, or the fault:
-   * 'changing' while a change is made or waited for. FACT_LOW: whether it may have a view. It ends with this handle. */
+   *  'changing' while a change is made or waited for. FACT_LOW: whether it may have a view. Ends with this handle. */
   lock(gpa: number, length: number, isWrite: boolean, holder?: string): number;
   /** Ends a lock; nothing where it has ended. */
   unlock(lock: number): void;
 
   /** Makes the page tables of what the range shows, in the background, so that its first touches cost nothing. Rejects
-   * where there is nothing to show: what comes before is done. */
+   *  where there is nothing to show: what comes before is done. */
   fill(gpa: U64, length: U64): Promise<void>;
   /** Gives the private memory shown in ranges, GPA and length of each one after the other, back to the machine: it
-   * reads as zeroes, or as its file, from now on. Whole pages. Returns the bytes freed. */
+   *  reads as zeroes, or as its file, from now on. Whole pages. Returns the bytes freed. */
   discardPrivate(...ranges: readonly U64[]): bigint;
   /** Does as `discardPrivate`, and frees what is large in the background. */
   discardPrivateLater(...ranges: readonly U64[]): Promise<bigint>;
   /** Two words for each window that this handle opens: see shim/host/windows.h. A new array each time. */
   readonly windowGates: ArrayBuffer;
   /** Opens a window around a byte, in a part of its stretch of `longest` bytes. Undefined where that cannot be, or not
-   * now. */
+   *  now. */
   openWindow(gpa: U64, isWrite: boolean, longest: U64): OpenedWindow | undefined;
   /** Two words, to be written and read with Atomics: GATE_SHUT, GATE_USERS. A new array each time; it outlives the
-   * handle. */
+   *  handle. */
   readonly gate: ArrayBuffer;
   /** Keeps a lock of this handle for its thread, as a view is to be made of it. Whether it is held. When it is asked
-   * for, `asked` is called in this thread; the first one that is given, for all locks. */
+   *  for, `asked` is called in this thread; the first one that is given, for all locks. */
   showLock(id: number, asked: () => void): boolean;
   /** Whether a lock that has a view is asked for. */
   isAskedFor(id: number): boolean;
   /** The memory itself, up to 4 GiB of one stretch, as long as nobody detaches it. The caller sees to it that all of
-   * the range is mapped, readable and writable until detachView: touching what is not there ends the process.
-   * `isLasting`: its addresses go to nobody else before it is collected; else (default) it must not be transferred. */
+   *  the range is mapped, readable and writable until detachView: touching what is not there ends the process.
+   *  `isLasting`: its addresses go to nobody else before it is collected; else (default) it must not be transferred. */
   view(gpa: U64, length: U64, isLasting?: boolean): ArrayBuffer;
   /** Detaches a view: nobody reaches the memory through it any more. ERR_DETACHED when it is detached already: unless
    *  detachView did that, it was transferred, and its memory can be reached through another buffer. `current`: the
@@ -137,7 +137,7 @@ export interface MemoryObject extends Handle {
   /** Memory or disk space in use. Private: undefined. */
   readonly allocatedBytes: bigint | undefined;
   /** Whether the file behind it can become shorter, so that memory that was there is gone; or one that a pager has yet
-   * to read. */
+   *  to read. */
   readonly isShrinkable: boolean;
 
   // Ranges are inside the object, and whole pages of it, or else EINVAL; several are the offset and the length of each,
@@ -146,12 +146,12 @@ export interface MemoryObject extends Handle {
   /** Says that ranges become zeroes: they are dirty, and a pager drops what it has for them. */
   leave(...ranges: readonly U64[]): void;
   /** Gives memory back to the machine: it reads as zeroes from now on (the copy of a file: as the file). Returns the
-   * bytes freed. Does what `leave` does. */
+   *  bytes freed. Does what `leave` does. */
   discard(...ranges: readonly U64[]): bigint;
   /** Discards in the background; of shared memory only. */
   discardLater(...ranges: readonly U64[]): Promise<bigint>;
   /** Makes all of the range resident now, in the background; several calls go on at once. Contents stay. EBUSY: a part
-   * of the private memory is not at home; ENOMEM, ENOSPC, ENXIO, EIO: there is not enough, of memory or in its file. */
+   *  of private memory is not at home; ENOMEM, ENOSPC, ENXIO, EIO: there is not enough, of memory or in its file. */
   populate(offset: U64, length: U64): Promise<void>;
   /** Number of the block of a pager that brings its pages; else undefined. */
   readonly block: number | undefined;
@@ -166,11 +166,11 @@ export interface MemoryObject extends Handle {
   /** Takes pages that become resident from now on from this NUMA node alone. EINVAL: there is no such node. */
   setNumaNode(node: number): void;
   /** Asks for transparent huge pages, wherever it will be shown. True: what is touched from now on gets them. False:
-   * this machine gives them to no such memory when it is touched; populate still tries to. EINVAL: never (hugetlb, the
-   * copy of a file). */
+   *  this machine gives them to no such memory when it is touched; populate still tries to. EINVAL: never (hugetlb, the
+   *  copy of a file). */
   adviseHugePages(): boolean;
   /** Makes all of it resident, and never swapped, until it is closed. As slow as the memory is large, unless it was
-   * populated before. EBUSY as for populate; ENOMEM, EPERM, EAGAIN: not allowed (RLIMIT_MEMLOCK), or not enough. */
+   *  populated before. EBUSY as for populate; ENOMEM, EPERM, EAGAIN: not allowed (RLIMIT_MEMLOCK), or not enough. */
   pin(): void;
 
   // Bytes, inside the object, wherever they are shown and whatever is allowed there. How many were copied: fewer than
@@ -183,7 +183,7 @@ export interface MemoryObject extends Handle {
   // Whole pages that hold something: offset and length of each stretch, in order. Asking makes nothing resident.
 
   /** Data of the object's file, as far as it says where they are: else all of it; or what a pager has not brought from
-   * files. Nothing where there are none. */
+   *  files. Nothing where there are none. */
   fileData(): BigUint64Array;
   /** Private: the pages that are its own, in memory or swapped out. */
   ownPages(): BigUint64Array;
@@ -198,12 +198,12 @@ interface Leavings extends Handle {
 }
 
 /** Bringer of the pages of private memory, when somebody touches them first, by a thread of its own. It goes on as long
- * as there is such memory. */
+ *  as there is such memory. */
 export interface Pager extends Handle {
   /** Sets who is told that there is news: pages that are asked of the source, or losses. */
   listen(listener: () => void): void;
   /** Makes this thread's code the source of pages that no file has: milliseconds that it has for one. It must not wait
-   * for them itself: accesses to guest memory are refused as `gone`. */
+   *  for them itself: accesses to guest memory are refused as `gone`. */
   beginSource(patience: number): void;
   /** Pages that are asked of the source since this was called last: block and offset of each, one after the other. */
   takeAsked(): Float64Array;
@@ -212,7 +212,7 @@ export interface Pager extends Handle {
   /** Says that a page will not be given. */
   refuse(block: number, offset: number): void;
   /** Brings ranges of a block that files have, in this order, when nobody waits for anything: offset and length of
-   * each, one after the other. */
+   *  each, one after the other. */
   bringAhead(block: number, ranges: Float64Array): void;
   /** Pages that somebody waited for, and that were brought, in order: block and offset of each, one after the other. */
   wanted(): Float64Array;
@@ -282,11 +282,11 @@ export interface Executor extends Handle {
   // Dirty pages. While there is a tracker, all VA spaces of the executor are watched for writes.
 
   /** Begins to track the objects' dirty pages: none is. `shown`: what VA spaces show now. `byFaults`: who writes to a
-   * page first waits until that is noted; else the kernel notes it. The tracker's number. EINVAL, ENOTTY: this kernel
-   * cannot; EPERM, ENOSYS: it does not let this process; EBUSY: there are trackers of the other method. */
+   *  page first waits until that is noted; else the kernel notes it. The tracker's number. EINVAL, ENOTTY: this kernel
+   *  cannot; EPERM, ENOSYS: it does not let this process; EBUSY: there are trackers of the other method. */
   track(shown: readonly ShownPiece[], byFaults: boolean): number;
   /** Pages that are dirty since a tracker was asked for last: triples of object, offset and length, in order.
-   * `isLooking`: as of now; else as far as was found already. */
+   *  `isLooking`: as of now; else as far as was found already. */
   collectDirty(tracker: number, isLooking: boolean): Float64Array;
   /** Objects of which not all that is shown can be watched: that counts as written each time. */
   unwatched(): number[];
@@ -305,12 +305,12 @@ export interface Kvm extends Handle {
   readSupportedCpuid(): Uint8Array;
   createVm(): Vm;
   /** A virtual machine that somebody else has made, by its descriptor, which is duplicated. `slotLimit` slots from
-   * `slotBase` on are its own; 0: all. ENOTTY: no virtual machine's descriptor; ERANGE: no such slots. */
+   *  `slotBase` on are its own; 0: all. ENOTTY: no virtual machine's descriptor; ERANGE: no such slots. */
   adoptVm(fd: number, slotBase: number, slotLimit: number): Vm;
 }
 
 /** Something that has states of KVM, by the names in shim/kvm/state.cc: structs, or lists behind a head, of which the
- * shim sets the length. Both return what KVM returns. */
+ *  shim sets the length. Both return what KVM returns. */
 export interface StateHolder {
   /** Reads into `bytes`, which is of the state's size; what KVM asks for first stands in it. */
   readState(name: string, bytes: Uint8Array): number;
@@ -331,7 +331,7 @@ export interface Vm extends Handle, StateHolder {
   createPit(): void;
   irqLine(gsi: number, level: boolean): void;
   /** Brings all vCPUs out of the guest and returns when they are. Their runs, and those that begin now, go on at
-   * resume() as if nothing had been; a kick ends them. This thread's own runs are refused with EBUSY. Pauses nest. */
+   *  resume() as if nothing had been; a kick ends them. This thread's own runs are refused with EBUSY. Pauses nest. */
   pause(): void;
   /** Takes one pause back. ERR_NOT_PAUSED when there is none. */
   resume(): void;
@@ -345,10 +345,10 @@ export interface Vcpu extends Handle, StateHolder {
   /** Facts of the last exit, at the offsets of `exitLayout`. */
   readonly exchange: ArrayBuffer;
   /** Runs on this thread until an exit, and returns its reason: KVM_EXIT. Only another thread can kick it. When the
-   * thread is to end, by worker.terminate() or with the process, the run does too. */
+   *  thread is to end, by worker.terminate() or with the process, the run does too. */
   run(): number;
   /** Finishes the instruction that the last exit interrupted and does not go on: KVM_EXIT.INTR, or another exit if the
-   * instruction has more to ask or to say. Before that, registers are those of an instruction half done. */
+   *  instruction has more to ask or to say. Before that, registers are those of an instruction half done. */
   finish(): number;
   /** Runs as `run` does, on a thread of its own. */
   runAsync(): Promise<number>;
@@ -357,7 +357,7 @@ export interface Vcpu extends Handle, StateHolder {
   /** Bytes of a state: of a list, those of its head. */
   stateSize(name: string): number;
   /** Writes of all vCPUs of its virtual machine that were kept (SINK_EVENTS), the first one first; any thread may ask.
-   * Each as 24 bytes: u64 GPA, u32 bytes, u32 0, then the bytes. */
+   *  Each as 24 bytes: u64 GPA, u32 bytes, u32 0, then the bytes. */
   takeWrites(): Uint8Array;
   /** Entries of CPUID as bytes: see ts/sinks/cpuid-entries.ts. */
   readCpuid(): Uint8Array;
@@ -406,8 +406,8 @@ interface Native extends NativeClients {
   /** Tries each feature, and gives back what that took. */
   askMachine(): MachineAnswers;
   /** Copies whole pages from file to file, in the background: stretches (offset and length of each, upwards) behind an
-   * offset in either. Without a target, they are summed alone. A shared object stands for its file, and is mapped from
-   * then on where nobody can take its pages away: this is faster. ENXIO of pread: the source ends before. */
+   *  offset in either. Without a target, they are summed alone. A shared object stands for its file, and is mapped from
+   *  then on where nobody can take its pages away: this is faster. ENXIO of pread: the source ends before. */
   copyPages(
     from: number | MemoryObject,
     fromOffset: U64,
@@ -420,20 +420,20 @@ interface Native extends NativeClients {
   readonly exitLayout: Readonly<Record<ExitFact, number>>;
   readonly Reservation: {
     /** Address space without memory. Whole pages. /proc/self/maps shows it as "membacking:va NAME". Stretches behind
-     * `size` come by commands, up to before `reach`. Default: none. */
+     *  `size` come by commands, up to before `reach`. Default: none. */
     create(size: U64, name?: string, reach?: U64): Reservation;
     /** View of a VA space: its memory under limits of their own and another token, of which nothing may be used at
-     * first. Throws for a view of a view. */
+     *  first. Throws for a view of a view. */
     createView(viewed: Reservation): Reservation;
     fromToken(token: bigint): Reservation;
   };
   readonly MemoryObject: {
     /** Anonymous shared memory, sealed against changes of its size. `hugePageSize`: bytes, or 0 for ordinary pages.
-     * `isReserved`: huge pages are taken from the pool now, not when they are touched; default true. */
+     *  `isReserved`: huge pages are taken from the pool now, not when they are touched; default true. */
     memfd(name: string, size: U64, hugePageSize: U64, isReserved?: boolean): MemoryObject;
     /** A file of the caller's: its descriptor is duplicated. EACCES, ENODEV, ENXIO: access mode, kind or size will
-     * not do. `mayGrow`: `size` may be more than the file has now; then isShrinkable is true. `isReserved`: huge pages
-     * are, when they are mapped; default true. */
+     *  not do. `mayGrow`: `size` may be more than the file has now; then isShrinkable is true. `isReserved`: huge pages
+     *  are, when they are mapped; default true. */
     fromFd(fd: number, size: U64, writable: boolean, mayGrow?: boolean, isReserved?: boolean): MemoryObject;
     /** Whether fromFd would take the access mode of a descriptor: EACCES. */
     checkAccess(fd: number, writable: boolean): void;
@@ -442,10 +442,10 @@ interface Native extends NativeClients {
     /** /proc/self/maps shows it as "membacking:ram NAME". */
     privateMemory(size: U64, name?: string): MemoryObject;
     /** A copy-on-write image of a part of the file, in whole pages, from `fileOffset` on; default 0. EOPNOTSUPP: of
-     * huge pages. */
+     *  huge pages. */
     privateFile(fd: number, size: U64, fileOffset?: U64): MemoryObject;
     /** Private memory whose pages a pager brings: those that `parts` says (offset, length, index of the file, offset in
-     * it, one after the other, upwards) are in the files, which are duplicated; others are zeroes. */
+     *  it, one after the other, upwards) are in the files, which are duplicated; others are zeroes. */
     lazyMemory(pager: Pager, size: U64, name: string, files: readonly number[], parts: BigUint64Array): MemoryObject;
   };
   readonly Leavings: { create(): Leavings };

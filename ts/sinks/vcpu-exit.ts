@@ -4,7 +4,7 @@ import { KVM_EXIT } from '../core/kvm-numbers.ts';
 import { type ExitFact, native, type Vcpu } from '../core/native.ts';
 
 /** An exit as an object, for people and slow paths. `data` is the live exchange: read or answer it before the next
- * run. `isWrite`: the guest writes; otherwise the run after gives `data` to it. */
+ *  run. `isWrite`: the guest writes; otherwise the run after gives `data` to it. */
 export type Exit =
   | { kind: 'io'; port: number; size: number; count: number; isWrite: boolean; data: Uint8Array }
   | { kind: 'mmio'; gpa: number; isWrite: boolean; data: Uint8Array }
