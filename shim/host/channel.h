@@ -27,7 +27,7 @@ struct Credentials {
 
 /// A message as it came.
 struct Received {
-  /// Empty where the peer has closed the channel.
+  /// Bytes of it; none where the peer has closed the channel.
   std::vector<uint8_t> bytes;
   std::vector<FileDescriptor> descriptors;
   Credentials sender;

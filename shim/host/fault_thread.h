@@ -29,7 +29,7 @@ class FaultThread {
 
   /// Has the thread take a turn.
   void ring() const;
-  /// Ends it.
+  /// Ends the thread.
   void end();
 
   /// Says, in a turn, that a fault was answered, and that the next one may follow soon.

@@ -23,7 +23,7 @@ struct PageCopy {
   FilePlace from;
   /// Host range of the source, from its beginning on, through which pages that are in memory are read; null: none.
   std::shared_ptr<const HostRange> view;
-  /// Without a file: the pages are read and summed alone.
+  /// Place of the copy; without a file, the pages are read and summed alone.
   FilePlace to;
   /// Pages, by their offset from both places.
   std::vector<Stretch> stretches;

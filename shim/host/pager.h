@@ -68,7 +68,7 @@ class Pager {
   /// Begins to watch writes: what is brought counts as not written. `letWrite(address)`: lets a write through to a page
   /// that is protected; 0 or an errno, EAGAIN to be called again. Null where nobody waits.
   void beginWatch(std::function<int(uint64_t)> letWrite);
-  /// Ends that: nothing is protected any more.
+  /// Ends watching writes: nothing is protected any more.
   void endWatch();
   /// Lets writes through to a range at which nobody watches.
   void letWrites(uint64_t hva, uint64_t length) const;

@@ -27,7 +27,7 @@ class Vm;
 /// Facts about the exit of a run. JavaScript reads them, and writes `data` to answer a read of the guest: that goes to
 /// the guest with the next run.
 struct ExitFacts {
-  /// KVM_EXIT_*. A kick is KVM_EXIT_INTR; bad backing is KVM_EXIT_MEMORY_FAULT, however KVM reported it.
+  /// KVM_EXIT_*. A kick is KVM_EXIT_INTR; memory that cannot be had is KVM_EXIT_MEMORY_FAULT, however KVM reported it.
   uint32_t reason;
   /// 1 where the guest writes, of port and MMIO exits.
   uint32_t isWrite;

@@ -21,7 +21,7 @@ class ClientLocks {
   void open() { table_->gate.isShut = 0; }
   bool isUsed() const { return table_->gate.users != 0; }
 
-  // As those of Locks.
+  // Bars, and locks that are found: as Locks has them.
 
   uint64_t bar(Locks::Range range, Use left);
   void unbar(uint64_t id);

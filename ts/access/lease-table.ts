@@ -94,7 +94,7 @@ export class LeaseTable {
     this.#count++;
   }
 
-  /** Nothing happens to one that is gone. */
+  /** Takes a lease out, if it is there. */
   remove(lease: HeldLease): void {
     if (!lease.isHeld) return;
     this.#held.get(lease.sink)!.delete(lease);

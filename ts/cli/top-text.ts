@@ -10,7 +10,7 @@ export interface Sample {
 
 const CLASSES = ['none', 'changed', 'unchanged-bytes'] as const satisfies Disturbance[];
 
-/** Without `before`: how many plans there were, instead of how many a second. */
+/** Lines of what there is now, with the plans a second since `before`, or without that with those so far. */
 export function topLines(now: Sample, before: Sample | undefined): string[] {
   const { pid, regions, ram, devices, partitions, leases, lost, plans } = now.facts;
   const slots = partitions.reduce((sum, each) => sum + each.slots, 0);
@@ -59,7 +59,7 @@ function leasesByHolder({ leases }: GuestMemoryFacts): Record<string, number> {
 
 type Cell = string | number;
 
-/** Nothing where there are no rows. */
+/** Lines of a table under its heading; none where there are no rows. */
 function section(heading: readonly string[], rows: readonly (readonly Cell[])[]): string[] {
   if (rows.length === 0) return [];
   const all = [heading, ...rows];

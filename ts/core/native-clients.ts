@@ -18,7 +18,7 @@ export interface LockSpace {
   /** Keeps others than this thread from new locks on a range that need more than `left`, ACCESS_*. The number of the
    *  bar. */
   bar(gpa: number | bigint, length: number | bigint, left: number): number;
-  /** Once the handle is closed, nothing. */
+  /** Ends a bar; nothing once the handle is closed. */
   unbar(bar: number): void;
   /** Locks that need more than `left` of a range. */
   lockedIn(gpa: number | bigint, length: number | bigint, left: number): NativeLock[];
@@ -29,7 +29,7 @@ export interface LockSpace {
 
 /** A message that came through a channel. */
 export interface ChannelMessage {
-  /** Empty where it was too large. */
+  /** Bytes of the message; none where it was too large. */
   readonly bytes: Uint8Array;
   /** Process of the sender, by the kernel. */
   readonly pid: number;

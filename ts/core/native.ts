@@ -46,15 +46,16 @@ export interface Reservation extends Handle, LockSpace {
   /** Facts of the last access beside its result: FACT_LOW, FACT_HIGH, FACT_GPA. The same array each time. */
   readonly facts: Float64Array;
 
-  /** 0, or the fault; the bytes before its GPA are copied. */
+  /** Fills `into`: 0, or the fault; the bytes before its GPA are copied. */
   read(gpa: number, into: Uint8Array): number;
-  /** 0, or the fault; the bytes before its GPA are written. */
+  /** Writes `from`: 0, or the fault; the bytes before its GPA are written. */
   write(gpa: number, from: Uint8Array): number;
-  /** The low 32 bits of the value, or the fault. All 64 are in `facts`. */
+  /** Reads a number: its low 32 bits, or the fault. All 64 are in `facts`. */
   load(gpa: number, width: Width): number;
-  /** 0, or the fault. */
+  /** Writes a number: 0, or the fault. */
   store(gpa: number, width: Width, low: number, high: number): number;
-  /** 1 stored, 0 something else was there, or the fault. What was there is in `facts`. Aligned only. */
+  /** Stores a number where another one is, aligned: 1 done, 0 something else was there, or the fault. What was there is
+   *  in `facts`. */
   compareExchange(
     gpa: number,
     width: Width,
@@ -132,7 +133,7 @@ export interface MemoryObject extends Handle {
   readonly writable: boolean;
   /** Bytes: mappings begin, end and point to multiples of it. */
   readonly granularity: number;
-  /** Open as long as this handle or a table holds the object. Private: undefined. */
+  /** Descriptor, open as long as this handle or a table holds the object. Private: undefined. */
   readonly fd: number | undefined;
   /** Memory or disk space in use. Private: undefined. */
   readonly allocatedBytes: bigint | undefined;

@@ -172,7 +172,7 @@ export class FileTable {
     for (const object of this.#opened.keys()) this.#close(object);
   }
 
-  /** Nothing happens to one that is not open. */
+  /** Closes an object, if it is open. */
   #close(object: MemoryObject): void {
     const opened = this.#opened.get(object);
     if (opened === undefined) return;

@@ -117,7 +117,7 @@ export class RamStore {
     return blocks;
   }
 
-  /** Meanwhile nobody else gets its names and addresses. */
+  /** Allocates RAM, prefetches and shows it; meanwhile nobody else gets its names and addresses. */
   async #addPrefetched(specs: readonly RamSpec[], options: PrefetchOptions): Promise<RamBlock[]> {
     const opened = this.#open(specs);
     for (const each of opened) this.#coming.add(each);

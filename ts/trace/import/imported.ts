@@ -12,7 +12,7 @@ export interface ImportedRegion {
   readonly priority: number;
   /** Offset in the parent; of a root: in the address space. */
   readonly offset: bigint;
-  /** 0 to 2^64. */
+  /** Bytes, 0 to 2^64. */
   readonly size: bigint;
   readonly enabled: boolean;
   readonly readonly: boolean;

@@ -14,7 +14,7 @@ export interface MtreeLine {
   readonly line: number;
   readonly indent: number;
   readonly start: bigint;
-  /** 1 to 2^64: that a region has no byte at all cannot be seen. */
+  /** Bytes, 1 to 2^64: that a region has none at all cannot be seen. */
   readonly size: bigint;
   readonly priority: number;
   readonly type: MtreeType;
