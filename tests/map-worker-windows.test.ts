@@ -6,6 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import { artefact } from '../ts/core/artefact.ts';
+import { native } from '../ts/core/native.ts';
+import { MemoryMap, SharedMemory } from '../ts/index.ts';
 import { Machine } from './support/map-state.ts';
 import { PAGE } from './support/shim-plan.ts';
 
@@ -106,4 +108,28 @@ workerTest('what has changed when a change returns is what a worker reads then',
   }
   t.deepEqual(wrong, []);
   await worker.terminate();
+});
+
+test('a thread has 256 windows, of which each is shut by itself; one more takes the place of the oldest', (t) => {
+  const map = new MemoryMap();
+  const root = map.createRegion({ name: 'root', kind: 'device', size: 600 * PAGE });
+  const object = SharedMemory.create(PAGE);
+  const gpaOf = (piece: number) => 2 * piece * PAGE;
+  map.transaction(() => {
+    for (let piece = 0; piece < 300; piece++) root.map({ offset: gpaOf(piece), object, length: PAGE });
+  });
+  const va = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }));
+  const reservation = native().Reservation.fromToken(va.token);
+  const gates = new Int32Array(reservation.windowGates);
+  const opened = Array.from({ length: 300 }, (_, piece) => reservation.openWindow(gpaOf(piece), true, 2 ** 31)?.number);
+  t.deepEqual(
+    opened,
+    opened.map((_, piece) => piece % 256),
+  );
+  root.unmap(gpaOf(200), PAGE);
+  const shut = Array.from({ length: 256 }, (_, number) => number).filter((number) => gates[2 * number + 1] === 0);
+  t.deepEqual(shut, [200]);
+  t.is(reservation.openWindow(gpaOf(1), true, 2 ** 31)?.number, 200);
+  reservation.close();
+  map.close();
 });

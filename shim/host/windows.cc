@@ -82,13 +82,13 @@ Window WindowUser::find(uint64_t gpa, bool isWrite, uint64_t partStart, uint64_t
 /// Shuts the windows that another contains, and gives it the number of one that is shut.
 int32_t WindowUser::numberFor(const Window& next) {
   int32_t number = -1;
-  for (int32_t each = 0; each < kMost; each++) {
+  for (int32_t each = 0; each < used_; each++) {
     std::atomic<int32_t>& isOpen = (*gates_)[each].isOpen;
     if (contains(next, opened_[each])) isOpen = 0;
     if (isOpen == 0) number = each;
   }
-  if (number < 0) number = next_++ % kMost;
-  return number;
+  if (number >= 0) return number;
+  return used_ < kMost ? used_++ : next_++ % kMost;
 }
 
 bool Windows::isLasting(const Limits& limits, uint64_t start, uint64_t end, Use least) const {
@@ -105,7 +105,7 @@ WindowsShut::WindowsShut(Windows& windows, uint64_t gpa, uint64_t length, const 
   std::vector<const WindowUser::Gate*> shut;
   for (WindowUser* user : windows_.users_) {
     if (only != nullptr && &user->limits_ != only) continue;
-    for (int32_t number = 0; number < WindowUser::kMost; number++) {
+    for (int32_t number = 0; number < user->used_; number++) {
       WindowUser::Gate& gate = (*user->gates_)[number];
       if (overlap(user->opened_[number], start_, end_) && gate.isOpen.exchange(0) != 0) shut.push_back(&gate);
     }

@@ -42,7 +42,7 @@ struct Window {
 /// longer.
 class WindowUser {
  public:
-  static constexpr int32_t kMost = 16;
+  static constexpr int32_t kMost = 256;
   /// Words that JavaScript reads and writes.
   struct Gate {
     std::atomic<int32_t> isInUse{0};
@@ -74,6 +74,8 @@ class WindowUser {
   const std::shared_ptr<Gates> gates_ = std::make_shared<Gates>();
   // Guarded by the mutex of `windows_`.
   std::array<Window, kMost> opened_;
+  /// Number of the windows that were opened, up to which all are open or were.
+  int32_t used_ = 0;
   /// Number that is taken next where all are open.
   int32_t next_ = 0;
 };

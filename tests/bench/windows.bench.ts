@@ -1,6 +1,6 @@
 // Guest memory in many pieces, and more of it than one window shows: reads that go to and fro, and windows that open.
 
-import type { GuestMemory } from '../../ts/index.ts';
+import { type GuestMemory, WorkerGuestMemory } from '../../ts/index.ts';
 import { Random } from '../support/random.ts';
 import { backings } from './support/backings.ts';
 import { type Group, runGroup } from './support/group.ts';
@@ -56,6 +56,25 @@ async function hereAndThere(group: Group): Promise<void> {
   }
 }
 
+/** Values here and there in a guest with holes, as workers read them. */
+async function inWorker(group: Group): Promise<void> {
+  const count = 64;
+  const what = `read u32 here and there, ${count} backings with holes, in a worker`;
+  group.doing(what);
+  const { memory, token } = backings(count, MIB, MIB);
+  const other = WorkerGuestMemory.fromToken(token);
+  const step = MIB / count + MIB;
+  const gpas = Array.from({ length: ACCESSES }, (_, i) => ((i * 7919) % count) * step + (i % 64) * 4);
+  for (let turn = 0; turn < 8; turn++) for (const each of [memory, other]) readAll(each, gpas);
+  await group.add(
+    compareFast({
+      ...{ what, operations: gpas.length },
+      ours: { run: () => void readAll(other, gpas) },
+      baseline: { what: "the map's own thread", run: () => void readAll(memory, gpas) },
+    }),
+  );
+}
+
 const TURNS = 2000;
 const WINDOWS = 16;
 
@@ -86,5 +105,6 @@ function opening(group: Group): void {
 
 await runGroup(async (group) => {
   await hereAndThere(group);
+  await inWorker(group);
   opening(group);
 });

@@ -4,6 +4,7 @@
 import type { Reservation } from '../core/native.ts';
 import { CHUNK, Chunks, GuestWindow, SHUT, type WindowRange } from './guest-window.ts';
 import type { Views } from './views.ts';
+import { WindowTable } from './window-table.ts';
 
 /** Accesses without a window that come before the first one is opened, as its buffer takes a garbage collection; and
  *  before one is opened again that was shut, which takes as long as so many. */
@@ -21,21 +22,24 @@ const KEEPS_ORDER = process.versions.bun === undefined;
  *  makes them so: loads and stores of array elements are links of one chain of effects, of which its compilers
  *  exchange none, as arrays of other kinds may show the same bytes. */
 class GatedWindow extends GuestWindow {
-  readonly #range: WindowRange;
+  readonly start: number;
+  readonly end: number;
+  readonly isWritable: boolean;
   /** Two words that are shared with the addon: whether the window is in use, and whether it is open. */
   readonly #gate: Int32Array;
 
   constructor(range: WindowRange, origin: number, buffer: ArrayBuffer, gate: Int32Array) {
     super(origin, buffer);
     this.show([range]);
-    this.#range = range;
+    this.start = range.start;
+    this.end = range.end;
+    this.isWritable = range.isWritable;
     this.#gate = gate;
   }
 
   /** Whether it shows the byte at `gpa`, for such an access. */
   shows(gpa: number, isWrite: boolean): boolean {
-    const { start, end, isWritable } = this.#range;
-    return gpa >= start && gpa < end && (isWritable || !isWrite);
+    return gpa >= this.start && gpa < this.end && (this.isWritable || !isWrite);
   }
 
   /** Shows nothing from now on. */
@@ -146,6 +150,10 @@ export class ThreadWindows {
   readonly #chunks: Chunks;
   /** Windows by their numbers. */
   readonly #windows: GatedWindow[] = [];
+  /** Windows that may be written, and others, which may show some of the same: each kind is disjoint, as each window is
+   *  the largest of its kind. */
+  readonly #writable = new WindowTable<GatedWindow>();
+  readonly #readOnly = new WindowTable<GatedWindow>();
   #misses = 0;
   /** Misses that lead to an attempt to open a window. Doubled by each attempt in vain. */
   #patience = KEEPS_ORDER ? PATIENCE : Number.POSITIVE_INFINITY;
@@ -163,7 +171,8 @@ export class ThreadWindows {
 
   /** A window that shows the byte at `gpa`: one that is open, or after many calls in vain a new one. */
   find(gpa: number, isWrite: boolean): GuestWindow | undefined {
-    for (const window of this.#windows) if (window?.isOpen && window.shows(gpa, isWrite)) return window;
+    const known = this.#writable.at(gpa, isWrite) ?? this.#readOnly.at(gpa, isWrite);
+    if (known?.isOpen) return known;
     if (++this.#misses < this.#patience) return undefined;
     this.#misses = 0;
     const opened = this.#open(gpa, isWrite);
@@ -188,6 +197,9 @@ export class ThreadWindows {
     }
     const window = new GatedWindow(opened, chunk.start, buffer, gate);
     this.#windows[opened.number] = window;
+    const open = this.#windows.filter((each) => each?.isOpen);
+    this.#writable.set(open.filter(({ isWritable }) => isWritable));
+    this.#readOnly.set(open.filter(({ isWritable }) => !isWritable));
     return window;
   }
 
@@ -195,6 +207,7 @@ export class ThreadWindows {
   close(): void {
     for (const window of this.#windows) window?.drop();
     this.#windows.length = 0;
+    for (const table of [this.#writable, this.#readOnly]) table.set([]);
     this.#chunks.close();
   }
 }
