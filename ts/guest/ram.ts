@@ -26,6 +26,14 @@ export interface VisibilityChange extends GpaRange {
   readonly visibility: RamVisibility;
 }
 
+const CHANGE_FIELDS = ['gpa', 'length', 'visibility'] as const;
+
+/** A piece of RAM, and its visibility from now on. */
+interface SwitchedPiece {
+  readonly ram: RamRegion;
+  readonly to: RamVisibility;
+}
+
 /** The RAM that there is, in order of GPA, and what of it stays writable. */
 interface SwitchedRam {
   readonly pieces: readonly RamRegion[];
@@ -61,20 +69,29 @@ export class RamVisibilityControl {
 
   /** Switches one range: exactly one of `ranges()`, or several that follow each other. Throws NOT_CONTROLLABLE. */
   set(range: GpaRange, visibility: RamVisibility): void {
-    this.setAll([{ ...range, visibility }]);
+    this.#switch(this.#checked(range, visibility));
   }
 
   /** Switches several ranges in one step that no guest sees half of. Throws NOT_CONTROLLABLE and changes nothing. */
   setAll(changes: readonly VisibilityChange[]): void {
     if (!Array.isArray(changes)) throw validate.invalid('the changes must be a list');
-    const wanted = changes.flatMap((change: VisibilityChange) => {
-      const given = validate.options(change, ['gpa', 'length', 'visibility'], 'a visibility change');
-      const to = validate.oneOf(RAM_VISIBILITIES, given.visibility, 'visibility');
-      const range = { gpa: validate.address(given.gpa, 'gpa'), length: validate.length(given.length, 'length') };
-      return this.#piecesOf(range).map((ram) => ({ ram, to }));
+    this.#switch(changes.flatMap((change: VisibilityChange) => this.#checked(change, change?.visibility)));
+  }
+
+  /** Checks a range and its visibility, and gives the pieces that are switched. */
+  #checked(range: GpaRange, visibility: RamVisibility): SwitchedPiece[] {
+    const change = validate.options(range as VisibilityChange, CHANGE_FIELDS, 'a visibility change');
+    const to = validate.oneOf(RAM_VISIBILITIES, visibility, 'visibility');
+    const pieces = this.#piecesOf({
+      gpa: validate.address(change.gpa, 'gpa'),
+      length: validate.length(change.length, 'length'),
     });
+    return pieces.map((ram) => ({ ram, to }));
+  }
+
+  #switch(pieces: readonly SwitchedPiece[]): void {
     this.#map.transaction(() => {
-      for (const { ram, to } of wanted) {
+      for (const { ram, to } of pieces) {
         if (visibilityOf(ram) === to) continue;
         ram.region.setFlags({ enabled: to !== 'unmapped', readonly: to === 'read-only' });
       }
