@@ -77,6 +77,15 @@ class World {
       if (attempt(() => this.#manager.discard(range)) !== undefined) return;
       for (let page = first; page < first + count; page++) this.#words.delete(page);
     },
+    free: async () => {
+      const [first, count] = [this.#random.below(PAGES - 256), 128 + this.#random.below(128)];
+      const freed = this.#manager.discardAsync({ gpa: first * PAGE, length: count * PAGE });
+      const isDone = await freed.then(
+        () => true,
+        () => false,
+      );
+      for (let page = first; isDone && page < first + count; page++) this.#words.delete(page);
+    },
     pam: () => {
       const { gpa, length } = this.#random.pick(this.#manager.ramVisibility.ranges());
       const visibility = this.#random.pick(['unmapped', 'read-only', 'read-write', 'read-write'] as const);
@@ -211,7 +220,7 @@ if (kvmMissing === undefined) {
         manager.ramVisibility.set({ gpa: 0xc0000, length: 0x4000 }, i % 2 === 0 ? 'unmapped' : 'read-write');
         control.mapToGuest(MIB + (i % 16) * 32 * PAGE);
         manager.addRam({ ranges: [{ gpa: 64 * MIB, length: MIB }], backing: 'private' }).close();
-        await new Promise(setImmediate);
+        await manager.discardAsync({ gpa: 4 * MIB, length: MIB });
       }
       const exit = await run;
       t.deepEqual(exit.kind === 'io' && [exit.port, Buffer.from(exit.data).readUInt32LE()], [0x15, round]);

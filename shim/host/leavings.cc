@@ -30,12 +30,13 @@ void freePages(const HostRange& host) {
 
 }  // namespace
 
-bool Leavings::take(HostRange& from, uint64_t offset, uint64_t length) {
+bool Leavings::take(HostRange& from, uint64_t offset, uint64_t length, Pager* pager) {
   if (length < kWorthwhile || pages_.size() == kMostKept) return false;
   HostRange kept;
   // At the same offsets, so that whole page tables move.
   if (HostRange::reserve(length, "", kept, offset)) return false;
   const bool isTaken = !from.movePages(kept, offset, offset, length);
+  if (pager != nullptr) pager->noteTaken(kept.addressOf(offset), from.addressOf(offset), length);
   pages_.push_back(std::move(kept));
   return isTaken;
 }

@@ -227,6 +227,11 @@ void Pager::drop(uint32_t block, uint64_t offset, uint64_t length) {
   });
 }
 
+void Pager::noteTaken(uint64_t taken, uint64_t hva, uint64_t length) {
+  // Whoever touches one before this is woken, and touches it again.
+  call([&] { noteMove(taken, hva, length); });
+}
+
 void Pager::bringAhead(uint32_t block, std::vector<Stretch> ranges) {
   call([&] {
     if (blocks_.count(block) == 0) return;

@@ -93,6 +93,8 @@ class Pager {
   Failure fetch(uint32_t block, uint64_t offset, uint64_t length);
   /// Forgets what files have for a range: it is zeroes where it was not brought.
   void drop(uint32_t block, uint64_t offset, uint64_t length);
+  /// Says that pages which were moved to `taken` were taken away: those of the block are where they were, at `hva`.
+  void noteTaken(uint64_t taken, uint64_t hva, uint64_t length);
   /// Brings ranges when nobody waits for anything, in this order. What cannot be brought is left.
   void bringAhead(uint32_t block, std::vector<Stretch> ranges);
   /// Gives pages that the source has: those of the range that are not there yet become these.

@@ -11,6 +11,7 @@
 #include "host/pages.h"
 #include "host/registry.h"
 #include "napi/lock_calls.h"
+#include "napi/object_handle.h"
 #include "napi/pool_work.h"
 #include "napi/view.h"
 
@@ -118,10 +119,11 @@ Napi::Value ReservationHandle::fill(const Napi::CallbackInfo& info) {
                          [pages] { return populatePages(*pages.stretch, pages.gpa, pages.length, false); });
 }
 
-/// Ranges of all arguments.
-static std::vector<PagesOfStretch> toRanges(const Napi::CallbackInfo& info, Reservation& reservation) {
+/// Ranges of all arguments from number `first` on.
+static std::vector<PagesOfStretch> toRanges(const Napi::CallbackInfo& info, Reservation& reservation,
+                                            size_t first = 0) {
   std::vector<PagesOfStretch> ranges;
-  for (size_t i = 0; i == 0 || i < info.Length(); i += 2) ranges.push_back(toPages(info, reservation, i));
+  for (size_t i = first; i == first || i < info.Length(); i += 2) ranges.push_back(toPages(info, reservation, i));
   return ranges;
 }
 
@@ -147,9 +149,13 @@ Napi::Value ReservationHandle::discardPrivate(const Napi::CallbackInfo& info) {
 
 Napi::Value ReservationHandle::discardPrivateLater(const Napi::CallbackInfo& info) {
   const auto leavings = std::make_shared<Leavings>();
-  std::vector<PagesOfStretch> ranges = toRanges(info, core(info));
+  const std::shared_ptr<MemoryObject> object = ObjectHandle::from(info[0], "object");
+  std::vector<PagesOfStretch> ranges = toRanges(info, core(info), 1);
+  Pager* const pager = object->lazy != nullptr ? object->lazy->pager.get() : nullptr;
   // Taken now: what the addresses show when they are freed is another question.
-  const auto isTaken = [&](const PagesOfStretch& each) { return leavings->take(*each.stretch, each.gpa, each.length); };
+  const auto isTaken = [&](const PagesOfStretch& each) {
+    return leavings->take(*each.stretch, each.gpa, each.length, pager);
+  };
   ranges.erase(std::remove_if(ranges.begin(), ranges.end(), isTaken), ranges.end());
   const auto freed = std::make_shared<uint64_t>(0);
   check(info.Env(), discardRanges(ranges, *freed));

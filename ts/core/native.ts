@@ -77,8 +77,8 @@ export interface Reservation extends Handle, LockSpace {
   /** Gives the private memory shown in ranges, GPA and length of each one after the other, back to the machine: it
    *  reads as zeroes, or as its file, from now on. Whole pages. Returns the bytes freed. */
   discardPrivate(...ranges: readonly U64[]): bigint;
-  /** Does as `discardPrivate`, and frees what is large in the background. */
-  discardPrivateLater(...ranges: readonly U64[]): Promise<bigint>;
+  /** Does as `discardPrivate`, of one object, and frees what is large in the background. */
+  discardPrivateLater(object: MemoryObject, ...ranges: readonly U64[]): Promise<bigint>;
   /** Two words for each window that this handle opens: see shim/host/windows.h. A new array each time. */
   readonly windowGates: ArrayBuffer;
   /** Opens a window around a byte, in a part of its stretch of `longest` bytes. Undefined where that cannot be, or not

@@ -155,9 +155,7 @@ async function freeLater(memory: Discardable, pieces: readonly Piece[]): Promise
       const addon = addonObjectOf(object);
       if (object.kind !== 'private') return addon.discardLater(...offsets);
       addon.leave(...offsets);
-      // A pager would take what is freed elsewhere for pages that have moved there.
-      if (object.block !== undefined) return reservation.discardPrivate(...gpas);
-      return reservation.discardPrivateLater(...gpas);
+      return reservation.discardPrivateLater(addon, ...gpas);
     });
     return (await Promise.all(freed)).reduce((total, bytes) => total + bytes, 0n);
   } catch (error) {
