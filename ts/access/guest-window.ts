@@ -20,7 +20,7 @@ export const SHUT = -1;
 const { set } = Uint8Array.prototype;
 
 /** Slots of a window that shows several ranges: a power of two. */
-const SLOTS = 1024;
+export const SLOTS = 1024;
 const NO_SLOTS = new Int32Array();
 const PAGE_BITS = 12;
 
@@ -74,9 +74,14 @@ export class GuestWindow {
   /** Notes where `gpa` is, so that `offsetOf` knows it: in this range. Precondition: it is shown. */
   meet({ start, end }: CommandRange, gpa: number): void {
     if (this.#slots.length === 0) return;
-    const slot = ((gpa - this.#origin) >>> this.#slotBits) << 1;
+    const slot = this.slotOf(gpa - this.#origin) << 1;
     this.#slots[slot] = start - this.#origin;
     this.#slots[slot + 1] = end - 1 - this.#origin;
+  }
+
+  /** The slot of an offset, where several ranges are shown. */
+  protected slotOf(offset: number): number {
+    return offset >>> this.#slotBits;
   }
 
   /** Whether it shows anything. */

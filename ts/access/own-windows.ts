@@ -7,6 +7,7 @@ import { LAST_ADDRESS, pageEnd, pageStart, sum } from '../core/address.ts';
 import type { CommandRange, Core, PlanFacts, Row } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
 import { CHUNK, Chunks, GuestWindow, type WindowRange } from './guest-window.ts';
+import { BufferWindows, OpenWindow } from './open-window.ts';
 import type { Views } from './views.ts';
 import { WindowTable } from './window-table.ts';
 
@@ -18,48 +19,6 @@ const PATIENCE = 1000;
 export interface WindowContext extends Pick<MapContext, 'core' | 'isBusy' | 'isBroken' | 'hold' | 'letGo'> {
   readonly objects: ObjectTable;
   readonly windows: Set<OwnWindows>;
-}
-
-/** The ways to what one buffer shows: to its windows, and to those that are writable. */
-class BufferWindows {
-  readonly readable: GuestWindow;
-  readonly writable: GuestWindow;
-
-  constructor(origin: number, buffer: ArrayBuffer) {
-    this.readable = new GuestWindow(origin, buffer);
-    this.writable = new GuestWindow(origin, buffer);
-  }
-
-  show(windows: readonly OpenWindow[]): void {
-    this.readable.show(windows);
-    this.writable.show(windows.filter(({ isWritable }) => isWritable));
-  }
-}
-
-/** A window that is open. */
-class OpenWindow implements WindowRange {
-  readonly start: number;
-  readonly end: number;
-  readonly isWritable: boolean;
-  readonly shownBy: BufferWindows;
-
-  constructor({ start, end, isWritable }: WindowRange, shownBy: BufferWindows) {
-    this.start = start;
-    this.end = end;
-    this.isWritable = isWritable;
-    this.shownBy = shownBy;
-  }
-
-  shows(gpa: number, isWrite: boolean): boolean {
-    return gpa >= this.start && gpa < this.end && (this.isWritable || !isWrite);
-  }
-
-  /** The way to a byte of it. */
-  enter(gpa: number, isWrite: boolean): GuestWindow {
-    const window = isWrite ? this.shownBy.writable : this.shownBy.readable;
-    window.meet(this, gpa);
-    return window;
-  }
 }
 
 /** The windows of one VA space, or of a view of one. */
@@ -193,7 +152,7 @@ export class OwnWindows {
   }
 
   #waysTo({ start }: CommandRange, buffer: ArrayBuffer): BufferWindows {
-    const ways = this.#shownBy.get(buffer) ?? new BufferWindows(start, buffer);
+    const ways = this.#shownBy.get(buffer) ?? new BufferWindows(() => new GuestWindow(start, buffer));
     this.#shownBy.set(buffer, ways);
     return ways;
   }
