@@ -1,4 +1,4 @@
-// CRC-32: 64 bytes at a time where the processor multiplies without carries, else byte by byte.
+// CRC-32: 256 or 64 bytes at a time where the processor multiplies without carries, else byte by byte.
 //
 // Bits are reflected: bit 0 of a byte is the highest power of its polynomial. The register is inverted at both ends.
 
@@ -16,8 +16,9 @@ namespace {
 /// Remainders of each byte, moved behind 0 to 7 others that are 0.
 using Tables = std::array<std::array<uint32_t, 256>, 8>;
 
+constexpr uint32_t kPolynomial = 0xedb88320;
+
 constexpr Tables makeTables() {
-  constexpr uint32_t kPolynomial = 0xedb88320;
   Tables tables{};
   for (uint32_t byte = 0; byte < 256; byte++) {
     uint32_t rest = byte;
@@ -50,10 +51,21 @@ uint32_t byTables(uint32_t rest, const uint8_t* bytes, uint64_t length) {
 
 #ifdef __x86_64__
 
+/// Remainder of a power of x, as the halves of blocks are multiplied by it.
+constexpr int64_t powerOfX(int exponent) {
+  uint32_t rest = 0x80000000;
+  for (int i = 0; i < exponent; i++) rest = (rest & 1) != 0 ? rest >> 1 ^ kPolynomial : rest >> 1;
+  return int64_t{rest} << 1;
+}
+
+/// Remainders of the powers that move the halves of a block over a number of bytes.
+template <int bytes>
+constexpr int64_t kMoves[2] = {powerOfX(8 * bytes + 32), powerOfX(8 * bytes - 32)};
+
 /// Sixteen bytes of the message, moved behind the 64 that begin with them, and added to those there: each half times
 /// the remainder of its power of x.
 __attribute__((target("pclmul"))) inline __m128i folded(__m128i block, const uint8_t* behind) {
-  const __m128i powers = _mm_set_epi64x(0x1c6e41596, 0x154442bd4);
+  const __m128i powers = _mm_set_epi64x(kMoves<64>[1], kMoves<64>[0]);
   const __m128i low = _mm_clmulepi64_si128(block, powers, 0x00);
   const __m128i high = _mm_clmulepi64_si128(block, powers, 0x11);
   // SAFETY: the caller has 16 bytes there.
@@ -78,13 +90,43 @@ __attribute__((target("pclmul"))) uint32_t byFolding(uint32_t rest, const uint8_
   return byTables(0, folds, kStep);
 }
 
+/// 64 bytes of the message, moved behind the 256 that begin with them, and added to those there, as folded() does.
+__attribute__((target("avx512f,vpclmulqdq"))) inline __m512i widelyFolded(__m512i block, const uint8_t* behind) {
+  constexpr int64_t kLow = kMoves<256>[0];
+  constexpr int64_t kHigh = kMoves<256>[1];
+  const __m512i powers = _mm512_set_epi64(kHigh, kLow, kHigh, kLow, kHigh, kLow, kHigh, kLow);
+  const __m512i low = _mm512_clmulepi64_epi128(block, powers, 0x00);
+  const __m512i high = _mm512_clmulepi64_epi128(block, powers, 0x11);
+  // SAFETY: the caller has 64 bytes there.
+  return _mm512_ternarylogic_epi64(low, high, _mm512_loadu_si512(behind), 0x96);
+}
+
+/// Register behind `length` bytes, a multiple of 256 and at least that. Precondition: the processor has AVX-512F and
+/// VPCLMULQDQ.
+__attribute__((target("avx512f,vpclmulqdq"))) uint32_t byWideFolding(uint32_t rest, const uint8_t* bytes,
+                                                                    uint64_t length) {
+  constexpr uint64_t kStep = 256;
+  alignas(64) uint8_t folds[kStep];
+  __m512i block[4];
+  // SAFETY: the caller has 256 bytes there at least.
+  for (int i = 0; i < 4; i++) block[i] = _mm512_loadu_si512(bytes + 64 * i);
+  block[0] = _mm512_xor_si512(block[0], _mm512_zextsi128_si512(_mm_cvtsi32_si128(static_cast<int>(rest))));
+  for (uint64_t at = kStep; at != length; at += kStep) {
+    for (int i = 0; i < 4; i++) block[i] = widelyFolded(block[i], bytes + at + 64 * i);
+  }
+  for (int i = 0; i < 4; i++) _mm512_store_si512(folds + 64 * i, block[i]);
+  return byFolding(0, folds, kStep);
+}
+
 #endif
 
 }  // namespace
 
 uint32_t crc32(uint32_t before, const uint8_t* bytes, uint64_t length) {
 #ifdef __x86_64__
+  static const bool isWide = __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("vpclmulqdq") != 0;
   static const bool canFold = __builtin_cpu_supports("pclmul") != 0;
+  if (isWide && length != 0) return ~byWideFolding(~before, bytes, length);
   if (canFold && length != 0) return ~byFolding(~before, bytes, length);
 #endif
   return ~byTables(~before, bytes, length);
