@@ -34,6 +34,8 @@ const STEP = 2 ** 22;
 const AT_ONCE = 2;
 /** Bytes of ranges that are so small that two steps would wait for each other all the time. */
 const SMALL = 2 ** 16;
+/** Bytes of a step of these: nothing is done until the next one is asked for. */
+const LONG_STEP = 4 * STEP;
 
 /** Copies ranges of pages; without a target, they are summed alone. Rejects with errors of the system: of pread with
  *  ENXIO, where the source ends before. Nothing is under way then. */
@@ -54,9 +56,9 @@ export async function copyPages(
     if (leavesZeroesOut) appendPairs(pages, copied.pages);
     onStep(lengthOf(pairs));
   };
-  const atOnce = bytesOf(ranges) < SMALL * ranges.length ? 1 : AT_ONCE;
+  const [atOnce, step] = bytesOf(ranges) < SMALL * ranges.length ? [1, LONG_STEP] : [AT_ONCE, STEP];
   try {
-    for (const pairs of stepPairs(ranges)) {
+    for (const pairs of stepPairs(ranges, step)) {
       if (steps.length === atOnce) await takeOldest();
       const { file, offset, memory } = from;
       const source = memory === undefined || memory.closed ? file.fd : addonObjectOf(memory);
@@ -89,10 +91,10 @@ export async function checksumOf(
 
 /** Ranges as the addon takes them, offset and length of each, one after the other: as many together as make up a
  *  step. */
-function* stepPairs(ranges: readonly PageRange[]): Generator<Float64Array, undefined> {
+function* stepPairs(ranges: readonly PageRange[], step: number): Generator<Float64Array, undefined> {
   // The end of a step cuts one range at most.
-  const pairs = new Float64Array(2 * (ranges.length + Math.ceil(bytesOf(ranges) / STEP)));
-  let [first, end, room] = [0, 0, STEP];
+  const pairs = new Float64Array(2 * (ranges.length + Math.ceil(bytesOf(ranges) / step)));
+  let [first, end, room] = [0, 0, step];
   for (const range of ranges) {
     for (let done = 0; done < range.length; ) {
       const length = Math.min(range.length - done, room);
@@ -102,7 +104,7 @@ function* stepPairs(ranges: readonly PageRange[]): Generator<Float64Array, undef
       room -= length;
       if (room > 0) continue;
       yield pairs.subarray(first, end);
-      [first, room] = [end, STEP];
+      [first, room] = [end, step];
     }
   }
   if (end > first) yield pairs.subarray(first, end);
