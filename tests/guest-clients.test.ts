@@ -74,6 +74,17 @@ clientTest('a client sees the ranges of its share alone, and a lazy one maps wha
   t.deepEqual([narrowEnd, lazyEnd], [0, 0]);
 });
 
+clientTest('memory stays as long as somebody has it, also without its client', async (t, manager) => {
+  const device = await deviceOf(manager, { lazy: true });
+  await device.run('(await import("node:v8")).setFlagsFromString("--expose-gc")');
+  await device.run('globalThis.gc = (await import("node:vm")).runInNewContext("gc")');
+  await device.run('client = undefined');
+  for (let turn = 0; turn < 3; turn++) await device.run('gc()');
+  manager.guestMemory.writeU8(AT, 5);
+  t.is(await device.run(`memory.readU8(${AT})`), 5);
+  t.is(await device.end(), 0);
+});
+
 clientTest('a client is protected as its trust level is, before and after it came', async (t, manager) => {
   manager.setVtlProtection(2, { gpa: AT, length: PAGE }, 'none');
   const [vtl0, vtl2] = [await deviceOf(manager, { lazy: true }), await deviceOf(manager, {}, 2)];

@@ -41,6 +41,9 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
 /** The longest timeout: a quarter of an hour. */
 const MAX_TIMEOUT = 900_000;
 
+/** Mapper threads by the memory that they show: whoever has that alone keeps them. */
+const followers = new WeakMap<WorkerGuestMemory, Follower>();
+
 /** Guest memory that was opened by a ticket: it follows what the guest sees as the manager's own does. A process has
  *  one VA space a memory, however many of these. */
 export class OpenedClient extends Handle {
@@ -57,6 +60,7 @@ export class OpenedClient extends Handle {
     this.token = token;
     this.memory = WorkerGuestMemory.fromToken(token);
     this.#follower = follower;
+    if (follower !== undefined) followers.set(this.memory, follower);
   }
 
   /** Does `GuestMemoryClient.open`. @internal */
