@@ -126,6 +126,25 @@ streamTest('a guest is there before its memory, each page when the stream has re
   manager.close();
 });
 
+for (const live of trackingMissing === undefined ? [false, true] : [false]) {
+  streamTest(`a ${live ? 'live ' : ''}snapshot waits for what is on its way`, async (t) => {
+    const records = recordsOf(await aStream());
+    const stream = new PassThrough();
+    for (const record of records.slice(0, 20)) stream.write(record);
+    const { manager } = await lazily(stream);
+    const folder = tempFolder(t);
+    const writing = manager.snapshot(folder, { live });
+    await setTimeout(20);
+    for (const record of records.slice(20)) stream.write(record);
+    const { ram } = await writing;
+    t.deepEqual(ram[0]!.pages, parseLayout(String(records.at(-1)!.subarray(HEAD))).ram[0]!.pages);
+    const again = await GuestMemoryBuilder.fromSnapshot(folder);
+    for (const gpa of pages) t.is(again.manager.guestMemory.readU32(gpa), wordAt(gpa));
+    again.manager.close();
+    manager.close();
+  });
+}
+
 if (kvmMissing === undefined) {
   streamTest('a guest waits until the stream reaches its page, while JavaScript goes on', async (t) => {
     const [first, ...rest] = recordsOf(await aStream());

@@ -111,13 +111,44 @@ sourceTest(
     const lease = memory.lock({ gpa: FIRST, length: PAGE }, 'write', { holder: 'a device' });
     t.throws(() => lease.view, { code: 'SYSTEM', message: /has yet to give it/ });
     lease.release();
-    await t.throwsAsync(manager.snapshot(tempFolder(t)), absent);
     t.deepEqual(asked, []);
     t.is(memory.readU32(FIRST - PAGE), 0, 'a page of zeroes is in no source');
     await lazy!.load({ range: { gpa: FIRST, length: PAGE } });
     t.is(memory.readU32(FIRST), wordAt(FIRST));
-    await lazy!.load();
-    await manager.snapshot(tempFolder(t));
+  },
+);
+
+sourceTest('a snapshot asks for what has yet to come, once', {}, async (t, { manager, lazy, asked }) => {
+  manager.discard({ gpa: FIRST + PAGE, length: PAGE });
+  await lazy!.load({ range: { gpa: FIRST + 2 * PAGE, length: PAGE } });
+  const folder = tempFolder(t);
+  await manager.snapshot(folder);
+  t.is(lazy!.absentBytes, 0);
+  t.is(new Set(asked).size, asked.length);
+  t.false(asked.includes(FIRST + PAGE));
+  const again = await GuestMemoryBuilder.fromSnapshot(folder);
+  for (let i = 0; i < COUNT; i++) {
+    t.is(again.manager.guestMemory.readU32(FIRST + i * PAGE), i === 1 ? 0 : wordAt(FIRST + i * PAGE));
+  }
+  again.manager.close();
+});
+
+sourceTest(
+  'a snapshot of what a source does not give comes to nothing, or is given up',
+  {
+    [FIRST]: () => Promise.reject(new Error('no network')),
+    [FIRST + PAGE]: () => new Promise<Uint8Array>(() => {}),
+  },
+  async (t, { manager }) => {
+    const folder = tempFolder(t);
+    await t.throwsAsync(manager.snapshot(folder), { message: 'no network' });
+    manager.discard({ gpa: FIRST, length: PAGE });
+    const controller = new AbortController();
+    const waiting = manager.snapshot(folder, { signal: controller.signal });
+    await setTimeout(20);
+    controller.abort();
+    await t.throwsAsync(waiting, { code: 'ABORTED' });
+    t.deepEqual(readdirSync(folder), []);
   },
 );
 

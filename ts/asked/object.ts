@@ -300,6 +300,8 @@ interface PagedFrom {
 export class PrivateMemory extends MemoryObject {
   /** Kind: always `private`. */
   override readonly kind = 'private';
+  /** Pager that brings its pages. */
+  #pager: Pager | undefined;
 
   /** New memory of `size` bytes, zeroed. Throws SYSTEM. */
   static create(size: Address, options?: { readonly name?: string }): PrivateMemory {
@@ -322,7 +324,20 @@ export class PrivateMemory extends MemoryObject {
     );
     const memory = new PrivateMemory(name, addon);
     pager.name(memory.block!, name);
+    memory.#pager = pager;
     return memory;
+  }
+
+  /** Whether a source gives its pages, which reading does not wait for. @internal */
+  get hasSource(): boolean {
+    return this.#pager?.hasSource === true;
+  }
+
+  /** Has the source, if there is one, give absent pages. Rejects with what it throws. @internal */
+  async ask(offset: number, length: number): Promise<void> {
+    for (let done = 0; this.hasSource && done < length; ) {
+      done += await this.#pager!.give(this.block!, offset + done, length - done);
+    }
   }
 
   /** The pages that a pager has not brought, in order. Throws CLOSED, SYSTEM. @internal */

@@ -105,15 +105,8 @@ export class LazyPages {
   }
 
   async #bring(memory: PrivateMemory, range: PageRange): Promise<void> {
-    await this.#ask(memory, range);
+    await memory.ask(range.offset, range.length);
     await memory.fetch(range.offset, range.length);
-  }
-
-  /** Has the source give its pages of a range. */
-  async #ask({ block }: PrivateMemory, { offset, length }: PageRange): Promise<void> {
-    const { pager } = this.#parts;
-    if (!pager.hasSource) return;
-    for (let done = 0; done < length; ) done += await pager.give(block!, offset + done, length - done);
   }
 
   /** Has the source give pages when nobody waits for another one. What it does not give is left. */
@@ -125,7 +118,7 @@ export class LazyPages {
         for (const step of stepsOf([...within(absent, offset, offset + length)])) {
           await pager.quiet();
           if (pager.isClosed) return;
-          await this.#ask(memory, step).catch(() => {});
+          await memory.ask(step.offset, step.length).catch(() => {});
         }
       }
     }

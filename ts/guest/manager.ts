@@ -267,10 +267,11 @@ export class GuestMemoryManager extends Handle {
    *  whole. Files are written in the background, and vCPUs, devices and leases are the caller's to hold until then:
    *  pause the partitions. Regions that were made by hand through `map` are not in it. What is written from then on is
    *  tracked (see `trackDirty`), so that a diff has just that: see `SnapshotOptions.base`. With `live`, the guest goes
-   *  on; what is written is its memory at the moment at which it was held. Rejects with ABORTED, SYSTEM, STREAM_FAILED;
-   *  CLOSED where RAM goes meanwhile; NO_DIRTY_TRACKING, DOWNTIME_EXCEEDED and RAM_CHANGED where it is live;
-   *  SNAPSHOT_LAYOUT, SNAPSHOT_VERSION, SNAPSHOT_DAMAGED and SNAPSHOT_BASE where `base` is no snapshot that can be
-   *  read. Nothing is left of it then, but what a stream has. */
+   *  on; what is written is its memory at the moment at which it was held. Pages that a source or a stream has yet to
+   *  give are waited for. Rejects with ABORTED, SYSTEM, STREAM_FAILED, and with what these fail with; CLOSED where RAM
+   *  goes meanwhile; NO_DIRTY_TRACKING, DOWNTIME_EXCEEDED and RAM_CHANGED where it is live; SNAPSHOT_LAYOUT,
+   *  SNAPSHOT_VERSION, SNAPSHOT_DAMAGED and SNAPSHOT_BASE where `base` is no snapshot that can be read. Nothing is left
+   *  of it then, but what a stream has. */
   async snapshot(target: string | Writable, options?: SnapshotOptions): Promise<SnapshotLayout> {
     this.checkOpen();
     return snapshot(this.#subject, target, options);

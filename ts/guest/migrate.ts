@@ -50,7 +50,8 @@ export async function migrateOut(
   const given = { ...work, maxDowntime: checkedDowntime(maxDowntime) };
   checkNow(subject, work);
   holdable(subject.parts.map);
-  return withBlocks(subject, { openBase: undefined, isLive: true }, async (blocks, beside) => {
+  const taking = { openBase: undefined, isLive: true, signal: work.signal };
+  return withBlocks(subject, taking, async (blocks, beside) => {
     const guest = liveGuest(subject, { blocks, ...beside }, { base: undefined, state });
     const rest = { ...beside.rest, base: undefined, state: undefined };
     const reader = new RecordReader(stream, work.signal);

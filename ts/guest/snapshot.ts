@@ -13,9 +13,9 @@ import { BlockImage, closeChain, inFolder, type Link, type OpenLink, openChain }
 import type { SnapshotDevice, SnapshotLayout, SnapshotRam } from '../snapshot/layout.ts';
 import { inFile, readAll, type Source } from '../snapshot/memory-writer.ts';
 import { checksumOf } from '../snapshot/page-copy.ts';
-import { joined, PAGE, type PageRange } from '../snapshot/page-list.ts';
+import { joined, PAGE, type PageRange, within } from '../snapshot/page-list.ts';
 import { RECORD } from '../snapshot/records.ts';
-import { RecordWriter } from '../snapshot/stream.ts';
+import { orAborted, RecordWriter } from '../snapshot/stream.ts';
 import {
   checkWork,
   type LayoutBeside,
@@ -82,7 +82,8 @@ export async function snapshot(
   checkNow(subject, work);
   if (liveFor !== undefined) holdable(subject.parts.map);
   const now = liveFor === undefined ? await stateOf(state) : undefined;
-  return withBlocks(subject, { openBase, isLive: liveFor !== undefined }, async (blocks, beside) => {
+  const taking = { openBase, isLive: liveFor !== undefined, signal: work.signal };
+  return withBlocks(subject, taking, async (blocks, beside) => {
     const onBase = beside.base && { id: beside.base.id, folder: placeOf(base!, folder) };
     const rest = { ...beside.rest, base: onBase, state: now };
     if (liveFor !== undefined) {
@@ -163,7 +164,8 @@ export async function freeze<Guest>(
   const { state: given, ...work } = validate.options(options, ['state', 'signal', 'progress'], 'freeze');
   checkNow(subject, work);
   const state = await stateOf(given);
-  return withBlocks(subject, { openBase: undefined, isLive: false }, async (blocks, { rest }) => {
+  const taking = { openBase: undefined, isLive: false, signal: work.signal };
+  return withBlocks(subject, taking, async (blocks, { rest }) => {
     const memory = SharedMemory.create(Math.max(memorySize(blocks), PAGE), { name: 'template' });
     try {
       const file = await openMemory(memory, 'r+');
@@ -222,13 +224,14 @@ export function liveGuest(
 interface Taking {
   readonly openBase: OpenLink | undefined;
   readonly isLive: boolean;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** Calls `body`, which makes a snapshot of the blocks of RAM as they are now; what they are read from is open until it
  *  is done. What is written later is known to be written since that snapshot. */
 export async function withBlocks<Result extends { readonly id: string }>(
   subject: SnapshotSubject,
-  { openBase, isLive }: Taking,
+  { openBase, isLive, signal }: Taking,
   body: (blocks: readonly PlannedBlock[], beside: Beside) => Promise<Result>,
 ): Promise<Result> {
   const { bases, parts } = subject;
@@ -245,7 +248,7 @@ export async function withBlocks<Result extends { readonly id: string }>(
     const base = chain[0]?.layout;
     const known = base && bases.since(base.id);
     known?.collect(since);
-    const planned = blocks.map((block, i) => plan(block, { file: files[i], chain, known, bases }));
+    const planned = blocks.map((block, i) => plan(block, { file: files[i], chain, known, bases, signal }));
     const made = await body(planned, { rest, base, objects, since });
     bases.remember(made.id, since, base?.id);
     return made;
@@ -285,6 +288,7 @@ interface Found {
   /** Pages that were written since the base. */
   readonly known: WrittenSince | undefined;
   readonly bases: Bases;
+  readonly signal: AbortSignal | undefined;
 }
 
 function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
@@ -298,8 +302,12 @@ function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
     source: {
       ...choose(object, base, found),
       ...{ file, memory: object },
-      read: (offset, into) => readObject(object, file, offset, into),
-      readNow: (offset, into) => object.read(offset, into),
+      ...(object instanceof PrivateMemory && object.hasSource
+        ? { read: (offset, into) => readGiven(object, offset, into, found.signal) }
+        : {
+            read: (offset, into) => readObject(object, file, offset, into),
+            readNow: (offset, into) => object.read(offset, into),
+          }),
     },
   };
 }
@@ -322,6 +330,20 @@ function choose(
   }
   // What was there and is gone is zeroes now, which a diff has to say.
   return { candidates: joined(data(), base.pages), leftOut: base };
+}
+
+/** Reads RAM when the source of its pages has given them. */
+async function readGiven(
+  object: PrivateMemory,
+  offset: number,
+  into: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const absent = object.absentRanges() as readonly PageRange[];
+  for (const part of within(absent, offset, offset + into.length)) {
+    await orAborted(object.ask(part.offset, part.length), signal);
+  }
+  object.read(offset, into);
 }
 
 async function readObject(
