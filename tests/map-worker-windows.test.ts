@@ -7,8 +7,9 @@ import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import { artefact } from '../ts/core/artefact.ts';
 import { native } from '../ts/core/native.ts';
-import { MemoryMap, SharedMemory } from '../ts/index.ts';
+import { type MembackingError, MemoryMap, SharedMemory, WorkerGuestMemory } from '../ts/index.ts';
 import { Machine } from './support/map-state.ts';
+import { Random, SEED, tries } from './support/random.ts';
 import { PAGE } from './support/shim-plan.ts';
 
 /** Body of a worker that has guest memory of a token, and tells when it is under way. */
@@ -131,5 +132,55 @@ test('a thread has 256 windows, of which each is shut by itself; one more takes 
   t.deepEqual(shut, [200]);
   t.is(reservation.openWindow(gpaOf(1), true, 2 ** 31)?.number, 200);
   reservation.close();
+  map.close();
+});
+
+test(`pieces are told apart, however many windows come and go (seed ${SEED})`, (t) => {
+  const PIECES = 300;
+  const random = new Random();
+  const map = new MemoryMap();
+  const root = map.createRegion({ name: 'root', kind: 'device', size: 2 * PIECES * PAGE });
+  const object = SharedMemory.create(2 * PIECES * PAGE);
+  for (let page = 0; page < 2 * PIECES; page++) object.write(page * PAGE, Uint8Array.of(page & 0xff, page >> 8));
+  const va = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }));
+  const memory = WorkerGuestMemory.fromToken(va.token);
+  /** Page of the object that each piece shows, and whether it may be written; undefined: none. */
+  const shown: ({ page: number; writable: boolean } | undefined)[] = new Array(PIECES).fill(undefined);
+  const change = (piece: number) => {
+    const offset = 2 * piece * PAGE;
+    const page = random.below(2 * PIECES);
+    const writable = random.below(4) > 0;
+    shown[piece] = random.below(5) > 0 ? { page, writable } : undefined;
+    if (shown[piece] === undefined) root.unmap(offset, PAGE);
+    else root.map({ offset, object, objectOffset: page * PAGE, length: PAGE, writable });
+  };
+  const outcome = (act: () => number): unknown => {
+    try {
+      return act();
+    } catch (error) {
+      return (error as MembackingError).details.fault;
+    }
+  };
+  map.transaction(() => {
+    for (let piece = 0; piece < PIECES; piece++) change(piece);
+  });
+  const wrong: unknown[] = [];
+  for (let turn = 0; turn < tries(200_000); turn++) {
+    if (turn % 500 === 0) change(random.below(PIECES));
+    // Mostly among some, so that windows are opened for them.
+    const piece = random.below(random.below(8) > 0 ? 40 : PIECES);
+    const gpa = 2 * piece * PAGE;
+    const expected = shown[piece];
+    const read = outcome(() => memory.readU16(gpa));
+    if (read !== (expected?.page ?? 'hole')) wrong.push([turn, piece, read, expected]);
+    const written = outcome(() => {
+      memory.writeU16(gpa + 8, piece);
+      return 0;
+    });
+    const isRefused = expected === undefined ? 'hole' : expected.writable ? 0 : 'read-only';
+    if (written !== isRefused) wrong.push([turn, piece, written, expected]);
+  }
+  t.deepEqual(wrong, []);
+  memory.close();
   map.close();
 });
