@@ -51,10 +51,21 @@ export function encodeMessage(message: Partial<Message> & Pick<Message, 'kind'>)
 export function decodeMessage(bytes: Uint8Array): Message | undefined {
   if (bytes.length !== abi.MESSAGE_SIZE) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const words = entries(WORDS).map(([name, offset]) => [name, view.getUint32(offset, true)]);
-  const wide = entries(WIDE_WORDS).map(([name, offset]) => [name, toAddress(view.getBigUint64(offset, true))]);
-  const message = Object.fromEntries([...words, ...wide]) as Message;
-  return { ...message, memory: BigInt(message.memory) };
+  const word = (offset: number) => view.getUint32(offset, true);
+  const wide = (offset: number) => toAddress(view.getBigUint64(offset, true));
+  return {
+    kind: word(WORDS.kind),
+    version: word(WORDS.version),
+    sequence: wide(WIDE_WORDS.sequence),
+    start: wide(WIDE_WORDS.start),
+    length: wide(WIDE_WORDS.length),
+    error: word(WORDS.error),
+    done: word(WORDS.done),
+    objects: word(WORDS.objects),
+    count: word(WORDS.count),
+    memory: view.getBigUint64(WIDE_WORDS.memory, true),
+    mapper: wide(WIDE_WORDS.mapper),
+  };
 }
 
 function entries<Fields extends object>(fields: Fields): [keyof Fields, number][] {
