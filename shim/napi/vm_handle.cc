@@ -12,6 +12,11 @@
 
 namespace membacking {
 
+VmHandle::VmHandle(const Napi::CallbackInfo& info) : Handle(info) {
+  bind<&VmHandle::pause>(info, "pause");
+  bind<&VmHandle::resume>(info, "resume");
+}
+
 void VmHandle::define(Napi::Env env, Napi::Object exports) {
   Handle::define(env, exports,
                  {
@@ -26,8 +31,6 @@ void VmHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&VmHandle::irqLine>("irqLine"),
                      InstanceMethod<&VmHandle::passState<false>>("readState"),
                      InstanceMethod<&VmHandle::passState<true>>("writeState"),
-                     InstanceMethod<&VmHandle::pause>("pause"),
-                     InstanceMethod<&VmHandle::resume>("resume"),
                      InstanceMethod<&VmHandle::close>("close"),
                  });
 }
@@ -72,11 +75,15 @@ Napi::Value VmHandle::passState(const Napi::CallbackInfo& info) {
   return membacking::passState<isWrite>(info, *kind, vm.fdOf(kind->owner));
 }
 
-void VmHandle::pause(const Napi::CallbackInfo& info) { core(info).pause(); }
+Napi::Value VmHandle::pause(const Napi::CallbackInfo& info) {
+  core(info).pause();
+  return info.Env().Undefined();
+}
 
-void VmHandle::resume(const Napi::CallbackInfo& info) {
+Napi::Value VmHandle::resume(const Napi::CallbackInfo& info) {
   if (!core(info).isPaused()) throwCoded(info.Env(), "ERR_NOT_PAUSED", "This Vm is not paused");
   core(info).resume();
+  return info.Env().Undefined();
 }
 
 void VmHandle::close(const Napi::CallbackInfo& info) {

@@ -14,7 +14,7 @@ class VmHandle : public Handle<VmHandle, Vm> {
   static constexpr napi_type_tag kTag{0x6d656d6261636b69, 0x766d206d61636869};
   static constexpr const char* kName = "Vm";
 
-  using Handle::Handle;
+  explicit VmHandle(const Napi::CallbackInfo& info);
   static void define(Napi::Env env, Napi::Object exports);
 
  private:
@@ -29,8 +29,8 @@ class VmHandle : public Handle<VmHandle, Vm> {
   void irqLine(const Napi::CallbackInfo& info);
   template <bool isWrite>
   Napi::Value passState(const Napi::CallbackInfo& info);
-  void pause(const Napi::CallbackInfo& info);
-  void resume(const Napi::CallbackInfo& info);
+  Napi::Value pause(const Napi::CallbackInfo& info);
+  Napi::Value resume(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 };
 

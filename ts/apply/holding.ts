@@ -27,10 +27,11 @@ export class Holding {
   /** Made with the first: most plans hold none. */
   #held: Set<Pausable> | undefined;
 
-  /** Holds them all, or says why not. */
-  hold(pausables: Iterable<Pausable>): { cause: unknown } | undefined {
+  /** Holds them all, those that are not held yet, or says why not. */
+  hold(pausables: Iterable<Pausable | undefined>): { cause: unknown } | undefined {
     try {
       for (const pausable of pausables) {
+        if (pausable === undefined || this.#held?.has(pausable)) continue;
         this.#held ??= new Set();
         const answer: unknown = pausable.pause();
         this.#held.add(pausable);
@@ -42,11 +43,9 @@ export class Holding {
     }
   }
 
-  /** Holds those that can be held and are not yet. */
+  /** Holds those that can be held. */
   holdMore(pausables: Iterable<Pausable | undefined>): void {
-    for (const pausable of pausables) {
-      if (pausable !== undefined && !this.#held?.has(pausable)) this.hold([pausable]);
-    }
+    for (const pausable of pausables) this.hold([pausable]);
   }
 
   /** Resumes all. Returns what the first `resume` that throws has thrown. */

@@ -218,11 +218,11 @@ export class PlanRunner {
     return { plan, hasHappened: true, error: undefined, lost: NOTHING_LOST };
   }
 
-  #involved(commands: number): Set<Pausable> {
-    const involved = new Set<Pausable>();
+  /** Partitions that commands are for, each as often. */
+  #involved(commands: number): (Pausable | undefined)[] {
+    const involved: (Pausable | undefined)[] = [];
     for (let i = 0; i < commands; i++) {
-      const pausable = this.#connections.get(this.#core.commandSink(i))?.attached?.pausable;
-      if (pausable !== undefined) involved.add(pausable);
+      involved.push(this.#connections.get(this.#core.commandSink(i))?.attached?.pausable);
     }
     return involved;
   }

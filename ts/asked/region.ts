@@ -97,7 +97,7 @@ export class Region extends MapHandle {
   /** Flags that it has now: inside a transaction, with its changes. */
   get flags(): Required<RegionFlags> {
     this.checkOpen();
-    const { flags } = this.context.core.region(this.id);
+    const flags = this.context.core.regionFlags(this.id);
     return {
       readonly: (flags & abi.REGION_READONLY) !== 0,
       nonvolatile: (flags & abi.REGION_NONVOLATILE) !== 0,

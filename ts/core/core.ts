@@ -572,11 +572,14 @@ export class Core {
     this.#check(this.#wasm.readRegion(id));
     return this.#row(0);
   }
+  /** REGION_* of a region. */
+  regionFlags(id: number): number {
+    this.#check(this.#wasm.readRegion(id));
+    return this.#u32(this.#rows + abi.ROW_FLAGS);
+  }
   /** Bytes, up to 2^64. */
   regionSize(id: number): Address {
-    this.#check(this.#wasm.readRegion(id));
-    const flags = this.#u32(this.#rows + abi.ROW_FLAGS);
-    return flags & abi.REGION_EMPTY ? 0 : lengthOf(0, this.#u64(this.#rows + abi.ROW_EXTENT));
+    return this.regionFlags(id) & abi.REGION_EMPTY ? 0 : lengthOf(0, this.#u64(this.#rows + abi.ROW_EXTENT));
   }
   /** The children of a region in order of precedence, without those of size 0; once there are `most`, few more. */
   children(id: number, most = Number.POSITIVE_INFINITY): Row[] {
@@ -643,9 +646,8 @@ export class Core {
 
   /** Rows that a call has filled in: `result` is how many, or a code. */
   #rowsOf(result: number): Row[] {
-    const count = this.#countOf(result);
     const rows: Row[] = [];
-    for (let i = 0; i < count; i++) rows.push(this.#row(i));
+    for (let i = 0, count = this.#countOf(result); i < count; i++) rows.push(this.#row(i));
     return rows;
   }
 

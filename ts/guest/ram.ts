@@ -138,6 +138,8 @@ export class RamVisibilityControl {
   }
 
   #piecesOf({ gpa, length }: GpaRange): readonly RamRegion[] {
+    const only = this.#ram.pieces.find((ram) => ram.gpa === gpa && ram.length === length);
+    if (only !== undefined) return [only];
     const end = sum(gpa, length);
     const inside = this.#ram.pieces.filter((ram) => ram.gpa >= gpa && sum(ram.gpa, ram.length) <= end);
     const covered = inside.reduce((bytes, ram) => sum(bytes, ram.length), 0 as Address);
