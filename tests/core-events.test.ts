@@ -1,9 +1,9 @@
 // Events: where a region is seen, a guest's writes to its events do not exit. They come and go with what is seen, each
 // as a whole, in the same plan; what stays where it is, is not touched.
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import * as abi from '../assembly/abi.ts';
-import { BUILDS, type Build, World } from './support/world.ts';
+import { agreed, type Build, World } from './support/world.ts';
 
 /** A BAR of memory and registers that ring; a ROM, RAM, and a bus that may show the BAR again. */
 function machine(build: Build): World {
@@ -36,12 +36,6 @@ function machine(build: Build): World {
       event flash of rom at fff length 2
       events told of vtl0 to memory end 3fffff
     `);
-}
-
-function agreed(t: ExecutionContext, answer: (build: Build) => unknown): unknown {
-  const [first, ...others] = BUILDS.map(answer);
-  for (const other of others) t.deepEqual(other, first);
-  return first;
 }
 
 /** Changes of the machine, and what a partition is told of each. */

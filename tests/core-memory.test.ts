@@ -3,7 +3,6 @@
 import test from 'ava';
 import * as abi from '../assembly/abi.ts';
 import { Core } from '../ts/core/core.ts';
-import { MembackingError } from '../ts/core/errors.ts';
 import { Random, SEED } from './support/random.ts';
 import { World } from './support/world.ts';
 
@@ -142,17 +141,6 @@ function picture({ core }: World): unknown[] {
   return [core.flat(0), core.mappings(1), core.sinkRows(0), core.sinkRows(1), core.children(0)];
 }
 
-/** The answer to a change. */
-function attempt(world: World, script: string): string {
-  try {
-    world.change(script);
-    return 'done';
-  } catch (error) {
-    if (error instanceof MembackingError) return error.code;
-    throw error;
-  }
-}
-
 /** `count` regions with mappings in a window, and as many pieces and slots. */
 function more(round: number, count: number): string {
   return Array.from({ length: count }, (_, i) => {
@@ -174,7 +162,7 @@ test('however little memory there is: what does not fit is refused, nothing has 
       va va 400000000000 of memory
       partition vm 32768
       attach vtl0 of vm to memory through va`;
-    const first = attempt(world, start);
+    const first = world.attempt(start);
     if (first !== 'done') {
       t.is(first, 'NO_MEMORY');
       t.throws(() => world.core.flat(0), { code: 'BAD_ID' });
@@ -184,7 +172,7 @@ test('however little memory there is: what does not fit is refused, nothing has 
     let fitted = 0;
     for (let round = 0, count = 160; count > 0; round++) {
       const before = picture(world);
-      const answer = attempt(world, more(round, count));
+      const answer = world.attempt(more(round, count));
       if (answer === 'done') {
         fitted++;
         world.checkSinks();
@@ -219,7 +207,7 @@ for (const [what, fill] of Object.entries({
     const empty = picture(world);
     const fillUp = () => {
       let count = 0;
-      for (let answer = ''; answer !== 'NO_MEMORY'; count++) answer = attempt(world, fill(count));
+      for (let answer = ''; answer !== 'NO_MEMORY'; count++) answer = world.attempt(fill(count));
       return count - 1;
     };
     const first = fillUp();
@@ -227,11 +215,11 @@ for (const [what, fill] of Object.entries({
     t.true(world.core.heapInUse() < 20 * 65536);
     for (let i = first - 1; i >= 0; i--) {
       const away = what === 'regions' ? `remove r${i}\ndestroy r${i}` : `unmap dax ${(i * 0x2000).toString(16)} 1000`;
-      t.is(attempt(world, away), 'done');
+      t.is(world.attempt(away), 'done');
     }
     t.deepEqual(picture(world), empty);
     const again = fillUp();
     t.true(again > first / 2, `${first}, then ${again}`);
-    t.is(attempt(world, 'detach vtl0\ndetach va'), 'done');
+    t.is(world.attempt('detach vtl0\ndetach va'), 'done');
   });
 }

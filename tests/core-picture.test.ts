@@ -1,7 +1,7 @@
 // Visibility: the picture of regions A to E that settles every question of priority, then the rules one by one.
 
-import test, { type ExecutionContext } from 'ava';
-import { BUILDS, type Build, World } from './support/world.ts';
+import test from 'ava';
+import { agreed, BUILDS, type Build, World } from './support/world.ts';
 
 /** Regions in a space that begins at 0; the root is the first of them. */
 function shown(build: Build, table: string, space = ''): string[] {
@@ -18,13 +18,6 @@ const PICTURE = `
   D     mmio       1000  B   0
   E     rom        1000  B   2000
 `;
-
-/** Answer of both builds, which must be the same. */
-function agreed(t: ExecutionContext, answer: (build: Build) => unknown): unknown {
-  const [first, ...others] = BUILDS.map(answer);
-  for (const other of others) t.deepEqual(other, first);
-  return first;
-}
 
 test('the picture: B is above C, and C shows through the holes of B', (t) => {
   t.snapshot(agreed(t, (build) => shown(build, PICTURE)));

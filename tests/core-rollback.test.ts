@@ -5,7 +5,7 @@
 import test from 'ava';
 import type { Pausable } from '../ts/apply/holding.ts';
 import type { Executor } from '../ts/apply/runner.ts';
-import { MembackingError } from '../ts/core/errors.ts';
+import type { MembackingError } from '../ts/core/errors.ts';
 import { sample } from './support/random.ts';
 import { HUGE, MACHINE, SCENARIOS, type Scenario } from './support/scenarios.ts';
 import { BUILDS, type Build, World } from './support/world.ts';
@@ -13,17 +13,6 @@ import { BUILDS, type Build, World } from './support/world.ts';
 function ready(build: Build, { ready }: Scenario): World {
   const world = new World(build).place(MACHINE.regions).change(MACHINE.memory);
   return ready === undefined ? world : world.change(ready);
-}
-
-/** Carries out a change, and says how it ended. */
-function attempt(world: World, script: string): string {
-  try {
-    world.change(script);
-    return 'done';
-  } catch (error) {
-    if (error instanceof MembackingError) return error.code;
-    throw error;
-  }
 }
 
 for (const build of BUILDS) {
@@ -39,7 +28,7 @@ for (const build of BUILDS) {
         const world = ready(build, scenario);
         world.failing.plan(failing);
         if (failing < commands) {
-          t.is(attempt(world, change), 'PLAN_FAILED', `with command ${failing + 1}`);
+          t.is(world.attempt(change), 'PLAN_FAILED', `with command ${failing + 1}`);
           t.deepEqual(world.plan, model.plan);
           t.deepEqual(world.describe(), before);
           world.checkSinks();
@@ -63,14 +52,14 @@ for (const build of BUILDS) {
         const world = ready(build, scenario);
         world.failing.half = half;
         world.failing.plan(...schedule);
-        const code = attempt(world, change);
+        const code = world.attempt(change);
         world.checkSinks();
         world.recorder.checkContents();
         world.failing.plan();
         world.repair();
         if (world.isDown()) {
           // Nothing is attached to a partition that is shut down.
-          t.regex(attempt(world, change), /^(done|BAD_ID)$/);
+          t.regex(world.attempt(change), /^(done|BAD_ID)$/);
         } else {
           t.deepEqual(visible(world), before, `${half}, after ${schedule.slice(0, 2)} commands`);
           world.change(change);
@@ -217,11 +206,11 @@ for (const build of BUILDS) {
     const log = new Log();
     const world = logged(log, build);
     world.failing.plan(1);
-    t.is(attempt(world, 'set rom enabled'), 'PLAN_FAILED');
+    t.is(world.attempt('set rom enabled'), 'PLAN_FAILED');
     t.deepEqual([log.lines.at(0), log.lines.at(-1)], ['pause vm', 'resume vm']);
     log.take();
     world.failing.plan(1, 0);
-    t.is(attempt(world, 'set rom enabled'), 'RANGE_LOST');
+    t.is(world.attempt('set rom enabled'), 'RANGE_LOST');
     t.deepEqual([log.lines.at(0), log.lines.at(-1)], ['pause vm', 'resume vm']);
   });
 
@@ -299,7 +288,7 @@ for (const build of BUILDS) {
     for (let failing = 0; failing < model.planLines.length; failing++) {
       const world = make();
       world.failing.plan(failing);
-      t.is(attempt(world, change), 'PLAN_FAILED');
+      t.is(world.attempt(change), 'PLAN_FAILED');
       t.deepEqual(world.describe(), before);
       world.failing.plan();
       world.change(change);

@@ -4,7 +4,6 @@ import test from 'ava';
 import {
   type Address,
   MembackingError,
-  openOperations,
   parseTrace,
   type TraceFlatRange,
   type TraceLayer,
@@ -12,18 +11,13 @@ import {
   TraceReplay,
 } from '../ts/index.ts';
 import { SMALL_TRACE } from './support/cli.ts';
+import { operationsOf } from './support/operations.ts';
 
 const TRACES = [
   'build/samples/pc-boot.trace.jsonl',
   'tests/fixtures/seabios-boot.trace.jsonl.gz',
   'tests/fixtures/kernel-boot.trace.jsonl.gz',
 ];
-
-async function operationsOf(file: string): Promise<TraceOperation[]> {
-  const operations: TraceOperation[] = [];
-  for await (const batch of (await openOperations(file)).batches) operations.push(...batch);
-  return operations;
-}
 
 /** A replay that keeps the bytes of its plans as text. */
 function recording(plans: string[]): TraceReplay {

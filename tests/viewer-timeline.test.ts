@@ -1,20 +1,15 @@
 // The viewer's time line: every step again at once, from any other one, and the plans that are looked for.
 
 import test from 'ava';
-import { openOperations, type TraceOperation, TraceReplay } from '../ts/index.ts';
+import { type TraceOperation, TraceReplay } from '../ts/index.ts';
 import { DISTURBANCES, Timeline } from '../ts/viewer/timeline.ts';
+import { operationsOf } from './support/operations.ts';
 import { Random, SEED } from './support/random.ts';
 
 const SEABIOS = 'tests/fixtures/seabios-boot.trace.jsonl.gz';
 const BARS = 8;
 const WINDOW = 0x1_0000_0000;
 const PART = 0x1000;
-
-async function operationsOf(file: string): Promise<TraceOperation[]> {
-  const operations: TraceOperation[] = [];
-  for await (const batch of (await openOperations(file)).batches) operations.push(...batch);
-  return operations;
-}
 
 /** A window that is filled and emptied, and BARs that come and go: long enough for moments to be dropped. */
 function history(length: number): TraceOperation[] {

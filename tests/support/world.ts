@@ -1,10 +1,12 @@
 // A core whose sinks record, spoken to in the words of script.ts and answering in lines of text.
 
+import type { ExecutionContext } from 'ava';
 import * as abi from '../../assembly/abi.ts';
 import type { Pausable } from '../../ts/apply/holding.ts';
 import { type Attached, type Executor, PlanRunner } from '../../ts/apply/runner.ts';
 import { type Address, formatHex, LAST_ADDRESS, lengthOf } from '../../ts/core/address.ts';
 import { type Command, Core, type CoreOptions, type EventRow, type Row } from '../../ts/core/core.ts';
+import { MembackingError } from '../../ts/core/errors.ts';
 import {
   accessName,
   DISTURBANCES,
@@ -24,6 +26,13 @@ import { alignRows } from './table.ts';
 
 export const BUILDS = ['release', 'debug'] as const;
 export type Build = (typeof BUILDS)[number];
+
+/** Answer of both builds, which must be the same. */
+export function agreed(t: ExecutionContext, answer: (build: Build) => unknown): unknown {
+  const [first, ...others] = BUILDS.map(answer);
+  for (const other of others) t.deepEqual(other, first);
+  return first;
+}
 
 export class World {
   readonly core: Core;
@@ -85,6 +94,17 @@ export class World {
   /** All lines as one transaction. What it throws has changed nothing. */
   change(script: string): this {
     return this.run(`begin\n${script}\ncommit`);
+  }
+
+  /** Carries out a change, and says how it ended: `done`, or the code of its error. */
+  attempt(script: string): string {
+    try {
+      this.change(script);
+      return 'done';
+    } catch (error) {
+      if (error instanceof MembackingError) return error.code;
+      throw error;
+    }
   }
 
   /** Line by line: outside of begin and commit each is a transaction of its own. What is open after an error is

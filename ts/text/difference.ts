@@ -4,7 +4,7 @@ import { type Address, lengthOf, sum } from '../core/address.ts';
 import type { RegionKind } from '../core/kinds.ts';
 import { invalid, isListOf } from '../core/validate.ts';
 
-/** A range of an address space that shows one thing. */
+/** A range of an address space that shows one region. */
 export interface ShownRange {
   /** First GPA. */
   readonly gpa: Address;
@@ -16,9 +16,9 @@ export interface ShownRange {
   readonly kind: RegionKind;
   /** Offset in the region of the byte at `gpa`. */
   readonly offsetInRegion: Address;
-  /** Whether the guest may only read. */
+  /** Whether the guest may only read: the region's own flag, or that of what it is seen through. */
   readonly readonly: boolean;
-  /** Whether it is marked nonvolatile. */
+  /** Whether the region, or what it is seen through, is marked nonvolatile. */
   readonly nonvolatile: boolean;
 }
 

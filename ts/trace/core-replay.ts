@@ -28,6 +28,7 @@ import {
   regionKindName,
 } from '../core/kinds.ts';
 import { Names } from '../core/names.ts';
+import type { ShownRange, ShownView } from '../text/difference.ts';
 import { type Explanation, explain, explainedRegion } from '../text/explain.ts';
 import { renderFlatViews, renderPlan } from '../text/render.ts';
 import { layersOf, type TraceLayer } from './layers.ts';
@@ -45,31 +46,11 @@ export interface TraceReplayOptions {
 /** Most ranges of flat views that are handed out unasked. */
 export const MAX_VIEW_RANGES = 0x1_0000;
 
-/** A range of an address space that shows one region. */
-export interface TraceFlatRange {
-  /** First GPA. */
-  readonly gpa: Address;
-  /** Bytes. */
-  readonly length: Address;
-  /** Name of the region. */
-  readonly name: string;
-  /** Kind of the region. */
-  readonly kind: RegionKind;
-  /** Offset in the region of the byte at `gpa`. */
-  readonly offsetInRegion: Address;
-  /** The region's own flag, or inherited from what it is seen through. */
-  readonly readonly: boolean;
-  /** Whether the region, or what it is seen through, is marked nonvolatile. */
-  readonly nonvolatile: boolean;
-}
+/** A range of an address space of a replay, which shows one region. */
+export type TraceFlatRange = ShownRange;
 
-/** Flat view of one address space. */
-export interface TraceFlatView {
-  /** Name of the address space. */
-  readonly name: string;
-  /** Ranges in the order of addresses. */
-  readonly ranges: readonly TraceFlatRange[];
-}
+/** Flat view of one address space of a replay. */
+export type TraceFlatView = ShownView;
 
 /** Memory that an address space shows: part of an object. */
 export interface TraceMapping {
