@@ -19,9 +19,9 @@ export const SHUT = -1;
 
 const { set } = Uint8Array.prototype;
 
-/** Slots of a window that shows several ranges: a power of two. */
-export const SLOTS = 1024;
-const NO_SLOTS = new Int32Array();
+/** Cells of a window that shows several ranges: a power of two. */
+export const CELLS = 1024;
+const NO_CELLS = new Int32Array();
 const PAGE_BITS = 12;
 
 /** Range of a window: from GPA `start` to `end`, the first byte behind it. */
@@ -40,13 +40,13 @@ export class GuestWindow {
   readonly #words: Uint32Array;
   readonly #wides: BigUint64Array;
   readonly #any: DataView;
-  /** Offsets of the first byte and the last one of the only range that is shown. Several have slots. */
+  /** Offsets of the first byte and the last one of the only range that is shown. Several have cells. */
   #first = 0;
   #last = -1;
-  /** Offsets likewise, of the range that was last met in each slot of offsets. */
-  #slots = NO_SLOTS;
-  /** Bits of an offset that do not tell its slot. */
-  #slotBits = PAGE_BITS;
+  /** Offsets likewise, of the range that was last met in each cell of offsets. */
+  #cells = NO_CELLS;
+  /** Bits of an offset that do not tell its cell. */
+  #cellBits = PAGE_BITS;
 
   /** Shows nothing yet. */
   constructor(origin: number, buffer: ArrayBuffer) {
@@ -64,29 +64,29 @@ export class GuestWindow {
     const only = ranges.length === 1 ? ranges[0] : undefined;
     this.#first = only === undefined ? 0 : only.start - this.#origin;
     this.#last = only === undefined ? -1 : only.end - 1 - this.#origin;
-    this.#slots = NO_SLOTS;
+    this.#cells = NO_CELLS;
     if (ranges.length < 2) return;
     const bytes = Math.max(...ranges.map(({ end }) => end)) - this.#origin;
-    this.#slotBits = Math.max(PAGE_BITS, Math.ceil(Math.log2(bytes / SLOTS)));
-    this.#slots = new Int32Array(2 * SLOTS).fill(-1);
+    this.#cellBits = Math.max(PAGE_BITS, Math.ceil(Math.log2(bytes / CELLS)));
+    this.#cells = new Int32Array(2 * CELLS).fill(-1);
   }
 
   /** Notes where `gpa` is, so that `offsetOf` knows it: in this range. Precondition: it is shown. */
   meet({ start, end }: CommandRange, gpa: number): void {
-    if (this.#slots.length === 0) return;
-    const slot = this.slotOf(gpa - this.#origin) << 1;
-    this.#slots[slot] = start - this.#origin;
-    this.#slots[slot + 1] = end - 1 - this.#origin;
+    if (this.#cells.length === 0) return;
+    const cell = this.cellOf(gpa - this.#origin) << 1;
+    this.#cells[cell] = start - this.#origin;
+    this.#cells[cell + 1] = end - 1 - this.#origin;
   }
 
-  /** The slot of an offset, where several ranges are shown. */
-  protected slotOf(offset: number): number {
-    return offset >>> this.#slotBits;
+  /** The cell of an offset, where several ranges are shown. */
+  protected cellOf(offset: number): number {
+    return offset >>> this.#cellBits;
   }
 
   /** Whether it shows anything. */
   get isOpen(): boolean {
-    return this.#last >= this.#first || this.#slots.length > 0;
+    return this.#last >= this.#first || this.#cells.length > 0;
   }
 
   /** The offset of `width` bytes at `gpa`; -1 where they are not in the range that was last met there, and for what is
@@ -96,9 +96,9 @@ export class GuestWindow {
     const offset = (gpa - this.#origin) | 0;
     if (offset !== gpa - this.#origin) return -1;
     if (offset >= this.#first && offset <= this.#last - (width - 1)) return offset;
-    const slots = this.#slots;
-    const slot = (offset >>> this.#slotBits) << 1;
-    return slot < slots.length && offset >= slots[slot]! && offset <= slots[slot + 1]! - (width - 1) ? offset : -1;
+    const cells = this.#cells;
+    const cell = (offset >>> this.#cellBits) << 1;
+    return cell < cells.length && offset >= cells[cell]! && offset <= cells[cell + 1]! - (width - 1) ? offset : -1;
   }
 
   // Preconditions: `at` comes from `offsetOf` for the same width, just now; values fit; what is written to is writable.

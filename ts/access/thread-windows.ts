@@ -2,7 +2,7 @@
 // change: see shim/host/windows.h.
 
 import type { Reservation } from '../core/native.ts';
-import { CHUNK, Chunks, GuestWindow, SHUT, SLOTS, type WindowRange } from './guest-window.ts';
+import { CELLS, CHUNK, Chunks, GuestWindow, SHUT, type WindowRange } from './guest-window.ts';
 import { BufferWindows, OpenWindow } from './open-window.ts';
 import type { Views } from './views.ts';
 import { WindowTable } from './window-table.ts';
@@ -43,10 +43,10 @@ class ThreadWindow extends OpenWindow {
 class GatedWindow extends GuestWindow {
   readonly #origin: number;
   readonly #gates: Int32Array;
-  /** Gate of the only window that is shown. Several, for which it is -1, have theirs by the slots where they were last
+  /** Gate of the only window that is shown. Several, for which it is -1, have theirs by the cells where they were last
    *  met. */
   #onlyGate = -1;
-  readonly #gateOf = new Int32Array(SLOTS);
+  readonly #gateOf = new Int32Array(CELLS);
 
   constructor(origin: number, buffer: ArrayBuffer, gates: Int32Array) {
     super(origin, buffer);
@@ -61,13 +61,13 @@ class GatedWindow extends GuestWindow {
 
   override meet(window: ThreadWindow, gpa: number): void {
     super.meet(window, gpa);
-    if (this.#onlyGate < 0) this.#gateOf[this.slotOf(gpa - this.#origin)] = window.gate;
+    if (this.#onlyGate < 0) this.#gateOf[this.cellOf(gpa - this.#origin)] = window.gate;
   }
 
   /** The first two steps: the gate, or -1 where it is shut. */
   #enter(at: number): number {
     const gates = this.#gates;
-    const gate = this.#onlyGate >= 0 ? this.#onlyGate : this.#gateOf[this.slotOf(at)]!;
+    const gate = this.#onlyGate >= 0 ? this.#onlyGate : this.#gateOf[this.cellOf(at)]!;
     gates[gate] = 1;
     if (gates[gate + 1] === 1) return gate;
     gates[gate] = 0;
