@@ -4,11 +4,13 @@
 
 #include <pthread.h>
 
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
@@ -244,16 +246,23 @@ Failure Follower::carryOut(const Message& run, const Received& received, uint32_
 
 /// Carries out commands that take others back, but for what never came, as its addresses could not be reserved.
 Failure Follower::takeBack(const uint8_t* records, uint32_t count, uint32_t& done) {
-  const Headroom headroom;
-  for (Failure failure; done != count; done++) {
+  // Made for the first command that needs it: it costs a count of all mappings of the process.
+  std::optional<Headroom> headroom;
+  while (done != count) {
     const uint8_t* record = records + done * sizeof(Command);
     Command command;
     // SAFETY: the caller has checked that there are so many records.
     std::memcpy(&command, record, sizeof command);
     const bool isGoing = command.op == abi::OP_VA_UNMAP || command.op == abi::OP_VA_RELEASE;
-    if (isGoing && !reservation_->hasAddresses(command.gpa, command.length)) continue;
-    executor_->run(record, 1, failure);
+    Failure failure;
+    const bool isThere = !isGoing || reservation_->hasAddresses(command.gpa, command.length);
+    if (isThere) executor_->run(record, 1, failure);
+    if (failure.error == ENOMEM && !headroom) {
+      headroom.emplace();
+      continue;
+    }
     if (failure) return failure;
+    done++;
   }
   return kDone;
 }
