@@ -7,7 +7,7 @@ import { AVA } from '../ts/dev/run-tests.mjs';
 import { lazyTest } from './support/lazy.ts';
 import { PATIENCE } from './support/patience.ts';
 
-const NAMES = ['guest-dirty-histories', 'guest-diffs', 'guest-lazy', 'guest-lazy-histories'];
+const NAMES = ['guest-dirty-histories', 'guest-lazy', 'guest-lazy-histories'];
 
 lazyTest('what is restored lazily is tracked on Linux 6.6, too', (t) => {
   const env = { ...process.env, LD_PRELOAD: artefact('obj/faults.node').pathname, LINUX_6_6: '1' };

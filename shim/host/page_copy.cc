@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "host/crc32.h"
@@ -36,18 +37,26 @@ Failure readPages(const FilePlace& from, uint64_t offset, uint8_t* into, uint64_
   return kDone;
 }
 
-/// Pages that are asked about at most, to find out of one that is wanted whether it is in memory: reading it otherwise
-/// takes as long.
+/// Pages that are asked about at most, to find out of one that is wanted whether it is in memory.
 constexpr uint64_t kMostAsked = 128;
+/// Time that it takes to read a page otherwise.
+constexpr auto kReading = std::chrono::microseconds(1);
 
 /// Finds which pages between the first and the last of some parts are in memory; empty where that is not worth while.
-std::vector<uint8_t> findResident(const HostRange& view, uint64_t start, const std::vector<Stretch>& parts) {
+/// `isQuick`: becomes false where to ask about scattered ones takes as long as to read them, since the kernel looks up
+/// each page between them that is in no page table.
+std::vector<uint8_t> findResident(const HostRange& view, uint64_t start, const std::vector<Stretch>& parts,
+                                  bool& isQuick) {
   const Stretch& last = parts.back();
   const uint64_t span = last.offset + last.length - parts.front().offset;
   uint64_t wanted = 0;
   for (const Stretch& part : parts) wanted += part.length;
-  if (span > kMostAsked * wanted) return {};
-  return findResident(view, start + parts.front().offset, span);
+  const bool isScattered = span != wanted;
+  if (isScattered && (!isQuick || span > kMostAsked * wanted)) return {};
+  const auto began = std::chrono::steady_clock::now();
+  std::vector<uint8_t> resident = findResident(view, start + parts.front().offset, span);
+  if (isScattered) isQuick = std::chrono::steady_clock::now() - began < kReading * (wanted / kPageSize);
+  return resident;
 }
 
 bool areOdd(const uint8_t* bytes, uint64_t count) {
@@ -115,9 +124,10 @@ std::vector<Stretch> takeParts(const std::vector<Stretch>& stretches, Cursor& at
 Failure PageCopy::run(std::vector<Stretch>& copied, uint32_t& crc32) const {
   // Fresh memory would cost a fault for each page: every thread keeps its own.
   static thread_local std::vector<uint8_t> buffer(kBufferSize);
+  bool isQuick = true;
   for (Cursor at; at.index != stretches.size();) {
     const std::vector<Stretch> parts = takeParts(stretches, at);
-    if (const Failure failure = read(parts, buffer.data())) return failure;
+    if (const Failure failure = read(parts, buffer.data(), isQuick)) return failure;
     const uint8_t* bytes = buffer.data();
     for (const Stretch& part : parts) {
       if (const Failure failure = write(part, bytes, copied, crc32)) return failure;
@@ -128,10 +138,10 @@ Failure PageCopy::run(std::vector<Stretch>& copied, uint32_t& crc32) const {
   return kDone;
 }
 
-/// Reads parts, one behind the other.
-Failure PageCopy::read(const std::vector<Stretch>& parts, uint8_t* into) const {
+/// Reads parts, one behind the other. `isQuick`: whether to ask what is in memory.
+Failure PageCopy::read(const std::vector<Stretch>& parts, uint8_t* into, bool& isQuick) const {
   std::vector<uint8_t> resident;
-  if (view != nullptr) resident = findResident(*view, from.offset, parts);
+  if (view != nullptr) resident = findResident(*view, from.offset, parts, isQuick);
   for (const auto& [offset, length] : parts) {
     const uint64_t first = (offset - parts.front().offset) / kPageSize;
     const bool isThere = !resident.empty() && areOdd(resident.data() + first, length / kPageSize);

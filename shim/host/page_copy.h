@@ -35,7 +35,7 @@ struct PageCopy {
   Failure run(std::vector<Stretch>& copied, uint32_t& crc32) const;
 
  private:
-  Failure read(const std::vector<Stretch>& parts, uint8_t* into) const;
+  Failure read(const std::vector<Stretch>& parts, uint8_t* into, bool& isQuick) const;
   Failure write(const Stretch& part, const uint8_t* bytes, std::vector<Stretch>& copied, uint32_t& crc32) const;
 };
 
