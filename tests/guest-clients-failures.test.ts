@@ -66,7 +66,7 @@ clientTest(
   async (t, manager) => {
     const client = manager.client();
     const slow = await DeviceProcess.open(client.share({ name: 'disk', deadline: 20_000 }));
-    const other = await DeviceProcess.open(client.share());
+    const other = await DeviceProcess.open(client.share({ deadline: 20_000 }));
     // Stopped and let go on in turns, by somebody else, as this process waits.
     const turns = `for i in $(seq 60); do kill -STOP ${slow.pid}; sleep 0.01; kill -CONT ${slow.pid}; sleep 0.002; done`;
     const stopping = once(spawn('sh', ['-c', turns]), 'exit');
@@ -75,7 +75,8 @@ clientTest(
     for (const each of [slow, other]) t.deepEqual(await each.run(READ_MANY), [-1, 0, -1, 0]);
     await slow.end();
 
-    const stopped = await DeviceProcess.open(client.share({ deadline: 100 }));
+    // Time enough to map all of these pieces on a machine that is busy.
+    const stopped = await DeviceProcess.open(client.share({ deadline: 3000 }));
     await stopped.stop();
     t.throws(() => protectMany(manager, 'rwx'), { code: 'PLAN_FAILED' });
     t.is(await stopped.ended, 'SIGKILL', 'what takes the change back finds no room');
