@@ -21,6 +21,7 @@ void MapperHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&MapperHandle::clientEnd>("clientEnd"),
                      InstanceAccessor<&MapperHandle::lockTable>("lockTable"),
                      InstanceMethod<&MapperHandle::begin>("begin"),
+                     InstanceAccessor<&MapperHandle::end>("end"),
                      InstanceMethod<&MapperHandle::ended>("ended"),
                      InstanceMethod<&MapperHandle::cutOff>("cutOff"),
                      InstanceAccessor<&MapperHandle::isUsed>("isUsed"),
@@ -52,6 +53,11 @@ Napi::Value MapperHandle::lockTable(const Napi::CallbackInfo& info) {
 
 void MapperHandle::begin(const Napi::CallbackInfo& info) {
   check(info.Env(), core(info).begin(static_cast<pid_t>(toU32(info[0], "pid", std::numeric_limits<pid_t>::max()))));
+}
+
+Napi::Value MapperHandle::end(const Napi::CallbackInfo& info) {
+  const Mapper::End end = isOpen() ? core(info).end() : Mapper::End::kNone;
+  return Napi::Number::New(info.Env(), static_cast<uint32_t>(end));
 }
 
 Napi::Value MapperHandle::ended(const Napi::CallbackInfo& info) {

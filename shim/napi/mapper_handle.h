@@ -24,6 +24,7 @@ class MapperHandle : public Handle<MapperHandle, Mapper> {
   Napi::Value clientEnd(const Napi::CallbackInfo& info);
   Napi::Value lockTable(const Napi::CallbackInfo& info);
   void begin(const Napi::CallbackInfo& info);
+  Napi::Value end(const Napi::CallbackInfo& info);
   Napi::Value ended(const Napi::CallbackInfo& info);
   void cutOff(const Napi::CallbackInfo& info);
   Napi::Value shut(const Napi::CallbackInfo& info);

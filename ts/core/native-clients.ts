@@ -59,7 +59,7 @@ export interface Listener extends Handle {
   accept(): Promise<Caller>;
 }
 
-/** Ends of a mapper, by the number that `Mapper.ended` gives. */
+/** Ends of a mapper, by the number that `Mapper.end` gives. */
 export const MAPPER_ENDS = ['', 'dead', 'killed', 'cut-off'] as const;
 
 /** Mapper thread of another process, as its manager has it. */
@@ -69,6 +69,8 @@ export interface Mapper extends Handle, LockSpace {
   readonly lockTable: number;
   /** Says which process has been given both. */
   begin(pid: number): void;
+  /** Number of MAPPER_ENDS now; 0 as long as it has not ended, and of one that is closed. */
+  readonly end: number;
   /** Number of MAPPER_ENDS, once it has ended; as `Channel.receive`. */
   ended(): Promise<number>;
   /** Ends the client's use of memory: kills its process if that is a child of this one. */

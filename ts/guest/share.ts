@@ -28,6 +28,8 @@ const EXPECTED = {
   over: undefined,
 } as const;
 type State = keyof typeof EXPECTED;
+/** End of a client's mapper. */
+type MapperEnd = (typeof MAPPER_ENDS)[number] | undefined;
 
 /** Ends of a share's socket. */
 interface Ends {
@@ -77,6 +79,7 @@ export class Share {
   /** The client's VA space, once it is ready. */
   #mapper: Mapper | undefined;
   #isOver = false;
+  #isWarnedOf = false;
 
   constructor(space: SharedSpace, facts: ShareFacts, ends: Ends) {
     this.facts = facts;
@@ -107,6 +110,8 @@ export class Share {
   end(): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    // The requests of a process that is killed may end before its mapper is heard of.
+    this.#warnOfCut(MAPPER_ENDS[this.#addon?.end ?? 0]);
     this.#space.leave(this);
     this.#letGo(this.#ends.channel, this.#ends.clientEnd);
     if (this.#mapper === undefined) this.#letGo(this.#addon);
@@ -237,9 +242,19 @@ export class Share {
   }
 
   /** The client's mapper has ended. */
-  hasLost(end: (typeof MAPPER_ENDS)[number]): void {
-    if (end !== 'dead') warnOfCut(this.facts.name, this.#pid, end === 'killed');
+  hasLost(end: MapperEnd): void {
+    this.#warnOfCut(end);
     this.end();
+  }
+
+  /** Warns of a client that was cut off, once. */
+  #warnOfCut(end: MapperEnd): void {
+    if (this.#isWarnedOf || (end !== 'killed' && end !== 'cut-off')) return;
+    this.#isWarnedOf = true;
+    const left = end === 'killed' ? 'it was killed' : 'it may still see what it had mapped: end it';
+    const who = `client "${this.facts.name}" (process ${this.#pid})`;
+    const message = `${who} was cut off, as it has not confirmed a change or has broken the rules; ${left}`;
+    process.emitWarning(message, { type: 'MembackingWarning', code: 'CLIENT_CUT_OFF' });
   }
 }
 
@@ -258,7 +273,7 @@ async function answerRequests(share: WeakRef<Share>, channel: Channel): Promise<
 
 async function awaitEnd(share: WeakRef<Share>, addon: AddonMapper): Promise<void> {
   try {
-    const end = MAPPER_ENDS[await addon.ended()]!;
+    const end = MAPPER_ENDS[await addon.ended()];
     share.deref()?.hasLost(end);
   } catch {
     // The mapper was closed.
@@ -276,10 +291,4 @@ function errorOf(show: () => void): number {
   } catch (error) {
     return error instanceof MembackingError && PRIVATE.includes(error.code) ? EBUSY : EIO;
   }
-}
-
-function warnOfCut(name: string, pid: number, isKilled: boolean): void {
-  const left = isKilled ? 'it was killed' : 'it may still see what it had mapped: end it';
-  const message = `client "${name}" (process ${pid}) was cut off, as it has not confirmed a change or has broken the rules; ${left}`;
-  process.emitWarning(message, { type: 'MembackingWarning', code: 'CLIENT_CUT_OFF' });
 }
