@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { artefact } from '../../ts/core/artefact.ts';
 import type { GuestMemoryTicket } from '../../ts/index.ts';
+import { FAULTY_ENV } from './faulty-system.ts';
 import { isStopped } from './threads.ts';
 
 /** Body of the process: does what comes, where `client` is the memory that was opened last, `memory` its memory, and
@@ -45,7 +46,7 @@ export class DeviceProcess {
   static readonly #running = new Set<DeviceProcess>();
 
   /** Options of a process in which system calls can be made to fail, by `loaded`. */
-  static readonly FAULTY = { env: { ...process.env, LD_PRELOAD: FAULTS } };
+  static readonly FAULTY = { env: FAULTY_ENV };
 
   /** Exit code of the process, or the signal that has killed it. */
   readonly ended: Promise<number | string>;

@@ -33,11 +33,24 @@ const seen = (memory, gpa) => {
 };
 `;
 
+/** Environment of a process whose system calls can fail. Its malloc goes on without new mappings: where they run out,
+ *  V8 would end the process. */
+export const FAULTY_ENV = {
+  ...process.env,
+  LD_PRELOAD: artefact('obj/faults.node').pathname,
+  MALLOC_ARENA_MAX: '1',
+  MALLOC_MMAP_THRESHOLD_: String(2 ** 25),
+  MALLOC_TOP_PAD_: String(2 ** 26),
+};
+
 /** Runs a story, and gives what it returns as JSON. */
 export function run(story: string): unknown {
-  const env = { ...process.env, LD_PRELOAD: artefact('obj/faults.node').pathname };
   const args = ['--input-type=module', '-e', `${PROLOGUE}\nconsole.log(JSON.stringify((() => {${story}})()));`];
-  const { stdout, stderr, signal } = spawnSync(process.execPath, args, { encoding: 'utf8', env, timeout: PATIENCE });
+  const { stdout, stderr, signal } = spawnSync(process.execPath, args, {
+    encoding: 'utf8',
+    env: FAULTY_ENV,
+    timeout: PATIENCE,
+  });
   if (stdout === '') throw new Error(`${signal}: ${stderr}`);
   return JSON.parse(stdout);
 }
