@@ -71,12 +71,14 @@ export class GuestWindow {
     this.#cells = new Int32Array(2 * CELLS).fill(-1);
   }
 
-  /** Notes where `gpa` is, so that `offsetOf` knows it: in this range. Precondition: it is shown. */
-  meet({ start, end }: CommandRange, gpa: number): void {
-    if (this.#cells.length === 0) return;
-    const cell = this.cellOf(gpa - this.#origin) << 1;
-    this.#cells[cell] = start - this.#origin;
-    this.#cells[cell + 1] = end - 1 - this.#origin;
+  /** Notes where `gpa` is, so that `offsetOf` knows it: in this range. Returns its cell; -1 where one range alone is
+   *  shown. Precondition: it is shown. */
+  meet({ start, end }: CommandRange, gpa: number): number {
+    if (this.#cells.length === 0) return -1;
+    const cell = this.cellOf(gpa - this.#origin);
+    this.#cells[2 * cell] = start - this.#origin;
+    this.#cells[2 * cell + 1] = end - 1 - this.#origin;
+    return cell;
   }
 
   /** The cell of an offset, where several ranges are shown. */
@@ -97,7 +99,7 @@ export class GuestWindow {
     if (offset !== gpa - this.#origin) return -1;
     if (offset >= this.#first && offset <= this.#last - (width - 1)) return offset;
     const cells = this.#cells;
-    const cell = (offset >>> this.#cellBits) << 1;
+    const cell = this.cellOf(offset) << 1;
     return cell < cells.length && offset >= cells[cell]! && offset <= cells[cell + 1]! - (width - 1) ? offset : -1;
   }
 

@@ -19,6 +19,24 @@ export class BufferWindows {
   }
 }
 
+/** The ways to what buffers show, made when they are first asked for. */
+export class WaysByBuffer {
+  readonly #ways = new WeakMap<ArrayBuffer, BufferWindows>();
+  readonly #make: (origin: number, buffer: ArrayBuffer) => GuestWindow;
+
+  /** `make`: a way to a buffer, which shows nothing yet. */
+  constructor(make: (origin: number, buffer: ArrayBuffer) => GuestWindow) {
+    this.#make = make;
+  }
+
+  /** The ways to a buffer, whose first byte is at GPA `origin`. */
+  to(buffer: ArrayBuffer, origin: number): BufferWindows {
+    const ways = this.#ways.get(buffer) ?? new BufferWindows(() => this.#make(origin, buffer));
+    this.#ways.set(buffer, ways);
+    return ways;
+  }
+}
+
 /** A window that was opened. */
 export class OpenWindow implements WindowRange {
   readonly start: number;

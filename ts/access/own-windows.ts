@@ -7,7 +7,7 @@ import { LAST_ADDRESS, pageEnd, pageStart, sum } from '../core/address.ts';
 import type { CommandRange, Core, PlanFacts, Row } from '../core/core.ts';
 import type { Reservation } from '../core/native.ts';
 import { CHUNK, Chunks, GuestWindow, type WindowRange } from './guest-window.ts';
-import { BufferWindows, OpenWindow } from './open-window.ts';
+import { OpenWindow, WaysByBuffer } from './open-window.ts';
 import type { Views } from './views.ts';
 import { WindowTable } from './window-table.ts';
 
@@ -32,7 +32,7 @@ export class OwnWindows {
   /** The oldest first. */
   #open: OpenWindow[] = [];
   readonly #table = new WindowTable<OpenWindow>();
-  readonly #shownBy = new WeakMap<ArrayBuffer, BufferWindows>();
+  readonly #ways = new WaysByBuffer((origin, buffer) => new GuestWindow(origin, buffer));
   /** Around all that is open. */
   #hull: CommandRange = { start: 0, end: 0 };
   #misses = 0;
@@ -146,15 +146,9 @@ export class OwnWindows {
     // Windows that the new one contains are not needed any more.
     this.#shut((other) => other.start >= start && other.end <= end && (isWritable || !other.isWritable));
     if (this.#open.length === MOST_WINDOWS) this.#shut((other) => other === this.#open[0]);
-    const window = new OpenWindow({ start, end, isWritable }, this.#waysTo(chunk!, buffer));
+    const window = new OpenWindow({ start, end, isWritable }, this.#ways.to(buffer, chunk!.start));
     this.#keep([...this.#open, window], [window]);
     return window;
-  }
-
-  #waysTo({ start }: CommandRange, buffer: ArrayBuffer): BufferWindows {
-    const ways = this.#shownBy.get(buffer) ?? new BufferWindows(() => new GuestWindow(start, buffer));
-    this.#shownBy.set(buffer, ways);
-    return ways;
   }
 
   /** The part of a stretch that one buffer shows, around a GPA. */

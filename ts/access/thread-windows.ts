@@ -3,7 +3,7 @@
 
 import type { Reservation } from '../core/native.ts';
 import { CELLS, CHUNK, Chunks, GuestWindow, SHUT, type WindowRange } from './guest-window.ts';
-import { BufferWindows, OpenWindow } from './open-window.ts';
+import { type BufferWindows, OpenWindow, WaysByBuffer } from './open-window.ts';
 import type { Views } from './views.ts';
 import { WindowTable } from './window-table.ts';
 
@@ -41,7 +41,6 @@ class ThreadWindow extends OpenWindow {
  *  makes them so: loads and stores of array elements are links of one chain of effects, of which its compilers
  *  exchange none, as arrays of other kinds may show the same bytes. */
 class GatedWindow extends GuestWindow {
-  readonly #origin: number;
   readonly #gates: Int32Array;
   /** Gate of the only window that is shown. Several, for which it is -1, have theirs by the cells where they were last
    *  met. */
@@ -50,7 +49,6 @@ class GatedWindow extends GuestWindow {
 
   constructor(origin: number, buffer: ArrayBuffer, gates: Int32Array) {
     super(origin, buffer);
-    this.#origin = origin;
     this.#gates = gates;
   }
 
@@ -59,9 +57,10 @@ class GatedWindow extends GuestWindow {
     this.#onlyGate = windows.length === 1 ? windows[0]!.gate : -1;
   }
 
-  override meet(window: ThreadWindow, gpa: number): void {
-    super.meet(window, gpa);
-    if (this.#onlyGate < 0) this.#gateOf[this.cellOf(gpa - this.#origin)] = window.gate;
+  override meet(window: ThreadWindow, gpa: number): number {
+    const cell = super.meet(window, gpa);
+    if (cell >= 0) this.#gateOf[cell] = window.gate;
+    return cell;
   }
 
   /** The first two steps: the gate, or -1 where it is shut. */
@@ -174,7 +173,7 @@ export class ThreadWindows {
   readonly #chunks: Chunks;
   /** Windows by their numbers. */
   readonly #windows: (ThreadWindow | undefined)[] = [];
-  readonly #shownBy = new WeakMap<ArrayBuffer, BufferWindows>();
+  readonly #ways = new WaysByBuffer((origin, buffer) => new GatedWindow(origin, buffer, this.#gates));
   /** Windows that may be written, and others, which may show some of the same: each kind is disjoint, as each window is
    *  the largest of its kind. */
   readonly #writable = new WindowTable<ThreadWindow>();
@@ -225,7 +224,7 @@ export class ThreadWindows {
       if (isOpen()) this.close();
       return undefined;
     }
-    const window = new ThreadWindow(opened, this.#waysTo(chunk.start, buffer), this.#gates);
+    const window = new ThreadWindow(opened, this.#ways.to(buffer, chunk.start), this.#gates);
     this.#windows[opened.number] = window;
     this.#showBy(window.shownBy);
     const open = this.#openOnes;
@@ -241,13 +240,6 @@ export class ThreadWindows {
   /** Has a buffer show those of its windows that are open, and nothing else. */
   #showBy(shownBy: BufferWindows): void {
     shownBy.show(this.#openOnes.filter((window) => window.shownBy === shownBy));
-  }
-
-  #waysTo(origin: number, buffer: ArrayBuffer): BufferWindows {
-    const make = () => new GatedWindow(origin, buffer, this.#gates);
-    const ways = this.#shownBy.get(buffer) ?? new BufferWindows(make);
-    this.#shownBy.set(buffer, ways);
-    return ways;
   }
 
   /** Lets go of all windows, and detaches their buffers. Precondition: the reservation is still open. */
