@@ -74,7 +74,7 @@ export function isPageAligned(value: Address): boolean {
 
 /** First byte of the page that holds an address. */
 export function pageStart<Value extends Address>(at: Value): Value {
-  const start: Address = typeof at === 'number' ? at - (at % PAGE_SIZE) : BigInt(at) & ~PAGE_MASK;
+  const start: Address = typeof at === 'number' ? Math.floor(at / PAGE_SIZE) * PAGE_SIZE : BigInt(at) & ~PAGE_MASK;
   return start as Value;
 }
 
