@@ -210,9 +210,7 @@ clientTest(
       control.mapToGuest(BAR);
       control.unmapFromGuest();
     }
-    const entry = encodeEntry(7n, 0n, BigInt(4 * MIB));
-    peer.writeTable(12, new Uint8Array(Uint32Array.of(abi.LOCK_ENTRIES).buffer));
-    peer.writeTable(abi.LOCKS_HEADER_SIZE + abi.LOCK_BARS * abi.LOCK_BAR_SIZE, entry);
+    lockAll(peer);
     t.throws(() => protect(manager), { code: 'LEASED', message: /in liar \(process/ });
     const warned = once(process, 'warning');
     await manager.whenFree(() => protect(manager), { deadline: 0, revoke: true });
@@ -221,6 +219,24 @@ clientTest(
     peer.close();
   },
 );
+
+clientTest('a peer that asks for nonsense, and does not let go of a lock, is cut off', async (t, manager) => {
+  const [peer, device] = [await peerAt('open', manager), await deviceOf(manager)];
+  lockAll(peer);
+  const warned = once(process, 'warning');
+  peer.requests.send(new Uint8Array(3));
+  t.like((await warned)[0], { code: 'CLIENT_CUT_OFF' });
+  protect(manager);
+  await othersLostNothing(t, manager, device);
+  peer.close();
+});
+
+/** Enters a lock on all memory into the table of a peer. */
+function lockAll(peer: RawPeer): void {
+  const entry = encodeEntry(7n, 0n, BigInt(4 * MIB));
+  peer.writeTable(12, new Uint8Array(Uint32Array.of(abi.LOCK_ENTRIES).buffer));
+  peer.writeTable(abi.LOCKS_HEADER_SIZE + abi.LOCK_BARS * abi.LOCK_BAR_SIZE, entry);
+}
 
 /** Entry of a lock to write. */
 function encodeEntry(...[id, start, end]: [bigint, bigint, bigint]): Uint8Array {

@@ -28,8 +28,6 @@ const EXPECTED = {
   over: undefined,
 } as const;
 type State = keyof typeof EXPECTED;
-/** End of a client's mapper. */
-type MapperEnd = (typeof MAPPER_ENDS)[number] | undefined;
 
 /** Ends of a share's socket. */
 interface Ends {
@@ -108,10 +106,10 @@ export class Share {
 
   /** Ends it: the client, if there is one, has nothing mapped any more, or is cut off. */
   end(): void {
+    // Whichever end is heard of first: that of its requests, or of its mapper.
+    this.#warnOfCut();
     if (this.#isOver) return;
     this.#isOver = true;
-    // The requests of a process that is killed may end before its mapper is heard of.
-    this.#warnOfCut(MAPPER_ENDS[this.#addon?.end ?? 0]);
     this.#space.leave(this);
     this.#letGo(this.#ends.channel, this.#ends.clientEnd);
     if (this.#mapper === undefined) this.#letGo(this.#addon);
@@ -135,6 +133,7 @@ export class Share {
       if (mapper.closed) return;
       // Whoever does not let go is let go.
       addon.cutOff();
+      this.#warnOfCut();
       if (context.isBroken) mapper.discard();
       else mapper.close();
     }
@@ -241,14 +240,9 @@ export class Share {
     return this.#ends.channel.send(encodeMessage(message), ...descriptors);
   }
 
-  /** The client's mapper has ended. */
-  hasLost(end: MapperEnd): void {
-    this.#warnOfCut(end);
-    this.end();
-  }
-
-  /** Warns of a client that was cut off, once. */
-  #warnOfCut(end: MapperEnd): void {
+  /** Warns of a client whose mapper was cut off, once. */
+  #warnOfCut(): void {
+    const end = MAPPER_ENDS[this.#addon?.end ?? 0];
     if (this.#isWarnedOf || (end !== 'killed' && end !== 'cut-off')) return;
     this.#isWarnedOf = true;
     const left = end === 'killed' ? 'it was killed' : 'it may still see what it had mapped: end it';
@@ -273,8 +267,8 @@ async function answerRequests(share: WeakRef<Share>, channel: Channel): Promise<
 
 async function awaitEnd(share: WeakRef<Share>, addon: AddonMapper): Promise<void> {
   try {
-    const end = MAPPER_ENDS[await addon.ended()];
-    share.deref()?.hasLost(end);
+    await addon.ended();
+    share.deref()?.end();
   } catch {
     // The mapper was closed.
   }
