@@ -3,13 +3,13 @@
 import { spawnSync } from 'node:child_process';
 import test from 'ava';
 import { canRunGuests, diagnose, renderFindings } from '../ts/cli/diagnosis.ts';
-import { artefact } from '../ts/core/artefact.ts';
 import { KVM_CAP } from '../ts/core/kvm-numbers.ts';
 import { native } from '../ts/core/native.ts';
 import { inspectMachine } from '../ts/index.ts';
 import { factsFrom } from '../ts/machine/facts.ts';
 import type { MachineSource } from '../ts/machine/source.ts';
 import { lines, membacking } from './support/cli.ts';
+import { FAULTY_ENV } from './support/faulty-system.ts';
 
 type Capability = keyof typeof KVM_CAP;
 
@@ -238,7 +238,7 @@ test('the command says it of this machine, as text and as JSON', (t) => {
 });
 
 test('on a machine whose pages are larger nothing is mapped, and the doctor says why', (t) => {
-  const env = { ...process.env, LD_PRELOAD: artefact('obj/faults.node').pathname, PAGE_BYTES: '65536' };
+  const env = { ...FAULTY_ENV, PAGE_BYTES: '65536' };
   const { stdout, status } = spawnSync(process.execPath, ['build/cli.js', 'doctor'], { encoding: 'utf8', env });
   t.is(status, 1);
   t.regex(stdout, /the machine's pages have 65536 bytes, and only 4096 will do/);

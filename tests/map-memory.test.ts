@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
-import { artefact } from '../ts/core/artefact.ts';
 import {
   type MembackingError,
   MemoryMap,
@@ -15,6 +14,7 @@ import {
   SharedMemory,
 } from '../ts/index.ts';
 import { Failing } from './support/failing.ts';
+import { FAULTS } from './support/faulty-system.ts';
 import { homesOf, placesOf } from './support/homes.ts';
 import { Machine, wordAt } from './support/map-state.ts';
 import { Model } from './support/model.ts';
@@ -321,7 +321,7 @@ class Peer {
 
   constructor() {
     const module = { exports: {} as PeerSystem };
-    if (Peer.#system === undefined) process.dlopen(module, artefact('obj/faults.node').pathname);
+    if (Peer.#system === undefined) process.dlopen(module, FAULTS);
     Peer.#system ??= module.exports;
     this.fd = Peer.#system.memfd(OBJECT_PAGES * PAGE);
   }

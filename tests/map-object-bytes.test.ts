@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import * as abi from '../assembly/abi.ts';
 import { artefact } from '../ts/core/artefact.ts';
 import { type MemoryObject, PrivateMemory, SharedMemory } from '../ts/index.ts';
+import { FAULTS, FAULTY_ENV } from './support/faulty-system.ts';
 import { kvmTest } from './support/guest.ts';
 import { Machine, refusal } from './support/map-state.ts';
 import { namelessFile } from './support/nameless-file.ts';
@@ -121,7 +122,7 @@ test('a call of the system that fails is an error; no mapping is left of it', (t
     import { readFileSync } from 'node:fs';
     import { SharedMemory } from ${JSON.stringify(artefact('index.js').href)};
     const module = { exports: {} };
-    process.dlopen(module, ${JSON.stringify(artefact('obj/faults.node').pathname)});
+    process.dlopen(module, ${JSON.stringify(FAULTS)});
     const memory = SharedMemory.create(4096);
     const mappings = () => readFileSync('/proc/self/maps', 'utf8').match(/memfd:/g)?.length ?? 0;
     const outcomes = [0, 1, 2].map((calls) => {
@@ -136,8 +137,7 @@ test('a call of the system that fails is an error; no mapping is left of it', (t
       }
     });
     console.log(JSON.stringify([outcomes, mappings()]));`;
-  const faults = artefact('obj/faults.node').pathname;
-  const options = { encoding: 'utf8', env: { ...process.env, LD_PRELOAD: faults }, timeout: PATIENCE } as const;
+  const options = { encoding: 'utf8', env: FAULTY_ENV, timeout: PATIENCE } as const;
   const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', story], options);
   t.deepEqual(stdout && JSON.parse(stdout), [['SYSTEM', 'SYSTEM', 'done'], 0], stderr);
 });

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { artefact } from '../../ts/core/artefact.ts';
 import type { GuestMemoryTicket } from '../../ts/index.ts';
-import { FAULTY_ENV } from './faulty-system.ts';
+import { FAULTS, FAULTY_ENV } from './faulty-system.ts';
 import { isStopped } from './threads.ts';
 
 /** Body of the process: does what comes, where `client` is the memory that was opened last, `memory` its memory, and
@@ -37,9 +37,6 @@ process.on('message', async (code) => {
 });
 process.send({ value: 'ready' });
 `;
-
-/** A system that fails when it is told to: see tests/native/faults.cc. */
-const FAULTS = artefact('obj/faults.node').pathname;
 
 export class DeviceProcess {
   /** Processes that have not ended. */

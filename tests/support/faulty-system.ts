@@ -4,11 +4,14 @@ import { spawnSync } from 'node:child_process';
 import { artefact } from '../../ts/core/artefact.ts';
 import { PATIENCE } from './patience.ts';
 
+/** Addon, and library for LD_PRELOAD, by which system calls fail: see tests/native/faults.cc. */
+export const FAULTS = artefact('obj/faults.node').pathname;
+
 const PROLOGUE = `
 import { ftruncateSync, writeSync } from 'node:fs';
 import { GuestMemoryBuilder, RecordingPartition } from ${JSON.stringify(artefact('index.js').href)};
 const module = { exports: {} };
-process.dlopen(module, ${JSON.stringify(artefact('obj/faults.node').pathname)});
+process.dlopen(module, ${JSON.stringify(FAULTS)});
 const system = module.exports;
 const PAGE = 4096;
 const BAR = 0x80000000;
@@ -37,7 +40,7 @@ const seen = (memory, gpa) => {
  *  V8 would end the process. */
 export const FAULTY_ENV = {
   ...process.env,
-  LD_PRELOAD: artefact('obj/faults.node').pathname,
+  LD_PRELOAD: FAULTS,
   MALLOC_ARENA_MAX: '1',
   MALLOC_MMAP_THRESHOLD_: String(2 ** 25),
   MALLOC_TOP_PAD_: String(2 ** 26),
