@@ -304,11 +304,10 @@ function diffStretch(sink: Sink, at: u32, end: u32): u32 {
   let start = pageStart(touched.start);
   let last = pageLast(touched.last);
   at += TOUCHED_BYTES;
-  // A slot that ends just before the range may go on in it now, and one just behind may begin in it.
   current.clear();
-  state.seek(sink.stateTree, start == 0 ? 0 : start - 1);
+  state.seek(sink.stateTree, start);
   while (true) {
-    for (let span = state.span; span != null && (span.start <= last || span.start - 1 == last); span = state.span) {
+    for (let span = state.span; span != null && span.start <= last; span = state.span) {
       if (!appendCurrent(sink, span)) return end;
       start = min(start, span.start);
       last = max(last, span.last);
