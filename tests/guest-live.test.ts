@@ -1,18 +1,22 @@
 // Live snapshots: taken while the guest runs and writes everywhere, and of one moment all the same.
 
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { artefact } from '../ts/core/artefact.ts';
 import { GuestMemoryBuilder, RecordingPartition, verifySnapshot } from '../ts/index.ts';
 import { footprint } from './support/footprint.ts';
 import { kvmMissing } from './support/guest.ts';
+import { PATIENCE } from './support/patience.ts';
 import { makeSwept, RunningGuest, SWEPT_SIZE } from './support/running-guest.ts';
 import { tempFolder } from './support/temp-folder.ts';
-import { trackingTest } from './support/tracking.ts';
+import { METHODS, trackingTest } from './support/tracking.ts';
 
 const PAGE = 0x1000;
 const MIB = 2 ** 20;
 const SIZE = SWEPT_SIZE;
+const LIBRARY = artefact('index.js').href;
 
 for (const kind of ['shared', 'private'] as const) {
   if (kvmMissing !== undefined) test.skip(`a running guest with ${kind} RAM is snapshotted: ${kvmMissing}`, () => {});
@@ -112,6 +116,56 @@ trackingTest('a live snapshot that comes to nothing lets the guest go on, and le
   await t.throwsAsync(gone, { code: 'CLOSED' });
   t.false(existsSync(join(folder, 'x')));
   t.deepEqual(footprint(), before);
+});
+
+/** A test of which method is chosen: it needs both, and what else `isPossible` is about. */
+function choiceTest(title: string, isPossible: boolean, body: (t: ExecutionContext) => void | Promise<void>): void {
+  if (isPossible && METHODS.every(({ missing }) => missing === undefined)) trackingTest(title, body);
+  else test.skip(`${title}: no choice of methods here`, body);
+}
+
+choiceTest('a guest too large to be looked at while it is held is tracked by faults', true, async (t) => {
+  const folder = tempFolder(t);
+  for (const [maxDowntime, method] of [
+    [1, 'faults'],
+    [300, 'scan'],
+  ] as const) {
+    const manager = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 512 * MIB }] }).build();
+    manager.guestMemory.write(0, Buffer.alloc(4 * MIB, 7));
+    let writes = 0;
+    const progress = () => manager.guestMemory.writeU32(17 * PAGE * writes++, 1);
+    await manager.snapshot(folder, { live: true, maxDowntime, progress });
+    const tracker = manager.trackDirty();
+    t.is(tracker.method, method);
+    const restored = await GuestMemoryBuilder.fromSnapshot(folder, { mode: 'map' });
+    const [now, then] = [manager, restored.manager].map(({ guestMemory }) => {
+      const bytes = Buffer.alloc(8 * MIB);
+      guestMemory.read(0, bytes);
+      return bytes;
+    });
+    t.true(writes > 0 && now!.equals(then!));
+    for (const each of [manager, restored.manager]) each.close();
+  }
+});
+
+/** Runs a module as nobody, whom the kernel lets watch what this process's own code writes, and no more. */
+function runAsNobody(source: string) {
+  const args = ['--input-type=module', '-e', `import { GuestMemoryBuilder } from '${LIBRARY}';\n${source}`];
+  return spawnSync(process.execPath, args, { encoding: 'utf8', uid: 65_534, timeout: PATIENCE });
+}
+
+/** Whether there is a nobody to become, who can read the package. */
+const hasNobody = process.geteuid!() === 0 && runAsNobody('').status === 0;
+
+choiceTest('who may not have writes wait has the kernel note them', hasNobody, (t) => {
+  const { stdout, stderr } = runAsNobody(`
+    import { PassThrough } from 'node:stream';
+    const manager = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: ${512 * MIB} }] }).build();
+    await manager.snapshot(new PassThrough().resume(), { live: true, maxDowntime: 1 });
+    console.log(manager.trackDirty().method);
+    manager.close();
+  `);
+  t.is(stdout, 'scan\n', stderr);
 });
 
 test.serial('what is asked of a live snapshot as it must not be is refused', async (t) => {

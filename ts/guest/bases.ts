@@ -5,7 +5,7 @@ import { MembackingError } from '../core/errors.ts';
 import type { MemoryMap } from '../map/map.ts';
 import type { VaSpace } from '../sinks/va-space.ts';
 import { joined, type PageRange, without } from '../snapshot/page-list.ts';
-import { DirtyTracker } from './dirty-tracker.ts';
+import { type DirtyMethod, DirtyTracker } from './dirty-tracker.ts';
 import type { Openable } from './template.ts';
 
 /** Codes of errors of a map whose dirty pages cannot be had: snapshots of it can. */
@@ -32,9 +32,14 @@ export class WrittenSince {
     }
   }
 
-  /** Begins as `begin` does. Throws NO_DIRTY_TRACKING, SYSTEM, POISONED. */
-  static start(map: MemoryMap, va: VaSpace, objects: Iterable<MemoryObject>): WrittenSince {
-    return new WrittenSince(new DirtyTracker(map, va), objects);
+  /** Begins as `begin` does, by the first of some methods that will do. Throws NO_DIRTY_TRACKING, SYSTEM, POISONED. */
+  static start(
+    map: MemoryMap,
+    va: VaSpace,
+    objects: Iterable<MemoryObject>,
+    methods?: readonly DirtyMethod[],
+  ): WrittenSince {
+    return new WrittenSince(new DirtyTracker(map, va, methods), objects);
   }
 
   /** Adds what was written before `later` began, which nobody has to look for; undefined: until now. Throws CLOSED. */

@@ -21,7 +21,8 @@ export type DirtyMethod = (typeof DIRTY_METHODS)[number];
 
 /** Options of `GuestMemoryManager.trackDirty`. */
 export interface DirtyOptions {
-  /** Way to find out. Default: that of the trackers that there are, else `scan` where the kernel can, else `faults`. */
+  /** Way to find out. Default: that of the trackers that there are, those of snapshots too, else `scan` where the
+   *  kernel can, else `faults`. */
   readonly method?: DirtyMethod;
 }
 
@@ -54,15 +55,13 @@ export class DirtyTracker extends Handle {
   readonly #id: number;
   readonly #stopWatching: () => void;
 
-  /** @internal Made by GuestMemoryManager. */
-  constructor(map: MemoryMap, va: VaSpace, options?: DirtyOptions) {
+  /** Begins by the first of some methods that will do. @internal Made by GuestMemoryManager, and for its snapshots. */
+  constructor(map: MemoryMap, va: VaSpace, methods: readonly DirtyMethod[] = DIRTY_METHODS) {
     super();
-    const { method } = validate.options(options, ['method'], 'trackDirty');
     this.#map = map;
     this.#va = va;
     const { addon } = nativeOf(map.context);
-    const asked = method === undefined ? DIRTY_METHODS : [validate.oneOf(DIRTY_METHODS, method, 'method')];
-    const { id, by } = begun(asked, (byFaults) => addon.track(shown(map), byFaults));
+    const { id, by } = begun(methods, (byFaults) => addon.track(shown(map), byFaults));
     this.#id = id;
     this.method = by;
     this.#stopWatching = whenCollected(this, () => addon.untrack(id));
@@ -112,6 +111,12 @@ export class DirtyTracker extends Handle {
   }
 }
 
+/** Methods that options ask for. Throws INVALID_ARGUMENT. */
+export function askedMethods(options: DirtyOptions | undefined): readonly DirtyMethod[] {
+  const { method } = validate.options(options, ['method'], 'trackDirty');
+  return method === undefined ? DIRTY_METHODS : [validate.oneOf(DIRTY_METHODS, method, 'method')];
+}
+
 /** Pieces that the VA spaces of a map show. */
 function shown(map: MemoryMap): ShownPiece[] {
   const { core, runner, sinks } = map.context;
@@ -137,13 +142,16 @@ function begun([by, ...others]: readonly DirtyMethod[], track: (byFaults: boolea
     return { id: track(by === 'faults'), by: by! };
   } catch (error) {
     const { code = '', syscall } = error as Partial<SystemError>;
-    if (others.length > 0 && syscall !== 'plan' && NEXT.includes(code)) return begun(others, track);
+    if (others.length > 0 && syscall !== 'plan' && NEXT[by!].includes(code)) return begun(others, track);
     throw untracked(by!, error);
   }
 }
 
 /** Codes of errors after which another method may do. */
-const NEXT: readonly string[] = ['EINVAL', 'ENOTTY', 'EBUSY'];
+const NEXT: Readonly<Record<DirtyMethod, readonly string[]>> = {
+  scan: ['EINVAL', 'ENOTTY', 'EBUSY'],
+  faults: ['EINVAL', 'EPERM', 'EBUSY'],
+};
 
 function untracked(by: DirtyMethod, error: unknown): MembackingError {
   const { code = '', syscall, errno } = error as Partial<SystemError>;

@@ -7,6 +7,7 @@ import { checkGoingOn, type Source, type Target, writeBlock } from '../snapshot/
 import { bytesOf, joined, type PageRange, stepsOf } from '../snapshot/page-list.ts';
 import { type LayoutBeside, memorySize, type PlannedBlock, type SnapshotWork } from '../snapshot/write.ts';
 import type { WrittenSince } from './bases.ts';
+import type { DirtyMethod } from './dirty-tracker.ts';
 
 /** A guest that is copied while it runs. */
 export interface LiveGuest {
@@ -35,6 +36,18 @@ const LITTLE = 2 ** 18;
 const BYTES_A_MILLISECOND = 2 ** 19;
 /** Bytes that the last round has at most: they are kept in memory. */
 const MOST_HELD = 2 ** 28;
+
+/** Pages that a scan looks at within a millisecond, on slow machines too. */
+const SCANNED_A_MILLISECOND = 2 ** 18;
+/** Part of the time for which vCPUs may be held that the last scan takes at most. */
+const SCANNING = 1 / 4;
+
+/** Ways to find out what a guest writes while it is copied, the better one first. By a scan, a write costs the guest
+ *  least, but the last one is at all of its pages, while it is held; by faults, that is as long as what was written. */
+export function methodsWithin(maxDowntime: number, objects: readonly MemoryObject[]): readonly DirtyMethod[] {
+  const pages = objects.reduce((sum, { size, granularity }) => sum + Number(size) / granularity, 0);
+  return pages <= maxDowntime * SCANNING * SCANNED_A_MILLISECOND ? ['scan', 'faults'] : ['faults', 'scan'];
+}
 
 /** Pages of each block. */
 export type BlockPages = readonly (readonly PageRange[])[];

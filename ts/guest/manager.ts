@@ -21,7 +21,7 @@ import type { SnapshotDevice, SnapshotLayout } from '../snapshot/layout.ts';
 import { type AttachedPartition, attach } from './attached-partition.ts';
 import { Bases } from './bases.ts';
 import { DeviceMemoryMapper, type DeviceRegionControl, type MappedRegion } from './device.ts';
-import { type DirtyOptions, DirtyTracker } from './dirty-tracker.ts';
+import { askedMethods, type DirtyOptions, DirtyTracker } from './dirty-tracker.ts';
 import {
   checkedOptions,
   checkedRanges,
@@ -259,7 +259,7 @@ export class GuestMemoryManager extends Handle {
    *  INVALID_ARGUMENT where there are trackers of another method. */
   trackDirty(options?: DirtyOptions): DirtyTracker {
     this.checkOpen();
-    return new DirtyTracker(this.map, this.va, options);
+    return new DirtyTracker(this.map, this.va, askedMethods(options));
   }
 
   /** Writes a snapshot into a folder, or into a stream, which stays open: RAM, also what is hidden, what the guest sees

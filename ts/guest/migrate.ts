@@ -50,7 +50,7 @@ export async function migrateOut(
   const given = { ...work, maxDowntime: checkedDowntime(maxDowntime) };
   checkNow(subject, work);
   holdable(subject.parts.map);
-  const taking = { openBase: undefined, isLive: true, signal: work.signal };
+  const taking = { openBase: undefined, liveFor: given.maxDowntime, signal: work.signal };
   return withBlocks(subject, taking, async (blocks, beside) => {
     const guest = liveGuest(subject, { blocks, ...beside }, { base: undefined, state });
     const rest = { ...beside.rest, base: undefined, state: undefined };

@@ -31,7 +31,7 @@ import {
 import { type Bases, WrittenSince } from './bases.ts';
 import type { MappedRegion } from './device.ts';
 import { hold, holdable } from './hold.ts';
-import { type BlockPages, copyLive, type LiveGuest, type LiveOptions } from './live.ts';
+import { type BlockPages, copyLive, type LiveGuest, type LiveOptions, methodsWithin } from './live.ts';
 import { openMemory, pathOf } from './memory-file.ts';
 import type { GuestMemoryParts } from './parts.ts';
 import { visibilityOf } from './ram.ts';
@@ -49,7 +49,8 @@ export interface SnapshotOptions extends FreezeOptions {
   /** Whether the guest goes on meanwhile: its partitions are held for the last part of the copying alone.
    *  Default false. */
   readonly live?: boolean;
-  /** Milliseconds for which a live snapshot may hold the guest to copy what it wrote last. Default 300. */
+  /** Milliseconds for which a live snapshot may hold the guest to find and copy what it wrote last. Default 300. Where
+   *  a scan of all pages may take more than a quarter of that, writes are tracked by `faults` (see `DirtyMethod`). */
   readonly maxDowntime?: number;
 }
 
@@ -82,7 +83,7 @@ export async function snapshot(
   checkNow(subject, work);
   if (liveFor !== undefined) holdable(subject.parts.map);
   const now = liveFor === undefined ? await stateOf(state) : undefined;
-  const taking = { openBase, isLive: liveFor !== undefined, signal: work.signal };
+  const taking = { openBase, liveFor, signal: work.signal };
   return withBlocks(subject, taking, async (blocks, beside) => {
     const onBase = beside.base && { id: beside.base.id, folder: placeOf(base!, folder) };
     const rest = { ...beside.rest, base: onBase, state: now };
@@ -164,7 +165,7 @@ export async function freeze<Guest>(
   const { state: given, ...work } = validate.options(options, ['state', 'signal', 'progress'], 'freeze');
   checkNow(subject, work);
   const state = await stateOf(given);
-  const taking = { openBase: undefined, isLive: false, signal: work.signal };
+  const taking = { openBase: undefined, liveFor: undefined, signal: work.signal };
   return withBlocks(subject, taking, async (blocks, { rest }) => {
     const memory = SharedMemory.create(Math.max(memorySize(blocks), PAGE), { name: 'template' });
     try {
@@ -223,7 +224,8 @@ export function liveGuest(
 /** Way to take a snapshot. */
 interface Taking {
   readonly openBase: OpenLink | undefined;
-  readonly isLive: boolean;
+  /** Milliseconds for which vCPUs may be held at its end; undefined: they are held all the time. */
+  readonly liveFor: number | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -231,7 +233,7 @@ interface Taking {
  *  is done. What is written later is known to be written since that snapshot. */
 export async function withBlocks<Result extends { readonly id: string }>(
   subject: SnapshotSubject,
-  { openBase, isLive, signal }: Taking,
+  { openBase, liveFor, signal }: Taking,
   body: (blocks: readonly PlannedBlock[], beside: Beside) => Promise<Result>,
 ): Promise<Result> {
   const { bases, parts } = subject;
@@ -239,7 +241,10 @@ export async function withBlocks<Result extends { readonly id: string }>(
   const { blocks } = store;
   const rest = layoutWithoutMemory(subject);
   const objects = blocks.map(({ object }) => object);
-  const since = isLive ? WrittenSince.start(map, va, objects) : WrittenSince.begin(map, va, objects);
+  const since =
+    liveFor === undefined
+      ? WrittenSince.begin(map, va, objects)
+      : WrittenSince.start(map, va, objects, methodsWithin(liveFor, objects));
   const opening = openFiles(objects);
   let chain: readonly Link[] = [];
   try {
