@@ -3,7 +3,7 @@
 // Plain constants only: no types, no functions, no strings.
 
 /** Changes whenever anything below changes meaning; core, shim and ts refuse to meet otherwise. */
-export const ABI_VERSION = 10;
+export const ABI_VERSION = 11;
 
 // ---- Sizes and capacities ------------------------------------------------------------------
 
@@ -177,10 +177,13 @@ export const COMMAND_OFFSET_IN_REGION = 48;
 export const COMMAND_MATCH = 56;
 
 /** Fields of the core's record of what is to be executed now, u32 each: the address of the first command, how many at
- *  the end wait until the plan has been adopted, and CLASS_*. */
+ *  the end wait until the plan has been adopted, and CLASS_*; the address of the ids of objects that have lost their
+ *  last mapping in the transaction, some perhaps to have another one now, and how many ids these are. */
 export const PLAN_COMMANDS = 0;
 export const PLAN_RELEASES = 4;
 export const PLAN_CLASS = 8;
+export const PLAN_UNMAPPED = 12;
+export const PLAN_UNMAPPED_COUNT = 16;
 
 // An operation's number says what there is to know of it without a table: the kind of sink that it is done to, and how
 // it is taken back.

@@ -20,6 +20,7 @@ import {
   MAX_NESTING,
   SINK_VA,
 } from './abi';
+import { unmapped } from './asked/mapping';
 import { checkPolicy, forgetChanged } from './asked/policy';
 import { recycleTables, sinkOf, sinks, spaces, writableSink } from './asked/records';
 import { forgetMappings, resetVisits } from './asked/touch';
@@ -110,6 +111,7 @@ export function begin(): i32 {
   if (nesting == MAX_NESTING) return fail(ERR_NESTING);
   const error = openSavepoint();
   if (error != 0) return error;
+  if (nesting == 0) unmapped.clear();
   state = OPEN;
   return <i32>++nesting;
 }
@@ -144,6 +146,8 @@ export function commit(): i32 {
     becomeIdle();
     return error;
   }
+  planRecord.unmapped = unmapped.at(0);
+  planRecord.unmappedCount = unmapped.length / 4;
   state = PLANNED;
   return <i32>commandCount(plan);
 }

@@ -1,7 +1,15 @@
 // The API by its word: each method in right use, transactions, handles that are closed.
 
 import test from 'ava';
-import { KvmPartition, MembackingError, PrivateMemory, type Region, SharedMemory, Vcpu } from '../ts/index.ts';
+import {
+  KvmPartition,
+  MembackingError,
+  type MemoryMap,
+  PrivateMemory,
+  type Region,
+  SharedMemory,
+  Vcpu,
+} from '../ts/index.ts';
 import { renderExplanation } from '../ts/text/render.ts';
 import { kvmMissing, kvmTest } from './support/guest.ts';
 import { LoggingPartition, Machine, refusal, wordAt } from './support/map-state.ts';
@@ -169,6 +177,77 @@ test('an object that its owner closes keeps its contents while it is mapped, and
   t.is(machine.context.names.objects.size, 0);
   t.false(footprint().some((line) => line.includes('memfd:other')));
   machine.end(t);
+});
+
+/** Does something, and undoes it. */
+function undone(map: MemoryMap, body: () => void): void {
+  const error = new Error('taken back');
+  try {
+    map.transaction(() => {
+      body();
+      throw error;
+    });
+  } catch (thrown) {
+    if (thrown !== error) throw thrown;
+  }
+}
+
+/** Fates of an object that its owner has closed, of which RAM shows the only page, and whether it is left. */
+const LAST_MAPPINGS: readonly [name: string, what: (machine: Machine) => void, isLeft: boolean][] = [
+  ['its page is unmapped', ({ ram }) => ram.unmap(0, PAGE), false],
+  ['something else is mapped over it', ({ ram, memory }) => ram.map({ object: memory, length: PAGE }), false],
+  ['its region becomes shorter', ({ ram }) => ram.resize(0), false],
+  ['its region becomes shorter behind it', ({ ram }) => ram.resize(PAGE), true],
+  ['what unmaps it is undone', ({ map, ram }) => undone(map, () => ram.unmap(0, PAGE)), true],
+  [
+    'what unmaps it is undone within another change',
+    ({ map, ram }) =>
+      map.transaction(() => {
+        undone(map, () => ram.unmap(0, PAGE));
+        ram.unmap(PAGE, PAGE);
+      }),
+    true,
+  ],
+];
+
+/** Whether a map, or the system, knows an object. */
+function isKnown({ context }: Machine, name: string): boolean[] {
+  const isNamed = [...context.names.objects.values()].includes(name);
+  return [isNamed, footprint().some((line) => line.includes(`memfd:${name}`))];
+}
+
+test('an object that its owner has closed goes with its last mapping, however it loses that', (t) => {
+  for (const [name, what, isLeft] of LAST_MAPPINGS) {
+    const machine = new Machine();
+    const object = SharedMemory.create(PAGE, { name: 'closed' });
+    machine.ram.map({ object });
+    object.close();
+    what(machine);
+    t.deepEqual(isKnown(machine, 'closed'), [isLeft, isLeft], name);
+    machine.ram.resize(0);
+    t.deepEqual(isKnown(machine, 'closed'), [false, false], name);
+    machine.end(t);
+  }
+});
+
+test('an object may be closed in the transaction that takes its last mapping, before or behind that', (t) => {
+  for (const order of ['before', 'behind', 'and it is mapped again']) {
+    const machine = new Machine();
+    const { map, ram } = machine;
+    const object = SharedMemory.create(PAGE, { name: 'closed' });
+    ram.map({ object });
+    map.transaction(() => {
+      if (order === 'before') object.close();
+      ram.unmap(0, PAGE);
+      if (order === 'and it is mapped again') ram.map({ offset: PAGE, object });
+      object.close();
+    });
+    const isLeft = order === 'and it is mapped again';
+    t.deepEqual(isKnown(machine, 'closed'), [isLeft, isLeft], order);
+    ram.resize(0);
+    t.deepEqual(isKnown(machine, 'closed'), [false, false], order);
+    machine.end(t);
+  }
 });
 
 // ---- Transactions ------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ const MAPPING_BYTES: u32 = offsetof<Mapping>();
 /** Mappings that the running operation takes out, clipped to its range. */
 const before = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
+/** Ids of the objects that have lost their last mapping in the transaction; some may have another one by now. */
+export const unmapped = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
+
 /** The bits of an address inside a page of the largest size that any object has had. */
 export let largestPageMask: u64 = PAGE_SIZE - 1;
 /** Whether any object has ever been private. */
@@ -141,8 +144,10 @@ function uncountBefore(id: u32): void {
     if (!ensureStep()) return;
     const mapping = changetype<Mapping>(before.at(at));
     const pages = lengthOf(mapping.start, mapping.last) >> PAGE_SHIFT;
-    assert(objectOf(mapping.object).mappedPages >= pages);
-    writableObject(mapping.object).mappedPages -= pages;
+    const object = writableObject(mapping.object);
+    assert(object.mappedPages >= pages);
+    object.mappedPages -= pages;
+    if (object.mappedPages == 0 && unmapped.ensure(4)) unmapped.push32(mapping.object);
     if (!mapping.isWritable) noteReadonly(id, 0 - pages);
     noteMappings(what);
   }

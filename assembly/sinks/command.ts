@@ -60,15 +60,17 @@ export const plan = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 /** The commands that take an executed part of it back. */
 export const inversePlan = changetype<Vector>(memory.data(VECTOR_SIZE, 8));
 
-/** Record of what is to be executed now: the PLAN_* of abi.ts. */
+/** Record of what is to be executed now, and of what comes with that: the PLAN_* of abi.ts. */
 @unmanaged
 class PlanRecord {
   commands: usize;
   releases: u32;
   disturbance: u32;
+  unmapped: usize;
+  unmappedCount: u32;
 }
 
-export const planRecord = changetype<PlanRecord>(memory.data(16, 8));
+export const planRecord = changetype<PlanRecord>(memory.data(24, 8));
 
 /** Address to write a command to when memory has run out, and the plan will be thrown away. */
 const nowhere: usize = memory.data(COMMAND_SIZE, 8);

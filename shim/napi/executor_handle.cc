@@ -106,15 +106,18 @@ Napi::Value ExecutorHandle::unwind(const Napi::CallbackInfo& info) {
 
 /// Address of `count` records, from `pointer` on in `memory`.
 static const uint8_t* toRecords(const Napi::Value& value, const Napi::Value& pointer, uint32_t count) {
-  if (!value.IsArrayBuffer()) throwType(value.Env(), "memory", "an ArrayBuffer");
-  Napi::ArrayBuffer memory = value.As<Napi::ArrayBuffer>();
+  void* memory = nullptr;
+  size_t length = 0;
+  if (napi_get_arraybuffer_info(value.Env(), value, &memory, &length) != napi_ok) {
+    throwType(value.Env(), "memory", "an ArrayBuffer");
+  }
   const uint64_t start = toU32(pointer, "pointer");
   // Two 32-bit numbers and a small factor: nothing overflows 64 bits.
-  if (start + uint64_t{count} * sizeof(Command) > memory.ByteLength()) {
+  if (start + uint64_t{count} * sizeof(Command) > length) {
     throwRange(value.Env(), "count", "no more records than are in the memory");
   }
   // SAFETY: the whole range is inside the buffer (above), which stays until the call ends: JavaScript cannot run.
-  return static_cast<const uint8_t*>(memory.Data()) + start;
+  return static_cast<const uint8_t*>(memory) + start;
 }
 
 void ExecutorHandle::giveBack(const Napi::CallbackInfo& info) {

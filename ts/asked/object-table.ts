@@ -14,6 +14,10 @@ export class ObjectTable implements ObjectUser {
   readonly #objects = new Map<number, MemoryObject>();
   /** Closed by their owner, but still mapped. */
   readonly #leaving = new Set<MemoryObject>();
+  /** Objects of these that were closed inside the transaction that is open. */
+  #closed: MemoryObject[] = [];
+  /** Listener that is told of each object that nothing shows any more, between transactions. */
+  onUnmapped: (object: MemoryObject) => void = () => {};
   readonly #self = new WeakRef<ObjectUser>(this);
 
   constructor(context: MapContext) {
@@ -55,15 +59,22 @@ export class ObjectTable implements ObjectUser {
     return object;
   }
 
-  /** Lets go of what was closed and is not mapped any more. Precondition: no transaction is open. */
-  sweep(): void {
-    if (this.#leaving.size > 0) this.#letGo();
+  /** Lets go of what was closed and is not mapped any more, when a transaction has ended well. `unmapped`: numbers of
+   *  objects that have lost their last mapping. Precondition: no transaction is open. */
+  sweep(unmapped: readonly number[]): void {
+    if (unmapped.length === 0 && this.#closed.length === 0) return;
+    const closed = this.#closed;
+    this.#closed = [];
+    const ended = unmapped.flatMap((id) => this.#objects.get(id) ?? []).filter((object) => !this.isMapped(object));
+    this.#letGo([...ended, ...closed]);
+    for (const object of ended) this.onUnmapped(object);
   }
 
-  #letGo(): void {
+  /** Lets go of those of some objects that were closed and are not mapped. */
+  #letGo(objects: readonly MemoryObject[]): void {
     const { core, recorder } = this.#context;
-    const gone = [...this.#leaving].filter((object) => !core.objectIsMapped(this.#ids.get(object)!));
-    if (gone.length === 0) return;
+    const gone = new Set(objects.filter((object) => this.#leaving.has(object) && !this.isMapped(object)));
+    if (gone.size === 0) return;
     this.#context.transaction(() => {
       for (const object of gone) {
         const id = this.#ids.get(object)!;
@@ -77,7 +88,8 @@ export class ObjectTable implements ObjectUser {
   /** Notes that the object's owner has closed it: it goes when nothing shows it any more. */
   objectClosed(object: MemoryObject): void {
     this.#leaving.add(object);
-    if (!this.#context.isBusy && !this.#context.isBroken) this.sweep();
+    if (this.#context.isBusy) this.#closed.push(object);
+    else if (!this.#context.isBroken) this.#letGo([object]);
   }
 
   close(): void {

@@ -1,7 +1,7 @@
 // Regions: a fixed length with a name, placed and mapped as the monitor likes.
 
 import * as abi from '../../assembly/abi.ts';
-import { type Address, difference, formatHex, lastByte, lengthOf, pageEnd, sum, toAddress } from '../core/address.ts';
+import { type Address, difference, formatHex, lengthOf, pageEnd, toAddress } from '../core/address.ts';
 import { type RegionFlags, type RegionKind, regionFlags, regionFlagsMask } from '../core/kinds.ts';
 import * as validate from '../core/validate.ts';
 import { renderTrees } from '../text/render.ts';
@@ -255,12 +255,6 @@ export class Region extends MapHandle {
     const at = validate.address(offset, 'offset');
     const bytes = length === undefined ? difference(this.size, at) : validate.length(length, 'length');
     return addCoalesced(this.context, this.id, at, bytes);
-  }
-
-  /** Objects that a range of it shows parts of; some more than once. @internal */
-  objectsIn(offset: Address, length: Address): MemoryObject[] {
-    const { core, objects } = this.context;
-    return core.objectsIn(this.id, offset, sum(offset, lastByte(length))).map((id) => objects.objectOf(id));
   }
 
   protected override release(): void {

@@ -134,6 +134,7 @@ export interface CoreOptions {
 }
 
 const CHANGEABLE_FLAGS = abi.REGION_READONLY | abi.REGION_NONVOLATILE | abi.REGION_DISABLED;
+const NO_OBJECTS: readonly number[] = [];
 const WASM_PAGE = 65536;
 /** Below it, bits 32 to 63 of what a number holds exactly. */
 const SAFE_HIGH = 0x20_0000;
@@ -291,6 +292,14 @@ export class Core {
   /** CLASS_* of the plan. */
   get planClass(): number {
     return this.#u32(this.#plan + abi.PLAN_CLASS);
+  }
+  /** Numbers of the objects that have lost their last mapping in the last transaction, some of them perhaps more than
+   *  once, or to have another one now. */
+  get unmapped(): readonly number[] {
+    const count = this.#u32(this.#plan + abi.PLAN_UNMAPPED_COUNT);
+    if (count === 0) return NO_OBJECTS;
+    const first = this.#u32(this.#plan + abi.PLAN_UNMAPPED);
+    return Array.from({ length: count }, (_, index) => this.#u32(first + 4 * index));
   }
   /** Address in `memory` of the commands that are to be executed now. */
   get planPointer(): number {
@@ -522,15 +531,6 @@ export class Core {
   mappingsIn(region: number, first: Address, last: Address): Row[] {
     return this.#within(this.#wasm.readMappings, region, first, last);
   }
-  /** Numbers of the objects of those mappings, one for all that follow each other. */
-  objectsIn(region: number, first: Address, last: Address): number[] {
-    const ids: number[] = [];
-    this.#eachWithin(this.#wasm.readMappings, region, first, last, (index) => {
-      const id = this.#u32(this.#rows + index * abi.ROW_SIZE + abi.ROW_ID);
-      if (ids.at(-1) !== id) ids.push(id);
-    });
-    return ids;
-  }
   /** Rows of a sink: the pieces of a VA space, the memory slots of an attachment. */
   sinkRows(sink: number): Row[] {
     return this.#within(this.#wasm.readSink, sink, 0, LAST_ADDRESS);
@@ -622,19 +622,13 @@ export class Core {
   /** All rows that reach into [first, last]. */
   #within(read: Export, id: number, first: Address, last: Address): Row[] {
     const rows: Row[] = [];
-    this.#eachWithin(read, id, first, last, (index) => rows.push(this.#row(index)));
-    return rows;
-  }
-
-  /** Calls `what` for each of them, with its index among those that were read at once. */
-  #eachWithin(read: Export, id: number, first: Address, last: Address, what: (index: number) => void): void {
     for (let from = first; ; ) {
-      const count = this.#countOf(read(id, low(from), high(from), low(last), high(last)));
-      for (let i = 0; i < count; i++) what(i);
-      if (count < abi.ROW_CAPACITY) return;
-      const end = this.#u64(this.#rows + (count - 1) * abi.ROW_SIZE + abi.ROW_LAST);
+      const some = this.#some(read, id, from, last);
+      for (const row of some) rows.push(row);
+      if (some.length < abi.ROW_CAPACITY) return rows;
+      const end = some.at(-1)!.last;
       assert(end >= from, 'rows are in order, and each is handed out once');
-      if (end >= last) return;
+      if (end >= last) return rows;
       from = sum(end, 1);
     }
   }
@@ -647,14 +641,10 @@ export class Core {
   /** Rows that a call has filled in: `result` is how many, or a code. */
   #rowsOf(result: number): Row[] {
     const rows: Row[] = [];
-    for (let i = 0, count = this.#countOf(result); i < count; i++) rows.push(this.#row(i));
-    return rows;
-  }
-
-  #countOf(result: number): number {
     const count = this.#check(result);
     assert(count <= abi.ROW_CAPACITY, 'rows fit in the exchange buffer');
-    return count;
+    for (let i = 0; i < count; i++) rows.push(this.#row(i));
+    return rows;
   }
 
   #row(index: number): Row {

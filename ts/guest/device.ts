@@ -1,7 +1,6 @@
 // Device memory: BARs and DAX windows. A region that the device maps files into, and a control that the bus uses to
 // place it; both work in any order, and neither loses what the other did.
 
-import type { MemoryObject } from '../asked/object.ts';
 import type { Mapping, Region } from '../asked/region.ts';
 import { type Address, isPageAligned } from '../core/address.ts';
 import { Handle, keepInThread } from '../core/handle.ts';
@@ -218,10 +217,8 @@ export class MappedRegion extends Handle {
     this.#zeroes?.fit(bytes);
     this.#map.transaction(() => {
       const { length: now } = this;
-      const before = this.#shown();
       this.region.resize(bytes);
       if (bytes > now) this.#zeroes?.fill(this.#map, this.region, now, bytes - now);
-      this.#files.letGo(before);
     });
   }
 
@@ -237,12 +234,10 @@ export class MappedRegion extends Handle {
     const from = pages(fileOffset, 'fileOffset', MAX_FILE - bytes, 0);
     const mayWrite = validate.flag(writable, 'writable');
     this.#map.transaction(() => {
-      const before = this.region.objectsIn(at, bytes);
       const end = from + bytes;
       const object =
         file instanceof DeviceFile ? this.#files.objectOf(file, end) : this.#files.open(file, end, mayWrite);
       this.region.map({ offset: at, object, objectOffset: from, length: bytes, writable: mayWrite });
-      this.#files.letGo(before, object);
     });
   }
 
@@ -252,10 +247,8 @@ export class MappedRegion extends Handle {
     const bytes = pages(length, 'length', this.length);
     const at = pages(offset, 'offset', this.length, 0);
     this.#map.transaction(() => {
-      const before = this.region.objectsIn(at, bytes);
       if (this.#zeroes === undefined) this.region.unmap(at, bytes);
       else this.#zeroes.fill(this.#map, this.region, at, bytes);
-      this.#files.letGo(before);
     });
   }
 
@@ -285,17 +278,11 @@ export class MappedRegion extends Handle {
   protected override release(): void {
     if (this.#map.closed) return;
     this.#map.transaction(() => {
-      const shown = this.#shown();
       if (this.region.offset !== undefined) this.region.remove();
       this.region.close();
-      this.#files.letGo(shown);
       this.#map.context.onUndo(() => this.setClosed(false));
       this.#map.context.onDone(() => this.end());
     });
-  }
-
-  #shown(): MemoryObject[] {
-    return this.region.mappings().map(({ object }) => object);
   }
 
   /** @internal The map has let go of what it showed. */

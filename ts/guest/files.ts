@@ -47,6 +47,7 @@ export class FileTable {
 
   constructor(map: MemoryMap) {
     this.#map = map;
+    map.context.objects.onUnmapped = (object) => this.#closeUnused(object);
   }
 
   /** The object of a descriptor's file; a mapping of it may reach to byte `end`, even where the file ends before.
@@ -139,7 +140,7 @@ export class FileTable {
         file.setClosed(false);
       });
       this.#drop(file, memory);
-      this.letGo([memory]);
+      this.#map.context.onDone(() => this.#closeUnused(memory));
     });
   }
 
@@ -154,17 +155,10 @@ export class FileTable {
     if (handles?.size === 0) this.#handles.delete(memory);
   }
 
-  /** Closes, when the open transaction has ended well, those objects that are mapped nowhere any more and that no
-   *  handle holds. `mapped`: one that is mapped now. */
-  letGo(objects: readonly MemoryObject[], mapped?: MemoryObject): void {
-    const leaving = objects.filter((object) => object !== mapped && this.#opened.has(object));
-    if (leaving.length === 0) return;
-    this.#map.context.onDone(() => {
-      for (const object of leaving) {
-        const isUsed = this.#handles.has(object) || this.#map.context.objects.isMapped(object);
-        if (!isUsed) this.#close(object);
-      }
-    });
+  /** Closes an object that is mapped nowhere and that no handle holds. */
+  #closeUnused(object: MemoryObject): void {
+    const isUsed = this.#handles.has(object) || this.#map.context.objects.isMapped(object);
+    if (!isUsed) this.#close(object);
   }
 
   /** Closes all objects. Precondition: the map is closed. */

@@ -314,8 +314,9 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   }
 
   #finish(): void {
+    const { unmapped } = this.core;
     if (this.#after.length > 0) this.#doAfter();
-    this.objects.sweep();
+    this.objects.sweep(unmapped);
   }
 
   #doAfter(): void {
