@@ -8,6 +8,7 @@ export type AtOnce = void | { readonly then?: never };
 
 /** Refuses a promise that a method of a partition returned. Throws INVALID_ARGUMENT. */
 export function atOnce(method: string, result: unknown): void {
+  if (result === undefined) return;
   validate.noPromise(result, `${method} of a partition returned a promise: it must be done when it returns`);
 }
 
@@ -24,42 +25,31 @@ export type Pausable = Required<MayPause>;
 
 /** Partitions that are held, and resumed in the end: the last one first. */
 export class Holding {
-  /** Made with the first: most plans hold none. */
-  #held: Set<Pausable> | undefined;
+  readonly #held: Pausable[] = [];
 
-  /** Holds them all, those that are not held yet, or says why not. */
-  hold(pausables: Iterable<Pausable | undefined>): { cause: unknown } | undefined {
+  /** Holds a partition, if there is one and it is not held yet, or says why not. */
+  hold(pausable: Pausable | undefined): { cause: unknown } | undefined {
+    if (pausable === undefined || this.#held.includes(pausable)) return undefined;
     try {
-      for (const pausable of pausables) {
-        if (pausable === undefined || this.#held?.has(pausable)) continue;
-        this.#held ??= new Set();
-        const answer: unknown = pausable.pause();
-        this.#held.add(pausable);
-        if (answer !== undefined) atOnce('pause', answer);
-      }
+      const answer: unknown = pausable.pause();
+      this.#held.push(pausable);
+      if (answer !== undefined) atOnce('pause', answer);
       return undefined;
     } catch (cause) {
       return { cause };
     }
   }
 
-  /** Holds those that can be held. */
-  holdMore(pausables: Iterable<Pausable | undefined>): void {
-    for (const pausable of pausables) this.hold([pausable]);
-  }
-
   /** Resumes all. Returns what the first `resume` that throws has thrown. */
   end(): { cause: unknown } | undefined {
-    if (this.#held === undefined) return undefined;
     let failure: { cause: unknown } | undefined;
-    for (const pausable of [...this.#held].reverse()) {
+    for (let held = this.#held.pop(); held !== undefined; held = this.#held.pop()) {
       try {
-        atOnce('resume', pausable.resume());
+        atOnce('resume', held.resume());
       } catch (cause) {
         failure ??= { cause };
       }
     }
-    this.#held = undefined;
     return failure;
   }
 }

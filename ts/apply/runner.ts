@@ -203,10 +203,8 @@ export class PlanRunner {
   }
 
   #holdAndExecute(plan: PlanFacts, holding: Holding): Outcome {
-    if (plan.disturbance === abi.CLASS_UNCHANGED_BYTES) {
-      const unheld = holding.hold(this.#involved(plan.commands));
-      if (unheld !== undefined) return this.#failUnheld(plan, unheld.cause, holding);
-    }
+    const unheld = this.#holdFor(plan, holding);
+    if (unheld !== undefined) return this.#failUnheld(plan, unheld.cause, holding);
     const end = plan.commands - plan.releases;
     const failure = this.#run(0, end, execute);
     if (failure !== undefined) return this.#fail(plan, failure, holding);
@@ -218,13 +216,14 @@ export class PlanRunner {
     return { plan, hasHappened: true, error: undefined, lost: NOTHING_LOST };
   }
 
-  /** Partitions that commands are for, each as often. */
-  #involved(commands: number): (Pausable | undefined)[] {
-    const involved: (Pausable | undefined)[] = [];
+  /** Holds the partitions whose guests would miss bytes, or says why not. */
+  #holdFor({ commands, disturbance }: PlanFacts, holding: Holding): { cause: unknown } | undefined {
+    if (disturbance !== abi.CLASS_UNCHANGED_BYTES) return undefined;
     for (let i = 0; i < commands; i++) {
-      involved.push(this.#connections.get(this.#core.commandSink(i))?.attached?.pausable);
+      const unheld = holding.hold(this.#connections.get(this.#core.commandSink(i))?.attached?.pausable);
+      if (unheld !== undefined) return unheld;
     }
-    return involved;
+    return undefined;
   }
 
   /** Takes back a plan of which nothing was done, because a partition goes on running. */
@@ -303,7 +302,7 @@ export class PlanRunner {
         next = losses.isEmpty ? count : next + 1;
         continue;
       }
-      holding.holdMore([...this.#connections.values()].map(({ attached }) => attached?.pausable));
+      for (const { attached } of this.#connections.values()) holding.hold(attached?.pausable);
       this.#lose(failure, isHindered, losses);
       next = failure.done + 1;
     }

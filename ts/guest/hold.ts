@@ -22,8 +22,11 @@ export function hold(map: MemoryMap): () => void {
     const failure = holding.end();
     if (failure !== undefined) throw failure.cause;
   };
-  const failure = holding.hold(holdable(map));
-  if (failure === undefined) return letGo;
-  holding.end();
-  throw failure.cause;
+  for (const partition of holdable(map)) {
+    const failure = holding.hold(partition);
+    if (failure === undefined) continue;
+    holding.end();
+    throw failure.cause;
+  }
+  return letGo;
 }

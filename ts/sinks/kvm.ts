@@ -1,7 +1,7 @@
 // KVM: a partition and its vCPUs.
 
 import { MAX_SLOTS, PAGE_SIZE } from '../../assembly/abi.ts';
-import { atOnce, type MayPause, type Pausable } from '../apply/holding.ts';
+import { atOnce, Holding, type MayPause, type Pausable } from '../apply/holding.ts';
 import { MembackingError } from '../core/errors.ts';
 import { Handle } from '../core/handle.ts';
 import { KVM_CAP, KVM_LARGEST_SLOT, KVM_QUIRK } from '../core/kvm-numbers.ts';
@@ -145,7 +145,9 @@ export class KvmPartition extends Handle implements PartitionFacts {
       const kvm = withRemedy(KVM_REMEDIES, () => native().Kvm.open());
       try {
         const { vm, zapsAllSlots } = madeVm(kvm, mayZapAll);
-        return new KvmPartition(checkedName, kvm, vm, { zapsAllSlots });
+        const partition = new KvmPartition(checkedName, kvm, vm, { zapsAllSlots });
+        partition.#rehearseHolding();
+        return partition;
       } catch (error) {
         kvm.close();
         throw error;
@@ -376,11 +378,18 @@ export class KvmPartition extends Handle implements PartitionFacts {
     this.#gsiRoutes = checked.gsiRoutes ?? this.#gsiRoutes;
   }
 
+  /** Holds its vCPUs while there are none: the first change that needs it is not to wait until that is compiled. */
+  #rehearseHolding(): void {
+    const holding = new Holding();
+    holding.hold(this);
+    holding.end();
+  }
+
   /** Makes all its vCPUs stop running the guest, and waits until they have. Their runs go on at `resume`. Pauses
    *  nest. */
   pause(): void {
     this.checkOpen();
-    systemError(this.what, () => this.#vm.pause());
+    this.#vm.pause();
     try {
       atOnce('pause', this.#others?.pause());
     } catch (error) {
@@ -392,7 +401,10 @@ export class KvmPartition extends Handle implements PartitionFacts {
   /** Takes one `pause` back. Throws NOT_PAUSED. */
   resume(): void {
     this.checkOpen();
-    systemError(this.what, () => this.#vm.resume());
+    systemError(
+      () => this.what,
+      () => this.#vm.resume(),
+    );
     atOnce('resume', this.#others?.resume());
   }
 
