@@ -2,6 +2,8 @@
 // caches that others have used meanwhile, and the very first ones. Against the bare system calls, or against the same
 // change of a map that has nothing of this.
 
+import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import {
   type AttachedPartition,
   GuestMemoryBuilder,
@@ -14,7 +16,7 @@ import {
 import { vmOf } from '../../ts/sinks/kvm.ts';
 import { baseline, type Pieces } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
-import { compare, type Side, speedAtLeast } from './support/measure.ts';
+import { compare, median, rowOf, type Side, speedAtLeast } from './support/measure.ts';
 
 const PAGE = 4096;
 const MIB = 2 ** 20;
@@ -24,6 +26,7 @@ const WINDOW_GPA = 2 ** 32;
 const PAM = { gpa: 0xc8000, length: 0x4000 };
 const OPERATIONS = 100;
 const AS_FAST = 1 / 1.2;
+const BARE_FLIP = 'bare ioctls and mprotect';
 
 /** A guest with RAM that PAM registers switch, a DAX window and a BAR of 2 MiB, all of it with memory. */
 class Monitor {
@@ -95,37 +98,55 @@ function cool(): void {
   for (let i = 0; i < others.length; i += 8) others[i]! += 1;
 }
 
-/** The bare calls of a flip, by the slot that shows the range. */
-function bareFlips(bare: Monitor, count: number): () => void {
-  bare.flip(true);
-  bare.flip(false);
+/** The bare calls of flips, by the slot that shows the range. */
+function bareFlips(bare: Monitor): (isReadOnly: boolean, count: number) => void {
   const { slot } = bare.attached.attachments[0]!.slots().find(({ gpa }) => gpa === PAM.gpa)!;
-  const hva = bare.manager.va.base + BigInt(PAM.gpa);
-  return () => baseline.flip(vmOf(bare.partition).fd, slot, PAM.gpa, PAM.length, hva, count);
+  const { gpa, length } = PAM;
+  const shown = BigUint64Array.of(bare.manager.va.base + BigInt(gpa), BigInt(length), BigInt(gpa));
+  return (isReadOnly, count) => baseline.flip(vmOf(bare.partition).fd, slot, shown, isReadOnly, count);
 }
 
-/** The first flips of a process: nothing is compiled, and no slot is cut. */
-async function firsts(group: Group, monitor: Monitor, bare: Monitor): Promise<void> {
-  const timed = (run: () => void): number => {
+// ---- First flips ---------------------------------------------------------------------------------
+
+const PROCESSES = 21;
+const FOLLOWING = 8;
+/** Milliseconds that the guest runs before each of them. */
+const APART = 1;
+const SIDES = ['manager', 'bare'] as const;
+
+/** Milliseconds of the first flips of a monitor that has just attached its guest's memory. */
+function firstFlips(side: (typeof SIDES)[number]): number[] {
+  const monitor = new Monitor();
+  const bare = bareFlips(monitor);
+  const flip = side === 'bare' ? (isReadOnly: boolean) => bare(isReadOnly, 1) : monitor.flip.bind(monitor);
+  return Array.from({ length: 1 + FOLLOWING }, (_, i) => {
+    const since = performance.now();
+    while (performance.now() - since < APART);
     const started = performance.now();
-    run();
+    flip(i % 2 === 0);
     return performance.now() - started;
-  };
-  const times = [0, 1].map((i) => timed(() => monitor.flip(i === 0)));
-  const other = timed(bareFlips(bare, 2)) / 2;
-  for (const [i, ours] of times.entries()) {
-    const what = `PAM flip through the manager, number ${i + 1} after the process began`;
-    const speed = other / ours;
-    group.rows.push({
-      ...{ what, unit: 'ns', ours: ours * 1e6, goals: [speedAtLeast(0.5)] },
-      baseline: { what: 'bare ioctls and mprotect', value: other * 1e6 },
-      speed: { median: speed, p10: speed, p90: speed, pairs: 1 },
-    });
-  }
+  });
 }
+
+/** First flips in pairs of new processes, of which each has only some. */
+function firsts(group: Group): void {
+  group.doing('first PAM flips of new processes');
+  const args = ['--enable-source-maps', fileURLToPath(import.meta.url)];
+  const times = Array.from({ length: PROCESSES }, () =>
+    SIDES.map((side): number[] => JSON.parse(execFileSync(process.execPath, [...args, side], { encoding: 'utf8' }))),
+  );
+  const add = (what: string, of: (flips: readonly number[]) => number) => {
+    const [ours, bare] = SIDES.map((_, side) => times.map((pair) => of(pair[side]!) * 1e6));
+    group.rows.push(rowOf({ what, baseline: { what: BARE_FLIP }, goals: [speedAtLeast(0.5)] }, ours!, bare!));
+  };
+  add('first PAM flip of a process', ([first]) => first!);
+  add(`${FOLLOWING} PAM flips that follow it`, ([, ...following]) => median(following));
+}
+
+// ---- Changes of a monitor that runs --------------------------------------------------------------
 
 async function flips(group: Group, monitor: Monitor, bare: Monitor): Promise<void> {
-  const bareCalls = 'bare ioctls and mprotect';
+  const bareMany = bareFlips(bare);
   const turns = (count: number, flip: (isReadOnly: boolean) => void): Side => ({
     run: () => {
       for (let i = 0; i < count; i++) flip(i % 2 === 0);
@@ -136,14 +157,14 @@ async function flips(group: Group, monitor: Monitor, bare: Monitor): Promise<voi
     compare({
       ...{ what: 'PAM flip through the manager', operations: OPERATIONS, goals: [speedAtLeast(0.8)] },
       ours: turns(OPERATIONS, (isReadOnly) => monitor.flip(isReadOnly)),
-      baseline: { what: bareCalls, run: bareFlips(bare, OPERATIONS) },
+      baseline: { what: BARE_FLIP, run: () => bareMany(true, OPERATIONS) },
     }),
   );
   await group.add(
     compare({
       ...{ what: 'two PAM flips through the manager, cold caches', operations: 2, goals: [speedAtLeast(0.6)] },
       ours: { prepare: cool, ...turns(2, (isReadOnly) => monitor.flip(isReadOnly)) },
-      baseline: { what: bareCalls, prepare: cool, run: bareFlips(bare, 2) },
+      baseline: { what: BARE_FLIP, prepare: cool, run: () => bareMany(true, 2) },
     }),
   );
 }
@@ -230,9 +251,14 @@ async function toggles(group: Group): Promise<void> {
   }
 }
 
+const side = SIDES.find((name) => name === process.argv[2]);
+if (side !== undefined) {
+  console.log(JSON.stringify(firstFlips(side)));
+  process.exit();
+}
 await runGroup(async (group) => {
+  firsts(group);
   const [monitor, bare] = [new Monitor(), new Monitor()];
-  await firsts(group, monitor, bare);
   await flips(group, monitor, bare);
   const loaded = new Monitor().load();
   await changes(group, [monitor, loaded, bare]);

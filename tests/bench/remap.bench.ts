@@ -150,10 +150,10 @@ async function flips(group: Group, machine: Machine, bare: Machine): Promise<voi
   const run = () => {
     for (let i = 0; i < operations; i++) machine.pam.setFlags({ readonly: i % 2 === 0 });
   };
-  const hva = bare.base + 0xc0000n;
+  const shown = BigUint64Array.of(bare.base + 0xc0000n, 0x4000n, 0xc0000n);
   // The window's slot comes first.
   const slot = 0;
-  const bareRun = () => baseline.flip(vmOf(bare.partition).fd, slot, 0xc0000, 0x4000, hva, operations);
+  const bareRun = () => baseline.flip(vmOf(bare.partition).fd, slot, shown, true, operations);
   await group.add(
     compare({
       ...{ what: 'PAM flip', operations, goals: [speedAtLeast(0.9)], ours: { run } },

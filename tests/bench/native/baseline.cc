@@ -275,14 +275,16 @@ bool setSlot(int vm, uint32_t slot, uint32_t flags, uint64_t gpa, uint64_t size,
   return ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == 0;
 }
 
-/// flip(vm, slot, gpa, size, hva, count): makes a slot read-only and writable again, in turns.
+/// flip(vm, slot, shown, isReadOnly, count): makes a slot read-only or writable, and back, in turns. The offset of the
+/// piece that it shows is its GPA.
 void flip(const Napi::CallbackInfo& info) {
   const int vm = number(info[0]);
   const auto slot = static_cast<uint32_t>(number(info[1]));
-  const uint64_t gpa = wide(info[2]), size = wide(info[3]), hva = wide(info[4]);
-  const int count = number(info[5]);
-  for (int i = 0; i < count; i++) {
-    const bool isReadOnly = i % 2 == 0;
+  const Pieces shown(info[2]);
+  const auto [hva, size, gpa] = *shown.begin();
+  bool isReadOnly = info[3].ToBoolean();
+  const int count = number(info[4]);
+  for (int i = 0; i < count; i++, isReadOnly = !isReadOnly) {
     must(info.Env(), setSlot(vm, slot, 0, gpa, 0, hva), "KVM_SET_USER_MEMORY_REGION");
     must(info.Env(), mprotect(reinterpret_cast<void*>(hva), size, isReadOnly ? PROT_READ : kReadWrite) == 0, "mprotect");
     must(info.Env(), setSlot(vm, slot, isReadOnly ? KVM_MEM_READONLY : 0, gpa, size, hva), "KVM_SET_USER_MEMORY_REGION");

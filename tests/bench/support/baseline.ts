@@ -32,8 +32,9 @@ interface Baseline {
   protect(pieces: Pieces): void;
   /** One memcpy for each GPA. */
   copy(hva: bigint, bytes: Uint8Array, length: number, gpas: Float64Array, isWrite: boolean): void;
-  /** Makes a memory slot read-only and writable again, `count` changes in all. */
-  flip(vm: number, slot: number, gpa: number, size: number, hva: bigint, count: number): void;
+  /** Makes a memory slot read-only or writable, and back, `count` changes in all. The offset of the piece that it shows
+   *  is its GPA. */
+  flip(vm: number, slot: number, shown: Pieces, isReadOnly: boolean, count: number): void;
   /** KVM notes, from now on, which pages of a slot at GPA 0 are written. */
   logWrites(vm: number, slot: number, size: number, hva: bigint): void;
   /** Takes what it has noted of a slot of `pages`, which begins anew. */

@@ -11,15 +11,20 @@ export interface Side {
   run(): void | Promise<void>;
 }
 
-interface Comparison {
+/** Labels of a row. */
+interface Labels {
   readonly what: string;
+  readonly baseline: { readonly what: string };
+  readonly goals?: readonly Bound[];
+  /** Shows the figures as operations a second. */
+  readonly isRate?: boolean;
+}
+
+interface Comparison extends Labels {
   readonly ours: Side;
   readonly baseline: Side & { readonly what: string };
   /** Operations in each turn of either side: figures are for one of them. */
   readonly operations: number;
-  readonly goals?: readonly Bound[];
-  /** Shows the figures as operations a second. */
-  readonly isRate?: boolean;
   /** Least pairs of turns, for turns that are long. Default 25. */
   readonly leastPairs?: number;
 }
@@ -33,19 +38,19 @@ const MOST_PAIRS = 201;
 /** Both in turns, as often as fits into a second. */
 export async function compare(comparison: Comparison): Promise<Row> {
   const { ours, baseline, operations, leastPairs = 25 } = comparison;
-  const [ourTimes, baseTimes, speeds]: [number[], number[], number[]] = [[], [], []];
+  const [ourTimes, baseTimes]: [number[], number[]] = [[], []];
   await warmUp(ours, baseline);
   const started = performance.now();
-  while (speeds.length < leastPairs || (performance.now() - started < BUDGET_MS && speeds.length < MOST_PAIRS)) {
-    const isOursFirst = speeds.length % 2 === 0;
+  const isWithinBudget = () => performance.now() - started < BUDGET_MS && ourTimes.length < MOST_PAIRS;
+  while (ourTimes.length < leastPairs || isWithinBudget()) {
+    const isOursFirst = ourTimes.length % 2 === 0;
     const first = await turn(isOursFirst ? ours : baseline);
     const second = await turn(isOursFirst ? baseline : ours);
     const [our, base] = isOursFirst ? [first, second] : [second, first];
     ourTimes.push((our * 1e6) / operations);
     baseTimes.push((base * 1e6) / operations);
-    speeds.push(base / our);
   }
-  return rowOf(comparison, median(ourTimes), median(baseTimes), speedOf(speeds));
+  return rowOf(comparison, ourTimes, baseTimes);
 }
 
 /** Both in turns, timed by mitata: for what takes nanoseconds. `operations` in each call. */
@@ -66,8 +71,7 @@ export async function compareFast(comparison: Comparison): Promise<Row> {
     ourTimes.push(await nanoseconds(ours));
     baseTimes.push(await nanoseconds(baseline));
   }
-  const speeds = ourTimes.map((our, pair) => baseTimes[pair]! / our);
-  return rowOf(comparison, median(ourTimes), median(baseTimes), speedOf(speeds));
+  return rowOf(comparison, ourTimes, baseTimes);
 }
 
 /** Runs both until ours is as fast as it gets: the engine compiles again, and better, what runs often. */
@@ -91,13 +95,14 @@ async function turn(side: Side): Promise<number> {
   return performance.now() - started;
 }
 
-function rowOf(comparison: Comparison, our: number, base: number, speed: Speed): Row {
-  const { what, baseline, isRate = false, goals = [] } = comparison;
-  const shown = (ns: number) => (isRate ? 1e9 / ns : ns);
+/** The row of pairs of times, in nanoseconds. */
+export function rowOf(labels: Labels, ourTimes: readonly number[], baseTimes: readonly number[]): Row {
+  const { what, baseline, isRate = false, goals = [] } = labels;
+  const shown = (times: readonly number[]) => (isRate ? 1e9 / median(times) : median(times));
   return {
-    ...{ what, unit: isRate ? 'op/s' : 'ns', ours: shown(our) },
-    baseline: { what: baseline.what, value: shown(base) },
-    ...{ speed, goals },
+    ...{ what, unit: isRate ? 'op/s' : 'ns', ours: shown(ourTimes) },
+    baseline: { what: baseline.what, value: shown(baseTimes) },
+    ...{ speed: speedOf(ourTimes.map((our, pair) => baseTimes[pair]! / our)), goals },
   };
 }
 
