@@ -489,6 +489,8 @@ test.serial('a snapshot that is given up leaves nothing, and no folder', async (
   await manager.snapshot(join(folder, 'a'));
   const given = { signal: controller.signal };
   await t.throwsAsync(GuestMemoryBuilder.fromSnapshot(join(folder, 'a'), given), { code: 'ABORTED' });
+  const smaller = manager.snapshot(join(folder, 'b'), { progress: () => manager.removeRam('high') });
+  await t.throwsAsync(smaller, { code: 'CLOSED' });
   const gone = manager.snapshot(join(folder, 'b'));
   manager.close();
   await t.throwsAsync(gone, { code: 'CLOSED' });

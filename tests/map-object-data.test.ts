@@ -1,6 +1,7 @@
 // Data of memory objects: the parts that somebody has touched, found without touching the others.
 
-import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync, readdirSync, readSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import {
@@ -15,6 +16,7 @@ import { Machine, refusal } from './support/map-state.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { SEED, tries } from './support/random.ts';
 import { PAGE } from './support/shim-plan.ts';
+import { tempFolder } from './support/temp-folder.ts';
 
 const PAGES = 16;
 const SIZE = PAGES * PAGE;
@@ -93,6 +95,13 @@ test('asking for data, and reading them, allocates nothing', (t) => {
   object.close();
 });
 
+test('shared memory has no pages of its own', (t) => {
+  const object = SharedMemory.create(SIZE);
+  object.write(0, Uint8Array.of(1));
+  t.deepEqual(object.ownRanges(), []);
+  object.close();
+});
+
 test("the position of a caller's descriptor stays where it is", (t) => {
   const fd = fileWithData();
   readSync(fd, new Uint8Array(5));
@@ -138,5 +147,21 @@ test('a copy of a part of a file has the data of that part, and its own', (t) =>
   const guest = build({ kind: 'fd', fd, copyOnWrite: true, fileOffset: (PAGES - 4) * PAGE });
   t.is(guest.guestMemory.readU8(2 * PAGE), 1);
   guest.close();
+  closeSync(fd);
+});
+
+test('what a copy has lost with the end of its file is data, and a snapshot says that it is not there', async (t) => {
+  const folder = tempFolder(t);
+  const fd = fileWithData();
+  const manager = build({ kind: 'fd', fd, copyOnWrite: true });
+  const { object } = manager.va.pieces()[0]!;
+  manager.guestMemory.writeU8(0, 1);
+  t.deepEqual(pagesOf(object), [0]);
+  ftruncateSync(fd, 2 * PAGE);
+  t.deepEqual(pagesOf(object), [0, 2, 3]);
+  const refused = { code: 'GUEST_ACCESS', message: /0x2000 is not there: its file ends before/ };
+  await t.throwsAsync(manager.snapshot(join(folder, 'a')), refused);
+  t.deepEqual(readdirSync(folder), []);
+  manager.close();
   closeSync(fd);
 });

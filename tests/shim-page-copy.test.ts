@@ -1,11 +1,13 @@
-// Copies of pages from file to file, past JavaScript: what is written, what stays a hole, what is summed, and what is
-// refused.
+// Copies of pages from files and private memory into files, past JavaScript: what is written, what stays a hole, what
+// is summed, and what is refused.
 
 import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import * as zlib from 'node:zlib';
 import test from 'ava';
+import { addonObjectOf } from '../ts/asked/object.ts';
 import { native } from '../ts/core/native.ts';
+import { MemoryMap, PrivateMemory, SharedMemory } from '../ts/index.ts';
 import { joinedCrc32 } from '../ts/snapshot/crc32.ts';
 import { namelessFile } from './support/nameless-file.ts';
 import { Random } from './support/random.ts';
@@ -127,6 +129,58 @@ test('memory that is read through a mapping is what it was: pages that nobody ha
   memory.close();
   t.throws(() => native().copyPages(memory, 0, target, 0, stretches([0, 1]), false), { code: 'ERR_CLOSED' });
   closeSync(target);
+});
+
+test('private memory is copied from where it is, however often plans move it meanwhile', async (t) => {
+  const { bytes } = makeSource();
+  const map = new MemoryMap();
+  const root = map.createRegion({ name: 'root', kind: 'container', size: SIZE });
+  const [memory, other] = [PrivateMemory.create(SIZE), SharedMemory.create(SIZE)];
+  const ram = map.createRegion({ name: 'ram', kind: 'ram', size: SIZE });
+  const below = map.createRegion({ name: 'below', kind: 'ram', size: SIZE });
+  map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }));
+  map.transaction(() => {
+    ram.map({ object: memory });
+    below.map({ object: other });
+    below.place(root, { offset: 0 });
+  });
+  memory.write(0, bytes);
+  other.write(0, Buffer.alloc(SIZE, 0xee));
+  const target = namelessFile(SIZE);
+  const asked = stretches([0, 300]);
+  for (let round = 0; round < 40; round++) {
+    const copying = native().copyPages(addonObjectOf(memory), 0, target, 0, asked, true);
+    const summing = native().copyPages(addonObjectOf(memory), 0, undefined, undefined, asked, false);
+    const [offset, length] = [7 * (round % 20) * PAGE, 100 * PAGE];
+    map.transaction(() => ram.place(root, { offset: 0, priority: 1 }));
+    map.transaction(() => ram.unmap(offset, length));
+    map.transaction(() => ram.map({ object: memory, offset, objectOffset: offset, length }));
+    map.transaction(() => ram.remove());
+    t.is((await copying).pages.length, 2 * 40);
+    t.is((await summing).crc32, zlib.crc32(bytes));
+    const found = Buffer.alloc(SIZE);
+    readSync(target, found, 0, SIZE, 0);
+    t.true(found.equals(bytes));
+  }
+  t.throws(() => native().copyPages(addonObjectOf(memory), 0, target, 0, stretches([300, 1]), false), {
+    code: 'ERR_OUT_OF_RANGE',
+  });
+  for (const each of [map, memory, other]) each.close();
+  closeSync(target);
+});
+
+test('private memory whose file has become shorter is not there', async (t) => {
+  const path = join(tempFolder(t), 'source');
+  const fd = openSync(path, 'w+');
+  ftruncateSync(fd, 4 * PAGE);
+  const memory = PrivateMemory.fromFile(fd);
+  memory.write(PAGE, Uint8Array.of(1));
+  ftruncateSync(fd, 2 * PAGE);
+  const copy = (pages: Float64Array) => native().copyPages(addonObjectOf(memory), 0, undefined, undefined, pages, true);
+  t.deepEqual((await copy(stretches([0, 2]))).pages, stretches([1, 1]));
+  await t.throwsAsync(copy(stretches([0, 4])), { code: 'EIO', message: /pread/ });
+  memory.close();
+  closeSync(fd);
 });
 
 test('a failed write is said, and what is no stretch, place or file is refused at once', async (t) => {

@@ -1,9 +1,11 @@
 // Bytes of a memory object, read and written by the monitor itself, which changes nothing of what others may do: shared
 // ones are read from their file, or else through a host range for the call; private ones through /proc/self/mem, which
-// heeds no protection.
+// heeds no protection, or where they are.
 
 #include <fcntl.h>
 #include <unistd.h>
+
+#include <shared_mutex>
 
 #include "host/fault_guard.h"
 #include "host/invariant.h"
@@ -66,6 +68,28 @@ Failure MemoryObject::read(uint64_t offset, uint8_t* into, uint64_t length, uint
   return copyPrivate(offset, length, done, false, [&](int memory, off_t hva, uint64_t from, uint64_t size) {
     return ::pread(memory, into + from, size, hva);
   });
+}
+
+void MemoryObject::readOnAnyThread(uint64_t offset, uint8_t* into, uint64_t length, uint64_t& done) const {
+  INVARIANT(!isShared && contains(offset, length));
+  // What cannot be brought is missing.
+  static_cast<void>(fetch(offset, length));
+  for (done = 0; done != length;) {
+    const std::shared_lock lock(moving);
+    const Whereabouts::Place place = whereabouts.find(offset + done, length - done);
+    if (place.isLost) return;
+    const uint64_t hva = place.reservation ? place.address() : home.addressOf(offset + done);
+    uint64_t copied = 0;
+    guardedRead(into + done, hva, place.length, copied);
+    if (copied == 0) {
+      // Perhaps a protection alone stands in the way.
+      const FileDescriptor memory(::open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
+      const ssize_t count = ::pread(memory.get(), into + done, place.length, static_cast<off_t>(hva));
+      if (count <= 0) return;
+      copied = static_cast<uint64_t>(count);
+    }
+    done += copied;
+  }
 }
 
 Failure MemoryObject::write(uint64_t offset, const uint8_t* from, uint64_t length, uint64_t& done) {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -73,6 +74,16 @@ class Entries {
   bool knowsResident_ = false;
 };
 
+/// Appends what a copy's file has had and lost, as it has become shorter: it is not zeroes, and whoever reads it hears
+/// that it is not there.
+void appendLost(const MemoryObject& object, std::vector<Stretch>& found) {
+  struct stat facts;
+  if (readFacts(object.fd.get(), facts) != 0 || !S_ISREG(facts.st_mode)) return;
+  const uint64_t end = std::max(pageEnd(static_cast<uint64_t>(facts.st_size)), object.fileOffset) - object.fileOffset;
+  const uint64_t start = found.empty() ? end : std::max(end, found.back().offset + found.back().length);
+  if (start < object.size) appendStretch(found, start, object.size - start);
+}
+
 }  // namespace
 
 Failure MemoryObject::findFileData(std::vector<Stretch>& found) const {
@@ -91,11 +102,12 @@ Failure MemoryObject::findFileData(std::vector<Stretch>& found) const {
     at = std::min(end, fileEnd);
     appendStretch(found, start - fileOffset, at - start);
   }
+  if (!isShared) appendLost(*this, found);
   return kDone;
 }
 
 Failure MemoryObject::findOwnPages(std::vector<Stretch>& found) const {
-  INVARIANT(!isShared);
+  if (isShared) return kDone;
   Pagemap pagemap;
   if (const Failure failure = Pagemap::open(pagemap)) return failure;
   Entries entries;

@@ -5,6 +5,7 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include "host/fault_guard.h"
@@ -174,6 +175,7 @@ Failure MemoryObject::pin() {
 Failure MemoryObject::moveOut(uint64_t offset, const std::shared_ptr<Reservation>& to, uint64_t gpa, uint64_t length) {
   const Reservation::Share stretch = to->find(gpa, length);
   INVARIANT(stretch != nullptr);
+  const std::lock_guard lock(moving);
   const Failure failure = move(home, offset, *stretch, gpa, length);
   if (const uint64_t moved = failure ? failure.moved : length) whereabouts.moved(offset, moved, to, gpa);
   return failure;
@@ -183,6 +185,7 @@ Failure MemoryObject::moveHome(const std::shared_ptr<Reservation>& from, uint64_
                                uint64_t length) {
   const Reservation::Share stretch = from->find(gpa, length);
   INVARIANT(stretch != nullptr);
+  const std::lock_guard lock(moving);
   const Failure failure = move(*stretch, gpa, home, offset, length);
   if (const uint64_t moved = failure ? failure.moved : length) whereabouts.moved(offset, moved, nullptr, 0);
   return failure;

@@ -140,6 +140,7 @@ Failure PageCopy::run(std::vector<Stretch>& copied, uint32_t& crc32) const {
 
 /// Reads parts, one behind the other. `isQuick`: whether to ask what is in memory.
 Failure PageCopy::read(const std::vector<Stretch>& parts, uint8_t* into, bool& isQuick) const {
+  if (memory != nullptr) return readMemory(parts, into);
   std::vector<uint8_t> resident;
   if (view != nullptr) resident = findResident(*view, from.offset, parts, isQuick);
   for (const auto& [offset, length] : parts) {
@@ -148,6 +149,17 @@ Failure PageCopy::read(const std::vector<Stretch>& parts, uint8_t* into, bool& i
     if (!isThere || !viewPages(*view, from.offset + offset, into, length)) {
       if (const Failure failure = readPages(from, offset, into, length)) return failure;
     }
+    into += length;
+  }
+  return kDone;
+}
+
+/// Reads parts of the object.
+Failure PageCopy::readMemory(const std::vector<Stretch>& parts, uint8_t* into) const {
+  for (const auto& [offset, length] : parts) {
+    uint64_t done = 0;
+    memory->readOnAnyThread(from.offset + offset, into, length, done);
+    if (done != length) return {EIO, "pread", "a part of the memory is not there"};
     into += length;
   }
   return kDone;

@@ -1,4 +1,4 @@
-// Copies of pages from one file into another, which stays sparse.
+// Copies of pages from a file, or private memory, into another file, which stays sparse.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include "host/failure.h"
 #include "host/fd.h"
 #include "host/host_range.h"
+#include "host/object.h"
 #include "host/stretch.h"
 
 namespace membacking {
@@ -20,7 +21,10 @@ struct FilePlace {
 
 /// Copy of whole pages. No two of them may be under way for the same pages of a target.
 struct PageCopy {
+  /// Place of the pages: in a file, or in `memory`.
   FilePlace from;
+  /// Private object that has them; null: the file has.
+  std::shared_ptr<const MemoryObject> memory;
   /// Host range of the source, from its beginning on, through which pages that are in memory are read; null: none.
   std::shared_ptr<const HostRange> view;
   /// Place of the copy; without a file, the pages are read and summed alone.
@@ -30,12 +34,19 @@ struct PageCopy {
   /// Whether pages of zeroes are not copied: they are holes in the target already.
   bool leavesZeroesOut = false;
 
-  /// Copies, on whichever thread. ENXIO of pread: the source ends before. `copied`: pages that were not left out,
-  /// upwards; `crc32`: of their bytes, as they were written.
+  /// Whether the object, if there is one, has all of the pages.
+  bool isInside() const {
+    if (memory == nullptr || stretches.empty()) return true;
+    const auto& [offset, length] = stretches.back();
+    return memory->contains(from.offset + offset, length);
+  }
+  /// Copies, on whichever thread. ENXIO of pread: the file ends before; EIO: the object's memory is not there.
+  /// `copied`: pages that were not left out, upwards; `crc32`: of their bytes, as they were written.
   Failure run(std::vector<Stretch>& copied, uint32_t& crc32) const;
 
  private:
   Failure read(const std::vector<Stretch>& parts, uint8_t* into, bool& isQuick) const;
+  Failure readMemory(const std::vector<Stretch>& parts, uint8_t* into) const;
   Failure write(const Stretch& part, const uint8_t* bytes, std::vector<Stretch>& copied, uint32_t& crc32) const;
 };
 

@@ -19,18 +19,13 @@ void Whereabouts::moved(uint64_t offset, uint64_t length, const std::shared_ptr<
 Whereabouts::Place Whereabouts::find(uint64_t offset, uint64_t length) const {
   INVARIANT(length != 0);
   const auto range = stays_.first(offset, offset + length);
-  if (!range) return {nullptr, 0, length, false};
-  if (range->start != offset) return {nullptr, 0, range->start - offset, false};
-  std::shared_ptr<Reservation> reservation = range->value.reservation.lock();
-  const bool isLost = reservation == nullptr;
-  return {std::move(reservation), range->value.gpa, range->end - offset, isLost};
-}
-
-uint64_t Whereabouts::Place::address() const {
-  const Reservation::Share stretch = reservation->find(gpa, length);
-  // Stretches go only when nothing is in them.
-  INVARIANT(stretch != nullptr);
-  return stretch->addressOf(gpa);
+  if (!range || range->start != offset) return {nullptr, nullptr, 0, range ? range->start - offset : length, false};
+  const auto& [stay, gpa] = range->value;
+  const uint64_t together = range->end - offset;
+  std::shared_ptr<Reservation> reservation = stay.lock();
+  std::shared_ptr<const HostRange> stretch = reservation ? reservation->find(gpa, together) : nullptr;
+  const bool isLost = stretch == nullptr;
+  return {std::move(reservation), std::move(stretch), gpa, together, isLost};
 }
 
 }  // namespace membacking

@@ -4,28 +4,32 @@
 #include <cstdint>
 #include <memory>
 
+#include "host/host_range.h"
 #include "host/range_map.h"
 
 namespace membacking {
 
 class Reservation;
 
-/// Places of the pages of one private object that are not at home. The thread that carries out plans keeps and asks it.
+/// Places of the pages of one private object that are not at home. The thread that carries out plans keeps it; others
+/// ask it while nothing moves.
 class Whereabouts {
  public:
   /// A stretch of pages that are together.
   struct Place {
     /// VA space; null at home.
     std::shared_ptr<Reservation> reservation;
+    /// Stretch of the VA space, which keeps its addresses; null at home.
+    std::shared_ptr<const HostRange> stretch;
     /// GPA of the first byte; means nothing at home.
     uint64_t gpa = 0;
     /// Bytes that follow each other, at least one.
     uint64_t length = 0;
-    /// Whether the VA space has gone, and the pages with it.
+    /// Whether the VA space or its stretch has gone, and the pages with it.
     bool isLost = false;
 
     /// Host address of the first byte. Precondition: it is in a VA space.
-    uint64_t address() const;
+    uint64_t address() const { return stretch->addressOf(gpa); }
   };
 
   /// Notes that the pages of a range that is not empty are in `reservation` now, from `gpa` on; null: at home.

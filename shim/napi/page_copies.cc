@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "host/host_range.h"
+#include "host/fault_guard.h"
 #include "host/page_copy.h"
 #include "napi/args.h"
 #include "napi/object_handle.h"
@@ -19,14 +19,34 @@ namespace {
 /// Bytes that a place, and what is copied there, have at most: together they end where files do.
 constexpr uint64_t kMost = uint64_t{1} << 62;
 
+uint64_t toOffset(const Napi::Value& value) {
+  const uint64_t offset = toU64(value, "offset");
+  if (offset >= kMost) throwRange(value.Env(), "offset", "below 2^62");
+  return offset;
+}
+
 /// Offset in a file, which is duplicated and so stays open.
-FilePlace toPlace(const Napi::Value& fd, const Napi::Value& offset) {
-  const int number = toFd(fd);
-  const uint64_t from = toU64(offset, "offset");
-  if (from >= kMost) throwRange(fd.Env(), "offset", "below 2^62");
-  FilePlace place = {FileDescriptor::duplicate(number), from};
-  if (!place.file.isOpen()) check(fd.Env(), failedCall("fcntl"));
+FilePlace toPlace(int fd, const Napi::Value& offset) {
+  FilePlace place = {FileDescriptor::duplicate(fd), toOffset(offset)};
+  if (!place.file.isOpen()) check(offset.Env(), failedCall("fcntl"));
   return place;
+}
+
+/// Sets the source of a copy: a file, by its descriptor, or an object.
+void setSource(const Napi::Value& from, const Napi::Value& offset, PageCopy& copy) {
+  if (from.IsNumber()) {
+    copy.from = toPlace(toFd(from), offset);
+    return;
+  }
+  const std::shared_ptr<MemoryObject> object = ObjectHandle::from(from, "from");
+  installFaultGuard();
+  if (object->isShared) {
+    copy.from = toPlace(object->fd.get(), offset);
+    copy.view = object->viewAll();
+  } else {
+    copy.from.offset = toOffset(offset);
+    copy.memory = object;
+  }
 }
 
 /// Stretches of whole pages, upwards.
@@ -67,16 +87,12 @@ Napi::Value copyPages(const Napi::CallbackInfo& info) {
     uint32_t crc32 = 0;
   };
   const auto work = std::make_shared<Work>();
-  if (info[0].IsNumber()) {
-    work->copy.from = toPlace(info[0], info[1]);
-  } else {
-    const std::shared_ptr<MemoryObject> object = ObjectHandle::from(info[0], "from");
-    work->copy.from = toPlace(Napi::Number::New(info.Env(), object->fd.get()), info[1]);
-    work->copy.view = object->viewAll();
-  }
-  if (!info[2].IsUndefined()) work->copy.to = toPlace(info[2], info[3]);
-  work->copy.stretches = toStretches(info[4]);
-  work->copy.leavesZeroesOut = toBool(info[5], "leavesZeroesOut");
+  PageCopy& copy = work->copy;
+  setSource(info[0], info[1], copy);
+  if (!info[2].IsUndefined()) copy.to = toPlace(toFd(info[2]), info[3]);
+  copy.stretches = toStretches(info[4]);
+  copy.leavesZeroesOut = toBool(info[5], "leavesZeroesOut");
+  if (!copy.isInside()) throwRange(info.Env(), "stretches", "inside the memory");
   return PoolWork::start(
       info.Env(), "membacking.copyPages", [work] { return work->copy.run(work->copied, work->crc32); },
       [work](Napi::Env env) -> Napi::Value {

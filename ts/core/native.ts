@@ -186,7 +186,7 @@ export interface MemoryObject extends Handle {
   /** Data of the object's file, as far as it says where they are: else all of it; or what a pager has not brought from
    *  files. Nothing where there are none. */
   fileData(): BigUint64Array;
-  /** Private: the pages that are its own, in memory or swapped out. */
+  /** Private: the pages that are its own, in memory or swapped out. Of shared memory, none. */
   ownPages(): BigUint64Array;
 }
 
@@ -406,9 +406,10 @@ interface Native extends NativeClients {
   readonly countsViews: boolean;
   /** Tries each feature, and gives back what that took. */
   askMachine(): MachineAnswers;
-  /** Copies whole pages from file to file, in the background: stretches (offset and length of each, upwards) behind an
+  /** Copies whole pages into a file, in the background: stretches (offset and length of each, upwards) behind an
    *  offset in either. Without a target, they are summed alone. A shared object stands for its file, and is mapped from
-   *  then on where nobody can take its pages away: this is faster. ENXIO of pread: the source ends before. */
+   *  then on where nobody can take its pages away: this is faster. Private memory is read where it is, whatever plans
+   *  do to it meanwhile. ENXIO of pread: the file ends before; EIO: a part of the memory is not there. */
   copyPages(
     from: number | MemoryObject,
     fromOffset: U64,

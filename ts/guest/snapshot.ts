@@ -306,10 +306,10 @@ function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
     ram: { name, kind, pageSize: object.granularity, ranges, size, onBase: base !== undefined },
     source: {
       ...choose(object, base, found),
-      ...{ file, memory: object },
       ...(object instanceof PrivateMemory && object.hasSource
-        ? { read: (offset, into) => readGiven(object, offset, into, found.signal) }
+        ? { origin: undefined, read: (offset, into) => readGiven(object, offset, into, found.signal) }
         : {
+            origin: file !== undefined || object.kind === 'private' ? { file, offset: 0, memory: object } : undefined,
             read: (offset, into) => readObject(object, file, offset, into),
             readNow: (offset, into) => object.read(offset, into),
           }),

@@ -1,13 +1,12 @@
-// Writing blocks of RAM into a memory file: in the background where they are a file too; else read, looked at and
+// Writing blocks of RAM into a memory file: in the background where they can be read there; else read, looked at and
 // written in steps that overlap. Pages of zeroes are left out.
 
 import { readSync, writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import * as zlib from 'node:zlib';
-import type { MemoryObject } from '../asked/object.ts';
 import { MembackingError } from '../core/errors.ts';
-import { type CopiedPages, copyPages, type FilePlace } from './page-copy.ts';
+import { type CopiedPages, copyPages, type FilePlace, type PageOrigin } from './page-copy.ts';
 import { appendRange, type BatchPart, batchesOf, PAGE, type PageRange, STEP, bytesOf as totalOf } from './page-list.ts';
 
 /** Bytes that can be read at any offset. */
@@ -24,10 +23,8 @@ export interface Source extends Readable {
   readonly candidates: readonly PageRange[];
   /** Pages that are left out: those of zeroes, those that are as in another block, or none. */
   readonly leftOut: 'zeroes' | Readable | 'nothing';
-  /** File that has the bytes, at the same offsets; undefined where there is none. */
-  readonly file: FileHandle | undefined;
-  /** Memory whose file it is. */
-  readonly memory?: MemoryObject;
+  /** Origin of the bytes, for who copies them in the background; undefined where nobody can. */
+  readonly origin: PageOrigin | undefined;
 }
 
 /** Options of writing memory. */
@@ -72,8 +69,8 @@ export function inFile(file: FileHandle, fileOffset: number): Target {
 /** Writes the pages of a block that are not left out. Rejects with ABORTED, and what reading and writing reject
  *  with. */
 export async function writeBlock(source: Source, target: Target, options: WriteOptions): Promise<CopiedPages> {
-  const { candidates, leftOut, file, memory } = source;
-  if (file === undefined || target.place === undefined || typeof leftOut === 'object') {
+  const { candidates, leftOut, origin } = source;
+  if (origin === undefined || target.place === undefined || typeof leftOut === 'object') {
     return writeInSteps(source, target, options);
   }
   const onStep = (bytes: number) => {
@@ -81,8 +78,7 @@ export async function writeBlock(source: Source, target: Target, options: WriteO
     options.onStep(bytes);
   };
   try {
-    const from = { file, offset: 0, memory };
-    return await copyPages(from, target.place, candidates, { leavesZeroesOut: leftOut === 'zeroes', onStep });
+    return await copyPages(origin, target.place, candidates, { leavesZeroesOut: leftOut === 'zeroes', onStep });
   } catch (error) {
     if ((error as { syscall?: unknown }).syscall !== 'pread') throw error;
     // Says what is missing.

@@ -1,8 +1,8 @@
-// Copies of pages from file to file: in the background, past JavaScript's memory.
+// Copies of pages from a file, or from private memory, to a file: in the background, past JavaScript's memory.
 
 import type { FileHandle } from 'node:fs/promises';
 import { addonObjectOf, type MemoryObject } from '../asked/object.ts';
-import { native, type PagesCopied } from '../core/native.ts';
+import { type MemoryObject as AddonObject, native, type PagesCopied } from '../core/native.ts';
 import { joinedCrc32 } from './crc32.ts';
 import { appendRange, bytesOf, type PageRange } from './page-list.ts';
 
@@ -10,7 +10,14 @@ import { appendRange, bytesOf, type PageRange } from './page-list.ts';
 export interface FilePlace {
   readonly file: FileHandle;
   readonly offset: number;
-  /** Memory whose file it is, which is read faster as long as it is open. */
+}
+
+/** Place from which pages are copied. */
+export interface PageOrigin {
+  /** File that has them; undefined: private memory has. */
+  readonly file: FileHandle | undefined;
+  readonly offset: number;
+  /** Memory of the pages; or the one whose file it is, which is read faster as long as it is open. */
   readonly memory?: MemoryObject | undefined;
 }
 
@@ -38,9 +45,10 @@ const SMALL = 2 ** 16;
 const LONG_STEP = 4 * STEP;
 
 /** Copies ranges of pages; without a target, they are summed alone. Rejects with errors of the system: of pread with
- *  ENXIO, where the source ends before. Nothing is under way then. */
+ *  ENXIO, where the source ends before, with EIO, where memory is not there; CLOSED where it goes. Nothing is under way
+ *  then. */
 export async function copyPages(
-  from: FilePlace,
+  from: PageOrigin,
   to: FilePlace | undefined,
   ranges: readonly PageRange[],
   { leavesZeroesOut = false, onStep }: CopyOptions,
@@ -51,6 +59,8 @@ export async function copyPages(
   const takeOldest = async () => {
     const { pairs, copying } = steps[0]!;
     const copied = await copying;
+    // Memory that has gone meanwhile may have shown something else.
+    sourceOf(from);
     steps.shift();
     crc32 = joinedCrc32(crc32, copied.crc32, lengthOf(copied.pages));
     if (leavesZeroesOut) appendPairs(pages, copied.pages);
@@ -60,9 +70,8 @@ export async function copyPages(
   try {
     for (const pairs of stepPairs(ranges, step)) {
       if (steps.length === atOnce) await takeOldest();
-      const { file, offset, memory } = from;
-      const source = memory === undefined || memory.closed ? file.fd : addonObjectOf(memory);
-      const copying = native().copyPages(source, offset, to?.file.fd, to?.offset, pairs, leavesZeroesOut);
+      const target = [to?.file.fd, to?.offset] as const;
+      const copying = native().copyPages(sourceOf(from), from.offset, ...target, pairs, leavesZeroesOut);
       // Nobody may come to wait for it, where the one before it fails.
       copying.catch(() => {});
       steps.push({ pairs, copying });
@@ -72,6 +81,11 @@ export async function copyPages(
     await Promise.allSettled(steps.map(({ copying }) => copying));
   }
   return { pages: leavesZeroesOut ? pages : ranges, crc32 };
+}
+
+/** Pages as the addon takes them. Throws CLOSED. */
+function sourceOf({ file, memory }: PageOrigin): number | AddonObject {
+  return file !== undefined && (memory === undefined || memory.closed) ? file.fd : addonObjectOf(memory!);
 }
 
 /** CRC-32 of ranges of pages; undefined where the file ends before. Rejects with errors of the system, and what

@@ -115,7 +115,7 @@ function checkedFolder(folder: string): OpenLink {
 
 function sourceOf(image: BlockImage, base: BlockImage | undefined): Source {
   const candidates = base === undefined ? image.pages : joined(image.pages, base.pages);
-  return { candidates, leftOut: base ?? 'zeroes', file: undefined, read: (offset, into) => image.read(offset, into) };
+  return { candidates, leftOut: base ?? 'zeroes', origin: undefined, read: (offset, into) => image.read(offset, into) };
 }
 
 interface Pair extends Omit<SnapshotDifference, 'pages'> {

@@ -1,6 +1,7 @@
 // Timing. Ours and the baseline take turns, so that what else the machine does falls on both; the speed of each pair is
 // one sample, and their median is the result.
 
+import { setImmediate } from 'node:timers/promises';
 import { measure } from 'mitata';
 import type { Bound, Row, Speed } from './rows.ts';
 
@@ -93,6 +94,23 @@ async function turn(side: Side): Promise<number> {
   const pending = side.run();
   if (pending !== undefined) await pending;
   return performance.now() - started;
+}
+
+/** Nanoseconds for which something that goes on in the background keeps the event loop from turning, at most. */
+export async function longestTurn(work: () => Promise<unknown>): Promise<number> {
+  let longest = 0;
+  let isDone = false;
+  const working = work().finally(() => {
+    isDone = true;
+  });
+  for (let last = performance.now(); !isDone; ) {
+    await setImmediate();
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+  }
+  await working;
+  return longest * 1e6;
 }
 
 /** The row of pairs of times, in nanoseconds. */
