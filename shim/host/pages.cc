@@ -101,6 +101,18 @@ std::vector<uint8_t> findResident(const HostRange& host, uint64_t offset, uint64
   return pages;
 }
 
+std::vector<Stretch> findAbsent(const HostRange& host, uint64_t offset, uint64_t length) {
+  const auto isAbsent = [](uint8_t page) { return (page & 1) == 0; };
+  const std::vector<uint8_t> first = findResident(host, offset, kPageSize);
+  if (!first.empty() && isAbsent(first[0])) return {{offset, length}};
+  std::vector<Stretch> absent;
+  const std::vector<uint8_t> resident = findResident(host, offset, length);
+  for (size_t page = 0; page != resident.size(); page++) {
+    if (isAbsent(resident[page])) appendStretch(absent, offset + page * kPageSize, kPageSize);
+  }
+  return absent;
+}
+
 Failure discardPages(const HostRange& host, uint64_t offset, uint64_t length) {
   return dropPages(host.at(offset, length), length);
 }

@@ -22,6 +22,9 @@ Failure countPrivate(const HostRange& host, const std::vector<Stretch>& ranges, 
 /// Finds which pages are in memory, so that reading them makes no other one resident: a byte for each, which is odd
 /// then. Empty where the kernel does not say.
 std::vector<uint8_t> findResident(const HostRange& host, uint64_t offset, uint64_t length);
+/// Finds the pages of a range that are neither in memory nor in that of a file. Where the first is not, all count as it
+/// does: the kernel takes long to look up what is in no page table.
+std::vector<Stretch> findAbsent(const HostRange& host, uint64_t offset, uint64_t length);
 
 /// Drops the private pages in the range, also locked ones.
 Failure discardPages(const HostRange& host, uint64_t offset, uint64_t length);

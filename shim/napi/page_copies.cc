@@ -12,6 +12,7 @@
 #include "napi/args.h"
 #include "napi/object_handle.h"
 #include "napi/pool_work.h"
+#include "napi/stretch_list.h"
 
 namespace membacking {
 namespace {
@@ -69,15 +70,6 @@ std::vector<Stretch> toStretches(const Napi::Value& value) {
   return stretches;
 }
 
-Napi::Float64Array listOf(Napi::Env env, const std::vector<Stretch>& stretches) {
-  Napi::Float64Array list = Napi::Float64Array::New(env, stretches.size() * 2);
-  for (size_t i = 0; i < stretches.size(); i++) {
-    list[2 * i] = static_cast<double>(stretches[i].offset);
-    list[2 * i + 1] = static_cast<double>(stretches[i].length);
-  }
-  return list;
-}
-
 }  // namespace
 
 Napi::Value copyPages(const Napi::CallbackInfo& info) {
@@ -97,7 +89,7 @@ Napi::Value copyPages(const Napi::CallbackInfo& info) {
       info.Env(), "membacking.copyPages", [work] { return work->copy.run(work->copied, work->crc32); },
       [work](Napi::Env env) -> Napi::Value {
         Napi::Object result = Napi::Object::New(env);
-        result.Set("pages", listOf(env, work->copied));
+        result.Set("pages", stretchList(env, work->copied));
         result.Set("crc32", Napi::Number::New(env, work->crc32));
         return result;
       });

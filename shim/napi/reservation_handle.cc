@@ -13,6 +13,7 @@
 #include "napi/lock_calls.h"
 #include "napi/object_handle.h"
 #include "napi/pool_work.h"
+#include "napi/stretch_list.h"
 #include "napi/view.h"
 
 namespace membacking {
@@ -37,6 +38,7 @@ void ReservationHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceAccessor<&ReservationHandle::size>("size"),
                      InstanceAccessor<&ReservationHandle::token>("token"),
                      InstanceMethod<&ReservationHandle::addressOf>("addressOf"),
+                     InstanceMethod<&ReservationHandle::absentIn>("absentIn"),
                      InstanceMethod<&ReservationHandle::fill>("fill"),
                      InstanceMethod<&ReservationHandle::discardPrivate>("discardPrivate"),
                      InstanceMethod<&ReservationHandle::discardPrivateLater>("discardPrivateLater"),
@@ -111,6 +113,14 @@ static PagesOfStretch toPages(const Napi::CallbackInfo& info, Reservation& reser
   if (stretch == nullptr) throwRange(info.Env(), "length", "inside a stretch of the VA space, and not 0");
   if ((gpa | length) % kPageSize != 0) throwRange(info.Env(), "length", "whole pages, like gpa");
   return {std::move(stretch), gpa, length};
+}
+
+Napi::Value ReservationHandle::absentIn(const Napi::CallbackInfo& info) {
+  const uint64_t gpa = toU64(info[0], "gpa");
+  const uint64_t length = toU64(info[1], "length");
+  if ((gpa | length) % kPageSize != 0) throwRange(info.Env(), "length", "whole pages, like gpa");
+  const Reservation::Share stretch = core(info).find(gpa, length);
+  return stretchList(info.Env(), stretch == nullptr ? std::vector<Stretch>() : findAbsent(*stretch, gpa, length));
 }
 
 Napi::Value ReservationHandle::fill(const Napi::CallbackInfo& info) {

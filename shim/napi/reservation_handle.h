@@ -31,6 +31,7 @@ class ReservationHandle : public Handle<ReservationHandle, Reservation> {
   Napi::Value size(const Napi::CallbackInfo& info);
   Napi::Value addressOf(const Napi::CallbackInfo& info);
   Napi::Value token(const Napi::CallbackInfo& info);
+  Napi::Value absentIn(const Napi::CallbackInfo& info);
   Napi::Value fill(const Napi::CallbackInfo& info);
   Napi::Value discardPrivate(const Napi::CallbackInfo& info);
   Napi::Value discardPrivateLater(const Napi::CallbackInfo& info);

@@ -1,6 +1,7 @@
 // Guest memory by GPA: single values against a DataView on memory of the same size, copies against memcpy.
 
-import { type GuestMemory, type VaSpace, WorkerGuestMemory } from '../../ts/index.ts';
+import { readSync } from 'node:fs';
+import { type GuestMemory, MemoryMap, SharedMemory, type VaSpace, WorkerGuestMemory } from '../../ts/index.ts';
 import { Random } from '../support/random.ts';
 import { backings } from './support/backings.ts';
 import { baseline } from './support/baseline.ts';
@@ -157,8 +158,37 @@ async function copies(group: Group): Promise<void> {
   }
 }
 
+/** Memory that nobody has touched, read through guest memory: beside its file. */
+async function untouched(group: Group): Promise<void> {
+  const bytes = 256 * MIB;
+  const step = 4 * MIB;
+  const buffer = new Uint8Array(step);
+  const [shown, file] = [SharedMemory.create(bytes), SharedMemory.create(bytes)];
+  const map = new MemoryMap();
+  const root = map.createRegion({ name: 'ram', kind: 'ram', size: bytes });
+  root.map({ object: shown });
+  const { memory } = map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }), { size: bytes });
+  const eachStep = (read: (at: number) => void) => () => {
+    for (let at = 0; at < bytes; at += step) read(at);
+  };
+  const what = 'read 256 MiB that nobody has touched, 4 MiB at once';
+  group.doing(what);
+  await group.add(
+    compare({
+      ...{ what, operations: 1, leastPairs: 5, goals: [speedAtLeast(0.8)] },
+      ours: { run: eachStep((at) => memory.read(at, buffer)) },
+      baseline: { what: 'pread of its file', run: eachStep((at) => readSync(file.fd, buffer, 0, step, at)) },
+    }),
+  );
+  const made = Number(shown.allocatedBytes);
+  await group.add({ what: `${what}: memory that this makes`, unit: 'bytes', ours: made, goals: [atMost(0)] });
+  map.close();
+  for (const each of [shown, file]) each.close();
+}
+
 await runGroup(async (group) => {
   await scalars(group);
   await workers(group);
   await copies(group);
+  await untouched(group);
 });

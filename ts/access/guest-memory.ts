@@ -37,7 +37,8 @@ export interface LeaseOptions {
  *  Implemented by `LocalGuestMemory` (`VaSpace.memory`, `GuestMemoryClient.memory`) in the thread that owns the map,
  *  and by `WorkerGuestMemory` in any other thread of the process. */
 export interface GuestMemory {
-  /** Fills `into`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are read. */
+  /** Fills `into`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are read. In the thread that owns the map, a
+   *  read of 4 MiB and more makes nothing of RAM resident that nobody has touched. */
   read(gpa: Address, into: Uint8Array): void;
   /** Writes all of `from`. Throws GUEST_ACCESS; the bytes before its `details.gpa` are written. */
   write(gpa: Address, from: Uint8Array): void;

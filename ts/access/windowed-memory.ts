@@ -66,7 +66,7 @@ export abstract class WindowedMemory implements GuestMemory {
     const length = validate.lengthOfBytes(bytes);
     const window = this.#readable.near(gpa);
     const at = window.offsetOf(gpa, length);
-    if (at >= 0 && length > MOST_AT_ONCE) inParts(gpa, bytes, (start, part) => this.read(start, part));
+    if (at >= 0 && length > MOST_AT_ONCE) inParts(gpa, bytes, MOST_AT_ONCE, (start, part) => this.read(start, part));
     else if (at >= 0 && window.read(at, bytes, length)) return;
     else if (this.#meets(gpa, length, false)) this.read(gpa, bytes);
     else this.#readByAddon(exact(gpa, 'read'), bytes);
@@ -77,7 +77,7 @@ export abstract class WindowedMemory implements GuestMemory {
     const length = validate.lengthOfBytes(bytes);
     const window = this.#writable.near(gpa);
     const at = window.offsetOf(gpa, length);
-    if (at >= 0 && length > MOST_AT_ONCE) inParts(gpa, bytes, (start, part) => this.write(start, part));
+    if (at >= 0 && length > MOST_AT_ONCE) inParts(gpa, bytes, MOST_AT_ONCE, (start, part) => this.write(start, part));
     else if (at >= 0 && window.write(at, bytes)) return;
     else if (this.#meets(gpa, length, true)) this.write(gpa, bytes);
     else this.#writeByAddon(exact(gpa, 'write'), bytes);
@@ -225,11 +225,16 @@ export abstract class WindowedMemory implements GuestMemory {
   }
 }
 
-/** Copies part by part. Precondition: a window shows all of it. */
-function inParts(gpa: Address, bytes: Uint8Array, copy: (gpa: number, part: Uint8Array) => void): void {
+/** Copies part by part, of at most `most` bytes. Precondition: all GPAs are safe integers. */
+export function inParts(
+  gpa: Address,
+  bytes: Uint8Array,
+  most: number,
+  copy: (gpa: number, part: Uint8Array) => void,
+): void {
   const length = validate.lengthOfBytes(bytes);
-  for (let done = 0; done < length; done += MOST_AT_ONCE) {
-    const part = new Uint8Array(bytes.buffer, bytes.byteOffset + done, Math.min(MOST_AT_ONCE, length - done));
+  for (let done = 0; done < length; done += most) {
+    const part = new Uint8Array(bytes.buffer, bytes.byteOffset + done, Math.min(most, length - done));
     copy(Number(gpa) + done, part);
   }
 }

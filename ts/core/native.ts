@@ -46,6 +46,10 @@ export interface Reservation extends Handle, LockSpace {
   /** Facts of the last access beside its result: FACT_LOW, FACT_HIGH, FACT_GPA. The same array each time. */
   readonly facts: Float64Array;
 
+  /** Pages of a range that are neither in memory nor in that of their files: GPA and length of each stretch, one after
+   *  the other. Where the first is not, all of them count as it does. None where the range is not all in one stretch of
+   *  the VA space. */
+  absentIn(gpa: number, length: number): Float64Array;
   /** Fills `into`: 0, or the fault; the bytes before its GPA are copied. */
   read(gpa: number, into: Uint8Array): number;
   /** Writes `from`: 0, or the fault; the bytes before its GPA are written. */
