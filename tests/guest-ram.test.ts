@@ -1,10 +1,12 @@
 // RAM of a guest: what it is made of, where it lies, what the guest sees of it.
 
+import { execFileSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { SharedMemory } from '../ts/asked/object.ts';
+import { artefact } from '../ts/core/artefact.ts';
 import { GuestMemoryBuilder, type GuestMemoryOptions } from '../ts/guest/builder.ts';
 import { MemoryBuildError } from '../ts/guest/errors.ts';
 import type { RamOptions } from '../ts/guest/ram-options.ts';
@@ -12,7 +14,8 @@ import { RecordingPartition } from '../ts/guest/recording-partition.ts';
 import { SharedMemoryBacking } from '../ts/guest/shared-backing.ts';
 import { Failing } from './support/failing.ts';
 import { footprint } from './support/footprint.ts';
-import { guestImage } from './support/guest.ts';
+import { guestImage, kvmTest } from './support/guest.ts';
+import { tempFolder } from './support/temp-folder.ts';
 import { buildVm, GIB, Guest, got, MIB, vmTest, wrote } from './support/vm.ts';
 
 const PAGE = 0x1000;
@@ -288,6 +291,28 @@ test('a switch is planned ahead when a partition is attached, and nothing is don
   t.deepEqual([...new Set(partition.events.map(({ event }) => event))], ['add']);
   t.is(manager.ramVisibility.at(0), 'read-write');
   manager.close();
+});
+
+kvmTest('the first switch after a partition was attached compiles nothing that was not rehearsed', (t) => {
+  const log = join(tempFolder(t), 'v8.log');
+  const flags = ['--log-function-events', '--no-logfile-per-isolate', `--logfile=${log}`, '--input-type=module'];
+  const program = `
+    import { GuestMemoryBuilder, KvmPartition } from ${JSON.stringify(artefact('index.js').href)};
+    const builder = new GuestMemoryBuilder({ x86LegacySupport: true });
+    const manager = builder.addRam({ ranges: [{ gpa: 0, length: ${2 * MIB} }] }).build();
+    manager.attachPartition(KvmPartition.open());
+    function before() {}
+    function after() {}
+    before();
+    manager.ramVisibility.set(${JSON.stringify(PAM)}, 'read-only');
+    after();`;
+  execFileSync(process.execPath, [...flags, '--eval', program]);
+  const compiled = readFileSync(log, 'utf8')
+    .split('\n')
+    .filter((line) => line.startsWith('function,full-parse,'))
+    .map((line) => line.split(',')[7]);
+  const whoseCommand = 'commandSink'; // of a plan that holds vCPUs alone
+  t.deepEqual(compiled.slice(compiled.indexOf('before') + 1, compiled.indexOf('after')), [whoseCommand]);
 });
 
 test('legacy x86 cuts RAM at a0000, every 16 KiB from c0000 on, f0000 and 100000', (t) => {
