@@ -1,7 +1,6 @@
 // Server of what a running guest's memory is: the viewer's page, fed as the map changes, and facts for
 // `membacking top`.
 
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { chmodSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -87,7 +86,7 @@ export async function inspectServer(
   if (inspected.context.isDebug) throw validate.invalid('a map made with debug: true cannot be inspected live');
   if (port !== undefined) {
     const checked = validate.integer(port, 'port', 0, 65535);
-    const token = randomBytes(16).toString('hex');
+    const token = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex');
     const server = await serverOf(inspected, `/${token}`);
     await listening(server, { port: checked, host: LOOPBACK });
     const { port: found } = server.address() as AddressInfo;
@@ -118,27 +117,33 @@ const ANSWERS: Readonly<Record<string, Answer>> = { '/': page, '/live': live, '/
 
 /** `prefix`: what every path begins with, which nobody guesses. */
 async function serverOf(inspected: Inspected, prefix: string): Promise<Server> {
-  // With the first server: a process has less time and fewer addresses once it has this module.
+  // With the first server: a process has less time and fewer addresses once it has such modules.
   const { createServer } = await import('node:http');
+  const isPrefix = await comparison(prefix);
   return createServer((request, response) => {
     response.setHeader('Cache-Control', 'no-store');
     response.setHeader('Referrer-Policy', 'no-referrer');
-    const answer = answerTo(request, prefix);
+    const answer = answerTo(request, prefix, isPrefix);
     if (answer === undefined || inspected.context.closed) response.writeHead(404).end();
     else answer(inspected, response);
   });
 }
 
-function answerTo({ method, url = '' }: IncomingMessage, prefix: string): Answer | undefined {
+function answerTo(
+  { method, url = '' }: IncomingMessage,
+  prefix: string,
+  isPrefix: (text: string) => boolean,
+): Answer | undefined {
   const path = url.slice(prefix.length);
-  const isAllowed = method === 'GET' && isSame(url.slice(0, prefix.length), prefix);
+  const isAllowed = method === 'GET' && isPrefix(url.slice(0, prefix.length));
   return isAllowed && Object.hasOwn(ANSWERS, path) ? ANSWERS[path] : undefined;
 }
 
-/** Takes as long whatever the difference is. */
-function isSame(given: string, secret: string): boolean {
+/** Comparison with a secret, which takes as long whatever the difference is. */
+async function comparison(secret: string): Promise<(given: string) => boolean> {
+  const { createHash, timingSafeEqual } = await import('node:crypto');
   const digest = (text: string) => createHash('sha256').update(text).digest();
-  return timingSafeEqual(digest(given), digest(secret));
+  return (given) => timingSafeEqual(digest(given), digest(secret));
 }
 
 function page(_: Inspected, response: ServerResponse): void {

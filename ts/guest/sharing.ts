@@ -1,6 +1,5 @@
 // Sharing of guest memory as one trust level sees it: tickets for other threads and processes.
 
-import { randomBytes } from 'node:crypto';
 import { OP_VA_UNPARK } from '../../assembly/abi.ts';
 import type { GuestMemoryTicket } from '../access/opened-client.ts';
 import { type Address, formatHex, isPageAligned, sum } from '../core/address.ts';
@@ -236,7 +235,7 @@ export class Sharing implements SharedSpace {
   /** Number of the memory that a scope leaves of the level's. */
   #memoryOf(scope: Scope): bigint {
     const key = JSON.stringify(scope, (_, value) => (typeof value === 'bigint' ? formatHex(value) : value));
-    const known = this.#memories.get(key) ?? randomBytes(8).readBigUInt64LE();
+    const known = this.#memories.get(key) ?? crypto.getRandomValues(new BigUint64Array(1))[0]!;
     this.#memories.set(key, known);
     return known;
   }

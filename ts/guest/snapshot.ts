@@ -1,6 +1,5 @@
 // Snapshots of a guest's memory: what there is now, written with its layout.
 
-import { randomUUID } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
@@ -172,7 +171,7 @@ export async function freeze<Guest>(
       const file = await openMemory(memory, 'r+');
       const into = (fileOffset: number) => inFile(file, fileOffset);
       const ram = await writeBlocks(into, blocks, work).finally(() => file.close());
-      return new Template(memory, { ...rest, id: randomUUID(), ram, state }, maker);
+      return new Template(memory, { ...rest, id: crypto.randomUUID(), ram, state }, maker);
     } catch (error) {
       memory.close();
       throw error;

@@ -1,7 +1,6 @@
 // A snapshot's folder: `layout.json`, and the memory file that it names. Whoever opens it meanwhile, or after a crash
 // at any point of writing, finds the snapshot that was there, or the new one, whole.
 
-import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -96,7 +95,7 @@ export async function readBeside(folder: string, name: string): Promise<string |
 
 /** Writes a file beside a snapshot, in place of the one of that name. Rejects with SYSTEM, and leaves nothing then. */
 export async function writeBeside(folder: string, name: string, text: string): Promise<void> {
-  const draft = name.replace(/\.json$/, `-${randomUUID()}.json`);
+  const draft = name.replace(/\.json$/, `-${crypto.randomUUID()}.json`);
   await inSystem(`"${join(folder, name)}" cannot be written`, async () => {
     try {
       await writeSynced(join(folder, draft), text);

@@ -1,6 +1,5 @@
 // Writing a whole snapshot: blocks of RAM, wherever their bytes come from, and the layout that goes with them.
 
-import { randomUUID } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
 import * as validate from '../core/validate.ts';
@@ -48,7 +47,7 @@ export async function writeFilled(
   size: number,
   fill: (memory: FileHandle) => Promise<{ readonly ram: readonly SnapshotRam[]; readonly beside: LayoutBeside }>,
 ): Promise<SnapshotLayout> {
-  const id = randomUUID();
+  const id = crypto.randomUUID();
   return writeFolder(folder, { id, size }, async (memory, file) => {
     const { ram, beside } = await fill(memory);
     return { id, memory: { file, size }, ram, ...beside };
@@ -75,7 +74,7 @@ type FirstRecord = typeof RECORD.begin | typeof RECORD.still;
 
 /** A snapshot on its way through a stream. */
 export class SnapshotStream {
-  readonly id = randomUUID();
+  readonly id = crypto.randomUUID();
   /** Bytes of pages that were written. */
   bytes = 0;
   readonly #writer: RecordWriter;
