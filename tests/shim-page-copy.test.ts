@@ -69,6 +69,47 @@ test('pages of zeroes stay holes', async (t) => {
   for (const each of [fd, target]) closeSync(each);
 });
 
+test('pages that are as in a base stay holes, wherever its files have them', async (t) => {
+  const { fd, bytes } = makeSource();
+  const [target, even, other] = [namelessFile(SIZE), namelessFile(SIZE), namelessFile(2 * SIZE)];
+  // Pages 40 to 79 in one file, from 120 on in another one; 50 and 130 are others there, and so are all up to 39.
+  writeSync(even, bytes, 40 * PAGE, 40 * PAGE, 0);
+  writeSync(other, bytes, 120 * PAGE, 180 * PAGE, SIZE);
+  for (const [file, place] of [
+    [even, 10 * PAGE],
+    [other, SIZE + 11 * PAGE],
+  ] as const) {
+    writeSync(file, Uint8Array.of(255), 0, 1, place + 99);
+  }
+  const parts = [
+    [40, 40, 0, 0],
+    [120, 180, 1, 300],
+  ].flatMap(([at, count, file, place]) => [at! * PAGE, count! * PAGE, file!, place! * PAGE].map(BigInt));
+  const asked = stretches([20, 2], [45, 20], [110, 150]);
+  const base = [[even, other], BigUint64Array.from(parts)] as const;
+  const { pages, crc32 } = await native().copyPages(fd, 0, target, 0, asked, true, ...base);
+  const expected: [number, number][] = [
+    [21, 1],
+    [50, 1],
+    [111, 4],
+    [116, 4],
+    [131, 1],
+  ];
+  t.deepEqual(pages, stretches(...expected));
+  const copied = Buffer.alloc(SIZE);
+  for (const [first, count] of expected) bytes.copy(copied, first * PAGE, first * PAGE, (first + count) * PAGE);
+  const found = Buffer.alloc(SIZE);
+  readSync(target, found, 0, SIZE, 0);
+  t.true(found.equals(copied));
+  t.is(
+    crc32,
+    zlib.crc32(Buffer.concat(expected.map(([first, count]) => bytes.subarray(first * PAGE, (first + count) * PAGE)))),
+  );
+  ftruncateSync(even, 20 * PAGE);
+  await t.throwsAsync(native().copyPages(fd, 0, target, 0, asked, true, ...base), { code: 'ENXIO' });
+  for (const each of [fd, target, even, other]) closeSync(each);
+});
+
 test('without a target they are summed', async (t) => {
   const { fd, bytes } = makeSource();
   const { crc32 } = await native().copyPages(fd, PAGE, undefined, undefined, stretches([0, 299]), false);
@@ -199,6 +240,13 @@ test('a failed write is said, and what is no stretch, place or file is refused a
     [[fd, 0, full, 0, stretches([0, 1])], 'ERR_INVALID_ARG_TYPE'],
     [[-1, 0, full, 0, stretches([0, 1]), false], 'ERR_OUT_OF_RANGE'],
     [[2 ** 20, 0, full, 0, stretches([0, 1]), false], 'EBADF'],
+    [[fd, 0, full, 0, stretches([0, 1]), true, [fd], BigUint64Array.of(0n, 1n, 0n, 0n)], 'ERR_OUT_OF_RANGE'],
+    [[fd, 0, full, 0, stretches([0, 1]), true, [fd], BigUint64Array.of(0n, 4096n, 1n, 0n)], 'ERR_OUT_OF_RANGE'],
+    [
+      [fd, 0, full, 0, stretches([0, 1]), true, [fd], BigUint64Array.of(0n, 4096n, 2n ** 32n - 1n, 0n)],
+      'ERR_OUT_OF_RANGE',
+    ],
+    [[fd, 0, full, 0, stretches([0, 1]), true, [fd]], 'ERR_INVALID_ARG_TYPE'],
   ];
   for (const [given, code] of refused) t.throws(() => copy(...(given as Parameters<typeof copy>)), { code });
   for (const each of [fd, full]) closeSync(each);

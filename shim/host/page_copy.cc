@@ -21,10 +21,9 @@ namespace {
 constexpr uint64_t kBufferSize = uint64_t{1} << 17;
 
 /// Reads whole pages. As in a mapping, the page in which the file ends has zeroes behind that.
-Failure readPages(const FilePlace& from, uint64_t offset, uint8_t* into, uint64_t length) {
+Failure readPages(const FileDescriptor& file, uint64_t offset, uint8_t* into, uint64_t length) {
   for (uint64_t done = 0; done != length;) {
-    const auto at = static_cast<off_t>(from.offset + offset + done);
-    const ssize_t count = ::pread(from.file.get(), into + done, length - done, at);
+    const ssize_t count = ::pread(file.get(), into + done, length - done, static_cast<off_t>(offset + done));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return failedCall("pread");
     done += static_cast<uint64_t>(count);
@@ -93,9 +92,14 @@ void beginWriting(const FilePlace& to, const std::vector<Stretch>& written) {
 
 bool isZeroes(const uint8_t* page) { return page[0] == 0 && std::memcmp(page, page + 1, kPageSize - 1) == 0; }
 
+/// Whether a page is as it was; null: whether it is zeroes.
+bool isAsBefore(const uint8_t* page, const uint8_t* before) {
+  return before == nullptr ? isZeroes(page) : std::memcmp(page, before, kPageSize) == 0;
+}
+
 /// Pages up to `end`, from `at` on, that are all left out, or all not: the offset behind them.
-uint64_t runEnd(const uint8_t* bytes, uint64_t at, uint64_t end, bool areZeroes) {
-  while (at != end && isZeroes(bytes + at) == areZeroes) at += kPageSize;
+uint64_t runEnd(const uint8_t* bytes, const uint8_t* before, uint64_t at, uint64_t end, bool areLeftOut) {
+  while (at != end && isAsBefore(bytes + at, before == nullptr ? nullptr : before + at) == areLeftOut) at += kPageSize;
   return at;
 }
 
@@ -124,14 +128,17 @@ std::vector<Stretch> takeParts(const std::vector<Stretch>& stretches, Cursor& at
 Failure PageCopy::run(std::vector<Stretch>& copied, uint32_t& crc32) const {
   // Fresh memory would cost a fault for each page: every thread keeps its own.
   static thread_local std::vector<uint8_t> buffer(kBufferSize);
+  static thread_local std::vector<uint8_t> bufferOfBase;
   bool isQuick = true;
   for (Cursor at; at.index != stretches.size();) {
     const std::vector<Stretch> parts = takeParts(stretches, at);
     if (const Failure failure = read(parts, buffer.data(), isQuick)) return failure;
-    const uint8_t* bytes = buffer.data();
+    if (const Failure failure = readBase(parts, bufferOfBase)) return failure;
+    uint64_t done = 0;
     for (const Stretch& part : parts) {
-      if (const Failure failure = write(part, bytes, copied, crc32)) return failure;
-      bytes += part.length;
+      const uint8_t* before = base.parts.isEmpty() ? nullptr : bufferOfBase.data() + done;
+      if (const Failure failure = write(part, buffer.data() + done, before, copied, crc32)) return failure;
+      done += part.length;
     }
   }
   beginWriting(to, copied);
@@ -147,7 +154,7 @@ Failure PageCopy::read(const std::vector<Stretch>& parts, uint8_t* into, bool& i
     const uint64_t first = (offset - parts.front().offset) / kPageSize;
     const bool isThere = !resident.empty() && areOdd(resident.data() + first, length / kPageSize);
     if (!isThere || !viewPages(*view, from.offset + offset, into, length)) {
-      if (const Failure failure = readPages(from, offset, into, length)) return failure;
+      if (const Failure failure = readPages(from.file, from.offset + offset, into, length)) return failure;
     }
     into += length;
   }
@@ -165,12 +172,29 @@ Failure PageCopy::readMemory(const std::vector<Stretch>& parts, uint8_t* into) c
   return kDone;
 }
 
+/// Reads parts of the base, if there is one, one behind the other.
+Failure PageCopy::readBase(const std::vector<Stretch>& parts, std::vector<uint8_t>& into) const {
+  if (base.parts.isEmpty()) return kDone;
+  into.assign(kBufferSize, 0);
+  uint8_t* place = into.data();
+  Failure failure;
+  for (const Stretch& part : parts) {
+    base.parts.each(part.offset, part.offset + part.length, [&](const RangeMap<FilePart>::Range& range) {
+      const auto& [file, fileOffset] = range.value;
+      uint8_t* to = place + (range.start - part.offset);
+      if (!failure) failure = readPages(base.files[file], fileOffset, to, range.end - range.start);
+    });
+    place += part.length;
+  }
+  return failure;
+}
+
 /// Sums and writes what is not left out of a part.
-Failure PageCopy::write(const Stretch& part, const uint8_t* bytes, std::vector<Stretch>& copied,
+Failure PageCopy::write(const Stretch& part, const uint8_t* bytes, const uint8_t* before, std::vector<Stretch>& copied,
                         uint32_t& crc32) const {
   for (uint64_t at = 0; at != part.length;) {
-    const uint64_t start = leavesZeroesOut ? runEnd(bytes, at, part.length, true) : at;
-    at = leavesZeroesOut ? runEnd(bytes, start, part.length, false) : part.length;
+    const uint64_t start = leavesOut ? runEnd(bytes, before, at, part.length, true) : at;
+    at = leavesOut ? runEnd(bytes, before, start, part.length, false) : part.length;
     if (at == start) continue;
     crc32 = membacking::crc32(crc32, bytes + start, at - start);
     appendStretch(copied, part.offset + start, at - start);

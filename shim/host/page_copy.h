@@ -9,6 +9,8 @@
 #include "host/fd.h"
 #include "host/host_range.h"
 #include "host/object.h"
+#include "host/pager.h"
+#include "host/range_map.h"
 #include "host/stretch.h"
 
 namespace membacking {
@@ -17,6 +19,12 @@ namespace membacking {
 struct FilePlace {
   FileDescriptor file;
   uint64_t offset = 0;
+};
+
+/// Pages that files have; all others are zeroes.
+struct FileImage {
+  std::vector<FileDescriptor> files;
+  RangeMap<FilePart> parts;
 };
 
 /// Copy of whole pages. No two of them may be under way for the same pages of a target.
@@ -31,8 +39,10 @@ struct PageCopy {
   FilePlace to;
   /// Pages, by their offset from both places.
   std::vector<Stretch> stretches;
-  /// Whether pages of zeroes are not copied: they are holes in the target already.
-  bool leavesZeroesOut = false;
+  /// Whether pages that are as in `base` are not copied; without any parts of it, those of zeroes: they are holes in
+  /// the target already.
+  bool leavesOut = false;
+  FileImage base;
 
   /// Whether the object, if there is one, has all of the pages.
   bool isInside() const {
@@ -47,7 +57,9 @@ struct PageCopy {
  private:
   Failure read(const std::vector<Stretch>& parts, uint8_t* into, bool& isQuick) const;
   Failure readMemory(const std::vector<Stretch>& parts, uint8_t* into) const;
-  Failure write(const Stretch& part, const uint8_t* bytes, std::vector<Stretch>& copied, uint32_t& crc32) const;
+  Failure readBase(const std::vector<Stretch>& parts, std::vector<uint8_t>& into) const;
+  Failure write(const Stretch& part, const uint8_t* bytes, const uint8_t* before, std::vector<Stretch>& copied,
+                uint32_t& crc32) const;
 };
 
 }  // namespace membacking

@@ -112,43 +112,12 @@ Napi::Value ObjectHandle::privateFile(const Napi::CallbackInfo& info) {
   return wrap(info.Env(), std::move(object));
 }
 
-/// Descriptors in a list, each duplicated.
-static std::vector<FileDescriptor> toFiles(const Napi::Value& value) {
-  if (!value.IsArray()) throwType(value.Env(), "files", "an array");
-  const Napi::Array list = value.As<Napi::Array>();
-  std::vector<FileDescriptor> files;
-  for (uint32_t i = 0; i < list.Length(); i++) {
-    files.push_back(FileDescriptor::duplicate(toFd(list.Get(i))));
-    if (!files.back().isOpen()) check(value.Env(), failedCall("fcntl"));
-  }
-  return files;
-}
-
-/// Parts of files in a list of offset, length, number of the file and offset in it, one after the other: whole pages,
-/// upwards, inside of `size`.
-static RangeMap<FilePart> toParts(const Napi::Value& value, uint64_t size, size_t files) {
-  const auto list = toArray<Napi::BigUint64Array>(value, napi_biguint64_array, "parts", "a BigUint64Array");
-  RangeMap<FilePart> parts;
-  uint64_t end = 0;
-  for (size_t i = 0; i + 3 < list.ElementLength(); i += 4) {
-    const uint64_t offset = list[i], length = list[i + 1], file = list[i + 2], fileOffset = list[i + 3];
-    const bool isInside = offset >= end && offset < size && length != 0 && length <= size - offset;
-    const bool isInFile = (file < files || file == FilePart::kSource) && fileOffset <= std::numeric_limits<int64_t>::max() - length;
-    if (!isInside || !isInFile || (offset | length | fileOffset) % kPageSize != 0) {
-      throwRange(value.Env(), "parts", "whole pages of the files, upwards, inside of the size");
-    }
-    end = offset + length;
-    parts.set(offset, end, {static_cast<uint32_t>(file), fileOffset});
-  }
-  return parts;
-}
-
 Napi::Value ObjectHandle::lazyMemory(const Napi::CallbackInfo& info) {
   const std::shared_ptr<Pager> pager = PagerHandle::from(info[0], "pager");
   const uint64_t size = toSize(info[1]);
   const std::string name = toFullName("membacking:ram", info[2]);
   std::vector<FileDescriptor> files = toFiles(info[3]);
-  RangeMap<FilePart> parts = toParts(info[4], size, files.size());
+  RangeMap<FilePart> parts = toParts(info[4], size, files.size(), true);
   std::shared_ptr<MemoryObject> object;
   check(info.Env(), MemoryObject::lazyMemory(pager, size, name, std::move(parts), std::move(files), object));
   return wrap(info.Env(), std::move(object));

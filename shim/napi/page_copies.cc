@@ -10,6 +10,7 @@
 #include "host/fault_guard.h"
 #include "host/page_copy.h"
 #include "napi/args.h"
+#include "napi/file_parts.h"
 #include "napi/object_handle.h"
 #include "napi/pool_work.h"
 #include "napi/stretch_list.h"
@@ -83,7 +84,11 @@ Napi::Value copyPages(const Napi::CallbackInfo& info) {
   setSource(info[0], info[1], copy);
   if (!info[2].IsUndefined()) copy.to = toPlace(toFd(info[2]), info[3]);
   copy.stretches = toStretches(info[4]);
-  copy.leavesZeroesOut = toBool(info[5], "leavesZeroesOut");
+  copy.leavesOut = toBool(info[5], "leavesOut");
+  if (!info[6].IsUndefined()) {
+    copy.base.files = toFiles(info[6]);
+    copy.base.parts = toParts(info[7], kMost, copy.base.files.size(), false);
+  }
   if (!copy.isInside()) throwRange(info.Env(), "stretches", "inside the memory");
   return PoolWork::start(
       info.Env(), "membacking.copyPages", [work] { return work->copy.run(work->copied, work->crc32); },

@@ -413,14 +413,18 @@ interface Native extends NativeClients {
   /** Copies whole pages into a file, in the background: stretches (offset and length of each, upwards) behind an
    *  offset in either. Without a target, they are summed alone. A shared object stands for its file, and is mapped from
    *  then on where nobody can take its pages away: this is faster. Private memory is read where it is, whatever plans
-   *  do to it meanwhile. ENXIO of pread: the file ends before; EIO: a part of the memory is not there. */
+   *  do to it meanwhile. `leavesOut`: without pages that are as in `files`, of which `parts` says what is where, as for
+   *  `lazyMemory`, but from the source's beginning on; others are zeroes. ENXIO of pread: a file ends before; EIO: a
+   *  part of the memory is not there. */
   copyPages(
     from: number | MemoryObject,
     fromOffset: U64,
     to: number | undefined,
     toOffset: U64 | undefined,
     stretches: Float64Array,
-    leavesZeroesOut: boolean,
+    leavesOut: boolean,
+    files?: readonly number[],
+    parts?: BigUint64Array,
   ): Promise<PagesCopied>;
   /** Byte offsets in `Vcpu.exchange`. */
   readonly exitLayout: Readonly<Record<ExitFact, number>>;

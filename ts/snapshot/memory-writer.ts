@@ -6,7 +6,14 @@ import type { FileHandle } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import * as zlib from 'node:zlib';
 import { MembackingError } from '../core/errors.ts';
-import { type CopiedPages, copyPages, type FilePlace, type PageOrigin } from './page-copy.ts';
+import {
+  type CopiedPages,
+  copyPages,
+  type FileImage,
+  type FilePlace,
+  type LeftOut,
+  type PageOrigin,
+} from './page-copy.ts';
 import { appendRange, type BatchPart, batchesOf, PAGE, type PageRange, STEP, bytesOf as totalOf } from './page-list.ts';
 
 /** Bytes that can be read at any offset. */
@@ -21,8 +28,8 @@ export interface Readable {
 export interface Source extends Readable {
   /** Parts that may have to be written, in order: pages elsewhere are zeroes, or as in the base. */
   readonly candidates: readonly PageRange[];
-  /** Pages that are left out: those of zeroes, those that are as in another block, or none. */
-  readonly leftOut: 'zeroes' | Readable | 'nothing';
+  /** Pages that are left out. */
+  readonly leftOut: LeftOut<Readable & FileImage>;
   /** Origin of the bytes, for who copies them in the background; undefined where nobody can. */
   readonly origin: PageOrigin | undefined;
 }
@@ -70,7 +77,7 @@ export function inFile(file: FileHandle, fileOffset: number): Target {
  *  with. */
 export async function writeBlock(source: Source, target: Target, options: WriteOptions): Promise<CopiedPages> {
   const { candidates, leftOut, origin } = source;
-  if (origin === undefined || target.place === undefined || typeof leftOut === 'object') {
+  if (origin === undefined || target.place === undefined) {
     return writeInSteps(source, target, options);
   }
   const onStep = (bytes: number) => {
@@ -78,7 +85,7 @@ export async function writeBlock(source: Source, target: Target, options: WriteO
     options.onStep(bytes);
   };
   try {
-    return await copyPages(origin, target.place, candidates, { leavesZeroesOut: leftOut === 'zeroes', onStep });
+    return await copyPages(origin, target.place, candidates, { leftOut, onStep });
   } catch (error) {
     if ((error as { syscall?: unknown }).syscall !== 'pread') throw error;
     // Says what is missing.

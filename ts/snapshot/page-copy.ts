@@ -2,6 +2,7 @@
 
 import type { FileHandle } from 'node:fs/promises';
 import { addonObjectOf, type MemoryObject } from '../asked/object.ts';
+import { type FilePart, partsForAddon } from '../asked/pager.ts';
 import { type MemoryObject as AddonObject, native, type PagesCopied } from '../core/native.ts';
 import { joinedCrc32 } from './crc32.ts';
 import { appendRange, bytesOf, type PageRange } from './page-list.ts';
@@ -27,10 +28,21 @@ export interface CopiedPages {
   readonly crc32: number;
 }
 
+/** Pages that files have, at the same offsets; all others are zeroes. */
+export interface FileImage {
+  /** Descriptors. */
+  readonly files: readonly number[];
+  /** Parts of the files, in order. */
+  readonly parts: readonly FilePart[];
+}
+
+/** Pages that are left out: those that are as in an image; `zeroes`: as in one of nothing. */
+export type LeftOut<Image = FileImage> = 'zeroes' | Image | 'nothing';
+
 /** Options of copying pages. */
 interface CopyOptions {
-  /** Whether pages of zeroes are left out: the target has holes there. Default false. */
-  readonly leavesZeroesOut?: boolean;
+  /** Pages that are left out: the target has holes there. Default: nothing. */
+  readonly leftOut?: LeftOut;
   /** Listener that is told, after each step, of how many bytes it has looked at. What it throws ends the copying. */
   readonly onStep: (bytes: number) => void;
 }
@@ -51,9 +63,11 @@ export async function copyPages(
   from: PageOrigin,
   to: FilePlace | undefined,
   ranges: readonly PageRange[],
-  { leavesZeroesOut = false, onStep }: CopyOptions,
+  { leftOut = 'nothing', onStep }: CopyOptions,
 ): Promise<CopiedPages> {
   const pages: PageRange[] = [];
+  const leavesOut = leftOut !== 'nothing';
+  const baseOf = baseReader(leftOut);
   let crc32 = 0;
   const steps: { readonly pairs: Float64Array; readonly copying: Promise<PagesCopied> }[] = [];
   const takeOldest = async () => {
@@ -63,7 +77,7 @@ export async function copyPages(
     sourceOf(from);
     steps.shift();
     crc32 = joinedCrc32(crc32, copied.crc32, lengthOf(copied.pages));
-    if (leavesZeroesOut) appendPairs(pages, copied.pages);
+    if (leavesOut) appendPairs(pages, copied.pages);
     onStep(lengthOf(pairs));
   };
   const [atOnce, step] = bytesOf(ranges) < SMALL * ranges.length ? [1, LONG_STEP] : [AT_ONCE, STEP];
@@ -71,7 +85,7 @@ export async function copyPages(
     for (const pairs of stepPairs(ranges, step)) {
       if (steps.length === atOnce) await takeOldest();
       const target = [to?.file.fd, to?.offset] as const;
-      const copying = native().copyPages(sourceOf(from), from.offset, ...target, pairs, leavesZeroesOut);
+      const copying = native().copyPages(sourceOf(from), from.offset, ...target, pairs, leavesOut, ...baseOf(pairs));
       // Nobody may come to wait for it, where the one before it fails.
       copying.catch(() => {});
       steps.push({ pairs, copying });
@@ -80,12 +94,26 @@ export async function copyPages(
   } finally {
     await Promise.allSettled(steps.map(({ copying }) => copying));
   }
-  return { pages: leavesZeroesOut ? pages : ranges, crc32 };
+  return { pages: leavesOut ? pages : ranges, crc32 };
 }
 
 /** Pages as the addon takes them. Throws CLOSED. */
 function sourceOf({ file, memory }: PageOrigin): number | AddonObject {
   return file !== undefined && (memory === undefined || memory.closed) ? file.fd : addonObjectOf(memory!);
+}
+
+/** Function that gives what is left out of steps, which come upwards, as the addon takes it. */
+function baseReader(leftOut: LeftOut): (pairs: Float64Array) => [files?: readonly number[], parts?: BigUint64Array] {
+  if (typeof leftOut === 'string') return () => [];
+  const { files, parts } = leftOut;
+  let first = 0;
+  return (pairs) => {
+    const [start, end] = [pairs[0]!, pairs.at(-2)! + pairs.at(-1)!];
+    while (first < parts.length && Number(parts[first]!.offset) + Number(parts[first]!.length) <= start) first++;
+    let last = first;
+    while (last < parts.length && Number(parts[last]!.offset) < end) last++;
+    return [files, partsForAddon(parts.slice(first, last))];
+  };
 }
 
 /** CRC-32 of ranges of pages; undefined where the file ends before. Rejects with errors of the system, and what
