@@ -14,7 +14,7 @@ import {
 import { footprint } from './support/footprint.ts';
 import { Random, tries } from './support/random.ts';
 import { tempFolder } from './support/temp-folder.ts';
-import { eachMethodTest, trackingTest } from './support/tracking.ts';
+import { eachMethodTest, trackingMissing, trackingTest } from './support/tracking.ts';
 
 const PAGE = 0x1000;
 const PAGES = 700; // more than a step
@@ -226,6 +226,38 @@ test.serial("a guest's diff against its template is a snapshot, which the templa
   for (const each of [parent, guest, template]) each.close();
   t.deepEqual(footprint(), before);
 });
+
+for (const tracked of ['at first', 'between two', 'never']) {
+  test.serial(
+    `diffs of one template, again and again, have all that was written (tracked by the user ${tracked})`,
+    async (t) => {
+      const before = footprint();
+      const folder = tempFolder(t);
+      const parent = makeGuest();
+      const template = await parent.freeze();
+      const { manager: guest } = template.builder({ debug: true }).build();
+      const { guestMemory } = guest;
+      if (tracked === 'at first' && trackingMissing === undefined) guest.trackDirty();
+      const diff = async (name: string) => pagesOf(await guest.snapshot(join(folder, name), { base: template }));
+      guestMemory.writeU8(0x5000, 5);
+      guestMemory.writeU8(0x6000, 6);
+      t.deepEqual(await diff('a'), ['low 5 6', 'high']);
+      guestMemory.writeU8(0x7000, 7);
+      if (tracked === 'between two' && trackingMissing === undefined) guest.trackDirty();
+      guestMemory.writeU8(0x6000, 0); // as it was
+      guestMemory.writeU8(HIGH, 1);
+      t.deepEqual(await diff('b'), ['low 5 7', 'high 0']);
+      guest.discard({ gpa: 0x5000, length: PAGE });
+      t.deepEqual(await diff('c'), ['low 7', 'high 0']);
+      const { ram } = await guest.snapshot(join(folder, 'whole'));
+      t.deepEqual(pagesOf({ ram }), ['low 1 7', 'high 0 1']);
+      const { manager: resumed } = await template.builder({ diff: join(folder, 'c') }).buildAsync();
+      t.true(bytesOf(resumed).equals(bytesOf(guest)));
+      for (const each of [resumed, guest, parent, template]) each.close();
+      t.deepEqual(footprint(), before);
+    },
+  );
+}
 
 test.serial('a diff of a template is resumed by no other one, and by no folder', async (t) => {
   const before = footprint();

@@ -117,18 +117,18 @@ export abstract class MemoryObject extends Handle {
    *  in none. Asking, and reading these parts, makes nothing resident that was not there. All of it where its file does
    *  not say (huge pages, devices). Throws CLOSED, SYSTEM. */
   dataRanges(): DataRange[] {
-    const addon = addonObjectOf(this);
-    return systemError(`data of ${this.what}`, () => {
-      const ofFile = rangesOf(addon.fileData());
-      return this.kind === 'private' ? united(ofFile, rangesOf(addon.ownPages())) : ofFile;
-    });
+    return united(this.fileRanges(), this.ownRanges());
+  }
+
+  /** The parts of `dataRanges` that its file has, or that a pager has yet to bring. Throws CLOSED, SYSTEM. @internal */
+  fileRanges(): DataRange[] {
+    return systemError(`data of ${this.what}`, () => rangesOf(addonObjectOf(this).fileData()));
   }
 
   /** The parts of private memory that are its own and not its file's, in order, in whole pages of 4 KiB: what was
    *  written, and perhaps more. Of shared memory, none. Throws CLOSED, SYSTEM. */
   ownRanges(): DataRange[] {
-    const addon = addonObjectOf(this);
-    return systemError(`data of ${this.what}`, () => rangesOf(addon.ownPages()));
+    return systemError(`data of ${this.what}`, () => rangesOf(addonObjectOf(this).ownPages()));
   }
 
   /** Brings pages that a pager has, at once. Throws CLOSED, SYSTEM. @internal */
@@ -342,8 +342,7 @@ export class PrivateMemory extends MemoryObject {
 
   /** The pages that a pager has not brought, in order. Throws CLOSED, SYSTEM. @internal */
   absentRanges(): DataRange[] {
-    const addon = addonObjectOf(this);
-    return this.block === undefined ? [] : rangesOf(addon.fileData());
+    return this.block === undefined ? [] : this.fileRanges();
   }
 
   /** Makes zeroes of what a pager has not brought of a range. Throws CLOSED. @internal */

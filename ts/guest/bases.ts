@@ -17,9 +17,9 @@ export class WrittenSince {
   /** Written pages of each object that was tracked from the beginning. */
   readonly #written: Map<MemoryObject, readonly PageRange[]>;
 
-  private constructor(tracker: DirtyTracker, objects: Iterable<MemoryObject>) {
+  private constructor(tracker: DirtyTracker, written: Map<MemoryObject, readonly PageRange[]>) {
     this.#tracker = tracker;
-    this.#written = new Map([...objects].map((object) => [object, []]));
+    this.#written = written;
   }
 
   /** Begins with what `objects` hold now. Undefined where the system cannot track. */
@@ -39,7 +39,15 @@ export class WrittenSince {
     objects: Iterable<MemoryObject>,
     methods?: readonly DirtyMethod[],
   ): WrittenSince {
-    return new WrittenSince(new DirtyTracker(map, va, methods), objects);
+    return new WrittenSince(new DirtyTracker(map, va, methods), new Map([...objects].map((object) => [object, []])));
+  }
+
+  /** Begins as `begin` does, with what `objects` have for themselves: that counts as written. Precondition: nobody
+   *  writes meanwhile. */
+  static beginOwn(map: MemoryMap, va: VaSpace, objects: readonly MemoryObject[]): WrittenSince | undefined {
+    const own = new Map(objects.map((object) => [object, object.ownRanges() as readonly PageRange[]]));
+    const since = WrittenSince.begin(map, va, objects);
+    return since && new WrittenSince(since.#tracker, own);
   }
 
   /** Adds what was written before `later` began, which nobody has to look for; undefined: until now. Throws CLOSED. */
@@ -74,6 +82,9 @@ export class Bases {
   #since: ReadonlyMap<string, WrittenSince> = new Map();
   /** Identities of the snapshots that RAM is a copy-on-write image of. */
   readonly #images = new WeakMap<MemoryObject, string>();
+  /** Pages that images of snapshots have had for themselves when they were tracked first, and those that were written
+   *  since. */
+  #own: WrittenSince | undefined;
   readonly #lazy = new WeakMap<MemoryObject, { readonly id: string; readonly pages: readonly PageRange[] }>();
   /** Template that the guest was made of. */
   template: Openable | undefined;
@@ -86,6 +97,19 @@ export class Bases {
   /** Identity of the snapshot that RAM shows wherever it was not written. */
   imageOf(object: MemoryObject): string | undefined {
     return this.#images.get(object);
+  }
+
+  /** Finds which pages images have for themselves before anybody tracks them, as long as that is cheap: what is tracked
+   *  must be touched, page by page, to tell it from the snapshot's. Precondition: nobody writes meanwhile. */
+  findOwn(map: MemoryMap, va: VaSpace, objects: readonly MemoryObject[]): void {
+    const images = objects.filter((object) => this.#images.has(object));
+    if (images.length > 0 && this.#since.size === 0) this.#own ??= WrittenSince.beginOwn(map, va, images);
+  }
+
+  /** Pages that private RAM has for itself, or had, up to when `now` began. Throws CLOSED, SYSTEM. */
+  ownPages(object: MemoryObject, now: WrittenSince | undefined): readonly PageRange[] {
+    this.#own?.collect(now);
+    return this.#own?.pagesOf(object) ?? (object.ownRanges() as readonly PageRange[]);
   }
 
   /** Notes that the pages of private RAM come from a snapshot, which has `pages`. */
@@ -117,7 +141,8 @@ export class Bases {
   }
 
   close(): void {
-    for (const since of this.#since.values()) since.close();
+    for (const since of [...this.#since.values(), this.#own]) since?.close();
     this.#since = new Map();
+    this.#own = undefined;
   }
 }

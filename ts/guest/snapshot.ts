@@ -240,6 +240,7 @@ export async function withBlocks<Result extends { readonly id: string }>(
   const { blocks } = store;
   const rest = layoutWithoutMemory(subject);
   const objects = blocks.map(({ object }) => object);
+  if (liveFor === undefined) bases.findOwn(map, va, objects);
   const since =
     liveFor === undefined
       ? WrittenSince.begin(map, va, objects)
@@ -252,7 +253,7 @@ export async function withBlocks<Result extends { readonly id: string }>(
     const base = chain[0]?.layout;
     const known = base && bases.since(base.id);
     known?.collect(since);
-    const planned = blocks.map((block, i) => plan(block, { file: files[i], chain, known, bases, signal }));
+    const planned = blocks.map((block, i) => plan(block, { file: files[i], chain, known, since, bases, signal }));
     const made = await body(planned, { rest, base, objects, since });
     bases.remember(made.id, since, base?.id);
     return made;
@@ -291,6 +292,8 @@ interface Found {
   readonly chain: readonly Link[];
   /** Pages that were written since the base. */
   readonly known: WrittenSince | undefined;
+  /** Pages that are written from now on. */
+  readonly since: WrittenSince | undefined;
   readonly bases: Bases;
   readonly signal: AbortSignal | undefined;
 }
@@ -320,9 +323,10 @@ function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
 function choose(
   object: MemoryObject,
   base: BlockImage | undefined,
-  { known, bases, chain }: Found,
+  { known, since, bases, chain }: Found,
 ): Pick<Source, 'candidates' | 'leftOut'> {
-  const data = () => object.dataRanges() as readonly PageRange[];
+  const own = () => bases.ownPages(object, since);
+  const data = () => joined(object.fileRanges() as readonly PageRange[], own());
   if (base === undefined) return { candidates: data(), leftOut: 'zeroes' };
   const written = known?.pagesOf(object);
   if (written !== undefined) return { candidates: written, leftOut: 'nothing' };
@@ -330,7 +334,7 @@ function choose(
   if (changed) return { candidates: changed, leftOut: base };
   // All else is in both as in the snapshot that this RAM is an image of, and the base a diff.
   if (bases.imageOf(object) === base.lowest.id) {
-    return { candidates: joined(object.ownRanges() as readonly PageRange[], base.pagesAbove), leftOut: base };
+    return { candidates: joined(own(), base.pagesAbove), leftOut: base };
   }
   // What was there and is gone is zeroes now, which a diff has to say.
   return { candidates: joined(data(), base.pages), leftOut: base };
