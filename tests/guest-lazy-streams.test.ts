@@ -4,7 +4,7 @@
 import { PassThrough, Readable } from 'node:stream';
 import { setTimeout } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { GuestMemoryBuilder, type GuestMemoryManager, type RestoredGuest, type RestoreOptions } from '../ts/index.ts';
+import { GuestMemoryBuilder, type GuestMemoryManager, type RestoreOptions, type SnapshotOptions } from '../ts/index.ts';
 import { parseLayout } from '../ts/snapshot/layout.ts';
 import { HEAD, headOf, RECORD, type RecordKind } from '../ts/snapshot/records.ts';
 import { footprint } from './support/footprint.ts';
@@ -328,18 +328,156 @@ streamTest('a diff comes by a stream: the rest is read from its base, which must
   }
 });
 
-if (trackingMissing === undefined) {
-  streamTest('a guest that went on while it was written is restored by copy alone', async (t) => {
-    const manager = makeGuest();
-    const bytes = await recorded(manager, { live: true });
+// ---- Guests that went on meanwhile -----------------------------------------------------------------
+
+/** Pages that are written for the last time when the guest is held: one that was sent before, the zeroes behind it, one
+ *  that nobody had touched, and one that becomes zeroes. */
+const LAST = [pages[1]!, pages[1]! + PAGE, 3 * MIB, pages[5]!];
+
+/** Records of a live snapshot of a guest that is written to while it is copied. */
+async function liveRecords(manager: GuestMemoryManager, options: SnapshotOptions = {}): Promise<Buffer[]> {
+  const memory = manager.guestMemory;
+  let steps = 0;
+  const progress = () => {
+    if (steps++ > 0) return;
+    memory.writeU32(pages[0]!, 1); // sent before
+    // Touched by nobody before, and enough for another round.
+    memory.write(2 * MIB, Buffer.alloc(MIB / 2, 2));
+    memory.write(pages[2]!, new Uint8Array(PAGE));
+  };
+  const state = () => {
+    for (const gpa of LAST) memory.writeU32(gpa, gpa === pages[5]! ? 0 : 7);
+    manager.deviceMapper.regions[0]!.region.move(0xf000_0000);
+    return 'held';
+  };
+  return recordsOf(await recorded(manager, { live: true, progress, state, ...options }));
+}
+
+const isLast = (record: Buffer) => record.readUInt32LE(0) === RECORD.last;
+const wordsOf = (manager: GuestMemoryManager) =>
+  [...pages, ...pages.map((gpa) => gpa + PAGE), 2 * MIB, 3 * MIB, HIGH].map((gpa) => manager.guestMemory.readU32(gpa));
+
+/** A test of live streams, where they can be had. */
+const liveTest = trackingMissing === undefined ? streamTest : () => {};
+
+liveTest(
+  'a guest that went on is there before the pages of its last round, and all others are as they are to be',
+  async (t) => {
+    const source = makeGuest();
+    const records = await liveRecords(source);
+    const at = records.findIndex(isLast);
+    const stream = new PassThrough();
+    const restoring = lazily(stream);
+    for (const record of records.slice(0, at)) stream.write(record);
+    t.is(await Promise.race([restoring, setTimeout(20)]), undefined, 'nothing is known to be as it is to be');
+    stream.write(records[at]);
+    const { manager, lazy, state, devices } = await restoring;
+    t.is(state, 'held');
+    t.is(devices[0]!.control.gpa, 0xf000_0000);
+    const memory = manager.guestMemory;
+    t.deepEqual(
+      [pages[0]!, 2 * MIB, pages[2]!, pages[3]!, HIGH].map((gpa) => memory.readU32(gpa)),
+      [...[1, 0x02020202, 0, wordAt(pages[3]!), 0x600d]],
+    );
+    t.is(lazy!.absentBytes, LAST.length * PAGE);
+    for (const gpa of LAST)
+      t.throws(() => memory.readU32(gpa), { code: 'GUEST_ACCESS', message: /has yet to give it/ });
+    const guest = kvmMissing === undefined ? new WaitingGuest(manager) : undefined;
+    const reading = guest?.read(pages[1]!);
+    manager.discard({ gpa: 3 * MIB, length: PAGE });
+    stream.write(Buffer.concat([...records.slice(at + 1), Buffer.from('rest')]));
+    await lazy!.load();
+    source.guestMemory.writeU32(3 * MIB, 0);
+    t.deepEqual(wordsOf(manager), wordsOf(source));
+    t.is(String(stream.read()), 'rest');
+    if (guest !== undefined) t.is(await reading, 7);
+    guest?.close();
+    for (const each of [source, manager]) each.close();
+  },
+);
+
+liveTest('a diff of a guest that went on comes by a stream, and without a word of what is last', async (t) => {
+  const folder = tempFolder(t);
+  const source = makeGuest();
+  await source.snapshot(folder);
+  source.guestMemory.writeU32(pages[6]!, 6);
+  source.guestMemory.writeU32(pages[7]!, wordAt(pages[7]!)); // as it was
+  const records = await liveRecords(source, { base: folder });
+  for (const sent of [records, records.filter((record) => !isLast(record))]) {
+    const { manager, lazy } = await lazily(Readable.from(sent, { objectMode: false }));
+    await lazy!.load();
+    t.is(lazy!.absentBytes, 0);
+    t.deepEqual(wordsOf(manager), wordsOf(source));
     manager.close();
-    const streamOf = () => Readable.from([bytes], { objectMode: false });
-    await t.throwsAsync(lazily(streamOf()), { code: 'INVALID_ARGUMENT', message: /went on.*copy/ });
-    const copied: RestoredGuest = await GuestMemoryBuilder.fromSnapshot(streamOf());
-    t.is(copied.manager.guestMemory.readU32(pages[0]!), wordAt(pages[0]!));
-    copied.manager.close();
+  }
+  const copied = await GuestMemoryBuilder.fromSnapshot(Readable.from(records, { objectMode: false }));
+  t.deepEqual(wordsOf(copied.manager), wordsOf(source));
+  for (const each of [source, copied.manager]) each.close();
+});
+
+/** Records behind the word of what is last, as they must not be, and the words of the error. */
+const WRONG_ENDS: Readonly<Record<string, readonly [change: (last: Buffer[]) => Buffer[], says: RegExp]>> = {
+  'lacks one of its last pages': [(last) => last.toSpliced(1, 1), /announced as its last do not come/],
+  'has none of its last pages': [(last) => last.slice(-1), /announced as its last do not come/],
+  'sends one of its last pages again': [
+    ([page, ...more]) => [page!, page!, ...more],
+    /not those that it has announced/,
+  ],
+  'sends a page that was settled': [
+    (last) => [made(RECORD.pages, pages[3]!, Buffer.alloc(PAGE, 1)), ...last],
+    /not those that it has announced/,
+  ],
+  'says once more what is last': [
+    (last) => [made(RECORD.last, 0, last.at(-1)!.subarray(HEAD)), ...last],
+    /what comes is no record of memory/,
+  ],
+  'ends with another guest than it has said': [
+    (last) => [made(RECORD.end, 0, Buffer.from(String(last.at(-1)!.subarray(HEAD)).replace('"bar"', '"rab"')))],
+    /another layout/,
+  ],
+  'does not end': [(last) => last.slice(0, -1), /it ends too early/],
+};
+
+for (const [what, [change, says]] of Object.entries(WRONG_ENDS)) {
+  liveTest(`a stream of a guest that went on, which ${what}, loses what has not come`, async (t) => {
+    const source = makeGuest();
+    const records = await liveRecords(source);
+    source.close();
+    const behind = records.findIndex(isLast) + 1;
+    const sent = [...records.slice(0, behind), ...change(records.slice(behind))];
+    const { manager, lazy } = await lazily(Readable.from(sent, { objectMode: false }));
+    await t.throwsAsync(lazy!.load(), { code: 'SNAPSHOT_DAMAGED', message: says });
+    t.is(manager.guestMemory.readU32(pages[3]!), wordAt(pages[3]!), 'what is settled stays');
+    manager.close();
   });
 }
+
+liveTest('a guest that went on is none where its stream fails before it says what is last', async (t) => {
+  const source = makeGuest();
+  const records = await liveRecords(source);
+  source.close();
+  const at = records.findIndex(isLast);
+  const other = Buffer.from(String(records[at]!.subarray(HEAD)).replace(/"id": "./, '"id": "0'));
+  const ends: readonly (readonly [Buffer[], string])[] = [
+    [[], 'SNAPSHOT_DAMAGED'],
+    [[made(RECORD.last, 0, other)], 'SNAPSHOT_DAMAGED'],
+    [[made(RECORD.last, 0, Buffer.from('{}'))], 'SNAPSHOT_LAYOUT'],
+    [[made(RECORD.pages, 64 * MIB, Buffer.alloc(PAGE))], 'SNAPSHOT_DAMAGED'],
+  ];
+  for (const [end, code] of ends) {
+    const stream = Readable.from([...records.slice(0, at), ...end], { objectMode: false });
+    const untouched = listeners(stream);
+    await t.throwsAsync(lazily(stream), { code });
+    t.deepEqual(listeners(stream), untouched);
+  }
+  const stream = new PassThrough();
+  const controller = new AbortController();
+  const restoring = lazily(stream, { signal: controller.signal });
+  for (const record of records.slice(0, at)) stream.write(record);
+  await setTimeout(20);
+  controller.abort();
+  await t.throwsAsync(restoring, { code: 'ABORTED' });
+});
 
 test('options that are for something else are refused', async (t) => {
   const invalid = { code: 'INVALID_ARGUMENT' };

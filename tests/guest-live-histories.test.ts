@@ -91,6 +91,23 @@ function duplexPair(): [Duplex, Duplex] {
 
 type Options = Parameters<GuestMemoryManager['migrateOut']>[1];
 
+/** Guest that comes of a live snapshot in a stream. */
+async function throughStream(
+  manager: GuestMemoryManager,
+  options: Options,
+  mode: 'copy' | 'lazy',
+): Promise<RestoredGuest> {
+  const stream = new PassThrough();
+  const restored = GuestMemoryBuilder.fromSnapshot(stream, { mode });
+  restored.catch(() => {});
+  try {
+    await manager.snapshot(stream, { ...options, live: true });
+    return await restored;
+  } finally {
+    stream.end();
+  }
+}
+
 /** Ways out of a guest that runs, each with the guest that comes of it. */
 const WAYS: Readonly<
   Record<string, (manager: GuestMemoryManager, folder: string, options: Options) => Promise<RestoredGuest>>
@@ -99,16 +116,11 @@ const WAYS: Readonly<
     await manager.snapshot(folder, { ...options, live: true });
     return GuestMemoryBuilder.fromSnapshot(folder, { mode: 'map' });
   },
-  stream: async (manager, _, options) => {
-    const stream = new PassThrough();
-    const restored = GuestMemoryBuilder.fromSnapshot(stream);
-    restored.catch(() => {});
-    try {
-      await manager.snapshot(stream, { ...options, live: true });
-      return await restored;
-    } finally {
-      stream.end();
-    }
+  stream: (manager, _, options) => throughStream(manager, options, 'copy'),
+  'stream that is restored lazily': async (manager, _, options) => {
+    const restored = await throughStream(manager, options, 'lazy');
+    await restored.lazy!.load();
+    return restored;
   },
   migration: async (manager, _, options) => {
     const [near, far] = duplexPair();

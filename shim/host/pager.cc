@@ -261,6 +261,21 @@ Failure Pager::supply(uint32_t block, uint64_t offset, const uint8_t* bytes, uin
   return failure;
 }
 
+Failure Pager::expect(uint32_t block, uint64_t offset, uint64_t length) {
+  Failure failure;
+  call([&] {
+    const auto found = blocks_.find(block);
+    if (found == blocks_.end()) return;
+    Block& expecting = found->second;
+    expecting.addresses.each(offset, offset + length, [&](const auto& range) {
+      expecting.absent.set(range.start, range.end, {FilePart::kSource, 0});
+      // SAFETY: the addresses are the block's, whose memory nobody uses.
+      if (!failure) failure = dropPages(reinterpret_cast<void*>(range.value.value), range.end - range.start);
+    });
+  });
+  return failure;
+}
+
 void Pager::refuse(uint32_t block, uint64_t offset) {
   call([&] {
     if (waiting_.erase({block, offset}) == 0) return;

@@ -99,6 +99,8 @@ class Pager {
   void bringAhead(uint32_t block, std::vector<Stretch> ranges);
   /// Gives pages that the source has: those of the range that are not there yet become these.
   Failure supply(uint32_t block, uint64_t offset, const uint8_t* bytes, uint64_t length);
+  /// Makes pages absent, and the source's: what is there, or a file has, is forgotten. Nobody uses them meanwhile.
+  Failure expect(uint32_t block, uint64_t offset, uint64_t length);
   /// Says that the source will not give a page.
   void refuse(uint32_t block, uint64_t offset);
   /// Takes the pages that are asked of the source since this was called last.

@@ -17,6 +17,7 @@ void PagerHandle::define(Napi::Env env, Napi::Object exports) {
                      InstanceMethod<&PagerHandle::takeLosses>("takeLosses"),
                      InstanceMethod<&PagerHandle::takeAsked>("takeAsked"),
                      InstanceMethod<&PagerHandle::supply>("supply"),
+                     InstanceMethod<&PagerHandle::expect>("expect"),
                      InstanceMethod<&PagerHandle::refuse>("refuse"),
                      InstanceMethod<&PagerHandle::bringAhead>("bringAhead"),
                      InstanceMethod<&PagerHandle::wanted>("wanted"),
@@ -91,6 +92,10 @@ void PagerHandle::supply(const Napi::CallbackInfo& info) {
   const size_t length = bytes.ByteLength();
   if (length == 0 || length % kPageSize != 0) throwRange(info.Env(), "bytes", "whole pages, at least one");
   check(info.Env(), pager.supply(block, offset, bytes.Data(), length));
+}
+
+void PagerHandle::expect(const Napi::CallbackInfo& info) {
+  check(info.Env(), core(info).expect(toU32(info[0], "block"), toPage(info[1]), toPage(info[2])));
 }
 
 void PagerHandle::refuse(const Napi::CallbackInfo& info) {

@@ -28,6 +28,7 @@ class PagerHandle : public Handle<PagerHandle, Pager> {
   Napi::Value takeLosses(const Napi::CallbackInfo& info);
   Napi::Value takeAsked(const Napi::CallbackInfo& info);
   void supply(const Napi::CallbackInfo& info);
+  void expect(const Napi::CallbackInfo& info);
   void refuse(const Napi::CallbackInfo& info);
   void bringAhead(const Napi::CallbackInfo& info);
   Napi::Value wanted(const Napi::CallbackInfo& info);

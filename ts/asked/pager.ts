@@ -148,6 +148,11 @@ export class Pager {
     if (!this.#closed) this.addon.supply(block, offset, bytes);
   }
 
+  /** Has the giver give pages that are there already, or that a file has: they are absent from now on. */
+  expect(block: number, offset: number, length: number): void {
+    if (!this.#closed) this.addon.expect(block, offset, length);
+  }
+
   /** Waits until nobody waits for a page of the source. */
   async quiet(): Promise<void> {
     while (this.#awaited.size > 0) await new Promise<void>((resolve) => this.#whenQuiet.push(resolve));

@@ -214,6 +214,8 @@ export interface Pager extends Handle {
   takeAsked(): Float64Array;
   /** Gives whole pages of a block from `offset` on: those that are not there yet become these. */
   supply(block: number, offset: number, bytes: Uint8Array): void;
+  /** Makes whole pages of a block absent, and the source's, whatever is there. Nobody may be using them. */
+  expect(block: number, offset: number, length: number): void;
   /** Says that a page will not be given. */
   refuse(block: number, offset: number): void;
   /** Brings ranges of a block that files have, in this order, when nobody waits for anything: offset and length of

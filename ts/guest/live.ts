@@ -52,15 +52,23 @@ export function methodsWithin(maxDowntime: number, objects: readonly MemoryObjec
 /** Pages of each block. */
 export type BlockPages = readonly (readonly PageRange[])[];
 
+/** Target of a live copy. */
+interface LiveTarget {
+  /** Place of a block, from an offset in the memory file on. */
+  at(fileOffset: number): Target;
+  /** Is told which pages are still to be written, each once, in order, and what there is beside the memory. */
+  announceLast?(pages: BlockPages, beside: LayoutBeside): Promise<void>;
+}
+
 /** Copies a guest's memory to places of zeroes. Returns the pages of each block that were written, and the rest as it
  *  was at the moment that the memory is of. Rejects with DOWNTIME_EXCEEDED where the guest writes too fast, with
  *  ABORTED, CLOSED, and what the places reject with. */
 export async function copyLive(
-  targetAt: (fileOffset: number) => Target,
+  target: LiveTarget,
   guest: LiveGuest,
   options: LiveOptions,
 ): Promise<{ pages: BlockPages; beside: LayoutBeside }> {
-  const copy = new LiveCopy(targetAt, guest, options);
+  const copy = new LiveCopy(target, guest, options);
   const limit = Math.min(options.maxDowntime * BYTES_A_MILLISECOND, MOST_HELD);
   const beside = await copy.untilItFits(
     () => limit,
@@ -87,6 +95,7 @@ interface Held {
 
 /** A copy that is under way. */
 export class LiveCopy {
+  readonly #target: LiveTarget;
   readonly #targets: readonly Target[];
   readonly #guest: LiveGuest;
   readonly #options: LiveOptions;
@@ -98,10 +107,11 @@ export class LiveCopy {
   #left: BlockPages;
   #done = 0;
 
-  constructor(targetAt: (fileOffset: number) => Target, guest: LiveGuest, options: LiveOptions) {
+  constructor(target: LiveTarget, guest: LiveGuest, options: LiveOptions) {
+    this.#target = target;
     this.#guest = guest;
     this.#options = options;
-    this.#targets = guest.blocks.map((_, i) => targetAt(memorySize(guest.blocks.slice(0, i))));
+    this.#targets = guest.blocks.map((_, i) => target.at(memorySize(guest.blocks.slice(0, i))));
     this.pages = guest.blocks.map(() => []);
     this.#left = this.pages;
   }
@@ -178,6 +188,7 @@ export class LiveCopy {
     } finally {
       letGo();
     }
+    await this.#target.announceLast?.(this.#left, beside);
     for (const { target, offset, bytes } of held) await target.write(bytes, offset);
     return beside;
   }

@@ -116,7 +116,7 @@ class Sending {
     const { guest, target, peer } = parts;
     this.#parts = parts;
     this.#options = options;
-    const targetAt = (fileOffset: number) => {
+    const at = (fileOffset: number) => {
       const { write } = target.at(fileOffset);
       return {
         write: (bytes: Uint8Array, offset: number) => {
@@ -125,7 +125,7 @@ class Sending {
         },
       };
     };
-    this.#copy = new LiveCopy(targetAt, guest, options);
+    this.#copy = new LiveCopy({ at }, guest, options);
   }
 
   async run(): Promise<Migration> {

@@ -9,7 +9,7 @@ import { BlockImage, closeChain, inFolder, type Link, openBase, withChain } from
 import { readLayout } from '../snapshot/folder.ts';
 import type { SnapshotLayout } from '../snapshot/layout.ts';
 import { RECORD } from '../snapshot/records.ts';
-import { type Received, RecordReader } from '../snapshot/stream.ts';
+import { RecordReader } from '../snapshot/stream.ts';
 import { readWorkingSet } from '../snapshot/working-set.ts';
 import type { SnapshotWork } from '../snapshot/write.ts';
 import { LazyBacking } from './lazy-backing.ts';
@@ -90,10 +90,12 @@ export async function restoreStreamLazily(
   const reader = new RecordReader(stream, AbortSignal.any(signals));
   let base: readonly Link[] = [];
   try {
-    const announced = stillLayout(await reader.next(FIRST));
+    const first = await reader.next(FIRST);
+    const announced = layoutOf(first);
+    const isLive = first.kind === RECORD.begin;
     base = await openBase(announced);
-    const streamed = new StreamedPages({ reader, announced, base, timeout: pageTimeout, progress, ending });
-    const guest = { ...options, streamed, begin };
+    const streamed = new StreamedPages({ reader, announced, isLive, base, timeout: pageTimeout, progress, ending });
+    const guest = { ...options, streamed: { pages: streamed, other }, begin };
     return await lazyGuest(relaid(announced, other, true), Pager.open(streamed), guest, (pager) =>
       announced.ram.map((block, i) => LazyBacking.ofSourceAndBase(pager, block, streamed.images[i])),
     );
@@ -109,18 +111,11 @@ interface StreamOptions extends GuestOptions, SnapshotWork, LazyOptions {
   readonly layout?: OtherLayout;
 }
 
-/** Layout of a guest that stood still, which is there before its memory is. Throws INVALID_ARGUMENT for another one. */
-function stillLayout(record: Received): SnapshotLayout {
-  if (record.kind === RECORD.still) return layoutOf(record);
-  throw validate.invalid(
-    'the guest in the stream went on while it was written, and is there when all of it is: say mode: "copy"',
-  );
-}
-
 interface Making extends GuestOptions {
   /** Folder of the snapshot; none where it comes by a stream. */
   readonly folder?: string;
-  readonly streamed?: StreamedPages;
+  /** Pages that come by a stream, and the layout that the guest is to have in place of its own. */
+  readonly streamed?: { readonly pages: StreamedPages; readonly other: OtherLayout };
   readonly begin: Begin;
 }
 
@@ -139,10 +134,12 @@ async function lazyGuest(
     manager = build(layout, backings, options, begin);
     manager.map.context.hold(pager);
     const memories = layout.ram.map(({ name }) => manager!.ramObject(name) as PrivateMemory);
-    for (const [i, memory] of memories.entries()) manager.bases.setLazy(memory, layout.id, backings[i]!.pages);
-    const guest = arranged(manager, layout);
+    const settled = await streamed?.pages.begin(memories, pager);
+    for (const [i, memory] of memories.entries()) {
+      manager.bases.setLazy(memory, layout.id, settled?.pages[i] ?? backings[i]!.pages);
+    }
+    const guest = arranged(manager, settled === undefined ? layout : relaid(settled.layout, streamed!.other, true));
     const lazy = new LazyPages({ folder, layout, pager, workingSet: await reading, memories, va: manager.va });
-    streamed?.begin(memories, pager);
     return { ...guest, lazy };
   } catch (error) {
     await reading.catch(() => {});

@@ -121,8 +121,9 @@ async function receive(
     await writeBase(announced, writers);
     const total = announced.ram.reduce((bytes, { pages }) => bytes + bytesOf(pages), 0);
     for (let done = 0; ; ) {
-      const record = await reader.next([RECORD.pages, RECORD.end]);
-      if (record.kind === RECORD.end) return ended(record, announced);
+      const record = await reader.next([RECORD.pages, RECORD.last, RECORD.end]);
+      if (record.kind === RECORD.end) return settledLayout(record, announced);
+      if (record.kind === RECORD.last) continue;
       const { index, offset } = placeOf(record, announced.ram);
       await writers[index]!.write(offset, record.payload);
       done += record.payload.length;
@@ -160,8 +161,8 @@ export function placeOf({ offset, payload }: Received, ram: readonly SnapshotRam
   return { index, offset: offset - block.fileOffset };
 }
 
-/** Layout at the end, of the RAM that was announced. Throws SNAPSHOT_DAMAGED. */
-function ended(record: Received, announced: SnapshotLayout): SnapshotLayout {
+/** Layout as it is to be, of the RAM that was announced. Throws SNAPSHOT_DAMAGED. */
+export function settledLayout(record: Received, announced: SnapshotLayout): SnapshotLayout {
   const layout = layoutOf(record);
   if (identityOf(layout) === identityOf(announced)) return layout;
   throw strange('it ends with the layout of another snapshot');

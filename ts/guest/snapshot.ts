@@ -107,13 +107,16 @@ async function writeLive(
   if (target instanceof Writable) {
     const writer = new RecordWriter(target, options.signal);
     const stream = await SnapshotStream.begin(writer, blocks, rest, RECORD.begin);
-    const { pages, beside } = await copyLive(stream.at, guest, options);
+    const { at } = stream;
+    const announceLast = (pages: BlockPages, beside: LayoutBeside) =>
+      stream.announceLast(copiedRam(blocks, pages), beside);
+    const { pages, beside } = await copyLive({ at, announceLast }, guest, options);
     const layout = await stream.end(copiedRam(blocks, pages), beside);
     writer.end();
     return layout;
   }
   return writeFilled(target, memorySize(blocks), async (memory) => {
-    const { pages, beside } = await copyLive((fileOffset) => inFile(memory, fileOffset), guest, options);
+    const { pages, beside } = await copyLive({ at: (fileOffset) => inFile(memory, fileOffset) }, guest, options);
     const summed = copiedRam(blocks, pages).map(async (block) => {
       const crc32 = await checksumOf({ file: memory, offset: block.fileOffset }, block.pages, () => {});
       return { ...block, crc32: crc32! };

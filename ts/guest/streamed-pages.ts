@@ -1,15 +1,16 @@
 // Pages of a lazy restore that come by a stream: each is there when the stream has reached it, and who wants one before
-// waits for that.
+// waits for that. Of a live snapshot, these are the pages of its last round: those before are replaced while they come.
 
 import type { PrivateMemory } from '../asked/object.ts';
 import type { PageGiver, Pager, PagesWanted } from '../asked/pager.ts';
 import { type BlockImage, baseImages, closeChain, type Link } from '../snapshot/chain.ts';
 import { formatLayout, type SnapshotLayout, type SnapshotRam } from '../snapshot/layout.ts';
-import { bytesOf, type PageRange, stepsOf, within } from '../snapshot/page-list.ts';
+import { bytesOf, within } from '../snapshot/page-list.ts';
 import { RECORD, strange } from '../snapshot/records.ts';
 import type { Received, RecordReader } from '../snapshot/stream.ts';
 import type { SnapshotWork } from '../snapshot/write.ts';
 import { layoutOf, placeOf } from './restore-stream.ts';
+import { absentOf, leaveOut, receiveRounds, type Settled } from './streamed-rounds.ts';
 
 /** Parts of what streams pages. */
 interface StreamedParts {
@@ -17,6 +18,8 @@ interface StreamedParts {
   readonly reader: RecordReader;
   /** Layout of that record. */
   readonly announced: SnapshotLayout;
+  /** Whether the guest went on while it was written: its pages come in rounds. */
+  readonly isLive: boolean;
   /** Snapshots that the one in the stream is a diff of. */
   readonly base: readonly Link[];
   /** Milliseconds that a page may take. */
@@ -40,14 +43,19 @@ export class StreamedPages implements PageGiver {
   /** RAM of the layout, by the pager's numbers. */
   readonly #ram = new Map<number, SnapshotRam>();
   #waiters: Waiter[] = [];
+  /** Layout whose pages are still to come: the first record's, or of a live snapshot what is settled later. */
+  #layout: SnapshotLayout;
   /** Place in the memory file before which all is as it is to be. */
   #reached = 0;
+  /** Bytes of pages that have come. */
+  #done = 0;
   #failure: { readonly error: unknown } | undefined;
   #ended: Promise<void> = Promise.resolve();
 
   /** Begins nothing yet. Throws SNAPSHOT_BASE. */
   constructor(parts: StreamedParts) {
     this.#parts = parts;
+    this.#layout = parts.announced;
     this.#images = baseImages(parts.announced, parts.base);
   }
 
@@ -64,11 +72,20 @@ export class StreamedPages implements PageGiver {
     return this.#ended;
   }
 
-  /** Begins to read, into the memory of each block. */
-  begin(memories: readonly PrivateMemory[], pager: Pager): void {
-    for (const [i, { block }] of memories.entries()) this.#ram.set(block!, this.#parts.announced.ram[i]!);
-    this.#ended = this.#read(memories, pager);
+  /** Begins to read, into the memory of each block. Returns the layout of the guest, and the pages of each block that
+   *  are not zeroes by themselves: of a live snapshot when all of its rounds but the last have come. Rejects with
+   *  SNAPSHOT_DAMAGED, and as `RecordReader.next` does. */
+  async begin(memories: readonly PrivateMemory[], pager: Pager): Promise<Settled> {
+    const { announced, isLive } = this.#parts;
+    const settled = isLive
+      ? await receiveRounds({ ...this.#parts, images: this.#images, memories, pager })
+      : { layout: announced, pages: memories.map(absentOf), done: 0, isEnd: false };
+    this.#layout = settled.layout;
+    this.#done = settled.done;
+    for (const [i, { block }] of memories.entries()) this.#ram.set(block!, this.#layout.ram[i]!);
+    this.#ended = settled.isEnd ? this.close() : this.#read(memories, pager);
     this.#ended.catch(() => {}); // those who wait, and who loads, are told
+    return settled;
   }
 
   async give({ block, offset, length }: PagesWanted): Promise<number> {
@@ -106,26 +123,27 @@ export class StreamedPages implements PageGiver {
   }
 
   async #receive(memories: readonly PrivateMemory[], pager: Pager): Promise<void> {
-    const { reader, announced, progress } = this.#parts;
-    const total = bytesOf(announced.ram.flatMap(({ pages }) => pages));
-    for (let done = 0; ; ) {
+    const { reader, progress } = this.#parts;
+    const { ram, memory } = this.#layout;
+    const total = this.#done + bytesOf(ram.flatMap(({ pages }) => pages));
+    for (;;) {
       const record = await reader.next([RECORD.pages, RECORD.end]);
       if (record.kind === RECORD.end) {
-        if (textOf(layoutOf(record)) !== textOf(announced)) throw strange('it ends with another layout');
-        return this.#leaveOut(announced.memory.size, memories, pager);
+        if (textOf(layoutOf(record)) !== textOf(this.#layout)) throw strange('it ends with another layout');
+        return this.#leaveOut(memory.size, memories, pager);
       }
       const { index, offset } = this.#placeOf(record);
       await this.#leaveOut(record.offset, memories, pager);
       pager.supply(memories[index]!.block!, offset, record.payload);
       this.#arrive(record.offset + record.payload.length);
-      done += record.payload.length;
-      progress?.(done, total);
+      this.#done += record.payload.length;
+      progress?.(this.#done, total);
     }
   }
 
   /** Place of the next pages. Throws SNAPSHOT_DAMAGED where they are not those that were announced, in order. */
   #placeOf(record: Received): { index: number; offset: number } {
-    const { ram } = this.#parts.announced;
+    const { ram } = this.#layout;
     const place = placeOf(record, ram);
     const { length } = record.payload;
     const known = bytesOf([...within(ram[place.index]!.pages, place.offset, place.offset + length)]);
@@ -134,14 +152,13 @@ export class StreamedPages implements PageGiver {
     return place;
   }
 
-  /** Makes zeroes, or what the base has, of the pages that were announced, and have not come before `end`. */
+  /** Makes zeroes, or what the base has, of the pages that were announced, and have not come before `end`. Throws
+   *  SNAPSHOT_DAMAGED where all are to come. */
   async #leaveOut(end: number, memories: readonly PrivateMemory[], pager: Pager): Promise<void> {
-    for (const [i, { fileOffset, pages }] of this.#parts.announced.ram.entries()) {
+    for (const [i, { fileOffset, pages }] of this.#layout.ram.entries()) {
       const left = [...within(pages, this.#reached - fileOffset, end - fileOffset)];
-      const [memory, image] = [memories[i]!, this.#images[i]];
-      if (left.length === 0 || memory.closed) continue;
-      if (image === undefined) memory.drop(left[0]!.offset, lengthOf(left));
-      else await fill(memory, image, left, pager);
+      if (left.length > 0 && this.#parts.isLive) throw strange('pages that it has announced as its last do not come');
+      await leaveOut(memories[i]!, this.#images[i], left, pager);
     }
     this.#arrive(end);
   }
@@ -151,26 +168,6 @@ export class StreamedPages implements PageGiver {
     const waiters = this.#waiters;
     this.#waiters = waiters.filter((waiter) => waiter.place >= place);
     for (const waiter of waiters) if (waiter.place < place) waiter.arrived();
-  }
-}
-
-/** Bytes from the first of some ranges to the last. */
-function lengthOf(ranges: readonly PageRange[]): number {
-  const last = ranges.at(-1)!;
-  return last.offset + last.length - ranges[0]!.offset;
-}
-
-/** Supplies pages as an image has them. */
-async function fill(
-  { block }: PrivateMemory,
-  image: BlockImage,
-  pages: readonly PageRange[],
-  pager: Pager,
-): Promise<void> {
-  for (const { offset, length } of stepsOf(pages)) {
-    const bytes = Buffer.allocUnsafeSlow(length);
-    await image.read(offset, bytes);
-    pager.supply(block!, offset, bytes);
   }
 }
 

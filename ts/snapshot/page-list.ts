@@ -49,7 +49,7 @@ export function* within(ranges: readonly PageRange[], start: number, end: number
     if (ranges[middle]!.offset + ranges[middle]!.length <= start) low = middle + 1;
     else high = middle;
   }
-  for (let i = low; i < ranges.length && ranges[i]!.offset < end; i++) {
+  for (let i = low; start < end && i < ranges.length && ranges[i]!.offset < end; i++) {
     const offset = Math.max(ranges[i]!.offset, start);
     yield { offset, length: Math.min(ranges[i]!.offset + ranges[i]!.length, end) - offset };
   }

@@ -28,6 +28,9 @@ export const RECORD = {
   /** Text of a layout, the first record in place of `begin` where the guest stood still: the last one's says the same,
    *  but for the pages, and each of these comes once, in order. */
   still: 6,
+  /** Text of a layout, that of the last record but for the pages: those that are still to come, each once, in order.
+   *  All others are as they are to be. Only behind `begin`, and not where a guest migrates. */
+  last: 7,
 } as const;
 /** A kind of records. */
 export type RecordKind = (typeof RECORD)[keyof typeof RECORD];

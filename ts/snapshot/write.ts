@@ -105,13 +105,18 @@ export class SnapshotStream {
     },
   });
 
+  /** Writes which pages are still to come. Rejects as `RecordWriter.writeText` does. */
+  async announceLast(ram: readonly SnapshotRam[], rest: LayoutBeside): Promise<void> {
+    await this.#write(RECORD.last, ram, rest);
+  }
+
   /** Writes its last record. Rejects as `RecordWriter.writeText` does. */
   end(ram: readonly SnapshotRam[], rest: LayoutBeside): Promise<SnapshotLayout> {
     return this.#write(RECORD.end, ram, rest);
   }
 
   async #write(
-    kind: FirstRecord | typeof RECORD.end,
+    kind: FirstRecord | typeof RECORD.last | typeof RECORD.end,
     ram: readonly SnapshotRam[],
     rest: LayoutBeside,
   ): Promise<SnapshotLayout> {
