@@ -35,6 +35,8 @@ export class RunningGuest {
   readonly #vcpu: Vcpu;
   #isRunning = false;
   #run: Promise<void> = Promise.resolve();
+  /** Start that is to come when the event loop has come round. */
+  #nextStart: NodeJS.Immediate | undefined;
   rounds = 0;
 
   constructor(manager: GuestMemoryManager, state?: PlainState) {
@@ -65,6 +67,7 @@ export class RunningGuest {
   }
 
   async stop(): Promise<void> {
+    clearImmediate(this.#nextStart);
     this.#isRunning = false;
     this.#vcpu.kick();
     await this.#run;
@@ -79,7 +82,7 @@ export class RunningGuest {
   /** State of the guest while its partition is held: the vCPU stops, and goes on when it is let go. */
   readonly state = async (): Promise<PlainState> => {
     const state = await this.heldState();
-    setImmediate(() => this.start());
+    this.#nextStart = setImmediate(() => this.start());
     return state;
   };
 
