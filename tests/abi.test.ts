@@ -57,7 +57,7 @@ test('the C++ header has every constant with its value', (t) => {
 });
 
 test('sizes, capacities and codes', (t) => {
-  t.is(abi.ABI_VERSION, 10);
+  t.is(abi.ABI_VERSION, 11);
   for (const prefix of [
     'PAGE_',
     'MAX_',

@@ -8,7 +8,7 @@ import type { Row } from '../core/core.ts';
 import type { LeasedSpace } from './local-lease.ts';
 
 /** A part of a range that is not in memory. */
-interface AbsentPart {
+export interface AbsentPart {
   /** GPA of its first byte. */
   readonly gpa: number;
   /** Bytes. */

@@ -7,6 +7,7 @@ import { keepInThread } from '../core/handle.ts';
 import type { Reservation, Width } from '../core/native.ts';
 import { printable } from '../core/printable.ts';
 import * as validate from '../core/validate.ts';
+import type { AbsentPart } from './absent-parts.ts';
 import { answer, compareExchange, exact, succeeded, type WhyGone, wide } from './guest-access.ts';
 import type { GuestMemory, LeaseOptions, LeaseRange, TrappedAccess } from './guest-memory.ts';
 import { type GuestWindow, SHUT } from './guest-window.ts';
@@ -16,6 +17,8 @@ import type { Lease } from './lease.ts';
 
 /** Bytes that are copied through a window at once: whoever is about to shut it waits for that. */
 const MOST_AT_ONCE = 2 ** 20;
+/** Bytes of a read before which it is found out what is in memory: that takes a fiftieth of it. */
+const LARGE = 2 ** 22;
 
 /** Memory of a VA space, or of a view of one, as one thread reaches it. @internal */
 export interface MemorySource {
@@ -64,11 +67,30 @@ export abstract class WindowedMemory implements GuestMemory {
   read(gpa: Address, into: Uint8Array): void {
     const bytes = validate.bytes(into, 'into');
     const length = validate.lengthOfBytes(bytes);
+    if (length < LARGE) this.#read(gpa, bytes, length);
+    else inParts(exact(gpa, 'read'), bytes, LARGE, (start, part) => this.#readSparsely(start, part));
+  }
+
+  /** Reads what is in memory, and from its file what is not. */
+  #readSparsely(gpa: number, into: Uint8Array): void {
+    let done = 0;
+    for (const part of this.absentParts(gpa, into.length)) {
+      const start = part.gpa - gpa;
+      this.#read(gpa + done, into.subarray(done, start), start - done);
+      part.object.read(part.offset, into.subarray(start, start + part.length));
+      done = start + part.length;
+    }
+    this.#read(gpa + done, into.subarray(done), into.length - done);
+  }
+
+  /** Reads `length` bytes, all of `bytes`, where they are mapped. */
+  #read(gpa: Address, bytes: Uint8Array, length: number): void {
     const window = this.#readable.near(gpa);
     const at = window.offsetOf(gpa, length);
-    if (at >= 0 && length > MOST_AT_ONCE) inParts(gpa, bytes, MOST_AT_ONCE, (start, part) => this.read(start, part));
+    if (at >= 0 && length > MOST_AT_ONCE)
+      inParts(gpa, bytes, MOST_AT_ONCE, (start, part) => this.#read(start, part, part.length));
     else if (at >= 0 && window.read(at, bytes, length)) return;
-    else if (this.#meets(gpa, length, false)) this.read(gpa, bytes);
+    else if (this.#meets(gpa, length, false)) this.#read(gpa, bytes, length);
     else this.#readByAddon(exact(gpa, 'read'), bytes);
   }
 
@@ -175,6 +197,12 @@ export abstract class WindowedMemory implements GuestMemory {
     return compareExchange(reservation, gpa, width, expected, value, whyGone);
   }
 
+  /** Parts of a range that are not in memory, and which their objects can give, in order; none where this thread does
+   *  not know the objects. @internal */
+  protected absentParts(_gpa: number, _length: number): AbsentPart[] {
+    return [];
+  }
+
   /** Takes a lease. Throws CLOSED, GUEST_ACCESS, LEASED. */
   protected abstract lease(facts: LeaseFacts): Lease;
 
@@ -226,12 +254,7 @@ export abstract class WindowedMemory implements GuestMemory {
 }
 
 /** Copies part by part, of at most `most` bytes. Precondition: all GPAs are safe integers. */
-export function inParts(
-  gpa: Address,
-  bytes: Uint8Array,
-  most: number,
-  copy: (gpa: number, part: Uint8Array) => void,
-): void {
+function inParts(gpa: Address, bytes: Uint8Array, most: number, copy: (gpa: number, part: Uint8Array) => void): void {
   const length = validate.lengthOfBytes(bytes);
   for (let done = 0; done < length; done += most) {
     const part = new Uint8Array(bytes.buffer, bytes.byteOffset + done, Math.min(most, length - done));
