@@ -9,6 +9,7 @@ import { setTimeout } from 'node:timers/promises';
 import * as tls from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { GuestMemoryBuilder, type GuestMemoryManager, type Migration, RecordingPartition } from '../ts/index.ts';
+import { parseLayout } from '../ts/snapshot/layout.ts';
 import { HEAD, headOf, RECORD, type RecordKind } from '../ts/snapshot/records.ts';
 import { hugePageTest } from './support/accounting.ts';
 import { descriptors, footprint } from './support/footprint.ts';
@@ -211,6 +212,27 @@ function endPair(): [End, End] {
   [a.other, b.other] = [b, a];
   return [a, b];
 }
+
+trackingTest('no list of pages is sent while a guest is held, and all of them are there', async (t) => {
+  const manager = new GuestMemoryBuilder().addRam({ ranges: [{ gpa: 0, length: 4 * MIB }] }).build();
+  for (let gpa = 0; gpa < 4 * MIB; gpa += 2 * PAGE) manager.guestMemory.writeU32(gpa, gpa + 1);
+  const [near, far] = endPair();
+  const [, received] = await Promise.all([manager.migrateOut(near), GuestMemoryBuilder.migrateIn(far)]);
+  const sent = Buffer.concat(near.sent);
+  let layout = '';
+  for (let at = 0; at < sent.length; at += HEAD + sent.readUInt32LE(at + 4)) {
+    if (sent.readUInt32LE(at) === RECORD.end)
+      layout = String(sent.subarray(at + HEAD, at + HEAD + sent.readUInt32LE(at + 4)));
+  }
+  t.deepEqual(parseLayout(layout).ram[0]!.pages, []);
+  const bytes = [manager, received.manager].map(({ guestMemory }) => {
+    const all = Buffer.alloc(4 * MIB);
+    guestMemory.read(0, all);
+    return all;
+  });
+  t.true(bytes[0]!.equals(bytes[1]!));
+  for (const each of [manager, received.manager]) each.close();
+});
 
 /** A guest with memory and devices, on a partition that writes down what is asked of it. */
 function recordedGuest() {

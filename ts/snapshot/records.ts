@@ -19,7 +19,8 @@ export const RECORD = {
   /** Whole pages from `offset` on. Of several records of one page, the last one counts; of a page of which there is
    *  none, that it is zeroes, or as in the base. */
   pages: 2,
-  /** Text of a layout, the last record: all but the RAM as it was at the moment that the pages are of. */
+  /** Text of a layout, the last record: all but the RAM as it was at the moment that the pages are of. Of a guest that
+   *  migrates, it names no pages. */
   end: 3,
   /** Identity of a guest that migrates, said by the side that receives it: all of it is there, and waits. */
   ready: 4,

@@ -53,9 +53,14 @@ export class RecordWriter {
     await before;
   }
 
+  /** Waits until the pages are written. Rejects with STREAM_FAILED and ABORTED. */
+  flush(): Promise<void> {
+    return this.#onTheirWay;
+  }
+
   /** Writes a text: all is written when the promise is fulfilled. Rejects with STREAM_FAILED and ABORTED. */
   async writeText(kind: RecordKind, text: string): Promise<void> {
-    await this.#onTheirWay;
+    await this.flush();
     await this.#write(kind, 0, Buffer.from(text));
   }
 
