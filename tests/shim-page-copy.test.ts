@@ -210,6 +210,35 @@ test('private memory is copied from where it is, however often plans move it mea
   closeSync(target);
 });
 
+test('of a copy of a file, pages are read from it that are said to be its own, and others from the file', async (t) => {
+  const { fd, bytes } = makeSource();
+  const memory = PrivateMemory.fromFile(fd, { fileOffset: PAGE });
+  const now = Buffer.from(bytes.subarray(PAGE));
+  for (const page of [0, 7, 8, 60, 298])
+    memory.write(
+      page * PAGE,
+      now.fill(page + 1, page * PAGE, (page + 1) * PAGE).subarray(page * PAGE, (page + 1) * PAGE),
+    );
+  const own = stretches([0, 1], [7, 2], [60, 30], [298, 1]);
+  const copy = (pages: Float64Array, ownPages: Float64Array) =>
+    native().copyPages(addonObjectOf(memory), 0, undefined, undefined, pages, false, undefined, undefined, ownPages);
+  for (const [first, count] of [
+    [0, 299],
+    [8, 60],
+    [3, 1],
+    [7, 1],
+    [65, 2],
+    [290, 9],
+  ] as const) {
+    const { crc32 } = await copy(stretches([first, count]), own);
+    t.is(crc32, zlib.crc32(now.subarray(first * PAGE, (first + count) * PAGE)));
+  }
+  t.is((await copy(stretches([7, 1]), stretches())).crc32, zlib.crc32(bytes.subarray(8 * PAGE, 9 * PAGE)));
+  t.throws(() => copy(stretches([0, 1]), stretches([1, 0])), { code: 'ERR_OUT_OF_RANGE' });
+  memory.close();
+  closeSync(fd);
+});
+
 test('private memory whose file has become shorter is not there', async (t) => {
   const path = join(tempFolder(t), 'source');
   const fd = openSync(path, 'w+');

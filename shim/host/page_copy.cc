@@ -147,29 +147,46 @@ Failure PageCopy::run(std::vector<Stretch>& copied, uint32_t& crc32) const {
 
 /// Reads parts, one behind the other. `isQuick`: whether to ask what is in memory.
 Failure PageCopy::read(const std::vector<Stretch>& parts, uint8_t* into, bool& isQuick) const {
-  if (memory != nullptr) return readMemory(parts, into);
   std::vector<uint8_t> resident;
   if (view != nullptr) resident = findResident(*view, from.offset, parts, isQuick);
-  for (const auto& [offset, length] : parts) {
+  for (const Stretch& part : parts) {
+    const auto& [offset, length] = part;
     const uint64_t first = (offset - parts.front().offset) / kPageSize;
     const bool isThere = !resident.empty() && areOdd(resident.data() + first, length / kPageSize);
     if (!isThere || !viewPages(*view, from.offset + offset, into, length)) {
-      if (const Failure failure = readPages(from.file, from.offset + offset, into, length)) return failure;
+      const Failure failure =
+          memory != nullptr ? readMemory(part, into) : readPages(from.file, from.offset + offset, into, length);
+      if (failure) return failure;
     }
     into += length;
   }
   return kDone;
 }
 
-/// Reads parts of the object.
-Failure PageCopy::readMemory(const std::vector<Stretch>& parts, uint8_t* into) const {
-  for (const auto& [offset, length] : parts) {
-    uint64_t done = 0;
-    memory->readOnAnyThread(from.offset + offset, into, length, done);
-    if (done != length) return {EIO, "pread", "a part of the memory is not there"};
-    into += length;
+/// Reads a part that the object has: its own pages from it, others from its file.
+Failure PageCopy::readMemory(const Stretch& part, uint8_t* into) const {
+  if (!from.file.isOpen()) return readOwn(part, into);
+  const uint64_t end = part.offset + part.length;
+  const auto isBefore = [](const Stretch& each, uint64_t offset) { return each.offset + each.length <= offset; };
+  auto next = std::lower_bound(own.begin(), own.end(), part.offset, isBefore);
+  for (uint64_t at = part.offset; at != end;) {
+    const bool isOwn = next != own.end() && next->offset <= at;
+    const uint64_t until = next == own.end() ? end : isOwn ? next->offset + next->length : next->offset;
+    const Stretch run = {at, std::min(until, end) - at};
+    uint8_t* const place = into + (at - part.offset);
+    const Failure failure =
+        isOwn ? readOwn(run, place) : readPages(from.file, from.offset + run.offset, place, run.length);
+    if (failure) return failure;
+    if (isOwn) ++next;
+    at += run.length;
   }
   return kDone;
+}
+
+Failure PageCopy::readOwn(const Stretch& part, uint8_t* into) const {
+  uint64_t done = 0;
+  memory->readOnAnyThread(part.offset, into, part.length, done);
+  return done == part.length ? kDone : Failure{EIO, "pread", "a part of the memory is not there"};
 }
 
 /// Reads parts of the base, if there is one, one behind the other.

@@ -33,6 +33,8 @@ struct PageCopy {
   FilePlace from;
   /// Private object that has them; null: the file has.
   std::shared_ptr<const MemoryObject> memory;
+  /// Pages that it has alone, where `from` is in the file that has all others.
+  std::vector<Stretch> own;
   /// Host range of the source, from its beginning on, through which pages that are in memory are read; null: none.
   std::shared_ptr<const HostRange> view;
   /// Place of the copy; without a file, the pages are read and summed alone.
@@ -48,7 +50,7 @@ struct PageCopy {
   bool isInside() const {
     if (memory == nullptr || stretches.empty()) return true;
     const auto& [offset, length] = stretches.back();
-    return memory->contains(from.offset + offset, length);
+    return memory->contains(offset, length);
   }
   /// Copies, on whichever thread. ENXIO of pread: the file ends before; EIO: the object's memory is not there.
   /// `copied`: pages that were not left out, upwards; `crc32`: of their bytes, as they were written.
@@ -56,7 +58,8 @@ struct PageCopy {
 
  private:
   Failure read(const std::vector<Stretch>& parts, uint8_t* into, bool& isQuick) const;
-  Failure readMemory(const std::vector<Stretch>& parts, uint8_t* into) const;
+  Failure readMemory(const Stretch& part, uint8_t* into) const;
+  Failure readOwn(const Stretch& part, uint8_t* into) const;
   Failure readBase(const std::vector<Stretch>& parts, std::vector<uint8_t>& into) const;
   Failure write(const Stretch& part, const uint8_t* bytes, const uint8_t* before, std::vector<Stretch>& copied,
                 uint32_t& crc32) const;

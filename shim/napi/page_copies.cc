@@ -28,27 +28,10 @@ uint64_t toOffset(const Napi::Value& value) {
 }
 
 /// Offset in a file, which is duplicated and so stays open.
-FilePlace toPlace(int fd, const Napi::Value& offset) {
-  FilePlace place = {FileDescriptor::duplicate(fd), toOffset(offset)};
-  if (!place.file.isOpen()) check(offset.Env(), failedCall("fcntl"));
+FilePlace toPlace(Napi::Env env, int fd, uint64_t offset) {
+  FilePlace place = {FileDescriptor::duplicate(fd), offset};
+  if (!place.file.isOpen()) check(env, failedCall("fcntl"));
   return place;
-}
-
-/// Sets the source of a copy: a file, by its descriptor, or an object.
-void setSource(const Napi::Value& from, const Napi::Value& offset, PageCopy& copy) {
-  if (from.IsNumber()) {
-    copy.from = toPlace(toFd(from), offset);
-    return;
-  }
-  const std::shared_ptr<MemoryObject> object = ObjectHandle::from(from, "from");
-  installFaultGuard();
-  if (object->isShared) {
-    copy.from = toPlace(object->fd.get(), offset);
-    copy.view = object->viewAll();
-  } else {
-    copy.from.offset = toOffset(offset);
-    copy.memory = object;
-  }
 }
 
 /// Stretches of whole pages, upwards.
@@ -71,6 +54,28 @@ std::vector<Stretch> toStretches(const Napi::Value& value) {
   return stretches;
 }
 
+/// Sets the source of a copy: a file, by its descriptor, or an object.
+void setSource(const Napi::CallbackInfo& info, PageCopy& copy) {
+  const Napi::Env env = info.Env();
+  const uint64_t offset = toOffset(info[1]);
+  if (info[0].IsNumber()) {
+    copy.from = toPlace(env, toFd(info[0]), offset);
+    return;
+  }
+  const std::shared_ptr<MemoryObject> object = ObjectHandle::from(info[0], "from");
+  installFaultGuard();
+  if (object->isShared) {
+    copy.from = toPlace(env, object->fd.get(), offset);
+    copy.view = object->viewAll();
+    return;
+  }
+  if (offset != 0) throwRange(env, "offset", "0 for private memory");
+  copy.memory = object;
+  if (info[8].IsUndefined() || !object->fd.isOpen()) return;
+  copy.from = toPlace(env, object->fd.get(), object->fileOffset);
+  copy.own = toStretches(info[8]);
+}
+
 }  // namespace
 
 Napi::Value copyPages(const Napi::CallbackInfo& info) {
@@ -81,8 +86,8 @@ Napi::Value copyPages(const Napi::CallbackInfo& info) {
   };
   const auto work = std::make_shared<Work>();
   PageCopy& copy = work->copy;
-  setSource(info[0], info[1], copy);
-  if (!info[2].IsUndefined()) copy.to = toPlace(toFd(info[2]), info[3]);
+  setSource(info, copy);
+  if (!info[2].IsUndefined()) copy.to = toPlace(info.Env(), toFd(info[2]), toOffset(info[3]));
   copy.stretches = toStretches(info[4]);
   copy.leavesOut = toBool(info[5], "leavesOut");
   if (!info[6].IsUndefined()) {

@@ -25,7 +25,7 @@ import { vmOf } from '../../ts/sinks/kvm.ts';
 import { enterUserMode, guestImage, registersFor } from '../support/cpl3-guest.ts';
 import { baseline } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
-import { atMost, compare, longestTurn, median, speedAtLeast } from './support/measure.ts';
+import { atMost, compare, longestTurn, median, type Side, speedAtLeast } from './support/measure.ts';
 import { eachPlacement } from './support/placement.ts';
 
 const PAGE = 4096;
@@ -80,12 +80,32 @@ async function whole(group: Group, folder: string, what: string, manager: GuestM
   manager.close();
 }
 
+/** One page of a hundred. */
+const SCATTERED = Array.from({ length: Math.floor(GIB / PAGE / 100) }, (_, i) => i * 100 * PAGE);
+
+function writeScattered({ guestMemory }: GuestMemoryManager, value: number): void {
+  for (const gpa of SCATTERED) guestMemory.writeU32(gpa, value);
+}
+
+/** Writing the pages of a guest in C, as a diff has them. */
+function writingScattered(guest: () => GuestMemoryManager, path: string): Side & { readonly what: string } {
+  let pages: BigUint64Array;
+  return {
+    what: 'pwrite of these pages in C, fsync, rename',
+    prepare: () => {
+      rmSync(path, { force: true });
+      writeScattered(guest(), 8);
+      const { base } = guest().va;
+      pages = BigUint64Array.from(SCATTERED.flatMap((gpa) => [base + BigInt(gpa), BigInt(PAGE), BigInt(gpa)]));
+    },
+    run: () => baseline.writePages(path, GIB, pages),
+  };
+}
+
 async function diff(group: Group, folder: string): Promise<void> {
   const manager = makeGuest(GIB);
-  const [base, target] = [join(folder, 'base'), join(folder, 'diff')];
+  const [base, target, pages] = [join(folder, 'base'), join(folder, 'diff'), join(folder, 'pages')];
   await manager.snapshot(base);
-  const gpas = Array.from({ length: Math.floor(GIB / PAGE / 100) }, (_, i) => i * 100 * PAGE);
-  const pages = BigUint64Array.from(gpas.flatMap((gpa) => [manager.va.base + BigInt(gpa), BigInt(PAGE), BigInt(gpa)]));
   group.doing('diff');
   await group.add(
     await compare({
@@ -93,23 +113,48 @@ async function diff(group: Group, folder: string): Promise<void> {
       ours: {
         prepare: () => {
           rmSync(target, { recursive: true, force: true });
-          for (const gpa of gpas) manager.guestMemory.writeU32(gpa, 7);
+          writeScattered(manager, 7);
         },
         run: async () => void (await manager.snapshot(target, { base })),
       },
-      baseline: {
-        what: 'pwrite of these pages in C, fsync, rename',
-        prepare: () => {
-          rmSync(join(folder, 'pages'), { force: true });
-          for (const gpa of gpas) manager.guestMemory.writeU32(gpa, 8);
-        },
-        run: () => baseline.writePages(join(folder, 'pages'), GIB, pages),
-      },
+      baseline: writingScattered(() => manager, pages),
     }),
   );
-  for (const each of [base, target]) rmSync(each, { recursive: true });
-  rmSync(join(folder, 'pages'));
+  for (const each of [base, target, pages]) rmSync(each, { recursive: true });
   manager.close();
+}
+
+async function firstDiff(group: Group, folder: string): Promise<void> {
+  group.doing('first diff of a fork');
+  const parent = makeGuest(GIB);
+  const template = await parent.freeze();
+  parent.close();
+  const [target, pages] = [join(folder, 'diff'), join(folder, 'pages')];
+  let fork: GuestMemoryManager | undefined;
+  const prepare = () => {
+    fork?.close();
+    rmSync(target, { recursive: true, force: true });
+    fork = template.builder().build().manager;
+    writeScattered(fork, 7);
+  };
+  const run = async () => void (await fork!.snapshot(target, { base: template }));
+  await group.add(
+    await compare({
+      ...{ what: 'first diff of 1 % of a fork of 1 GiB', operations: 1, leastPairs: 9, goals: [] },
+      ours: { prepare, run },
+      baseline: writingScattered(() => fork!, pages),
+    }),
+  );
+  const turns: number[] = [];
+  for (let i = 0; i < 9; i++) {
+    prepare();
+    turns.push(await longestTurn(run));
+  }
+  await group.add({
+    ...{ what: 'longest turn of the event loop in it', unit: 'ns', ours: median(turns), goals: [atMost(20e6)] },
+  });
+  for (const each of [target, pages]) rmSync(each, { recursive: true });
+  for (const each of [fork!, template]) each.close();
 }
 
 async function forks(group: Group): Promise<void> {
@@ -423,6 +468,7 @@ await runGroup(async (group) => {
     await whole(group, folder, '1 GiB', makeGuest(GIB));
     await whole(group, folder, 'a fork of 1 GiB', await makeFork());
     await diff(group, folder);
+    await firstDiff(group, folder);
     await forks(group);
     await idleClones(group, folder);
     await holds(group, folder);

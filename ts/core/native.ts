@@ -413,9 +413,10 @@ interface Native extends NativeClients {
   /** Tries each feature, and gives back what that took. */
   askMachine(): MachineAnswers;
   /** Copies whole pages into a file, in the background: stretches (offset and length of each, upwards) behind an
-   *  offset in either. Without a target, they are summed alone. A shared object stands for its file, and is mapped from
-   *  then on where nobody can take its pages away: this is faster. Private memory is read where it is, whatever plans
-   *  do to it meanwhile. `leavesOut`: without pages that are as in `files`, of which `parts` says what is where, as for
+   *  offset in either. Without a target, they are summed alone. A shared object stands for its file, and is mapped
+   *  from then on where nobody can take its pages away: this is faster. Private memory is read where it is, whatever
+   *  plans do to it meanwhile, from its beginning on; of a copy of a file, `own` may be stretches outside of which
+   *  the file is read. `leavesOut`: without pages that are as in `files`, of which `parts` says what is where, as for
    *  `lazyMemory`, but from the source's beginning on; others are zeroes. ENXIO of pread: a file ends before; EIO: a
    *  part of the memory is not there. */
   copyPages(
@@ -427,6 +428,7 @@ interface Native extends NativeClients {
     leavesOut: boolean,
     files?: readonly number[],
     parts?: BigUint64Array,
+    own?: Float64Array,
   ): Promise<PagesCopied>;
   /** Byte offsets in `Vcpu.exchange`. */
   readonly exitLayout: Readonly<Record<ExitFact, number>>;

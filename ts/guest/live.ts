@@ -77,9 +77,10 @@ export async function copyLive(
   return { pages: copy.pages, beside };
 }
 
-/** Source of a round: all of its pages are written, zeroes too. */
+/** Source of a round: all of its pages are written, zeroes too. They are the memory's own by now. */
 function again(source: Source, candidates: readonly PageRange[]): Source {
-  return { ...source, candidates, leftOut: 'nothing' };
+  const origin = source.origin && { ...source.origin, own: undefined };
+  return { ...source, candidates, leftOut: 'nothing', origin };
 }
 
 function total(pages: BlockPages): number {

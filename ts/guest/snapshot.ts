@@ -307,14 +307,16 @@ function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
   const kind = object.kind === 'private' ? 'private' : 'shared';
   const ofBase = chain[0]?.layout.ram.find((each) => each.name === name && each.size === size);
   const base = ofBase === undefined ? undefined : new BlockImage(chain, name);
+  const { own, ...chosen } = choose(object, base, found);
+  const isReadable = file !== undefined || object.kind === 'private';
   return {
     ram: { name, kind, pageSize: object.granularity, ranges, size, onBase: base !== undefined },
     source: {
-      ...choose(object, base, found),
+      ...chosen,
       ...(object instanceof PrivateMemory && object.hasSource
         ? { origin: undefined, read: (offset, into) => readGiven(object, offset, into, found.signal) }
         : {
-            origin: file !== undefined || object.kind === 'private' ? { file, offset: 0, memory: object } : undefined,
+            origin: isReadable ? { file, offset: 0, memory: object, own } : undefined,
             read: (offset, into) => readObject(object, file, offset, into),
             readNow: (offset, into) => object.read(offset, into),
           }),
@@ -322,25 +324,28 @@ function plan({ name, ranges, object }: RamBlock, found: Found): PlannedBlock {
   };
 }
 
+/** Pages of a block that are looked at. */
+interface Chosen extends Pick<Source, 'candidates' | 'leftOut'> {
+  /** Pages that its memory has for itself, where that was asked. */
+  readonly own?: readonly PageRange[];
+}
+
 /** Chooses the pages of a block that are looked at, and those of them that are left out. */
-function choose(
-  object: MemoryObject,
-  base: BlockImage | undefined,
-  { known, since, bases, chain }: Found,
-): Pick<Source, 'candidates' | 'leftOut'> {
-  const own = () => bases.ownPages(object, since);
-  const data = () => joined(object.fileRanges() as readonly PageRange[], own());
-  if (base === undefined) return { candidates: data(), leftOut: 'zeroes' };
-  const written = known?.pagesOf(object);
+function choose(object: MemoryObject, base: BlockImage | undefined, { known, since, bases, chain }: Found): Chosen {
+  const written = base && known?.pagesOf(object);
   if (written !== undefined) return { candidates: written, leftOut: 'nothing' };
-  const changed = object instanceof PrivateMemory && bases.changedSince(object, chain[0]!.layout.id);
-  if (changed) return { candidates: changed, leftOut: base };
+  const changed = base && object instanceof PrivateMemory && bases.changedSince(object, chain[0]!.layout.id);
+  if (base && changed) return { candidates: changed, leftOut: base };
+  const own = bases.ownPages(object, since);
   // All else is in both as in the snapshot that this RAM is an image of, and the base a diff.
-  if (bases.imageOf(object) === base.lowest.id) {
-    return { candidates: joined(own(), base.pagesAbove), leftOut: base };
+  if (base && bases.imageOf(object) === base.lowest.id) {
+    return { candidates: joined(own, base.pagesAbove), leftOut: base, own };
   }
+  const data = joined(object.fileRanges() as readonly PageRange[], own);
   // What was there and is gone is zeroes now, which a diff has to say.
-  return { candidates: joined(data(), base.pages), leftOut: base };
+  return base
+    ? { candidates: joined(data, base.pages), leftOut: base, own }
+    : { candidates: data, leftOut: 'zeroes', own };
 }
 
 /** Reads RAM when the source of its pages has given them. */

@@ -1,11 +1,13 @@
 // Copies of pages from a file, or from private memory, to a file: in the background, past JavaScript's memory.
 
 import type { FileHandle } from 'node:fs/promises';
+import type { DataRange } from '../asked/data-range.ts';
 import { addonObjectOf, type MemoryObject } from '../asked/object.ts';
 import { type FilePart, partsForAddon } from '../asked/pager.ts';
+import { sum } from '../core/address.ts';
 import { type MemoryObject as AddonObject, native, type PagesCopied } from '../core/native.ts';
 import { joinedCrc32 } from './crc32.ts';
-import { appendRange, bytesOf, type PageRange } from './page-list.ts';
+import { appendRange, bytesOf, type PageRange, pairsOf } from './page-list.ts';
 
 /** Offset in a file from which pages are counted. */
 export interface FilePlace {
@@ -20,6 +22,8 @@ export interface PageOrigin {
   readonly offset: number;
   /** Memory of the pages; or the one whose file it is, which is read faster as long as it is open. */
   readonly memory?: MemoryObject | undefined;
+  /** Pages that private memory has for itself: all others may be read from the file that it is a copy of. */
+  readonly own?: readonly PageRange[] | undefined;
 }
 
 /** Pages that were copied, and their CRC-32. */
@@ -67,7 +71,7 @@ export async function copyPages(
 ): Promise<CopiedPages> {
   const pages: PageRange[] = [];
   const leavesOut = leftOut !== 'nothing';
-  const baseOf = baseReader(leftOut);
+  const besides = besidesOf(leftOut, from.own);
   let crc32 = 0;
   const steps: { readonly pairs: Float64Array; readonly copying: Promise<PagesCopied> }[] = [];
   const takeOldest = async () => {
@@ -85,7 +89,7 @@ export async function copyPages(
     for (const pairs of stepPairs(ranges, step)) {
       if (steps.length === atOnce) await takeOldest();
       const target = [to?.file.fd, to?.offset] as const;
-      const copying = native().copyPages(sourceOf(from), from.offset, ...target, pairs, leavesOut, ...baseOf(pairs));
+      const copying = native().copyPages(sourceOf(from), from.offset, ...target, pairs, leavesOut, ...besides(pairs));
       // Nobody may come to wait for it, where the one before it fails.
       copying.catch(() => {});
       steps.push({ pairs, copying });
@@ -102,17 +106,27 @@ function sourceOf({ file, memory }: PageOrigin): number | AddonObject {
   return file !== undefined && (memory === undefined || memory.closed) ? file.fd : addonObjectOf(memory!);
 }
 
-/** Function that gives what is left out of steps, which come upwards, as the addon takes it. */
-function baseReader(leftOut: LeftOut): (pairs: Float64Array) => [files?: readonly number[], parts?: BigUint64Array] {
-  if (typeof leftOut === 'string') return () => [];
-  const { files, parts } = leftOut;
+/** Function that gives what else the addon takes for steps, which come upwards: what is left out, and pages that memory
+ *  has for itself. */
+function besidesOf(
+  leftOut: LeftOut,
+  own: readonly PageRange[] | undefined,
+): (pairs: Float64Array) => [readonly number[] | undefined, BigUint64Array | undefined, Float64Array | undefined] {
+  const image = typeof leftOut === 'object' ? leftOut : undefined;
+  const partsIn = image && upwards(image.parts);
+  const ownIn = own && upwards(own);
+  return (pairs) => [image?.files, partsIn && partsForAddon(partsIn(pairs)), ownIn && pairsOf(ownIn(pairs))];
+}
+
+/** Function that gives the ranges of a list that reach into steps, which come upwards. */
+function upwards<Range extends DataRange>(ranges: readonly Range[]): (pairs: Float64Array) => readonly Range[] {
   let first = 0;
   return (pairs) => {
     const [start, end] = [pairs[0]!, pairs.at(-2)! + pairs.at(-1)!];
-    while (first < parts.length && Number(parts[first]!.offset) + Number(parts[first]!.length) <= start) first++;
+    while (first < ranges.length && sum(ranges[first]!.offset, ranges[first]!.length) <= start) first++;
     let last = first;
-    while (last < parts.length && Number(parts[last]!.offset) < end) last++;
-    return [files, partsForAddon(parts.slice(first, last))];
+    while (last < ranges.length && ranges[last]!.offset < end) last++;
+    return ranges.slice(first, last);
   };
 }
 
