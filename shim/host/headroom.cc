@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <limits>
 #include <mutex>
@@ -23,14 +24,35 @@ constexpr uint64_t kReserve = 2048;
 /// Mappings that one command adds at most: at each end of what it changes, one is cut in two.
 constexpr uint64_t kMostAdded = 4;
 
+/// Commands that are allowed without a count, although they add nothing: others make mappings too.
+constexpr uint64_t kMostUncounted = uint64_t{1} << 18;
+
+/// HVAs at which commands were allowed mappings since these were counted: each mapping begins at one of them, or began
+/// there when they were counted. Where two have one place, the first is forgotten.
+class Cuts {
+ public:
+  bool has(uint64_t hva) const { return hvas_[placeOf(hva)] == hva; }
+  void add(uint64_t hva) { hvas_[placeOf(hva)] = hva; }
+  void clear() { hvas_.fill(0); }
+
+ private:
+  static constexpr int kBits = 14;
+  /// Place by the golden ratio, which spreads what follows in equal steps.
+  static size_t placeOf(uint64_t hva) { return hva / kPageSize * 0x9e3779b97f4a7c15 >> (64 - kBits); }
+
+  std::array<uint64_t, size_t{1} << kBits> hvas_{};
+};
+
 /// State of the whole process.
 struct Ballast {
   std::mutex mutex;
   /// Number of Headrooms. The ballast is held while there is none.
   int users = 0;
   HostRange pages;
-  /// Mappings that may be added before they are counted again.
+  /// Mappings that may be added before they are counted again, and commands until then.
   uint64_t uncounted = 0;
+  uint64_t commands = 0;
+  Cuts cuts;
 
   /// Takes the ballast, or a part of it, if it is not held, unless it would be V8's. Returns the mappings that are left
   /// beside it. With the mutex.
@@ -43,6 +65,25 @@ struct Ballast {
       if (pages.protect(page * kPageSize, kPageSize, Use::kRead)) break;
     }
     return left - kHeld;
+  }
+
+  /// Allows a command what it may add. With the mutex.
+  Failure spend(uint64_t most, bool unmaps) {
+    INVARIANT(most <= kMostAdded);
+    if (uncounted < most || commands == 0) {
+      const uint64_t left = hold();
+      if (left < (unmaps ? kReserve / 2 : kReserve) + kMostAdded) {
+        return {ENOMEM, "plan", "the mappings that are left must stay free for the JavaScript engine"};
+      }
+      // Fewer than would use all of it up: others make mappings too.
+      const uint64_t spare = left < kReserve ? 0 : left - kReserve;
+      uncounted = std::max(most, spare / 2);
+      commands = kMostUncounted;
+      cuts.clear();
+    }
+    uncounted -= most;
+    commands--;
+    return kDone;
   }
 };
 
@@ -94,19 +135,20 @@ MappingCount countMappings() {
 }
 
 Failure spendMappings(uint64_t most, bool unmaps) {
-  INVARIANT(most <= kMostAdded);
   std::lock_guard lock(ballast().mutex);
-  if (ballast().users > 0) return kDone;
-  if (ballast().uncounted < most) {
-    const uint64_t left = ballast().hold();
-    if (left < (unmaps ? kReserve / 2 : kReserve) + kMostAdded) {
-      return {ENOMEM, "plan", "the mappings that are left must stay free for the JavaScript engine"};
-    }
-    // Fewer than would use all of it up: others make mappings too.
-    const uint64_t spare = left < kReserve ? 0 : left - kReserve;
-    ballast().uncounted = std::max(most, spare / 2);
+  return ballast().users > 0 ? kDone : ballast().spend(most, unmaps);
+}
+
+Failure spendMappingsAt(uint64_t start, uint64_t end, bool unmaps) {
+  Ballast& ballast = membacking::ballast();
+  std::lock_guard lock(ballast.mutex);
+  if (ballast.users > 0) return kDone;
+  if (const Failure failure = ballast.spend(2, unmaps)) return failure;
+  for (const uint64_t hva : {start, end}) {
+    // What was allowed once is not spent again.
+    if (ballast.cuts.has(hva)) ballast.uncounted++;
+    ballast.cuts.add(hva);
   }
-  ballast().uncounted -= most;
   return kDone;
 }
 

@@ -31,5 +31,8 @@ MappingCount countMappings();
 /// `unmaps` may go a little further, as it mostly leaves fewer. While there is a Headroom, everything is allowed; else
 /// the mappings that are held are taken, where they are not and there is room.
 Failure spendMappings(uint64_t most, bool unmaps);
+/// Allows a command, likewise, the mappings that it adds by changing what is from HVA `start` to `end`: one at each of
+/// them, unless a command was allowed one there already.
+Failure spendMappingsAt(uint64_t start, uint64_t end, bool unmaps);
 
 }  // namespace membacking

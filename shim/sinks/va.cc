@@ -46,9 +46,6 @@ Failure findPrivate(const Command& command, const Targets& targets, std::shared_
 
 bool isMove(const Command& command) { return command.op == abi::OP_VA_PARK || command.op == abi::OP_VA_UNPARK; }
 
-/// Mappings that a command adds at most: one at each end of what is cut out of others, twice where pages move.
-uint64_t mostAdded(const Command& command) { return isMove(command) ? 4 : 2; }
-
 /// Use of what a command that was carried out has left in its range, as far as that stays until the next one.
 Use lastingUse(const Command& command, const Targets& targets) {
   const bool isShown = command.op == abi::OP_VA_MAP || command.op == abi::OP_VA_PROTECT || command.op == abi::OP_VA_UNPARK;
@@ -71,9 +68,20 @@ Failure VaSink::carryOut(const Command& command, const Targets& targets) {
   if (command.op == abi::OP_VA_LIMIT) return limit(command);
   if (!isWholePages(command)) return invalid("the range is not whole pages");
   if (command.op == abi::OP_VA_RELEASE) return release(command);
-  if (const Failure failure = spendMappings(mostAdded(command), command.op == abi::OP_VA_UNMAP)) return failure;
+  if (const Failure failure = spend(command)) return failure;
   if (command.op == abi::OP_VA_RESERVE) return reserve(command);
   return eachStretch(command, [&](const Command& part, HostRange& space) { return change(part, targets, space); });
+}
+
+/// Allows a command the mappings that it may add: one at each end of what is cut out of others, twice where pages move.
+Failure VaSink::spend(const Command& command) const {
+  if (isMove(command)) return spendMappings(4, false);
+  const bool unmaps = command.op == abi::OP_VA_UNMAP;
+  const uint64_t last = command.gpa + (command.length - 1);
+  const Reservation::Share start = reservation_->find(command.gpa);
+  const Reservation::Share end = reservation_->find(last);
+  if (start == nullptr || end == nullptr) return spendMappings(2, unmaps);
+  return spendMappingsAt(start->addressOf(command.gpa), end->addressOf(last) + 1, unmaps);
 }
 
 /// Calls `what(part, stretch)` for the part of a command in each stretch that it reaches into, up to the first that

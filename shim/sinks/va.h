@@ -28,6 +28,7 @@ class VaSink : public Sink {
 
  private:
   Failure carryOut(const Command& command, const Targets& targets);
+  Failure spend(const Command& command) const;
   Failure reserve(const Command& command);
   Failure release(const Command& command);
   Failure limit(const Command& command);
