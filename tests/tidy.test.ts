@@ -324,7 +324,7 @@ function isNamedElsewhere(path: string, name: string): boolean {
 test('assertions stay', (t) => {
   /** Assertions that each part has at least; the builds that check themselves have those of the verifying files
    *  besides. */
-  const floor = { assembly: 63, ts: 27 };
+  const floor = { assembly: 63, ts: 28 };
   for (const [part, least] of Object.entries(floor)) {
     const files = within(new RegExp(`^${part}/(?!.*verify\\.ts$)`));
     const count = lines(files, /\b(assert|INVARIANT)\(/).length;

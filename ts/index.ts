@@ -133,6 +133,7 @@ export {
   type PlannedChange,
   type RegionOptions,
   type SyncBody,
+  type TransactionOptions,
   type VaSpaceOptions,
 } from './map/map.ts';
 export type { WaitOptions } from './map/when-free.ts';

@@ -2,7 +2,7 @@
 // changes the map is held up by what is freed in the background. And what a map of many regions says of itself.
 
 import { inspect } from 'node:util';
-import { type GpaRange, GuestMemoryBuilder, type GuestMemoryManager, MemoryMap } from '../../ts/index.ts';
+import { type GpaRange, GuestMemoryBuilder, type GuestMemoryManager, MemoryMap, SharedMemory } from '../../ts/index.ts';
 import { baseline } from './support/baseline.ts';
 import { type Group, runGroup } from './support/group.ts';
 import { atMost, compare, median, type Side, speedAtLeast } from './support/measure.ts';
@@ -11,6 +11,7 @@ const PAGE = 4096;
 const GIB = 2 ** 30;
 const MILLISECOND = 1e6;
 const PAGES = 4096;
+const MAPPINGS = 55_000;
 
 function build(): GuestMemoryManager {
   return new GuestMemoryBuilder().addRam({ name: 'ram', ranges: [{ gpa: 0, length: GIB }] }).build();
@@ -89,13 +90,51 @@ async function longCalls(group: Group): Promise<void> {
         manager.close();
       }
     }
-    const speeds = ours.map((each, i) => base[i]! / each);
-    group.rows.push({
-      ...{ what, unit: 'ns', ours: median(ours), goals: [atMost(20 * MILLISECOND)] },
-      baseline: { what: name, value: median(base) },
-      speed: { median: median(speeds), p10: Math.min(...speeds), p90: Math.max(...speeds), pairs: speeds.length },
-    });
+    group.rows.push(heldUpRow(what, name, ours, base));
   }
+}
+
+/** A region of many mappings is placed: at once, and in the background. */
+async function placing(group: Group): Promise<void> {
+  const what = `placing ${MAPPINGS} mappings in the background: the thread is held up at most`;
+  group.doing(what);
+  const map = new MemoryMap();
+  const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 40 });
+  map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }));
+  const object = SharedMemory.create(PAGE);
+  const window = map.createRegion({ name: 'window', kind: 'device', size: 2 * MAPPINGS * PAGE });
+  map.transaction(() => {
+    for (let i = 0; i < MAPPINGS; i++) window.map({ object, offset: 2 * i * PAGE });
+  });
+  const place = () => window.place(root);
+  const [ours, base]: [number[], number[]] = [[], []];
+  for (let turn = 0; turn < 3; turn++) {
+    for (const [times, call] of [
+      [ours, () => map.transactionAsync(place)],
+      [base, async () => place()],
+    ] as const) {
+      times.push((await heldUp(call)) * MILLISECOND);
+      window.remove();
+    }
+  }
+  group.rows.push(heldUpRow(what, 'at once', ours, base));
+  await map.closeAsync();
+  object.close();
+}
+
+/** Row of times for which the thread was held up. */
+function heldUpRow(
+  what: string,
+  other: string,
+  ours: readonly number[],
+  base: readonly number[],
+): Group['rows'][number] {
+  const speeds = ours.map((each, i) => base[i]! / each);
+  return {
+    ...{ what, unit: 'ns', ours: median(ours), goals: [atMost(20 * MILLISECOND)] },
+    baseline: { what: other, value: median(base) },
+    speed: { median: median(speeds), p10: Math.min(...speeds), p90: Math.max(...speeds), pairs: speeds.length },
+  };
 }
 
 async function texts(group: Group): Promise<void> {
@@ -120,5 +159,6 @@ async function texts(group: Group): Promise<void> {
 await runGroup(async (group) => {
   await discards(group);
   await longCalls(group);
+  await placing(group);
   await texts(group);
 });

@@ -6,6 +6,7 @@ import { type Address, formatHex, lastByte, sum } from '../core/address.ts';
 import { assert } from '../core/assert.ts';
 import type { Command, Core } from '../core/core.ts';
 import { MembackingError } from '../core/errors.ts';
+import { hullsOf } from '../core/hulls.ts';
 import { isOfVaSpace } from '../core/kinds.ts';
 import { printable } from '../core/printable.ts';
 import type { Change, HeldLease, LeaseFacts, LeaseMode, Onlooker } from './held-lease.ts';
@@ -134,6 +135,15 @@ export class LeaseTable {
       unbarNatively();
       for (const change of changes) this.#barred.delete(change);
     };
+  }
+
+  /** Bars new leases, as `bar` does, around all that the plan that the core holds changes in each VA space. */
+  barPlan(core: Core, commands: number): () => void {
+    const concerns = () => false;
+    const hulls = [...hullsOf(core.planBytes(commands))].map(
+      ([of, hull]): Change => ({ of, ...hull, left: 0, concerns }),
+    );
+    return this.bar([...this.announced, ...hulls]);
   }
 
   /** Calls back whenever a lease has ended, until the result is called. */

@@ -28,6 +28,7 @@ export interface LeaseContext {
   readonly leases: LeaseTable;
   readonly runner: PlanRunner;
   readonly isBusy: boolean;
+  readonly isInTurns: boolean;
   onUndo(undo: () => void): void;
 }
 
@@ -94,9 +95,10 @@ export class LocalLease extends Lease {
   static take(space: LeasedSpace, owner: object, facts: LeaseFacts): LocalLease {
     const { mode, gpa, length } = facts;
     const { context } = space;
-    if (context.runner.isRunning) throw aboutToChange(gpa);
+    const { isBusy, isInTurns } = context;
+    if (context.runner.isRunning && !isInTurns) throw aboutToChange(gpa);
     const lease = new LocalLease(space, owner, facts, checkMapped(space, mode, gpa, length));
-    if (context.isBusy) context.onUndo(() => lease.release());
+    if (isBusy && !isInTurns) context.onUndo(() => lease.release());
     context.leases.add(lease.#held);
     return lease;
   }

@@ -45,7 +45,7 @@ export class NativeExecutor implements Executor {
 
   execute(core: Core, first: number, count: number): number {
     const { buffer } = core.memory;
-    if (count >= MANY_COMMANDS || buffer.byteLength !== this.#memory) this.#giveBackSoon(core);
+    if (first + count >= MANY_COMMANDS || buffer.byteLength !== this.#memory) this.#giveBackSoon(core);
     return this.addon.run(buffer, pointerOf(core, buffer, first, count), count);
   }
 
@@ -59,6 +59,10 @@ export class NativeExecutor implements Executor {
   /** Gives the pages of the core's memory that mean nothing back to the machine. */
   giveBack(core: Core): void {
     if (core.isBroken || core.open > 0) return;
+    if (core.isPending) {
+      this.#giveBackSoon(core);
+      return;
+    }
     const ranges = core.spare().flatMap(({ start, last }) => [start, lengthOf(start, last)]);
     if (ranges.length > 0) this.addon.giveBack(core.memory.buffer, ...ranges);
   }

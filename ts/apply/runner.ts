@@ -56,6 +56,9 @@ export interface Outcome {
 /** Sees each plan after it was made and before it is executed; it may read its commands from the core. */
 export type PlanObserver = (core: Core, plan: PlanFacts) => void;
 
+/** Waits until others have had their turn. What it throws gives the plan up that is carried out in turns. */
+export type Turn = () => Promise<void>;
+
 /** Facts of the attachment that commands are for. */
 export interface Attached {
   readonly partition: unknown;
@@ -76,7 +79,13 @@ interface CommandFailure {
   readonly cause: unknown;
   readonly answer: number;
   readonly moved: Address;
+  /** Whether it was not tried, because somebody gave the plan up. */
+  readonly isGivenUp?: boolean;
 }
+
+/** Milliseconds of a slice of a plan that is carried out in turns, and commands after which the clock is looked at. */
+const SLICE = 1;
+const BATCH = 16;
 
 export class PlanRunner {
   readonly #core: Core;
@@ -135,12 +144,28 @@ export class PlanRunner {
    *  thrown says nothing. */
   commit(): Outcome {
     const commands = this.#endTransaction();
-    if (typeof commands !== 'number') return { plan: NOTHING, hasHappened: false, error: commands, lost: NOTHING_LOST };
+    if (typeof commands !== 'number') return notPlanned(commands);
     if (this.#core.open > 0) return DONE;
     assert(!this.#isRunning, 'one plan is carried out at a time');
     this.#isRunning = true;
     try {
-      return this.#bringAbout(this.#factsOf(commands));
+      const plan = this.#factsOf(commands);
+      return this.#admit(plan) ?? this.#carryOut(plan);
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+
+  /** Does as `commit` does for the only transaction, in turns: the plan is made now, and others have their turn before
+   *  each slice of it. `begun` sees the plan when nobody refuses it any more. */
+  async commitInTurns(begun: PlanObserver, turn: Turn): Promise<Outcome> {
+    const commands = this.#endTransaction();
+    if (typeof commands !== 'number') return notPlanned(commands);
+    assert(!this.#isRunning && this.#core.open === 0, 'one plan is carried out at a time');
+    this.#isRunning = true;
+    try {
+      const plan = this.#factsOf(commands);
+      return this.#admit(plan) ?? (await this.#carryOutInTurns(plan, begun, turn));
     } finally {
       this.#isRunning = false;
     }
@@ -149,7 +174,7 @@ export class PlanRunner {
   /** Makes the plan of the only transaction, shows it to `look`, and takes the transaction back. */
   preview(look: PlanObserver): Outcome {
     const commands = this.#endTransaction();
-    if (typeof commands !== 'number') return { plan: NOTHING, hasHappened: false, error: commands, lost: NOTHING_LOST };
+    if (typeof commands !== 'number') return notPlanned(commands);
     const plan = this.#factsOf(commands);
     look(this.#core, plan);
     return { plan, hasHappened: false, error: undefined, lost: this.#takeBack(NONE_DONE, new Holding()) };
@@ -175,53 +200,93 @@ export class PlanRunner {
     return { commands, releases: this.#core.releases, disturbance: this.#core.planClass };
   }
 
-  #bringAbout(plan: PlanFacts): Outcome {
-    const core = this.#core;
+  /** Announces a plan and makes way for it. Returns its end where somebody refuses it. */
+  #admit(plan: PlanFacts): Outcome | undefined {
     try {
       this.#announce(plan);
-      this.#makeWay(core, plan);
+      this.#makeWay(this.#core, plan);
+      return undefined;
     } catch (error) {
       return { plan, hasHappened: false, error, lost: this.#takeBack(NONE_DONE, new Holding()) };
     }
-    if (plan.commands !== 0 && this.#connections.size !== 0) return this.#carryOut(plan);
-    core.adopt();
-    return { plan, hasHappened: true, error: undefined, lost: NOTHING_LOST };
   }
 
   /** Holds the vCPUs that would miss bytes meanwhile. */
   #carryOut(plan: PlanFacts): Outcome {
+    if (!this.#isForSomebody(plan)) return this.#adopt(plan);
     const holding = new Holding();
-    let outcome: Outcome;
     try {
-      outcome = this.#holdAndExecute(plan, holding);
+      return resumed(holding, this.#holdFor(plan, holding) ?? this.#conclude(plan, this.#execute(plan), holding));
     } catch (error) {
-      const failure = holding.end();
-      throw failure === undefined ? error : alsoUnresumed(error, failure.cause);
+      throw resumedWith(holding, error);
     }
-    const failure = holding.end();
-    return failure === undefined ? outcome : unresumed(outcome, failure.cause);
   }
 
-  #holdAndExecute(plan: PlanFacts, holding: Holding): Outcome {
-    const unheld = this.#holdFor(plan, holding);
-    if (unheld !== undefined) return this.#failUnheld(plan, unheld.cause, holding);
-    const end = plan.commands - plan.releases;
-    const failure = this.#run(0, end, execute);
-    if (failure !== undefined) return this.#fail(plan, failure, holding);
-    const unconfirmed = this.#confirm(false);
-    if (unconfirmed !== undefined) return this.#failUnconfirmed(plan, unconfirmed, holding);
+  async #carryOutInTurns(plan: PlanFacts, begun: PlanObserver, turn: Turn): Promise<Outcome> {
+    if (!this.#isForSomebody(plan)) return this.#adopt(plan);
+    const holding = new Holding();
+    try {
+      const unheld = this.#holdFor(plan, holding);
+      if (unheld !== undefined) return resumed(holding, unheld);
+      begun(this.#core, plan);
+      return resumed(holding, this.#conclude(plan, await this.#executeInTurns(plan, turn), holding));
+    } catch (error) {
+      throw resumedWith(holding, error);
+    }
+  }
+
+  /** Whether a plan has commands, and anybody whom they go to. */
+  #isForSomebody({ commands }: PlanFacts): boolean {
+    return commands !== 0 && this.#connections.size !== 0;
+  }
+
+  #adopt(plan: PlanFacts): Outcome {
     this.#core.adopt();
-    const unreleased = end === plan.commands ? undefined : this.#run(end, plan.commands, execute);
-    assert(unreleased === undefined, 'what nobody uses any more is given back without a failure');
     return { plan, hasHappened: true, error: undefined, lost: NOTHING_LOST };
   }
 
-  /** Holds the partitions whose guests would miss bytes, or says why not. */
-  #holdFor({ commands, disturbance }: PlanFacts, holding: Holding): { cause: unknown } | undefined {
-    if (disturbance !== abi.CLASS_UNCHANGED_BYTES) return undefined;
-    for (let i = 0; i < commands; i++) {
+  /** Executes all of a plan but what it gives back. */
+  #execute({ commands, releases }: PlanFacts): CommandFailure | undefined {
+    return this.#run(0, commands - releases, execute);
+  }
+
+  /** Does as `#execute` does, in slices. */
+  async #executeInTurns({ commands, releases }: PlanFacts, turn: Turn): Promise<CommandFailure | undefined> {
+    const end = commands - releases;
+    for (let next = 0; next < end; ) {
+      try {
+        await turn();
+      } catch (cause) {
+        return { ...hindered(next), cause, isGivenUp: true };
+      }
+      for (const until = performance.now() + SLICE; next < end && performance.now() < until; ) {
+        const behind = Math.min(next + BATCH, end);
+        const failure = this.#run(next, behind, execute);
+        if (failure !== undefined) return failure;
+        next = behind;
+      }
+    }
+    return undefined;
+  }
+
+  /** Brings a plan to its end that was executed, up to a failure if there was one. */
+  #conclude(plan: PlanFacts, failure: CommandFailure | undefined, holding: Holding): Outcome {
+    if (failure !== undefined) return this.#fail(plan, failure, holding);
+    const unconfirmed = this.#confirm(false);
+    if (unconfirmed !== undefined) return this.#failUnconfirmed(plan, unconfirmed, holding);
+    const outcome = this.#adopt(plan);
+    const end = plan.commands - plan.releases;
+    const unreleased = end === plan.commands ? undefined : this.#run(end, plan.commands, execute);
+    assert(unreleased === undefined, 'what nobody uses any more is given back without a failure');
+    return outcome;
+  }
+
+  /** Holds the partitions whose guests would miss bytes. Returns the plan's end where one goes on running. */
+  #holdFor(plan: PlanFacts, holding: Holding): Outcome | undefined {
+    if (plan.disturbance !== abi.CLASS_UNCHANGED_BYTES) return undefined;
+    for (let i = 0; i < plan.commands; i++) {
       const unheld = holding.hold(this.#connections.get(this.#core.commandSink(i))?.attached?.pausable);
-      if (unheld !== undefined) return unheld;
+      if (unheld !== undefined) return this.#failUnheld(plan, unheld.cause, holding);
     }
     return undefined;
   }
@@ -234,11 +299,20 @@ export class PlanRunner {
   }
 
   #fail(plan: PlanFacts, failure: CommandFailure, holding: Holding): Outcome {
+    if (failure.isGivenUp) return this.#giveUp(plan, failure, holding);
     const command = this.#core.command(failure.done);
     const lost = this.#takeBack(failure, holding);
     const place = `${operationName(command.op)} at 0x${command.gpa.toString(16)}`;
     const what = `command ${failure.done + 1} of ${plan.commands} of the plan (${place}) failed: ${reason(failure.cause)}`;
     const error = planFailed(what, { done: failure.done, command }, failure.cause, lost);
+    return { plan, hasHappened: false, error, lost };
+  }
+
+  #giveUp(plan: PlanFacts, failure: CommandFailure, holding: Holding): Outcome {
+    const { done, cause } = failure;
+    const lost = this.#takeBack(failure, holding);
+    const what = `the change was given up after ${done} of ${plan.commands} commands of the plan`;
+    const error = lost.length === 0 ? cause : planFailed(what, { done }, cause, lost);
     return { plan, hasHappened: false, error, lost };
   }
 
@@ -376,6 +450,11 @@ const NOTHING: PlanFacts = { commands: 0, releases: 0, disturbance: abi.CLASS_NO
 const NOTHING_LOST: Outcome['lost'] = [];
 const DONE: Outcome = { plan: NOTHING, hasHappened: true, error: undefined, lost: NOTHING_LOST };
 
+/** End of a transaction that the core has refused. */
+function notPlanned(error: MembackingError): Outcome {
+  return { plan: NOTHING, hasHappened: false, error, lost: NOTHING_LOST };
+}
+
 function hindered(done: number): CommandFailure {
   return { done, cause: undefined, answer: abi.ANSWER_NOT_DONE, moved: 0 };
 }
@@ -399,11 +478,19 @@ function planFailed(
   return new MembackingError('RANGE_LOST', message, { details: { ...details, lost: operations }, cause });
 }
 
-/** Outcome of a plan after which a partition could not be resumed. */
-function unresumed(outcome: Outcome, cause: unknown): Outcome {
-  if (!outcome.hasHappened) return { ...outcome, error: alsoUnresumed(outcome.error, cause) };
-  const message = `the memory map was changed, but a partition could not be resumed after it: ${reason(cause)}`;
-  return { ...outcome, error: new MembackingError('RESUME_FAILED', message, { cause }) };
+/** Resumes what was held for a plan that has ended so. */
+function resumed(holding: Holding, outcome: Outcome): Outcome {
+  const failure = holding.end();
+  if (failure === undefined) return outcome;
+  if (!outcome.hasHappened) return { ...outcome, error: alsoUnresumed(outcome.error, failure.cause) };
+  const message = `the memory map was changed, but a partition could not be resumed after it: ${reason(failure.cause)}`;
+  return { ...outcome, error: new MembackingError('RESUME_FAILED', message, { cause: failure.cause }) };
+}
+
+/** Resumes what was held for a plan that was cut short by `error`. */
+function resumedWith(holding: Holding, error: unknown): unknown {
+  const failure = holding.end();
+  return failure === undefined ? error : alsoUnresumed(error, failure.cause);
 }
 
 /** Error of a plan that was not carried out, behind which a partition could not be resumed. */

@@ -1,6 +1,7 @@
 // The map that handles belong to, as far as this folder needs it: its core, its names, its trace, its transactions.
 
 import type { Core } from '../core/core.ts';
+import type { MembackingError } from '../core/errors.ts';
 import type { Names } from '../core/names.ts';
 import type { TraceRecorder } from '../trace/recorder.ts';
 
@@ -31,6 +32,13 @@ export interface MapContext {
   /** Carries out all that `body` changes, as one plan, or nothing. Throws PLAN_PENDING while another one is carried
    *  out: also when the core has done its part, but partitions are resumed, the plan announced, the trace written. */
   transaction<Result>(body: () => Result): Result;
+  /** Whether a transaction is carried out in turns: others have theirs, and make no change. */
+  readonly isInTurns: boolean;
+  /** Settles when that one has ended. Another one may have begun by then. */
+  settled(): Promise<void>;
+  /** Refuses what is not done while a transaction is open, with what `inside` makes. Throws PLAN_PENDING while one is
+   *  carried out in turns. */
+  checkIdle(inside: () => MembackingError): void;
   /** Calls `undo` if the innermost transaction comes to nothing. It is asked for before what it undoes is begun, and
    *  finds that done, or not, or begun: exceptions come at any point. Precondition: one is open. */
   onUndo(undo: () => void): void;

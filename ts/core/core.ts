@@ -164,6 +164,7 @@ export class Core {
   #isPoisoned = false;
   /** Number of transactions that are open. */
   #open = 0;
+  #isPending = false;
 
   constructor({ policy = 'layered', maxMemory, debug = false, explain }: CoreOptions = {}) {
     const core = instantiate(debug ? 'core.debug.wasm' : 'core.wasm');
@@ -235,6 +236,10 @@ export class Core {
   get open(): number {
     return this.#open;
   }
+  /** Whether a plan is neither adopted nor taken back. */
+  get isPending(): boolean {
+    return this.#isPending;
+  }
   /** Undoes the innermost transaction. Throws NO_TRANSACTION. */
   abort(): void {
     this.#check(this.#wasm.abort());
@@ -245,11 +250,13 @@ export class Core {
   commit(): number {
     const result = this.#wasm.commit();
     if (this.#open > 0) this.#open--;
+    this.#isPending = this.#open === 0 && result >= 0;
     return this.#check(result);
   }
   /** The plan was executed. */
   adopt(): void {
     this.#check(this.#wasm.adopt());
+    this.#isPending = false;
   }
   /** Rolls the state back. Of the plan, the first `done` commands were carried out; of the next one, what ANSWER_*
    *  says. Returns how many commands take them back. Throws NO_MEMORY: then no change is accepted any more. */
@@ -261,6 +268,7 @@ export class Core {
   /** Ends the unwinding: its commands were executed, as far as that went. */
   unwound(): void {
     this.#check(this.#wasm.unwound());
+    this.#isPending = false;
   }
   /** Whether every further change is refused, with POISONED or CORE_TRAPPED. */
   get isBroken(): boolean {
@@ -283,7 +291,7 @@ export class Core {
     for (const [index, global] of this.#globals.entries()) global.value = globals[index];
   }
   #assertIdle(): void {
-    assert(this.#trap === undefined && this.open === 0, 'a core is saved and restored between transactions');
+    assert(this.#trap === undefined && this.open === 0 && !this.#isPending, 'a core is saved between transactions');
   }
   /** Number of commands at the end of the plan that are carried out when it has been adopted: none of them fails. */
   get releases(): number {

@@ -104,11 +104,14 @@ export async function discardAsync(
   ranges: readonly GpaRange[],
   { signal }: DiscardOptions,
 ): Promise<Address> {
+  const { context } = memory.map;
+  while (context.isInTurns) await context.settled();
   checkIdle(memory, ranges);
   let freed = 0n;
   for (const part of partsOf(checkedPieces(memory, ranges))) {
+    while (context.isInTurns) await context.settled();
     if (signal?.aborted) throw aborted(freed, signal.reason);
-    memory.map.context.checkOpen();
+    context.checkOpen();
     freed += await freeLater(memory, checkedPieces(memory, part));
   }
   return toAddress(freed);

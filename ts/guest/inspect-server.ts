@@ -155,7 +155,8 @@ function page(_: Inspected, response: ServerResponse): void {
 }
 
 /** The state as it is, on one line; then a trace of what happens. */
-function live({ context }: Inspected, response: ServerResponse): void {
+async function live({ context }: Inspected, response: ServerResponse): Promise<void> {
+  while (context.isInTurns) await context.settled();
   response.writeHead(200, { 'Content-Type': 'application/x-ndjson; charset=utf-8' });
   const state = stateOf(context);
   const memory = gzipSync(state.core.memory).toString('base64');

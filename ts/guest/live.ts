@@ -17,7 +17,7 @@ export interface LiveGuest {
   /** Pages that were written since the copying began. */
   readonly since: WrittenSince;
   /** Holds all vCPUs. Returns what lets them go on. */
-  hold(): () => void;
+  hold(): Promise<() => void>;
   /** Everything but the memory, while vCPUs are held. */
   facts(): Promise<LayoutBeside>;
 }
@@ -178,7 +178,7 @@ export class LiveCopy {
     checkGoingOn(this.#options.signal);
     // Touched now: fresh memory costs more than the copying.
     const room = Buffer.alloc(Math.min(limit, 2 * expected + 2 ** 20));
-    const letGo = this.#guest.hold();
+    const letGo = await this.#guest.hold();
     let held: Held[];
     let beside: LayoutBeside;
     try {

@@ -353,6 +353,7 @@ export class GuestMemoryManager extends Handle {
   /** Closes it as `close` does, at once: nobody reaches the memory any more. Its pages are freed in the background.
    *  Settles when that is done, with what `close` throws. */
   async closeAsync(): Promise<void> {
+    while (this.map.context.isInTurns) await this.map.context.settled();
     if (this.closed) return;
     const objects = this.#parts.store.blocks.map(({ object }) => addonObjectOf(object));
     await freeingLater(objects, nativeOf(this.map.context), () => this.close());
@@ -385,6 +386,7 @@ export class GuestMemoryManager extends Handle {
 
 /** Carries out `remove`, which takes a block of RAM, and frees that in the background. Throws IN_USE. */
 async function removeLater(map: MemoryMap, { name, object }: RamBlock, remove: () => void): Promise<void> {
+  while (map.context.isInTurns) await map.context.settled();
   if (map.context.isBusy) {
     throw new MembackingError('IN_USE', `RAM "${name}" cannot be removed in the background inside a transaction`);
   }

@@ -149,7 +149,7 @@ class Sending {
     peer.check();
     // What is on its way need not arrive while the guest is held.
     await writer.flush();
-    const letGo = guest.hold();
+    const letGo = await guest.hold();
     const began = performance.now();
     let isReady = false;
     try {

@@ -5,12 +5,12 @@
 export async function serve<Owner extends object, Item>(
   owner: WeakRef<Owner>,
   next: () => Promise<Item>,
-  take: (owner: Owner, item: Item) => boolean,
+  take: (owner: Owner, item: Item) => boolean | Promise<boolean>,
 ): Promise<void> {
   // A function that waits keeps what it has found: it finds the owner in another one.
   const takeNow = (item: Item) => {
     const found = owner.deref();
     return found !== undefined && take(found, item);
   };
-  while (takeNow(await next()));
+  while (await takeNow(await next()));
 }

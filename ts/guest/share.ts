@@ -106,6 +106,11 @@ export class Share {
 
   /** Ends it: the client, if there is one, has nothing mapped any more, or is cut off. */
   end(): void {
+    const { context } = this.#space;
+    if (context.isInTurns) {
+      void context.settled().then(() => this.end());
+      return;
+    }
     // Whichever end is heard of first: that of its requests, or of its mapper.
     this.#warnOfCut();
     if (this.#isOver) return;
@@ -132,6 +137,7 @@ export class Share {
     } catch {
       if (mapper.closed) return;
       // Whoever does not let go is let go.
+      while (context.isInTurns) await context.settled();
       addon.cutOff();
       this.#warnOfCut();
       if (context.isBroken) mapper.discard();
@@ -143,7 +149,10 @@ export class Share {
 
   /** Answers a request; null is the end of them. Returns whether another one may come: a client that breaks the rules
    *  is done with. */
-  take(received: ChannelMessage | null): boolean {
+  async take(received: ChannelMessage | null): Promise<boolean> {
+    const { context } = this.#space;
+    while (context.isInTurns) await context.settled();
+    if (this.#isOver) return false;
     this.#state = received === null ? 'over' : this.#answer(this.#state, received);
     return this.#state !== 'over';
   }

@@ -212,9 +212,8 @@ export class Sharing implements SharedSpace {
 
   #checkIdle(): void {
     this.context.checkOpen();
-    if (this.context.isBusy) {
-      throw new MembackingError('IN_USE', 'memory is not shared inside a transaction, nor taken back');
-    }
+    const words = 'memory is not shared inside a transaction, nor taken back';
+    this.context.checkIdle(() => new MembackingError('IN_USE', words));
   }
 
   #checked(options: ShareOptions | undefined): ShareFacts {

@@ -182,9 +182,9 @@ export async function freeze<Guest>(
   });
 }
 
-/** Checks that a snapshot can be begun now. Throws INVALID_ARGUMENT, and ABORTED. */
+/** Checks that a snapshot can be begun now. Throws INVALID_ARGUMENT, PLAN_PENDING, ABORTED. */
 export function checkNow({ parts: { map } }: SnapshotSubject, work: SnapshotWork): void {
-  if (map.context.isBusy) throw validate.invalid('a snapshot is taken when no transaction is open');
+  map.context.checkIdle(() => validate.invalid('a snapshot is taken when no transaction is open'));
   checkWork(work);
 }
 
@@ -213,14 +213,18 @@ export function liveGuest(
   { base, state }: { readonly base: LayoutBeside['base']; readonly state: FreezeOptions['state'] },
 ): LiveGuest {
   const { map, store } = subject.parts;
+  const held = async () => {
+    while (map.context.isInTurns) await map.context.settled();
+    return hold(map);
+  };
   const facts = async () => {
-    const held = await stateOf(state);
-    const now = { ...layoutWithoutMemory(subject), base, state: held };
+    const given = await stateOf(state);
+    const now = { ...layoutWithoutMemory(subject), base, state: given };
     if (store.blocks.length === objects.length && store.blocks.every(({ object }, i) => object === objects[i]))
       return now;
     throw new MembackingError('RAM_CHANGED', 'RAM has come or gone while a live snapshot was taken: take it again');
   };
-  return { blocks, objects, since: since!, hold: () => hold(map), facts };
+  return { blocks, objects, since: since!, hold: held, facts };
 }
 
 /** Way to take a snapshot. */

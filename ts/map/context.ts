@@ -5,7 +5,7 @@ import { LeaseTable } from '../access/lease-table.ts';
 import type { LeaseContext } from '../access/local-lease.ts';
 import type { OwnWindows, WindowContext } from '../access/own-windows.ts';
 import { PlanEvents } from '../apply/plan-events.ts';
-import { type Outcome, type PlanObserver, PlanRunner } from '../apply/runner.ts';
+import { type Outcome, type PlanObserver, PlanRunner, type Turn } from '../apply/runner.ts';
 import type { Closable } from '../asked/context.ts';
 import type { RegionEvent } from '../asked/event.ts';
 import { ObjectTable } from '../asked/object-table.ts';
@@ -64,6 +64,8 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   #closed = false;
   /** Whether the outermost transaction is being ended: from its plan's making until all is in order again. */
   #isEnding = false;
+  /** Transaction that is carried out in turns, settled when it has ended; undefined while there is none. */
+  #inTurns: Promise<Ended<unknown>> | undefined;
   /** Depth of the transaction in which an operation was cut short, which can only be taken back; 0 for none. */
   #spoiled = 0;
   #spoiledBy: unknown;
@@ -164,32 +166,62 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
   /** A transaction whose end is a value. Throws CLOSED, POISONED. */
   attempt<Result>(body: () => Result): Ended<Result> {
     this.checkOpen();
-    return this.#enter(body, undefined);
+    return this.#enter(body, this.#endNow);
+  }
+
+  /** A transaction that is carried out in turns, when those before it have ended. Rejects with what `turn` throws. */
+  async transactionInTurns<Result>(body: () => Result, turn: Turn): Promise<Result> {
+    while (this.isInTurns) await this.settled();
+    this.checkOpen();
+    if (this.isBusy && !this.#isEnding)
+      throw validate.invalid('a transaction in the background is not part of another');
+    const ending = this.#enter(body, (result) => this.#endInTurns(result, turn));
+    if (ending instanceof Promise) this.#inTurns = ending;
+    const ended = await ending;
+    if (!ended.hasHappened || ended.error !== undefined) throw ended.error;
+    return ended.result;
+  }
+
+  get isInTurns(): boolean {
+    return this.#inTurns !== undefined;
+  }
+
+  async settled(): Promise<void> {
+    await this.#inTurns;
+  }
+
+  checkIdle(inside: () => MembackingError): void {
+    if (this.isInTurns) throw new MembackingError('PLAN_PENDING', PLAN_PENDING);
+    if (this.isBusy) throw inside();
   }
 
   /** Shows the plan that `body` would make to `look`, and makes none: what `body` did is taken back. Throws
    *  INVALID_ARGUMENT inside a transaction. */
   preview(body: () => unknown, look: PlanObserver): void {
     this.checkOpen();
-    if (this.isBusy) throw validate.invalid('a plan cannot be asked for inside a transaction');
-    const ended = this.#enter(body, look);
+    this.checkIdle(() => validate.invalid('a plan cannot be asked for inside a transaction'));
+    const ended = this.#enter(body, (result) => this.#end(result, look));
     if (!ended.hasHappened) throw ended.error;
   }
 
-  /** The only way into a transaction and out of it. Precondition: the map is open. */
-  #enter<Result>(body: () => Result, look: PlanObserver | undefined): Ended<Result> {
+  /** The only way into a transaction and out of it, by `end`. Precondition: the map is open. */
+  #enter<Result, End>(body: () => Result, end: (result: Result) => End): End | Failed {
     try {
-      return this.#carryThrough(body, look);
+      return this.#carryThrough(body, end);
     } catch (cause) {
-      // Errors that are expected come back as values. One that is thrown came between two steps, as when the call stack
-      // has run out: nobody knows how far they came. Nothing is called or made before that is noted.
-      if (!this.#isBroken) this.#brokenBy = cause;
-      this.#isBroken = true;
-      return failed(cause);
+      return this.#break(cause);
     }
   }
 
-  #carryThrough<Result>(body: () => Result, look: PlanObserver | undefined): Ended<Result> {
+  /** Errors that are expected come back as values. One that is thrown came between two steps, as when the call stack
+   *  has run out: nobody knows how far they came. Nothing is called or made before that is noted. */
+  #break(cause: unknown): Failed {
+    if (!this.#isBroken) this.#brokenBy = cause;
+    this.#isBroken = true;
+    return failed(cause);
+  }
+
+  #carryThrough<Result, End>(body: () => Result, end: (result: Result) => End): End | Failed {
     this.#checkAgreement();
     if (this.#isEnding) return failed(new MembackingError('PLAN_PENDING', PLAN_PENDING));
     const refusal = this.#begin();
@@ -204,7 +236,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     }
     if (this.isBroken) return failed(broken(this.#brokenBy));
     if (this.#spoiled !== 0) return this.#abort(this.#spoiledBy);
-    return this.#end(result, look);
+    return end(result);
   }
 
   /** Does what is overdue, if the transaction that was opened is the outermost. */
@@ -227,7 +259,7 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     return undefined;
   }
 
-  #abort(error: unknown): Ended<never> {
+  #abort(error: unknown): Failed {
     if (this.isBroken) return failed(error);
     this.core.abort();
     this.#rollBack();
@@ -235,27 +267,62 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     return failed(error);
   }
 
+  readonly #endNow = <Result>(result: Result): Ended<Result> => this.#end(result, undefined);
+
   #end<Result>(result: Result, look: PlanObserver | undefined): Ended<Result> {
     const isOutermost = this.#undo.depth === 1;
     this.#isEnding = isOutermost;
     const outcome = this.#outcome(look);
     if (isOutermost && look === undefined) this.events.tell(outcome);
+    const { error } = this.#conclude(outcome, isOutermost);
+    // A plan that was looked at has come to nothing, as was asked for.
+    const hasHappened = outcome.hasHappened || (look !== undefined && error === undefined);
+    return hasHappened ? { hasHappened, result, error } : failed(error);
+  }
+
+  async #endInTurns<Result>(result: Result, turn: Turn): Promise<Ended<Result>> {
+    this.#isEnding = true;
+    try {
+      const outcome = await this.#outcomeInTurns(turn);
+      this.events.tell(outcome);
+      const { hasHappened, error } = this.#conclude(outcome, true);
+      return hasHappened ? { hasHappened, result, error } : failed(error);
+    } catch (cause) {
+      return this.#break(cause);
+    } finally {
+      this.#inTurns = undefined;
+    }
+  }
+
+  #conclude(outcome: Outcome, isOutermost: boolean): Outcome {
     if (!outcome.hasHappened) this.#rollBack();
     else if (isOutermost) this.recorder?.flush();
     if (outcome.lost.length > 0) this.#settle(outcome.lost);
     this.#isEnding = false;
     if (outcome.hasHappened) this.#keep();
     assert(this.core.isBroken || this.core.open === this.#undo.depth, 'core and map end transactions together');
-    const { error } = outcome;
-    // A plan that was looked at has come to nothing, as was asked for.
-    const hasHappened = outcome.hasHappened || (look !== undefined && error === undefined);
-    return hasHappened ? { hasHappened, result, error } : failed(error);
+    return outcome;
   }
 
   #outcome(look: PlanObserver | undefined): Outcome {
     try {
       return look === undefined ? this.runner.commit() : this.runner.preview(look);
     } finally {
+      this.leases.natively.end();
+    }
+  }
+
+  /** Does as `#outcome` does, in turns. What changes is not leased meanwhile. */
+  async #outcomeInTurns(turn: Turn): Promise<Outcome> {
+    let unbar = () => {};
+    const begun: PlanObserver = (core, { commands }) => {
+      unbar = this.leases.barPlan(core, commands);
+      this.leases.natively.end();
+    };
+    try {
+      return await this.runner.commitInTurns(begun, turn);
+    } finally {
+      unbar();
       this.leases.natively.end();
     }
   }
@@ -345,7 +412,9 @@ type Ended<Result> =
   | { readonly hasHappened: true; readonly result: Result; readonly error: unknown }
   | { readonly hasHappened: false; readonly error: unknown };
 
-function failed(error: unknown): Ended<never> {
+type Failed = Ended<never>;
+
+function failed(error: unknown): Failed {
   return { hasHappened: false, error };
 }
 

@@ -1,5 +1,6 @@
 // The memory map of one virtual machine: where everything is made, changed together and closed.
 
+import { setImmediate as othersTurn } from 'node:timers/promises';
 import * as abi from '../../assembly/abi.ts';
 import type { LeaseFacts } from '../access/held-lease.ts';
 import { renderLease } from '../access/lease-table.ts';
@@ -132,6 +133,12 @@ export interface LostRange {
   readonly length: Address;
 }
 
+/** Options of a transaction in the background. */
+export interface TransactionOptions {
+  /** Signal that gives the change up: between slices. */
+  readonly signal?: AbortSignal;
+}
+
 /** The body of a transaction, whose changes are made when it returns: an async function is none. */
 export type SyncBody<Result> = (() => Result) &
   ([Result] extends [never] ? unknown : Result extends PromiseLike<unknown> ? 'it must not be async' : unknown);
@@ -151,8 +158,8 @@ const ATTACH_OPTIONS = ['space', 'va', 'gpaOffset', 'lastGpa', 'slotLimit'] as c
  *
  *  Closing it takes everything away from partitions and VA spaces, and ends all handles. Memory objects and partitions
  *  stay their owner's. Leases that are still held end, and a warning of the process (`code` LEASES_ENDED) says who held
- *  what. Throws IN_USE inside a transaction, and PLAN_FAILED where a partition keeps its slots: nothing has happened
- *  then, and leases go on. */
+ *  what. Throws IN_USE inside a transaction, PLAN_PENDING while one is carried out in the background, PLAN_FAILED where
+ *  a partition keeps its slots: nothing has happened then, and leases go on. */
 export class MemoryMap extends Handle {
   readonly #context: Context;
 
@@ -194,6 +201,27 @@ export class MemoryMap extends Handle {
     this.checkOpen();
     if (typeof body !== 'function') throw validate.invalid('a transaction needs a function');
     return this.#context.transaction(body);
+  }
+
+  /** Makes a transaction as `transaction` does, in the background: `body` is called and its plan made at once, or when
+   *  those before it have ended. The plan is carried out in slices of about a millisecond, between which the thread has
+   *  turns for what else there is to do. Until it has ended, other changes throw PLAN_PENDING, accesses go on, also to
+   *  what changes, and leases are taken before and behind all that changes; vCPUs that must be held are held. Resolves
+   *  with what `body` returns. Rejects with what `transaction` throws, and with ABORTED: nothing has happened then.
+   *  What was done is taken back in one go. */
+  async transactionAsync<Result>(body: SyncBody<Result>, options?: TransactionOptions): Promise<Result> {
+    this.checkOpen();
+    if (typeof body !== 'function') throw validate.invalid('a transaction needs a function');
+    const { signal } = validate.options(options, ['signal'], 'transactionAsync');
+    validate.work({ signal });
+    const check = () => {
+      if (signal?.aborted) throw givenUp(signal.reason);
+    };
+    const checked = () => {
+      check();
+      return body();
+    };
+    return this.#context.transactionInTurns(checked, () => othersTurn().then(check));
   }
 
   /** The plan that `body` would make as a transaction, and makes none: what it does to the map is taken back. Leases
@@ -367,6 +395,7 @@ export class MemoryMap extends Handle {
   /** Closes it as `close` does, at once; what it had mapped is freed in the background. Settles when that is done, with
    *  what `close` throws. */
   async closeAsync(): Promise<void> {
+    while (this.#context.isInTurns) await this.#context.settled();
     const hasMapped = !this.closed && this.#context.sinks.size > 0;
     if (hasMapped) await freeingLater([], nativeOf(this.#context), () => this.close());
     else this.close();
@@ -375,8 +404,8 @@ export class MemoryMap extends Handle {
   /** Closes it. Once no partition has slots any more, it is closed, whatever else fails. */
   protected override release(): void {
     const context = this.#context;
-    if (context.isBusy && !context.isBroken)
-      throw new MembackingError('IN_USE', 'a memory map cannot be closed inside a transaction');
+    const inside = () => new MembackingError('IN_USE', 'a memory map cannot be closed inside a transaction');
+    if (!context.isBroken) context.checkIdle(inside);
     const failure = detachAll(context, Attachment);
     // No partition refuses any more: now what is leased may go.
     warnOfEnded(context.leases.endAll());
@@ -387,6 +416,10 @@ export class MemoryMap extends Handle {
     this.setClosed(true);
     if (failure !== undefined) throw failure;
   }
+}
+
+function givenUp(cause: unknown): MembackingError {
+  return new MembackingError('ABORTED', 'the change was given up; nothing was changed', { cause });
 }
 
 const isOpen = ({ closed }: MapHandle) => !closed;

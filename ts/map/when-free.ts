@@ -41,6 +41,7 @@ export async function whenFree<Result>(context: Context, body: () => Result, opt
   if (signal !== undefined) validate.instance(AbortSignal, signal, 'signal');
   const until =
     deadline === undefined ? undefined : performance.now() + validate.integer(deadline, 'deadline', 0, MAX_DEADLINE);
+  while (context.isInTurns) await context.settled();
   if (context.isBusy) throw validate.invalid('whenFree cannot be called inside a transaction');
   const kept = new Keeping(context);
   try {
@@ -52,8 +53,10 @@ export async function whenFree<Result>(context: Context, body: () => Result, opt
       if (!conflict.leases.some(({ isHeld, isElsewhere }) => isHeld || isElsewhere)) throw conflict;
       kept.add(conflict);
       await allEnded(context, conflict.leases, { until, isRevoking, signal });
+      while (context.isInTurns) await context.settled();
     }
   } catch (error) {
+    while (context.isInTurns) await context.settled();
     throw ended(error, kept);
   } finally {
     kept.unbar();

@@ -208,21 +208,20 @@ export class Attachment extends Sink {
   /** The hypervisor is about to take pages of the partition for itself, or has not taken them. Throws IN_USE inside a
    *  transaction. @internal */
   keep(pages: GpaStretch, kept: boolean): void {
-    if (this.context.isBusy) {
-      const message = `partition "${this.name}" cannot take pages for itself inside a transaction of the map that it is attached to`;
-      throw new MembackingError('IN_USE', message);
-    }
+    this.#checkIdle('take pages for itself');
     this.context.partitions.keep(this.partition, pages, kept);
   }
 
   /** The partition is about to be closed. Throws IN_USE inside a transaction. @internal */
   letGo(): void {
-    if (this.context.isBusy) {
-      const message = `partition "${this.name}" cannot be closed inside a transaction of the map that it is attached to`;
-      throw new MembackingError('IN_USE', message);
-    }
+    this.#checkIdle('be closed');
     // A map that accepts no change any more loses its slots with the virtual machine.
     if (!this.context.isBroken) this.close();
+  }
+
+  #checkIdle(what: string): void {
+    const message = `partition "${this.name}" cannot ${what} inside a transaction of the map that it is attached to`;
+    this.context.checkIdle(() => new MembackingError('IN_USE', message));
   }
 
   protected override release(): void {
