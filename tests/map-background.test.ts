@@ -11,7 +11,7 @@ import type { GuestMemoryManager } from '../ts/guest/manager.ts';
 import { SharedMemory, WorkerGuestMemory } from '../ts/index.ts';
 import { AT, clientTest, deviceOf } from './support/clients.ts';
 import { DeviceProcess } from './support/device-process.ts';
-import { LoggingPartition, Machine, refusal, wordAt } from './support/map-state.ts';
+import { LoggingPartition, Machine, refusal, refusalOf, wordAt } from './support/map-state.ts';
 import { PAGE } from './support/shim-plan.ts';
 import { MIB } from './support/vm.ts';
 
@@ -79,16 +79,6 @@ class Sliced extends Machine {
     this.other.close();
     super.end(t);
   }
-}
-
-/** Does as `refusal` does, for what a promise is rejected with. */
-async function refusalOf(work: Promise<unknown>): Promise<string> {
-  const ended = await work
-    .then(() => () => {})
-    .catch((error: unknown) => () => {
-      throw error;
-    });
-  return refusal(ended);
 }
 
 /** The code of what `body` throws. */

@@ -11,7 +11,7 @@ import { vmOf } from '../ts/sinks/kvm.ts';
 import { Failing } from './support/failing.ts';
 import { enterUserMode, guestImage, kvmMissing, kvmTest, runOnce } from './support/guest.ts';
 import { joinedSlots } from './support/joined-slots.ts';
-import { LoggingPartition, Machine, mappingCount, refusal, wordAt } from './support/map-state.ts';
+import { LoggingPartition, Machine, mappingCount, refusal, refusalOf, wordAt } from './support/map-state.ts';
 import { encode, mapsOf, PAGE } from './support/shim-plan.ts';
 import { alignRows } from './support/table.ts';
 
@@ -148,27 +148,35 @@ const SCENARIOS: Readonly<Record<string, (world: World) => unknown>> = {
 
 const behind = kvmMissing ? ` (without a guest: ${kvmMissing})` : '';
 
-test(`wherever a plan fails, nothing has happened${behind}`, (t) => {
-  const rows = [['', 'commands']];
-  for (const [title, change] of Object.entries(SCENARIOS)) {
-    const world = new World();
-    const before = world.view();
-    let after = 0;
-    for (; ; after++) {
-      world.failing.after = after;
-      const answer = refusal(() => change(world));
-      if (answer === 'nothing') break;
-      t.regex(answer, /^PLAN_FAILED: command \d+ of .*the test fails command \d+; nothing was changed$/, title);
-      t.deepEqual(world.view(), before, `${title}, after ${after} commands`);
+/** Ways to make a change; each says how it was refused. */
+const WAYS: Readonly<Record<string, (world: World, change: (world: World) => unknown) => Promise<string>>> = {
+  'at once': async (world, change) => refusal(() => change(world)),
+  'in the background': (world, change) => refusalOf(world.map.transactionAsync(() => void change(world))),
+};
+
+for (const [way, make] of Object.entries(WAYS)) {
+  test.serial(`wherever a plan that is carried out ${way} fails, nothing has happened${behind}`, async (t) => {
+    const rows = [['', 'commands']];
+    for (const [title, change] of Object.entries(SCENARIOS)) {
+      const world = new World();
+      const before = world.view();
+      let after = 0;
+      for (; ; after++) {
+        world.failing.after = after;
+        const answer = await make(world, change);
+        if (answer === 'nothing') break;
+        t.regex(answer, /^PLAN_FAILED: command \d+ of .*the test fails command \d+; nothing was changed$/, title);
+        t.deepEqual(world.view(), before, `${title}, after ${after} commands`);
+      }
+      world.failing.after = Number.POSITIVE_INFINITY;
+      t.true(after > 0, title);
+      t.notDeepEqual(world.state(), before.state, title);
+      rows.push([title, `${after}`]);
+      world.close(t);
     }
-    world.failing.after = Number.POSITIVE_INFINITY;
-    t.true(after > 0, title);
-    t.notDeepEqual(world.state(), before.state, title);
-    rows.push([title, `${after}`]);
-    world.close(t);
-  }
-  for (const row of alignRows(rows)) t.log(row);
-});
+    for (const row of alignRows(rows)) t.log(row);
+  });
+}
 
 test('what cannot be taken back is lost; all else goes on, and a repair brings it back with what was in it', (t) => {
   let lost = 0;

@@ -102,9 +102,9 @@ async function placing(group: Group): Promise<void> {
   const root = map.createRegion({ name: 'root', kind: 'container', size: 2 ** 40 });
   map.attachVaSpace(map.createAddressSpace({ name: 'guest', root }));
   const object = SharedMemory.create(PAGE);
-  const window = map.createRegion({ name: 'window', kind: 'device', size: 2 * MAPPINGS * PAGE });
+  const window = map.createRegion({ name: 'window', kind: 'device', size: MAPPINGS * PAGE });
   map.transaction(() => {
-    for (let i = 0; i < MAPPINGS; i++) window.map({ object, offset: 2 * i * PAGE });
+    for (let i = 0; i < MAPPINGS; i++) window.map({ object, offset: i * PAGE });
   });
   const place = () => window.place(root);
   const [ours, base]: [number[], number[]] = [[], []];

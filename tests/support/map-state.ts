@@ -177,6 +177,16 @@ export function refusal(body: () => unknown): string {
   }
 }
 
+/** Does as `refusal` does, for what a promise is rejected with. */
+export async function refusalOf(work: Promise<unknown>): Promise<string> {
+  const ended = await work
+    .then(() => () => {})
+    .catch((error: unknown) => () => {
+      throw error;
+    });
+  return refusal(ended);
+}
+
 function hexOf(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
 }
