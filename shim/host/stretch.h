@@ -17,7 +17,10 @@ inline void appendStretch(std::vector<Stretch>& stretches, uint64_t offset, uint
   if (!stretches.empty() && stretches.back().offset + stretches.back().length == offset) {
     stretches.back().length += length;
   } else {
-    stretches.push_back({offset, length});
+    // Written where it stays: of one that is copied, both halves are read at once, which waits for their writes.
+    Stretch& added = stretches.emplace_back();
+    added.offset = offset;
+    added.length = length;
   }
 }
 
