@@ -215,24 +215,36 @@ export class PlanRunner {
   #carryOut(plan: PlanFacts): Outcome {
     if (!this.#isForSomebody(plan)) return this.#adopt(plan);
     const holding = new Holding();
+    let outcome: Outcome;
     try {
-      return resumed(holding, this.#holdFor(plan, holding) ?? this.#conclude(plan, this.#execute(plan), holding));
+      outcome = this.#holdAndExecute(plan, holding);
     } catch (error) {
-      throw resumedWith(holding, error);
+      const failure = holding.end();
+      throw failure === undefined ? error : alsoUnresumed(error, failure.cause);
     }
+    const failure = holding.end();
+    return failure === undefined ? outcome : unresumed(outcome, failure.cause);
+  }
+
+  #holdAndExecute(plan: PlanFacts, holding: Holding): Outcome {
+    return this.#holdFor(plan, holding) ?? this.#conclude(plan, this.#execute(plan), holding);
   }
 
   async #carryOutInTurns(plan: PlanFacts, begun: PlanObserver, turn: Turn): Promise<Outcome> {
     if (!this.#isForSomebody(plan)) return this.#adopt(plan);
     const holding = new Holding();
+    let outcome = this.#holdFor(plan, holding);
     try {
-      const unheld = this.#holdFor(plan, holding);
-      if (unheld !== undefined) return resumed(holding, unheld);
-      begun(this.#core, plan);
-      return resumed(holding, this.#conclude(plan, await this.#executeInTurns(plan, turn), holding));
+      if (outcome === undefined) {
+        begun(this.#core, plan);
+        outcome = this.#conclude(plan, await this.#executeInTurns(plan, turn), holding);
+      }
     } catch (error) {
-      throw resumedWith(holding, error);
+      const failure = holding.end();
+      throw failure === undefined ? error : alsoUnresumed(error, failure.cause);
     }
+    const failure = holding.end();
+    return failure === undefined ? outcome : unresumed(outcome, failure.cause);
   }
 
   /** Whether a plan has commands, and anybody whom they go to. */
@@ -478,19 +490,11 @@ function planFailed(
   return new MembackingError('RANGE_LOST', message, { details: { ...details, lost: operations }, cause });
 }
 
-/** Resumes what was held for a plan that has ended so. */
-function resumed(holding: Holding, outcome: Outcome): Outcome {
-  const failure = holding.end();
-  if (failure === undefined) return outcome;
-  if (!outcome.hasHappened) return { ...outcome, error: alsoUnresumed(outcome.error, failure.cause) };
-  const message = `the memory map was changed, but a partition could not be resumed after it: ${reason(failure.cause)}`;
-  return { ...outcome, error: new MembackingError('RESUME_FAILED', message, { cause: failure.cause }) };
-}
-
-/** Resumes what was held for a plan that was cut short by `error`. */
-function resumedWith(holding: Holding, error: unknown): unknown {
-  const failure = holding.end();
-  return failure === undefined ? error : alsoUnresumed(error, failure.cause);
+/** Outcome of a plan after which a partition could not be resumed. */
+function unresumed(outcome: Outcome, cause: unknown): Outcome {
+  if (!outcome.hasHappened) return { ...outcome, error: alsoUnresumed(outcome.error, cause) };
+  const message = `the memory map was changed, but a partition could not be resumed after it: ${reason(cause)}`;
+  return { ...outcome, error: new MembackingError('RESUME_FAILED', message, { cause }) };
 }
 
 /** Error of a plan that was not carried out, behind which a partition could not be resumed. */

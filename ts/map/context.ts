@@ -209,16 +209,12 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
     try {
       return this.#carryThrough(body, end);
     } catch (cause) {
-      return this.#break(cause);
+      // Errors that are expected come back as values. One that is thrown came between two steps, as when the call stack
+      // has run out: nobody knows how far they came. Nothing is called or made before that is noted.
+      if (!this.#isBroken) this.#brokenBy = cause;
+      this.#isBroken = true;
+      return failed(cause);
     }
-  }
-
-  /** Errors that are expected come back as values. One that is thrown came between two steps, as when the call stack
-   *  has run out: nobody knows how far they came. Nothing is called or made before that is noted. */
-  #break(cause: unknown): Failed {
-    if (!this.#isBroken) this.#brokenBy = cause;
-    this.#isBroken = true;
-    return failed(cause);
   }
 
   #carryThrough<Result, End>(body: () => Result, end: (result: Result) => End): End | Failed {
@@ -288,7 +284,9 @@ export class Context implements SpaceContext, WindowContext, LeaseContext, Attac
       const { hasHappened, error } = this.#conclude(outcome, true);
       return hasHappened ? { hasHappened, result, error } : failed(error);
     } catch (cause) {
-      return this.#break(cause);
+      this.#isBroken = true;
+      this.#brokenBy = cause;
+      return failed(cause);
     } finally {
       this.#inTurns = undefined;
     }
