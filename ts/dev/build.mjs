@@ -15,7 +15,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { execute, filesUnder, perform, StepError, TOOLS } from './steps.mjs';
 
 const ABI = 'assembly/abi.ts';
@@ -164,18 +164,34 @@ export function samples() {
 
 // ---- Types and style ---------------------------------------------------------------------------
 
+/** Entries that are imported. */
+const DOORS = Object.keys(ENTRIES).filter((name) => name !== 'cli');
+
 /** The declarations that the package's users see. */
 export function declarations() {
   return perform({
     name: 'build/types',
     from: [TOOLS, 'ts/tsconfig.json', ...packageSources()],
     to: ['build/types/ts/index.d.ts'],
-    run: () => {
+    key: DOORS,
+    run: async () => {
       rmSync('build/types', { recursive: true, force: true });
       const emit = words('--noEmit false --declaration --emitDeclarationOnly --stripInternal --outDir build/types');
-      return tsc('ts/tsconfig.json', ...emit);
+      await tsc('ts/tsconfig.json', ...emit);
+      const led = new Set();
+      for (const name of DOORS) follow(`build/types/${ENTRIES[name].replace(/ts$/, 'd.ts')}`, led);
+      for (const path of filesUnder('build/types', '.ts')) if (!led.has(path)) rmSync(path);
     },
   });
+}
+
+/** Adds a declaration to a set, and all that it leads to. @param {string} path @param {Set<string>} led */
+function follow(path, led) {
+  if (led.has(path)) return;
+  led.add(path);
+  for (const [, next] of readFileSync(path, 'utf8').matchAll(/['"](\.[^'"]*)\.ts['"]/g)) {
+    follow(join(dirname(path), `${next}.d.ts`), led);
+  }
 }
 
 /** Tools that the reference is made with, which are installed apart: see ts/dev/reference/make.mjs. */
@@ -202,15 +218,14 @@ export function referenceTools() {
 
 /** Doors for `require`: the same modules by another name, and their declarations as those of CommonJS. */
 export function commonJs() {
-  const doors = Object.keys(ENTRIES).filter((name) => name !== 'cli');
   const [types, copies] = ['build/types', 'build/types-commonjs'];
   const declared = filesUnder(types, '.d.ts');
   return perform({
     name: copies,
     from: declared,
-    to: [...doors.map((name) => `build/${name}.cjs`), `${copies}/package.json`],
+    to: [...DOORS.map((name) => `build/${name}.cjs`), `${copies}/package.json`],
     run: () => {
-      for (const name of doors) {
+      for (const name of DOORS) {
         writeFileSync(`build/${name}.cjs`, `'use strict';\nmodule.exports = require('./${name}.js');\n`);
       }
       rmSync(copies, { recursive: true, force: true });
