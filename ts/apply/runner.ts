@@ -233,8 +233,9 @@ export class PlanRunner {
   async #carryOutInTurns(plan: PlanFacts, begun: PlanObserver, turn: Turn): Promise<Outcome> {
     if (!this.#isForSomebody(plan)) return this.#adopt(plan);
     const holding = new Holding();
-    let outcome = this.#holdFor(plan, holding);
+    let outcome: Outcome | undefined;
     try {
+      outcome = this.#holdFor(plan, holding);
       if (outcome === undefined) {
         begun(this.#core, plan);
         outcome = this.#conclude(plan, await this.#executeInTurns(plan, turn), holding);
