@@ -33,7 +33,7 @@ export class Holding {
     try {
       const answer: unknown = pausable.pause();
       this.#held.push(pausable);
-      if (answer !== undefined) atOnce('pause', answer);
+      atOnce('pause', answer);
       return undefined;
     } catch (cause) {
       return { cause };
