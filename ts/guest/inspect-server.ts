@@ -143,7 +143,8 @@ function answerTo(
 async function comparison(secret: string): Promise<(given: string) => boolean> {
   const { createHash, timingSafeEqual } = await import('node:crypto');
   const digest = (text: string) => createHash('sha256').update(text).digest();
-  return (given) => timingSafeEqual(digest(given), digest(secret));
+  const expected = digest(secret);
+  return (given) => timingSafeEqual(digest(given), expected);
 }
 
 function page(_: Inspected, response: ServerResponse): void {
